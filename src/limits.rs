@@ -1,0 +1,55 @@
+//! Every bound, with the assertion that carries its proof.
+//!
+//! A loop, queue or table in Baton ends somewhere, and where it ends is written here.
+
+/// Frames that a worker takes from a ring at a time.
+pub const BURST: usize = 64;
+
+/// Bytes of a UMEM chunk. A V2V frame is at most 1,092 bytes with tag and label, so half a page carries one and its
+/// headroom; the kernel refuses chunks below 2,048.
+pub const CHUNK_BYTES: usize = 2048;
+
+/// The longest V2V frame: Ethernet 14, 802.1Q 4, addresses and reserved 18, label 4, data payload 1,056.
+pub const FRAME_BYTES_MAX: usize = 14 + 4 + 18 + 4 + 1056;
+const _: () = assert!(FRAME_BYTES_MAX + 256 + 32 <= CHUNK_BYTES, "a frame, XDP headroom and metadata fit a chunk");
+
+/// Meetings in a table when nobody says otherwise.
+pub const MEETINGS_DEFAULT: u32 = 65_536;
+/// Terminals in a table when nobody says otherwise.
+pub const TERMINALS_DEFAULT: u32 = 262_144;
+/// The most meetings (parts) or terminals that a table can be created for: slot numbers are 32 bits, the top ones reserved.
+pub const SLOTS_MAX: u32 = 1 << 30;
+
+/// Bytes of additional information of a terminal, at most.
+pub const INFO_BYTES_MAX: usize = 64;
+/// Bytes of additional information that fit a REPORT and a terminal's slot itself.
+pub const INFO_BYTES_SHORT: usize = 6;
+
+/// Members of one conference over all its domains.
+pub const MEMBERS_MAX: usize = 8192;
+const _: () = assert!(MEMBERS_MAX <= u16::MAX as usize, "participants is a u16 on the wire");
+/// Domains that one conference may span.
+pub const PARTS_MAX: usize = 256;
+/// Autonomous domains that a configuration may name.
+pub const DOMAINS_MAX: usize = 1024;
+/// Pages of a STATE answer for one meeting: 24-byte minimum records never exist, 32 is the least, so 31 a page.
+pub const STATE_PAGES_MAX: usize = 1024;
+const _: () = assert!(STATE_PAGES_MAX * 10 >= MEMBERS_MAX, "ten terminals of the longest information fit a page");
+
+/// Worker threads of an engine, at most; owner numbers in the table are 8 bits.
+pub const WORKERS_MAX: usize = 64;
+
+/// Control frames in flight from workers to the control thread.
+pub const CONTROL_QUEUE: usize = 8192;
+/// Control frames waiting for a worker to send them.
+pub const OUTBOX_QUEUE: usize = 1024;
+/// Client requests waiting for the control thread.
+pub const REQUEST_QUEUE: usize = 1024;
+/// Commands to autonomous servers that are on their way at once.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
+
+/// Generations that the database reserves at a time. At one take-over a second a block lasts 18 hours.
+pub const GENERATION_BLOCK: u32 = 65_536;
+
+/// Nanoseconds that an acknowledgement may wait for company before it is sent. wire.md: "at most 1 ms later".
+pub const ACK_DELAY_NS: u64 = 500_000;

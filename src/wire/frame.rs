@@ -1,0 +1,374 @@
+//! A frame: Ethernet, V2V addresses, PDU, tag.
+
+use zerocopy::byteorder::big_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::pdu::{BODY_BYTES, HeaderBytes, VERSION};
+use super::records::{PAGE_BYTES, PageBytes};
+use super::tag::TAG_BYTES;
+use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Status};
+
+/// IEEE local experimental EtherType 1: the setting's default. Deployed devices differ per site.
+pub const DEFAULT_ETHERTYPE: u16 = 0x88B5;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+
+const ETHERNET_BYTES: usize = 14;
+const VLAN_BYTES: usize = 4;
+const ADDRESSES_BYTES: usize = 18;
+const LABEL_BYTES: usize = 4;
+const HEADER_BYTES: usize = 24;
+const PROTOCOL_BYTES: usize = HEADER_BYTES + BODY_BYTES + TAG_BYTES;
+const DATA_BYTES: usize = HEADER_BYTES + size_of::<PageBytes>() + PAGE_BYTES + TAG_BYTES;
+const _: () = assert!(PROTOCOL_BYTES == 64 && DATA_BYTES == 32 + 1024);
+const _: () =
+    assert!(crate::limits::FRAME_BYTES_MAX == ETHERNET_BYTES + VLAN_BYTES + ADDRESSES_BYTES + LABEL_BYTES + DATA_BYTES);
+
+/// What is wrong with a frame: a value to be counted, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Malformed {
+    /// Shorter than its packet.
+    #[error("shorter than its packet")]
+    Short,
+    /// Another EtherType: not V2V, the kernel's.
+    #[error("another EtherType")]
+    EtherType,
+    /// The packet type is none of wire.md's.
+    #[error("unknown packet type")]
+    PacketType,
+    /// Another protocol version. Answered UNSUPPORTED_VERSION where an autonomous server gets it.
+    #[error("another version")]
+    Version,
+    /// An opcode that is none of wire.md's.
+    #[error("unknown opcode")]
+    Opcode,
+    /// A known opcode in the payload that is not its own.
+    #[error("an opcode in the wrong payload")]
+    Payload,
+    /// A field bears a value that its table does not have.
+    #[error("a value out of its table")]
+    Value,
+    /// A page number at or beyond the number of pages, or more records than a page holds.
+    #[error("a page that cannot be")]
+    Page,
+    /// A record reaches past its page or says more information than there may be.
+    #[error("a record past its page")]
+    Record,
+}
+
+impl Malformed {
+    /// Every kind, for counters.
+    pub const ALL: [Self; 9] = [
+        Self::Short,
+        Self::EtherType,
+        Self::PacketType,
+        Self::Version,
+        Self::Opcode,
+        Self::Payload,
+        Self::Value,
+        Self::Page,
+        Self::Record,
+    ];
+
+    /// What an autonomous server answers, if the frame was authentic and asked something.
+    pub const fn status(self) -> Status {
+        match self {
+            Self::Version => Status::UnsupportedVersion,
+            _ => Status::Malformed,
+        }
+    }
+}
+
+/// The low seven bits of the type byte. The high one says metro, that is, whether there is a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PacketType {
+    /// 64 bytes of payload.
+    Protocol,
+    /// 1056 bytes of payload, to one.
+    Unicast,
+    /// 1056 bytes of payload, to many.
+    Multicast,
+}
+
+impl PacketType {
+    const METRO: u8 = 0x80;
+
+    fn read(byte: u8) -> Option<(Self, bool)> {
+        let packet = match byte & !Self::METRO {
+            1 => Self::Protocol,
+            2 => Self::Unicast,
+            3 => Self::Multicast,
+            _ => return None,
+        };
+        Some((packet, byte & Self::METRO != 0))
+    }
+
+    fn byte(self, metro: bool) -> u8 {
+        let kind = match self {
+            Self::Protocol => 1,
+            Self::Unicast => 2,
+            Self::Multicast => 3,
+        };
+        if metro { kind | Self::METRO } else { kind }
+    }
+
+    const fn payload_bytes(self) -> usize {
+        match self {
+            Self::Protocol => PROTOCOL_BYTES,
+            Self::Unicast | Self::Multicast => DATA_BYTES,
+        }
+    }
+}
+
+/// Who a frame is from and for, on the wire and in the network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// Where it goes on this Ethernet.
+    pub dst_mac: Mac,
+    /// Where it comes from on this Ethernet.
+    pub src_mac: Mac,
+    /// The 802.1Q tag control information, priority included, where there is a tag.
+    pub vlan: Option<u16>,
+    /// What V2V frames bear on this site.
+    pub ethertype: u16,
+    /// Whom it is for.
+    pub to: Address,
+    /// Who sent it.
+    pub from: Address,
+    /// The label, in the metro form.
+    pub label: Option<u16>,
+}
+
+impl Envelope {
+    /// The envelope of the answer: the MAC that asked, VLAN tag and label kept.
+    pub const fn reply(&self) -> Self {
+        Self { dst_mac: self.src_mac, src_mac: self.dst_mac, to: self.from, from: self.to, ..*self }
+    }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct EthernetBytes {
+    dst: [u8; 6],
+    src: [u8; 6],
+    ethertype: U16,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct VlanBytes {
+    tci: U16,
+    ethertype: U16,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct AddressBytes {
+    to: U64,
+    from: U64,
+    reserved: [u8; 2],
+}
+
+const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<HeaderBytes>() == HEADER_BYTES);
+
+/// A frame whose packet is there in full. Nothing of it is believed until [`Self::authentic`] says so.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    envelope: Envelope,
+    packet: PacketType,
+    addresses: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Finds the packet in the bytes that arrived. Bytes behind it (Ethernet's padding) are ignored.
+    pub fn parse(bytes: &'a [u8], ethertype: u16) -> Result<Self, Malformed> {
+        let (ethernet, mut rest) = EthernetBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Short)?;
+        let mut found = ethernet.ethertype.get();
+        let mut vlan = None;
+        if found == ETHERTYPE_VLAN {
+            let (tag, behind) = VlanBytes::ref_from_prefix(rest).map_err(|_| Malformed::Short)?;
+            vlan = Some(tag.tci.get());
+            found = tag.ethertype.get();
+            rest = behind;
+        }
+        if found != ethertype {
+            return Err(Malformed::EtherType);
+        }
+        let (addresses, mut payload) = rest.split_at_checked(ADDRESSES_BYTES).ok_or(Malformed::Short)?;
+        let both = AddressBytes::ref_from_bytes(addresses).map_err(|_| Malformed::Short)?;
+        let (packet, metro) = PacketType::read(addresses[0]).ok_or(Malformed::PacketType)?;
+        let mut label = None;
+        if metro {
+            let (bytes, behind) = U32::ref_from_prefix(payload).map_err(|_| Malformed::Short)?;
+            label = Some(bytes.get() as u16);
+            payload = behind;
+        }
+        let payload = payload.get(..packet.payload_bytes()).ok_or(Malformed::Short)?;
+        let envelope = Envelope {
+            dst_mac: Mac(ethernet.dst),
+            src_mac: Mac(ethernet.src),
+            vlan,
+            ethertype,
+            to: Address::from_number(both.to.get()),
+            from: Address::from_number(both.from.get()),
+            label,
+        };
+        Ok(Self { envelope, packet, addresses, payload })
+    }
+
+    /// Who it is from and for.
+    pub const fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Its packet type.
+    pub const fn packet_type(&self) -> PacketType {
+        self.packet
+    }
+
+    /// Whether its tag proves that the key's holder sent it in the key's direction. In constant time.
+    #[must_use]
+    pub fn authentic(&self, key: &Key) -> bool {
+        let (tagged, tag) = self.payload.split_at(self.payload.len() - TAG_BYTES);
+        let expected = key.tag(self.addresses, tagged);
+        let difference = expected.iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b));
+        std::hint::black_box(difference) == 0
+    }
+
+    /// The 24 bytes that both payloads begin with, whatever version and opcode say.
+    pub fn header(&self) -> Header {
+        self.header_bytes().header()
+    }
+
+    /// The opcode's number, known or not.
+    pub fn opcode_raw(&self) -> u8 {
+        self.header_bytes().opcode
+    }
+
+    /// The opcode, if version and opcode are ours and the opcode is in its own payload.
+    pub fn opcode(&self) -> Result<Opcode, Malformed> {
+        let header = self.header_bytes();
+        if header.version != VERSION {
+            return Err(Malformed::Version);
+        }
+        let opcode = Opcode::from_wire(header.opcode).ok_or(Malformed::Opcode)?;
+        // An error answer has a protocol payload's body and nothing of a page: TAKEOVER_BATCH_ACK's STALE_EPOCH.
+        let refused = Status::from_wire(header.status).is_some_and(|status| !status.is_success());
+        match (opcode.is_page(), self.packet) {
+            (true, PacketType::Unicast | PacketType::Multicast) | (false, PacketType::Protocol) => Ok(opcode),
+            (true, PacketType::Protocol) if refused => Ok(opcode),
+            _ => Err(Malformed::Payload),
+        }
+    }
+
+    /// Whether this is an error answer to an opcode or version that its sender did not know (ANSWER in `flags`).
+    pub fn is_error_answer(&self) -> bool {
+        self.header().flags.has(FlagsHeader::ANSWER)
+    }
+
+    /// The body of a protocol payload.
+    pub fn message(&self) -> Result<Message, Malformed> {
+        let opcode = self.opcode()?;
+        if self.packet != PacketType::Protocol {
+            return Err(Malformed::Payload);
+        }
+        let body = self.payload[HEADER_BYTES..].first_chunk().ok_or(Malformed::Short)?;
+        Message::read(opcode, self.header_bytes().status, body)
+    }
+
+    /// The page of a data payload.
+    pub fn page(&self) -> Result<Page<'a>, Malformed> {
+        if !self.opcode()?.is_page() || self.packet == PacketType::Protocol {
+            return Err(Malformed::Payload);
+        }
+        Page::parse(&self.payload[HEADER_BYTES..self.payload.len() - TAG_BYTES])
+    }
+
+    fn header_bytes(&self) -> &'a HeaderBytes {
+        HeaderBytes::ref_from_prefix(self.payload).map(|(header, _)| header).expect("both payloads hold a header")
+    }
+}
+
+/// Writes a frame with a protocol payload; gives its length.
+///
+/// # Panics
+/// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`].
+pub fn encode_message(buffer: &mut [u8], envelope: &Envelope, header: &Header, message: &Message, key: &Key) -> usize {
+    let mut writer = Writer::begin(buffer, envelope, PacketType::Protocol);
+    writer.put(HeaderBytes::new(message.opcode(), header).as_bytes());
+    writer.put(&message.body());
+    writer.finish(key)
+}
+
+/// Writes a frame with one page of records, as many of `records` as fit; gives its length and how many it took.
+///
+/// # Panics
+/// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`], or the record type is not the opcode's.
+pub fn encode_page<R: Record>(
+    buffer: &mut [u8],
+    envelope: &Envelope,
+    opcode: Opcode,
+    header: &Header,
+    (page, pages): (u16, u16),
+    records: impl IntoIterator<Item = R>,
+    key: &Key,
+) -> (usize, usize) {
+    assert!(opcode.is_page(), "{opcode} has no records");
+    let mut writer = Writer::begin(buffer, envelope, PacketType::Unicast);
+    writer.put(HeaderBytes::new(opcode.wire(), header).as_bytes());
+    let mut body = [0; PAGE_BYTES];
+    let mut used = 0;
+    let mut count = 0;
+    for record in records {
+        let Some(bytes) = record.write(&mut body[used..]) else { break };
+        used += bytes;
+        count += 1;
+    }
+    writer.put(PageBytes::new(page, pages, count as u16, R::BYTES.unwrap_or(0) as u16).as_bytes());
+    writer.put(&body);
+    (writer.finish(key), count)
+}
+
+/// Fills a buffer front to back, and tags what it filled.
+struct Writer<'a> {
+    buffer: &'a mut [u8],
+    at: usize,
+    addresses: usize,
+    payload: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn begin(buffer: &'a mut [u8], envelope: &Envelope, packet: PacketType) -> Self {
+        assert!(buffer.len() >= crate::limits::FRAME_BYTES_MAX, "the buffer holds any frame");
+        let mut writer = Self { buffer, at: 0, addresses: 0, payload: 0 };
+        writer.put(&envelope.dst_mac.0);
+        writer.put(&envelope.src_mac.0);
+        if let Some(tci) = envelope.vlan {
+            writer.put(&ETHERTYPE_VLAN.to_be_bytes());
+            writer.put(&tci.to_be_bytes());
+        }
+        writer.put(&envelope.ethertype.to_be_bytes());
+        writer.addresses = writer.at;
+        let kind = u64::from(packet.byte(envelope.label.is_some())) << 56;
+        writer.put(&(envelope.to.number() | kind).to_be_bytes());
+        writer.put(&envelope.from.number().to_be_bytes());
+        writer.put(&[0, 0]);
+        if let Some(label) = envelope.label {
+            writer.put(&u32::from(label).to_be_bytes());
+        }
+        writer.payload = writer.at;
+        writer
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.buffer[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn finish(mut self, key: &Key) -> usize {
+        let addresses = &self.buffer[self.addresses..self.addresses + ADDRESSES_BYTES];
+        let tag = key.tag(addresses, &self.buffer[self.payload..self.at]);
+        self.put(&tag);
+        self.at
+    }
+}

@@ -1,0 +1,488 @@
+//! Pages of records: what data payloads carry.
+//!
+//! ```text
+//! page u16 │ pages u16 │ records u16 │ record_len u16 │ 1008 bytes of records
+//! ```
+
+use std::marker::PhantomData;
+
+use zerocopy::byteorder::big_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::frame::Malformed;
+use super::{
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Status, StreamKind,
+};
+use crate::limits::INFO_BYTES_MAX;
+
+/// Bytes of records in a page.
+pub(super) const PAGE_BYTES: usize = 1008;
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct PageBytes {
+    page: U16,
+    pages: U16,
+    records: U16,
+    record_len: U16,
+}
+
+impl PageBytes {
+    pub fn new(page: u16, pages: u16, records: u16, record_len: u16) -> Self {
+        Self {
+            page: U16::new(page),
+            pages: U16::new(pages),
+            records: U16::new(records),
+            record_len: U16::new(record_len),
+        }
+    }
+}
+
+/// One page of a listing: which of how many, and its records' bytes, not yet read.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// Counted from 0.
+    pub page: u16,
+    /// At least 1.
+    pub pages: u16,
+    /// How many records it says it holds.
+    pub count: u16,
+    record_len: u16,
+    body: &'a [u8],
+}
+
+impl<'a> Page<'a> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (head, body) = PageBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Short)?;
+        let (page, pages) = (head.page.get(), head.pages.get());
+        if page >= pages {
+            return Err(Malformed::Page);
+        }
+        Ok(Self { page, pages, count: head.records.get(), record_len: head.record_len.get(), body })
+    }
+
+    /// Its records as `R`. Every record is checked before the first is given out, so a page is taken whole or not
+    /// at all.
+    pub fn records<R: Record>(&self) -> Result<Records<'a, R>, Malformed> {
+        if usize::from(self.record_len) != R::BYTES.unwrap_or(0) {
+            return Err(Malformed::Record);
+        }
+        let least = R::BYTES.unwrap_or(size_of::<TerminalStateBytes>());
+        if usize::from(self.count) * least > PAGE_BYTES {
+            return Err(Malformed::Page);
+        }
+        let mut rest = self.body;
+        for _ in 0..self.count {
+            rest = R::read(rest)?.1;
+        }
+        Ok(Records { rest: self.body, left: self.count, record: PhantomData })
+    }
+}
+
+/// The records of a page that was checked.
+#[derive(Clone, Debug)]
+pub struct Records<'a, R> {
+    rest: &'a [u8],
+    left: u16,
+    record: PhantomData<R>,
+}
+
+impl<R: Record> Iterator for Records<'_, R> {
+    type Item = R;
+
+    fn next(&mut self) -> Option<R> {
+        self.left = self.left.checked_sub(1)?;
+        let (record, rest) = R::read(self.rest).ok()?;
+        self.rest = rest;
+        Some(record)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left.into(), Some(self.left.into()))
+    }
+}
+
+impl<R: Record> ExactSizeIterator for Records<'_, R> {}
+
+/// A type of record.
+pub trait Record: Sized {
+    /// Its length; none where it varies.
+    const BYTES: Option<usize>;
+    /// The most that a page surely holds, whatever their lengths.
+    const PER_PAGE: usize;
+
+    /// Reads one from the front; gives it and what is behind it.
+    fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed>;
+
+    /// Writes it to the front; gives its length, or none where there is no room.
+    fn write(&self, bytes: &mut [u8]) -> Option<usize>;
+}
+
+/// A record of fixed length, through its zerocopy layout.
+macro_rules! fixed_record {
+    ($record:ident, $layout:ident, $bytes:literal, $per_page:literal,
+     |$l:ident| $read:expr, |$r:ident| $write:expr) => {
+        const _: () = assert!(size_of::<$layout>() == $bytes && PAGE_BYTES / $bytes == $per_page);
+
+        impl Record for $record {
+            const BYTES: Option<usize> = Some($bytes);
+            const PER_PAGE: usize = $per_page;
+
+            fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+                let ($l, rest) = $layout::ref_from_prefix(bytes).map_err(|_| Malformed::Record)?;
+                Ok(($read, rest))
+            }
+
+            fn write(&self, bytes: &mut [u8]) -> Option<usize> {
+                let $r = self;
+                $write.write_to_prefix(bytes).ok()?;
+                Some($bytes)
+            }
+        }
+    };
+}
+
+/// INFO: one meeting as its autonomous server holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MeetingSummary {
+    /// Its id.
+    pub meeting: MeetingId,
+    /// Counts the changes to it at this server.
+    pub version: u64,
+    /// Under which epoch it was taken last.
+    pub controller: Epoch,
+    /// What it is in.
+    pub state: MeetingState,
+    /// Its level.
+    pub level: Level,
+    /// Members in this domain.
+    pub participants: u16,
+    /// Windows on the screen.
+    pub layout: Layout,
+    /// Its chairman; [`Address`] 0 where there is none.
+    pub chairman: Address,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct MeetingSummaryBytes {
+    meeting: U64,
+    version: U64,
+    controller: U64,
+    state: u8,
+    level: u8,
+    participants: U16,
+    layout: u8,
+    zero: [u8; 3],
+    chairman: U64,
+    reserved: U64,
+}
+
+fixed_record!(
+    MeetingSummary,
+    MeetingSummaryBytes,
+    48,
+    21,
+    |l| MeetingSummary {
+        meeting: MeetingId(l.meeting.get()),
+        version: l.version.get(),
+        controller: Epoch(l.controller.get()),
+        state: MeetingState::from_wire(l.state).ok_or(Malformed::Value)?,
+        level: Level::new(l.level).ok_or(Malformed::Value)?,
+        participants: l.participants.get(),
+        layout: Layout::new(l.layout).ok_or(Malformed::Value)?,
+        chairman: Address::from_number(l.chairman.get()),
+    },
+    |r| MeetingSummaryBytes {
+        meeting: U64::new(r.meeting.0),
+        version: U64::new(r.version),
+        controller: U64::new(r.controller.0),
+        state: r.state.wire(),
+        level: r.level.number(),
+        participants: U16::new(r.participants),
+        layout: r.layout.windows(),
+        zero: [0; 3],
+        chairman: U64::new(r.chairman.number()),
+        reserved: U64::new(0),
+    }
+);
+
+/// TAKEOVER_BATCH: one meeting asked for, and the version that we know of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TakeoverEntry {
+    /// Its id.
+    pub meeting: MeetingId,
+    /// What we know.
+    pub version: u64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct TakeoverEntryBytes {
+    meeting: U64,
+    version: U64,
+}
+
+fixed_record!(
+    TakeoverEntry,
+    TakeoverEntryBytes,
+    16,
+    63,
+    |l| TakeoverEntry { meeting: MeetingId(l.meeting.get()), version: l.version.get() },
+    |r| TakeoverEntryBytes { meeting: U64::new(r.meeting.0), version: U64::new(r.version) }
+);
+
+/// TAKEOVER_BATCH_ACK: what became of one entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TakeoverResult {
+    /// Its id.
+    pub meeting: MeetingId,
+    /// OK, ALREADY, or why not.
+    pub status: Status,
+    /// What it is in at the autonomous server.
+    pub state: MeetingState,
+    /// Members in this domain.
+    pub participants: u16,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct TakeoverResultBytes {
+    meeting: U64,
+    status: u8,
+    state: u8,
+    participants: U16,
+    zero: [u8; 4],
+}
+
+fixed_record!(
+    TakeoverResult,
+    TakeoverResultBytes,
+    16,
+    63,
+    |l| TakeoverResult {
+        meeting: MeetingId(l.meeting.get()),
+        status: Status::from_wire(l.status).ok_or(Malformed::Value)?,
+        state: MeetingState::from_wire(l.state).ok_or(Malformed::Value)?,
+        participants: l.participants.get(),
+    },
+    |r| TakeoverResultBytes {
+        meeting: U64::new(r.meeting.0),
+        status: r.status.wire(),
+        state: r.state.wire(),
+        participants: U16::new(r.participants),
+        zero: [0; 4],
+    }
+);
+
+/// How two domains stand to each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum LinkKind {
+    /// Towards the root.
+    Parent = 0,
+    /// Away from the root.
+    Child = 1,
+    /// Beside.
+    Peer = 2,
+}
+
+/// TOPOLOGY: one link of the domain that answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// At its other end.
+    pub domain: Domain,
+    /// The label of its path.
+    pub label: u16,
+    /// The lower the better.
+    pub cost: u16,
+    /// How the other end stands to this one.
+    pub kind: LinkKind,
+    /// Whether it carries frames.
+    pub up: bool,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct LinkBytes {
+    domain: U64,
+    label: U16,
+    cost: U16,
+    kind: u8,
+    state: u8,
+    zero: [u8; 2],
+}
+
+fixed_record!(
+    Link,
+    LinkBytes,
+    16,
+    63,
+    |l| Link {
+        domain: Domain::new(l.domain.get()).ok_or(Malformed::Value)?,
+        label: l.label.get(),
+        cost: l.cost.get(),
+        kind: match l.kind {
+            0 => LinkKind::Parent,
+            1 => LinkKind::Child,
+            2 => LinkKind::Peer,
+            _ => return Err(Malformed::Value),
+        },
+        up: match l.state {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed::Value),
+        },
+    },
+    |r| LinkBytes {
+        domain: U64::new(r.domain.number()),
+        label: U16::new(r.label),
+        cost: U16::new(r.cost),
+        kind: r.kind as u8,
+        state: r.up.into(),
+        zero: [0; 2],
+    }
+);
+
+/// REPORT_ACK_BATCH: one terminal's report, acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReportAck {
+    /// Whose report.
+    pub terminal: Address,
+    /// The last version that this acknowledges.
+    pub version: u32,
+    /// OK, or why not.
+    pub status: Status,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ReportAckBytes {
+    terminal: U64,
+    version: U32,
+    status: u8,
+    zero: [u8; 3],
+}
+
+fixed_record!(
+    ReportAck,
+    ReportAckBytes,
+    16,
+    63,
+    |l| ReportAck {
+        terminal: Address::from_number(l.terminal.get()),
+        version: l.version.get(),
+        status: Status::from_wire(l.status).ok_or(Malformed::Value)?,
+    },
+    |r| ReportAckBytes {
+        terminal: U64::new(r.terminal.number()),
+        version: U32::new(r.version),
+        status: r.status.wire(),
+        zero: [0; 3],
+    }
+);
+
+/// STATE, REPORT_INFO and INFO_SET: one terminal's state, with additional information of up to 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TerminalState {
+    /// The meeting that it is in; [`MeetingId::NONE`] where it is in none.
+    pub meeting: MeetingId,
+    /// Whose state.
+    pub terminal: Address,
+    /// Counts the terminal's changes.
+    pub version: u32,
+    /// What it is busy with.
+    pub business: Business,
+    /// What its decoder does.
+    pub decode: Decode,
+    /// Its part in the conference.
+    pub role: Role,
+    /// Muted, hand raised and so on.
+    pub flags: Flags,
+    /// The channel that it decodes on.
+    pub channel: u8,
+    /// Which stream it takes.
+    pub stream: StreamKind,
+    /// Bytes of `info` that count, at most 64.
+    pub info_len: u8,
+    /// Additional information; zero behind `info_len`.
+    pub info: [u8; INFO_BYTES_MAX],
+}
+
+impl TerminalState {
+    /// The additional information.
+    pub fn info(&self) -> &[u8] {
+        &self.info[..usize::from(self.info_len).min(INFO_BYTES_MAX)]
+    }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct TerminalStateBytes {
+    meeting: U64,
+    terminal: U64,
+    version: U32,
+    business: u8,
+    decode: u8,
+    role: u8,
+    flags: u8,
+    channel: u8,
+    stream: u8,
+    info_len: U16,
+    zero: [u8; 4],
+}
+
+const _: () = assert!(size_of::<TerminalStateBytes>() == 32);
+
+impl Record for TerminalState {
+    const BYTES: Option<usize> = None;
+    const PER_PAGE: usize = PAGE_BYTES / (32 + INFO_BYTES_MAX);
+
+    fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+        let (l, rest) = TerminalStateBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Record)?;
+        let info_len = usize::from(l.info_len.get());
+        if info_len > INFO_BYTES_MAX {
+            return Err(Malformed::Record);
+        }
+        let (info_bytes, rest) = rest.split_at_checked(info_len.next_multiple_of(8)).ok_or(Malformed::Record)?;
+        let mut info = [0; INFO_BYTES_MAX];
+        info[..info_len].copy_from_slice(&info_bytes[..info_len]);
+        let state = Self {
+            meeting: MeetingId(l.meeting.get()),
+            terminal: Address::from_number(l.terminal.get()),
+            version: l.version.get(),
+            business: Business::from_wire(l.business).ok_or(Malformed::Value)?,
+            decode: Decode::from_wire(l.decode).ok_or(Malformed::Value)?,
+            role: Role::from_wire(l.role).ok_or(Malformed::Value)?,
+            flags: Flags(l.flags),
+            channel: l.channel,
+            stream: StreamKind::from_wire(l.stream).ok_or(Malformed::Value)?,
+            info_len: info_len as u8,
+            info,
+        };
+        Ok((state, rest))
+    }
+
+    fn write(&self, bytes: &mut [u8]) -> Option<usize> {
+        let info = self.info();
+        let head = TerminalStateBytes {
+            meeting: U64::new(self.meeting.0),
+            terminal: U64::new(self.terminal.number()),
+            version: U32::new(self.version),
+            business: self.business.wire(),
+            decode: self.decode.wire(),
+            role: self.role.wire(),
+            flags: self.flags.0,
+            channel: self.channel,
+            stream: self.stream.wire(),
+            info_len: U16::new(info.len() as u16),
+            zero: [0; 4],
+        };
+        let padded = info.len().next_multiple_of(8);
+        let (front, behind) = bytes.get_mut(..32 + padded)?.split_at_mut(32);
+        head.write_to(front).ok()?;
+        behind[..info.len()].copy_from_slice(info);
+        behind[info.len()..].fill(0);
+        Some(32 + padded)
+    }
+}

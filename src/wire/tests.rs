@@ -1,0 +1,1 @@
+//! Held against frames that an independent implementation made.
