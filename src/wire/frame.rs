@@ -3,7 +3,8 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::pdu::{BODY_BYTES, HeaderBytes, VERSION};
+use super::message::BODY_BYTES;
+use super::pdu::{HeaderBytes, VERSION};
 use super::records::{PAGE_BYTES, PageBytes};
 use super::tag::TAG_BYTES;
 use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Status};
@@ -252,13 +253,18 @@ impl<'a> Frame<'a> {
             return Err(Malformed::Version);
         }
         let opcode = Opcode::from_wire(header.opcode).ok_or(Malformed::Opcode)?;
-        // An error answer has a protocol payload's body and nothing of a page: TAKEOVER_BATCH_ACK's STALE_EPOCH.
-        let refused = Status::from_wire(header.status).is_some_and(|status| !status.is_success());
         match (opcode.is_page(), self.packet) {
             (true, PacketType::Unicast | PacketType::Multicast) | (false, PacketType::Protocol) => Ok(opcode),
-            (true, PacketType::Protocol) if refused => Ok(opcode),
+            _ if self.is_refusal() => Ok(opcode),
             _ => Err(Malformed::Payload),
         }
+    }
+
+    /// Whether its status says that what was asked is not so. Such an answer has a protocol payload's body and nothing
+    /// of a page, whatever its opcode has when all is well (STALE_EPOCH to a TAKEOVER_BATCH); we send it in a protocol
+    /// payload, and read it in either.
+    fn is_refusal(&self) -> bool {
+        Status::from_wire(self.header_bytes().status).is_some_and(|status| !status.is_success())
     }
 
     /// Whether this is an error answer to an opcode or version that its sender did not know (ANSWER in `flags`).
@@ -266,19 +272,19 @@ impl<'a> Frame<'a> {
         self.header().flags.has(FlagsHeader::ANSWER)
     }
 
-    /// The body of a protocol payload.
+    /// The body of a protocol payload, or of a refusal.
     pub fn message(&self) -> Result<Message, Malformed> {
         let opcode = self.opcode()?;
-        if self.packet != PacketType::Protocol {
+        if self.packet != PacketType::Protocol && !self.is_refusal() {
             return Err(Malformed::Payload);
         }
         let body = self.payload[HEADER_BYTES..].first_chunk().ok_or(Malformed::Short)?;
         Message::read(opcode, self.header_bytes().status, body)
     }
 
-    /// The page of a data payload.
+    /// The page of a data payload. A refusal has none: see [`Self::message`].
     pub fn page(&self) -> Result<Page<'a>, Malformed> {
-        if !self.opcode()?.is_page() || self.packet == PacketType::Protocol {
+        if !self.opcode()?.is_page() || self.packet == PacketType::Protocol || self.is_refusal() {
             return Err(Malformed::Payload);
         }
         Page::parse(&self.payload[HEADER_BYTES..self.payload.len() - TAG_BYTES])

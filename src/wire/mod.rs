@@ -13,19 +13,22 @@
 
 mod address;
 mod frame;
+mod generator;
+mod message;
 mod pdu;
 mod records;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use address::{Address, Domain, Mac, MeetingId};
 pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, Malformed, PacketType, encode_message, encode_page};
-pub use pdu::{
-    Business, Decode, Epoch, Flags, FlagsHeader, Header, Layout, Level, MeetingState, Message, Opcode, Role, Status,
-    StreamKind, Transaction,
-};
+pub use generator::GeneratorProbe;
+pub use message::Message;
+pub use pdu::{Epoch, FlagsHeader, Header, Opcode, Transaction};
 pub use records::{
     Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult, TerminalState,
 };
 pub use tag::{Direction, Key, Secret, digest_of, mix};
+pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind};

@@ -64,7 +64,8 @@ impl<'a> Page<'a> {
     /// Its records as `R`. Every record is checked before the first is given out, so a page is taken whole or not
     /// at all.
     pub fn records<R: Record>(&self) -> Result<Records<'a, R>, Malformed> {
-        if usize::from(self.record_len) != R::BYTES.unwrap_or(0) {
+        // An empty page has no record whose length could be wrong.
+        if self.count > 0 && usize::from(self.record_len) != R::BYTES.unwrap_or(0) {
             return Err(Malformed::Record);
         }
         let least = R::BYTES.unwrap_or(size_of::<TerminalStateBytes>());

@@ -1,1 +1,4 @@
-//! Held against frames that an independent implementation made.
+//! The format held against frames that an independent implementation made, and against itself over arbitrary values.
+
+mod properties;
+mod vectors;

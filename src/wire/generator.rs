@@ -1,0 +1,64 @@
+//! Probes of the kernel's packet generator: the payload of a UDP datagram.
+//!
+//! ```text
+//! 0                4                8             12                  16
+//! │ magic be9be955 │ sequence (u32) │ seconds u32 │ microseconds u32  │ whatever follows
+//! ```
+//!
+//! Read as a V2V packet, the magic's first byte is the packet type `0xBE`, so both kinds of frame can share a ring.
+
+use std::time::Duration;
+
+use zerocopy::byteorder::big_endian::U32;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::frame::Malformed;
+
+/// One probe: what loss, order and delay are worked out from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GeneratorProbe {
+    /// Counts the generator's frames, and wraps.
+    pub sequence: u32,
+    /// The generator's wall clock (`CLOCK_REALTIME`) as it sent, since 1970.
+    pub sent: Duration,
+}
+
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ProbeBytes {
+    magic: [u8; 4],
+    sequence: U32,
+    seconds: U32,
+    microseconds: U32,
+}
+
+impl GeneratorProbe {
+    /// What the generator's payloads begin with.
+    pub const MAGIC: [u8; 4] = [0xBE, 0x9B, 0xE9, 0x55];
+
+    /// Reads the payload of a UDP datagram: [`Malformed::PacketType`] where it does not bear the magic, and
+    /// [`Malformed::Value`] where its microseconds make more than a second.
+    ///
+    /// ```
+    /// use baton::wire::GeneratorProbe;
+    ///
+    /// let payload = [0xbe, 0x9b, 0xe9, 0x55, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 9];
+    /// let probe = GeneratorProbe::parse(&payload).unwrap();
+    /// assert_eq!(probe.sequence, 7);
+    /// assert_eq!(probe.sent.as_micros(), 2_000_009);
+    /// ```
+    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        let (probe, _) = ProbeBytes::ref_from_prefix(payload).map_err(|_| Malformed::Short)?;
+        if probe.magic != Self::MAGIC {
+            return Err(Malformed::PacketType);
+        }
+        let microseconds = probe.microseconds.get();
+        if microseconds >= 1_000_000 {
+            return Err(Malformed::Value);
+        }
+        Ok(Self {
+            sequence: probe.sequence.get(),
+            sent: Duration::new(probe.seconds.get().into(), microseconds * 1000),
+        })
+    }
+}
