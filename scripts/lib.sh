@@ -1,0 +1,22 @@
+# What the scripts share; sourced, never run. Each script has set -euo pipefail before it sources this.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Talk goes to stderr, results to stdout. Colour only where a person looks.
+if [[ -t 2 && -z "${NO_COLOR:-}" ]]; then
+    bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'
+else
+    bold='' red='' plain=''
+fi
+
+say() { printf '%s==>%s %s\n' "$bold" "$plain" "$*" >&2; }
+
+die() {
+    printf '%serror:%s %s\n' "$red" "$plain" "$*" >&2
+    exit 1
+}
+
+# Network namespaces, veth pairs, XDP programs and locked memory are root's.
+need_root() {
+    [[ $EUID -eq 0 ]] || die "$1 makes network namespaces and loads XDP programs, which needs root: run it with sudo -E"
+}
