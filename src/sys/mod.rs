@@ -1,4 +1,7 @@
 //! The operating system, and the only `unsafe` code of the crate.
 #![allow(unsafe_code, reason = "this is the one place for it; lib.rs denies it everywhere else")]
 
+pub mod af_xdp;
+pub mod bpf;
 pub mod clock;
+pub mod interface;
