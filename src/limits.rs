@@ -53,3 +53,12 @@ pub const GENERATION_BLOCK: u32 = 65_536;
 
 /// Nanoseconds that an acknowledgement may wait for company before it is sent. wire.md: "at most 1 ms later".
 pub const ACK_DELAY_NS: u64 = 500_000;
+
+/// TAKEOVER_BATCH pages outstanding at one autonomous server, at most.
+pub const TAKEOVER_WINDOW_MAX: u16 = 256;
+/// TAKEOVER_BATCH pages outstanding before the autonomous server said how many it takes.
+pub const TAKEOVER_WINDOW_FIRST: u16 = 8;
+/// STATE_QUERY requests outstanding at one autonomous server, at most.
+pub const STATE_QUERIES_MAX: u16 = 256;
+/// Meetings that a report names of each kind; it counts the others.
+pub const REPORT_NAMES_MAX: usize = 1000;

@@ -1,1 +1,65 @@
-//! recovery
+//! Recovery: how a dispatch server gets its control of the conferences back.
+//!
+//! A conference goes on in the autonomous servers whether the dispatch server lives or not. The method has four
+//! steps, a file each: `lookup` learns which meetings an autonomous server holds and looks each up in the cache or
+//! the database; `connect` sets up the link; `takeover` asks for control; `update` writes backwards what the
+//! autonomous server says now over what cache and database said then. `audit` proves that both sides agree.
+//!
+//! ```text
+//! cache path      CONNECT ┐ TAKEOVER_BATCH… ┐ at once, from the table alone
+//!                 INFO_QUERY… beside them   ├ STATE_QUERY… as each is answered ─ REPLAY_DONE ─ AUDIT
+//! database path   CONNECT ─ INFO_QUERY… ─ TAKEOVER_BATCH… ─ STATE_QUERY… ─ REPLAY_DONE ─ AUDIT
+//! ```
+//!
+//! What always holds here: no I/O, no clock, no randomness; time is an argument. Nothing is taken from absence: a
+//! meeting that a listing lacks is asked for by name, and only the autonomous server's own UNKNOWN_MEETING makes it
+//! missing. Every request is repeated with growing pauses until it is answered, for a link may be down for long; every
+//! effect is idempotent, so a second answer, or a second death in the midst, changes nothing.
+//!
+//! [`ServerRecovery`] is the machine for one autonomous server, [`Recovery`] drives one for each.
+
+mod event;
+mod fleet;
+mod holdings;
+mod report;
+mod server;
+mod settings;
+
+use serde::{Deserialize, Serialize};
+
+pub use event::{Body, Event, Request};
+pub use fleet::Recovery;
+pub use holdings::{Absence, Cursor, Holdings, Lookup, Standing};
+pub use report::{Progress, Report, ServerReport, Timeline};
+pub use server::ServerRecovery;
+pub use settings::{Orphans, Settings};
+
+/// Where a recovery looks meetings up: decided by fact (boot id, layout, an intact header), not by guess.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// The table lives: the dispatch server's process died, its cache did not.
+    Cache,
+    /// It does not: the dispatch server was restarted in the method's sense.
+    Database,
+}
+
+/// What the machine for one autonomous server is doing: of what overlaps, the first that is not done.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// CONNECT is not answered yet.
+    Connecting,
+    /// Takeovers are outstanding, or on the database path what is to be taken over is not known yet.
+    TakingOver,
+    /// Listing or updating backwards.
+    Updating,
+    /// REPLAY_DONE is not answered yet.
+    Auditing,
+    /// Both sides agree.
+    Reconciled,
+    /// They do not, after several rounds. Further rounds follow, with pauses.
+    Differing,
+    /// A newer controller was heard of: nothing is sent any more.
+    Stale,
+}

@@ -1,0 +1,121 @@
+//! What the machines say: frames to send, and events for the engine.
+
+use std::sync::Arc;
+
+use crate::wire::{
+    Domain, Envelope, Epoch, Header, Key, MeetingId, MeetingSummary, Message, Opcode, Status, TakeoverEntry,
+    encode_message, encode_page,
+};
+
+/// A frame to be sent to a domain's autonomous server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Whom it asks.
+    pub domain: Domain,
+    /// Transaction, epoch and meeting.
+    pub header: Header,
+    /// What it asks.
+    pub body: Body,
+}
+
+/// What a request asks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// A protocol payload.
+    Message(Message),
+    /// TAKEOVER_BATCH: one page, a transaction of its own.
+    Takeover(Arc<[TakeoverEntry]>),
+}
+
+impl Request {
+    /// Its opcode's number.
+    pub fn opcode(&self) -> u8 {
+        match &self.body {
+            Body::Message(message) => message.opcode(),
+            Body::Takeover(_) => Opcode::TakeoverBatch.wire(),
+        }
+    }
+
+    /// Whether this is a takeover frame: what the time to the first takeover is measured by.
+    pub fn is_takeover(&self) -> bool {
+        matches!(self.body, Body::Takeover(_))
+    }
+
+    /// Writes it as a frame; gives its length.
+    ///
+    /// # Panics
+    /// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`].
+    pub fn encode(&self, buffer: &mut [u8], envelope: &Envelope, key: &Key) -> usize {
+        match &self.body {
+            Body::Message(message) => encode_message(buffer, envelope, &self.header, message, key),
+            Body::Takeover(entries) => {
+                let entries = entries.iter().copied();
+                encode_page(buffer, envelope, Opcode::TakeoverBatch, &self.header, (0, 1), entries, key).0
+            }
+        }
+    }
+}
+
+/// What the engine should know of at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The autonomous server has a newer controller. This machine sends nothing more, and the engine must stop
+    /// controlling everywhere.
+    Stale {
+        /// Who said so.
+        domain: Domain,
+        /// The highest epoch that it has seen.
+        highest: Epoch,
+    },
+    /// Alarm: it holds a meeting that we do not know.
+    Orphan {
+        /// Who holds it.
+        domain: Domain,
+        /// What it holds.
+        summary: MeetingSummary,
+    },
+    /// Alarm: we hold a meeting that it does not.
+    Missing {
+        /// Who lacks it.
+        domain: Domain,
+        /// What it lacks.
+        meeting: MeetingId,
+    },
+    /// The death cut an operation on this meeting short: finish it (MEETING_START or MEETING_END again).
+    Unfinished {
+        /// Where it is unfinished.
+        domain: Domain,
+        /// Which meeting.
+        meeting: MeetingId,
+    },
+    /// Alarm: a request was refused for a reason that waiting does not cure.
+    Refused {
+        /// Who refused.
+        domain: Domain,
+        /// Which meeting; [`MeetingId::NONE`] where the request named none.
+        meeting: MeetingId,
+        /// The request's answer's opcode, raw.
+        opcode: u8,
+        /// Why.
+        status: Status,
+    },
+    /// Alarm: the audit differs. Another round of listing follows.
+    Differing {
+        /// With whom.
+        domain: Domain,
+        /// Count and digest of ours.
+        ours: (u32, u64),
+        /// Count and digest of its.
+        theirs: (u32, u64),
+    },
+    /// Every takeover at this autonomous server was answered.
+    AllAcknowledged {
+        /// Whose.
+        domain: Domain,
+    },
+    /// Both sides agree, proven by the audit.
+    Reconciled {
+        /// With whom.
+        domain: Domain,
+    },
+}

@@ -1,0 +1,139 @@
+//! The recovery of all autonomous servers, one machine each, in turn.
+
+use super::report::Report;
+use super::settings::Settings;
+use super::{Event, Holdings, Path, Phase, Request, ServerRecovery};
+use crate::time::Nanos;
+use crate::wire::{Domain, Epoch, Header, Message, Opcode, Page};
+
+/// Drives a [`ServerRecovery`] for each domain: requests of all in turn, so that no domain waits for another's listing;
+/// answers to the one they are for; STALE_EPOCH from one stops all.
+pub struct Recovery {
+    path: Path,
+    epoch: Epoch,
+    began: Nanos,
+    /// Ascending by domain.
+    servers: Vec<ServerRecovery>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl Recovery {
+    /// Machines for these domains, begun now.
+    pub fn new(
+        domains: impl IntoIterator<Item = Domain>,
+        epoch: Epoch,
+        path: Path,
+        settings: &Settings,
+        now: Nanos,
+    ) -> Self {
+        let mut servers: Vec<_> =
+            domains.into_iter().map(|domain| ServerRecovery::new(domain, epoch, path, settings.clone(), now)).collect();
+        servers.sort_by_key(ServerRecovery::domain);
+        servers.dedup_by_key(|server| server.domain());
+        Self { path, epoch, began: now, servers, turn: 0 }
+    }
+
+    /// Takes an authentic message of this domain's autonomous server; gives whether it was an answer to recovery.
+    pub fn handle_message(
+        &mut self,
+        now: Nanos,
+        domain: Domain,
+        header: &Header,
+        message: &Message,
+        holdings: &mut dyn Holdings,
+    ) -> bool {
+        self.server_mut(domain).is_some_and(|server| server.handle_message(now, header, message, holdings))
+    }
+
+    /// Takes an authentic page of this domain's autonomous server; gives whether it was an answer to recovery.
+    pub fn handle_page(
+        &mut self,
+        now: Nanos,
+        domain: Domain,
+        opcode: Opcode,
+        header: &Header,
+        page: &Page<'_>,
+        holdings: &mut dyn Holdings,
+    ) -> bool {
+        self.server_mut(domain).is_some_and(|server| server.handle_page(now, opcode, header, page, holdings))
+    }
+
+    /// The next frame to send, of each domain in turn.
+    pub fn poll_transmit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+        for _ in 0..self.servers.len() {
+            let turn = self.turn % self.servers.len();
+            self.turn = turn + 1;
+            if let Some(request) = self.servers[turn].poll_transmit(now, holdings) {
+                return Some(request);
+            }
+        }
+        None
+    }
+
+    /// When to poll again if nothing comes.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        self.servers.iter().filter_map(ServerRecovery::poll_timeout).min()
+    }
+
+    /// The next thing that the engine should know. After [`Event::Stale`] no machine sends anything more.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.servers.iter_mut().find_map(ServerRecovery::poll_event)?;
+        if matches!(event, Event::Stale { .. }) {
+            self.servers.iter_mut().for_each(ServerRecovery::stop);
+        }
+        Some(event)
+    }
+
+    /// Begins one domain again: its autonomous server restarted, or its link came back.
+    pub fn restart(&mut self, now: Nanos, domain: Domain) {
+        if let Some(server) = self.server_mut(domain) {
+            server.restart(now);
+        }
+    }
+
+    /// The machine of a domain.
+    pub fn server(&self, domain: Domain) -> Option<&ServerRecovery> {
+        self.index(domain).map(|index| &self.servers[index])
+    }
+
+    /// Every machine, ascending by domain.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerRecovery> {
+        self.servers.iter()
+    }
+
+    /// Whether every autonomous server agrees with us.
+    pub fn is_reconciled(&self) -> bool {
+        self.servers.iter().all(ServerRecovery::is_reconciled)
+    }
+
+    /// Whether a newer controller was heard of.
+    pub fn is_stale(&self) -> bool {
+        self.servers.iter().any(|server| server.phase() == Phase::Stale)
+    }
+
+    /// All of it for people.
+    pub fn report(&self) -> Report {
+        let since = |time: Option<Nanos>| time.map(|time| time.0.saturating_sub(self.began.0));
+        let timelines = || self.servers.iter().map(ServerRecovery::timeline);
+        // A moment that each has reached, or none yet: the latest of them.
+        let all = |moments: Option<Vec<Nanos>>| since(moments.and_then(|moments| moments.into_iter().max()));
+        Report {
+            path: self.path,
+            epoch: self.epoch,
+            began_ns: self.began.0,
+            first_takeover_ns: since(timelines().filter_map(|timeline| timeline.first_takeover).min()),
+            all_acknowledged_ns: all(timelines().map(|timeline| timeline.all_acknowledged).collect()),
+            reconciled_ns: all(timelines().map(|timeline| timeline.reconciled).collect()),
+            servers: self.servers.iter().map(ServerRecovery::report).collect(),
+        }
+    }
+
+    fn server_mut(&mut self, domain: Domain) -> Option<&mut ServerRecovery> {
+        self.index(domain).map(|index| &mut self.servers[index])
+    }
+
+    fn index(&self, domain: Domain) -> Option<usize> {
+        self.servers.binary_search_by_key(&domain, ServerRecovery::domain).ok()
+    }
+}

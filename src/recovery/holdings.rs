@@ -1,0 +1,100 @@
+//! What recovery looks up and writes back to: the cache and the database, as one thing.
+
+use crate::wire::{Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
+
+/// Where a walk over the parts of a domain stands. What the number means is the walked thing's own affair; 0 is the
+/// beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cursor(pub u64);
+
+/// What is known of a meeting that an autonomous server listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// It is in the cache now, from the cache or the database, at this version.
+    Found {
+        /// Of the part in this domain.
+        version: u64,
+        /// The epoch that the part was taken over or started under.
+        epoch: Epoch,
+    },
+    /// Neither holds it: an orphan.
+    Unknown,
+    /// The database says that it ended: its end never reached this autonomous server.
+    Ended,
+    /// The cache lacks it and the database is not open yet. It is listed again later.
+    NotYet,
+}
+
+/// What to do about a meeting that was taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nothing: it is in meeting.
+    InMeeting,
+    /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it.
+    Unfinished,
+}
+
+/// What it means that an autonomous server said UNKNOWN_MEETING.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// We hold it and it does not: it is `missing` now, an alarm, and counts in no audit.
+    Missing,
+    /// Its start or end was cut short; the engine finishes it, no alarm.
+    Unfinished,
+    /// It was ended meanwhile: nobody holds it.
+    Gone,
+}
+
+/// The cache (the table) and the database, as the recovery of one autonomous server after another needs them.
+///
+/// Calls come from the control thread alone; no call waits. Writes to the database that follow from one may come to be
+/// durable later, because everything they say can be asked of the autonomous server again.
+pub trait Holdings {
+    /// The next live part of this domain in the cache, level 1 first where that costs nothing; it may have been marked
+    /// missing before. None at the end. The very first call must not depend on how much the cache holds.
+    fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
+
+    /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there.
+    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
+
+    /// Looks a listed meeting up: in the cache, else in the database, from where it is put into the cache with the
+    /// key parameters and members that the database has.
+    fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup;
+
+    /// The version of a part in the cache; none where it is not there.
+    fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64>;
+
+    /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch `epoch`. A part that
+    /// is `starting` or `ending` stays so and is [`Standing::Unfinished`].
+    fn taken_over(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        epoch: Epoch,
+        state: MeetingState,
+        participants: u16,
+    ) -> Standing;
+
+    /// First unit of the update: level, layout, chairman, participants and version of the part become what the
+    /// autonomous server says, unless the part has a newer version. Gives whether the version changed, for then the
+    /// members may have too.
+    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
+
+    /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
+    /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a
+    /// terminal that is not in it left, one that is only in it joined.
+    fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]);
+
+    /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part
+    /// marked missing loses its epoch, so that the audit does not count it.
+    fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence;
+
+    /// An orphan was seen, perhaps not for the first time. For the list that operators read.
+    fn orphan(&mut self, domain: Domain, summary: &MeetingSummary);
+
+    /// Puts an orphan into cache and database by what its summary says. False where there is no room.
+    fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
+
+    /// Count and digest (wire.md §6) of the parts of this domain under this epoch.
+    fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64);
+}
