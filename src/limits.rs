@@ -62,3 +62,14 @@ pub const TAKEOVER_WINDOW_FIRST: u16 = 8;
 pub const STATE_QUERIES_MAX: u16 = 256;
 /// Meetings that a report names of each kind; it counts the others.
 pub const REPORT_NAMES_MAX: usize = 1000;
+/// Bytes of a conference's name.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Ids of ended conferences that the database remembers.
+pub const ENDED_KEPT: u64 = 65_536;
+/// Commits that one flush of the database carries.
+pub const COMMIT_GROUP: usize = 1024;
+/// Jobs waiting for the database: every operation under way has at most one.
+pub const DATABASE_QUEUE: usize = OPERATIONS_MAX + 64;
+/// Operations on conferences under way at once, those that wait for their turn included.
+pub const OPERATIONS_MAX: usize = 2048;
+const _: () = assert!(REQUEST_QUEUE <= OPERATIONS_MAX, "what waits for the control thread can be taken on");

@@ -1,1 +1,27 @@
-//! cms
+//! What a conference is, and what may be done to it.
+//!
+//! ```text
+//! clients ──HTTP──► api ──Request──► operations ──Command──► autonomous servers
+//!                    ▲                │      ▲
+//!                    └────Reply───────┘      └── acknowledgements
+//!                                     │
+//!                                     └──Change──► database (its own thread, group commit)
+//! ```
+//!
+//! What always holds here: the autonomous server is the truth of a conference, the database is what we promised. A
+//! client is told that something is done after both know it. What decides is sans I/O; the API and
+//! [`DatabaseThread`] are the two places that are not, each in a thread of its own.
+
+mod database;
+mod parameters;
+mod request;
+
+pub use database::{
+    Change, CommitError, Database, DatabaseError, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome,
+    Reservation,
+};
+pub use parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
+pub use request::{
+    Answer, Changed, DomainStatus, NewMember, Orphan, Refusal, RefusalKind, Refused, Reply, Request, StartMeeting,
+    Started, Status,
+};

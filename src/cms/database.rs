@@ -1,0 +1,322 @@
+//! The database of key parameters: durable before a client is answered.
+//!
+//! One redb file. A row is a tuple of integers, so that the file is readable by anything that reads redb:
+//!
+//! ```text
+//! meetings          meeting             → level, layout, chairman, created ms, name
+//! parts             meeting, domain     → version, state
+//! parts by domain   domain, meeting     → –
+//! members           meeting, terminal   → role, flags, window
+//! terminals         terminal            → a TerminalState record of the wire format
+//! ended             meeting             → ended ms, epoch
+//! facts             name                → number: format, epoch, term, generation end, next meeting
+//! ```
+//!
+//! What always holds: a part has its row by domain, a member and a part have their meeting. Each commit bears the
+//! epoch under which it was decided and is refused once a higher one has written ([`CommitError::StaleEpoch`]), so a
+//! dispatch server that was thought dead cannot undo what its successor promised. Members are rows of their own, for
+//! adding one to a conference of thousands must not write thousands.
+
+mod rows;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+
+pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
+
+use self::rows::FACTS;
+use super::{KeyParameters, Member, PartParameters};
+use crate::limits::ENDED_KEPT;
+use crate::wire::{Address, Domain, Epoch, Layout, MeetingId, TerminalState};
+
+/// The form of the rows. Another one is refused.
+const FORMAT: u64 = 1;
+
+/// One thing that a commit writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A conference that was not there. Refused where its id is taken, or was ever used.
+    Create(KeyParameters),
+    /// A conference as it is known now, in place of whatever was known of it.
+    Replace(KeyParameters),
+    /// A part, new or changed.
+    Part(MeetingId, PartParameters),
+    /// A part is gone, and with it its members.
+    RemovePart(MeetingId, Domain),
+    /// Another layout.
+    Layout(MeetingId, Layout),
+    /// Another chairman; [`Address`] 0 for none.
+    Chairman(MeetingId, Address),
+    /// A member, new or changed.
+    Member(MeetingId, Member),
+    /// A member has left.
+    RemoveMember(MeetingId, Address),
+    /// The conference is over. Its id is remembered, and never used again.
+    End(MeetingId),
+    /// A terminal's last known state.
+    Terminal(TerminalState),
+}
+
+/// Generations that nobody else will ever use: `first..end` of `term`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reservation {
+    /// The term.
+    pub term: u32,
+    /// The first generation of the block.
+    pub first: u32,
+    /// One behind its last.
+    pub end: u32,
+}
+
+/// Why the database cannot be used. Who is at fault: the operator or the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Another process has it open.
+    #[error("database {path} is held by another process; stop that one, or wait if it is just dying")]
+    Held {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Not a database of ours, or one of another version.
+    #[error(
+        "{path} is not a database that this version reads ({why}); it was left as it is: name another file in [database] path, or bring back the version that wrote it"
+    )]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// The disk or file system failed.
+    #[error("database {path}: {source}")]
+    Storage {
+        /// Which file.
+        path: PathBuf,
+        /// What it said.
+        source: Box<redb::Error>,
+    },
+}
+
+/// Why a commit wrote nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A newer dispatch server has written: we are not in control any more.
+    #[error("the database was written under epoch {highest}, above this one: another dispatch server controls")]
+    StaleEpoch {
+        /// The highest epoch that wrote.
+        highest: Epoch,
+    },
+    /// The id of a new conference is in use.
+    #[error("{0:?} exists already")]
+    Exists(MeetingId),
+    /// The id of a new conference was used by one that has ended.
+    #[error("{0:?} has ended, and an id is not used twice")]
+    EndedBefore(MeetingId),
+    /// A change to a conference that the database does not have.
+    #[error("{0:?} is not in the database")]
+    Unknown(MeetingId),
+    /// The disk or file system failed; nothing of the commit is promised.
+    #[error("the database could not be written: {0}")]
+    Storage(String),
+}
+
+impl From<redb::Error> for CommitError {
+    fn from(error: redb::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// The open database. Clones share it; reads see the last commit and never wait for a writer.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// None between closing and opening again after a failed flush.
+    redb: Arc<RwLock<Option<redb::Database>>>,
+    path: Arc<Path>,
+}
+
+impl Database {
+    /// Opens the file, and creates it where there is none. An unclean end of the last process is repaired first.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let redb = open_file(path)?;
+        Ok(Self { redb: Arc::new(RwLock::new(Some(redb))), path: path.into() })
+    }
+
+    /// Closes the file and opens it again, for all clones: what a failed flush left in memory is forgotten, and what
+    /// the disk has is read.
+    pub fn reopen(&self) -> Result<(), DatabaseError> {
+        let mut redb = self.redb.write();
+        drop(redb.take());
+        *redb = Some(open_file(&self.path)?);
+        Ok(())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes all of `changes` or none, durably. Refused once a higher epoch than `epoch` has written.
+    pub fn commit(&self, changes: &[Change], epoch: Epoch) -> Result<(), CommitError> {
+        self.commit_group(&[(changes, epoch)])?.remove(0)
+    }
+
+    /// Writes several commits with one flush. Each is taken whole or refused on its own; the outer error is the
+    /// disk's, and then none of them is promised.
+    pub fn commit_group(&self, group: &[(&[Change], Epoch)]) -> Result<Vec<Result<(), CommitError>>, CommitError> {
+        self.write_group(group).map_err(CommitError::from)
+    }
+
+    fn write_group(&self, group: &[(&[Change], Epoch)]) -> Result<Vec<Result<(), CommitError>>, redb::Error> {
+        let transaction = begin_write(&self.redb.read())?;
+        let results = {
+            let mut rows = rows::Writer::open(&transaction)?;
+            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+            let mut results = Vec::with_capacity(group.len());
+            for &(changes, epoch) in group {
+                results.push(match rows.check(changes, epoch)? {
+                    Ok(()) => {
+                        rows.apply(changes, epoch, now_ms)?;
+                        Ok(())
+                    }
+                    Err(refused) => Err(refused),
+                });
+            }
+            rows.forget_ended(ENDED_KEPT)?;
+            results
+        };
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    /// Reserves the next `count` generations, durably: after this returns nobody is ever given one of them again.
+    pub fn reserve_generations(&self, count: u32) -> Result<Reservation, CommitError> {
+        self.reserve(count.max(1)).map_err(CommitError::from)
+    }
+
+    fn reserve(&self, count: u32) -> Result<Reservation, redb::Error> {
+        let transaction = begin_write(&self.redb.read())?;
+        let reservation = {
+            let mut facts = transaction.open_table(FACTS)?;
+            let term = facts.get("term")?.map_or(1, |fact| fact.value() as u32);
+            let first = facts.get("generation end")?.map_or(1, |fact| fact.value() as u32);
+            let reservation = match first.checked_add(count) {
+                Some(end) => Reservation { term, first, end },
+                // Generations of a term are used up: the next term begins, which is above all of them.
+                None => Reservation { term: term + 1, first: 1, end: 1 + count.min(u32::MAX - 1) },
+            };
+            facts.insert("term", u64::from(reservation.term))?;
+            facts.insert("generation end", u64::from(reservation.end))?;
+            reservation
+        };
+        transaction.commit()?;
+        Ok(reservation)
+    }
+
+    /// The highest epoch that has written.
+    pub fn epoch(&self) -> Result<Epoch, DatabaseError> {
+        self.read(|reader| reader.fact("epoch")).map(|epoch| Epoch(epoch.unwrap_or(0)))
+    }
+
+    /// An id that no conference has, and none had.
+    pub fn next_meeting(&self) -> Result<MeetingId, DatabaseError> {
+        self.read(|reader| reader.fact("next meeting")).map(|next| MeetingId(next.unwrap_or(1)))
+    }
+
+    /// What is known of a conference that has not ended.
+    pub fn meeting(&self, meeting: MeetingId) -> Result<Option<KeyParameters>, DatabaseError> {
+        self.read(|reader| reader.meeting(meeting))
+    }
+
+    /// Whether this conference was here and has ended.
+    pub fn has_ended(&self, meeting: MeetingId) -> Result<bool, DatabaseError> {
+        self.read(|reader| reader.has_ended(meeting))
+    }
+
+    /// Calls `each` with every conference that has not ended, by ascending id.
+    pub fn for_each_meeting(&self, mut each: impl FnMut(KeyParameters)) -> Result<(), DatabaseError> {
+        self.read(|reader| reader.for_each_meeting(&mut each))
+    }
+
+    /// Those conferences of which an operation was begun and not finished; see [`KeyParameters::is_unfinished`].
+    pub fn unfinished(&self) -> Result<Vec<KeyParameters>, DatabaseError> {
+        let mut found = Vec::new();
+        self.for_each_meeting(|meeting| {
+            if meeting.is_unfinished() {
+                found.push(meeting);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// The parts of a domain, by ascending id from `first` on, at most `limit`.
+    pub fn parts_in(
+        &self,
+        domain: Domain,
+        first: MeetingId,
+        limit: usize,
+    ) -> Result<Vec<(MeetingId, PartParameters)>, DatabaseError> {
+        self.read(|reader| reader.parts_in(domain, first, limit))
+    }
+
+    /// A terminal's last state, if one was written.
+    pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, DatabaseError> {
+        self.read(|reader| reader.terminal(terminal))
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&rows::Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
+        let with = || {
+            let redb = self.redb.read();
+            read(&rows::Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
+        };
+        with().map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
+    }
+}
+
+fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::Error> {
+    Ok(redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()?)
+}
+
+fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
+    let storage = |error: redb::Error| DatabaseError::Storage { path: path.into(), source: Box::new(error) };
+    let foreign = |why: String| DatabaseError::Foreign { path: path.into(), why };
+    let opened = redb::Builder::new().set_check_integrity_on_open(true).create(path);
+    let redb = opened.map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::Held { path: path.into() },
+        redb::DatabaseError::UpgradeRequired(version) => foreign(format!("file format {version}")),
+        redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)) => foreign(why),
+        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+            foreign(error.to_string())
+        }
+        other => storage(other.into()),
+    })?;
+    let format = prepare(&redb).map_err(storage)?;
+    if format != FORMAT { Err(foreign(format!("rows of format {format}"))) } else { Ok(redb) }
+}
+
+/// Creates what is missing, so that readers find every table; gives the format of the rows.
+fn prepare(redb: &redb::Database) -> Result<u64, redb::Error> {
+    let format = {
+        let transaction = redb.begin_read()?;
+        match transaction.open_table(FACTS) {
+            Ok(facts) => facts.get("format")?.map(|fact| fact.value()),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if let Some(format) = format {
+        return Ok(format);
+    }
+    let transaction = redb.begin_write()?;
+    rows::Writer::open(&transaction)?;
+    transaction.open_table(FACTS)?.insert("format", FORMAT)?;
+    transaction.commit()?;
+    Ok(FORMAT)
+}

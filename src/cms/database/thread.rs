@@ -1,0 +1,224 @@
+//! The database's own thread: group commit, so that a thousand operations cost a handful of flushes.
+
+use std::io;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::{Change, CommitError, Database, DatabaseError, Reservation};
+use crate::cms::KeyParameters;
+use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
+use crate::wire::{Epoch, MeetingId};
+
+/// How often the lock of a process that is dying is tried for, and for how long.
+const RETRY: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// Which commit; chosen by whoever asks for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct JobId(pub u64);
+
+/// Where the database is, and how long to wait for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DatabaseSettings {
+    /// The file.
+    pub path: PathBuf,
+    /// How long another process may hold it before opening is given up.
+    pub patience: Duration,
+}
+
+/// What the thread is asked for.
+#[derive(Debug)]
+pub enum Job {
+    /// Write these durably.
+    Commit {
+        /// Given back in [`Outcome::Committed`].
+        id: JobId,
+        /// What.
+        changes: Vec<Change>,
+        /// Under which epoch it was decided.
+        epoch: Epoch,
+    },
+    /// Reserve generations durably.
+    Reserve {
+        /// How many.
+        count: u32,
+    },
+}
+
+/// What the thread tells.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Another process has the file open; it is tried on. Said once.
+    Waiting(DatabaseError),
+    /// It is open. Comes before any other outcome but [`Outcome::Waiting`].
+    Opened(Opened),
+    /// It cannot be opened, for good; every job is answered with an error.
+    Failed(DatabaseError),
+    /// A commit is durable, or refused.
+    Committed {
+        /// Whose.
+        id: JobId,
+        /// What became of it.
+        result: Result<(), CommitError>,
+    },
+    /// Generations are reserved, durably.
+    Reserved(Result<Reservation, CommitError>),
+}
+
+/// What is learned when the database opens.
+#[derive(Debug)]
+pub struct Opened {
+    /// For reading, from any thread.
+    pub database: Database,
+    /// The highest epoch that wrote.
+    pub epoch: Epoch,
+    /// An id that no conference has or had.
+    pub next_meeting: MeetingId,
+    /// Conferences of which an operation was begun and not finished.
+    pub unfinished: Vec<KeyParameters>,
+}
+
+/// The thread. Dropping it finishes the jobs that wait, then closes the file.
+#[derive(Debug)]
+pub struct DatabaseThread {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DatabaseThread {
+    /// Starts it; it opens the file first. `tell` is called on the thread, in the order of the jobs, and must not
+    /// block for long: every commit behind it waits.
+    pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
+        let (sender, jobs) = bounded(DATABASE_QUEUE);
+        let run = move || Run { jobs, tell }.run(&settings);
+        let thread = std::thread::Builder::new().name("database".into()).spawn(run)?;
+        Ok(Self { jobs: Some(sender), thread: Some(thread) })
+    }
+
+    /// Hands a job over without waiting; gives it back where [`DATABASE_QUEUE`] wait already.
+    pub fn submit(&self, job: Job) -> Result<(), Job> {
+        let jobs = self.jobs.as_ref().expect("there until it is dropped");
+        jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+        })
+    }
+}
+
+impl Drop for DatabaseThread {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed by its hook; there is nobody else to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Run<F> {
+    jobs: Receiver<Job>,
+    tell: F,
+}
+
+impl<F: FnMut(Outcome)> Run<F> {
+    fn run(mut self, settings: &DatabaseSettings) {
+        let opened = self.open(settings).and_then(|database| {
+            let epoch = database.epoch()?;
+            let next_meeting = database.next_meeting()?;
+            let unfinished = database.unfinished()?;
+            Ok(Opened { database, epoch, next_meeting, unfinished })
+        });
+        match opened {
+            Ok(opened) => {
+                let database = opened.database.clone();
+                (self.tell)(Outcome::Opened(opened));
+                self.serve(&database);
+            }
+            Err(error) => {
+                let why = error.to_string();
+                (self.tell)(Outcome::Failed(error));
+                self.refuse(&why);
+            }
+        }
+    }
+
+    /// Opens the file. The lock of a process that was killed is released with its last descriptor, which is some
+    /// milliseconds after others learn of its death.
+    fn open(&mut self, settings: &DatabaseSettings) -> Result<Database, DatabaseError> {
+        let begun = Instant::now();
+        let mut pause = RETRY;
+        let mut said = false;
+        loop {
+            match Database::open(&settings.path) {
+                Err(error @ DatabaseError::Held { .. }) if begun.elapsed() < settings.patience => {
+                    if !said {
+                        (self.tell)(Outcome::Waiting(error));
+                        said = true;
+                    }
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn serve(&mut self, database: &Database) {
+        let mut group = Vec::with_capacity(COMMIT_GROUP);
+        while let Ok(first) = self.jobs.recv() {
+            let mut next = Some(first);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Commit { id, changes, epoch } => group.push((id, changes, epoch)),
+                    // What was asked for before it is answered before it.
+                    Job::Reserve { count } => {
+                        self.commit(database, &mut group);
+                        (self.tell)(Outcome::Reserved(database.reserve_generations(count)));
+                    }
+                }
+                if group.len() < COMMIT_GROUP {
+                    next = self.jobs.try_recv().ok();
+                }
+            }
+            self.commit(database, &mut group);
+        }
+    }
+
+    fn commit(&mut self, database: &Database, group: &mut Vec<(JobId, Vec<Change>, Epoch)>) {
+        if group.is_empty() {
+            return;
+        }
+        let commits: Vec<_> = group.iter().map(|(_, changes, epoch)| (changes.as_slice(), *epoch)).collect();
+        // After a failed flush nobody knows what reached the disk, so the file is read anew, and everything that was
+        // not promised yet is written again. Applying a commit twice writes the same rows.
+        let written = database.commit_group(&commits).or_else(|error| {
+            tracing::error!(%error, "database not written; opening it again");
+            database.reopen().map_err(|error| CommitError::Storage(error.to_string()))?;
+            database.commit_group(&commits)
+        });
+        match written {
+            Ok(results) => {
+                for ((id, ..), result) in group.drain(..).zip(results) {
+                    (self.tell)(Outcome::Committed { id, result });
+                }
+            }
+            Err(error) => {
+                for (id, ..) in group.drain(..) {
+                    (self.tell)(Outcome::Committed { id, result: Err(error.clone()) });
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: &str) {
+        while let Ok(job) = self.jobs.recv() {
+            let error = CommitError::Storage(why.to_owned());
+            (self.tell)(match job {
+                Job::Commit { id, .. } => Outcome::Committed { id, result: Err(error) },
+                Job::Reserve { .. } => Outcome::Reserved(Err(error)),
+            });
+        }
+    }
+}

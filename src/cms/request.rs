@@ -1,0 +1,339 @@
+//! What a client asks for, and what it is told.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PartParameters, WINDOW_NONE};
+use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
+
+/// What a client asks the control thread for. Listings are read from the table without it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Start a conference.
+    Start(StartMeeting),
+    /// Add members to one.
+    Add {
+        /// Which.
+        meeting: MeetingId,
+        /// Whom.
+        members: Vec<NewMember>,
+    },
+    /// Take a member out of one.
+    Remove {
+        /// Which.
+        meeting: MeetingId,
+        /// Whom.
+        terminal: Address,
+    },
+    /// Give a member another role.
+    SetRole {
+        /// Which.
+        meeting: MeetingId,
+        /// Whom.
+        terminal: Address,
+        /// What it becomes.
+        role: Role,
+    },
+    /// Give the conference another layout, in every domain.
+    SetLayout {
+        /// Which.
+        meeting: MeetingId,
+        /// How many windows.
+        layout: Layout,
+    },
+    /// Set and clear flags of a member.
+    SetFlags {
+        /// Which.
+        meeting: MeetingId,
+        /// Whom.
+        terminal: Address,
+        /// The flags that are changed.
+        mask: Flags,
+        /// What they are changed to.
+        value: Flags,
+    },
+    /// End the conference, in every domain.
+    End {
+        /// Which.
+        meeting: MeetingId,
+    },
+    /// How the server does.
+    Status,
+    /// The report of the last recovery.
+    RecoveryLast,
+    /// Meetings that autonomous servers hold and we do not know.
+    Orphans,
+}
+
+/// A conference to be started.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartMeeting {
+    /// Its id; the next free one where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meeting: Option<MeetingId>,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its level; 3 where none is given.
+    #[serde(default = "level_default")]
+    pub level: Level,
+    /// Windows on the screen; 4 where none is given.
+    #[serde(default = "layout_default")]
+    pub layout: Layout,
+    /// Its chairman: a member, whose role becomes that. A member with that role may say so too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chairman: Option<Address>,
+    /// At least one.
+    pub members: Vec<NewMember>,
+    /// When it was asked for, milliseconds since 1970. Stamped by the API.
+    #[serde(skip)]
+    pub created_ms: u64,
+}
+
+fn level_default() -> Level {
+    Level::new(3).expect("1 to 5")
+}
+
+fn layout_default() -> Layout {
+    Layout::new(4).expect("1 to 13")
+}
+
+/// A member to be added. In JSON either an object or, for a participant, the address alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "NewMemberForm")]
+pub struct NewMember {
+    /// Who.
+    pub terminal: Address,
+    /// Its role; participant where none is given.
+    pub role: Role,
+    /// Its window from 0; [`WINDOW_NONE`].
+    pub window: u8,
+}
+
+impl NewMember {
+    /// A participant in no window.
+    pub const fn participant(terminal: Address) -> Self {
+        Self { terminal, role: Role::Participant, window: WINDOW_NONE }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NewMemberForm {
+    Address(Address),
+    Object(NewMemberObject),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewMemberObject {
+    terminal: Address,
+    role: Option<Role>,
+    window: Option<u8>,
+}
+
+impl From<NewMemberForm> for NewMember {
+    fn from(form: NewMemberForm) -> Self {
+        match form {
+            NewMemberForm::Address(terminal) => Self::participant(terminal),
+            NewMemberForm::Object(NewMemberObject { terminal, role, window }) => {
+                Self { terminal, role: role.unwrap_or(Role::Participant), window: window.unwrap_or(WINDOW_NONE) }
+            }
+        }
+    }
+}
+
+/// What became of a request.
+pub type Reply = Result<Answer, Refusal>;
+
+/// What a client is told when its request is done: durable, and known to the autonomous servers.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// The conference goes on.
+    Started(Started),
+    /// The change is made.
+    Changed(Changed),
+    /// How the server does.
+    Status(Box<Status>),
+    /// The report of the last recovery, `null` where there was none.
+    Recovery(serde_json::Value),
+    /// What autonomous servers hold and we do not know.
+    Orphans(Vec<Orphan>),
+}
+
+/// A conference that was started.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// Its id.
+    pub meeting: MeetingId,
+    /// One per autonomous server.
+    pub parts: Vec<PartParameters>,
+    /// How many terminals are in it.
+    pub members: usize,
+    /// Those that their autonomous server did not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+}
+
+/// A conference that was changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// Its id.
+    pub meeting: MeetingId,
+    /// The parts that changed, as they are now; none after an end.
+    pub parts: Vec<PartParameters>,
+    /// Members that their autonomous server did not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+}
+
+/// A terminal that an autonomous server did not take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    /// Whom.
+    pub terminal: Address,
+    /// What its autonomous server said.
+    pub why: wire::Status,
+}
+
+/// Why a request was not done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("{what}; {remedy}")]
+pub struct Refusal {
+    /// Who is at fault, for scripts.
+    #[serde(rename = "error")]
+    pub kind: RefusalKind,
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(kind: RefusalKind, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// Who is at fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The request makes no sense.
+    BadRequest,
+    /// There is no such meeting, member or domain.
+    NotFound,
+    /// Something else has what is asked for.
+    Conflict,
+    /// The table, or an autonomous server, is full.
+    Capacity,
+    /// Too much is under way, or the part is not taken over yet.
+    Busy,
+    /// An autonomous server does not answer.
+    Unreachable,
+    /// An autonomous server answered that it will not.
+    Declined,
+    /// Another dispatch server controls.
+    NotInControl,
+    /// The database failed.
+    Database,
+    /// A fault of ours.
+    Internal,
+}
+
+impl RefusalKind {
+    /// The HTTP status that says so.
+    pub const fn http(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::NotFound => 404,
+            Self::Conflict | Self::NotInControl => 409,
+            Self::Declined => 422,
+            Self::Internal => 500,
+            Self::Busy | Self::Database => 503,
+            Self::Unreachable => 504,
+            Self::Capacity => 507,
+        }
+    }
+}
+
+/// How the server does.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Under which epoch it controls.
+    pub epoch: Epoch,
+    /// The engine's process.
+    pub pid: u32,
+    /// How long the engine has run.
+    pub uptime_ms: u64,
+    /// `cache` or `database`: by which path this engine recovered.
+    pub path: String,
+    /// `recovering`, `in control`, `not in control`.
+    pub state: String,
+    /// Parts of meetings in the table, and room for them.
+    pub parts: u64,
+    /// Room for parts.
+    pub parts_capacity: u64,
+    /// Terminals in the table.
+    pub terminals: u64,
+    /// Room for terminals.
+    pub terminals_capacity: u64,
+    /// Operations under way.
+    pub operations: u64,
+    /// Commands on their way to autonomous servers.
+    pub commands_in_flight: u64,
+    /// `opening`, `open`, or why not.
+    pub database: String,
+    /// Each autonomous domain of the configuration.
+    pub domains: Vec<DomainStatus>,
+    /// Whatever is counted, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// How an autonomous domain does.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DomainStatus {
+    /// Which.
+    pub domain: Domain,
+    /// Whether its autonomous server answers.
+    pub up: bool,
+    /// Its next hop, once known.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// Where its recovery is.
+    pub recovery: String,
+    /// Our parts in it.
+    pub parts: u64,
+    /// Of these, taken over under the current epoch.
+    pub taken_over: u64,
+    /// Of these, not held by the autonomous server.
+    pub missing: u64,
+    /// What it holds and we do not know.
+    pub orphans: u64,
+    /// Round trip of the last heartbeat.
+    #[serde(default)]
+    pub round_trip_us: Option<u64>,
+}
+
+/// A meeting that an autonomous server holds and we do not know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Orphan {
+    /// Which.
+    pub meeting: MeetingId,
+    /// Where.
+    pub domain: Domain,
+    /// What it is in there.
+    pub state: MeetingState,
+    /// Its level.
+    pub level: Level,
+    /// Members there.
+    pub participants: u16,
+    /// Under which epoch it was taken last.
+    pub controller: Epoch,
+}
