@@ -1,2 +1,5 @@
-//! baton
-fn main() {}
+//! Parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    baton::cli::main()
+}

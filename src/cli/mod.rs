@@ -1,1 +1,74 @@
-//! cli
+//! The command line: as typed → what it means → run. A file a subcommand.
+//!
+//! Results go to standard output, talk to standard error. Exit codes: 0 done; 1 it could not be done, and standard error says
+//! why; 2 it was typed wrong, or the configuration is.
+
+pub mod config;
+pub mod engine;
+pub mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// It could not be done.
+pub const FAILED: u8 = 1;
+/// It was typed wrong, or the configuration is.
+pub const WRONG: u8 = 2;
+
+/// A V2V conference dispatch server that survives its own death.
+#[derive(Debug, Parser)]
+#[command(name = "baton", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done; 1 it could not be done; 2 typed or configured wrong.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a dispatch server: a keeper, and the engine that it starts
+    Run(run::Args),
+    /// Check a configuration, or print an example
+    Config(config::Args),
+    /// What `run` starts
+    #[command(hide = true)]
+    Engine(engine::Args),
+}
+
+/// Parses what was typed, does it, and gives the exit code.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Engine(args) => engine::run(&args),
+    }
+}
+
+/// Says on standard error what went wrong, with what caused it.
+pub(crate) fn complain(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors repeat their cause in their own words already.
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    eprintln!("baton: {text}");
+}
+
+/// Log lines of keeper and engine: to standard error, without colour where that is no terminal. `BATON_LOG` filters
+/// (`debug`, or by module such as `baton::keeper=debug`).
+pub(crate) fn log_to_stderr() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| "info".into());
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}

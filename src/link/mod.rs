@@ -1,1 +1,2 @@
 //! link
+pub mod engine;

@@ -4,4 +4,5 @@
 pub mod af_xdp;
 pub mod bpf;
 pub mod clock;
+pub mod descriptors;
 pub mod interface;

@@ -1,0 +1,130 @@
+//! Whether the other end of a link lives: heartbeats out, their answers in.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::Heartbeat;
+use crate::time::Nanos;
+
+/// The state of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// Nothing has been heard yet, and not waited for long enough to say that it is down.
+    Unknown,
+    /// Heartbeats are answered.
+    Up,
+    /// They are not.
+    Down,
+}
+
+/// One link's heartbeats.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    settings: Heartbeat,
+    state: LinkState,
+    next: Nanos,
+    /// Heartbeats sent so far.
+    beats: u32,
+    /// The oldest heartbeat whose answer still counts: an answer to an older one says nothing about now.
+    since: Nanos,
+    /// When the last heartbeat that was answered had been sent.
+    answered: Option<Nanos>,
+    unanswered: u32,
+    in_a_row: u32,
+    round_trip: Option<Duration>,
+    meetings_held: u32,
+}
+
+impl Liveness {
+    pub(super) fn new(settings: Heartbeat) -> Self {
+        Self {
+            settings,
+            state: LinkState::Unknown,
+            next: Nanos(0),
+            beats: 0,
+            since: Nanos(0),
+            answered: None,
+            unanswered: 0,
+            in_a_row: 0,
+            round_trip: None,
+            meetings_held: 0,
+        }
+    }
+
+    /// Its state.
+    pub const fn state(&self) -> LinkState {
+        self.state
+    }
+
+    /// The time between the last answered heartbeat and its answer.
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Meetings that the domain's server held when it last answered.
+    pub const fn meetings_held(&self) -> u32 {
+        self.meetings_held
+    }
+
+    /// Heartbeats in a row that were not answered.
+    pub const fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    pub(super) const fn beats(&self) -> u32 {
+        self.beats
+    }
+
+    pub(super) const fn next_beat(&self) -> Nanos {
+        self.next
+    }
+
+    pub(super) fn is_due(&self, now: Nanos) -> bool {
+        now >= self.next
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.next = Nanos(0);
+    }
+
+    /// Counts a heartbeat that goes out now. True where the ones before it have been left unanswered once too often and the
+    /// link goes down by it.
+    pub(super) fn beat(&mut self, now: Nanos) -> bool {
+        self.beats = self.beats.wrapping_add(1);
+        // From now and not from when it was due: after a pause there is nothing to catch up with.
+        self.next = now + self.settings.interval;
+        let window = self.settings.interval * self.settings.down_after;
+        self.since = now - window;
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.unanswered <= self.settings.down_after || self.state == LinkState::Down {
+            return false;
+        }
+        self.in_a_row = 0;
+        self.state = LinkState::Down;
+        true
+    }
+
+    /// Takes the answer to the heartbeat that was sent at `sent`. True where the link comes up by it.
+    ///
+    /// `sent` is our own clock, echoed: an answer to what was never sent, to what was answered before, or to
+    /// what was sent too long ago does not count. So a recorded answer keeps no dead link up.
+    pub(super) fn handle_ack(&mut self, now: Nanos, sent: Nanos, meetings_held: u32) -> bool {
+        if sent > now || sent < self.since || self.answered.is_some_and(|last| sent <= last) {
+            return false;
+        }
+        self.answered = Some(sent);
+        self.round_trip = Some(now.since(sent));
+        self.meetings_held = meetings_held;
+        self.unanswered = 0;
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        // Only a link that was down has to prove itself; the first answer of all is enough.
+        let enough = self.state == LinkState::Unknown || self.in_a_row >= self.settings.up_after;
+        if self.state == LinkState::Up || !enough {
+            return false;
+        }
+        self.state = LinkState::Up;
+        true
+    }
+}

@@ -1,0 +1,24 @@
+//! `baton engine`: what the keeper starts. Not for people: its standard input is the keeper's socket.
+
+use std::process::ExitCode;
+
+use super::{FAILED, complain, log_to_stderr};
+use crate::keeper::handover;
+
+/// What `run` starts.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Waits for the inheritance and takes over.
+pub fn run(_: &Args) -> ExitCode {
+    log_to_stderr();
+    match handover::receive() {
+        Ok(handover) => crate::link::engine::run(handover),
+        // A keeper that stops lets go an engine that it had started ahead.
+        Err(handover::HandoverError::Closed) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(FAILED)
+        }
+    }
+}

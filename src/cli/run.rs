@@ -1,0 +1,39 @@
+//! `baton run`: the keeper.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{WRONG, complain, log_to_stderr};
+use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
+
+/// Run a dispatch server.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// What serves if the table of an earlier run cannot be used: `database` moves it aside and goes on
+    #[arg(long, value_name = "PATH", value_parser = ["database"])]
+    path: Option<String>,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    log_to_stderr();
+    let mut config = match Config::read(&args.config, &args.overrides) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(WRONG);
+        }
+    };
+    if args.path.is_some() {
+        config.recovery.on_bad_table = OnBadTable::Database;
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,298 @@
+//! A configuration file, from text to [`Config`].
+
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{AutonomousDomain, Config, Overrides, values};
+use crate::limits::{DOMAINS_MAX, SLOTS_MAX, WORKERS_MAX};
+use crate::wire::{Domain, Mac, Secret};
+
+/// Why there is no configuration. The message says where and what was expected; it never repeats a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(
+        "cannot read the configuration {}: {error}; name another with --config, or make one from `baton config example`",
+        file.display()
+    )]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A key has a value that it cannot have, is unknown, or is missing.
+    #[error("{}:{line}: {key}{what}", file.display(), key = key_text(.key))]
+    Wrong {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key with its section, empty where the file is not TOML at that place.
+        key: String,
+        /// What was found and what was expected.
+        what: String,
+    },
+    /// An option of the command line has a value that it cannot have.
+    #[error("{option}: {what}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What was expected.
+        what: String,
+    },
+}
+
+fn key_text(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("`{key}`: ") }
+}
+
+/// The file as it is typed. What can be checked alone is checked while it is read, so that the error has its place.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    dispatch: super::Dispatch,
+    interface: Option<Spanned<super::Interface>>,
+    #[serde(default)]
+    domain: Vec<Spanned<DomainSection>>,
+    #[serde(default)]
+    table: super::Table,
+    #[serde(default)]
+    database: super::Database,
+    #[serde(default)]
+    runtime: super::Runtime,
+    #[serde(default)]
+    recovery: super::Recovery,
+    #[serde(default)]
+    heartbeat: super::Heartbeat,
+    #[serde(default)]
+    worker: super::Worker,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DomainSection {
+    number: Spanned<Domain>,
+    #[serde(default, with = "values::mac")]
+    mac: Option<Mac>,
+    #[serde(default, deserialize_with = "values::vlan")]
+    vlan: Option<u16>,
+    #[serde(default, deserialize_with = "values::label")]
+    label: Option<u16>,
+    #[serde(default, with = "values::secret")]
+    secret: Option<Secret>,
+    secret_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    laboratory: bool,
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(file).map_err(|error| ConfigError::Unreadable { file: file.into(), error })?;
+        Self::parse(file, &text, overrides)
+    }
+
+    /// What [`Self::read`] does once it has the text. `file` names it in errors, and its folder is where relative
+    /// paths of secrets start.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(file: &Path, text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let place = Place { file, text };
+        let typed: File = toml::from_str(text).map_err(|error| {
+            place.wrong(error.span().unwrap_or(text.len()..text.len()), None, error.message().to_owned())
+        })?;
+        let section = typed.interface.as_ref().map_or(0..0, Spanned::span);
+        let mut interface = typed.interface.map(Spanned::into_inner).unwrap_or_default();
+        if let Some(name) = &overrides.interface {
+            if !values::is_interface_name(name) {
+                let what = format!("`{name}` is not an interface's name: 1 to 15 characters, such as eth0");
+                return Err(ConfigError::Option { option: "--interface", what });
+            }
+            interface.name.clone_from(name);
+        }
+        if interface.name.is_empty() {
+            let what = "missing: the name of the interface that V2V frames come and go by (or give --interface)";
+            return Err(place.wrong(section, Some("interface.name"), what.into()));
+        }
+        if let (Some(queues), Some(workers)) = (interface.queues, interface.workers)
+            && workers % queues != 0
+        {
+            let what =
+                format!("{workers} workers cannot serve {queues} queues alike: a multiple of {queues} is expected");
+            return Err(place.wrong(section, Some("interface.workers"), what));
+        }
+        let mut table = typed.table;
+        for (option, value, slot) in [
+            ("--meetings", overrides.meetings, &mut table.meetings),
+            ("--terminals", overrides.terminals, &mut table.terminals),
+        ] {
+            let Some(value) = value else { continue };
+            if !(1..=SLOTS_MAX).contains(&value) {
+                let what = format!("{value} is not a whole number from 1 to {SLOTS_MAX}");
+                return Err(ConfigError::Option { option, what });
+            }
+            *slot = value;
+        }
+        Ok(Self {
+            file: file.into(),
+            dispatch: typed.dispatch,
+            domains: domains(&place, typed.domain, interface.vlan)?,
+            interface,
+            table,
+            database: typed.database,
+            runtime: typed.runtime,
+            recovery: typed.recovery,
+            heartbeat: typed.heartbeat,
+            worker: typed.worker,
+        })
+    }
+
+    /// What an operator should know of a configuration that is valid all the same: said at each start.
+    pub fn warnings(&self) -> Vec<String> {
+        let bare: Vec<_> = self.domains.iter().filter(|domain| domain.secret.is_none()).map(|d| d.number).collect();
+        let mut warnings = Vec::new();
+        if !bare.is_empty() {
+            let mut list = String::new();
+            for (n, domain) in bare.iter().enumerate().take(8) {
+                let _ = write!(list, "{}{domain}", if n == 0 { "" } else { ", " });
+            }
+            let more = if bare.len() > 8 { format!(" and {} more", bare.len() - 8) } else { String::new() };
+            warnings.push(format!(
+                "laboratory mode: domain {list}{more} has no secret, so anybody on the wire can command its meetings"
+            ));
+        }
+        warnings
+    }
+
+    /// Rings a queue: worker threads that share each of `queues`.
+    ///
+    /// # Errors
+    /// The numbers of queues and workers do not fit each other.
+    pub fn rings_per_queue(&self, queues: u32) -> Result<u32, ConfigError> {
+        let workers = self.interface.workers.unwrap_or(queues);
+        if workers as usize > WORKERS_MAX || queues == 0 || workers < queues || !workers.is_multiple_of(queues) {
+            let what = format!(
+                "{workers} workers cannot serve the {queues} queues of {}: a multiple of {queues}, at most \
+                 {WORKERS_MAX}, is expected; or set `interface.queues`",
+                self.interface.name
+            );
+            return Err(ConfigError::Wrong { file: self.file.clone(), line: 1, key: "interface.workers".into(), what });
+        }
+        Ok(workers / queues)
+    }
+}
+
+fn domains(
+    place: &Place<'_>,
+    sections: Vec<Spanned<DomainSection>>,
+    vlan: Option<u16>,
+) -> Result<Vec<AutonomousDomain>, ConfigError> {
+    if sections.is_empty() {
+        let what = "missing: at least one [[domain]] section with its number";
+        return Err(place.wrong(0..0, Some("domain"), what.into()));
+    }
+    if sections.len() > DOMAINS_MAX {
+        let what = format!("{} domains are more than the {DOMAINS_MAX} that one server controls", sections.len());
+        return Err(place.wrong(sections[DOMAINS_MAX].span(), Some("domain"), what));
+    }
+    let mut domains = Vec::with_capacity(sections.len());
+    for section in sections {
+        let span = section.span();
+        let section = section.into_inner();
+        let number = *section.number.get_ref();
+        let secret = match (section.secret, section.secret_file, section.laboratory) {
+            (Some(secret), None, false) => Some(secret),
+            (None, Some(file), false) => Some(read_secret(place, &file)?),
+            (None, None, true) => None,
+            (None, None, false) => {
+                let what = format!(
+                    "domain {number} has no secret: one of secret_file, secret, or, in a laboratory, \
+                     `laboratory = true` is expected"
+                );
+                return Err(place.wrong(span, Some("domain.secret"), what));
+            }
+            _ => {
+                let what = format!(
+                    "domain {number} has several of secret, secret_file and laboratory: exactly one is expected"
+                );
+                return Err(place.wrong(span, Some("domain.secret"), what));
+            }
+        };
+        domains.push((
+            section.number.span(),
+            AutonomousDomain { number, mac: section.mac, vlan: section.vlan.or(vlan), label: section.label, secret },
+        ));
+    }
+    domains.sort_by_key(|(span, domain)| (domain.number, span.start));
+    if let Some(twice) = domains.windows(2).find(|pair| pair[0].1.number == pair[1].1.number) {
+        let [(first, _), (second, domain)] = twice else { unreachable!("windows of two") };
+        let what = format!("domain {} is named twice, first in line {}", domain.number, place.line(first.start));
+        return Err(place.wrong(second.clone(), Some("domain.number"), what));
+    }
+    Ok(domains.into_iter().map(|(_, domain)| domain).collect())
+}
+
+/// The secret in a file: 32 bytes, or 64 hexadecimal digits with or without a line's end.
+fn read_secret(place: &Place<'_>, file: &Spanned<PathBuf>) -> Result<Secret, ConfigError> {
+    let path = place.file.parent().unwrap_or(Path::new("")).join(file.get_ref());
+    let wrong = |what: String| place.wrong(file.span(), Some("domain.secret_file"), what);
+    let bytes = fs::read(&path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
+    if let Ok(bytes) = <[u8; 32]>::try_from(bytes.as_slice()) {
+        return Ok(Secret(bytes));
+    }
+    std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| values::parse_secret(text.trim_end()))
+        .ok_or_else(|| wrong(format!("{} holds neither 64 hexadecimal digits nor 32 bytes", path.display())))
+}
+
+/// Where in which file something stands.
+struct Place<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn wrong(&self, span: Range<usize>, key: Option<&str>, what: String) -> ConfigError {
+        let key = key.map_or_else(|| self.key(span.start), str::to_owned);
+        let what = what.replace('\n', "; ");
+        ConfigError::Wrong { file: self.file.into(), line: self.line(span.start), key, what }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.text[..offset.min(self.text.len())].matches('\n').count() + 1
+    }
+
+    /// The key whose value stands at `offset`: the last `key =` at or before its line, in the last `[section]`.
+    fn key(&self, offset: usize) -> String {
+        let end = self.text[offset.min(self.text.len())..].find('\n').map_or(self.text.len(), |n| offset + n);
+        let mut key = "";
+        for line in self.text[..end].lines().rev() {
+            let line = line.trim();
+            if line.starts_with('#') {
+                continue;
+            }
+            if let Some(section) = line.strip_prefix('[') {
+                let section = section.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
+                return if key.is_empty() { section.into() } else { format!("{section}.{key}") };
+            }
+            if key.is_empty()
+                && let Some((name, _)) = line.split_once('=')
+            {
+                key = name.trim();
+            }
+        }
+        key.into()
+    }
+}

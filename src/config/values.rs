@@ -1,0 +1,162 @@
+//! Values that are parsed into what they mean. The error of each says what was expected; where it stood is added by
+//! who reads the file.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::de::{Deserializer, Error, Unexpected};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::limits::{SLOTS_MAX, WORKERS_MAX};
+use crate::wire::{Address, Mac, Secret};
+
+/// A whole number within bounds.
+fn within<'de, D: Deserializer<'de>>(deserializer: D, bounds: RangeInclusive<u64>) -> Result<u64, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    u64::try_from(number).ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
+        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        Error::invalid_value(Unexpected::Signed(number), &expected.as_str())
+    })
+}
+
+/// A function for each kind of number: its name, its bounds and its type.
+macro_rules! numbers {
+    ($($name:ident: $type:ty, $low:expr, $high:expr;)*) => { $(
+        pub(super) fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+            Ok(within(deserializer, $low..=$high)? as $type)
+        }
+    )* };
+}
+
+numbers! {
+    slots: u32, 1, u64::from(SLOTS_MAX);
+    chunks: u32, 256, 1 << 22;
+    beats: u32, 1, 1000;
+    window: u16, 1, 1024;
+    // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and no steering could tell it from one.
+    ethertype: u16, 0x0600, 0xFFFF;
+}
+
+/// A number that may be absent. JSON, in the manifest, says that by null.
+macro_rules! optional_numbers {
+    ($($name:ident: $type:ty, $low:expr, $high:expr;)*) => { $(
+        pub(super) fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
+            #[derive(Deserialize)]
+            #[serde(transparent)]
+            struct Number(#[serde(deserialize_with = "inner")] $type);
+            fn inner<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                Ok(within(deserializer, $low..=$high)? as $type)
+            }
+            Ok(Option::<Number>::deserialize(deserializer)?.map(|number| number.0))
+        }
+    )* };
+}
+
+optional_numbers! {
+    queues: u32, 1, WORKERS_MAX as u64;
+    workers: u32, 1, WORKERS_MAX as u64;
+    vlan: u16, 1, 4094;
+    label: u16, 0, 0xFFFF;
+}
+
+pub(super) fn ring_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = within(deserializer, 64..=65_536)?;
+    if !number.is_power_of_two() {
+        return Err(Error::invalid_value(Unexpected::Unsigned(number), &"a power of two from 64 to 65536"));
+    }
+    Ok(number as u32)
+}
+
+pub(super) fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
+    let cores = Vec::<u16>::deserialize(deserializer)?;
+    if cores.len() > WORKERS_MAX {
+        return Err(Error::invalid_length(cores.len(), &"a CPU for each worker"));
+    }
+    Ok(cores)
+}
+
+/// What the kernel takes as an interface's name (`dev_valid_name`, net/core/dev.c).
+pub(super) fn is_interface_name(name: &str) -> bool {
+    (1..16).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
+}
+
+pub(super) fn interface_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if is_interface_name(&name) {
+        Ok(name)
+    } else {
+        Err(Error::invalid_value(Unexpected::Str(&name), &"an interface's name such as eth0, 1 to 15 characters"))
+    }
+}
+
+pub(super) fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+    let address = Address::deserialize(deserializer)?;
+    if address.device() == 0 {
+        let expected = "a device from 1 (0 is the domain's autonomous server), such as 1/65535";
+        return Err(Error::invalid_value(Unexpected::Str(&address.to_string()), &expected));
+    }
+    Ok(address)
+}
+
+pub(super) mod millis {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.as_millis() as u64)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        within(deserializer, 1..=3_600_000).map(Duration::from_millis)
+    }
+}
+
+pub(super) mod mac {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(mac: &Option<Mac>, serializer: S) -> Result<S::Ok, S::Error> {
+        mac.map(|mac| mac.to_string()).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        let mac = text.map(|text| text.parse::<Mac>()).transpose().map_err(Error::custom)?;
+        match mac {
+            Some(mac) if mac.0[0] & 1 == 1 || mac == Mac::default() => {
+                Err(Error::custom(format!("`{mac}` is no station's address: neither a group's nor all zero")))
+            }
+            mac => Ok(mac),
+        }
+    }
+}
+
+/// 64 hexadecimal digits.
+pub(super) fn parse_secret(text: &str) -> Option<Secret> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok().filter(|text| !text.starts_with('+'))?, 16).ok()?;
+    }
+    Some(Secret(bytes))
+}
+
+pub(super) mod secret {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = |secret: &Secret| secret.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        secret.as_ref().map(digits).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        // The text is not repeated: it may be most of a secret.
+        let wrong =
+            || Error::custom("a secret is 64 hexadecimal digits (32 bytes); make one with `openssl rand -hex 32`");
+        parse_secret(&text).map(Some).ok_or_else(wrong)
+    }
+}

@@ -1,0 +1,264 @@
+//! What a keeper hands to an engine, and what the two say to each other afterwards.
+//!
+//! An engine's standard input is a Unix `SOCK_SEQPACKET` socket, so that nothing has to be arranged between fork and exec.
+//! The keeper sends one packet over it, the [`Manifest`] as JSON with the descriptors beside it (`SCM_RIGHTS`); an engine
+//! that was started ahead waits in [`receive`] for as long as its predecessor lives. Then [`Notice`]s go one way
+//! and [`Order`]s the other.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::sys::descriptors::{self, Received};
+use crate::wire::Mac;
+
+/// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
+/// start an engine whose file was replaced meanwhile.
+const VERSION: u32 = 1;
+/// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
+const PACKET_BYTES: usize = 512 * 1024;
+/// Bytes of a notice or order, at most.
+const NOTE_BYTES: usize = 4096;
+
+/// What an engine is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It takes over at once.
+    Active,
+    /// It maps and touches everything, and waits for its twin's death. No keeper asks for that yet.
+    Standby,
+}
+
+/// What the table holds as the engine finds it, which decides the path of the recovery.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableOrigin {
+    /// The meetings and terminals that a predecessor had: the cache serves.
+    Kept,
+    /// Nothing, or not everything yet: the database serves. Why, in words.
+    Fresh {
+        /// Such as "there was none" or "the machine was started since".
+        why: String,
+    },
+}
+
+/// How a predecessor came to its end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Death {
+    /// Its process id.
+    pub pid: u32,
+    /// When the keeper had proof of it, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub noticed_ns: u64,
+    /// In words: "killed by signal 9", "exited with status 1".
+    pub how: String,
+}
+
+/// A socket among the descriptors, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SocketPlace {
+    /// The interface's receive queue.
+    pub queue: u32,
+    /// The ring of the queue, from 0.
+    pub ring: u32,
+}
+
+/// What an engine is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this conversation.
+    pub version: u32,
+    /// What it is for.
+    pub role: Role,
+    /// Engines that this keeper has started, this one included.
+    pub incarnation: u32,
+    /// The configuration, secrets included.
+    pub config: Config,
+    /// The table, as found.
+    pub table: TableOrigin,
+    /// Its predecessor's end, if it had one under this keeper.
+    pub predecessor: Option<Death>,
+    /// When this was sent, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub sent_ns: u64,
+    /// The kernel's number of the interface.
+    pub ifindex: u32,
+    /// The interface's Ethernet address.
+    #[serde(with = "mac")]
+    pub mac: Mac,
+    /// How frames are taken from the driver, in words, for the status.
+    pub mode: String,
+    /// The sockets, one a worker.
+    pub sockets: Vec<SocketPlace>,
+}
+
+/// An engine's inheritance.
+pub struct Handover {
+    /// What it is told.
+    pub manifest: Manifest,
+    /// The table's file. It bears the keeper's lock, which lives until the last process that inherited it is gone.
+    pub table: OwnedFd,
+    /// The UMEM's file.
+    pub umem: OwnedFd,
+    /// The AF_XDP sockets, in the order of [`Manifest::sockets`]. Always to be adopted, also by the first engine.
+    pub sockets: Vec<OwnedFd>,
+    /// The API's listening socket: clients wait in its backlog from one engine to the next.
+    pub api: UnixListener,
+    /// The line to the keeper.
+    pub keeper: KeeperLine,
+}
+
+/// What an engine tells its keeper.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Notice {
+    /// It controls: workers run, and the first takeover frames are on their way.
+    Ready,
+    /// Every domain's replay is done: from now on the table holds everything.
+    Reconciled,
+    /// It cannot go on, and ends. Starting another at once would not help.
+    Failed {
+        /// Why, in words.
+        why: String,
+    },
+    /// Another dispatch server controls under a higher epoch. It has stopped controlling; another engine must not be started.
+    Fenced {
+        /// That epoch.
+        epoch: u64,
+    },
+}
+
+/// What a keeper tells its engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Write the snapshot, and exit with success.
+    Stop,
+}
+
+/// An engine's end of the line to its keeper.
+pub struct KeeperLine(OwnedFd);
+
+impl KeeperLine {
+    /// Tells the keeper. Never waits: the few notices of an engine's life fit the socket's buffer.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn tell(&self, notice: &Notice) -> io::Result<()> {
+        descriptors::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
+    }
+
+    /// The next order, if there is one. To be called when the descriptor is readable.
+    ///
+    /// # Errors
+    /// `UnexpectedEof`: the keeper is gone, and the engine ends. Anything else is a broken line, to be treated alike.
+    pub fn order(&self) -> io::Result<Option<Order>> {
+        let mut buffer = [0; NOTE_BYTES];
+        let Received { bytes, .. } = match descriptors::receive(self.0.as_fd(), &mut buffer, 0, false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            received => received?,
+        };
+        Ok(Some(serde_json::from_slice(&buffer[..bytes])?))
+    }
+}
+
+impl AsFd for KeeperLine {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Why an engine has no inheritance.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// Standard input is not a keeper's socket.
+    #[error("`baton engine` is started by `baton run` and not by hand: standard input is no keeper's socket ({0})")]
+    NoKeeper(io::Error),
+    /// The keeper ended, or let this engine go, before it handed over.
+    #[error("the keeper closed the line before it handed over")]
+    Closed,
+    /// Keeper and engine are of different versions.
+    #[error(
+        "keeper and engine do not understand each other ({0}): was the program replaced under a running keeper? start the keeper again"
+    )]
+    Foreign(String),
+}
+
+impl From<OwnedFd> for KeeperLine {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+/// Waits for the inheritance on standard input.
+///
+/// # Errors
+/// See [`HandoverError`].
+pub fn receive() -> Result<Handover, HandoverError> {
+    receive_from(descriptors::stdin().map_err(HandoverError::NoKeeper)?)
+}
+
+/// As [`receive`], on this socket.
+///
+/// # Errors
+/// See [`HandoverError`].
+pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
+    let mut buffer = vec![0; PACKET_BYTES];
+    let most = descriptors::DESCRIPTORS_MAX;
+    let received =
+        descriptors::receive(socket.as_fd(), &mut buffer, most, true).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HandoverError::Closed,
+            io::ErrorKind::InvalidData => HandoverError::Foreign(error.to_string()),
+            _ => HandoverError::NoKeeper(error),
+        })?;
+    let foreign = |error: serde_json::Error| HandoverError::Foreign(error.to_string());
+    let value: serde_json::Value = serde_json::from_slice(&buffer[..received.bytes]).map_err(foreign)?;
+    let version = value.get("version").and_then(serde_json::Value::as_u64);
+    if version != Some(u64::from(VERSION)) {
+        return Err(HandoverError::Foreign(format!("version {version:?} where {VERSION} is expected")));
+    }
+    let manifest: Manifest = serde_json::from_value(value).map_err(foreign)?;
+    let mut descriptors = received.descriptors.into_iter();
+    let all = descriptors.len();
+    let (Some(table), Some(umem), Some(api)) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
+        return Err(HandoverError::Foreign(format!("{all} descriptors")));
+    };
+    let sockets: Vec<_> = descriptors.collect();
+    if sockets.len() != manifest.sockets.len() {
+        let what = format!("{} sockets where {} are expected", sockets.len(), manifest.sockets.len());
+        return Err(HandoverError::Foreign(what));
+    }
+    Ok(Handover { manifest, table, umem, sockets, api: UnixListener::from(api), keeper: KeeperLine(socket) })
+}
+
+/// The keeper's side: sends the manifest with what it names.
+///
+/// # Errors
+/// The system's; `BrokenPipe` where the engine is gone.
+pub(super) fn send(
+    line: BorrowedFd<'_>,
+    manifest: &Manifest,
+    (table, umem, api): (BorrowedFd<'_>, BorrowedFd<'_>, BorrowedFd<'_>),
+    sockets: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    assert_eq!(manifest.sockets.len(), sockets.len(), "a place for each socket");
+    let mut all = vec![table, umem, api];
+    all.extend_from_slice(sockets);
+    descriptors::send(line, &serde_json::to_vec(manifest)?, &all)
+}
+
+mod mac {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::wire::Mac;
+
+    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(mac)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,78 @@
+//! Descriptors from process to process: packets over a Unix socket with descriptors beside them.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+
+/// The most descriptors that the kernel passes in one message (`SCM_MAX_FD`, include/net/scm.h).
+pub const DESCRIPTORS_MAX: usize = 253;
+
+/// What came in one packet.
+#[derive(Debug)]
+pub struct Received {
+    /// Bytes of it, at the front of the buffer.
+    pub bytes: usize,
+    /// The descriptors beside it. They close on exec.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Two connected sockets that keep packets apart and see each other's end.
+///
+/// # Errors
+/// The system's.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Standard input as a descriptor of our own.
+///
+/// # Errors
+/// The system's.
+pub fn stdin() -> io::Result<OwnedFd> {
+    io::stdin().as_fd().try_clone_to_owned()
+}
+
+/// Sends a packet with descriptors beside it. Never waits for room.
+///
+/// # Errors
+/// The system's; `BrokenPipe` where the other end is gone.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    assert!(descriptors.len() <= DESCRIPTORS_MAX, "{} descriptors do not fit one message", descriptors.len());
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        assert!(beside.push(SendAncillaryMessage::ScmRights(descriptors)), "the space is for that many");
+    }
+    let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::Error::other("a packet was cut")) }
+}
+
+/// Receives a packet with at most `most` descriptors; waits for one if `wait`.
+///
+/// # Errors
+/// `UnexpectedEof` at the end of the line, `InvalidData` for a packet that does not fit, and the system's.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], most: usize, wait: bool) -> io::Result<Received> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut flags = RecvFlags::CMSG_CLOEXEC;
+    flags.set(RecvFlags::DONTWAIT, !wait);
+    let message = rustix::io::retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut beside, flags))?;
+    let mut descriptors = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if message.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) || descriptors.len() > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that does not fit"));
+    }
+    Ok(Received { bytes: message.bytes, descriptors })
+}
