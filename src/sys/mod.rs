@@ -6,3 +6,4 @@ pub mod bpf;
 pub mod clock;
 pub mod descriptors;
 pub mod interface;
+pub mod mapping;

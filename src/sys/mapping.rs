@@ -1,0 +1,189 @@
+//! Memory that outlives a process: a file on tmpfs, mapped shared, looked at as words.
+//!
+//! What always holds: the words are atomics and nothing else, because other processes, alive or dead in the middle of
+//! anything, write to them too. The file's blocks are allocated before it is mapped, so that a full file system is an
+//! error of [`Mapping::create`] and never a SIGBUS later; only someone who truncates the file of a running server can
+//! still cause one, which its mode (0600) leaves to root.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
+
+/// Words that several processes share, or that live on the heap.
+pub struct Mapping {
+    backing: Backing,
+}
+
+enum Backing {
+    File { map: MmapRaw, file: File },
+    Heap(Box<[AtomicU64]>),
+}
+
+/// Why a mapping could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MappingError {
+    /// The kernel refused one of the steps.
+    #[error("{}: cannot {step}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// There is no room for it.
+    #[error(
+        "{}: its file system has no room for {bytes} bytes; give it more (mount -o remount,size=...) or ask for fewer \
+         meetings and terminals", path.display()
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// There is a file of this name.
+    #[error("{}: exists already, and is left as it is", .0.display())]
+    Exists(PathBuf),
+    /// Its size cannot be mapped as words.
+    #[error("{}: {bytes} bytes are not a whole number of words", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
+    },
+}
+
+impl Mapping {
+    /// A new zeroed file of `bytes`, allocated, in the folder of `path`. It bears no name until it is
+    /// [published](Self::publish), so that nobody ever finds it half made.
+    pub fn create(path: &Path, bytes: u64) -> Result<Self, MappingError> {
+        let failed = |step| move |error: rustix::io::Errno| io_error(path, step, error.into());
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).map_err(failed("create a file in its folder"))?;
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|error| match error {
+            rustix::io::Errno::NOSPC => MappingError::NoRoom { path: path.to_owned(), bytes },
+            error => io_error(path, "allocate it", error.into()),
+        })?;
+        Self::map(file.into(), path)
+    }
+
+    /// Gives a created file its name. What bears that name already stays as it is.
+    pub fn publish(&self, path: &Path) -> Result<(), MappingError> {
+        let Backing::File { file, .. } = &self.backing else { return Ok(()) };
+        let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        rustix::fs::linkat(rustix::fs::CWD, own, rustix::fs::CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(|error| {
+            match error {
+                rustix::io::Errno::EXIST => MappingError::Exists(path.to_owned()),
+                error => io_error(path, "give it its name", error.into()),
+            }
+        })
+    }
+
+    /// Maps a file that exists.
+    pub fn open(path: &Path) -> Result<Self, MappingError> {
+        let file = File::options().read(true).write(true).open(path);
+        Self::map(file.map_err(|error| io_error(path, "open it", error))?, path)
+    }
+
+    /// Maps a file whose descriptor was inherited or received.
+    pub fn adopt(fd: OwnedFd) -> Result<Self, MappingError> {
+        Self::map(fd.into(), Path::new("table"))
+    }
+
+    /// Words on the heap, for tests and simulations.
+    pub fn heap(bytes: u64) -> Self {
+        let words = usize::try_from(bytes.div_ceil(8)).expect("a table of this size fits the address space");
+        Self { backing: Backing::Heap((0..words).map(|_| AtomicU64::new(0)).collect()) }
+    }
+
+    fn map(file: File, path: &Path) -> Result<Self, MappingError> {
+        let bytes = file.metadata().map_err(|error| io_error(path, "look at it", error))?.len();
+        if bytes == 0 || bytes % 8 != 0 || usize::try_from(bytes).is_err() {
+            return Err(MappingError::Size { path: path.to_owned(), bytes });
+        }
+        let map =
+            MmapOptions::new().len(bytes as usize).map_raw(&file).map_err(|error| io_error(path, "map it", error))?;
+        Ok(Self { backing: Backing::File { map, file } })
+    }
+
+    /// Its words.
+    pub fn words(&self) -> &[AtomicU64] {
+        match &self.backing {
+            Backing::File { map, .. } => {
+                // SAFETY: `MmapRaw` guarantees `len` mapped, readable and writable bytes from a page-aligned address,
+                // for as long as it lives, which is longer than the borrow given out. `map` checked that the length
+                // is whole words and within the file. An AtomicU64 has the size and alignment of a u64 and no
+                // invalid bit pattern; every process that maps this file touches it through this type alone, so
+                // concurrent access is atomic.
+                unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<AtomicU64>(), map.len() / 8) }
+            }
+            Backing::Heap(words) => words,
+        }
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.words().len() as u64 * 8
+    }
+
+    /// Its file's descriptor; none on the heap.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.backing {
+            Backing::File { file, .. } => Some(file.as_fd()),
+            Backing::Heap(_) => None,
+        }
+    }
+
+    /// Takes the exclusive lock of its open file description, if nobody has it. The kernel gives it back when the last
+    /// descriptor and mapping of that description are gone: getting it proves that its former holders are dead.
+    pub fn try_lock(&self) -> io::Result<bool> {
+        let Some(fd) = self.fd() else { return Ok(true) };
+        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if matches!(self.backing, Backing::Heap(_)) { "heap" } else { "file" };
+        write!(f, "Mapping({kind}, {} bytes)", self.bytes())
+    }
+}
+
+/// The kernel's boot, as it names itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct BootId(pub u128);
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Which boot of the kernel this is: `/proc/sys/kernel/random/boot_id`.
+pub fn boot_id() -> io::Result<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).map(BootId).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn io_error(path: &Path, step: &'static str, error: io::Error) -> MappingError {
+    MappingError::Io { path: path.to_owned(), step, error }
+}
