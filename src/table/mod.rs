@@ -96,7 +96,7 @@ pub struct Recovered {
 
 /// Where a walk over the parts of a domain stands; the default is the beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Cursor(u32);
+pub struct Cursor(pub u32);
 
 /// The table.
 #[derive(Debug)]
