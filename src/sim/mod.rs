@@ -1,1 +1,25 @@
-//! sim
+//! Autonomous servers and terminals that are not there: the other side of wire.md, to hold the dispatch server against.
+//!
+//! [`AutonomousServer`] is written from wire.md and not from the dispatch server's code, so that a misreading on one side
+//! shows. It does no I/O: `baton sim` runs many of it on an interface, tests run it under a clock of their own with a
+//! [`Network`] between, and the same seed brings the same run.
+
+mod answers;
+mod counters;
+mod due;
+mod meetings;
+mod network;
+mod pace;
+mod probes;
+mod random;
+mod server;
+mod settings;
+mod terminals;
+mod timeline;
+
+pub use counters::{Counters, Latency};
+pub use network::{Network, NetworkCounters, NetworkSettings, Port};
+pub use random::Random;
+pub use server::AutonomousServer;
+pub use settings::Settings;
+pub use timeline::{AuditSeen, EpochSeen};
