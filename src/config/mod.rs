@@ -87,20 +87,19 @@ pub struct Interface {
     /// The 802.1Q tag that frames are sent with, where a domain names no other.
     #[serde(deserialize_with = "values::vlan")]
     pub vlan: Option<u16>,
-    /// How frames are taken from the driver.
-    pub mode: XdpMode,
     /// Whether the driver may put frames into the UMEM itself. A driver that cannot is an error at start.
     pub zero_copy: bool,
-    /// Chunks of the UMEM, 2,048 bytes each, over all workers.
-    #[serde(deserialize_with = "values::chunks")]
-    pub chunks: u32,
-    /// Entries of each of the four rings of a worker: a power of two.
+    /// Frames that a queue can hold for its workers: a power of two.
     #[serde(deserialize_with = "values::ring_entries")]
-    pub ring_entries: u32,
+    pub receive_ring: u32,
+    /// Frames that a worker can have on their way out: a power of two.
+    #[serde(deserialize_with = "values::ring_entries")]
+    pub transmit_ring: u32,
     /// Whether the UMEM is asked for in huge pages first.
     pub huge_pages: bool,
-    /// The UDP port whose packet generator probes are counted; 0 for none.
-    pub probe_port: u16,
+    /// The UDP port whose packet generator probes are counted; none for none.
+    #[serde(deserialize_with = "values::port")]
+    pub probe_port: Option<u16>,
 }
 
 impl Default for Interface {
@@ -111,27 +110,13 @@ impl Default for Interface {
             workers: None,
             ethertype: DEFAULT_ETHERTYPE,
             vlan: None,
-            mode: XdpMode::Auto,
             zero_copy: false,
-            chunks: 16_384,
-            ring_entries: 4096,
+            receive_ring: 4096,
+            transmit_ring: 2048,
             huge_pages: true,
-            probe_port: 0,
+            probe_port: None,
         }
     }
-}
-
-/// How frames are taken from the driver.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpMode {
-    /// In the driver where it can, else behind it.
-    #[default]
-    Auto,
-    /// In the driver; an error where it cannot.
-    Native,
-    /// Behind the driver.
-    Generic,
 }
 
 /// An autonomous domain and the link to it.

@@ -30,7 +30,6 @@ macro_rules! numbers {
 
 numbers! {
     slots: u32, 1, u64::from(SLOTS_MAX);
-    chunks: u32, 256, 1 << 22;
     beats: u32, 1, 1000;
     window: u16, 1, 1024;
     // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and no steering could tell it from one.
@@ -57,6 +56,7 @@ optional_numbers! {
     workers: u32, 1, WORKERS_MAX as u64;
     vlan: u16, 1, 4094;
     label: u16, 0, 0xFFFF;
+    port: u16, 1, 0xFFFF;
 }
 
 pub(super) fn ring_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::sys::af_xdp;
 use crate::sys::descriptors::{self, Received};
 use crate::wire::Mac;
 
@@ -39,7 +40,7 @@ pub enum Role {
 pub enum TableOrigin {
     /// The meetings and terminals that a predecessor had: the cache serves.
     Kept,
-    /// Nothing, or not everything yet: the database serves. Why, in words.
+    /// Nothing, or not everything yet: the database serves. What is there all the same is true. Why, in words.
     Fresh {
         /// Such as "there was none" or "the machine was started since".
         why: String,
@@ -55,15 +56,6 @@ pub struct Death {
     pub noticed_ns: u64,
     /// In words: "killed by signal 9", "exited with status 1".
     pub how: String,
-}
-
-/// A socket among the descriptors, in their order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct SocketPlace {
-    /// The interface's receive queue.
-    pub queue: u32,
-    /// The ring of the queue, from 0.
-    pub ring: u32,
 }
 
 /// What an engine is told.
@@ -83,15 +75,15 @@ pub struct Manifest {
     pub predecessor: Option<Death>,
     /// When this was sent, in nanoseconds of `CLOCK_MONOTONIC`.
     pub sent_ns: u64,
-    /// The kernel's number of the interface.
-    pub ifindex: u32,
     /// The interface's Ethernet address.
     #[serde(with = "mac")]
     pub mac: Mac,
-    /// How frames are taken from the driver, in words, for the status.
+    /// How steering is attached, for the status: `native` or `generic`.
     pub mode: String,
-    /// The sockets, one a worker.
-    pub sockets: Vec<SocketPlace>,
+    /// How the sockets were opened, for [`af_xdp::adopt`].
+    pub xdp: af_xdp::Settings,
+    /// How many there are: one a worker, queue by queue, ring by ring.
+    pub sockets: usize,
 }
 
 /// An engine's inheritance.
@@ -102,7 +94,7 @@ pub struct Handover {
     pub table: OwnedFd,
     /// The UMEM's file.
     pub umem: OwnedFd,
-    /// The AF_XDP sockets, in the order of [`Manifest::sockets`]. Always to be adopted, also by the first engine.
+    /// The AF_XDP sockets, queue by queue, ring by ring. To be adopted, by the first engine too.
     pub sockets: Vec<OwnedFd>,
     /// The API's listening socket: clients wait in its backlog from one engine to the next.
     pub api: UnixListener,
@@ -116,8 +108,8 @@ pub struct Handover {
 pub enum Notice {
     /// It controls: workers run, and the first takeover frames are on their way.
     Ready,
-    /// Every domain's replay is done: from now on the table holds everything.
-    Reconciled,
+    /// The table holds every meeting that the database holds: from now on it serves whoever comes next.
+    Complete,
     /// It cannot go on, and ends. Starting another at once would not help.
     Failed {
         /// Why, in words.
@@ -226,8 +218,8 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
         return Err(HandoverError::Foreign(format!("{all} descriptors")));
     };
     let sockets: Vec<_> = descriptors.collect();
-    if sockets.len() != manifest.sockets.len() {
-        let what = format!("{} sockets where {} are expected", sockets.len(), manifest.sockets.len());
+    if sockets.len() != manifest.sockets {
+        let what = format!("{} sockets where {} are expected", sockets.len(), manifest.sockets);
         return Err(HandoverError::Foreign(what));
     }
     Ok(Handover { manifest, table, umem, sockets, api: UnixListener::from(api), keeper: KeeperLine(socket) })
@@ -243,7 +235,7 @@ pub(super) fn send(
     (table, umem, api): (BorrowedFd<'_>, BorrowedFd<'_>, BorrowedFd<'_>),
     sockets: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    assert_eq!(manifest.sockets.len(), sockets.len(), "a place for each socket");
+    assert_eq!(manifest.sockets, sockets.len(), "a place for each socket");
     let mut all = vec![table, umem, api];
     all.extend_from_slice(sockets);
     descriptors::send(line, &serde_json::to_vec(manifest)?, &all)

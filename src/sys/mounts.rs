@@ -1,0 +1,35 @@
+//! The BPF file system that pins need.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::statfs;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+/// The magic number of the BPF file system (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
+const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+
+/// Whether a folder is on a BPF file system.
+///
+/// # Errors
+/// The system's.
+pub fn is_bpf(folder: &Path) -> io::Result<bool> {
+    Ok(statfs(folder)?.f_type as u32 == BPF_FS_MAGIC)
+}
+
+/// Mounts a BPF file system on a folder, for root alone.
+///
+/// # Errors
+/// The system's.
+pub fn mount_bpf(folder: &Path) -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    Ok(mount("bpf", folder, "bpf", flags, c"mode=0700")?)
+}
+
+/// Takes the file system off a folder.
+///
+/// # Errors
+/// The system's.
+pub fn unmount_from(folder: &Path) -> io::Result<()> {
+    Ok(unmount(folder, UnmountFlags::DETACH)?)
+}

@@ -1,0 +1,222 @@
+//! Processes: started without privileges, seen to end, and who a user is.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+/// A user of this system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    /// The name, or the number in words.
+    pub name: String,
+    /// The number.
+    pub uid: u32,
+    /// The number of the user's own group.
+    pub gid: u32,
+}
+
+impl User {
+    /// The user of this name in `/etc/passwd`, or of this number.
+    ///
+    /// # Errors
+    /// `NotFound`: there is none; otherwise the file cannot be read.
+    pub fn find(name: &str) -> io::Result<Self> {
+        let users = std::fs::read_to_string("/etc/passwd")?;
+        Self::find_in(&users, name).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn find_in(users: &str, name: &str) -> Option<Self> {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let (user, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+            let meant = user == name || uid == name;
+            Some(Self { name: user.into(), uid: uid.parse().ok()?, gid: gid.parse().ok()? }).filter(|_| meant)
+        })
+    }
+
+    /// The first folder on the way to `path`, `path` included, that this user may not enter; none where the way is
+    /// open. By the permission bits alone: access control lists may say otherwise.
+    ///
+    /// # Errors
+    /// A folder of the way is not there, or cannot be looked at.
+    pub fn barred(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        let whole = std::path::absolute(path)?;
+        let mut way: Vec<_> = whole.ancestors().collect();
+        way.reverse();
+        for folder in way {
+            if !self.may(&std::fs::metadata(folder)?, 0o1) {
+                return Ok(Some(folder.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the permission bits grant this user `bits` (4 read, 2 write, 1 enter).
+    pub fn may(&self, metadata: &std::fs::Metadata, bits: u32) -> bool {
+        let shift = match () {
+            () if self.uid == 0 => return true,
+            () if metadata.uid() == self.uid => 6,
+            () if metadata.gid() == self.gid => 3,
+            () => 0,
+        };
+        metadata.mode() >> shift & bits == bits
+    }
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A child process, and the descriptor that says when it has ended.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Starts this very program with these arguments. Its standard input is `stdin`; it is in a process group of its own, so that
+    /// Ctrl-C reaches its parent alone, which then stops it in order.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_self(arguments: &[&str], stdin: OwnedFd, user: Option<&User>) -> io::Result<Self> {
+        // Not its path: that may lead to another version by now.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("baton").args(arguments);
+        Self::start(command, stdin, user)
+    }
+
+    /// Starts a program; as this user and with that user's group alone, if one is given, which needs root.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(mut command: Command, stdin: OwnedFd, user: Option<&User>) -> io::Result<Self> {
+        command.stdin(Stdio::from(stdin)).process_group(0);
+        if let Some(user) = user {
+            // The standard library drops supplementary groups with the user.
+            command.uid(user.uid).gid(user.gid);
+        }
+        let mut child = command.spawn()?;
+        let pid = Pid::from_child(&child);
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self { child, pidfd }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has. Then every thread of it has left its address space for good: the kernel makes a
+    /// pidfd readable (`do_notify_pidfd`, kernel/signal.c) only when the last thread is past `exit_mm`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Kills it. It has not [ended](Self::ended) by that yet.
+    pub fn kill(&mut self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Process {
+    /// No child outlives who is responsible for it.
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => match Signal::from_named_raw(signal) {
+            Some(Signal::KILL) => "killed (SIGKILL)".into(),
+            Some(Signal::ABORT) => "aborted (SIGABRT)".into(),
+            Some(Signal::SEGV) => "crashed (SIGSEGV)".into(),
+            Some(Signal::BUS) => "crashed (SIGBUS)".into(),
+            Some(Signal::TERM) => "terminated (SIGTERM)".into(),
+            _ => format!("ended by signal {signal}"),
+        },
+        (None, Some(0)) => "exited with success, without having been asked to".into(),
+        (None, Some(code)) => format!("exited with status {code}"),
+        (None, None) => "ended".into(),
+    }
+}
+
+/// Ties this process to its parent: it is killed when that dies, and gains no privilege by what it executes.
+///
+/// # Errors
+/// The system's.
+pub fn tie_to_parent() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &str = "root:x:0:0:root:/root:/bin/bash\nbroken\nnobody:x:65534:65533:nobody:/:/usr/sbin/nologin\n";
+
+    #[test]
+    fn users_are_found_by_name_and_by_number() {
+        let nobody = User { name: "nobody".into(), uid: 65534, gid: 65533 };
+        assert_eq!(User::find_in(USERS, "nobody"), Some(nobody.clone()));
+        assert_eq!(User::find_in(USERS, "65534"), Some(nobody));
+        assert_eq!(User::find_in(USERS, "broken"), None);
+        assert_eq!(User::find_in(USERS, ""), None);
+    }
+
+    #[test]
+    fn a_closed_folder_on_the_way_is_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let top = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(top.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (closed, below) = (top.path().join("closed"), top.path().join("closed/below"));
+        std::fs::create_dir_all(&below).unwrap();
+        let stranger = User { name: "stranger".into(), uid: 54_321, gid: 54_321 };
+        assert_eq!(stranger.barred(&below).unwrap(), None);
+        std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(stranger.barred(&below).unwrap(), Some(closed));
+        let root = User { name: "root".into(), uid: 0, gid: 0 };
+        assert_eq!(root.barred(&below).unwrap(), None);
+    }
+
+    #[test]
+    fn a_dropped_process_is_gone() {
+        let (ours, theirs) = crate::sys::descriptors::pair().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        let process = Process::start(command, theirs, None).unwrap();
+        let id = process.id();
+        assert!(Path::new(&format!("/proc/{id}")).exists());
+        drop(process);
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
+        drop(ours);
+    }
+}

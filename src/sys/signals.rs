@@ -1,0 +1,75 @@
+//! Being asked to stop, as something to poll.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Counts SIGTERM and SIGINT of this process. There is one at a time, for as long as the process lives.
+#[derive(Debug)]
+pub struct StopSignals {
+    event: OwnedFd,
+}
+
+/// What the handler writes to. Relaxed both ways: the descriptor is made before the handler is installed, by a system call.
+static EVENT: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_signal(_: libc::c_int) {
+    let one = 1u64;
+    let event = EVENT.load(Ordering::Relaxed);
+    // SAFETY: `write` and `__errno_location` are async-signal-safe (signal-safety(7)); `one` is eight readable bytes,
+    // and errno is put back, for the code that was interrupted may be about to look at it.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        libc::write(event, (&raw const one).cast(), size_of::<u64>());
+        *errno = before;
+    }
+}
+
+impl StopSignals {
+    /// From here on SIGTERM and SIGINT are counted and do nothing else. A program that is started is not affected: handlers
+    /// end with exec.
+    ///
+    /// # Errors
+    /// The system's.
+    ///
+    /// # Panics
+    /// If it is called twice in a process.
+    pub fn install() -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let before = EVENT.swap(event.as_raw_fd(), Ordering::Relaxed);
+        assert_eq!(before, -1, "signals have one receiver in a process");
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is an `extern "C"` function of
+            // the type that `sa_flags` without SA_SIGINFO asks for, lives as long as the program, and does
+            // only what is safe in a handler.
+            let result = unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+            };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self { event })
+    }
+
+    /// How many came since this was last asked.
+    pub fn take(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.event, &mut count) {
+            Ok(8) => u64::from_ne_bytes(count),
+            _ => 0,
+        }
+    }
+}
+
+impl AsFd for StopSignals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
