@@ -73,3 +73,5 @@ pub const DATABASE_QUEUE: usize = OPERATIONS_MAX + 64;
 /// Operations on conferences under way at once, those that wait for their turn included.
 pub const OPERATIONS_MAX: usize = 2048;
 const _: () = assert!(REQUEST_QUEUE <= OPERATIONS_MAX, "what waits for the control thread can be taken on");
+/// Times that REPLAY_DONE is sent before an autonomous server's silence is an alarm.
+pub const AUDIT_SILENCE_ATTEMPTS: u32 = 5;

@@ -108,6 +108,11 @@ pub enum Event {
         /// Count and digest of its.
         theirs: (u32, u64),
     },
+    /// Alarm: the audit was asked for several times and is not answered. It is asked for further.
+    Silent {
+        /// Who is silent.
+        domain: Domain,
+    },
     /// Every takeover at this autonomous server was answered.
     AllAcknowledged {
         /// Whose.

@@ -18,15 +18,23 @@
 //!
 //! [`ServerRecovery`] is the machine for one autonomous server, [`Recovery`] drives one for each.
 
+mod ask;
+mod audit;
+mod connect;
 mod event;
 mod fleet;
 mod holdings;
+mod lookup;
+mod orphans;
 mod report;
 mod server;
 mod settings;
+mod takeover;
+mod update;
 
 use serde::{Deserialize, Serialize};
 
+pub use ask::TransactionSource;
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;
 pub use holdings::{Absence, Cursor, Holdings, Lookup, Standing};

@@ -1,0 +1,238 @@
+//! Step 1, lookup: learn which meetings the autonomous server holds, and look each up in the cache or the database.
+//!
+//! The listing comes by ascending id, in transactions of as many pages as the autonomous server likes. After a whole
+//! transaction the next asks from behind its last id, until one is empty; when a page is lost, the next asks from behind
+//! the pages that came without a gap. A page may come twice: looking up and writing back are idempotent.
+
+use std::time::Duration;
+
+use super::ask::Ask;
+use super::server::Step;
+use super::{Event, Holdings, Lookup, Request, ServerRecovery};
+use crate::time::Nanos;
+use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Page, TakeoverEntry};
+
+/// Where the listing stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listing {
+    /// The lowest id that the autonomous server has not told of yet.
+    first: MeetingId,
+    ask: Option<Ask>,
+    /// The pages of the transaction that came, each with its last id; one without records has none.
+    pages: Vec<Option<Option<MeetingId>>>,
+    complete: bool,
+    /// The lowest id that could not be looked up yet, for the database was not open.
+    not_yet: Option<MeetingId>,
+    not_yet_pause: Duration,
+    /// Nothing is asked before.
+    resume: Nanos,
+}
+
+/// What a page did to the listing.
+enum Taken {
+    /// It is none of this listing, or cannot be.
+    No,
+    /// Its records count.
+    Yes,
+}
+
+impl Listing {
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub fn ask_mut(&mut self) -> Option<&mut Ask> {
+        self.ask.as_mut()
+    }
+
+    pub fn due(&self) -> Option<Nanos> {
+        match &self.ask {
+            Some(ask) => Some(ask.due),
+            None => Some(self.resume).filter(|_| !self.complete && self.not_yet_pause > Duration::ZERO),
+        }
+    }
+
+    /// Notes a page; gives whether its records are to be believed.
+    fn take(&mut self, page: &Page<'_>) -> Taken {
+        if self.pages.len() != usize::from(page.pages) {
+            if self.pages.iter().any(Option::is_some) {
+                return Taken::No;
+            }
+            self.pages = vec![None; page.pages.into()];
+        }
+        let Ok(records) = page.records::<MeetingSummary>() else { return Taken::No };
+        // The listing ends because each transaction begins behind the last: an id before the one asked for, or out of
+        // order, would let it go round for ever.
+        let mut least = self.first;
+        let mut last = None;
+        for record in records {
+            if record.meeting < least {
+                return Taken::No;
+            }
+            last = Some(record.meeting);
+            least = MeetingId(record.meeting.0.saturating_add(1));
+        }
+        self.pages[usize::from(page.page)] = Some(last);
+        Taken::Yes
+    }
+
+    /// Whether every page of the transaction came.
+    fn is_whole(&self) -> bool {
+        !self.pages.is_empty() && self.pages.iter().all(Option::is_some)
+    }
+
+    /// Moves behind the pages that came without a gap; gives whether they had any record.
+    fn advance(&mut self) -> bool {
+        let last = self.pages.iter().map_while(|page| *page).flatten().max();
+        self.pages.clear();
+        let Some(last) = last else { return false };
+        // Behind the highest id there is nothing: the listing is complete, as if it had answered that.
+        match last.0.checked_add(1) {
+            Some(next) => self.first = MeetingId(next),
+            None => self.complete = true,
+        }
+        true
+    }
+
+    /// The transaction is whole: goes on behind it, or ends.
+    fn next_transaction(&mut self, now: Nanos, pause_min: Duration, pause_max: Duration) {
+        self.ask = None;
+        if self.advance() && !self.complete {
+            return;
+        }
+        self.complete = true;
+        if let Some(first) = self.not_yet.take() {
+            self.not_yet_pause = (self.not_yet_pause * 2).clamp(pause_min, pause_max);
+            self.complete = false;
+            self.first = first;
+            self.resume = now + self.not_yet_pause;
+        } else {
+            self.not_yet_pause = Duration::ZERO;
+        }
+    }
+}
+
+impl ServerRecovery {
+    pub(super) fn poll_listing(&mut self, now: Nanos) -> Option<Request> {
+        let listing = &mut self.listing;
+        match &mut listing.ask {
+            Some(ask) if ask.due > now => return None,
+            // What came without a gap is not asked for again; the rest under a new transaction, so that pages of two
+            // answers never mix.
+            Some(ask) => {
+                ask.renew();
+                ask.again(now, &self.round_trip, &mut self.transactions);
+                listing.advance();
+                self.progress.repeated += 1;
+                if listing.complete {
+                    listing.ask = None;
+                    return None;
+                }
+            }
+            None => {
+                if listing.complete || now < listing.resume || !(self.overlaps || self.connect.is_connected()) {
+                    return None;
+                }
+                listing.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
+            }
+        }
+        let transaction = listing.ask.as_ref()?.transaction;
+        let message = Message::InfoQuery { first: listing.first };
+        Some(self.request(transaction, MeetingId::NONE, message))
+    }
+
+    pub(super) fn handle_info(&mut self, now: Nanos, page: &Page<'_>, holdings: &mut dyn Holdings) {
+        let Some(ask) = &mut self.listing.ask else { return };
+        ask.answered(now, &mut self.round_trip);
+        if let Taken::No = self.listing.take(page) {
+            return;
+        }
+        for summary in page.records::<MeetingSummary>().into_iter().flatten() {
+            self.handle_summary(&summary, holdings);
+        }
+        if self.listing.is_whole() {
+            let (min, max) = (self.settings.rto_min, self.settings.rto_max);
+            self.listing.next_transaction(now, min, max);
+            if self.listing.complete {
+                self.timeline.listed.get_or_insert(now);
+            }
+        }
+    }
+
+    fn handle_summary(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
+        let (meeting, round) = (summary.meeting, self.round);
+        if meeting == MeetingId::NONE {
+            return;
+        }
+        match self.meetings.get_mut(&meeting) {
+            // Its information is written back when the takeover is answered, for that is the method's order.
+            Some(known) if known.step == Step::Asked => {
+                known.round = round;
+                known.summary = Some(Box::new(*summary));
+            }
+            Some(known) if matches!(known.step, Step::Taken | Step::Updated) => {
+                known.round = round;
+                // A listing that runs beside the takeovers may have been written before ours was done. A later one that
+                // still names another controller means that ours was lost with the autonomous server's memory.
+                if !self.overlaps && summary.controller != self.epoch {
+                    let version = holdings.version(self.domain, meeting).unwrap_or(summary.version);
+                    self.enqueue_takeover(meeting, version, Some(summary));
+                } else if holdings.update_meeting(self.domain, summary) {
+                    self.enqueue_update(meeting);
+                }
+            }
+            Some(known) if known.step == Step::Refused && known.round == round => {}
+            _ => self.look_up(summary, holdings),
+        }
+    }
+
+    fn look_up(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
+        let meeting = summary.meeting;
+        match holdings.look_up(self.domain, summary) {
+            // It was started under this epoch, or the takeover was answered before the machine began again.
+            Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
+                holdings.update_meeting(self.domain, summary);
+                self.set_step(meeting, Step::Asked);
+                self.enqueue_update(meeting);
+            }
+            Lookup::Found { version, .. } => self.enqueue_takeover(meeting, version, Some(summary)),
+            _ if matches!(summary.state, MeetingState::None | MeetingState::Ended) => {}
+            Lookup::Unknown => self.handle_orphan(summary, holdings),
+            Lookup::Ended => {
+                self.set_step(meeting, Step::Unfinished);
+                self.tell_unfinished(meeting);
+            }
+            Lookup::NotYet => {
+                let first = self.listing.not_yet.map_or(meeting, |first| first.min(meeting));
+                self.listing.not_yet = Some(first);
+            }
+        }
+    }
+
+    /// The next part that we hold and this round's listing did not name: it is asked for by name, because absence
+    /// proves nothing. While the listing runs beside, that is simply the next part.
+    pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<TakeoverEntry> {
+        while !self.swept {
+            let next = if self.sweeps_database {
+                holdings.next_in_database(self.domain, &mut self.cursor)
+            } else {
+                holdings.next_in_cache(self.domain, &mut self.cursor)
+            };
+            match next {
+                None => self.swept = true,
+                Some(entry) if self.meetings.get(&entry.meeting).is_some_and(|known| known.round == self.round) => {}
+                Some(entry) => {
+                    self.set_step(entry.meeting, Step::Asked);
+                    return Some(entry);
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn tell_unfinished(&mut self, meeting: MeetingId) {
+        if self.unfinished.insert(meeting) {
+            self.events.push_back(Event::Unfinished { domain: self.domain, meeting });
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Step 3, take over: ask for control; on the answer, the meeting is *in meeting*.
+//!
+//! A page of entries is a transaction of its own, and as many are outstanding as the autonomous server said that it takes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::ask::Ask;
+use super::server::Step;
+use super::{Absence, Body, Event, Holdings, Request, ServerRecovery, Standing};
+use crate::time::Nanos;
+use crate::wire::{
+    Header, MeetingId, MeetingSummary, Opcode, Page, Record, Status, TakeoverEntry, TakeoverResult, Transaction,
+};
+
+/// Takeovers wanted and on their way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Takeovers {
+    queue: VecDeque<TakeoverEntry>,
+    flights: Vec<Flight>,
+}
+
+/// One page on its way.
+#[derive(Clone, Debug)]
+struct Flight {
+    ask: Ask,
+    entries: Arc<[TakeoverEntry]>,
+}
+
+impl Takeovers {
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.flights.is_empty()
+    }
+
+    pub fn find_mut(&mut self, transaction: Transaction) -> Option<&mut Ask> {
+        self.flights.iter_mut().map(|flight| &mut flight.ask).find(|ask| ask.transaction == transaction)
+    }
+
+    pub fn due(&self) -> Option<Nanos> {
+        self.flights.iter().map(|flight| flight.ask.due).min()
+    }
+}
+
+impl ServerRecovery {
+    /// Wants a meeting. Its summary is kept until the answer.
+    pub(super) fn enqueue_takeover(&mut self, meeting: MeetingId, version: u64, summary: Option<&MeetingSummary>) {
+        self.set_step(meeting, Step::Asked);
+        if let Some(known) = self.meetings.get_mut(&meeting) {
+            known.summary = summary.map(|summary| Box::new(*summary));
+        }
+        self.takeovers.queue.push_back(TakeoverEntry { meeting, version });
+    }
+
+    pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+        if let Some(flight) = self.takeovers.flights.iter_mut().find(|flight| flight.ask.due <= now) {
+            flight.ask.again(now, &self.round_trip, &mut self.transactions);
+            self.progress.repeated += 1;
+            let (transaction, entries) = (flight.ask.transaction, Arc::clone(&flight.entries));
+            return Some(self.takeover_request(transaction, entries));
+        }
+        if self.takeovers.flights.len() >= self.connect.window().into() || !self.may_take_over() {
+            return None;
+        }
+        let mut entries = Vec::with_capacity(TakeoverEntry::PER_PAGE);
+        while entries.len() < TakeoverEntry::PER_PAGE {
+            match self.takeovers.queue.pop_front().or_else(|| self.next_held(holdings)) {
+                Some(entry) => entries.push(entry),
+                None => break,
+            }
+        }
+        if entries.is_empty() {
+            return None;
+        }
+        let entries: Arc<[_]> = entries.into();
+        let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+        let transaction = ask.transaction;
+        self.takeovers.flights.push(Flight { ask, entries: Arc::clone(&entries) });
+        self.timeline.first_takeover.get_or_insert(now);
+        Some(self.takeover_request(transaction, entries))
+    }
+
+    /// Where steps overlap, at once; in order, when the link is up and the listing done.
+    fn may_take_over(&self) -> bool {
+        self.overlaps || (self.connect.is_connected() && self.listing.is_complete())
+    }
+
+    fn takeover_request(&self, transaction: Transaction, entries: Arc<[TakeoverEntry]>) -> Request {
+        let header = Header::request(transaction, self.epoch, MeetingId::NONE);
+        Request { domain: self.domain, header, body: Body::Takeover(entries) }
+    }
+
+    pub(super) fn handle_takeover_ack(
+        &mut self,
+        now: Nanos,
+        transaction: Transaction,
+        page: &Page<'_>,
+        holdings: &mut dyn Holdings,
+    ) {
+        let flights = &mut self.takeovers.flights;
+        let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
+        let Ok(results) = page.records::<TakeoverResult>() else { return };
+        let asked = |result: &TakeoverResult| flights[index].entries.iter().any(|e| e.meeting == result.meeting);
+        let results: Vec<_> = results.filter(asked).collect();
+        // An answer about nothing that was asked is none: the page is repeated when it is due.
+        if results.is_empty() {
+            return;
+        }
+        let mut flight = flights.swap_remove(index);
+        flight.ask.answered(now, &mut self.round_trip);
+        for result in &results {
+            self.handle_result(now, result, flight.entries.iter().find(|e| e.meeting == result.meeting), holdings);
+        }
+        let unanswered = flight.entries.iter().filter(|e| results.iter().all(|result| result.meeting != e.meeting));
+        self.takeovers.queue.extend(unanswered.copied());
+    }
+
+    fn handle_result(
+        &mut self,
+        now: Nanos,
+        result: &TakeoverResult,
+        entry: Option<&TakeoverEntry>,
+        holdings: &mut dyn Holdings,
+    ) {
+        let meeting = result.meeting;
+        match result.status {
+            Status::Ok | Status::Already => {
+                let standing = holdings.taken_over(self.domain, meeting, self.epoch, result.state, result.participants);
+                if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
+                    holdings.update_meeting(self.domain, &summary);
+                }
+                self.enqueue_update(meeting);
+                if standing == Standing::Unfinished {
+                    self.tell_unfinished(meeting);
+                }
+            }
+            Status::UnknownMeeting => self.handle_absence(meeting, holdings),
+            Status::Busy | Status::Capacity => {
+                self.progress.busy += 1;
+                self.quiet_until = self.quiet_until.max(now + self.settings.rto_max);
+                self.takeovers.queue.extend(entry);
+            }
+            status => {
+                self.set_step(meeting, Step::Refused);
+                self.tell_refused(meeting, Opcode::TakeoverBatchAck.wire(), status);
+            }
+        }
+    }
+
+    /// The autonomous server said itself that it has no such meeting.
+    pub(super) fn handle_absence(&mut self, meeting: MeetingId, holdings: &mut dyn Holdings) {
+        match holdings.missing(self.domain, meeting) {
+            Absence::Missing => {
+                self.set_step(meeting, Step::Missing);
+                if self.told_missing.insert(meeting) {
+                    self.events.push_back(Event::Missing { domain: self.domain, meeting });
+                }
+            }
+            Absence::Unfinished => {
+                self.set_step(meeting, Step::Unfinished);
+                self.tell_unfinished(meeting);
+            }
+            Absence::Gone => self.forget(meeting),
+        }
+    }
+}
