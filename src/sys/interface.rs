@@ -1,11 +1,18 @@
 //! Network interfaces: which is meant, its address, its queues.
+//!
+//! All is asked by ioctl(2) and nothing read from /sys: what is mounted there may belong to another network namespace.
 
 use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::ioctl::{Opcode, Updater, ioctl};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+use serde::{Deserialize, Serialize};
 
 use crate::wire::Mac;
 
 /// A network interface of the namespace that the calling thread is in.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Interface {
     /// Its name, `eth0`.
     pub name: String,
@@ -37,17 +44,117 @@ pub enum InterfaceError {
 impl Interface {
     /// The interface of this name.
     pub fn find(name: &str) -> Result<Self, InterfaceError> {
-        let _ = name;
-        todo!()
+        let missing = || InterfaceError::Missing { name: name.to_owned() };
+        if name.is_empty() || name.len() >= NAME_BYTES {
+            return Err(missing());
+        }
+        let unreadable =
+            |error: rustix::io::Errno| InterfaceError::Unreadable { name: name.into(), what: "index", error: error.into() };
+        match netdevice::name_to_index(asker().map_err(unreadable)?, name) {
+            Ok(index) => Ok(Self { name: name.to_owned(), index }),
+            Err(rustix::io::Errno::NODEV) => Err(missing()),
+            Err(error) => Err(unreadable(error)),
+        }
     }
 
     /// Its Ethernet address.
     pub fn mac(&self) -> Result<Mac, InterfaceError> {
-        todo!()
+        let mut request = Request::new(&self.name, [0; UNION_BYTES]);
+        self.ask::<SIOCGIFHWADDR>("address", &mut request)?;
+        // struct sockaddr: two bytes of family, then the address.
+        let mut mac = Mac::default();
+        mac.0.copy_from_slice(&request.rest[2..8]);
+        Ok(mac)
     }
 
-    /// How many receive queues are in use.
+    /// How many receive queues are in use: combined ones and those that only receive. One where the driver does not tell.
     pub fn queues(&self) -> Result<u32, InterfaceError> {
-        todo!()
+        let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+        let mut request = Request::new(&self.name, [0; UNION_BYTES]);
+        request.rest[..size_of::<usize>()].copy_from_slice(&(&raw mut channels).expose_provenance().to_ne_bytes());
+        match self.ask::<SIOCETHTOOL>("queues", &mut request) {
+            // SAFETY: `channels` lives on this stack and is read after the kernel, through the pointer in the request, wrote it.
+            Ok(()) => Ok(unsafe { (&raw const channels).read_volatile() }.receiving().max(1)),
+            Err(InterfaceError::Unreadable { error, .. }) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(1),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ask<const REQUEST: Opcode>(&self, what: &'static str, request: &mut Request) -> Result<(), InterfaceError> {
+        let unreadable =
+            |error: rustix::io::Errno| InterfaceError::Unreadable { name: self.name.clone(), what, error: error.into() };
+        let asker = asker().map_err(unreadable)?;
+        // SAFETY: the requests made here take a `struct ifreq`, which `Request` is laid out as, and write only into it, or into
+        // what it points to, which outlives the call.
+        unsafe { ioctl(asker, Updater::<REQUEST, Request>::new(request)) }.map_err(unreadable)
+    }
+}
+
+/// A socket to ask by; which kind does not matter (netdevice(7)).
+fn asker() -> rustix::io::Result<OwnedFd> {
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+}
+
+const NAME_BYTES: usize = 16;
+const UNION_BYTES: usize = 24;
+const SIOCGIFHWADDR: Opcode = 0x8927;
+const SIOCETHTOOL: Opcode = 0x8946;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const EOPNOTSUPP: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
+
+/// `struct ifreq`: a name, and a union of which the longest member has 24 bytes.
+#[repr(C, align(8))]
+struct Request {
+    name: [u8; NAME_BYTES],
+    rest: [u8; UNION_BYTES],
+}
+
+impl Request {
+    fn new(name: &str, rest: [u8; UNION_BYTES]) -> Self {
+        let mut bytes = [0; NAME_BYTES];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Self { name: bytes, rest }
+    }
+}
+
+/// `struct ethtool_channels`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Channels {
+    command: u32,
+    _receive_max: u32,
+    _transmit_max: u32,
+    _other_max: u32,
+    _combined_max: u32,
+    receive: u32,
+    _transmit: u32,
+    _other: u32,
+    combined: u32,
+}
+
+impl Channels {
+    const fn receiving(&self) -> u32 {
+        self.receive + self.combined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_an_index_an_empty_address_and_a_queue() {
+        let lo = Interface::find("lo").unwrap();
+        assert_eq!(lo.index, 1);
+        assert_eq!(lo.mac().unwrap(), Mac::default());
+        assert_eq!(lo.queues().unwrap(), 1);
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named() {
+        for name in ["", "nosuch0", "a-name-that-is-longer-than-a-name-can-be"] {
+            let error = Interface::find(name).unwrap_err();
+            assert!(matches!(&error, InterfaceError::Missing { name: named } if named == name), "{error}");
+        }
     }
 }

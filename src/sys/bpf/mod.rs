@@ -1,23 +1,48 @@
-//! The steering program: loaded, attached, pinned, asked.
+//! Steering: the XDP program of `bpf/` that brings V2V frames to the workers' sockets.
+//!
+//! What always holds: frames that are not ours pass to the kernel, whether or not anybody is there to work. Steering that is
+//! pinned outlives every process, so a successor finds it as it was, and the interface is never without.
 
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+pub mod abi;
+mod calls;
+mod steering;
 
-use super::interface::Interface;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use abi::BATON_ABI as ABI;
+pub use abi::{BATON_QUEUES_MAX as QUEUES_MAX, BATON_RINGS_PER_QUEUE_MAX as RINGS_PER_QUEUE_MAX};
+pub use steering::{Action, DryRun, OBJECT, Steering};
+
+use crate::time::Nanos;
 
 /// What steering goes by. May be changed while frames come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SteerSettings {
     /// The EtherType that V2V frames bear on this site.
     pub ethertype: u16,
     /// The UDP port that the kernel's packet generator sends probes to; none: no frame is a generator probe.
     pub probe_port: Option<u16>,
-    /// Rings of each queue that frames are shared among: at least one.
+    /// Rings of each queue that frames are shared among, at most [`RINGS_PER_QUEUE_MAX`]; 0: every frame passes.
     pub rings: u32,
 }
 
+impl SteerSettings {
+    fn bytes(&self) -> [u8; size_of::<abi::baton_settings>()] {
+        let mut bytes = [0; size_of::<abi::baton_settings>()];
+        bytes[0..4].copy_from_slice(&ABI.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.rings.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&self.ethertype.to_ne_bytes());
+        bytes[10..12].copy_from_slice(&self.probe_port.unwrap_or(0).to_ne_bytes());
+        bytes
+    }
+}
+
 /// How the program is attached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// In the driver, before the kernel makes a packet of the frame.
     Native,
@@ -25,87 +50,151 @@ pub enum Mode {
     Generic,
 }
 
-/// Why steering cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SteerError {
-    /// To be replaced.
-    #[error("steering")]
-    Failed,
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
 }
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u32)]
 pub enum Verdict {
     /// A V2V frame, given to a ring.
-    Steered,
+    Steered = abi::BATON_STEERED,
+    /// A probe of the kernel's packet generator, given to a ring.
+    Probe = abi::BATON_PROBE,
+    /// A V2V frame or a probe for a ring in which no socket is: left to the kernel.
+    NoSocket = abi::BATON_NO_SOCKET,
+    /// Not ours: left to the kernel.
+    OtherEtherType = abi::BATON_OTHER_ETHERTYPE,
+    /// Ends before its Ethernet header or its V2V packet does: left to the kernel.
+    Truncated = abi::BATON_TRUNCATED,
+    /// Ours by its EtherType, but no packet type of V2V: left to the kernel.
+    UnknownType = abi::BATON_UNKNOWN_TYPE,
 }
 
+const VERDICTS: usize = abi::BATON_VERDICTS as usize;
+
 impl Verdict {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        todo!()
+    /// Every verdict, in the order of their counters.
+    pub const ALL: [Self; VERDICTS] =
+        [Self::Steered, Self::Probe, Self::NoSocket, Self::OtherEtherType, Self::Truncated, Self::UnknownType];
+
+    /// Its name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Steered => "steered",
+            Self::Probe => "probe",
+            Self::NoSocket => "no_socket",
+            Self::OtherEtherType => "other_ethertype",
+            Self::Truncated => "truncated",
+            Self::UnknownType => "unknown_type",
+        }
     }
 }
 
-/// How many frames got which verdict since the program was attached.
+/// How many frames got which verdict since steering was first attached, over all CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    _private: (),
-}
+pub struct Counters([u64; VERDICTS]);
 
 impl Counters {
     /// Frames with this verdict.
-    pub fn of(&self, verdict: Verdict) -> u64 {
-        let _ = verdict;
-        todo!()
+    pub const fn of(&self, verdict: Verdict) -> u64 {
+        self.0[verdict as usize]
     }
 
     /// Every verdict with its frames.
     pub fn iter(&self) -> impl Iterator<Item = (Verdict, u64)> {
-        std::iter::empty()
+        Verdict::ALL.into_iter().zip(self.0)
     }
 }
 
-/// The steering program on an interface.
-///
-/// Pinned, it outlives the process; unpinned, it leaves the interface when this is dropped.
-#[derive(Debug)]
-pub struct Steering {
-    _private: (),
+/// Bytes right before a steered frame: the stamp of its arrival.
+pub(super) const ARRIVAL_BYTES: usize = size_of::<abi::baton_arrival>();
+
+/// The arrival that steering stamped, if these bytes are a stamp.
+pub(super) fn arrival(stamp: &[u8; ARRIVAL_BYTES]) -> Option<Nanos> {
+    let (magic, ns) = stamp.split_at(size_of::<u64>());
+    let stamped = magic[..4] == abi::BATON_ARRIVAL_MAGIC.to_ne_bytes();
+    stamped.then(|| Nanos(u64::from_ne_bytes(ns.try_into().expect("eight bytes are left of sixteen"))))
 }
 
-impl Steering {
-    /// Puts steering on the interface: natively, else generically. With a folder (on a bpffs) it is pinned there; what an
-    /// earlier process pinned there goes on, its program replaced without a gap where it is another version's.
-    pub fn attach(interface: &Interface, settings: &SteerSettings, pins: Option<&Path>) -> Result<Self, SteerError> {
-        let _ = (interface, settings, pins);
-        todo!()
-    }
-
-    /// The steering that an earlier process pinned.
-    pub fn open(pins: &Path) -> Result<Self, SteerError> {
-        let _ = pins;
-        todo!()
-    }
-
-    /// How it is attached.
-    pub fn mode(&self) -> Mode {
-        todo!()
-    }
-
-    /// Puts a socket in its place: frames for this ring of this queue go to it from now on.
-    pub fn set_ring(&self, queue: u32, ring: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
-        let _ = (queue, ring, socket);
-        todo!()
-    }
-
-    /// What became of the frames so far, over all CPUs.
-    pub fn counters(&self) -> Result<Counters, SteerError> {
-        todo!()
-    }
-
-    /// Takes steering off the interface and its pins away.
-    pub fn detach(self) -> Result<(), SteerError> {
-        todo!()
-    }
+/// Why steering cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SteerError {
+    /// The operator's: the process may not.
+    #[error("steering frames needs CAP_BPF and CAP_NET_ADMIN, and {what} was refused: start it as root")]
+    Privilege {
+        /// What was refused.
+        what: &'static str,
+    },
+    /// The kernel does not take the program.
+    #[error("the kernel does not take the steering program (Linux 5.18 or newer is needed): {error}")]
+    Load {
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The operator's: somebody else's program is there.
+    #[error(
+        "another XDP program (id {program}) is on {interface}; `bpftool prog show id {program}` tells whose, \
+         `ip link set dev {interface} xdp off` takes it off"
+    )]
+    Occupied {
+        /// Where.
+        interface: String,
+        /// The id of what is there; 0 where the kernel did not say.
+        program: u32,
+    },
+    /// Neither way of attaching works on this interface.
+    #[error("no XDP on {interface}: native mode was tried ({native}), then generic mode ({generic})")]
+    Refused {
+        /// Where.
+        interface: String,
+        /// What the kernel said to the one.
+        native: io::Error,
+        /// And to the other.
+        generic: io::Error,
+    },
+    /// The operator's: pins live on a BPF file system only.
+    #[error("{folder} is not on a BPF file system: `mount -t bpf bpf {folder}`, or name a folder of one", folder = .folder.display())]
+    NotBpffs {
+        /// Where pins were wanted.
+        folder: PathBuf,
+    },
+    /// The operator's: the folder serves another interface.
+    #[error("what is pinned in {folder} steers interface number {interface}: give every interface a folder of its own", folder = .folder.display())]
+    PinnedElsewhere {
+        /// Where the pins are.
+        folder: PathBuf,
+        /// The index of the interface that they are for.
+        interface: u32,
+    },
+    /// Pins cannot be made, opened or removed.
+    #[error("{path}: {error}", path = .path.display())]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Ours: a ring that the maps have no place for.
+    #[error("queue {queue}, ring {ring}: there are at most {QUEUES_MAX} queues of {RINGS_PER_QUEUE_MAX} rings")]
+    NoSuchRing {
+        /// As asked for.
+        queue: u32,
+        /// As asked for.
+        ring: u32,
+    },
+    /// Another call failed.
+    #[error("steering: {what}: {error}")]
+    Call {
+        /// What was done.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
 }

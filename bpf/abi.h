@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the steering program and Baton share. This file is the only source of it: build.rs makes the Rust side from it,
+ * the assertions below hold it in C, and tests/steer.rs holds it against the BTF of what was compiled.
+ *
+ * A change of any struct, map or meaning here is a change of BATON_ABI: a program of another number that is found
+ * pinned is replaced together with its maps.
+ */
+#ifndef BATON_ABI_H
+#define BATON_ABI_H
+
+#include <linux/types.h>
+
+#define BATON_ABI 1
+
+/* Queues of an interface that can be steered, and sockets ("rings") on each. A socket's slot in the map `rings` is
+ * queue * BATON_RINGS_PER_QUEUE_MAX + ring, so that a queue's slots do not move when the number of rings changes. */
+#define BATON_QUEUES_MAX 64
+#define BATON_RINGS_PER_QUEUE_MAX 16
+
+/* The V2V packet, wire.md sections 2 and 3. The metro form has a label before the payload. */
+#define BATON_ADDRESSES_BYTES 18
+#define BATON_LABEL_BYTES 4
+#define BATON_PROTOCOL_BYTES 64
+#define BATON_DATA_BYTES 1056
+#define BATON_TYPE_PROTOCOL 0x01
+#define BATON_TYPE_UNICAST 0x02
+#define BATON_TYPE_MULTICAST 0x03
+#define BATON_TYPE_METRO 0x80
+#define BATON_SOURCE_AT 8   /* of the source address in the packet */
+#define BATON_MEETING_AT 16 /* of the meeting in the payload */
+
+/* What the payload of a probe of the kernel's packet generator begins with. */
+#define BATON_PROBE_MAGIC 0xbe9be955
+
+/* The only entry of the map `settings`. */
+struct baton_settings {
+	__u32 abi;        /* BATON_ABI of who wrote it */
+	__u32 rings;      /* rings of each queue that frames are shared among; 0: none, all frames pass */
+	__u16 ethertype;  /* of V2V frames, in the host's byte order */
+	__u16 probe_port; /* UDP port of generator probes, in the host's byte order; 0: none */
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct baton_settings) == 16, "no hole, no surprise");
+
+/* Lies right before the first byte of a steered frame. The magic tells it from what else may lie there. */
+#define BATON_ARRIVAL_MAGIC 0x41525256
+struct baton_arrival {
+	__u32 magic;
+	__u32 reserved;
+	__u64 ns; /* CLOCK_MONOTONIC */
+};
+_Static_assert(sizeof(struct baton_arrival) == 16, "metadata comes in words, and at most 32 bytes of it everywhere");
+
+/* What became of a frame: the index into the map `verdicts`, which counts. All but the first two pass to the kernel. */
+enum baton_verdict {
+	BATON_STEERED,         /* a V2V frame, to its ring */
+	BATON_PROBE,           /* a generator probe, to its ring */
+	BATON_NO_SOCKET,       /* V2V or a probe, but nobody in the ring's slot, or no rings at all */
+	BATON_OTHER_ETHERTYPE, /* the kernel's own traffic */
+	BATON_TRUNCATED,       /* ends before its Ethernet header, or V2V and shorter than its packet */
+	BATON_UNKNOWN_TYPE,    /* V2V by its EtherType, but of no packet type */
+	BATON_VERDICTS,
+};
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Steers V2V frames to the sockets of Baton's workers, past the network stack. One meeting's frames all go to one ring of
+ * their queue, so one worker has them in order. Whatever is not for Baton passes to the kernel as it came.
+ */
+#include "abi.h"
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline int verdict(enum baton_verdict which, int action)
+{
+	__u32 index = which;
+	__u64 *count = bpf_map_lookup_elem(&verdicts, &index);
+
+	if (count)
+		(*count)++;
+	return action;
+}
+
+/* The SplitMix64 finaliser: meetings are numbered in a row, and rings must not see that. */
+static __always_inline __u64 mix(__u64 z)
+{
+	z ^= z >> 30;
+	z *= 0xBF58476D1CE4E5B9ULL;
+	z ^= z >> 27;
+	z *= 0x94D049BB133111EBULL;
+	return z ^ z >> 31;
+}
+
+/* Which of `rings` a key belongs to: the high half scales into the range without a division. */
+static __always_inline __u32 ring_of(__u64 key, __u32 rings)
+{
+	return (mix(key) >> 32) * rings >> 32;
+}
+
+/* Writes when the frame came before its first byte. A driver without room for it leaves the frame without. */
+static __always_inline void stamp(struct xdp_md *ctx)
+{
+	struct baton_arrival *arrival;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*arrival)))
+		return;
+	arrival = (void *)(long)ctx->data_meta;
+	if ((void *)(arrival + 1) > (void *)(long)ctx->data)
+		return;
+	arrival->magic = BATON_ARRIVAL_MAGIC;
+	arrival->reserved = 0;
+	arrival->ns = bpf_ktime_get_ns();
+}
+
+static __always_inline int redirect(struct xdp_md *ctx, const struct baton_settings *how, __u64 key,
+				    enum baton_verdict which)
+{
+	__u32 slot = ctx->rx_queue_index;
+	int action;
+
+	if (slot >= BATON_QUEUES_MAX || how->rings == 0 || how->rings > BATON_RINGS_PER_QUEUE_MAX)
+		return verdict(BATON_NO_SOCKET, XDP_PASS);
+	slot = slot * BATON_RINGS_PER_QUEUE_MAX + ring_of(key, how->rings);
+
+	/* Looked up first, so that a frame that stays with the kernel bears no stamp. The socket may still go in between. */
+	if (!bpf_map_lookup_elem(&rings, &slot))
+		return verdict(BATON_NO_SOCKET, XDP_PASS);
+	stamp(ctx);
+	action = bpf_redirect_map(&rings, slot, XDP_PASS);
+	return verdict(action == XDP_REDIRECT ? which : BATON_NO_SOCKET, action);
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	struct span rest = { .at = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end };
+	const struct baton_settings *how;
+	enum baton_verdict kind;
+	__u32 first = 0;
+	__u16 ethertype;
+	__u64 key;
+
+	how = bpf_map_lookup_elem(&settings, &first);
+	if (!how)
+		return XDP_PASS;
+	if (parse_ethernet(&rest, &ethertype))
+		return verdict(BATON_TRUNCATED, XDP_PASS);
+
+	if (ethertype == how->ethertype) {
+		kind = parse_v2v(&rest, &key);
+		if (kind != BATON_STEERED)
+			return verdict(kind, XDP_PASS);
+		return redirect(ctx, how, key, BATON_STEERED);
+	}
+	if (ethertype == ETHERTYPE_IPV4 && how->probe_port && parse_probe(&rest, how->probe_port, &key))
+		return redirect(ctx, how, key, BATON_PROBE);
+	return verdict(BATON_OTHER_ETHERTYPE, XDP_PASS);
+}
+
+/* None of the helpers above asks for the GPL. */
+char LICENSE[] SEC("license") = "Apache-2.0";

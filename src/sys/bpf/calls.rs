@@ -1,0 +1,126 @@
+//! The bpf(2) calls that libbpf-rs has no safe form of, each with the kernel's answer as an `io::Error`.
+
+use std::ffi::{CString, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libbpf_rs::libbpf_sys as sys;
+
+use super::Mode;
+
+/// libbpf gives a negative errno, and everything else is success.
+fn checked(answer: c_int) -> io::Result<c_int> {
+    if answer < 0 { Err(io::Error::from_raw_os_error(-answer)) } else { Ok(answer) }
+}
+
+fn owned(answer: c_int) -> io::Result<OwnedFd> {
+    let fd = checked(answer)?;
+    // SAFETY: the kernel has just opened this descriptor for the caller of the call that answered, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Attaches an XDP program to an interface, in this mode and no other.
+pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, mode: Mode) -> io::Result<OwnedFd> {
+    let mut options = sys::bpf_link_create_opts {
+        flags: match mode {
+            Mode::Native => sys::XDP_FLAGS_DRV_MODE,
+            Mode::Generic => sys::XDP_FLAGS_SKB_MODE,
+        },
+        ..Default::default()
+    };
+    options.sz = size_of_val(&options) as _;
+    // SAFETY: the options are whole, say their own size, and outlive the call, which is all that libbpf reads.
+    owned(unsafe { sys::bpf_link_create(program.as_raw_fd(), interface as c_int, sys::BPF_XDP, &options) })
+}
+
+/// Puts another program in the place of a link's, without a moment between them.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptors are open, for they are borrowed, and no options is an allowed value of them.
+    checked(unsafe { sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) }).map(drop)
+}
+
+/// Takes a link's program off its interface. The link stays, dead.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open, for it is borrowed.
+    checked(unsafe { sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
+}
+
+/// The interface that an XDP link is on (0: it is gone) and the id of its program.
+pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut info = sys::bpf_link_info::default();
+    let mut bytes = size_of_val(&info) as u32;
+    // SAFETY: `info` is as long as `bytes` says, and the kernel writes no more than that.
+    checked(unsafe { sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &mut info, &mut bytes) })?;
+    if info.type_ != sys::BPF_LINK_TYPE_XDP {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is the link of another kind of program"));
+    }
+    // SAFETY: the kernel said that this is an XDP link, so `xdp` is the part of the union that it wrote; before, all was zero.
+    Ok((unsafe { info.__bindgen_anon_1.xdp.ifindex }, info.prog_id))
+}
+
+/// The ids of the maps that a program uses, in no order. Ours has three.
+pub(super) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; 8];
+    let mut info =
+        sys::bpf_prog_info { nr_map_ids: ids.len() as u32, map_ids: ids.as_mut_ptr() as u64, ..Default::default() };
+    let mut bytes = size_of_val(&info) as u32;
+    // SAFETY: `info` is as long as `bytes` says, `ids` as `nr_map_ids` says; both outlive the call.
+    checked(unsafe { sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut bytes) })?;
+    Ok(ids.into_iter().take(info.nr_map_ids as usize).collect())
+}
+
+/// Gives what the descriptor stands for a name on a bpffs: it lives as long as that name.
+pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path ends in a zero byte and outlives the call.
+    checked(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
+}
+
+/// Opens what was pinned under this name.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: the path ends in a zero byte and outlives the call.
+    owned(unsafe { sys::bpf_obj_get(path.as_ptr()) })
+}
+
+/// Has the program look at a frame that lies in the second part of `data`, behind `metadata` bytes; gives its verdict and
+/// what `data` and the metadata's length became.
+pub(super) fn test_run(
+    program: BorrowedFd<'_>,
+    data: &[u8],
+    metadata: u32,
+    (interface, queue): (u32, u32),
+) -> io::Result<(u32, Vec<u8>, u32)> {
+    let context = sys::xdp_md {
+        data: metadata,
+        data_end: data.len() as u32,
+        ingress_ifindex: interface,
+        rx_queue_index: queue,
+        ..Default::default()
+    };
+    let mut context_after = sys::xdp_md::default();
+    let mut data_after = vec![0; data.len() + 256];
+    let mut options = sys::bpf_test_run_opts {
+        data_in: data.as_ptr().cast(),
+        data_size_in: data.len() as u32,
+        data_out: data_after.as_mut_ptr().cast::<c_void>(),
+        data_size_out: data_after.len() as u32,
+        ctx_in: (&raw const context).cast(),
+        ctx_size_in: size_of_val(&context) as u32,
+        ctx_out: (&raw mut context_after).cast(),
+        ctx_size_out: size_of_val(&context) as u32,
+        repeat: 1,
+        ..Default::default()
+    };
+    options.sz = size_of_val(&options) as _;
+    // SAFETY: every pointer is to a buffer of the length beside it, all of which outlive the call.
+    checked(unsafe { sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) })?;
+    data_after.truncate(options.data_size_out as usize);
+    Ok((options.retval, data_after, context_after.data))
+}

@@ -1,0 +1,337 @@
+//! The steering program on its interface: loaded, attached, pinned, taken over.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapInfo, ObjectBuilder, ProgramHandle, Xdp, XdpFlags};
+
+use super::{ARRIVAL_BYTES, Counters, Mode, QUEUES_MAX, RINGS_PER_QUEUE_MAX, SteerError, SteerSettings, arrival, calls};
+use crate::sys::interface::Interface;
+use crate::time::Nanos;
+
+/// The compiled program, an ELF object with its BTF.
+pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
+
+const PROGRAM: &str = "steer";
+/// The name of a link's pin; the maps are pinned beside it, and before it: where a link is, they are.
+const LINK: &str = "link";
+const MAPS: [&str; 3] = ["settings", "rings", "verdicts"];
+
+/// The steering program and, unless it is only loaded, the interface that it is on.
+///
+/// Pinned, it outlives the process; not pinned, it leaves the interface when this is dropped.
+#[derive(Debug)]
+pub struct Steering {
+    program: ProgramHandle,
+    maps: Maps,
+    link: Option<Link>,
+}
+
+#[derive(Debug)]
+struct Maps {
+    settings: MapHandle,
+    rings: MapHandle,
+    verdicts: MapHandle,
+}
+
+#[derive(Debug)]
+struct Link {
+    fd: OwnedFd,
+    mode: Mode,
+    pins: Option<PathBuf>,
+}
+
+/// What the program answers for a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// To a socket.
+    Redirect,
+    /// To the kernel.
+    Pass,
+    /// Another of XDP's actions, none of which the program ever gives.
+    Other(u32),
+}
+
+/// A frame that the program looked at without its having come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DryRun {
+    /// Where it would go.
+    pub action: Action,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// The time stamped before it.
+    pub arrived: Option<Nanos>,
+}
+
+impl Steering {
+    /// Loads the program without attaching it.
+    pub fn load(settings: &SteerSettings) -> Result<Self, SteerError> {
+        talk_through_tracing();
+        let refused = |error: libbpf_rs::Error| match os_error(&error) {
+            denied if denied.kind() == io::ErrorKind::PermissionDenied => {
+                SteerError::Privilege { what: "loading a program" }
+            }
+            error => SteerError::Load { error },
+        };
+        let open = ObjectBuilder::default().open_memory(OBJECT).map_err(refused)?;
+        let object = open.load().map_err(refused)?;
+        let map = |name: &str| {
+            let map = object.maps().find(|map| map.name() == name).expect("the object has the map: one build made both");
+            MapHandle::try_from(&map).map_err(refused)
+        };
+        let maps = Maps { settings: map("settings")?, rings: map("rings")?, verdicts: map("verdicts")? };
+        let program = object.progs_mut().find(|program| program.name() == PROGRAM).expect("and the program");
+        let program = ProgramHandle::try_from(&program).map_err(refused)?;
+        let steering = Self { program, maps, link: None };
+        steering.set(settings)?;
+        Ok(steering)
+    }
+
+    /// Puts steering on the interface: natively, else generically. With a folder (on a bpffs) it is pinned there; what an
+    /// earlier process pinned there goes on, its program replaced without a gap where it is another build's. Sockets
+    /// that are gone have left their rings: [`Self::set_ring`] fills them.
+    pub fn attach(interface: &Interface, settings: &SteerSettings, pins: Option<&Path>) -> Result<Self, SteerError> {
+        if let Some(folder) = pins {
+            prepare(folder)?;
+            if let Some(found) = Self::take_up(interface, settings, folder)? {
+                return Ok(found);
+            }
+        }
+        let mut steering = Self::load(settings)?;
+        let (fd, mode) = steering.link(interface)?;
+        if let Some(folder) = pins {
+            steering.maps.pin(folder)?;
+            pin(fd.as_fd(), &folder.join(LINK))?;
+        }
+        steering.link = Some(Link { fd, mode, pins: pins.map(Path::to_owned) });
+        Ok(steering)
+    }
+
+    /// The steering that an earlier process pinned, as it is.
+    pub fn open(folder: &Path) -> Result<Self, SteerError> {
+        let path = folder.join(LINK);
+        let fd = calls::open_pin(&path).map_err(|error| SteerError::Pin { path, error })?;
+        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
+        let program = program_by_id(program)?;
+        let mode = mode_on(&program, index)?;
+        let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
+        Ok(Self { program, maps: Maps::open(folder)?, link })
+    }
+
+    /// How it is attached; none where it is only loaded.
+    pub fn mode(&self) -> Option<Mode> {
+        self.link.as_ref().map(|link| link.mode)
+    }
+
+    /// Changes what it goes by.
+    pub fn set(&self, settings: &SteerSettings) -> Result<(), SteerError> {
+        let update = self.maps.settings.update(&0_u32.to_ne_bytes(), &settings.bytes(), MapFlags::ANY);
+        update.map_err(|error| call("changing its settings")(os_error(&error)))
+    }
+
+    /// Puts a socket in its place: frames for this ring of this queue go to it from now on. When its last descriptor is
+    /// closed it leaves by itself.
+    pub fn set_ring(&self, queue: u32, ring: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
+        if queue >= QUEUES_MAX || ring >= RINGS_PER_QUEUE_MAX {
+            return Err(SteerError::NoSuchRing { queue, ring });
+        }
+        let slot = queue * RINGS_PER_QUEUE_MAX + ring;
+        let update = self.maps.rings.update(&slot.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY);
+        update.map_err(|error| call("putting a socket in its ring")(os_error(&error)))
+    }
+
+    /// What became of the frames so far.
+    pub fn counters(&self) -> Result<Counters, SteerError> {
+        let mut counters = Counters::default();
+        for (index, count) in counters.0.iter_mut().enumerate() {
+            let by_cpu = self.maps.verdicts.lookup_percpu(&(index as u32).to_ne_bytes(), MapFlags::ANY);
+            let by_cpu = by_cpu.map_err(|error| call("reading its counters")(os_error(&error)))?.unwrap_or_default();
+            *count = by_cpu.iter().filter_map(|bytes| Some(u64::from_ne_bytes(bytes.as_slice().try_into().ok()?))).sum();
+        }
+        Ok(counters)
+    }
+
+    /// What it would do with a frame that came to this queue of this interface, `(0, 0)` for none in particular. The
+    /// counters count it. `metadata` bytes in front of the frame are somebody else's stamp.
+    pub fn dry_run(&self, data: &[u8], metadata: usize, on: (u32, u32)) -> Result<DryRun, SteerError> {
+        let (action, data, metadata) = calls::test_run(self.program.as_fd(), data, metadata as u32, on)
+            .map_err(call("having it look at a frame"))?;
+        let (before, frame) = data.split_at(metadata as usize);
+        let action = match action {
+            libbpf_rs::libbpf_sys::XDP_REDIRECT => Action::Redirect,
+            libbpf_rs::libbpf_sys::XDP_PASS => Action::Pass,
+            other => Action::Other(other),
+        };
+        let arrived = before.first_chunk::<ARRIVAL_BYTES>().and_then(arrival);
+        Ok(DryRun { action, frame: frame.to_owned(), arrived })
+    }
+
+    /// Takes steering off the interface and its pins away.
+    pub fn detach(mut self) -> Result<(), SteerError> {
+        let Some(link) = self.link.take() else { return Ok(()) };
+        calls::detach_link(link.fd.as_fd()).map_err(call("taking it off the interface"))?;
+        link.pins.as_deref().map_or(Ok(()), unpin)
+    }
+
+    /// What is pinned in the folder, if it is there and alive. Brought up to this build where it is another's.
+    fn take_up(interface: &Interface, settings: &SteerSettings, folder: &Path) -> Result<Option<Self>, SteerError> {
+        let path = folder.join(LINK);
+        let fd = match calls::open_pin(&path) {
+            Ok(fd) => fd,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                unpin(folder)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(SteerError::Pin { path, error }),
+        };
+        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
+        if index == 0 {
+            // The interface went away and took the attachment with it; one that came back is another.
+            unpin(folder)?;
+            return Ok(None);
+        }
+        if index != interface.index {
+            return Err(SteerError::PinnedElsewhere { folder: folder.to_owned(), interface: index });
+        }
+        let found = program_by_id(program)?;
+        let mode = mode_on(&found, index)?;
+        let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
+        let fresh = Self::load(settings)?;
+        if let Some(maps) = Maps::of_build(folder, &found, &fresh)? {
+            let steering = Self { program: found, maps, link };
+            steering.set(settings)?;
+            return Ok(Some(steering));
+        }
+        let steering = Self { link, ..fresh };
+        let fd = steering.link.as_ref().expect("set one line above").fd.as_fd();
+        calls::update_link(fd, steering.program.as_fd()).map_err(call("replacing another build's program"))?;
+        steering.maps.pin(folder)?;
+        Ok(Some(steering))
+    }
+
+    fn link(&self, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
+        let attach = |mode| calls::link_xdp(self.program.as_fd(), interface.index, mode).map(|fd| (fd, mode));
+        let native = match attach(Mode::Native) {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        let generic = match attach(Mode::Generic) {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        };
+        // Busy either way, or busy with a program of the other mode (EEXIST): the place is taken.
+        let taken = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists)
+        };
+        if taken(&native) || taken(&generic) {
+            let program = Xdp::new(self.program.as_fd()).query_id(interface.index as i32, XdpFlags::NONE).unwrap_or(0);
+            return Err(SteerError::Occupied { interface: interface.name.clone(), program });
+        }
+        if native.kind() == io::ErrorKind::PermissionDenied {
+            return Err(SteerError::Privilege { what: "attaching a program" });
+        }
+        Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
+    }
+}
+
+impl Maps {
+    fn open(folder: &Path) -> Result<Self, SteerError> {
+        let open = |name| {
+            let path = folder.join(name);
+            MapHandle::from_pinned_path(&path).map_err(|error| SteerError::Pin { path, error: os_error(&error) })
+        };
+        Ok(Self { settings: open("settings")?, rings: open("rings")?, verdicts: open("verdicts")? })
+    }
+
+    /// The folder's maps, if the program that was found is of this build and really uses them. The tag is the kernel's
+    /// hash over the instructions. That the maps are its own is asked too: a replacement may have been cut short.
+    fn of_build(folder: &Path, found: &ProgramHandle, fresh: &Steering) -> Result<Option<Self>, SteerError> {
+        if found.tag() != fresh.program.tag() {
+            return Ok(None);
+        }
+        let Ok(maps) = Self::open(folder) else { return Ok(None) };
+        let used = calls::maps_of(found.as_fd()).map_err(call("asking for its maps"))?;
+        let own = maps.each().iter().all(|(_, map)| MapInfo::new(map.as_fd()).is_ok_and(|info| used.contains(&info.info.id)));
+        Ok(own.then_some(maps))
+    }
+
+    fn each(&self) -> [(&'static str, &MapHandle); MAPS.len()] {
+        [("settings", &self.settings), ("rings", &self.rings), ("verdicts", &self.verdicts)]
+    }
+
+    /// Pins each under its name, in the place of what may be there.
+    fn pin(&self, folder: &Path) -> Result<(), SteerError> {
+        self.each().into_iter().try_for_each(|(name, map)| {
+            let path = folder.join(name);
+            remove(&path)?;
+            pin(map.as_fd(), &path)
+        })
+    }
+}
+
+fn call(what: &'static str) -> impl FnOnce(io::Error) -> SteerError {
+    move |error| SteerError::Call { what, error }
+}
+
+fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SteerError> {
+    calls::pin(fd, path).map_err(|error| SteerError::Pin { path: path.to_owned(), error })
+}
+
+/// Removes a pin; one that is not there is removed.
+fn remove(path: &Path) -> Result<(), SteerError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(SteerError::Pin { path: path.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes all pins, the link's first: what is left of an interrupted removal is taken for nothing.
+fn unpin(folder: &Path) -> Result<(), SteerError> {
+    remove(&folder.join(LINK))?;
+    MAPS.into_iter().try_for_each(|name| remove(&folder.join(name)))
+}
+
+/// Makes the folder of pins, which only a BPF file system can hold.
+fn prepare(folder: &Path) -> Result<(), SteerError> {
+    const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+    let failed = |error| SteerError::Pin { path: folder.to_owned(), error };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let kind = rustix::fs::statfs(folder).map_err(|error| failed(error.into()))?.f_type;
+    if kind as u64 == BPF_FS_MAGIC { Ok(()) } else { Err(SteerError::NotBpffs { folder: folder.to_owned() }) }
+}
+
+fn program_by_id(id: u32) -> Result<ProgramHandle, SteerError> {
+    ProgramHandle::from_prog_id(id).map_err(|error| call("opening the attached program")(os_error(&error)))
+}
+
+fn mode_on(program: &ProgramHandle, interface: u32) -> Result<Mode, SteerError> {
+    let state = Xdp::new(program.as_fd()).query(interface as i32, XdpFlags::NONE);
+    let state = state.map_err(|error| call("asking how it is attached")(os_error(&error)))?;
+    let generic = u32::from(state.attach_mode) == libbpf_rs::libbpf_sys::XDP_ATTACHED_SKB;
+    Ok(if generic { Mode::Generic } else { Mode::Native })
+}
+
+/// libbpf-rs keeps the errno to itself, but not the words, and not whether it was a matter of privilege.
+fn os_error(error: &libbpf_rs::Error) -> io::Error {
+    let kind = match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+        libbpf_rs::ErrorKind::NotFound => io::ErrorKind::NotFound,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, format!("{error:#}"))
+}
+
+/// libbpf talks to stderr by itself; what it says belongs with the rest of what is logged.
+fn talk_through_tracing() {
+    fn say(level: libbpf_rs::PrintLevel, text: String) {
+        match level {
+            libbpf_rs::PrintLevel::Warn => tracing::warn!(target: "libbpf", "{}", text.trim_end()),
+            _ => tracing::trace!(target: "libbpf", "{}", text.trim_end()),
+        }
+    }
+    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, say)));
+}
