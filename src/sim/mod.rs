@@ -17,6 +17,9 @@ mod settings;
 mod terminals;
 mod timeline;
 
+#[cfg(test)]
+mod tests;
+
 pub use counters::{Counters, Latency};
 pub use network::{Network, NetworkCounters, NetworkSettings, Port};
 pub use random::Random;

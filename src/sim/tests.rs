@@ -1,0 +1,496 @@
+//! The autonomous server held against wire.md, rule by rule.
+
+use std::time::Duration;
+
+use super::{AutonomousServer, Random, Settings};
+use crate::limits::FRAME_BYTES_MAX;
+use crate::time::Nanos;
+use crate::wire::{
+    Address, Business, Decode, Direction, Domain, Envelope, Epoch, Flags, FlagsHeader, Frame, Header, Key, Layout,
+    Level, Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Secret, Status,
+    TakeoverEntry, TakeoverResult, TerminalState, Transaction, digest_of, encode_message, encode_page,
+};
+
+const SECRET: Secret = Secret([7; 32]);
+const DISPATCH: Address = Address::from_number(0x1_0001);
+const DISPATCH_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const EPOCH: Epoch = Epoch::new(3, 7);
+const ONE: MeetingId = MeetingId(1);
+
+fn domain() -> Domain {
+    Domain::new(366).unwrap()
+}
+
+fn terminal(number: u16) -> Address {
+    domain().device(1000 + number)
+}
+
+/// A dispatch server that says what a test has it say.
+struct Desk {
+    server: AutonomousServer,
+    now: Nanos,
+    transaction: u32,
+    epoch: Epoch,
+    acknowledges: bool,
+}
+
+impl Desk {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings { secret: Some(SECRET), ..Settings::new(domain()) };
+        change(&mut settings);
+        let server = AutonomousServer::new(settings, 5);
+        Self { server, now: Nanos(1_000_000_000), transaction: 0, epoch: EPOCH, acknowledges: true }
+    }
+
+    fn envelope(&self) -> Envelope {
+        Envelope {
+            dst_mac: Mac([2, 0, 0, 0, 1, 0x6e]),
+            src_mac: DISPATCH_MAC,
+            vlan: None,
+            ethertype: 0x88B5,
+            to: domain().server(),
+            from: DISPATCH,
+            label: None,
+        }
+    }
+
+    fn header(&mut self, meeting: MeetingId) -> Header {
+        self.transaction += 1;
+        Header::request(Transaction(self.transaction), self.epoch, meeting)
+    }
+
+    fn key(&self) -> Key {
+        Key::derive(Some(&SECRET), Direction::Dispatch)
+    }
+
+    fn frame(&self, header: &Header, message: &Message) -> Vec<u8> {
+        let mut bytes = vec![0; FRAME_BYTES_MAX];
+        let length = encode_message(&mut bytes, &self.envelope(), header, message, &self.key());
+        bytes.truncate(length);
+        bytes
+    }
+
+    fn give(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.server.handle_frame(self.now, bytes);
+        self.sent()
+    }
+
+    fn sent(&mut self) -> Vec<Vec<u8>> {
+        let mut buffer = [0; FRAME_BYTES_MAX];
+        let mut frames = Vec::new();
+        while let Some(length) = self.server.poll_transmit(self.now, &mut buffer) {
+            let frame = Frame::parse(&buffer[..length], 0x88B5).unwrap();
+            assert!(frame.authentic(&Key::derive(Some(&SECRET), Direction::Autonomous)));
+            assert_eq!(frame.envelope().dst_mac, DISPATCH_MAC);
+            frames.push(buffer[..length].to_vec());
+        }
+        frames
+    }
+
+    fn page<R: crate::wire::Record>(&mut self, header: &Header, opcode: Opcode, records: Vec<R>) -> Vec<Vec<u8>> {
+        let mut bytes = vec![0; FRAME_BYTES_MAX];
+        let (length, _) = encode_page(&mut bytes, &self.envelope(), opcode, header, (0, 1), records, &self.key());
+        self.give(&bytes[..length])
+    }
+
+    fn ask(&mut self, meeting: MeetingId, message: Message) -> (Status, Message) {
+        let header = self.header(meeting);
+        let frames = self.give(&self.frame(&header, &message));
+        // What the command brings about may be reported at once, behind the answer.
+        let frame = Frame::parse(frames.first().expect("an answer"), 0x88B5).unwrap();
+        let answer = frame.header();
+        assert_eq!((answer.transaction, answer.epoch), (header.transaction, header.epoch), "answers echo");
+        (Status::from_wire(answer.status).unwrap(), frame.message().unwrap())
+    }
+
+    fn start(&mut self, meeting: MeetingId, level: u8, members: impl IntoIterator<Item = u16>) {
+        let (level, layout) = (Level::new(level).unwrap(), Layout::new(4).unwrap());
+        let start = Message::MeetingStart { level, layout, chairman: terminal(1), participants: 0 };
+        assert_eq!(self.ask(meeting, start).0, Status::Ok);
+        for number in members {
+            let add = Message::MemberAdd { terminal: terminal(number), role: Role::Participant };
+            assert_eq!(self.ask(meeting, add).0, Status::Ok);
+        }
+    }
+
+    /// Runs for so long, acknowledging what is reported if it is to; gives the reports.
+    fn run(&mut self, time: Duration) -> Vec<(Nanos, TerminalState, bool)> {
+        let (end, mut reports) = (self.now + time, Vec::new());
+        loop {
+            self.server.handle_timeout(self.now);
+            let mut acks = Vec::new();
+            for bytes in self.sent() {
+                let frame = Frame::parse(&bytes, 0x88B5).unwrap();
+                let state = report_of(&frame);
+                let ack_now = frame.header().flags.has(FlagsHeader::ACK_NOW);
+                reports.push((self.now, state, ack_now));
+                acks.push(ReportAck { terminal: state.terminal, version: state.version, status: Status::Ok });
+            }
+            while self.acknowledges && !acks.is_empty() {
+                let header = self.header(MeetingId::NONE);
+                let some = acks.drain(..acks.len().min(63)).collect();
+                assert!(self.page(&header, Opcode::ReportAckBatch, some).is_empty(), "an acknowledgement ends it");
+            }
+            match self.server.poll_timeout() {
+                Some(due) if due <= end => self.now = self.now.max(due),
+                _ => break,
+            }
+        }
+        self.now = end;
+        reports
+    }
+}
+
+fn report_of(frame: &Frame<'_>) -> TerminalState {
+    if frame.opcode() == Ok(Opcode::ReportInfo) {
+        return frame.page().unwrap().records().unwrap().next().unwrap();
+    }
+    let Message::Report { terminal, version, business, decode, role, flags, channel, stream, info } =
+        frame.message().unwrap()
+    else {
+        panic!("not a report: {:?}", frame.opcode())
+    };
+    assert_eq!(frame.envelope().from, terminal, "a terminal's frame is relayed under its own address");
+    let mut long = [0; 64];
+    long[..6].copy_from_slice(&info);
+    let meeting = frame.header().meeting;
+    TerminalState {
+        meeting,
+        terminal,
+        version,
+        business,
+        decode,
+        role,
+        flags,
+        channel,
+        stream,
+        info_len: 6,
+        info: long,
+    }
+}
+
+#[test]
+fn connect_tells_the_epoch_seen_before() {
+    let mut desk = Desk::new(|settings| settings.window = 4);
+    let before = |message: Message| match message {
+        Message::ConnectAck { highest_epoch, boot_generation, held, window } => {
+            assert_eq!((boot_generation, held, window), (1, 0, 4));
+            highest_epoch
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(before(desk.ask(MeetingId::NONE, Message::Connect { window: 8 }).1), Epoch::NONE);
+    assert_eq!(before(desk.ask(MeetingId::NONE, Message::Connect { window: 8 }).1), EPOCH);
+    assert_eq!(desk.server.highest_epoch(), EPOCH);
+}
+
+#[test]
+fn lower_epoch_is_refused_and_changes_nothing() {
+    let mut desk = Desk::new(|_| ());
+    desk.start(ONE, 3, [1]);
+    desk.epoch = Epoch::new(3, 6);
+    let before: Vec<_> = desk.server.meetings().collect();
+    let refused = Message::Refused { opcode: Opcode::MeetingEndAck.wire(), status: Status::StaleEpoch, value: EPOCH.0 };
+    assert_eq!(desk.ask(ONE, Message::MeetingEnd { reason: 0 }), (Status::StaleEpoch, refused));
+    assert_eq!(desk.ask(ONE, Message::Takeover { version: 1 }).0, Status::StaleEpoch);
+    assert_eq!(desk.ask(MeetingId::NONE, Message::Connect { window: 1 }).0, Status::Ok);
+    assert_eq!(desk.ask(MeetingId::NONE, Message::Heartbeat { sent_ns: 5 }).0, Status::Ok);
+    assert_eq!(desk.ask(MeetingId::NONE, Message::Probe { sent_ns: 5, sequence: 6 }).0, Status::Ok);
+    assert_eq!(desk.server.meetings().collect::<Vec<_>>(), before);
+    desk.server.restart();
+    assert_eq!(desk.ask(ONE, Message::Takeover { version: 1 }).0, Status::StaleEpoch, "epochs outlive a restart");
+}
+
+#[test]
+fn request_that_comes_again_gets_its_answer_and_no_second_effect() {
+    let mut desk = Desk::new(|_| ());
+    desk.start(ONE, 3, [1, 2]);
+    let header = desk.header(ONE);
+    let frame = desk.frame(&header, &Message::MemberRemove { terminal: terminal(2) });
+    let first = desk.give(&frame);
+    desk.start(MeetingId(2), 3, [2]);
+    assert_eq!(desk.give(&frame), first, "the same answer, to the byte");
+    assert_eq!(desk.server.members(MeetingId(2)).collect::<Vec<_>>(), [terminal(2)]);
+    assert_eq!(desk.server.counters().requests_repeated, 1);
+    let other = desk.frame(&header, &Message::MeetingEnd { reason: 0 });
+    let answer = desk.give(&other);
+    let frame = Frame::parse(&answer[0], 0x88B5).unwrap();
+    assert_eq!(frame.header().status, Status::Malformed.wire(), "one transaction is one request");
+    assert_eq!(desk.server.meetings().count(), 2);
+}
+
+#[test]
+fn takeover_is_ok_then_already_then_unknown() {
+    let mut desk = Desk::new(|_| ());
+    for id in 1..=70 {
+        desk.start(MeetingId(id), 3, []);
+    }
+    desk.start(MeetingId(71), 2, [1, 2]);
+    desk.ask(MeetingId(70), Message::MeetingEnd { reason: 0 });
+    desk.epoch = Epoch::new(3, 8);
+    let expected = Message::TakeoverAck {
+        version: 3,
+        state: MeetingState::InMeeting,
+        level: Level::new(2).unwrap(),
+        participants: 2,
+    };
+    assert_eq!(desk.ask(MeetingId(71), Message::Takeover { version: 0 }), (Status::Ok, expected));
+    assert_eq!(desk.ask(MeetingId(71), Message::Takeover { version: 0 }), (Status::Already, expected));
+    assert_eq!(desk.ask(MeetingId(99), Message::Takeover { version: 0 }).0, Status::UnknownMeeting);
+    let header = desk.header(MeetingId::NONE);
+    let entries = [71, 3, 70, 99].map(|id| TakeoverEntry { meeting: MeetingId(id), version: 1 }).to_vec();
+    let answer = desk.page(&header, Opcode::TakeoverBatch, entries.clone());
+    let frame = Frame::parse(&answer[0], 0x88B5).unwrap();
+    let results: Vec<TakeoverResult> = frame.page().unwrap().records().unwrap().collect();
+    let brief: Vec<_> = results.iter().map(|r| (r.meeting.0, r.status, r.state, r.participants)).collect();
+    assert_eq!(
+        brief,
+        [
+            (71, Status::Already, MeetingState::InMeeting, 2),
+            (3, Status::Ok, MeetingState::InMeeting, 0),
+            (70, Status::UnknownMeeting, MeetingState::Ended, 0),
+            (99, Status::UnknownMeeting, MeetingState::None, 0),
+        ]
+    );
+    assert_eq!(desk.page(&header, Opcode::TakeoverBatch, entries), answer, "and the same again, not ALREADY");
+    let (count, digest) = (2, digest_of(MeetingId(71), 3).wrapping_add(digest_of(MeetingId(3), 1)));
+    assert_eq!(desk.ask(MeetingId::NONE, Message::ReplayDone { count, digest }).1, Message::Audit { count, digest });
+    let seen = desk.server.timeline().last().unwrap();
+    assert_eq!((seen.epoch, seen.taken_over, seen.already, seen.unknown, seen.ended), (desk.epoch, 2, 2, 3, 1));
+    assert!(seen.audit.unwrap().same && seen.replay_done_ns.is_some());
+}
+
+#[test]
+fn listing_is_ascending_capped_and_ends_empty() {
+    let mut desk = Desk::new(|settings| settings.info_pages_max = 2);
+    for id in (1..=50).rev() {
+        desk.start(MeetingId(id * 10), 3, []);
+    }
+    let mut listing = |first| {
+        let header = desk.header(MeetingId::NONE);
+        let frames = desk.give(&desk.frame(&header, &Message::InfoQuery { first: MeetingId(first) }));
+        let pages = frames.iter().map(|bytes| Frame::parse(bytes, 0x88B5).unwrap().page().unwrap());
+        let records = pages.clone().flat_map(|page| page.records::<MeetingSummary>().unwrap());
+        (
+            pages.map(|page| (page.page, page.pages)).collect::<Vec<_>>(),
+            records.map(|r| r.meeting.0).collect::<Vec<_>>(),
+        )
+    };
+    assert_eq!(listing(0), (vec![(0, 2), (1, 2)], (1..=42).map(|id| id * 10).collect()));
+    assert_eq!(listing(421), (vec![(0, 1)], (43..=50).map(|id| id * 10).collect()));
+    assert_eq!(listing(501), (vec![(0, 1)], vec![]));
+}
+
+#[test]
+fn state_listing_comes_again_as_it_was_though_terminals_have_left() {
+    let mut desk = Desk::new(|_| ());
+    desk.start(ONE, 3, 1..=60);
+    let header = desk.header(ONE);
+    let query = desk.frame(&header, &Message::StateQuery);
+    let first = desk.give(&query);
+    assert_eq!(first.len(), 3, "60 states of 40 bytes, 25 a page");
+    desk.ask(ONE, Message::MemberRemove { terminal: terminal(3) });
+    assert_eq!(desk.give(&query), first);
+    let (mut count, again) = (0, desk.header(MeetingId::NONE));
+    for bytes in desk.give(&desk.frame(&again, &Message::StateQuery)) {
+        count += Frame::parse(&bytes, 0x88B5).unwrap().page().unwrap().records::<TerminalState>().unwrap().count();
+    }
+    assert_eq!(count, 59, "meeting 0: all that the epoch controls");
+    assert_eq!(desk.ask(MeetingId(9), Message::StateQuery).0, Status::UnknownMeeting);
+}
+
+#[test]
+fn commands_count_versions_when_they_change_something() {
+    let mut desk = Desk::new(|_| ());
+    desk.start(ONE, 3, [1]);
+    let me = terminal(1);
+    let member = |opcode, version| Message::MemberAck { opcode, version, terminal: me };
+    let role = Message::RoleSet { terminal: me, role: Role::Chairman };
+    assert_eq!(desk.ask(ONE, role), (Status::Ok, member(Opcode::RoleSetAck, 3)));
+    assert_eq!(desk.ask(ONE, role), (Status::Already, member(Opcode::RoleSetAck, 3)));
+    let flags = Message::FlagsSet { terminal: me, mask: Flags::MUTED, value: Flags::MUTED };
+    assert_eq!(desk.ask(ONE, flags), (Status::Ok, member(Opcode::FlagsSetAck, 4)));
+    let layout = Message::LayoutSet { layout: Layout::new(16).unwrap() };
+    let done = Message::MeetingAck { opcode: Opcode::LayoutSetAck, version: 5 };
+    assert_eq!(desk.ask(ONE, layout), (Status::Ok, done));
+    assert_eq!(desk.ask(ONE, Message::WindowSet { terminal: me, window: 3 }).1, member(Opcode::WindowSetAck, 6));
+    let summary = desk.server.meetings().next().unwrap();
+    assert_eq!((summary.version, summary.chairman, summary.layout.windows()), (6, me, 16));
+    let state = *desk.server.terminal(me).unwrap();
+    assert_eq!((state.role, state.meeting, state.flags.0 & 1), (Role::Chairman, ONE, 1));
+    assert_eq!(
+        desk.ask(ONE, Message::RoleSet { terminal: terminal(2), role: Role::Chairman }).0,
+        Status::UnknownTerminal
+    );
+    let beyond = Message::MemberAdd { terminal: domain().device(1), role: Role::Participant };
+    assert_eq!(desk.ask(ONE, beyond).0, Status::UnknownTerminal);
+    let ended = Message::MeetingAck { opcode: Opcode::MeetingEndAck, version: 7 };
+    assert_eq!(desk.ask(ONE, Message::MeetingEnd { reason: 1 }), (Status::Ok, ended));
+    assert_eq!(desk.ask(ONE, Message::MeetingEnd { reason: 1 }), (Status::Already, ended));
+    assert_eq!(desk.server.terminal(me).unwrap().meeting, MeetingId::NONE);
+    assert_eq!(desk.ask(ONE, Message::LayoutSet { layout: Layout::new(1).unwrap() }).0, Status::UnknownMeeting);
+}
+
+#[test]
+fn only_a_higher_level_takes_a_terminal_away() {
+    let mut desk = Desk::new(|_| ());
+    desk.start(ONE, 3, [1]);
+    desk.start(MeetingId(2), 3, []);
+    desk.start(MeetingId(3), 2, []);
+    let add = Message::MemberAdd { terminal: terminal(1), role: Role::Participant };
+    assert_eq!(desk.ask(MeetingId(2), add).0, Status::Conflict);
+    assert_eq!(desk.ask(MeetingId(3), add).0, Status::Ok);
+    assert_eq!(desk.ask(ONE, add).0, Status::Conflict);
+    let participants: Vec<_> = desk.server.meetings().map(|summary| summary.participants).collect();
+    assert_eq!(participants, [0, 0, 1]);
+}
+
+#[test]
+fn busy_is_said_and_not_remembered() {
+    let mut desk = Desk::new(|_| ());
+    desk.server.set_busy(desk.now + Duration::from_millis(1));
+    let (header, connect) = (desk.header(MeetingId::NONE), Message::Connect { window: 1 });
+    let answer = desk.give(&desk.frame(&header, &connect));
+    let wait = Message::Refused { opcode: Opcode::ConnectAck.wire(), status: Status::Busy, value: 20_000_000 };
+    assert_eq!(Frame::parse(&answer[0], 0x88B5).unwrap().message(), Ok(wait));
+    desk.now = desk.now + Duration::from_millis(1);
+    let answer = desk.give(&desk.frame(&header, &connect));
+    assert_eq!(Frame::parse(&answer[0], 0x88B5).unwrap().header().status, Status::Ok.wire());
+}
+
+#[test]
+fn called_terminal_rings_takes_the_call_and_reports_until_acknowledged() {
+    let mut desk = Desk::new(|_| ());
+    desk.acknowledges = false;
+    desk.start(ONE, 3, [1]);
+    let begin = desk.now;
+    let reports = desk.run(Duration::from_secs(10));
+    let told: Vec<_> = reports.iter().map(|(at, r, now)| (at.since(begin).as_millis(), r.business, *now)).collect();
+    let took = told[1].0;
+    assert!((20..=40).contains(&took), "{told:?}");
+    assert_eq!(
+        told,
+        [
+            (5, Business::Invited, false),
+            (took, Business::InMeeting, false),
+            (took + 1000, Business::InMeeting, true),
+            (took + 3000, Business::InMeeting, true),
+            (took + 7000, Business::InMeeting, true),
+        ]
+    );
+    assert!(!desk.server.is_quiet());
+    desk.acknowledges = true;
+    assert_eq!(desk.run(Duration::from_secs(30)).len(), 1);
+    assert!(desk.server.is_quiet());
+    let counters = *desk.server.counters();
+    assert_eq!((counters.reports_sent, counters.reports_retransmitted), (2, 4));
+    assert_eq!((counters.reports_acknowledged, counters.reports_unanswered), (1, 2), "one overtaken, one late");
+    let state = desk.server.terminal(terminal(1)).unwrap();
+    assert_eq!((state.decode, state.version), (Decode::Decoding, 2));
+    assert_eq!(desk.server.terminals().next().unwrap().1, Some(2));
+}
+
+#[test]
+fn reports_come_at_the_set_rate_and_none_is_lost_or_repeated_while_acknowledged() {
+    let mut desk = Desk::new(|settings| {
+        settings.reports_per_second = 5000;
+        settings.terminals = 400;
+    });
+    desk.start(ONE, 3, 1..=400);
+    desk.run(Duration::from_secs(1));
+    desk.server.reset_counters();
+    let reports = desk.run(Duration::from_secs(1));
+    assert!((4990..=5010).contains(&reports.len()), "{}", reports.len());
+    let captions = reports.iter().filter(|(_, state, _)| state.info_len > 6).count();
+    assert!(captions > 50, "some information takes a REPORT_INFO: {captions}");
+    desk.server.set_quiesced(true);
+    desk.run(Duration::from_millis(100));
+    assert!(desk.server.is_quiet());
+    let counters = desk.server.counters();
+    assert_eq!(counters.reports_sent, counters.reports_acknowledged);
+    assert_eq!((counters.reports_retransmitted, counters.reports_unanswered, counters.reports_held_back), (0, 0, 0));
+    assert!(desk.server.terminals().all(|(state, acknowledged)| acknowledged == Some(state.version)));
+}
+
+#[test]
+fn probes_leave_from_terminal_after_terminal_and_are_never_repeated() {
+    let mut desk = Desk::new(|settings| settings.probes_per_second = 1000);
+    desk.ask(MeetingId::NONE, Message::Connect { window: 1 });
+    desk.now = desk.now + Duration::from_millis(1);
+    let first = desk.sent();
+    let frame = Frame::parse(&first[0], 0x88B5).unwrap();
+    let Ok(Message::Probe { sent_ns, sequence }) = frame.message() else { panic!("a probe") };
+    let from = frame.envelope().from;
+    let (mut bytes, header) = (vec![0; FRAME_BYTES_MAX], frame.header());
+    let back = Envelope { to: from, ..desk.envelope() };
+    let echo = Message::ProbeEcho { sent_ns, sequence };
+    let length = encode_message(&mut bytes, &back, &header, &echo, &desk.key());
+    desk.give(&bytes[..length]);
+    desk.give(&bytes[..length]);
+    let counters = desk.server.counters();
+    assert_eq!((counters.probes_echoed, counters.probes_strange), (1, 1));
+    let probes = |frames: &[Vec<u8>]| frames.len();
+    desk.now = desk.now + Duration::from_millis(5);
+    assert_eq!(probes(&desk.sent()), 5);
+}
+
+#[test]
+fn what_is_wrong_is_counted_and_answered_as_the_page_says() {
+    let mut desk = Desk::new(|_| ());
+    let header = desk.header(ONE);
+    let good = desk.frame(&header, &Message::Takeover { version: 1 });
+    let retag = |mut bytes: Vec<u8>, change: &dyn Fn(&mut [u8])| {
+        change(&mut bytes);
+        let Key::Keyed(key) = Key::derive(Some(&SECRET), Direction::Dispatch) else { panic!("keyed") };
+        let end = bytes.len() - 16;
+        let tag = *blake3::keyed_hash(&key, &bytes[14..end]).as_bytes();
+        bytes[end..].copy_from_slice(&tag[..16]);
+        bytes
+    };
+    let answer = |frames: Vec<Vec<u8>>| {
+        let frame = Frame::parse(&frames[0], 0x88B5).unwrap();
+        (frame.opcode_raw(), Status::from_wire(frame.header().status).unwrap(), frame.is_error_answer())
+    };
+    let version = retag(good.clone(), &|bytes| bytes[32] = 9);
+    assert_eq!(answer(desk.give(&version)), (0x12, Status::UnsupportedVersion, true));
+    let unknown = retag(good.clone(), &|bytes| bytes[33] = 0x77);
+    assert_eq!(answer(desk.give(&unknown)), (0x77, Status::Malformed, true));
+    let payload = retag(good.clone(), &|bytes| bytes[33] = Opcode::TakeoverBatch.wire());
+    assert_eq!(answer(desk.give(&payload)), (0x15, Status::Malformed, false));
+    let error_answer = retag(good.clone(), &|bytes| (bytes[33], bytes[35]) = (0x77, 0x80));
+    assert!(desk.give(&error_answer).is_empty(), "an error answer is never answered");
+    let wrong_way = retag(good.clone(), &|bytes| bytes[33] = Opcode::TakeoverAck.wire());
+    assert!(desk.give(&wrong_way).is_empty());
+    let mut forged = good.clone();
+    forged[60] ^= 1;
+    assert!(desk.give(&forged).is_empty());
+    assert!(desk.give(&good[..95]).is_empty());
+    let counters = desk.server.counters();
+    assert_eq!((counters.frames_unauthentic, counters.frames_malformed, counters.frames_unasked), (1, 4, 2));
+}
+
+#[test]
+fn arbitrary_bytes_never_panic_nor_change_a_meeting() {
+    let mut desk = Desk::new(|settings| settings.secret = None);
+    let (header, connect) = (desk.header(MeetingId::NONE), Message::Connect { window: 8 });
+    let mut frame = vec![0; FRAME_BYTES_MAX];
+    let length = encode_message(&mut frame, &desk.envelope(), &header, &connect, &Key::Laboratory);
+    let mut random = Random::new(9);
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    // Without a secret the tag is zero, so that everything before it reaches the machine.
+    for _ in 0..50_000 {
+        let mut bytes = frame.clone();
+        let page = random.chance(500_000);
+        if page {
+            bytes[14] = 2;
+        }
+        let end = if page { FRAME_BYTES_MAX - 24 } else { length - 16 };
+        for _ in 0..random.below(12) {
+            bytes[32 + random.below(end as u64 - 32) as usize] = random.number() as u8;
+        }
+        bytes[33] = random.below(0x56) as u8;
+        desk.server.handle_frame(desk.now, &bytes);
+        while desk.server.poll_transmit(desk.now, &mut buffer).is_some() {}
+    }
+    assert!(desk.server.counters().requests > 1000);
+}
