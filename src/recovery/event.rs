@@ -99,6 +99,13 @@ pub enum Event {
         /// Why.
         status: Status,
     },
+    /// Alarm: the cache has no room for what this meeting's part needs. It was created too small.
+    Full {
+        /// Where.
+        domain: Domain,
+        /// Which meeting.
+        meeting: MeetingId,
+    },
     /// Alarm: the audit differs. Another round of listing follows.
     Differing {
         /// With whom.

@@ -21,8 +21,21 @@ pub enum Lookup {
     Unknown,
     /// The database says that it ended: its end never reached this autonomous server.
     Ended,
-    /// The cache lacks it and the database is not open yet. It is listed again later.
+    /// The cache lacks it and the database cannot be read yet. It is listed again later.
     NotYet,
+    /// The database holds it and the cache has no room for it: an alarm.
+    Full,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// All of it is in the cache.
+    Whole,
+    /// Another writer held a record just then: it is asked for again.
+    Later,
+    /// The cache has no room for all of it: an alarm. The rest is in.
+    Full,
 }
 
 /// What to do about a meeting that was taken over.
@@ -83,7 +96,7 @@ pub trait Holdings {
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
     /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a
     /// terminal that is not in it left, one that is only in it joined.
-    fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]);
+    fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written;
 
     /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part
     /// marked missing loses its epoch, so that the audit does not count it.

@@ -202,6 +202,10 @@ impl ServerRecovery {
                 self.set_step(meeting, Step::Unfinished);
                 self.tell_unfinished(meeting);
             }
+            Lookup::Full => {
+                self.set_step(meeting, Step::Refused);
+                self.tell_full(meeting);
+            }
             Lookup::NotYet => {
                 let first = self.listing.not_yet.map_or(meeting, |first| first.min(meeting));
                 self.listing.not_yet = Some(first);
@@ -228,6 +232,12 @@ impl ServerRecovery {
             }
         }
         None
+    }
+
+    pub(super) fn tell_full(&mut self, meeting: MeetingId) {
+        if self.told_full.insert(meeting) {
+            self.events.push_back(Event::Full { domain: self.domain, meeting });
+        }
     }
 
     pub(super) fn tell_unfinished(&mut self, meeting: MeetingId) {

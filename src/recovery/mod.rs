@@ -21,6 +21,7 @@
 mod ask;
 mod audit;
 mod connect;
+mod database;
 mod event;
 mod fleet;
 mod holdings;
@@ -29,18 +30,21 @@ mod orphans;
 mod report;
 mod server;
 mod settings;
+mod table;
 mod takeover;
 mod update;
 
 use serde::{Deserialize, Serialize};
 
 pub use ask::TransactionSource;
+pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;
-pub use holdings::{Absence, Cursor, Holdings, Lookup, Standing};
+pub use holdings::{Absence, Cursor, Holdings, Lookup, Standing, Written};
 pub use report::{Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
+pub use table::TableHoldings;
 
 /// Where a recovery looks meetings up: decided by fact (boot id, layout, an intact header), not by guess.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

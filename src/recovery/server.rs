@@ -78,6 +78,7 @@ pub struct ServerRecovery {
     /// What was told already, so that a second round does not tell it again.
     pub(super) told_missing: BTreeSet<MeetingId>,
     pub(super) told_orphan: BTreeSet<MeetingId>,
+    pub(super) told_full: BTreeSet<MeetingId>,
     pub(super) unfinished: BTreeSet<MeetingId>,
     told_refused: BTreeSet<(MeetingId, u8, Status)>,
     pub(super) events: VecDeque<Event>,
@@ -113,6 +114,7 @@ impl ServerRecovery {
             meetings: BTreeMap::new(),
             told_missing: BTreeSet::new(),
             told_orphan: BTreeSet::new(),
+            told_full: BTreeSet::new(),
             unfinished: BTreeSet::new(),
             told_refused: BTreeSet::new(),
             events: VecDeque::new(),

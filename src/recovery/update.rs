@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::ask::Ask;
 use super::server::Step;
-use super::{Holdings, Request, ServerRecovery};
+use super::{Holdings, Request, ServerRecovery, Written};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{MeetingId, Message, Page, TerminalState, Transaction};
@@ -141,16 +141,18 @@ impl ServerRecovery {
         query.pages[usize::from(page.page)] = Some(records.filter(|record| record.meeting == meeting).collect());
         let Some(terminals) = query.whole() else { return };
         match holdings.version(self.domain, meeting) {
-            Some(version) if version != query.version => query.renew(),
-            version => {
+            Some(version) if version != query.version => return query.renew(),
+            Some(_) => match holdings.update_terminals(self.domain, meeting, &terminals) {
+                Written::Later => return query.renew(),
+                Written::Full => self.tell_full(meeting),
+                Written::Whole => {}
+            },
+            None => {
                 flights.swap_remove(index);
-                if version.is_some() {
-                    holdings.update_terminals(self.domain, meeting, &terminals);
-                    self.set_step(meeting, Step::Updated);
-                } else {
-                    self.forget(meeting);
-                }
+                return self.forget(meeting);
             }
         }
+        self.updates.flights.swap_remove(index);
+        self.set_step(meeting, Step::Updated);
     }
 }

@@ -1,0 +1,67 @@
+//! The database, as recovery reads it and writes it back.
+
+use crate::cms::{Change, Database, KeyParameters, PartParameters};
+use crate::wire::{Address, Domain, MeetingId, TerminalState};
+
+/// The database cannot be read: it is not open yet, or the disk failed. Nothing follows from that about any meeting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the database cannot be read just now")]
+pub struct Unreadable;
+
+/// What the database says of a meeting.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// These are its key parameters.
+    Alive(Box<KeyParameters>),
+    /// It has ended.
+    Ended,
+    /// It was never there.
+    Unknown,
+}
+
+/// Key parameters of meetings, to be read now and written soon.
+pub trait KeyStore {
+    /// What is known of a meeting.
+    fn meeting(&self, meeting: MeetingId) -> Result<Held, Unreadable>;
+
+    /// The part of this domain with the lowest id from `first` on.
+    fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable>;
+
+    /// A terminal's state when it was last written.
+    fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, Unreadable>;
+
+    /// Has all of this written or none, in the order of the calls. Does not wait.
+    fn write(&mut self, changes: Vec<Change>);
+}
+
+/// The database behind [`KeyStore`]: reads go to it, writes to whatever commits them.
+pub struct DatabaseStore<'a, W> {
+    /// None while another process still has it open.
+    pub database: Option<&'a Database>,
+    /// Takes one commit.
+    pub write: W,
+}
+
+impl<W: FnMut(Vec<Change>)> KeyStore for DatabaseStore<'_, W> {
+    fn meeting(&self, meeting: MeetingId) -> Result<Held, Unreadable> {
+        let database = self.database.ok_or(Unreadable)?;
+        if let Some(parameters) = database.meeting(meeting).map_err(|_| Unreadable)? {
+            return Ok(Held::Alive(Box::new(parameters)));
+        }
+        let ended = database.has_ended(meeting).map_err(|_| Unreadable)?;
+        Ok(if ended { Held::Ended } else { Held::Unknown })
+    }
+
+    fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable> {
+        let parts = self.database.ok_or(Unreadable)?.parts_in(domain, first, 1).map_err(|_| Unreadable)?;
+        Ok(parts.into_iter().next())
+    }
+
+    fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, Unreadable> {
+        self.database.ok_or(Unreadable)?.terminal(terminal).map_err(|_| Unreadable)
+    }
+
+    fn write(&mut self, changes: Vec<Change>) {
+        (self.write)(changes);
+    }
+}

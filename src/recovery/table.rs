@@ -1,0 +1,300 @@
+//! [`Holdings`] over the table and the database: where a lookup finds, and what the update writes backwards to.
+//!
+//! The table is written at once, the database soon: the last step of each meeting's recovery, its members, writes all that
+//! the database keeps of its part in one commit, so the database is never between two states of it.
+
+use super::database::{Held, KeyStore, Unreadable};
+use super::{Absence, Cursor, Holdings, Lookup, Standing, Written};
+use crate::cms::{Change, KeyParameters, Member, PartParameters};
+use crate::table::{self, Part, Table, TableError, Terminal, Writer};
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
+
+/// How often a change is tried while another writer holds the record. A worker holds it for the writing of some words.
+const TRIES: usize = 1000;
+
+/// The table and the database as [`Holdings`]. Made anew for each call of a machine; it keeps nothing.
+pub struct TableHoldings<'a, S> {
+    /// The control thread's writer.
+    pub writer: &'a mut Writer,
+    /// The database.
+    pub store: &'a mut S,
+    /// Told of every orphan that is left.
+    pub orphan: &'a mut dyn FnMut(Domain, &MeetingSummary),
+}
+
+impl<S: KeyStore> TableHoldings<'_, S> {
+    fn table(&self) -> &Table {
+        self.writer.table()
+    }
+
+    /// Puts a part into the table by what the database says of it. It is there already where a second listing, or a
+    /// second domain's, asks again.
+    fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
+        let meeting = parameters.meeting;
+        let state = match part.state {
+            unfinished @ (MeetingState::Starting | MeetingState::Ending) => unfinished,
+            _ => MeetingState::Recovering,
+        };
+        let part = Part {
+            meeting,
+            domain,
+            version: part.version,
+            epoch: Epoch::NONE,
+            state,
+            level: parameters.level,
+            layout: parameters.layout,
+            participants: 0,
+            chairman: parameters.chairman,
+        };
+        match retry(|| self.writer.insert_part(&part)) {
+            Ok(()) | Err(TableError::Exists) => {}
+            Err(error) => return Err(error),
+        }
+        for member in parameters.members_in(domain) {
+            let mut terminal = Terminal::new(member.terminal, meeting, member.role);
+            let stored = self.store.terminal(member.terminal).ok().flatten();
+            if let Some(state) = stored.filter(|state| state.meeting == meeting) {
+                terminal.set_state(&state);
+            }
+            (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
+            match retry(|| self.writer.join(meeting, domain, &terminal)) {
+                // Whoever has it was told so later: the autonomous server's list will say who is right.
+                Ok(()) | Err(TableError::Exists | TableError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since.
+    fn write_terminal(&mut self, domain: Domain, meeting: MeetingId, state: &TerminalState) -> Result<(), TableError> {
+        let mut terminal = Terminal::from(state);
+        match self.table().terminal(state.terminal) {
+            Some(known) if known.meeting == meeting => {
+                let change = |known: &mut Terminal| {
+                    let older = is_older(state.version, known.version);
+                    if !older {
+                        known.set_state(state);
+                    }
+                    !older
+                };
+                return retry(|| self.writer.update_terminal(state.terminal, change)).map(drop);
+            }
+            // A terminal is in one meeting: the other one's list, older or newer, does not have it.
+            Some(known) => {
+                retry(|| self.writer.leave(known.meeting, state.terminal))?;
+                terminal.window = known.window;
+            }
+            None => {}
+        }
+        retry(|| self.writer.join(meeting, domain, &terminal))
+    }
+
+    /// Has the database hold what the table holds of a part.
+    fn write_back(&mut self, part: &Part) {
+        let (meeting, domain) = (part.meeting, part.domain);
+        let members: Vec<Terminal> = self.table().members(meeting, domain).collect();
+        // The part goes and comes back in one commit, which is how members that the table no longer has go too.
+        let mut changes = Vec::with_capacity(4 + 2 * members.len());
+        changes.push(Change::RemovePart(meeting, domain));
+        changes.push(Change::Part(meeting, PartParameters { domain, version: part.version, state: part.state }));
+        changes.push(Change::Layout(meeting, part.layout));
+        changes.push(Change::Chairman(meeting, part.chairman));
+        for terminal in &members {
+            let Terminal { terminal: address, role, flags, window, .. } = *terminal;
+            changes.push(Change::Member(meeting, Member { terminal: address, role, flags, window }));
+            changes.push(Change::Terminal(TerminalState::from(terminal)));
+        }
+        self.store.write(changes);
+    }
+}
+
+impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
+    fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+        let mut at = table::Cursor(cursor.0 as u32);
+        let dead = |part: &Part| matches!(part.state, MeetingState::None | MeetingState::Ended);
+        let part = loop {
+            let part = self.table().next_part_in(domain, &mut at)?;
+            if !dead(&part) {
+                break part;
+            }
+        };
+        cursor.0 = at.0.into();
+        Some(TakeoverEntry { meeting: part.meeting, version: part.version })
+    }
+
+    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+        loop {
+            let (meeting, part) = self.store.next_part(domain, MeetingId(cursor.0)).ok()??;
+            // The highest number is nobody's id: the database gives ids out ascending from 1.
+            cursor.0 = meeting.0.checked_add(1)?;
+            let Ok(Held::Alive(parameters)) = self.store.meeting(meeting) else { continue };
+            // Without room it is asked for nonetheless, for the autonomous server's answer is worth having.
+            let _ = self.restore(domain, &parameters, &part);
+            return Some(TakeoverEntry { meeting, version: part.version });
+        }
+    }
+
+    fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup {
+        let meeting = summary.meeting;
+        if let Some(part) = self.table().part(meeting, domain) {
+            return Lookup::Found { version: part.version, epoch: part.epoch };
+        }
+        let parameters = match self.store.meeting(meeting) {
+            Ok(Held::Alive(parameters)) => parameters,
+            Ok(Held::Ended) => return Lookup::Ended,
+            Ok(Held::Unknown) => return Lookup::Unknown,
+            Err(Unreadable) => return Lookup::NotYet,
+        };
+        let Some(&part) = parameters.part(domain) else { return Lookup::Unknown };
+        match self.restore(domain, &parameters, &part) {
+            Ok(()) => Lookup::Found { version: part.version, epoch: Epoch::NONE },
+            Err(TableError::Contended) => Lookup::NotYet,
+            Err(_) => Lookup::Full,
+        }
+    }
+
+    fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64> {
+        self.table().part(meeting, domain).map(|part| part.version)
+    }
+
+    fn taken_over(&mut self, domain: Domain, meeting: MeetingId, epoch: Epoch, _: MeetingState, _: u16) -> Standing {
+        let mut standing = Standing::InMeeting;
+        let mut change = |part: &mut Part| {
+            part.epoch = epoch;
+            match part.state {
+                MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
+                _ => part.state = MeetingState::InMeeting,
+            }
+        };
+        // A part that is damaged or held stays as it is; the audit will differ and bring the machine here again.
+        let _ = retry(|| self.writer.update_part(meeting, domain, &mut change));
+        standing
+    }
+
+    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
+        let mut newer = false;
+        let mut change = |part: &mut Part| {
+            if summary.version >= part.version {
+                newer = summary.version > part.version;
+                part.version = summary.version;
+                part.level = summary.level;
+                part.layout = summary.layout;
+                part.chairman = summary.chairman;
+            }
+        };
+        let _ = retry(|| self.writer.update_part(summary.meeting, domain, &mut change));
+        newer
+    }
+
+    fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
+        let mut written = Written::Whole;
+        let left: Vec<Address> = self
+            .table()
+            .members(meeting, domain)
+            .map(|member| member.terminal)
+            .filter(|member| terminals.binary_search_by_key(member, |state| state.terminal).is_err())
+            .collect();
+        for terminal in left {
+            match retry(|| self.writer.leave(meeting, terminal)) {
+                Ok(_) => {}
+                Err(_) => return Written::Later,
+            }
+        }
+        for state in terminals {
+            match self.write_terminal(domain, meeting, state) {
+                Ok(()) => {}
+                Err(TableError::Contended | TableError::Conflict(_)) => return Written::Later,
+                Err(_) => written = Written::Full,
+            }
+        }
+        if let Some(part) = self.table().part(meeting, domain) {
+            self.write_back(&part);
+        }
+        written
+    }
+
+    fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence {
+        let Some(part) = self.table().part(meeting, domain) else { return Absence::Gone };
+        if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
+            return Absence::Unfinished;
+        }
+        let mut change = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Missing);
+        let _ = retry(|| self.writer.update_part(meeting, domain, &mut change));
+        let part = PartParameters { domain, version: part.version, state: MeetingState::Missing };
+        self.store.write(vec![Change::Part(meeting, part)]);
+        Absence::Missing
+    }
+
+    fn orphan(&mut self, domain: Domain, summary: &MeetingSummary) {
+        (self.orphan)(domain, summary);
+    }
+
+    fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
+        let meeting = summary.meeting;
+        let known = self.table().parts_of(meeting).next().is_some()
+            || !matches!(self.store.meeting(meeting), Ok(Held::Unknown | Held::Ended));
+        let part = Part {
+            meeting,
+            domain,
+            version: summary.version,
+            epoch: Epoch::NONE,
+            state: MeetingState::Recovering,
+            level: summary.level,
+            layout: summary.layout,
+            participants: 0,
+            chairman: summary.chairman,
+        };
+        if !matches!(retry(|| self.writer.insert_part(&part)), Ok(()) | Err(TableError::Exists)) {
+            return false;
+        }
+        let part = PartParameters { domain, version: summary.version, state: MeetingState::InMeeting };
+        self.store.write(vec![if known {
+            Change::Part(meeting, part)
+        } else {
+            // Nobody knows when it was asked for, nor under what name.
+            Change::Create(KeyParameters {
+                meeting,
+                name: String::new(),
+                level: summary.level,
+                layout: summary.layout,
+                chairman: summary.chairman,
+                created_ms: 0,
+                parts: vec![part],
+                members: Vec::new(),
+            })
+        }]);
+        true
+    }
+
+    fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
+        self.table().digest_of_parts(domain, epoch)
+    }
+}
+
+/// Tries a change again while another writer holds the record.
+fn retry<T>(mut attempt: impl FnMut() -> Result<T, TableError>) -> Result<T, TableError> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(TableError::Contended) => std::hint::spin_loop(),
+            done => return done,
+        }
+    }
+    attempt()
+}
+
+/// Whether a terminal's version comes before another, in serial arithmetic: versions wrap.
+const fn is_older(version: u32, than: u32) -> bool {
+    (version.wrapping_sub(than) as i32) < 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_older;
+
+    #[test]
+    fn versions_are_older_across_their_wrap() {
+        assert!(is_older(3, 4) && !is_older(4, 4) && !is_older(5, 4));
+        assert!(is_older(u32::MAX, 0) && !is_older(0, u32::MAX));
+    }
+}
