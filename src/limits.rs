@@ -75,3 +75,10 @@ pub const OPERATIONS_MAX: usize = 2048;
 const _: () = assert!(REQUEST_QUEUE <= OPERATIONS_MAX, "what waits for the control thread can be taken on");
 /// Times that REPLAY_DONE is sent before an autonomous server's silence is an alarm.
 pub const AUDIT_SILENCE_ATTEMPTS: u32 = 5;
+
+/// Engines that a keeper starts one after the other without a pause though none of them came to control anything.
+pub const RESTARTS_FREE: u32 = 3;
+/// The longest pause, in milliseconds, between two starts of an engine that does not come to control anything.
+pub const RESTART_PAUSE_MS_MAX: u64 = 10_000;
+/// Milliseconds that a new keeper waits for the processes of a dead one to be gone.
+pub const PREDECESSOR_WAIT_MS: u64 = 10_000;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::{FAILED, complain, log_to_stderr};
 use crate::keeper::handover;
+use crate::sys::process;
 
 /// What `run` starts.
 #[derive(Debug, clap::Args)]
@@ -12,6 +13,11 @@ pub struct Args {}
 /// Waits for the inheritance and takes over.
 pub fn run(_: &Args) -> ExitCode {
     log_to_stderr();
+    // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
+    if let Err(error) = process::tie_to_parent() {
+        complain(&error);
+        return ExitCode::from(FAILED);
+    }
     match handover::receive() {
         Ok(handover) => crate::link::engine::run(handover),
         // A keeper that stops lets go an engine that it had started ahead.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{WRONG, complain, log_to_stderr};
+use super::{FAILED, WRONG, complain, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
+use crate::keeper::{self, KeeperError};
 
 /// Run a dispatch server.
 #[derive(Debug, clap::Args)]
@@ -35,5 +36,11 @@ pub fn run(args: &Args) -> ExitCode {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    ExitCode::SUCCESS
+    match keeper::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(if matches!(error, KeeperError::Config(_)) { WRONG } else { FAILED })
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::wire::Mac;
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.

@@ -1,7 +1,48 @@
 //! The keeper: what outlives an engine.
 //!
-//! A small, privileged process with one thread that parses no frame. It opens what must survive an engine (the table, the
-//! UMEM, the AF_XDP sockets, the pinned XDP link and maps, the API's listening socket), starts an engine without privileges,
-//! hands it the descriptors ([`handover`]), sees it die, and starts the next.
+//! A small, privileged process with one thread that parses no frame. It opens what must survive an engine ([`Estate`]: the
+//! table, the UMEM, the AF_XDP sockets, the pinned XDP link and maps, the API's listening socket), starts an engine without
+//! privileges, hands it the descriptors ([`handover`]), sees it die, and hands them to the next.
+//!
+//! What always holds:
+//!
+//! - One engine at a time has been handed the estate, and the next is handed it only when the kernel has proven the death
+//!   of the one before. The proof is its pidfd: readable only when its last thread has left the address space for good, so
+//!   that nothing of it can write to table or rings any more. Measured on two cores, that is 0.4 ms after a SIGKILL for a
+//!   process that has mapped next to nothing and 2 to 4 ms where 50 MB of 4 KiB pages have to be unmapped; a closed
+//!   socket would tell no sooner, because the kernel closes files after it has unmapped memory (`do_exit`, kernel/exit.c).
+//! - The next engine has been started already, and waits for its inheritance: starting a program costs a millisecond
+//!   that nobody has then. This is the place of the warm standby, too.
+//! - An engine that cannot come to control anything is not started in a tight loop ([`Restarts`]).
 
+mod engine;
+mod estate;
 pub mod handover;
+mod restarts;
+mod supervisor;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use estate::{Estate, KeeperError};
+pub use restarts::Restarts;
+
+use crate::config::Config;
+use crate::sys::process::{User, is_root};
+use crate::sys::signals::StopSignals;
+
+/// Runs a keeper until it is asked to stop, by SIGTERM or SIGINT.
+///
+/// # Errors
+/// What an operator has to see to: see [`KeeperError`].
+pub fn run(config: Config) -> Result<(), KeeperError> {
+    let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
+    // Without privileges there are none to drop; what needs them says so itself.
+    let user = if is_root() { Some(find_user(&config.runtime.user)?) } else { None };
+    let estate = Estate::open(config, user.as_ref())?;
+    supervisor::Supervisor::new(estate, user, stop).run()
+}
+
+fn find_user(name: &str) -> Result<User, KeeperError> {
+    User::find(name).map_err(|error| KeeperError::User { name: name.into(), error })
+}

@@ -1,0 +1,69 @@
+//! An engine as its keeper sees it: a process and a line.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use super::estate::Estate;
+use super::handover::{Death, Notice, Order, Role};
+use crate::sys::descriptors;
+use crate::sys::process::{Process, User};
+
+/// Bytes of a notice, at most.
+const NOTICE_BYTES: usize = 4096;
+
+/// A started engine.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub process: Process,
+    line: OwnedFd,
+    /// The other end has been closed: there is nothing more to come, and polling it would only spin.
+    silent: bool,
+    /// Since when it controls, by its own word.
+    pub ready: Option<Instant>,
+    /// What it said when it gave up.
+    pub failed: Option<String>,
+}
+
+impl Engine {
+    /// Starts one. It waits for its inheritance.
+    pub(super) fn start(user: Option<&User>) -> io::Result<Self> {
+        let (line, theirs) = descriptors::pair()?;
+        let process = Process::start_self(&["engine"], theirs, user)?;
+        Ok(Self { process, line, silent: false, ready: None, failed: None })
+    }
+
+    /// Hands it the estate.
+    pub(super) fn inherit(&self, estate: &Estate, incarnation: u32, predecessor: Option<Death>) -> io::Result<()> {
+        estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor)
+    }
+
+    /// The line, while there is something to wait for on it.
+    pub(super) fn line(&self) -> Option<BorrowedFd<'_>> {
+        (!self.silent).then(|| self.line.as_fd())
+    }
+
+    /// The next thing that it said.
+    pub(super) fn notice(&mut self) -> Option<Notice> {
+        let mut buffer = [0; NOTICE_BYTES];
+        loop {
+            if self.silent {
+                return None;
+            }
+            match descriptors::receive(self.line.as_fd(), &mut buffer, 0, false) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // Whatever is wrong with the line, its pidfd says how the engine fares.
+                Err(_) => self.silent = true,
+                Ok(received) => match serde_json::from_slice(&buffer[..received.bytes]) {
+                    Ok(notice) => return Some(notice),
+                    Err(error) => tracing::warn!("engine {} said what nobody understands: {error}", self.process.id()),
+                },
+            }
+        }
+    }
+
+    /// Orders it to stop, writing the snapshot.
+    pub(super) fn order_stop(&self) -> io::Result<()> {
+        descriptors::send(self.line.as_fd(), &serde_json::to_vec(&Order::Stop)?, &[])
+    }
+}
