@@ -43,13 +43,7 @@ fn envelope(vlan: Option<u16>, label: Option<u16>) -> Envelope {
 }
 
 fn header(meeting: MeetingId) -> Header {
-    Header {
-        status: 0,
-        flags: FlagsHeader::default(),
-        transaction: Transaction(1),
-        epoch: Epoch::default(),
-        meeting,
-    }
+    Header { status: 0, flags: FlagsHeader::default(), transaction: Transaction(1), epoch: Epoch::default(), meeting }
 }
 
 fn protocol(vlan: Option<u16>, label: Option<u16>, meeting: MeetingId) -> Vec<u8> {

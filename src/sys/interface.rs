@@ -48,8 +48,11 @@ impl Interface {
         if name.is_empty() || name.len() >= NAME_BYTES {
             return Err(missing());
         }
-        let unreadable =
-            |error: rustix::io::Errno| InterfaceError::Unreadable { name: name.into(), what: "index", error: error.into() };
+        let unreadable = |error: rustix::io::Errno| InterfaceError::Unreadable {
+            name: name.into(),
+            what: "index",
+            error: error.into(),
+        };
         match netdevice::name_to_index(asker().map_err(unreadable)?, name) {
             Ok(index) => Ok(Self { name: name.to_owned(), index }),
             Err(rustix::io::Errno::NODEV) => Err(missing()),
@@ -81,8 +84,11 @@ impl Interface {
     }
 
     fn ask<const REQUEST: Opcode>(&self, what: &'static str, request: &mut Request) -> Result<(), InterfaceError> {
-        let unreadable =
-            |error: rustix::io::Errno| InterfaceError::Unreadable { name: self.name.clone(), what, error: error.into() };
+        let unreadable = |error: rustix::io::Errno| InterfaceError::Unreadable {
+            name: self.name.clone(),
+            what,
+            error: error.into(),
+        };
         let asker = asker().map_err(unreadable)?;
         // SAFETY: the requests made here take a `struct ifreq`, which `Request` is laid out as, and write only into it, or into
         // what it points to, which outlives the call.

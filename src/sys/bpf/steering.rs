@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapInfo, ObjectBuilder, ProgramHandle, Xdp, XdpFlags};
 
-use super::{ARRIVAL_BYTES, Counters, Mode, QUEUES_MAX, RINGS_PER_QUEUE_MAX, SteerError, SteerSettings, arrival, calls};
+use super::{
+    ARRIVAL_BYTES, Counters, Mode, QUEUES_MAX, RINGS_PER_QUEUE_MAX, SteerError, SteerSettings, arrival, calls,
+};
 use crate::sys::interface::Interface;
 use crate::time::Nanos;
 
@@ -78,7 +80,8 @@ impl Steering {
         let open = ObjectBuilder::default().open_memory(OBJECT).map_err(refused)?;
         let object = open.load().map_err(refused)?;
         let map = |name: &str| {
-            let map = object.maps().find(|map| map.name() == name).expect("the object has the map: one build made both");
+            let map =
+                object.maps().find(|map| map.name() == name).expect("the object has the map: one build made both");
             MapHandle::try_from(&map).map_err(refused)
         };
         let maps = Maps { settings: map("settings")?, rings: map("rings")?, verdicts: map("verdicts")? };
@@ -148,7 +151,8 @@ impl Steering {
         for (index, count) in counters.0.iter_mut().enumerate() {
             let by_cpu = self.maps.verdicts.lookup_percpu(&(index as u32).to_ne_bytes(), MapFlags::ANY);
             let by_cpu = by_cpu.map_err(|error| call("reading its counters")(os_error(&error)))?.unwrap_or_default();
-            *count = by_cpu.iter().filter_map(|bytes| Some(u64::from_ne_bytes(bytes.as_slice().try_into().ok()?))).sum();
+            *count =
+                by_cpu.iter().filter_map(|bytes| Some(u64::from_ne_bytes(bytes.as_slice().try_into().ok()?))).sum();
         }
         Ok(counters)
     }
@@ -222,9 +226,8 @@ impl Steering {
             Err(error) => error,
         };
         // Busy either way, or busy with a program of the other mode (EEXIST): the place is taken.
-        let taken = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists)
-        };
+        let taken =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists);
         if taken(&native) || taken(&generic) {
             let program = Xdp::new(self.program.as_fd()).query_id(interface.index as i32, XdpFlags::NONE).unwrap_or(0);
             return Err(SteerError::Occupied { interface: interface.name.clone(), program });
@@ -253,7 +256,8 @@ impl Maps {
         }
         let Ok(maps) = Self::open(folder) else { return Ok(None) };
         let used = calls::maps_of(found.as_fd()).map_err(call("asking for its maps"))?;
-        let own = maps.each().iter().all(|(_, map)| MapInfo::new(map.as_fd()).is_ok_and(|info| used.contains(&info.info.id)));
+        let own =
+            maps.each().iter().all(|(_, map)| MapInfo::new(map.as_fd()).is_ok_and(|info| used.contains(&info.info.id)));
         Ok(own.then_some(maps))
     }
 
@@ -282,9 +286,7 @@ fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SteerError> {
 /// Removes a pin; one that is not there is removed.
 fn remove(path: &Path) -> Result<(), SteerError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(SteerError::Pin { path: path.to_owned(), error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SteerError::Pin { path: path.to_owned(), error }),
         _ => Ok(()),
     }
 }
