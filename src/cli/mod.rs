@@ -4,6 +4,7 @@
 //! why; 2 it was typed wrong, or the configuration is.
 
 pub mod config;
+pub mod demo;
 pub mod engine;
 pub mod run;
 
@@ -31,6 +32,9 @@ enum Command {
     Run(run::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
+    /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
+    #[command(hide = true)]
+    Demo(demo::Args),
     /// What `run` starts
     #[command(hide = true)]
     Engine(engine::Args),
@@ -41,6 +45,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Engine(args) => engine::run(&args),
     }
 }

@@ -1,0 +1,142 @@
+//! `baton demo`: the main job on real frames, and everything that can die, dying.
+//!
+//! A dispatch server in one network namespace and autonomous servers in another, a veth pair between them, and reports,
+//! operators and probes at work throughout. What was lost is judged at the autonomous servers' end, and by what operators
+//! were told, never by the dispatch server's own counters.
+
+mod api;
+mod cast;
+mod company;
+mod compare;
+mod operator;
+mod processes;
+mod report;
+mod servers;
+mod stage;
+mod story;
+mod voice;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{FAILED, WRONG, complain};
+use stage::Stage;
+use story::Scale;
+use voice::Voice;
+
+/// Kill a dispatch server in every way, and see what is lost. `scripts/demo.sh` builds and runs it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Write what was found to this file, for scripts
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Conferences; a multiple of eight
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    meetings: usize,
+    /// Terminals; a multiple of the conferences
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    terminals: usize,
+    /// Reports a second, over all terminals
+    #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
+    reports: u64,
+    /// Do nothing but clear away what a stage of this name has left
+    #[arg(long, value_name = "STAGE", hide = true)]
+    clear: Option<String>,
+    /// The stage's name
+    #[arg(long, value_name = "STAGE", hide = true)]
+    stage: Option<String>,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    if let Some(name) = &args.clear {
+        return match stage::clear(name) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
+    let scale = match scale(args) {
+        Ok(scale) => scale,
+        Err(wrong) => {
+            eprintln!("baton: {wrong}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("baton: the demonstration makes network namespaces and loads XDP programs, which needs root");
+        return ExitCode::from(FAILED);
+    }
+    let name = args.stage.clone().unwrap_or_else(stage::own_name);
+    clear_on_interrupt(name.clone());
+    let voice = Voice::new(story::STEPS);
+    let report = match Stage::set(&name).map_err(Into::into).and_then(|stage| story::play(&stage, &scale, &voice)) {
+        Ok(report) => report,
+        Err(error) => {
+            drop(voice);
+            return fail(&error);
+        }
+    };
+    drop(voice);
+    println!("\n{}", report.table());
+    let complaints = report.complaints();
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
+        if let Err(error) = std::fs::write(path, text + "\n") {
+            eprintln!("baton: {}: {error}", path.display());
+            return ExitCode::from(FAILED);
+        }
+    }
+    if complaints.is_empty() {
+        println!("  Nothing was lost.");
+        return ExitCode::SUCCESS;
+    }
+    for complaint in complaints {
+        println!("  LOST: {complaint}");
+    }
+    ExitCode::from(FAILED)
+}
+
+fn scale(args: &Args) -> Result<Scale, String> {
+    let (meetings, terminals) = (args.meetings, args.terminals);
+    if meetings == 0 || !meetings.is_multiple_of(8) {
+        return Err(format!(
+            "--meetings {meetings}: a multiple of eight was expected, so that the domains are equally full"
+        ));
+    }
+    if terminals == 0 || !terminals.is_multiple_of(meetings) {
+        return Err(format!("--terminals {terminals}: a multiple of the {meetings} meetings was expected"));
+    }
+    let members = terminals / meetings;
+    let per_domain = terminals / story::DOMAINS as usize;
+    if members > crate::limits::MEMBERS_MAX || per_domain > usize::from(u16::MAX - cast::FIRST_DEVICE) {
+        return Err(format!("--terminals {terminals}: more than a meeting or a domain can have"));
+    }
+    Ok(Scale { meetings, members, reports: args.reports })
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    complain(error);
+    ExitCode::from(FAILED)
+}
+
+/// Interrupted or terminated, the demonstration clears its stage all the same, which ends the processes on it.
+fn clear_on_interrupt(stage: String) {
+    use tokio::signal::unix::{SignalKind, signal};
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+            eprintln!("\nbaton: interrupted; clearing the stage");
+            if let Err(error) = stage::clear(&stage) {
+                complain(&error);
+            }
+            // The status of a process that an interrupt ended, as shells know it.
+            std::process::exit(130);
+        });
+    });
+}

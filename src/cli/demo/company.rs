@@ -1,0 +1,273 @@
+//! Everybody who plays: dispatch server, autonomous servers, and the lines to both.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::api::{Api, ApiError};
+use super::cast;
+use super::compare::Dump;
+use super::operator::{Ledger, start_body};
+use super::processes::{Actor, ProcessError, last_words};
+use super::servers::{Servers, Status};
+use super::stage::{INTERFACE, Side, Stage, StageError};
+
+/// Autonomous servers.
+pub const DOMAINS: u64 = 4;
+/// The dispatch server's own address.
+const DISPATCH: &str = "1000/1";
+/// How long anything is waited for before the demonstration is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether something has come about: seldom enough not to disturb what is measured.
+const LOOK: Duration = Duration::from_millis(10);
+/// Clients that start conferences side by side.
+const CLIENTS: usize = 16;
+
+/// Why the story could not be told to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum StoryError {
+    /// Namespaces, folders.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// A process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The simulation's control socket, or a file.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// A request that has to succeed.
+    #[error("{what}: {error}")]
+    Api {
+        /// What was asked.
+        what: String,
+        /// What was answered.
+        error: ApiError,
+    },
+    /// Something that had to come did not.
+    #[error("{what} did not come about in {} seconds; last words of the dispatch server:\n{last_words}", PATIENCE.as_secs())]
+    Late {
+        /// What.
+        what: String,
+        /// The end of its log.
+        last_words: String,
+    },
+    /// An operator gave up.
+    #[error("an operator gave up: {0}")]
+    Operator(String),
+    /// A dump without what is compared.
+    #[error("the dump of the {whose} cannot be read: {error}")]
+    Dump {
+        /// Whose.
+        whose: &'static str,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+    /// No kill came during a recovery.
+    #[error("each of {0} recoveries was over before a kill came in between")]
+    TooQuick(usize),
+    /// The dispatch server stopped, and not with success.
+    #[error(transparent)]
+    Unclean(ProcessError),
+}
+
+/// Wraps what the system said with what was tried.
+pub fn doing(what: &str) -> impl FnOnce(io::Error) -> StoryError {
+    let what = what.to_owned();
+    |error| StoryError::Io { what, error }
+}
+
+/// Dispatch server and autonomous servers.
+pub struct Company<'a> {
+    stage: &'a Stage,
+    /// The keeper.
+    pub dispatch: Actor,
+    simulation: Actor,
+    /// The line to the autonomous servers.
+    pub servers: Servers,
+    /// The line to the dispatch server.
+    pub api: Api,
+}
+
+impl<'a> Company<'a> {
+    /// Brings everybody onto the stage, and waits until the dispatch server controls.
+    pub fn gather(stage: &'a Stage, ledger: &Ledger) -> Result<Self, StoryError> {
+        write_configuration(stage).map_err(doing("writing the configuration"))?;
+        let mut simulation = Actor::start(stage, Side::Servers, "simulation", &simulation_arguments(stage, ledger))?;
+        let mut dispatch = start_dispatch(stage)?;
+        let begun = Instant::now();
+        let servers = loop {
+            simulation.must_live()?;
+            dispatch.must_live()?;
+            match Servers::connect(&control_socket(stage)) {
+                Ok(servers) => break servers,
+                Err(error) if begun.elapsed() > PATIENCE => return Err(doing("reaching the simulation")(error)),
+                Err(_) => thread::sleep(LOOK),
+            }
+        };
+        let api = Api::new(stage.run().join("api.sock"));
+        let mut company = Self { stage, dispatch, simulation, servers, api };
+        company.wait("control", |company| Ok(company.in_control().then_some(())))?;
+        Ok(company)
+    }
+
+    /// Waits for something, looking now and then.
+    pub fn wait<T>(
+        &mut self,
+        what: &str,
+        look: impl FnMut(&mut Self) -> Result<Option<T>, StoryError>,
+    ) -> Result<T, StoryError> {
+        self.wait_looking(what, LOOK, look)
+    }
+
+    /// As [`Self::wait`], looking without pause.
+    pub fn at_once<T>(
+        &mut self,
+        what: &str,
+        look: impl FnMut(&mut Self) -> Result<Option<T>, StoryError>,
+    ) -> Result<T, StoryError> {
+        self.wait_looking(what, Duration::ZERO, look)
+    }
+
+    fn wait_looking<T>(
+        &mut self,
+        what: &str,
+        pause: Duration,
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>, StoryError>,
+    ) -> Result<T, StoryError> {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look(self)? {
+                return Ok(found);
+            }
+            self.dispatch.must_live()?;
+            self.simulation.must_live()?;
+            if begun.elapsed() > PATIENCE {
+                let last_words = last_words(&self.stage.data().join("dispatch.log"));
+                return Err(StoryError::Late { what: what.into(), last_words });
+            }
+            thread::sleep(pause);
+        }
+    }
+
+    /// How the autonomous servers do.
+    pub fn status(&mut self) -> Result<Status, StoryError> {
+        self.servers.status().map_err(doing("asking the simulation how it does"))
+    }
+
+    /// Asks the dispatch server; an answer has to come.
+    pub fn ask(&self, path: &str) -> Result<Value, StoryError> {
+        self.api.call("GET", path, None).map_err(|error| StoryError::Api { what: format!("GET {path}"), error })
+    }
+
+    /// Whether the dispatch server says that it controls.
+    fn in_control(&self) -> bool {
+        self.ask("/status").is_ok_and(|status| status["state"] == "in control")
+    }
+
+    /// Starts all conferences.
+    pub fn start_meetings(&self, ledger: &Ledger, started: impl Fn() + Sync) -> Result<(), StoryError> {
+        let all: Vec<_> = ledger.meetings.iter().collect();
+        let next = AtomicUsize::new(0);
+        let client = || {
+            while let Some((meeting, expected)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let body = start_body(**meeting, expected);
+                let answer = self.api.call("POST", "/meetings", Some(&body));
+                answer.map_err(|error| StoryError::Api { what: format!("starting {meeting:?}"), error })?;
+                started();
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
+        })
+    }
+
+    /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered.
+    pub fn come_to_rest(&mut self) -> Result<(), StoryError> {
+        self.servers.quiesce().map_err(doing("quieting the simulation"))?;
+        self.wait("the last acknowledgement", |company| Ok((company.status()?.outstanding() == 0).then_some(())))
+    }
+
+    /// What both sides hold: the dispatch server, then the autonomous servers.
+    pub fn dumps(&mut self) -> Result<(Dump, Dump), StoryError> {
+        let read = |whose, value| serde_json::from_value(value).map_err(|error| StoryError::Dump { whose, error });
+        let ours = read("dispatch server", self.ask("/table")?)?;
+        let theirs = self.servers.dump().map_err(doing("dumping the simulation"))?;
+        Ok((ours, read("autonomous servers", theirs)?))
+    }
+
+    /// Starts the dispatch server again, after it has ended.
+    pub fn start_again(&mut self) -> Result<(), StoryError> {
+        self.dispatch = start_dispatch(self.stage)?;
+        Ok(())
+    }
+
+    /// The process id of the engine.
+    pub fn engine(&self) -> Result<u32, StoryError> {
+        let pid = self.ask("/status")?["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Ok(pid.ok_or(ProcessError::NoEngine(self.dispatch.pid()))?)
+    }
+}
+
+fn start_dispatch(stage: &Stage) -> Result<Actor, ProcessError> {
+    let configuration = configuration_file(stage).display().to_string();
+    Actor::start(stage, Side::Dispatch, "dispatch", &["run".into(), "--config".into(), configuration])
+}
+
+fn simulation_arguments(stage: &Stage, ledger: &Ledger) -> Vec<String> {
+    let arguments = [
+        ("--interface", INTERFACE.to_owned()),
+        ("--domains", format!("1-{DOMAINS}")),
+        ("--terminals", cast::terminals_per_domain(ledger).to_string()),
+        ("--dispatch", DISPATCH.to_owned()),
+        ("--dispatch-mac", Side::Dispatch.mac().to_string()),
+        ("--secret-file", secret_file(stage).display().to_string()),
+        ("--control", control_socket(stage).display().to_string()),
+    ];
+    let typed = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+    std::iter::once("sim".to_owned()).chain(typed).collect()
+}
+
+fn configuration_file(stage: &Stage) -> PathBuf {
+    stage.data().join("baton.toml")
+}
+
+fn secret_file(stage: &Stage) -> PathBuf {
+    stage.data().join("domains.secret")
+}
+
+fn control_socket(stage: &Stage) -> PathBuf {
+    stage.data().join("simulation.sock")
+}
+
+/// The default configuration, but for places of our own: another Baton may run on this machine.
+fn write_configuration(stage: &Stage) -> io::Result<()> {
+    let mut secret = [0_u8; 32];
+    rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
+    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(secret_file(stage))?;
+    io::Write::write_all(&mut file, format!("{digits}\n").as_bytes())?;
+    let mut text = format!(
+        "[dispatch]\naddress = \"{DISPATCH}\"\n\n[interface]\nname = \"{INTERFACE}\"\n\n\
+         [table]\npath = {:?}\n\n[database]\npath = {:?}\n\n[runtime]\ndir = {:?}\n",
+        stage.shm().join("table"),
+        stage.data().join("database").join("baton.redb"),
+        stage.run(),
+    );
+    for number in 1..=DOMAINS {
+        text.push_str(&format!("\n[[domain]]\nnumber = {number}\nsecret_file = {:?}\n", secret_file(stage)));
+    }
+    fs::write(configuration_file(stage), text)
+}
