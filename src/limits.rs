@@ -82,3 +82,11 @@ pub const RESTARTS_FREE: u32 = 3;
 pub const RESTART_PAUSE_MS_MAX: u64 = 10_000;
 /// Milliseconds that a new keeper waits for the processes of a dead one to be gone.
 pub const PREDECESSOR_WAIT_MS: u64 = 10_000;
+/// Commands that wait for room in their lane, at most, before a further operation is begun.
+pub const COMMANDS_WAITING_MAX: usize = 65_536;
+const _: () = assert!(COMMANDS_WAITING_MAX >= 2 * (MEMBERS_MAX + PARTS_MAX), "the largest conference can be started");
+/// Operations without a client that are under way at once: those that a death cut short, and those that go on after
+/// their client was told to wait no longer.
+pub const OPERATIONS_BACKGROUND_MAX: usize = 512;
+/// The highest id of a meeting that a client may choose: what a JSON number holds exactly in every language.
+pub const MEETING_ID_MAX: u64 = (1 << 53) - 1;

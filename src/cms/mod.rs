@@ -13,6 +13,7 @@
 //! [`DatabaseThread`] are the two places that are not, each in a thread of its own.
 
 mod database;
+mod operations;
 mod parameters;
 mod request;
 
@@ -20,8 +21,9 @@ pub use database::{
     Change, CommitError, Database, DatabaseError, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome,
     Reservation,
 };
+pub use operations::{Command, CommandSettings, OperationId, Operations, OperationsEvent, ReplyId};
 pub use parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 pub use request::{
-    Answer, Changed, DomainStatus, NewMember, Orphan, Refusal, RefusalKind, Refused, Reply, Request, StartMeeting,
-    Started, Status,
+    Answer, Changed, ConferenceRequest, DomainStatus, NewMember, Orphan, Refusal, RefusalKind, Refused, Reply, Request,
+    StartMeeting, Started, Status,
 };

@@ -4,29 +4,42 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PartParameters, WINDOW_NONE};
+use super::PartParameters;
 use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
-/// What a client asks the control thread for. Listings are read from the table without it.
+/// What a client asks the control thread for. Listings are read from the table without it: see [`super::View`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// Start a conference.
+    /// Do something to a conference: [`super::Operations`] does it.
+    Conference(ConferenceRequest),
+    /// How the server does.
+    Status,
+    /// The report of the last recovery.
+    RecoveryLast,
+    /// Meetings that autonomous servers hold and we do not know.
+    Orphans,
+}
+
+/// What may be done to a conference.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConferenceRequest {
+    /// Start one.
     Start(StartMeeting),
-    /// Add members to one.
+    /// Add members.
     Add {
         /// Which.
         meeting: MeetingId,
         /// Whom.
         members: Vec<NewMember>,
     },
-    /// Take a member out of one.
+    /// Take a member out.
     Remove {
         /// Which.
         meeting: MeetingId,
         /// Whom.
         terminal: Address,
     },
-    /// Give a member another role.
+    /// Give a member another role. Who was chairman becomes a participant when another becomes chairman.
     SetRole {
         /// Which.
         meeting: MeetingId,
@@ -35,7 +48,7 @@ pub enum Request {
         /// What it becomes.
         role: Role,
     },
-    /// Give the conference another layout, in every domain.
+    /// Give it another layout, in every domain.
     SetLayout {
         /// Which.
         meeting: MeetingId,
@@ -53,17 +66,11 @@ pub enum Request {
         /// What they are changed to.
         value: Flags,
     },
-    /// End the conference, in every domain.
+    /// End it, in every domain.
     End {
         /// Which.
         meeting: MeetingId,
     },
-    /// How the server does.
-    Status,
-    /// The report of the last recovery.
-    RecoveryLast,
-    /// Meetings that autonomous servers hold and we do not know.
-    Orphans,
 }
 
 /// A conference to be started.
@@ -108,14 +115,12 @@ pub struct NewMember {
     pub terminal: Address,
     /// Its role; participant where none is given.
     pub role: Role,
-    /// Its window from 0; [`WINDOW_NONE`].
-    pub window: u8,
 }
 
 impl NewMember {
-    /// A participant in no window.
+    /// A participant.
     pub const fn participant(terminal: Address) -> Self {
-        Self { terminal, role: Role::Participant, window: WINDOW_NONE }
+        Self { terminal, role: Role::Participant }
     }
 }
 
@@ -131,15 +136,14 @@ enum NewMemberForm {
 struct NewMemberObject {
     terminal: Address,
     role: Option<Role>,
-    window: Option<u8>,
 }
 
 impl From<NewMemberForm> for NewMember {
     fn from(form: NewMemberForm) -> Self {
         match form {
             NewMemberForm::Address(terminal) => Self::participant(terminal),
-            NewMemberForm::Object(NewMemberObject { terminal, role, window }) => {
-                Self { terminal, role: role.unwrap_or(Role::Participant), window: window.unwrap_or(WINDOW_NONE) }
+            NewMemberForm::Object(NewMemberObject { terminal, role }) => {
+                Self { terminal, role: role.unwrap_or(Role::Participant) }
             }
         }
     }

@@ -1,0 +1,74 @@
+//! Finishing what a death cut short.
+
+use super::Operations;
+use super::begin::warn;
+use super::operation::{Scope, Task};
+use crate::cms::KeyParameters;
+use crate::table::{Part, Writer};
+use crate::time::Nanos;
+use crate::wire::{Epoch, MeetingId, MeetingState};
+
+impl Operations {
+    /// The database is open: whoever waits for it may begin, and what the last engine left unfinished is finished.
+    /// `next_meeting` and `unfinished` are what the database says; see [`crate::cms::Opened`].
+    ///
+    /// The table is held against that. A part that is `starting` or `ending` in the table alone is taken out: a start
+    /// is written ahead before anybody hears of it, so nobody has; an end is entered into the database before the
+    /// table forgets it, so everybody has.
+    pub fn handle_opened(
+        &mut self,
+        now: Nanos,
+        next_meeting: MeetingId,
+        unfinished: Vec<KeyParameters>,
+        writer: &mut Writer,
+    ) {
+        self.next_meeting = Some(next_meeting);
+        let is_known = |part: &Part| {
+            let found = unfinished.binary_search_by_key(&part.meeting, |parameters| parameters.meeting).ok();
+            found.and_then(|index| unfinished[index].part(part.domain)).is_some()
+        };
+        let left = |part: &Part| matches!(part.state, MeetingState::Starting | MeetingState::Ending) && !is_known(part);
+        let alone: Vec<_> = writer.table().parts().filter(left).collect();
+        for part in alone {
+            warn(writer.remove_part(part.meeting, part.domain));
+        }
+        for parameters in unfinished {
+            self.resume(now, parameters, writer);
+        }
+        self.ready.append(&mut self.waiting);
+        self.run(now, writer);
+    }
+
+    /// Leaves what one conference needs in the backlog. All of it is idempotent at the autonomous servers.
+    fn resume(&mut self, now: Nanos, parameters: KeyParameters, writer: &mut Writer) {
+        let meeting = parameters.meeting;
+        let in_state = |state| parameters.parts.iter().filter(move |part| part.state == state);
+        let ending: Vec<_> = in_state(MeetingState::Ending).map(|part| part.domain).collect();
+        for &domain in &ending {
+            let part = Part {
+                meeting,
+                domain,
+                version: parameters.part(domain).map_or(0, |part| part.version),
+                epoch: Epoch::NONE,
+                state: MeetingState::Ending,
+                level: parameters.level,
+                layout: parameters.layout,
+                participants: 0,
+                chairman: parameters.chairman,
+            };
+            if writer.table().part(meeting, domain).is_none() {
+                warn(writer.insert_part(&part));
+            }
+        }
+        if ending.len() == parameters.parts.len() {
+            self.leave(now, meeting, Task::End(Scope::All));
+            return;
+        }
+        for domain in ending {
+            self.leave(now, meeting, Task::End(Scope::Part(domain)));
+        }
+        if in_state(MeetingState::Starting).next().is_some() {
+            self.leave(now, meeting, Task::Resume(Box::new(parameters)));
+        }
+    }
+}

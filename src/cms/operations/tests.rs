@@ -1,0 +1,1 @@
+//! Operations against autonomous servers.
