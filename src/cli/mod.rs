@@ -7,6 +7,7 @@ pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod run;
+pub mod sim;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ pub struct Cli {
 enum Command {
     /// Run a dispatch server: a keeper, and the engine that it starts
     Run(run::Args),
+    /// Simulate autonomous servers with their terminals on an interface
+    Sim(sim::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
     /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
@@ -44,6 +47,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Engine(args) => engine::run(&args),

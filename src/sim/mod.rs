@@ -5,6 +5,7 @@
 //! [`Network`] between, and the same seed brings the same run.
 
 mod answers;
+mod control;
 mod counters;
 mod due;
 mod meetings;
@@ -12,10 +13,12 @@ mod network;
 mod pace;
 mod probes;
 mod random;
+mod run;
 mod server;
 mod settings;
 mod terminals;
 mod timeline;
+mod world;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,8 @@ mod tests;
 pub use counters::{Counters, Latency};
 pub use network::{Network, NetworkCounters, NetworkSettings, Port};
 pub use random::Random;
+pub use run::{RunError, Simulation};
 pub use server::AutonomousServer;
 pub use settings::Settings;
 pub use timeline::{AuditSeen, EpochSeen};
+pub use world::{DomainStatus, Dump, MeetingDump, Recovery, Status, TerminalDump, World};

@@ -62,7 +62,8 @@ impl Settings {
             mac: Mac([0x02, a, b, c, d, e]),
             ethertype: DEFAULT_ETHERTYPE,
             vlan: None,
-            dispatch: Address::from_number(0x1_0001),
+            // What a dispatch server has that is configured with nothing but its domains.
+            dispatch: Address::from_number(0x1_FFFF),
             dispatch_mac: None,
             terminals: 100,
             first_device: 1001,
