@@ -37,7 +37,7 @@ impl Audit {
 
 impl ServerRecovery {
     pub(super) fn poll_audit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
-        if self.audit.agreed || !self.is_updated() {
+        if self.audit.agreed || self.audit.resume.is_some() || !self.is_updated() {
             return None;
         }
         match &mut self.audit.ask {

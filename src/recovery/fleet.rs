@@ -43,7 +43,13 @@ impl Recovery {
         message: &Message,
         holdings: &mut dyn Holdings,
     ) -> bool {
-        self.server_mut(domain).is_some_and(|server| server.handle_message(now, header, message, holdings))
+        let Some(server) = self.server_mut(domain) else { return false };
+        let ours = server.handle_message(now, header, message, holdings);
+        // Who is fenced off at one autonomous server has lost its right at all of them, before anything else is sent.
+        if server.phase() == Phase::Stale {
+            self.servers.iter_mut().for_each(ServerRecovery::stop);
+        }
+        ours
     }
 
     /// Takes an authentic page of this domain's autonomous server; gives whether it was an answer to recovery.
@@ -76,13 +82,9 @@ impl Recovery {
         self.servers.iter().filter_map(ServerRecovery::poll_timeout).min()
     }
 
-    /// The next thing that the engine should know. After [`Event::Stale`] no machine sends anything more.
+    /// The next thing that the engine should know. Before [`Event::Stale`] is read, no machine sends anything any more.
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.servers.iter_mut().find_map(ServerRecovery::poll_event)?;
-        if matches!(event, Event::Stale { .. }) {
-            self.servers.iter_mut().for_each(ServerRecovery::stop);
-        }
-        Some(event)
+        self.servers.iter_mut().find_map(ServerRecovery::poll_event)
     }
 
     /// Begins one domain again: its autonomous server restarted, or its link came back.

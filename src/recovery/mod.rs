@@ -32,6 +32,8 @@ mod server;
 mod settings;
 mod table;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod update;
 
 use serde::{Deserialize, Serialize};

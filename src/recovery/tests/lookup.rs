@@ -1,0 +1,177 @@
+//! Listing, looking up, and what nobody knows.
+
+use super::hand::{Hand, domain, entries, opcodes, result, summary, the};
+use super::shelf::Shelf;
+use crate::recovery::{Body, Event, Orphans, Path, Request, Settings};
+use crate::wire::{Epoch, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status};
+
+fn first(request: &Request) -> u64 {
+    match request.body {
+        Body::Message(Message::InfoQuery { first }) => first.0,
+        ref other => panic!("not INFO_QUERY: {other:?}"),
+    }
+}
+
+/// A machine on the database path whose link is up, and its first INFO_QUERY.
+fn listing(shelf: Shelf, settings: Settings) -> (Hand, Request) {
+    let mut hand = Hand::new(Path::Database, shelf, settings);
+    let connect = hand.request();
+    hand.connect_ack(&connect, 8);
+    let query = hand.request();
+    (hand, query)
+}
+
+#[test]
+fn pages_come_in_any_order_and_the_next_transaction_begins_behind_the_last() {
+    let (mut hand, query) = listing(Shelf::stored(1..=6), Settings::default());
+    hand.page(&query, Opcode::Info, (2, 3), &[summary(5, 1), summary(6, 1)]);
+    hand.page(&query, Opcode::Info, (0, 3), &[summary(1, 1), summary(2, 1)]);
+    hand.page(&query, Opcode::Info, (0, 3), &[summary(1, 1), summary(2, 1)]);
+    assert_eq!(hand.requests(), []);
+    hand.page(&query, Opcode::Info, (1, 3), &[summary(3, 1), summary(4, 1)]);
+    let next = hand.request();
+    assert_eq!(first(&next), 7);
+    hand.end_listing(&next);
+    assert_eq!(entries(&hand.request()), [5, 6, 1, 2, 3, 4]);
+}
+
+#[test]
+fn behind_a_lost_page_is_asked_again_from_the_last_contiguous_id() {
+    let (mut hand, query) = listing(Shelf::stored(1..=6), Settings::default());
+    hand.page(&query, Opcode::Info, (0, 3), &[summary(1, 1), summary(2, 1)]);
+    hand.page(&query, Opcode::Info, (2, 3), &[summary(5, 1), summary(6, 1)]);
+    hand.wait();
+    let again = hand.request();
+    assert_eq!(first(&again), 3);
+    assert_ne!(again.header.transaction, query.header.transaction, "pages of two answers never mix");
+    hand.page(&query, Opcode::Info, (1, 3), &[summary(3, 1), summary(4, 1)]);
+    assert_eq!(hand.server.progress().asked, 4, "a page of the old transaction came too late");
+}
+
+#[test]
+fn listing_ends_behind_the_highest_id_there_can_be() {
+    let (mut hand, query) = listing(Shelf::stored([u64::MAX - 1]), Settings::default());
+    let last = MeetingSummary { state: MeetingState::Ended, ..summary(u64::MAX, 1) };
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(u64::MAX - 1, 1), last]);
+    assert_eq!(entries(&hand.request()), [u64::MAX - 1]);
+}
+
+#[test]
+fn a_listing_that_goes_backwards_is_not_believed() {
+    let (mut hand, query) = listing(Shelf::stored(1..=3), Settings::default());
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(2, 1), summary(1, 1)]);
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(2, 1), summary(2, 1)]);
+    assert_eq!(hand.server.progress().asked, 0);
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(1, 1), summary(2, 1)]);
+    let next = hand.request();
+    hand.page(&next, Opcode::Info, (0, 1), &[summary(1, 1)]);
+    assert_eq!(hand.requests(), [], "an id before the one asked for would let it go round for ever");
+}
+
+#[test]
+fn an_orphan_is_alarmed_and_left() {
+    let (mut hand, query) = listing(Shelf::default(), Settings::default());
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(9, 3)]);
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(9, 3)]);
+    assert_eq!(hand.events(), [Event::Orphan { domain: domain(), summary: summary(9, 3) }]);
+    hand.play(&[]);
+    assert_eq!((hand.shelf.orphans.as_slice(), hand.shelf.takeovers), (&[MeetingId(9)][..], 0));
+    assert!(hand.server.is_reconciled());
+    assert_eq!(hand.server.report().orphan_meetings, [MeetingId(9)]);
+}
+
+#[test]
+fn an_orphan_is_adopted_where_that_is_set() {
+    let (mut hand, query) = listing(Shelf::default(), Settings { orphans: Orphans::Adopt, ..Settings::default() });
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(9, 3)]);
+    hand.play(&[summary(9, 3)]);
+    assert_eq!((hand.shelf.state(9), hand.shelf.updates), (MeetingState::InMeeting, 1));
+    assert!(hand.server.is_reconciled());
+}
+
+#[test]
+fn an_orphan_is_ended_where_that_is_set() {
+    let (mut hand, query) = listing(Shelf::default(), Settings { orphans: Orphans::End, ..Settings::default() });
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(8, 1), summary(9, 3)]);
+    let requests = hand.requests();
+    use Opcode::{InfoQuery, MeetingEnd, MeetingEndAck};
+    assert_eq!(opcodes(&requests), [InfoQuery, MeetingEnd, MeetingEnd]);
+    assert_eq!(requests[1].header.meeting, MeetingId(8));
+    hand.end_listing(&requests[0]);
+    assert!(hand.answer(&requests[1], Message::MeetingAck { opcode: MeetingEndAck, version: 2 }));
+    assert_eq!(hand.requests(), [], "the audit waits for the last of them");
+    hand.refuse(&requests[2], Status::UnknownMeeting, 0);
+    hand.play(&[]);
+    assert!(hand.server.is_reconciled());
+}
+
+#[test]
+fn what_ended_on_either_side_is_no_orphan() {
+    let mut shelf = Shelf::default();
+    shelf.ended.insert(MeetingId(1));
+    let (mut hand, query) = listing(shelf, Settings::default());
+    let ended = MeetingSummary { state: MeetingState::Ended, ..summary(2, 4) };
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(1, 4), ended]);
+    assert_eq!(hand.events(), [Event::Unfinished { domain: domain(), meeting: MeetingId(1) }]);
+    hand.play(&[]);
+    assert!(hand.server.is_reconciled() && hand.shelf.orphans.is_empty());
+}
+
+#[test]
+fn what_cannot_be_looked_up_yet_is_listed_again() {
+    let mut shelf = Shelf::stored([4]);
+    shelf.cache = Shelf::cached([2]).cache;
+    shelf.database_closed = true;
+    let mut hand = Hand::cache(shelf);
+    let held = [summary(2, 1), summary(4, 1)];
+    hand.play(&held);
+    assert_eq!(hand.events(), [Event::AllAcknowledged { domain: domain() }], "not an orphan");
+    hand.wait();
+    hand.play(&held);
+    hand.shelf.database_closed = false;
+    hand.wait();
+    assert_eq!(first(&hand.request()), 4, "from the first that was not looked up");
+    hand.wait();
+    hand.play(&held);
+    assert!(hand.server.is_reconciled());
+    assert_eq!(hand.shelf.takeovers, 2);
+}
+
+#[test]
+fn listing_beside_the_takeovers_asks_for_nothing_twice() {
+    let mut hand = Hand::cache(Shelf::cached(1..=2));
+    let requests = hand.requests();
+    let query = the(&requests, Opcode::InfoQuery);
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(1, 5), summary(2, 1)]);
+    hand.grant(&the(&requests, Opcode::TakeoverBatch));
+    assert_eq!(hand.shelf.cache[&MeetingId(1)].version, 5, "written back with the answer");
+    hand.connect_ack(&requests[0], 8);
+    hand.play(&[]);
+    assert_eq!((hand.shelf.takeovers, hand.shelf.updates), (2, 2));
+    assert!(hand.server.is_reconciled());
+}
+
+#[test]
+fn what_was_started_under_this_epoch_is_not_taken_over_again() {
+    let mut shelf = Shelf::default();
+    let (mut hand, query) = {
+        shelf.database = Shelf::cached([7]).cache;
+        listing(shelf, Settings::default())
+    };
+    hand.shelf.cache = Shelf::cached([7]).cache;
+    hand.shelf.cache.get_mut(&MeetingId(7)).unwrap().epoch = super::hand::EPOCH;
+    let ours = MeetingSummary { controller: super::hand::EPOCH, ..summary(7, 2) };
+    hand.page(&query, Opcode::Info, (0, 1), &[ours]);
+    hand.play(&[ours]);
+    assert_eq!((hand.shelf.takeovers, hand.shelf.updates), (0, 1));
+    assert!(hand.server.is_reconciled());
+}
+
+#[test]
+fn a_meeting_of_no_id_is_nobodys() {
+    let (mut hand, query) = listing(Shelf::default(), Settings::default());
+    let nobody = MeetingSummary { controller: Epoch::NONE, ..summary(0, 1) };
+    hand.page(&query, Opcode::Info, (0, 1), &[nobody]);
+    assert_eq!(hand.events(), []);
+    let _ = result(0, Status::Ok);
+}

@@ -1,0 +1,192 @@
+//! What the steps share: repetition, BUSY, epochs, beginning again; and the machines of several domains.
+
+use std::time::Duration;
+
+use super::hand::{EPOCH, Hand, domain, opcodes, result, summary, the};
+use super::shelf::Shelf;
+use crate::recovery::{Event, Path, Phase, Recovery, Report, Settings};
+use crate::time::Nanos;
+use crate::wire::{Domain, Epoch, Header, Message, Opcode, Status};
+
+#[test]
+fn the_unanswered_is_repeated_for_ever_with_growing_pauses() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let first = hand.requests();
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        let before = hand.now;
+        hand.wait();
+        pauses.push(hand.now.since(before).as_millis());
+        let mut again = hand.requests();
+        // INFO_QUERY is a new transaction each time: pages of two answers must not mix.
+        for (again, first) in again.iter_mut().zip(&first) {
+            if again.opcode() == Opcode::InfoQuery.wire() {
+                again.header.transaction = first.header.transaction;
+            }
+        }
+        assert_eq!(again, first);
+    }
+    assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000, 1000, 1000, 1000]);
+    assert_eq!(hand.server.progress().repeated, 30);
+}
+
+#[test]
+fn busy_is_honoured_and_asked_again_anew() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let requests = hand.requests();
+    let takeover = the(&requests, Opcode::TakeoverBatch);
+    hand.connect_ack(&requests[0], 4);
+    hand.refuse(&takeover, Status::Busy, 500_000_000);
+    let asked = hand.now;
+    while hand.now < asked + Duration::from_millis(499) {
+        assert_eq!(hand.requests(), [], "at {:?}", hand.now);
+        hand.sleep(Duration::from_millis(1));
+    }
+    assert_eq!(hand.server.poll_timeout(), Some(asked + Duration::from_millis(500)));
+    hand.wait();
+    let again = the(&hand.requests(), Opcode::TakeoverBatch);
+    assert_eq!(again.body, takeover.body);
+    assert_ne!(again.header.transaction, takeover.header.transaction, "BUSY may be remembered as the answer");
+}
+
+#[test]
+fn a_nonsense_busy_does_not_stop_recovery() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
+    hand.refuse(&takeover, Status::Busy, u64::MAX);
+    hand.sleep(Settings::default().busy_max);
+    assert!(hand.requests().iter().any(|request| request.is_takeover()));
+}
+
+#[test]
+fn a_newer_controller_stops_all_at_once() {
+    let mut hand = Hand::cache(Shelf::cached(1..=200));
+    let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
+    let highest = Epoch::new(1, 8);
+    hand.refuse(&takeover, Status::StaleEpoch, highest.0);
+    assert_eq!(hand.events(), [Event::Stale { domain: domain(), highest }]);
+    hand.grant(&takeover);
+    hand.sleep(Duration::from_secs(3600));
+    assert_eq!((hand.requests(), hand.server.poll_timeout()), (vec![], None));
+    assert_eq!((hand.server.phase(), hand.shelf.takeovers), (Phase::Stale, 0));
+    hand.server.restart(hand.now);
+    assert_eq!(hand.requests(), [], "who was fenced off does not begin again");
+}
+
+#[test]
+fn a_newer_controller_may_be_learned_of_from_connect_ack() {
+    let mut hand = Hand::cache(Shelf::default());
+    let connect = the(&hand.requests(), Opcode::Connect);
+    let highest_epoch = Epoch::new(2, 1);
+    hand.answer(&connect, Message::ConnectAck { highest_epoch, boot_generation: 1, held: 0, window: 1 });
+    assert_eq!(hand.server.phase(), Phase::Stale);
+}
+
+#[test]
+fn stale_under_no_newer_epoch_stops_nothing() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
+    hand.refuse(&takeover, Status::StaleEpoch, EPOCH.0);
+    assert_eq!(hand.server.phase(), Phase::Connecting);
+    hand.sleep(Duration::from_secs(1));
+    assert!(hand.requests().iter().any(|request| request.is_takeover()));
+}
+
+#[test]
+fn answers_to_the_one_who_died_are_not_ours() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
+    let before = Header { epoch: Epoch::new(1, 6), ..takeover.header.answer(Status::Ok) };
+    assert!(hand.page_under(&before, Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok)]));
+    assert_eq!(hand.shelf.takeovers, 0);
+}
+
+#[test]
+fn answers_to_other_commands_are_somebody_elses() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
+    let mut other = takeover.clone();
+    other.header.transaction.0 &= u32::MAX >> 1;
+    assert!(!hand.answer(&other, Message::MeetingAck { opcode: Opcode::MeetingEndAck, version: 1 }));
+    assert!(!hand.refuse(&other, Status::Busy, 1_000_000));
+    assert!(!hand.answer(&takeover, Message::Heartbeat { sent_ns: 1 }));
+    assert_eq!(hand.server.progress().busy, 0);
+}
+
+#[test]
+fn a_refusal_that_waiting_does_not_cure_is_told_once_and_tried_on() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    for _ in 0..3 {
+        let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
+        hand.refuse(&takeover, Status::UnsupportedVersion, 0);
+        hand.sleep(Duration::from_secs(1));
+    }
+    assert!(matches!(hand.events()[..], [Event::Refused { status: Status::UnsupportedVersion, .. }]));
+}
+
+#[test]
+fn a_machine_begins_again_when_the_other_side_did() {
+    let mut hand = Hand::cache(Shelf::cached([1, 2]));
+    hand.play(&[summary(1, 1), summary(2, 1)]);
+    assert!(hand.server.is_reconciled());
+    hand.sleep(Duration::from_secs(60));
+    hand.server.restart(hand.now);
+    assert_eq!(hand.server.phase(), Phase::Connecting);
+    hand.play(&[summary(1, 2), summary(2, 1)]);
+    assert!(hand.server.is_reconciled());
+    assert_eq!((hand.shelf.takeovers, hand.server.timeline().began), (4, hand.now));
+}
+
+#[test]
+fn phases_follow_each_other() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let requests = hand.requests();
+    assert_eq!(hand.server.phase(), Phase::Connecting);
+    hand.connect_ack(&requests[0], 8);
+    assert_eq!(hand.server.phase(), Phase::TakingOver);
+    hand.grant(&the(&requests, Opcode::TakeoverBatch));
+    assert_eq!(hand.server.phase(), Phase::Updating);
+    hand.end_listing(&the(&requests, Opcode::InfoQuery));
+    let query = hand.request();
+    hand.page::<crate::wire::TerminalState>(&query, Opcode::State, (0, 1), &[]);
+    assert_eq!(hand.server.phase(), Phase::Auditing);
+}
+
+fn domains() -> [Domain; 3] {
+    [1, 2, 3].map(|number| Domain::new(number).expect("a domain"))
+}
+
+#[test]
+fn domains_take_turns() {
+    let mut recovery = Recovery::new(domains(), EPOCH, Path::Cache, &Settings::default(), Nanos(0));
+    let mut shelf = Shelf::cached([1]);
+    let sent: Vec<_> = std::iter::from_fn(|| recovery.poll_transmit(Nanos(0), &mut shelf)).collect();
+    let [a, b, c] = domains();
+    let order: Vec<_> = sent.iter().map(|request| request.domain).collect();
+    assert_eq!(order, [a, b, c, a, b, c, a, b, c]);
+    assert_eq!(opcodes(&sent[3..6]), [Opcode::TakeoverBatch; 3], "every domain's first takeover is among the first");
+}
+
+#[test]
+fn one_autonomous_servers_newer_controller_stops_every_machine() {
+    let mut recovery = Recovery::new(domains(), EPOCH, Path::Cache, &Settings::default(), Nanos(0));
+    let mut shelf = Shelf::cached([1]);
+    let request = recovery.poll_transmit(Nanos(0), &mut shelf).expect("CONNECT");
+    let value = Epoch::new(1, 9).0;
+    let stale = Message::Refused { opcode: Opcode::ConnectAck.wire(), status: Status::StaleEpoch, value };
+    let header = request.header.answer(Status::StaleEpoch);
+    recovery.handle_message(Nanos(5), request.domain, &header, &stale, &mut shelf);
+    assert!(recovery.poll_transmit(Nanos(5), &mut shelf).is_none(), "before the engine has read the event");
+    assert!(matches!(recovery.poll_event(), Some(Event::Stale { .. })));
+    assert!(recovery.is_stale() && recovery.poll_timeout().is_none());
+}
+
+#[test]
+fn a_report_says_it_all_in_json() {
+    let mut recovery = Recovery::new(domains(), EPOCH, Path::Database, &Settings::default(), Nanos(1000));
+    while recovery.poll_transmit(Nanos(2000), &mut Shelf::default()).is_some() {}
+    let report = recovery.report();
+    let text = serde_json::to_string(&report).expect("plain values");
+    assert!(text.contains(r#""path":"database""#) && text.contains(r#""phase":"connecting""#), "{text}");
+    assert_eq!(serde_json::from_str::<Report>(&text).expect("its own words"), report);
+}

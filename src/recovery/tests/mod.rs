@@ -1,0 +1,9 @@
+//! The machine by hand-made answers; `simulation` holds it against an autonomous server written by somebody else.
+
+mod audit;
+mod hand;
+mod lookup;
+mod machine;
+mod shelf;
+mod takeover;
+mod update;

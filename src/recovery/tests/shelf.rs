@@ -1,0 +1,150 @@
+//! Holdings of plain maps, small enough to see through: the oracle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::recovery::{Absence, Cursor, Holdings, Lookup, Standing, Written};
+use crate::wire::{
+    Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState, digest_of,
+};
+
+/// A part on the shelf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub version: u64,
+    pub epoch: Epoch,
+    pub state: MeetingState,
+    pub terminals: BTreeMap<Address, TerminalState>,
+}
+
+impl Item {
+    pub fn new(version: u64, state: MeetingState) -> Self {
+        Self { version, epoch: Epoch::NONE, state, terminals: BTreeMap::new() }
+    }
+}
+
+/// Cache and database of one domain.
+#[derive(Default)]
+pub struct Shelf {
+    pub cache: BTreeMap<MeetingId, Item>,
+    pub database: BTreeMap<MeetingId, Item>,
+    pub ended: BTreeSet<MeetingId>,
+    pub database_closed: bool,
+    pub orphans: Vec<MeetingId>,
+    /// How often a part was taken over, and how often its members were written.
+    pub takeovers: u32,
+    pub updates: u32,
+    /// Updates that the cache cannot take first.
+    pub later: u32,
+}
+
+impl Shelf {
+    /// A cache that holds these meetings, all at version 1.
+    pub fn cached(meetings: impl IntoIterator<Item = u64>) -> Self {
+        let item = |id| (MeetingId(id), Item::new(1, MeetingState::InMeeting));
+        Self { cache: meetings.into_iter().map(item).collect(), ..Self::default() }
+    }
+
+    /// A database that holds them.
+    pub fn stored(meetings: impl IntoIterator<Item = u64>) -> Self {
+        Self { database: Self::cached(meetings).cache, ..Self::default() }
+    }
+
+    pub fn state(&self, meeting: u64) -> MeetingState {
+        self.cache[&MeetingId(meeting)].state
+    }
+
+    fn next(items: &BTreeMap<MeetingId, Item>, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+        let (&meeting, item) = items.range(MeetingId(cursor.0)..).next()?;
+        cursor.0 = meeting.0 + 1;
+        Some(TakeoverEntry { meeting, version: item.version })
+    }
+}
+
+impl Holdings for Shelf {
+    fn next_in_cache(&mut self, _: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+        Self::next(&self.cache, cursor)
+    }
+
+    fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+        let entry = Self::next(&self.database, cursor)?;
+        self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].clone());
+        Some(entry)
+    }
+
+    fn look_up(&mut self, _: Domain, summary: &MeetingSummary) -> Lookup {
+        let meeting = summary.meeting;
+        if let Some(item) = self.cache.get(&meeting) {
+            return Lookup::Found { version: item.version, epoch: item.epoch };
+        }
+        if self.database_closed {
+            return Lookup::NotYet;
+        }
+        match self.database.get(&meeting) {
+            Some(item) => {
+                self.cache.insert(meeting, item.clone());
+                Lookup::Found { version: item.version, epoch: Epoch::NONE }
+            }
+            None if self.ended.contains(&meeting) => Lookup::Ended,
+            None => Lookup::Unknown,
+        }
+    }
+
+    fn version(&self, _: Domain, meeting: MeetingId) -> Option<u64> {
+        self.cache.get(&meeting).map(|item| item.version)
+    }
+
+    fn taken_over(&mut self, _: Domain, meeting: MeetingId, epoch: Epoch, _: MeetingState, _: u16) -> Standing {
+        self.takeovers += 1;
+        let item = self.cache.get_mut(&meeting).expect("only what is held is taken over");
+        item.epoch = epoch;
+        match item.state {
+            MeetingState::Starting | MeetingState::Ending => Standing::Unfinished,
+            _ => {
+                item.state = MeetingState::InMeeting;
+                Standing::InMeeting
+            }
+        }
+    }
+
+    fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
+        let item = self.cache.get_mut(&summary.meeting).expect("only what is held is updated");
+        let newer = summary.version > item.version;
+        item.version = item.version.max(summary.version);
+        newer
+    }
+
+    fn update_terminals(&mut self, _: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
+        assert!(terminals.is_sorted_by_key(|state| state.terminal), "the list is ascending");
+        if self.later > 0 {
+            self.later -= 1;
+            return Written::Later;
+        }
+        self.updates += 1;
+        let item = self.cache.get_mut(&meeting).expect("only what is held is updated");
+        item.terminals = terminals.iter().map(|state| (state.terminal, *state)).collect();
+        Written::Whole
+    }
+
+    fn missing(&mut self, _: Domain, meeting: MeetingId) -> Absence {
+        let Some(item) = self.cache.get_mut(&meeting) else { return Absence::Gone };
+        if matches!(item.state, MeetingState::Starting | MeetingState::Ending) {
+            return Absence::Unfinished;
+        }
+        (item.epoch, item.state) = (Epoch::NONE, MeetingState::Missing);
+        Absence::Missing
+    }
+
+    fn orphan(&mut self, _: Domain, summary: &MeetingSummary) {
+        self.orphans.push(summary.meeting);
+    }
+
+    fn adopt(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
+        self.cache.insert(summary.meeting, Item::new(summary.version, MeetingState::Recovering));
+        true
+    }
+
+    fn audit(&self, _: Domain, epoch: Epoch) -> (u32, u64) {
+        let ours = self.cache.iter().filter(|(_, item)| item.epoch == epoch);
+        ours.fold((0, 0), |(count, sum), (id, item)| (count + 1, sum.wrapping_add(digest_of(*id, item.version))))
+    }
+}

@@ -1,0 +1,109 @@
+//! Update backwards.
+
+use super::hand::{Hand, summary, terminal, the};
+use super::shelf::Shelf;
+use crate::recovery::Request;
+use crate::wire::{MeetingId, Opcode, Status};
+
+/// A machine with one meeting taken over, and its STATE_QUERY.
+fn taken() -> (Hand, Request) {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let requests = hand.requests();
+    hand.connect_ack(&requests[0], 8);
+    hand.end_listing(&the(&requests, Opcode::InfoQuery));
+    hand.grant(&the(&requests, Opcode::TakeoverBatch));
+    let query = hand.request();
+    assert_eq!((query.opcode(), query.header.meeting), (Opcode::StateQuery.wire(), MeetingId(1)));
+    (hand, query)
+}
+
+fn members(hand: &Hand) -> Vec<u16> {
+    hand.shelf.cache[&MeetingId(1)].terminals.keys().map(|terminal| terminal.device()).collect()
+}
+
+#[test]
+fn only_a_whole_answer_counts() {
+    let (mut hand, query) = taken();
+    hand.page(&query, Opcode::State, (1, 3), &[terminal(1, 1003)]);
+    hand.page(&query, Opcode::State, (0, 3), &[terminal(1, 1001), terminal(1, 1002)]);
+    hand.page(&query, Opcode::State, (0, 3), &[terminal(1, 1001), terminal(1, 1002)]);
+    assert_eq!(hand.shelf.updates, 0, "who is on the third page has not left");
+    hand.page(&query, Opcode::State, (2, 3), &[terminal(1, 1004)]);
+    assert_eq!(members(&hand), [1001, 1002, 1003, 1004]);
+}
+
+#[test]
+fn a_lost_page_is_had_by_asking_the_same_again() {
+    let (mut hand, query) = taken();
+    hand.page(&query, Opcode::State, (1, 2), &[terminal(1, 1002)]);
+    hand.wait();
+    let again = hand.request();
+    assert_eq!(again, query, "one transaction, one answer: its pages fit those that came");
+    hand.page(&again, Opcode::State, (0, 2), &[terminal(1, 1001)]);
+    assert_eq!(members(&hand), [1001, 1002]);
+}
+
+#[test]
+fn an_answer_to_a_question_older_than_the_part_is_asked_anew() {
+    let (mut hand, query) = taken();
+    // A member was added meanwhile, and the answer does not know of it.
+    hand.shelf.cache.get_mut(&MeetingId(1)).unwrap().version = 2;
+    hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
+    assert_eq!(hand.shelf.updates, 0);
+    let again = hand.request();
+    assert_ne!(again.header.transaction, query.header.transaction, "the old transaction's answer is the old one");
+    hand.page(&again, Opcode::State, (0, 1), &[terminal(1, 1001), terminal(1, 1002)]);
+    assert_eq!(members(&hand), [1001, 1002]);
+}
+
+#[test]
+fn answers_of_two_lengths_to_one_transaction_are_both_dropped() {
+    let (mut hand, query) = taken();
+    hand.page(&query, Opcode::State, (0, 2), &[terminal(1, 1001)]);
+    hand.page(&query, Opcode::State, (2, 3), &[terminal(1, 1003)]);
+    let again = hand.request();
+    hand.page(&again, Opcode::State, (0, 1), &[terminal(1, 1009)]);
+    assert_eq!(members(&hand), [1009]);
+}
+
+#[test]
+fn terminals_of_another_meeting_are_not_written() {
+    let (mut hand, query) = taken();
+    hand.page(&query, Opcode::State, (0, 1), &[terminal(2, 1001), terminal(1, 1002)]);
+    assert_eq!(members(&hand), [1002]);
+}
+
+#[test]
+fn a_record_held_by_another_writer_is_asked_for_again() {
+    let (mut hand, query) = taken();
+    hand.shelf.later = 1;
+    hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
+    let again = hand.request();
+    hand.page(&again, Opcode::State, (0, 1), &[terminal(1, 1001)]);
+    assert_eq!(members(&hand), [1001]);
+}
+
+#[test]
+fn a_meeting_ended_meanwhile_is_forgotten() {
+    let (mut hand, query) = taken();
+    hand.shelf.cache.clear();
+    hand.refuse(&query, Status::UnknownMeeting, 0);
+    hand.play(&[]);
+    assert!(hand.server.is_reconciled());
+    assert_eq!(hand.server.progress().missing, 0);
+}
+
+#[test]
+fn a_newer_listing_has_the_members_asked_for_again() {
+    let mut hand = Hand::cache(Shelf::cached([1]));
+    let requests = hand.requests();
+    hand.connect_ack(&requests[0], 8);
+    hand.grant(&the(&requests, Opcode::TakeoverBatch));
+    let query = hand.request();
+    hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
+    assert_eq!(hand.shelf.updates, 1);
+    hand.page(&the(&requests, Opcode::InfoQuery), Opcode::Info, (0, 1), &[summary(1, 6)]);
+    let query = the(&hand.requests(), Opcode::StateQuery);
+    hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001), terminal(1, 1002)]);
+    assert_eq!(members(&hand), [1001, 1002]);
+}
