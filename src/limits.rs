@@ -90,3 +90,29 @@ const _: () = assert!(COMMANDS_WAITING_MAX >= 2 * (MEMBERS_MAX + PARTS_MAX), "th
 pub const OPERATIONS_BACKGROUND_MAX: usize = 512;
 /// The highest id of a meeting that a client may choose: what a JSON number holds exactly in every language.
 pub const MEETING_ID_MAX: u64 = (1 << 53) - 1;
+
+
+/// Bytes of additional information that a terminal's slot in the table holds itself; longer takes an extent.
+pub const INFO_BYTES_INLINE: usize = 16;
+const _: () = assert!(INFO_BYTES_SHORT <= INFO_BYTES_INLINE, "a REPORT never needs an extent");
+/// One extent for so many terminals: how many may have additional information that is longer than a slot holds.
+pub const TERMINALS_PER_EXTENT: u32 = 10;
+/// Extents that a table has at least.
+pub const EXTENTS_MIN: u32 = 64;
+/// Extents that a writer looks at for a free one before it says that there is none.
+pub const EXTENT_PROBES_MAX: u32 = 4096;
+/// Threads that may write to a table: the control thread and the workers.
+pub const OWNERS_MAX: usize = WORKERS_MAX + 1;
+const _: () = assert!(OWNERS_MAX < 255, "a claim names its owner in 8 bits, 0 being nobody");
+/// Times that a worker tries for a record that another writer has, before it leaves the report to its repetition. A
+/// claim is held for the time of some twenty stores.
+pub const CLAIM_TRIES_WORKER: u32 = 256;
+/// Times that a change of membership tries for what another writer has, yielding the processor between.
+pub const CLAIM_TRIES_CONTROL: u32 = 65_536;
+/// Times that a reader begins again because a record was published twice while it was read.
+pub const READ_TRIES_MAX: u32 = 65_536;
+/// Times that a walk along a chain begins again because membership changed meanwhile, before it goes over the live
+/// bitmap instead, which no change disturbs.
+pub const WALK_TRIES_MAX: u32 = 16;
+/// Flaws of a table that are listed when it is verified.
+pub const FLAWS_MAX: usize = 64;

@@ -1,6 +1,16 @@
-//! Meetings, by part.
+//! Meetings, by part: the record of one, and how it is found.
+//!
+//! ```text
+//! 0 meeting │ 1 domain (40) state level layout │ 2 version │ 3 epoch │ 4 chairman │ 5 zero │ 6 checksum
+//! ```
+//!
+//! A slot is free where its word 1 is 0, for 0 is no domain.
 
-use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState};
+use std::sync::atomic::Ordering;
+
+use super::layout::{BANK, Words};
+use super::slot::{Seen, Unreadable, checksum};
+use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, mix};
 
 /// A meeting's part in one autonomous domain: what is known, controlled and taken over as one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,4 +33,88 @@ pub struct Part {
     pub participants: u16,
     /// The chairman's address; 0 where there is none.
     pub chairman: Address,
+}
+
+/// The record of a free slot.
+pub(super) const FREE: [u64; BANK] = [0; BANK];
+
+impl Part {
+    pub(super) fn encode(&self) -> [u64; BANK] {
+        let kind = u64::from(self.state.wire()) << 40
+            | u64::from(self.level.number()) << 48
+            | u64::from(self.layout.windows()) << 56;
+        let mut bank =
+            [self.meeting.0, self.domain.number() | kind, self.version, self.epoch.0, self.chairman.number(), 0, 0];
+        bank[BANK - 1] = checksum(&bank[..BANK - 1], &[]);
+        bank
+    }
+
+    /// The part in a bank, within it none where the slot is free; none at all where the bank is damaged.
+    pub(super) fn decode(bank: &[u64; BANK]) -> Option<Option<Self>> {
+        if checksum(&bank[..BANK - 1], &[]) != bank[BANK - 1] {
+            return None;
+        }
+        if bank[1] == 0 {
+            return Some(None);
+        }
+        Some(Some(Self {
+            meeting: MeetingId(bank[0]),
+            domain: Domain::new(bank[1] & Domain::MAX)?,
+            version: bank[2],
+            epoch: Epoch(bank[3]),
+            state: MeetingState::from_wire((bank[1] >> 40) as u8)?,
+            level: Level::new((bank[1] >> 48) as u8)?,
+            layout: Layout::new((bank[1] >> 56) as u8)?,
+            participants: 0,
+            chairman: Address::from_number(bank[4]),
+        }))
+    }
+}
+
+/// The hash that a part is found by.
+pub(super) fn part_hash(meeting: MeetingId, domain: Domain) -> u64 {
+    mix(meeting.0 ^ mix(domain.number()))
+}
+
+/// The hash that the first part of a meeting is found by, in an index of its own.
+pub(super) fn meeting_hash(meeting: MeetingId) -> u64 {
+    mix(meeting.0)
+}
+
+impl Words<'_> {
+    /// The part in a slot; none where it is free or there is no such slot.
+    pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
+        let Some(words) = self.part(slot) else { return Ok(None) };
+        let (seen, part) = words.read(|bank, _| Part::decode(bank))?;
+        // Acquire pairs with the Release stores of joining and leaving.
+        let members = self.part_link(slot).map_or(0, |link| link.load(Ordering::Acquire) >> 32);
+        Ok(part.map(|part| (seen, Part { participants: members as u16, ..part })))
+    }
+
+    pub fn find_part(self, meeting: MeetingId, domain: Domain) -> Result<Option<(u32, Seen, Part)>, Unreadable> {
+        let mut wrong = None;
+        let found = self.part_index().find(part_hash(meeting, domain), |slot| match self.read_part(slot) {
+            Ok(Some((seen, part))) if part.meeting == meeting && part.domain == domain => Some((slot, seen, part)),
+            Ok(_) => None,
+            Err(unreadable) => {
+                wrong = Some(unreadable);
+                None
+            }
+        });
+        if found.is_some() { Ok(found) } else { wrong.map_or(Ok(None), Err) }
+    }
+
+    /// The first of a meeting's chain of parts, for who holds the structure: an entry names a live part then.
+    pub fn first_part_of(self, meeting: MeetingId) -> Option<u32> {
+        self.meeting_index().find(meeting_hash(meeting), |slot| {
+            matches!(self.read_part(slot), Ok(Some((_, part))) if part.meeting == meeting).then_some(slot)
+        })
+    }
+
+    /// The part that comes behind one in its meeting's chain.
+    pub fn sibling_of(self, slot: u32) -> Option<u32> {
+        // Acquire pairs with the Release stores of `enter_part` and `take_out_part`.
+        let sibling = self.place_sibling(slot)?.load(Ordering::Acquire);
+        sibling.checked_sub(1).and_then(|slot| slot.try_into().ok())
+    }
 }

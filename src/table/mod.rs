@@ -1,18 +1,52 @@
 //! The table of meetings and terminals: mapped, lock-free, and alive after whoever wrote it is dead.
+//!
+//! It is the *cache* that a dispatch server recovers from. It lies in shared memory that outlives every process, so that
+//! after SIGKILL, panic or abort the next process goes on with it as it is.
+//!
+//! What always holds:
+//!
+//! - A record is old or new, and whole, at whatever instruction its writer died (`slot`).
+//! - Readers take no lock and never wait for a writer, living or dead.
+//! - A writer notes in its *owner cell* what it is about to do before it does it (`owner`); [`Table::recover`] reads the
+//!   cells and finishes or takes back what they name, whatever the table's size (`recover`).
+//! - Membership (parts, and who is in them) is changed by one writer at a time (`structure`), reports by all writers beside
+//!   each other (`writer`).
+//! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory are never followed out of
+//!   it: a damaged table gives errors, not panics.
+//! - Nothing allocates but what says so, and capacity is fixed when the table is created: [`TableError::Full`], never SIGBUS.
+//!
+//! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
+//! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
+mod index;
+mod layout;
 mod meetings;
+mod open;
+mod owner;
+mod read;
+mod recover;
+mod slot;
+mod structure;
 mod terminals;
+#[cfg(test)]
+mod tests;
+mod verify;
 mod writer;
 
-use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use meetings::Part;
+pub use open::{OpenError, Refusal};
+pub use read::Cursor;
+pub use recover::Recovered;
 pub use terminals::Terminal;
 pub use writer::{Reported, Writer};
 
-use crate::sys::mapping::{BootId, Mapping, MappingError};
-use crate::wire::{Address, Domain, Epoch, MeetingId};
-use std::sync::Arc;
+use crate::limits::OWNERS_MAX;
+use crate::sys::mapping::Mapping;
+use crate::wire::{Domain, MeetingId};
+use layout::{Layout, Words};
 
 /// How much a table holds, fixed when it is created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,98 +71,50 @@ impl OwnerId {
     }
 }
 
-/// Why a change was not made. The table is as it was.
+/// Why a change was not made. Unless its method says otherwise, the table is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TableError {
     /// No slot is left.
-    #[error("the table is full of {0}; create it with more")]
+    #[error("the table has no more {0}; create it with a larger capacity")]
     Full(&'static str),
     /// It is there already.
     #[error("it is in the table already")]
     Exists,
     /// There is no such part.
-    #[error("{0} has no part in {1:?}")]
+    #[error("{0:?} has no part in {1:?}")]
     UnknownPart(MeetingId, Domain),
     /// Another meeting has the terminal.
-    #[error("meeting {0} has the terminal")]
+    #[error("{0:?} has the terminal")]
     Conflict(MeetingId),
+    /// The terminal has no address in a domain.
+    #[error("a terminal needs an address in a domain")]
+    NoAddress,
     /// Another writer has it; nothing is wrong, try again.
     #[error("another writer has it just now")]
     Contended,
     /// Its checksum does not fit its bytes.
-    #[error("a record of the table is damaged")]
+    #[error("a record of the table is damaged; its autonomous server still knows it")]
     Damaged,
 }
 
-/// Why a table file was refused. It is left untouched.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file could not be made or mapped.
-    #[error(transparent)]
-    Mapping(#[from] MappingError),
-    /// What it says of itself is not what this program lays out.
-    #[error("not a table of this program: {0}")]
-    Refused(&'static str),
-    /// It was asked for with a capacity that no table has.
-    #[error("a table holds 1 to {max} meetings and terminals; asked for {meetings} and {terminals}")]
-    Capacity {
-        /// Asked for.
-        meetings: u32,
-        /// Asked for.
-        terminals: u32,
-        /// The most of each.
-        max: u32,
-    },
-}
-
-/// What [`Table::recover`] found in the cells of the dead.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Recovered {
-    /// Claims that the dead still held.
-    pub claims: u32,
-    /// Operations over several slots that were brought to their end.
-    pub finished: u32,
-    /// Operations over several slots that were taken back.
-    pub undone: u32,
-    /// Extents of additional information that were given back.
-    pub extents: u32,
-}
-
-/// Where a walk over the parts of a domain stands; the default is the beginning.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Cursor(pub u32);
-
-/// The table.
+/// The table. Shared by all threads of a process, each of which that writes has a [`Writer`].
 #[derive(Debug)]
 pub struct Table {
     mapping: Mapping,
+    layout: Layout,
+    /// A bit for each owner number that a writer of this process has.
+    writers: [AtomicU64; OWNERS_MAX.div_ceil(64)],
+    /// Records that readers could not read.
+    unreadable: AtomicU64,
 }
 
-#[expect(unused_variables, reason = "the bodies land next")]
 impl Table {
-    /// The bytes of a table of this capacity.
-    pub fn bytes(capacity: Capacity) -> u64 {
-        unreachable!()
+    fn over(mapping: Mapping, layout: Layout) -> Self {
+        Self { mapping, layout, writers: Default::default(), unreadable: AtomicU64::new(0) }
     }
 
-    /// Lays out a new, empty table in zeroed memory of [`Table::bytes`].
-    pub fn create(mapping: Mapping, capacity: Capacity, boot: BootId) -> Result<Self, OpenError> {
-        unreachable!()
-    }
-
-    /// Takes a table as it is. Nothing is written: what is wrong with it is said, and it stays untouched.
-    pub fn open(mapping: Mapping) -> Result<Self, OpenError> {
-        unreachable!()
-    }
-
-    /// A new table in a new file, which gets its name when it is complete.
-    pub fn create_at(path: &Path, capacity: Capacity, boot: BootId) -> Result<Self, OpenError> {
-        unreachable!()
-    }
-
-    /// A table on the heap, for tests and simulations.
-    pub fn on_heap(capacity: Capacity) -> Self {
-        unreachable!()
+    fn words(&self) -> Words<'_> {
+        self.layout.over(self.mapping.words())
     }
 
     /// The memory that it lives in: descriptor and lock.
@@ -136,99 +122,34 @@ impl Table {
         &self.mapping
     }
 
-    /// The boot under which it was created.
-    pub fn boot_id(&self) -> BootId {
-        unreachable!()
-    }
-
     /// What it holds at most.
     pub fn capacity(&self) -> Capacity {
-        unreachable!()
-    }
-
-    /// The epoch of who controls.
-    pub fn epoch(&self) -> Epoch {
-        unreachable!()
-    }
-
-    /// The end of the block of generations that the database has reserved: generations below it may be used.
-    pub fn generation_end(&self) -> u32 {
-        unreachable!()
-    }
-
-    /// Enters a block that the database has reserved: `generation` is in use now, and those below `end` may follow.
-    pub fn set_reservation(&self, term: u32, generation: u32, end: u32) {
-        unreachable!()
-    }
-
-    /// Begins the next generation of the block; none where the block is used up, and nothing is changed then.
-    pub fn bump_generation(&self) -> Option<Epoch> {
-        unreachable!()
+        self.layout.capacity
     }
 
     /// Finishes or takes back what the dead had begun. To be called before any writer starts, by who has proof that
-    /// all writers are dead.
+    /// all writers are dead: the lock of the table's file.
     pub fn recover(&self) -> Recovered {
-        unreachable!()
+        recover::recover(self.words())
     }
 
-    /// The writer of this number. Panics where a living writer of this process has it already.
+    /// The writer of this number. Panics where a living writer of this process has it already, or there is no such
+    /// number.
     pub fn writer(self: &Arc<Self>, owner: OwnerId) -> Writer {
-        unreachable!()
+        assert!(usize::from(owner.0) < OWNERS_MAX, "owner numbers end at {OWNERS_MAX}");
+        let (word, bit) = self.writer_bit(owner);
+        // AcqRel pairs with itself in `give_back_writer`: a number's next writer sees what its last one did.
+        let before = word.fetch_or(bit, Ordering::AcqRel);
+        assert!(before & bit == 0, "owner {} writes already", owner.0);
+        Writer::new(Arc::clone(self), owner)
     }
 
-    /// A part of a meeting.
-    pub fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
-        unreachable!()
+    fn give_back_writer(&self, owner: OwnerId) {
+        let (word, bit) = self.writer_bit(owner);
+        word.fetch_and(!bit, Ordering::AcqRel);
     }
 
-    /// All parts of a meeting.
-    pub fn parts_of(&self, meeting: MeetingId) -> impl Iterator<Item = Part> + use<> {
-        std::iter::empty()
-    }
-
-    /// All parts of all meetings.
-    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        std::iter::empty()
-    }
-
-    /// The parts in a domain.
-    pub fn parts_in(&self, domain: Domain) -> impl Iterator<Item = Part> + '_ {
-        std::iter::empty()
-    }
-
-    /// The next part in a domain from where `cursor` stands. What is there all through a walk is met exactly once.
-    pub fn next_part_in(&self, domain: Domain, cursor: &mut Cursor) -> Option<Part> {
-        unreachable!()
-    }
-
-    /// A terminal.
-    pub fn terminal(&self, terminal: Address) -> Option<Terminal> {
-        unreachable!()
-    }
-
-    /// The members of a part. Allocates: for the control plane.
-    pub fn members(&self, meeting: MeetingId, domain: Domain) -> impl Iterator<Item = Terminal> + use<> {
-        std::iter::empty()
-    }
-
-    /// Every terminal.
-    pub fn terminals(&self) -> impl Iterator<Item = Terminal> + '_ {
-        std::iter::empty()
-    }
-
-    /// How many parts it holds.
-    pub fn count_parts(&self) -> u32 {
-        unreachable!()
-    }
-
-    /// How many terminals it holds.
-    pub fn count_terminals(&self) -> u32 {
-        unreachable!()
-    }
-
-    /// Count and digest (wire.md, rule 6) of the parts in a domain that are held under `epoch`.
-    pub fn digest_of_parts(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
-        unreachable!()
+    fn writer_bit(&self, owner: OwnerId) -> (&AtomicU64, u64) {
+        (&self.writers[usize::from(owner.0) / 64], 1 << (owner.0 % 64))
     }
 }

@@ -1,7 +1,19 @@
-//! Terminals, each a member of one part.
+//! Terminals, each a member of one part: the record of one, how it is found, and its additional information.
+//!
+//! ```text
+//! 0 address (56) info_len │ 1 meeting │ 2 version (32) business decode role flags
+//! 3 part's slot (32) channel stream window │ 4, 5 information up to 16 bytes, else 4 its extent │ 6 checksum
+//! ```
+//!
+//! A slot is free where the address is 0. Information of more than 16 bytes is in an *extent*: two banks of 64 bytes, used
+//! as the slot's are, which the terminal's slot owns for as long as its record names it. The checksum is over it too.
 
-use crate::limits::INFO_BYTES_MAX;
-use crate::wire::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState};
+use std::sync::atomic::Ordering;
+
+use super::layout::{BANK, EXTENT_BANK, TableSlot, Words};
+use super::slot::{Claim, Seen, Unreadable, checksum};
+use crate::limits::{INFO_BYTES_INLINE, INFO_BYTES_MAX};
+use crate::wire::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState, mix};
 
 /// A terminal, as its last report or its autonomous server says it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,5 +115,195 @@ impl From<&Terminal> for TerminalState {
             info_len: terminal.info_len,
             info: terminal.info,
         }
+    }
+}
+
+/// A terminal's record as the words of its slot and extent: what the hot path works on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Raw {
+    words: [u64; BANK - 1],
+    /// The extent's words; zero where there is none.
+    info: [u64; EXTENT_BANK],
+}
+
+/// What a report says, as it lies in the words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stated {
+    pub version: u32,
+    pub business: Business,
+    pub decode: Decode,
+    pub role: Role,
+    pub flags: Flags,
+    pub channel: u8,
+    pub stream: StreamKind,
+}
+
+impl Raw {
+    /// The record of a free slot.
+    pub const FREE: Self = Self { words: [0; BANK - 1], info: [0; EXTENT_BANK] };
+
+    /// A terminal's record as a member of the part in a slot; its information is put in apart.
+    pub fn new(terminal: &Terminal, meeting: MeetingId, part: u32) -> Self {
+        let mut raw = Self::FREE;
+        raw.words[0] = terminal.terminal.number();
+        raw.words[1] = meeting.0;
+        raw.words[3] = part.into();
+        raw.set_window(terminal.window);
+        raw.set_stated(&Stated {
+            version: terminal.version,
+            business: terminal.business,
+            decode: terminal.decode,
+            role: terminal.role,
+            flags: terminal.flags,
+            channel: terminal.channel,
+            stream: terminal.stream,
+        });
+        raw
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.address().number() == 0
+    }
+
+    pub fn address(&self) -> Address {
+        Address::from_number(self.words[0])
+    }
+
+    pub fn meeting(&self) -> MeetingId {
+        MeetingId(self.words[1])
+    }
+
+    pub fn version(&self) -> u32 {
+        self.words[2] as u32
+    }
+
+    pub fn part(&self) -> u32 {
+        self.words[3] as u32
+    }
+
+    fn info_len(&self) -> usize {
+        (self.words[0] >> 56) as usize
+    }
+
+    pub fn extent(&self) -> Option<u32> {
+        (self.info_len() > INFO_BYTES_INLINE).then_some(self.words[4] as u32)
+    }
+
+    pub fn set_stated(&mut self, stated: &Stated) {
+        self.words[2] = u64::from(stated.version)
+            | u64::from(stated.business.wire()) << 32
+            | u64::from(stated.decode.wire()) << 40
+            | u64::from(stated.role.wire()) << 48
+            | u64::from(stated.flags.0) << 56;
+        self.words[3] =
+            self.words[3] & !(0xffff << 32) | u64::from(stated.channel) << 32 | u64::from(stated.stream.wire()) << 40;
+    }
+
+    pub fn set_window(&mut self, window: u8) {
+        self.words[3] = self.words[3] & !(0xff << 48) | u64::from(window) << 48;
+    }
+
+    /// Puts information in: into the extent where that is given, which is where it is longer than
+    /// [`INFO_BYTES_INLINE`]. What is beyond 64 bytes is cut.
+    pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
+        let len = info.len().min(if extent.is_some() { INFO_BYTES_MAX } else { INFO_BYTES_INLINE });
+        self.words[0] = self.address().number() | (len as u64) << 56;
+        let mut bytes = [0; INFO_BYTES_MAX];
+        bytes[..len].copy_from_slice(&info[..len]);
+        let mut words = [0; EXTENT_BANK];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        match extent {
+            Some(extent) => (self.words[4], self.words[5], self.info) = (extent.into(), 0, words),
+            None => (self.words[4], self.words[5], self.info) = (words[0], words[1], [0; EXTENT_BANK]),
+        }
+    }
+
+    /// The terminal; none where a value is none of its kind.
+    pub fn terminal(&self) -> Option<Terminal> {
+        let [_, _, stated, place, ..] = self.words;
+        let mut info = [0; INFO_BYTES_MAX];
+        let words = if self.extent().is_some() { &self.info } else { &self.words[4..] };
+        for (bytes, word) in info.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        Some(Terminal {
+            terminal: self.address(),
+            meeting: self.meeting(),
+            version: self.version(),
+            business: Business::from_wire((stated >> 32) as u8)?,
+            decode: Decode::from_wire((stated >> 40) as u8)?,
+            role: Role::from_wire((stated >> 48) as u8)?,
+            flags: Flags((stated >> 56) as u8),
+            channel: (place >> 32) as u8,
+            stream: StreamKind::from_wire((place >> 40) as u8)?,
+            window: (place >> 48) as u8,
+            info_len: self.info_len() as u8,
+            info,
+        })
+    }
+
+    /// Makes it the current record.
+    pub fn publish(&self, words: Words<'_>, claim: Claim<'_, std::sync::atomic::AtomicU64, BANK>) {
+        let mut bank = [0; BANK];
+        bank[..BANK - 1].copy_from_slice(&self.words);
+        bank[BANK - 1] = self.checksum();
+        if let Some(extent) = self.extent().and_then(|extent| words.extent_bank(extent, claim.bank())) {
+            for (to, from) in extent.iter().zip(self.info) {
+                // Relaxed: as the bank's, ordered by the claim's fence and its publishing.
+                to.store(from, Ordering::Relaxed);
+            }
+        }
+        claim.publish(&bank);
+    }
+
+    fn checksum(&self) -> u64 {
+        let info = if self.extent().is_some() { &self.info[..] } else { &[] };
+        checksum(&self.words, info)
+    }
+}
+
+/// The hash that a terminal is found by.
+pub(super) fn terminal_hash(terminal: Address) -> u64 {
+    mix(terminal.number())
+}
+
+impl<'a> Words<'a> {
+    /// A terminal's record, free or not.
+    #[inline]
+    pub fn read_raw(self, slot: TableSlot<'a>) -> Result<(Seen, Raw), Unreadable> {
+        slot.read(|bank, number| {
+            let mut raw = Raw::FREE;
+            raw.words.copy_from_slice(&bank[..BANK - 1]);
+            if let Some(extent) = raw.extent() {
+                for (to, from) in raw.info.iter_mut().zip(self.extent_bank(extent, number)?) {
+                    // Relaxed: as the bank's, ordered by the control word around it.
+                    *to = from.load(Ordering::Relaxed);
+                }
+            }
+            (raw.checksum() == bank[BANK - 1] && raw.info_len() <= INFO_BYTES_MAX).then_some(raw)
+        })
+    }
+
+    /// The terminal in a slot; none where it is free or there is no such slot.
+    pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
+        let Some(words) = self.terminal(slot) else { return Ok(None) };
+        let (seen, raw) = self.read_raw(words)?;
+        Ok((!raw.is_free()).then_some((seen, raw)))
+    }
+
+    #[inline]
+    pub fn find_terminal(self, terminal: Address) -> Result<Option<(u32, Seen, Raw)>, Unreadable> {
+        let mut wrong = None;
+        let found = self.terminal_index().find(terminal_hash(terminal), |slot| match self.read_terminal(slot) {
+            Ok(Some((seen, raw))) if raw.address() == terminal => Some((slot, seen, raw)),
+            Ok(_) => None,
+            Err(unreadable) => {
+                wrong = Some(unreadable);
+                None
+            }
+        });
+        if found.is_some() { Ok(found) } else { wrong.map_or(Ok(None), Err) }
     }
 }

@@ -1,6 +1,17 @@
-//! Changes.
+//! Changes: reports, which any writer makes to records beside all others, and membership, which one makes at a time.
 
-use super::{Part, TableError, Terminal};
+use std::sync::Arc;
+
+use super::layout::Words;
+use super::meetings::Part;
+use super::owner::{Cell, Operation};
+use super::slot::Unreadable;
+use super::structure::{
+    Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, give_back, pause, set_bit, take_extent,
+};
+use super::terminals::{Raw, Stated, Terminal};
+use super::{OwnerId, Table, TableError};
+use crate::limits::{CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX};
 use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Role, StreamKind};
 
 /// What became of a report.
@@ -23,61 +34,59 @@ pub enum Reported {
 }
 
 /// The right to write, of one thread.
+///
+/// ```
+/// use std::sync::Arc;
+/// use baton::table::{Capacity, OwnerId, Part, Reported, Table, Terminal};
+/// use baton::wire::*;
+///
+/// let table = Arc::new(Table::on_heap(Capacity { meetings: 16, terminals: 64 }));
+/// let mut control = table.writer(OwnerId::CONTROL);
+/// let (meeting, domain) = (MeetingId(7), Domain::new(366).unwrap());
+/// let part = Part {
+///     meeting, domain, version: 1, epoch: Epoch::new(1, 1), state: MeetingState::InMeeting, level: Level::HIGHEST,
+///     layout: Layout::new(4).unwrap(), participants: 0, chairman: domain.device(1001),
+/// };
+/// control.insert_part(&part)?;
+/// control.join(meeting, domain, &Terminal::new(domain.device(1001), meeting, Role::Chairman))?;
+///
+/// let mut worker = table.writer(OwnerId::worker(0));
+/// let reported = worker.report(
+///     domain.device(1001), meeting, 1, Business::InMeeting, Decode::Decoding, Role::Chairman, Flags::ONLINE, 0,
+///     StreamKind::Main, b"",
+/// );
+/// assert_eq!(reported, Reported::Applied);
+/// assert_eq!(table.part(meeting, domain).unwrap().participants, 1);
+/// assert_eq!(table.terminal(domain.device(1001)).unwrap().decode, Decode::Decoding);
+/// # Ok::<(), baton::table::TableError>(())
+/// ```
 #[derive(Debug)]
 pub struct Writer {
-    table: std::sync::Arc<super::Table>,
+    table: Arc<Table>,
+    owner: OwnerId,
+    /// Where the next free part, terminal and extent are looked for.
+    part_hint: u32,
+    terminal_hint: u32,
+    extent_hint: u32,
 }
 
-#[expect(unused_variables, reason = "the bodies land next")]
 impl Writer {
+    pub(super) fn new(table: Arc<Table>, owner: OwnerId) -> Self {
+        // Writers begin apart, so that they do not contend for the same extents.
+        let extent_hint = table.words().extents() / 8 * u32::from(owner.0 % 8);
+        Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint }
+    }
+
     /// The table that it writes to.
-    pub fn table(&self) -> &std::sync::Arc<super::Table> {
+    pub fn table(&self) -> &Arc<Table> {
         &self.table
     }
 
-    /// Enters a new part, without members.
-    pub fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
-        unreachable!()
-    }
-
-    /// Changes a part; false where there is none. Meeting, domain and participants stay.
-    pub fn update_part(
-        &mut self,
-        meeting: MeetingId,
-        domain: Domain,
-        change: impl FnOnce(&mut Part),
-    ) -> Result<bool, TableError> {
-        unreachable!()
-    }
-
-    /// Takes a part out, and its members with it; false where there is none.
-    pub fn remove_part(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
-        unreachable!()
-    }
-
-    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing.
-    pub fn join(&mut self, meeting: MeetingId, domain: Domain, terminal: &Terminal) -> Result<(), TableError> {
-        unreachable!()
-    }
-
-    /// Takes a terminal out; false where it is not a member of that meeting.
-    pub fn leave(&mut self, meeting: MeetingId, terminal: Address) -> Result<bool, TableError> {
-        unreachable!()
-    }
-
-    /// Changes a terminal where `change` says that it did; false where there is none or `change` declined. Address and
-    /// meeting stay.
-    pub fn update_terminal(
-        &mut self,
-        terminal: Address,
-        change: impl FnOnce(&mut Terminal) -> bool,
-    ) -> Result<bool, TableError> {
-        unreachable!()
-    }
-
     /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits.
-    /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in.
+    /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Version 0 of a record means that nothing is
+    /// known of the terminal yet: any other version is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
+    #[inline]
     pub fn report(
         &mut self,
         terminal: Address,
@@ -91,6 +100,253 @@ impl Writer {
         stream: StreamKind,
         info: &[u8],
     ) -> Reported {
-        unreachable!()
+        let stated = Stated { version, business, decode, role, flags, channel, stream };
+        for tried in 0..CLAIM_TRIES_WORKER {
+            match self.try_report(terminal, meeting, &stated, info) {
+                Some(reported) => return reported,
+                // Without yielding: a worker gives its processor to nobody.
+                None => pause(tried % 2),
+            }
+        }
+        Reported::Contended
     }
+
+    /// One try; none where another writer was there.
+    #[inline]
+    fn try_report(&mut self, terminal: Address, meeting: MeetingId, stated: &Stated, info: &[u8]) -> Option<Reported> {
+        let words = self.table.words();
+        let (slot, seen, old) = match words.find_terminal(terminal) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Some(Reported::UnknownTerminal),
+            Err(Unreadable::Damaged) => return Some(Reported::Damaged),
+            Err(Unreadable::Contended) => return None,
+        };
+        if meeting != MeetingId::NONE && meeting != old.meeting() {
+            return Some(Reported::OtherMeeting(old.meeting()));
+        }
+        if !is_newer(stated.version, old.version()) {
+            return Some(Reported::Known);
+        }
+        if seen.is_claimed() {
+            return None;
+        }
+        let cell = Cell(words.cell(self.owner));
+        let Ok(extent) = extent_for(words, cell, slot, old.extent(), info, &mut self.extent_hint) else {
+            return Some(Reported::Full);
+        };
+        cell.note_terminal(slot);
+        let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
+            if extent != old.extent() {
+                give_back(words, extent, slot);
+            }
+            return None;
+        };
+        let mut new = old;
+        new.set_stated(stated);
+        new.set_info(info, extent);
+        publish(words, cell, slot, &old, &new, claim);
+        Some(Reported::Applied)
+    }
+
+    /// Changes a terminal where `change` says that it did; false where there is none or `change` declined. Address and
+    /// meeting stay.
+    pub fn update_terminal(
+        &mut self,
+        terminal: Address,
+        change: impl FnOnce(&mut Terminal) -> bool,
+    ) -> Result<bool, TableError> {
+        let words = self.table.words();
+        let cell = Cell(words.cell(self.owner));
+        for tried in 0..CLAIM_TRIES_CONTROL {
+            let Some((slot, seen, old)) = words.find_terminal(terminal)? else { return Ok(false) };
+            cell.note_terminal(slot);
+            let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
+                pause(tried);
+                continue;
+            };
+            let mut changed = old.terminal().ok_or(TableError::Damaged)?;
+            if !change(&mut changed) {
+                return Ok(false);
+            }
+            let extent = extent_for(words, cell, slot, old.extent(), changed.info(), &mut self.extent_hint)?;
+            changed.terminal = terminal;
+            let mut new = Raw::new(&changed, old.meeting(), old.part());
+            new.set_info(changed.info(), extent);
+            publish(words, cell, slot, &old, &new, claim);
+            return Ok(true);
+        }
+        Err(TableError::Contended)
+    }
+
+    /// Changes a part; false where there is none. Meeting, domain and participants stay.
+    pub fn update_part(
+        &mut self,
+        meeting: MeetingId,
+        domain: Domain,
+        change: impl FnOnce(&mut Part),
+    ) -> Result<bool, TableError> {
+        let words = self.table.words();
+        for tried in 0..CLAIM_TRIES_CONTROL {
+            let Some((slot, seen, mut part)) = words.find_part(meeting, domain)? else { return Ok(false) };
+            Cell(words.cell(self.owner)).note_part(slot);
+            let Some(claim) = words.part(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
+                pause(tried);
+                continue;
+            };
+            change(&mut part);
+            claim.publish(&Part { meeting, domain, ..part }.encode());
+            return Ok(true);
+        }
+        Err(TableError::Contended)
+    }
+
+    /// Enters a new part, without members.
+    pub fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
+        let words = self.table.words();
+        let structure = Structure::claim(words, self.owner)?;
+        if words.find_part(part.meeting, part.domain)?.is_some() {
+            return Err(TableError::Exists);
+        }
+        if words.first_part_of(part.meeting).is_some_and(|first| chain(words, first).count() >= PARTS_MAX) {
+            return Err(TableError::Full("parts of one meeting"));
+        }
+        let (slot, claim) = loop {
+            let slot = first_free(words.part_bits(), words.capacity().meetings, self.part_hint);
+            let slot = slot.ok_or(TableError::Full("parts of meetings"))?;
+            structure.begin(Operation::InsertPart, slot, None);
+            match claim_part(words, slot, self.owner) {
+                Ok((_, claim)) => break (slot, claim),
+                // A damaged slot is never free again: its bit, without a record, keeps it out.
+                Err(TableError::Damaged) => set_bit(words.part_bits(), slot, true),
+                Err(error) => {
+                    structure.end();
+                    return Err(error);
+                }
+            }
+        };
+        self.part_hint = slot;
+        structure.clear_members(slot);
+        claim.publish(&part.encode());
+        let entered = structure.enter_part(slot, part);
+        if !entered {
+            let (_, claim) = claim_part(words, slot, self.owner)?;
+            structure.take_out_part(slot, part, claim);
+        }
+        structure.end();
+        if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
+    }
+
+    /// Takes a part out, and its members with it; false where there is none. Where another writer keeps a member
+    /// ([`TableError::Contended`]), some may have been taken out already: it is to be called again.
+    pub fn remove_part(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
+        let words = self.table.words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some((slot, ..)) = words.find_part(meeting, domain)? else { return Ok(false) };
+        structure.begin(Operation::RemovePart, slot, None);
+        let done = structure.take_out_members(slot).and_then(|()| claim_part(words, slot, self.owner));
+        let done = done.map(|(part, claim)| {
+            if let Some(part) = part {
+                structure.take_out_part(slot, &part, claim);
+            }
+        });
+        structure.end();
+        self.part_hint = self.part_hint.min(slot);
+        done.map(|()| true)
+    }
+
+    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing.
+    pub fn join(&mut self, meeting: MeetingId, domain: Domain, terminal: &Terminal) -> Result<(), TableError> {
+        let words = self.table.words();
+        if terminal.terminal.domain().is_none() {
+            return Err(TableError::NoAddress);
+        }
+        let structure = Structure::claim(words, self.owner)?;
+        let (part, ..) = words.find_part(meeting, domain)?.ok_or(TableError::UnknownPart(meeting, domain))?;
+        if let Some((.., raw)) = words.find_terminal(terminal.terminal)? {
+            let other = raw.meeting();
+            return Err(if other == meeting { TableError::Exists } else { TableError::Conflict(other) });
+        }
+        let count = words.part_link(part).map_or(0, |link| count_of(link.load(std::sync::atomic::Ordering::Relaxed)));
+        if count as usize >= MEMBERS_MAX {
+            return Err(TableError::Full("members of one part"));
+        }
+        let (slot, claim) = loop {
+            let slot = first_free(words.terminal_bits(), words.capacity().terminals, self.terminal_hint);
+            let slot = slot.ok_or(TableError::Full("terminals"))?;
+            structure.begin(Operation::Join, part, Some(slot));
+            match claim_raw(words, slot, self.owner) {
+                Ok((_, claim)) => break (slot, claim),
+                Err(TableError::Damaged) => set_bit(words.terminal_bits(), slot, true),
+                Err(error) => {
+                    structure.end();
+                    return Err(error);
+                }
+            }
+        };
+        self.terminal_hint = slot;
+        let extent = extent_for(words, structure.cell, slot, None, terminal.info(), &mut self.extent_hint);
+        let extent = extent.inspect_err(|_| structure.end())?;
+        let mut raw = Raw::new(terminal, meeting, part);
+        raw.set_info(terminal.info(), extent);
+        raw.publish(words, claim);
+        structure.link(slot, part);
+        let entered = structure.enter_terminal(slot, &raw);
+        if !entered {
+            structure.take_out_terminal(slot, part)?;
+        }
+        structure.end();
+        if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
+    }
+
+    /// Takes a terminal out; false where it is not a member of that meeting.
+    pub fn leave(&mut self, meeting: MeetingId, terminal: Address) -> Result<bool, TableError> {
+        let words = self.table.words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some((slot, _, raw)) = words.find_terminal(terminal)? else { return Ok(false) };
+        if raw.meeting() != meeting {
+            return Ok(false);
+        }
+        structure.begin(Operation::Leave, raw.part(), Some(slot));
+        let done = structure.take_out_terminal(slot, raw.part());
+        structure.end();
+        self.terminal_hint = self.terminal_hint.min(slot);
+        done.map(|()| true)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.table.give_back_writer(self.owner);
+    }
+}
+
+/// The extent that information of this length needs: the one that the terminal has, or a free one, or none.
+fn extent_for(
+    words: Words<'_>,
+    cell: Cell<'_>,
+    slot: u32,
+    has: Option<u32>,
+    info: &[u8],
+    hint: &mut u32,
+) -> Result<Option<u32>, TableError> {
+    if info.len() <= INFO_BYTES_INLINE {
+        return Ok(None);
+    }
+    let extent = has.or_else(|| take_extent(words, cell, slot, hint));
+    extent.map(Some).ok_or(TableError::Full("extents for additional information"))
+}
+
+/// Publishes a terminal's new record, and gives the extent back that only the old one named.
+fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, claim: TableClaim<'_>) {
+    let unused = old.extent().filter(|_| new.extent().is_none());
+    if let Some(extent) = unused {
+        cell.note_extent(extent);
+    }
+    new.publish(words, claim);
+    give_back(words, unused, slot);
+}
+
+/// Serial arithmetic (RFC 1982) over the terminal's versions; 0 is before all.
+const fn is_newer(version: u32, than: u32) -> bool {
+    (version.wrapping_sub(than) as i32) > 0 || than == 0 && version != 0
 }

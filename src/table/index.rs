@@ -1,0 +1,117 @@
+//! From a key's hash to slots: two buckets of a cache line, and a stash.
+//!
+//! ```text
+//! bucket: 8 words   entry: tag << 32 │ slot + 1, 0 where it is free
+//! ```
+//!
+//! An entry is put into the emptier of the two buckets that its hash names, or, where both are full, into the stash that
+//! all share; and there it stays until it is removed. Because nothing ever moves, a reader that looks at these places in
+//! any order finds each key that is there all the while, without a lock, whatever changes beside it. Because nothing is
+//! left behind by a removal, a look-up costs two cache lines (a miss: and the stash) for ever. At the load of at most one
+//! half that the layout gives it, two choices leave buckets of eight practically never full; the stash takes the rest.
+//!
+//! One writer changes it at a time: whoever has the structure's claim.
+
+use std::sync::atomic::Ordering;
+
+use super::slot::Word;
+
+pub(super) const BUCKET: usize = 8;
+pub(super) const STASH: usize = 32;
+
+/// An index over its words: buckets, then the stash.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Index<'a, W> {
+    buckets: &'a [W],
+    stash: &'a [W],
+}
+
+impl<'a, W: Word> Index<'a, W> {
+    /// Words of an index for so many entries.
+    pub const fn words(entries: usize) -> usize {
+        (entries * 2).next_multiple_of(BUCKET) + STASH
+    }
+
+    /// The index in these words.
+    pub fn new(words: &'a [W]) -> Self {
+        let (buckets, stash) = words.split_at(words.len() - STASH);
+        assert!(!buckets.is_empty() && buckets.len() % BUCKET == 0);
+        Self { buckets, stash }
+    }
+
+    /// Offers the slots that may have this key to `look`, until it takes one.
+    #[inline]
+    pub fn find<T>(self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        for places in self.places(hash) {
+            for place in places {
+                // Acquire pairs with the Release store of `insert`: the record that an entry names is published.
+                let entry = place.load(Ordering::Acquire);
+                if entry != 0 && entry >> 32 == tag(hash) {
+                    if let Some(found) = look((entry as u32).wrapping_sub(1)) {
+                        return Some(found);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether there is an entry of this slot.
+    pub fn contains(self, hash: u64, slot: u32) -> bool {
+        self.place_of(hash, slot).is_some()
+    }
+
+    /// Puts a slot in. False, and nothing done, where there is no room.
+    #[must_use]
+    pub fn insert(self, hash: u64, slot: u32) -> bool {
+        let [one, two, stash] = self.places(hash);
+        // Relaxed: only we write, and what we read is our own or came with the structure's claim.
+        let free = |places: &'a [W]| places.iter().filter(|place| place.load(Ordering::Relaxed) == 0).count();
+        let emptier = if free(two) > free(one) { two } else { one };
+        let mut free = emptier.iter().chain(stash).filter(|place| place.load(Ordering::Relaxed) == 0);
+        let Some(place) = free.next() else { return false };
+        // Release pairs with the Acquire load of `find`.
+        place.store(entry(hash, slot), Ordering::Release);
+        true
+    }
+
+    /// Lets the entry of one slot name another. Gives whether there was one.
+    pub fn replace(self, hash: u64, old: u32, new: u32) -> bool {
+        let place = self.place_of(hash, old);
+        // Release pairs with the Acquire load of `find`.
+        place.map(|place| place.store(entry(hash, new), Ordering::Release)).is_some()
+    }
+
+    /// Takes a slot's entry out. Gives whether there was one.
+    pub fn remove(self, hash: u64, slot: u32) -> bool {
+        let place = self.place_of(hash, slot);
+        // Release keeps it behind what came before for whoever is killed here; readers need no order to miss it.
+        place.map(|place| place.store(0, Ordering::Release)).is_some()
+    }
+
+    /// How many entries it has.
+    pub fn count(self) -> usize {
+        self.buckets.iter().chain(self.stash).filter(|place| place.load(Ordering::Relaxed) != 0).count()
+    }
+
+    fn place_of(self, hash: u64, slot: u32) -> Option<&'a W> {
+        let mut places = self.places(hash).into_iter().flatten();
+        places.find(|place| place.load(Ordering::Relaxed) == entry(hash, slot))
+    }
+
+    /// The two buckets of a hash, from its two halves, and the stash.
+    fn places(self, hash: u64) -> [&'a [W]; 3] {
+        let buckets = (self.buckets.len() / BUCKET) as u64;
+        let bucket = |half: u64| &self.buckets[(half * buckets >> 32) as usize * BUCKET..][..BUCKET];
+        [bucket(hash & u64::from(u32::MAX)), bucket(hash >> 32), self.stash]
+    }
+}
+
+/// 32 bits of the hash that do not tell its buckets.
+const fn tag(hash: u64) -> u64 {
+    hash.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
+}
+
+const fn entry(hash: u64, slot: u32) -> u64 {
+    tag(hash) << 32 | (slot as u64 + 1)
+}

@@ -1,0 +1,255 @@
+//! Where everything is in the table's words.
+//!
+//! ```text
+//! header │ owner cells │ live bitmaps │ parts: two indexes, places, slots │ terminals: index, slots │ extents: owners, banks
+//!
+//! header    0 magic │ 1 layout hash │ 2 bytes │ 3 meetings << 32 │ terminals │ 4, 5 boot id │ 6 checksum of 0 to 5
+//!           8 structure claim │ 9 structure sequence │ 16.. slot: epoch │ end of its block
+//! slot      control │ bank 0 (7) │ bank 1 (7) │ link
+//! place     domain │ sibling         link of a part      members << 32 │ first member + 1
+//! extent    bank 0 (8) │ bank 1 (8)  link of a terminal  previous + 1 << 32 │ next + 1
+//! ```
+//!
+//! Regions begin on cache lines, slots fill two. All words are little-endian u64; a table is read by the kind of machine
+//! that wrote it, and the layout hash says so.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicU64;
+
+use super::index::{BUCKET, Index, STASH};
+use super::slot::Slot;
+use super::{Capacity, OwnerId};
+use crate::limits::{EXTENTS_MIN, INFO_BYTES_INLINE, INFO_BYTES_MAX, OWNERS_MAX, SLOTS_MAX, TERMINALS_PER_EXTENT};
+use crate::wire::mix;
+
+const _: () = assert!(cfg!(target_endian = "little"), "the table's words are little-endian, and used as they are");
+
+/// Words of a record: six of content, the last its checksum.
+pub(super) const BANK: usize = 7;
+/// A slot of the table.
+pub(super) type TableSlot<'a> = Slot<'a, AtomicU64, BANK>;
+
+pub(super) const SLOT: usize = 16;
+pub(super) const LINK: usize = 15;
+pub(super) const PLACE: usize = 2;
+pub(super) const CELL: usize = 8;
+pub(super) const EXTENT_BANK: usize = INFO_BYTES_MAX / 8;
+const EXTENT: usize = 2 * EXTENT_BANK;
+const LINE: usize = 8;
+
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"BATONTBL");
+pub(super) const STRUCTURE: usize = 8;
+pub(super) const SEQUENCE: usize = 9;
+pub(super) const EPOCH: Range<usize> = 16..32;
+pub(super) const HEADER: usize = 64;
+
+const _: () = assert!(TableSlot::WORDS <= LINK && LINK < SLOT && SLOT == 2 * LINE);
+const _: () =
+    assert!(BANK - 1 - 4 == INFO_BYTES_INLINE / 8, "what four words of a terminal leave is inline information");
+
+/// What has to be the same in the program that wrote a table and the one that reads it. The first number is counted up
+/// with each change that the others do not show.
+pub(super) const LAYOUT_HASH: u64 = {
+    let facts = [
+        1,
+        BANK as u64,
+        SLOT as u64,
+        LINK as u64,
+        PLACE as u64,
+        CELL as u64,
+        EXTENT_BANK as u64,
+        HEADER as u64,
+        BUCKET as u64,
+        STASH as u64,
+        OWNERS_MAX as u64,
+        EXTENTS_MIN as u64,
+        TERMINALS_PER_EXTENT as u64,
+        INFO_BYTES_INLINE as u64,
+    ];
+    let mut hash = MAGIC;
+    let mut at = 0;
+    while at < facts.len() {
+        hash = mix(hash ^ facts[at]);
+        at += 1;
+    }
+    hash
+};
+
+/// The regions of a table of some capacity, in words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Layout {
+    pub capacity: Capacity,
+    pub extents: u32,
+    cells: usize,
+    part_bits: Range<usize>,
+    terminal_bits: Range<usize>,
+    part_index: Range<usize>,
+    meeting_index: Range<usize>,
+    places: usize,
+    parts: usize,
+    terminal_index: Range<usize>,
+    terminals: usize,
+    extent_owners: Range<usize>,
+    extent_banks: usize,
+    pub words: usize,
+}
+
+impl Layout {
+    /// The layout for a capacity; none where a table cannot have it.
+    pub fn of(capacity: Capacity) -> Option<Self> {
+        let range = 1..=SLOTS_MAX;
+        if !range.contains(&capacity.meetings) || !range.contains(&capacity.terminals) {
+            return None;
+        }
+        let (meetings, terminals) = (capacity.meetings as usize, capacity.terminals as usize);
+        let extents = (capacity.terminals / TERMINALS_PER_EXTENT).max(EXTENTS_MIN);
+        let mut end = HEADER;
+        let mut region = |words: usize| {
+            let begin = end;
+            end += words.next_multiple_of(LINE);
+            begin..begin + words
+        };
+        let cells = region(OWNERS_MAX * CELL).start;
+        let part_bits = region(meetings.div_ceil(64));
+        let terminal_bits = region(terminals.div_ceil(64));
+        // A part is found by meeting and domain, and the first of a meeting's parts by the meeting.
+        let part_index = region(Index::<AtomicU64>::words(meetings));
+        let meeting_index = region(Index::<AtomicU64>::words(meetings));
+        let places = region(meetings * PLACE).start;
+        let parts = region(meetings * SLOT).start;
+        let terminal_index = region(Index::<AtomicU64>::words(terminals));
+        let terminal_slots = region(terminals * SLOT).start;
+        let extent_owners = region(extents as usize);
+        let extent_banks = region(extents as usize * EXTENT).start;
+        Some(Self {
+            capacity,
+            extents,
+            cells,
+            part_bits,
+            terminal_bits,
+            part_index,
+            meeting_index,
+            places,
+            parts,
+            terminal_index,
+            terminals: terminal_slots,
+            extent_owners,
+            extent_banks,
+            words: end,
+        })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.words as u64 * 8
+    }
+
+    pub fn over<'a>(&'a self, words: &'a [AtomicU64]) -> Words<'a> {
+        Words { layout: self, words }
+    }
+}
+
+/// A table's words, by what they are. A number from the table itself is looked at with the checked forms
+/// (`Option`): whatever a damaged file says, it is never followed out of a region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words<'a> {
+    layout: &'a Layout,
+    words: &'a [AtomicU64],
+}
+
+impl<'a> Words<'a> {
+    pub fn capacity(self) -> Capacity {
+        self.layout.capacity
+    }
+
+    pub fn extents(self) -> u32 {
+        self.layout.extents
+    }
+
+    pub fn structure(self) -> &'a AtomicU64 {
+        &self.words[STRUCTURE]
+    }
+
+    pub fn sequence(self) -> &'a AtomicU64 {
+        &self.words[SEQUENCE]
+    }
+
+    pub fn epoch(self) -> TableSlot<'a> {
+        Slot::new(&self.words[EPOCH])
+    }
+
+    pub fn cell(self, owner: OwnerId) -> &'a [AtomicU64] {
+        &self.words[self.layout.cells + usize::from(owner.0) * CELL..][..CELL]
+    }
+
+    pub fn part_bits(self) -> &'a [AtomicU64] {
+        &self.words[self.layout.part_bits.clone()]
+    }
+
+    pub fn terminal_bits(self) -> &'a [AtomicU64] {
+        &self.words[self.layout.terminal_bits.clone()]
+    }
+
+    pub fn part_index(self) -> Index<'a, AtomicU64> {
+        Index::new(&self.words[self.layout.part_index.clone()])
+    }
+
+    pub fn meeting_index(self) -> Index<'a, AtomicU64> {
+        Index::new(&self.words[self.layout.meeting_index.clone()])
+    }
+
+    pub fn terminal_index(self) -> Index<'a, AtomicU64> {
+        Index::new(&self.words[self.layout.terminal_index.clone()])
+    }
+
+    /// The domain of each part, side by side: what a walk over a domain's parts reads.
+    pub fn place_domain(self, part: u32) -> Option<&'a AtomicU64> {
+        self.place(part).map(|place| &place[0])
+    }
+
+    pub fn place_sibling(self, part: u32) -> Option<&'a AtomicU64> {
+        self.place(part).map(|place| &place[1])
+    }
+
+    fn place(self, part: u32) -> Option<&'a [AtomicU64]> {
+        let within = part < self.layout.capacity.meetings;
+        within.then(|| &self.words[self.layout.places + part as usize * PLACE..][..PLACE])
+    }
+
+    pub fn part(self, part: u32) -> Option<TableSlot<'a>> {
+        self.part_words(part).map(Slot::new)
+    }
+
+    pub fn part_link(self, part: u32) -> Option<&'a AtomicU64> {
+        self.part_words(part).map(|words| &words[LINK])
+    }
+
+    fn part_words(self, part: u32) -> Option<&'a [AtomicU64]> {
+        let within = part < self.layout.capacity.meetings;
+        within.then(|| &self.words[self.layout.parts + part as usize * SLOT..][..SLOT])
+    }
+
+    pub fn terminal(self, terminal: u32) -> Option<TableSlot<'a>> {
+        self.terminal_words(terminal).map(Slot::new)
+    }
+
+    pub fn terminal_link(self, terminal: u32) -> Option<&'a AtomicU64> {
+        self.terminal_words(terminal).map(|words| &words[LINK])
+    }
+
+    fn terminal_words(self, terminal: u32) -> Option<&'a [AtomicU64]> {
+        let within = terminal < self.layout.capacity.terminals;
+        within.then(|| &self.words[self.layout.terminals + terminal as usize * SLOT..][..SLOT])
+    }
+
+    pub fn extent_owner(self, extent: u32) -> Option<&'a AtomicU64> {
+        self.words[self.layout.extent_owners.clone()].get(extent as usize)
+    }
+
+    pub fn extent_bank(self, extent: u32, bank: usize) -> Option<&'a [AtomicU64]> {
+        let within = extent < self.layout.extents;
+        within.then(|| {
+            let begin = self.layout.extent_banks + extent as usize * EXTENT + bank * EXTENT_BANK;
+            &self.words[begin..][..EXTENT_BANK]
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! Looking things up and walking over them, beside whoever writes.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::Table;
+use super::meetings::{Part, meeting_hash};
+use super::slot::Unreadable;
+use super::structure::{chain, live, members};
+use super::terminals::Terminal;
+use crate::limits::WALK_TRIES_MAX;
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, digest_of};
+
+/// Where a walk over the parts of a domain stands; the default is the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cursor(pub u32);
+
+impl Table {
+    /// A part of a meeting.
+    pub fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
+        self.readable(self.words().find_part(meeting, domain)).map(|(_, _, part)| part)
+    }
+
+    /// All parts of a meeting. Allocates: for the control plane.
+    pub fn parts_of(&self, meeting: MeetingId) -> impl Iterator<Item = Part> + use<> {
+        let words = self.words();
+        let of_meeting = |slot| self.part_in(slot).filter(|part| part.meeting == meeting);
+        let parts = self.walk(|| {
+            let mut parts: Vec<Part> = Vec::new();
+            // Another meeting may share the entry's tag; and the first of a chain may be free, in the middle of its
+            // removal. Neither hides what is behind it.
+            words.meeting_index().find(meeting_hash(meeting), |first| {
+                parts.extend(chain(words, first).filter_map(of_meeting));
+                None::<()>
+            });
+            parts
+        });
+        parts.unwrap_or_else(|| live(words.part_bits(), 0).filter_map(of_meeting).collect()).into_iter()
+    }
+
+    /// All parts of all meetings.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        live(self.words().part_bits(), 0).filter_map(|slot| self.part_in(slot))
+    }
+
+    /// The parts in a domain.
+    pub fn parts_in(&self, domain: Domain) -> impl Iterator<Item = Part> + '_ {
+        let mut cursor = Cursor::default();
+        std::iter::from_fn(move || self.next_part_in(domain, &mut cursor))
+    }
+
+    /// The next part in a domain from where `cursor` stands. What is there all through a walk is met exactly once,
+    /// whatever is entered and taken out meanwhile. A part costs a cache line, one of another domain an eighth of one.
+    pub fn next_part_in(&self, domain: Domain, cursor: &mut Cursor) -> Option<Part> {
+        let words = self.words();
+        for slot in live(words.part_bits(), cursor.0) {
+            cursor.0 = slot + 1;
+            // Acquire pairs with the Release store of `enter_part`.
+            let here = words.place_domain(slot).map(|place| place.load(Ordering::Acquire));
+            if here == Some(domain.number()) {
+                if let Some(part) = self.part_in(slot).filter(|part| part.domain == domain) {
+                    return Some(part);
+                }
+            }
+        }
+        cursor.0 = self.capacity().meetings;
+        None
+    }
+
+    /// A terminal.
+    pub fn terminal(&self, terminal: Address) -> Option<Terminal> {
+        self.readable(self.words().find_terminal(terminal)).and_then(|(_, _, raw)| raw.terminal())
+    }
+
+    /// The members of a part. Allocates: for the control plane.
+    pub fn members(&self, meeting: MeetingId, domain: Domain) -> impl Iterator<Item = Terminal> + use<> {
+        let words = self.words();
+        let part = || self.readable(words.find_part(meeting, domain)).map(|(part, ..)| part);
+        let of_part = |part| move |slot| self.terminal_in(slot, Some(part)).filter(|member| member.meeting == meeting);
+        let found =
+            self.walk(|| part().map_or(Vec::new(), |part| members(words, part).filter_map(of_part(part)).collect()));
+        let found = found.unwrap_or_else(|| {
+            part().map_or(Vec::new(), |part| live(words.terminal_bits(), 0).filter_map(of_part(part)).collect())
+        });
+        found.into_iter()
+    }
+
+    /// Every terminal.
+    pub fn terminals(&self) -> impl Iterator<Item = Terminal> + '_ {
+        live(self.words().terminal_bits(), 0).filter_map(|slot| self.terminal_in(slot, None))
+    }
+
+    /// How many parts it holds.
+    pub fn count_parts(&self) -> u32 {
+        self.words().part_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
+    }
+
+    /// How many terminals it holds.
+    pub fn count_terminals(&self) -> u32 {
+        self.words().terminal_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
+    }
+
+    /// Count and digest (wire.md, rule 6) of the parts in a domain that are controlled under `epoch`: those that ended or
+    /// are missing are not.
+    pub fn digest_of_parts(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
+        let controlled =
+            |part: &Part| part.epoch == epoch && !matches!(part.state, MeetingState::Ended | MeetingState::Missing);
+        self.parts_in(domain).filter(controlled).fold((0, 0), |(count, digest), part| {
+            (count + 1, digest.wrapping_add(digest_of(part.meeting, part.version)))
+        })
+    }
+
+    /// Records that could not be read, each time that one was met: damage that something other than Baton did.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Walks along chains until no operation began meanwhile: it has met at most one, and so no slot that was used
+    /// anew. None where membership changed every time.
+    fn walk<T>(&self, mut steps: impl FnMut() -> T) -> Option<T> {
+        let sequence = self.words().sequence();
+        (0..WALK_TRIES_MAX).find_map(|_| {
+            // Acquire pairs with the Release store of `Structure::begin`: all earlier operations are seen.
+            let before = sequence.load(Ordering::Acquire);
+            let walked = steps();
+            // Pairs with the Release fence of `Structure::begin`: had the walk seen a store of a later operation, the
+            // load below would see its number.
+            fence(Ordering::Acquire);
+            (sequence.load(Ordering::Relaxed) == before).then_some(walked)
+        })
+    }
+
+    fn part_in(&self, slot: u32) -> Option<Part> {
+        self.readable(self.words().read_part(slot)).map(|(_, part)| part)
+    }
+
+    /// The terminal in a slot, if it is a member of `part`, where that is asked.
+    fn terminal_in(&self, slot: u32, part: Option<u32>) -> Option<Terminal> {
+        let (_, raw) = self.readable(self.words().read_terminal(slot))?;
+        if part.is_none_or(|part| raw.part() == part) { raw.terminal() } else { None }
+    }
+
+    fn readable<T>(&self, read: Result<Option<T>, Unreadable>) -> Option<T> {
+        read.unwrap_or_else(|_| {
+            self.unreadable.fetch_add(1, Ordering::Relaxed);
+            None
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! After the dead: what their cells name is finished or taken back.
+//!
+//! A cell names everything that its owner may have left half done, so recovery reads the cells, not the table; its work does
+//! not grow with what the table holds. It may be killed itself: each step can be done again, and the notes are cleared last.
+
+use super::layout::Words;
+use super::owner::{Cell, Operation};
+use super::structure::{Structure, claim_part, give_back, members, set_bit};
+use super::{OwnerId, TableError};
+use crate::limits::OWNERS_MAX;
+
+/// What [`super::Table::recover`] found in the cells of the dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Claims that the dead still held.
+    pub claims: u32,
+    /// Operations over several slots that were brought to their end.
+    pub finished: u32,
+    /// Operations over several slots that were taken back.
+    pub undone: u32,
+    /// Extents of additional information that were given back.
+    pub extents: u32,
+}
+
+pub(super) fn recover(words: Words<'_>) -> Recovered {
+    let mut recovered = Recovered::default();
+    let owners = || (0..OWNERS_MAX as u8).map(OwnerId);
+    for owner in owners() {
+        let cell = Cell(words.cell(owner));
+        let part = cell.part().and_then(|slot| words.part(slot));
+        let terminal = cell.terminal().and_then(|slot| words.terminal(slot));
+        for slot in [part, terminal, Some(words.epoch())].into_iter().flatten() {
+            recovered.claims += u32::from(slot.evict(owner));
+        }
+    }
+    for owner in owners() {
+        let cell = Cell(words.cell(owner));
+        if let (Some(slot), Some(extent)) = (cell.terminal(), cell.extent()) {
+            // Before the operations, whose notes take the place of these. An extent that a slot owns and its record does not name is one that was being taken or given back.
+            let named = matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.extent() == Some(extent));
+            recovered.extents += u32::from(!named && give_back(words, Some(extent), slot));
+        }
+    }
+    for owner in owners() {
+        let structure = Structure::inherit(words, owner);
+        match structure.cell.operation().map(|operation| finish(&structure, operation)) {
+            Some(true) => recovered.finished += 1,
+            Some(false) => recovered.undone += 1,
+            None => {}
+        }
+    }
+    owners().for_each(|owner| Cell(words.cell(owner)).clear());
+    recovered
+}
+
+/// Brings one operation to its end; false where it had not got to the store that makes it so, and left nothing.
+fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
+    let (words, cell) = (structure.words, structure.cell);
+    let Some(part) = cell.part() else { return false };
+    let terminal = cell.terminal();
+    let finished = match operation {
+        Operation::InsertPart => match words.read_part(part) {
+            // The record is there: whoever asked was not answered, and finds the part when it asks again.
+            Ok(Some((_, record))) => {
+                let entered = structure.enter_part(part, &record);
+                if !entered {
+                    take_out(structure, part);
+                }
+                entered
+            }
+            _ => false,
+        },
+        Operation::RemovePart => {
+            if let Some(slot) = terminal.filter(|&slot| matches!(words.read_terminal(slot), Ok(None))) {
+                set_bit(words.terminal_bits(), slot, false);
+            } else if let Some(slot) = terminal {
+                // The chain may have let go of it already, and no walk below would meet it.
+                let _ = structure.take_out_terminal(slot, part);
+            }
+            structure.repair_members(part);
+            take_out(structure, part);
+            true
+        }
+        Operation::Join => match terminal.map(|slot| (slot, words.read_terminal(slot))) {
+            Some((slot, Ok(Some((_, raw))))) => {
+                if !members(words, part).any(|member| member == slot) {
+                    structure.link(slot, part);
+                }
+                structure.repair_members(part);
+                let entered = structure.enter_terminal(slot, &raw);
+                if !entered {
+                    let _ = structure.take_out_terminal(slot, part);
+                }
+                entered
+            }
+            _ => false,
+        },
+        Operation::Leave => {
+            match terminal.map(|slot| (slot, words.read_terminal(slot))) {
+                Some((slot, Ok(Some(_)))) => drop(structure.take_out_terminal(slot, part)),
+                Some((slot, Ok(None))) => set_bit(words.terminal_bits(), slot, false),
+                _ => {}
+            }
+            structure.repair_members(part);
+            true
+        }
+    };
+    cell.end();
+    finished
+}
+
+fn take_out(structure: &Structure<'_>, part: u32) {
+    // Nobody contends, so the only error is a damaged record, of which nothing more is known than its slot.
+    let claimed: Result<_, TableError> =
+        structure.take_out_members(part).and_then(|()| claim_part(structure.words, part, structure.owner));
+    match claimed {
+        Ok((Some(record), claim)) => structure.take_out_part(part, &record, claim),
+        Ok((None, _)) => structure.vacate_part(part),
+        Err(_) => {}
+    }
+}

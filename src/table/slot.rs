@@ -1,0 +1,243 @@
+//! The two-bank slot: a record that is old or new, and whole, whenever its writer dies.
+//!
+//! ```text
+//! word 0    control: sequence << 8 │ owner + 1, or 0 where nobody has claimed it
+//! 1 ..      bank 0: the record while the sequence is even
+//! 1 + B ..  bank 1: the record while the sequence is odd
+//! ```
+//!
+//! A writer claims the slot by putting its owner number into the control word, writes the bank that is *not* current,
+//! and publishes with one store of the next sequence. Until that store the old record is current and untouched; after it
+//! the new one is. So a SIGKILL between any two instructions leaves one of both, whole, and a claim that names the dead.
+//!
+//! A reader copies the current bank and looks at the sequence again. That bank is written to only under a claim at a
+//! later sequence; where the sequence is the same, nothing of the copy is of a later record. It takes no lock, and a
+//! claim does not stop it: it never waits for a writer, living or dead.
+//!
+//! Two things keep the order of stores. Between living threads it is acquire and release, as each access says. Against
+//! SIGKILL it is program order, which the processor keeps towards itself and the same orderings keep in the compiler.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::OwnerId;
+use crate::limits::READ_TRIES_MAX;
+
+/// An atomic word: the real one, or the one of the model checker.
+pub(super) trait Word {
+    fn load(&self, ordering: Ordering) -> u64;
+    fn store(&self, value: u64, ordering: Ordering);
+    fn compare_exchange(&self, old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
+    fn fence(ordering: Ordering);
+    fn pause();
+}
+
+impl Word for AtomicU64 {
+    #[inline]
+    fn load(&self, ordering: Ordering) -> u64 {
+        self.load(ordering)
+    }
+
+    #[inline]
+    fn store(&self, value: u64, ordering: Ordering) {
+        self.store(value, ordering);
+    }
+
+    #[inline]
+    fn compare_exchange(&self, old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
+        self.compare_exchange(old, new, success, failure)
+    }
+
+    #[inline]
+    fn fence(ordering: Ordering) {
+        fence(ordering);
+    }
+
+    #[inline]
+    fn pause() {
+        std::hint::spin_loop();
+    }
+}
+
+const OWNER_BITS: u32 = 8;
+const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
+
+/// A slot of two banks of `B` words.
+#[derive(Debug)]
+pub(super) struct Slot<'a, W, const B: usize> {
+    words: &'a [W],
+}
+
+impl<W, const B: usize> Clone for Slot<'_, W, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W, const B: usize> Copy for Slot<'_, W, B> {}
+
+/// The control word under which a record was read: what a claim has to find unchanged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Seen(u64);
+
+impl Seen {
+    pub fn is_claimed(self) -> bool {
+        self.0 & OWNER_MASK != 0
+    }
+}
+
+/// Why no record could be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unreadable {
+    /// Nobody disturbed the reading, and the record does not fit its checksum.
+    Damaged,
+    /// It was published anew every time.
+    Contended,
+}
+
+impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
+    pub const WORDS: usize = 1 + 2 * B;
+
+    /// The slot in these words; what is behind [`Self::WORDS`] is not its own.
+    pub fn new(words: &'a [W]) -> Self {
+        assert!(words.len() >= Self::WORDS);
+        Self { words }
+    }
+
+    /// Reads the record. `take` gets the bank's copy and its number, and may read what belongs to that bank
+    /// elsewhere; it gives none where the checksum does not fit. It is called on copies that may be torn, whose
+    /// results are thrown away.
+    #[inline]
+    pub fn read<T>(self, mut take: impl FnMut(&[u64; B], usize) -> Option<T>) -> Result<(Seen, T), Unreadable> {
+        for _ in 0..READ_TRIES_MAX {
+            // Acquire pairs with the Release store of `Claim::publish`: the bank that this sequence makes current is
+            // seen as it was written.
+            let before = self.words[0].load(Ordering::Acquire);
+            let number = (before >> OWNER_BITS & 1) as usize;
+            let bank = self.words[1 + number * B..][..B].iter();
+            let mut copy = [0; B];
+            for (to, from) in copy.iter_mut().zip(bank) {
+                *to = from.load(Ordering::Relaxed);
+            }
+            let taken = take(&copy, number);
+            // This fence pairs with the Release fence of `claim`: had a load above seen a store made under a later
+            // claim, the load below would see that claim's sequence.
+            W::fence(Ordering::Acquire);
+            let after = self.words[0].load(Ordering::Relaxed);
+            if before >> OWNER_BITS == after >> OWNER_BITS {
+                return taken.map(|taken| (Seen(before), taken)).ok_or(Unreadable::Damaged);
+            }
+            W::pause();
+        }
+        Err(Unreadable::Contended)
+    }
+
+    /// Claims the slot, if it is still as it was `seen` and nobody has it. The owner's cell names the slot before.
+    #[inline]
+    pub fn claim(self, seen: Seen, owner: OwnerId) -> Option<Claim<'a, W, B>> {
+        if seen.is_claimed() {
+            return None;
+        }
+        // Acquire pairs with the Release store of the last `publish`: our stores to a bank come after those of its
+        // last writer. Release keeps the note in the owner's cell in front of the claim. Where it succeeds, the
+        // sequence has been the same since the record was read, so the copy that was read is the current record.
+        let claimed = seen.0 | u64::from(owner.0) + 1;
+        self.words[0].compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees its sequence too.
+        W::fence(Ordering::Release);
+        Some(Claim { slot: self, seen: seen.0 })
+    }
+
+    /// Takes the claim away from an owner that is dead. Gives whether it had one. The record stays the old one.
+    pub fn evict(self, owner: OwnerId) -> bool {
+        // The dead do not race, and that they are dead came to us by a lock of the kernel's: no partner is needed.
+        let control = self.words[0].load(Ordering::Relaxed);
+        let held = control & OWNER_MASK == u64::from(owner.0) + 1;
+        if held {
+            // Release, so that whatever recovery did to the slot before is in place when others may claim it.
+            self.words[0].store(control & !OWNER_MASK, Ordering::Release);
+        }
+        held
+    }
+
+    /// Whether anybody has claimed it.
+    pub fn is_claimed(self) -> bool {
+        // Relaxed: a statement for people, when nobody writes.
+        self.words[0].load(Ordering::Relaxed) & OWNER_MASK != 0
+    }
+}
+
+/// The right to write a slot's next record. Dropped unpublished, it leaves the old one.
+#[derive(Debug)]
+pub(super) struct Claim<'a, W: Word, const B: usize> {
+    slot: Slot<'a, W, B>,
+    seen: u64,
+}
+
+impl<W: Word, const B: usize> Claim<'_, W, B> {
+    /// The number of the bank that this claim writes.
+    pub fn bank(&self) -> usize {
+        !(self.seen >> OWNER_BITS) as usize & 1
+    }
+
+    /// Makes `record` the current one.
+    #[inline]
+    pub fn publish(self, record: &[u64; B]) {
+        self.write(record);
+        let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
+        // Release pairs with the Acquire loads of `read` and `claim`: the bank is whole before it is current.
+        self.slot.words[0].store(next, Ordering::Release);
+        std::mem::forget(self);
+    }
+
+    /// Writes the bank that is not current.
+    #[inline]
+    pub(super) fn write(&self, record: &[u64; B]) {
+        let bank = &self.slot.words[1 + self.bank() * B..][..B];
+        for (to, from) in bank.iter().zip(record) {
+            // Relaxed: `publish` orders them for readers, the fence of `claim` for readers that come too late.
+            to.store(*from, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<W: Word, const B: usize> Drop for Claim<'_, W, B> {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of the next `claim`: what we wrote to the bank comes before what it writes.
+        self.slot.words[0].store(self.seen, Ordering::Release);
+    }
+}
+
+/// The checksum of a record's words. Each step is a bijection in the word that enters, so a change of one word alone
+/// always shows. It is 0 for words that are all 0: zeroed memory holds free slots.
+#[inline]
+pub(super) const fn checksum(head: &[u64], tail: &[u64]) -> u64 {
+    fold(fold(SEED, head), tail) ^ blank(head.len() + tail.len())
+}
+
+const SEED: u64 = 0x4241_544f_4e5f_5345;
+
+#[inline]
+const fn fold(mut sum: u64, words: &[u64]) -> u64 {
+    let mut at = 0;
+    while at < words.len() {
+        sum = (sum ^ words[at]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        sum ^= sum >> 32;
+        at += 1;
+    }
+    sum
+}
+
+/// What so many zero words fold to.
+#[inline]
+const fn blank(words: usize) -> u64 {
+    const BLANK: [u64; 17] = {
+        let mut sums = [SEED; 17];
+        let mut at = 1;
+        while at < sums.len() {
+            sums[at] = fold(sums[at - 1], &[0]);
+            at += 1;
+        }
+        sums
+    };
+    BLANK[words]
+}

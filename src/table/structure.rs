@@ -1,0 +1,377 @@
+//! What takes several slots: who is in the table, and in whose chain.
+//!
+//! One writer does it at a time: it has the structure's claim, and has noted in its cell what it is at. Readers walk chains
+//! meanwhile. Each step here is one store that leaves every chain whole, and each is *idempotent*: recovery brings a dead
+//! writer's operation to its end by doing it again.
+//!
+//! A slot that is taken out keeps its link, and is not used again before the next operation. That is counted when it
+//! begins: a walk during which the count stood still has met at most one operation, and so no slot that was used anew.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::layout::Words;
+use super::meetings::{FREE, Part, meeting_hash, part_hash};
+use super::owner::{Cell, Operation};
+use super::slot::{Claim, Unreadable, Word};
+use super::terminals::{Raw, terminal_hash};
+use super::{OwnerId, TableError};
+use crate::limits::{CLAIM_TRIES_CONTROL, EXTENT_PROBES_MAX, MEMBERS_MAX, PARTS_MAX};
+
+/// The claim to change who is in the table.
+#[derive(Debug)]
+pub(super) struct Structure<'a> {
+    pub words: Words<'a>,
+    pub cell: Cell<'a>,
+    pub owner: OwnerId,
+}
+
+impl<'a> Structure<'a> {
+    pub fn claim(words: Words<'a>, owner: OwnerId) -> Result<Self, TableError> {
+        for tried in 0..CLAIM_TRIES_CONTROL {
+            let free = words.structure().compare_exchange(
+                0,
+                u64::from(owner.0) + 1,
+                // Acquire pairs with the Release of `drop`: we see all that its last holder did.
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            if free.is_ok() {
+                return Ok(Self { words, cell: Cell(words.cell(owner)), owner });
+            }
+            pause(tried);
+        }
+        Err(TableError::Contended)
+    }
+
+    /// The claim as recovery has it: the dead do not contend.
+    pub fn inherit(words: Words<'a>, owner: OwnerId) -> Self {
+        Self { words, cell: Cell(words.cell(owner)), owner }
+    }
+
+    /// Begins an operation: notes it, and counts it for those who walk.
+    pub fn begin(&self, operation: Operation, part: u32, terminal: Option<u32>) {
+        self.cell.begin(operation, part, terminal);
+        let sequence = self.words.sequence();
+        // Release pairs with the Acquire load that a walk begins with: it sees all earlier operations. The fence pairs
+        // with the Acquire fence that a walk ends with: who saw a store of this operation sees its number.
+        sequence.store(sequence.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        fence(Ordering::Release);
+    }
+
+    pub fn end(&self) {
+        self.cell.end();
+    }
+
+    /// Begins a part's chain of members anew. Its slot is claimed.
+    pub fn clear_members(&self, slot: u32) {
+        if let Some(head) = self.words.part_link(slot) {
+            head.store(0, Ordering::Release);
+        }
+    }
+
+    /// Makes a part whose record is published be found. False where an index has no room for it.
+    pub fn enter_part(&self, slot: u32, part: &Part) -> bool {
+        let words = self.words;
+        let Some((domain, sibling)) = words.place_domain(slot).zip(words.place_sibling(slot)) else { return false };
+        // Release, here and below, pairs with the Acquire loads of walks and look-ups.
+        domain.store(part.domain.number(), Ordering::Release);
+        let hash = part_hash(part.meeting, part.domain);
+        if !words.part_index().contains(hash, slot) && !words.part_index().insert(hash, slot) {
+            return false;
+        }
+        let hash = meeting_hash(part.meeting);
+        match words.first_part_of(part.meeting) {
+            Some(first) if chain(words, first).any(|part| part == slot) => {}
+            Some(first) => {
+                sibling.store(u64::from(first) + 1, Ordering::Release);
+                words.meeting_index().replace(hash, first, slot);
+            }
+            None => {
+                sibling.store(0, Ordering::Release);
+                if !words.meeting_index().insert(hash, slot) {
+                    return false;
+                }
+            }
+        }
+        set_bit(words.part_bits(), slot, true);
+        true
+    }
+
+    /// Takes all members of a part out. One whose record is damaged only leaves the chain: what it was is not known.
+    pub fn take_out_members(&self, part: u32) -> Result<(), TableError> {
+        for _ in 0..MEMBERS_MAX {
+            let Some(member) = members(self.words, part).next() else { break };
+            match self.take_out_terminal(member, part) {
+                Err(TableError::Damaged) => self.unlink(member, part),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a part without members out. `claim` is on its slot.
+    pub fn take_out_part(&self, slot: u32, part: &Part, claim: TableClaim<'_>) {
+        let words = self.words;
+        let hash = meeting_hash(part.meeting);
+        let behind = words.sibling_of(slot);
+        if let Some(first) = words.first_part_of(part.meeting) {
+            if first != slot {
+                let before = chain(words, first).find(|&before| words.sibling_of(before) == Some(slot));
+                if let Some(link) = before.and_then(|before| words.place_sibling(before)) {
+                    link.store(behind.map_or(0, |behind| u64::from(behind) + 1), Ordering::Release);
+                }
+            } else if let Some(behind) = behind {
+                words.meeting_index().replace(hash, slot, behind);
+            } else {
+                words.meeting_index().remove(hash, slot);
+            }
+        }
+        words.part_index().remove(part_hash(part.meeting, part.domain), slot);
+        claim.publish(&FREE);
+        self.vacate_part(slot);
+    }
+
+    /// What is left to do for a part whose record is free already.
+    pub fn vacate_part(&self, slot: u32) {
+        if let Some(domain) = self.words.place_domain(slot) {
+            domain.store(0, Ordering::Release);
+        }
+        set_bit(self.words.part_bits(), slot, false);
+    }
+
+    /// Puts a terminal that is not in its part's chain in front of it.
+    pub fn link(&self, slot: u32, part: u32) {
+        let words = self.words;
+        let (Some(head), Some(link)) = (words.part_link(part), words.terminal_link(slot)) else { return };
+        let (count, first) = halves(head.load(Ordering::Relaxed));
+        link.store(pair(0, first), Ordering::Release);
+        // Release, here and below, pairs with the Acquire loads of walks: a member's link is there before it is reached.
+        head.store(pair(count + 1, slot + 1), Ordering::Release);
+        if let Some(next) = first.checked_sub(1).and_then(|first| words.terminal_link(first)) {
+            next.store(pair(slot + 1, halves(next.load(Ordering::Relaxed)).1), Ordering::Release);
+        }
+    }
+
+    /// Makes a terminal whose record is published be found. False where the index has no room for it.
+    pub fn enter_terminal(&self, slot: u32, raw: &Raw) -> bool {
+        let words = self.words;
+        let hash = terminal_hash(raw.address());
+        if !words.terminal_index().contains(hash, slot) && !words.terminal_index().insert(hash, slot) {
+            return false;
+        }
+        set_bit(words.terminal_bits(), slot, true);
+        true
+    }
+
+    /// Takes a terminal out of a part, once no other writer has it. The cell names its slot and extent before.
+    pub fn take_out_terminal(&self, slot: u32, part: u32) -> Result<(), TableError> {
+        let words = self.words;
+        self.cell.note_terminal(slot);
+        let (raw, claim) = claim_raw(words, slot, self.owner)?;
+        if let Some(extent) = raw.extent() {
+            self.cell.note_extent(extent);
+        }
+        words.terminal_index().remove(terminal_hash(raw.address()), slot);
+        self.unlink(slot, part);
+        Raw::FREE.publish(words, claim);
+        give_back(words, raw.extent(), slot);
+        set_bit(words.terminal_bits(), slot, false);
+        Ok(())
+    }
+
+    /// Takes a member out of its part's chain, if it is in it.
+    pub fn unlink(&self, slot: u32, part: u32) {
+        let words = self.words;
+        let (Some(head), Some(link)) = (words.part_link(part), words.terminal_link(slot)) else { return };
+        let (previous, next) = halves(link.load(Ordering::Relaxed));
+        let (count, first) = halves(head.load(Ordering::Relaxed));
+        // Release pairs with the Acquire loads of walks. The link of the slot itself stays, for who is on it just now.
+        if first == slot + 1 {
+            head.store(pair(count.saturating_sub(1), next), Ordering::Release);
+        } else if let Some(before) = previous.checked_sub(1).and_then(|before| words.terminal_link(before)) {
+            let (earlier, named) = halves(before.load(Ordering::Relaxed));
+            if named != slot + 1 {
+                return;
+            }
+            before.store(pair(earlier, next), Ordering::Release);
+            head.store(pair(count.saturating_sub(1), first), Ordering::Release);
+        } else {
+            return;
+        }
+        if let Some(behind) = next.checked_sub(1).and_then(|next| words.terminal_link(next)) {
+            let previous = if first == slot + 1 { 0 } else { previous };
+            behind.store(pair(previous, halves(behind.load(Ordering::Relaxed)).1), Ordering::Release);
+        }
+    }
+
+    /// Puts right what goes with a part's chain and took stores of its own: its count, and who is before whom.
+    pub fn repair_members(&self, part: u32) {
+        let words = self.words;
+        let Some(head) = words.part_link(part) else { return };
+        let (mut count, mut previous) = (0, 0);
+        for member in members(words, part) {
+            if let Some(link) = words.terminal_link(member) {
+                link.store(pair(previous, halves(link.load(Ordering::Relaxed)).1), Ordering::Release);
+            }
+            (count, previous) = (count + 1, member + 1);
+        }
+        head.store(pair(count, halves(head.load(Ordering::Relaxed)).1), Ordering::Release);
+    }
+}
+
+impl Drop for Structure<'_> {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of `claim`.
+        self.words.structure().store(0, Ordering::Release);
+    }
+}
+
+pub(super) type TableClaim<'a> = Claim<'a, AtomicU64, { super::layout::BANK }>;
+
+/// The parts behind each other in a meeting's chain. It ends, whatever the memory says.
+pub(super) fn chain(words: Words<'_>, first: u32) -> impl Iterator<Item = u32> + '_ {
+    std::iter::successors(Some(first), move |&slot| words.sibling_of(slot)).take(PARTS_MAX)
+}
+
+/// The slots of a part's members, as its chain names them. It ends, whatever the memory says.
+pub(super) fn members(words: Words<'_>, part: u32) -> impl Iterator<Item = u32> + '_ {
+    let behind = move |link: Option<&AtomicU64>| {
+        // Acquire pairs with the Release stores above.
+        let next = halves(link?.load(Ordering::Acquire)).1;
+        next.checked_sub(1)
+    };
+    std::iter::successors(behind(words.part_link(part)), move |&slot| behind(words.terminal_link(slot)))
+        .take(MEMBERS_MAX)
+}
+
+/// How many members a part's link says that it has.
+pub(super) fn count_of(link: u64) -> u32 {
+    halves(link).0
+}
+
+/// Who is before a member in its part's chain, as its link says.
+pub(super) fn previous_of(words: Words<'_>, slot: u32) -> Option<u32> {
+    halves(words.terminal_link(slot)?.load(Ordering::Acquire)).0.checked_sub(1)
+}
+
+/// Takes a free extent for a terminal's slot. The cell names it before.
+pub(super) fn take_extent(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32) -> Option<u32> {
+    let extents = words.extents();
+    for step in 0..extents.min(EXTENT_PROBES_MAX) {
+        let extent = (*hint + step) % extents;
+        let Some(owner) = words.extent_owner(extent) else { continue };
+        if owner.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
+        cell.note_terminal(slot);
+        cell.note_extent(extent);
+        // Acquire pairs with the Release of `give_back`: what we write to it comes after its last owner's. Release keeps
+        // the notes in front.
+        if owner.compare_exchange(0, u64::from(slot) + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            *hint = extent + 1;
+            return Some(extent);
+        }
+    }
+    None
+}
+
+/// Gives an extent back that a terminal's slot owns and its record names no more. Gives whether it did own it.
+pub(super) fn give_back(words: Words<'_>, extent: Option<u32>, slot: u32) -> bool {
+    let Some(owner) = extent.and_then(|extent| words.extent_owner(extent)) else { return false };
+    // Relaxed: while the word is ours, nobody else writes it.
+    let ours = owner.load(Ordering::Relaxed) == u64::from(slot) + 1;
+    if ours {
+        // Release pairs with the Acquire of `take_extent`.
+        owner.store(0, Ordering::Release);
+    }
+    ours
+}
+
+/// Reads a terminal's slot and claims it as it was read, however often others have it meanwhile.
+pub(super) fn claim_raw<'a>(words: Words<'a>, slot: u32, owner: OwnerId) -> Result<(Raw, TableClaim<'a>), TableError> {
+    let table_slot = words.terminal(slot).ok_or(TableError::Damaged)?;
+    for tried in 0..CLAIM_TRIES_CONTROL {
+        let (seen, raw) = words.read_raw(table_slot)?;
+        if let Some(claim) = table_slot.claim(seen, owner) {
+            return Ok((raw, claim));
+        }
+        pause(tried);
+    }
+    Err(TableError::Contended)
+}
+
+/// Claims a part's slot as it is, however often others have it meanwhile. Gives the part too; none where it is free.
+pub(super) fn claim_part<'a>(
+    words: Words<'a>,
+    slot: u32,
+    owner: OwnerId,
+) -> Result<(Option<Part>, TableClaim<'a>), TableError> {
+    let table_slot = words.part(slot).ok_or(TableError::Damaged)?;
+    Cell(words.cell(owner)).note_part(slot);
+    for tried in 0..CLAIM_TRIES_CONTROL {
+        let (seen, part) = table_slot.read(|bank, _| Part::decode(bank))?;
+        if let Some(claim) = table_slot.claim(seen, owner) {
+            return Ok((part, claim));
+        }
+        pause(tried);
+    }
+    Err(TableError::Contended)
+}
+
+impl From<Unreadable> for TableError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Damaged => Self::Damaged,
+            Unreadable::Contended => Self::Contended,
+        }
+    }
+}
+
+/// Waits for a claim to end: some twenty stores, unless its holder lost the processor.
+pub(super) fn pause(tried: u32) {
+    if tried % 64 == 63 { std::thread::yield_now() } else { <AtomicU64 as Word>::pause() }
+}
+
+/// The first free slot from `hint` on.
+pub(super) fn first_free(bits: &[AtomicU64], capacity: u32, hint: u32) -> Option<u32> {
+    let start = (hint / 64) as usize % bits.len();
+    (start..bits.len()).chain(0..start).find_map(|at| {
+        // Relaxed: who looks for a free slot has the structure's claim, and so all that was done to the bits.
+        let free = bits[at].load(Ordering::Relaxed).trailing_ones();
+        let slot = at as u32 * 64 + free;
+        (free < 64 && slot < capacity).then_some(slot)
+    })
+}
+
+pub(super) fn set_bit(bits: &[AtomicU64], slot: u32, live: bool) {
+    let word = &bits[slot as usize / 64];
+    let bit = 1 << (slot % 64);
+    let now = word.load(Ordering::Relaxed);
+    // Release pairs with the Acquire loads of `live`: a slot's record is published before its bit is set.
+    word.store(if live { now | bit } else { now & !bit }, Ordering::Release);
+}
+
+/// The slots whose bits are set, from one on.
+pub(super) fn live(bits: &[AtomicU64], from: u32) -> impl Iterator<Item = u32> + '_ {
+    let first = (from / 64) as usize;
+    bits.iter().enumerate().skip(first).flat_map(move |(at, word)| {
+        // Acquire pairs with the Release of `set_bit`.
+        let mut set = word.load(Ordering::Acquire);
+        if at == first {
+            set &= !0 << (from % 64);
+        }
+        std::iter::from_fn(move || {
+            let bit = set.trailing_zeros();
+            set &= set.wrapping_sub(1);
+            (bit < 64).then_some(at as u32 * 64 + bit)
+        })
+    })
+}
+
+const fn pair(high: u32, low: u32) -> u64 {
+    (high as u64) << 32 | low as u64
+}
+
+const fn halves(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
