@@ -40,7 +40,7 @@ pub struct EpochSeen {
     pub state_query_first_ns: Option<u64>,
     /// The last STATE_QUERY.
     pub state_query_last_ns: Option<u64>,
-    /// The last REPLAY_DONE whose count and digest were those of this server; else none.
+    /// The first REPLAY_DONE whose count and digest were those of this server.
     pub replay_done_ns: Option<u64>,
     /// How often count or digest differed.
     pub audits_differing: u64,
@@ -107,9 +107,8 @@ impl EpochSeen {
         let same = theirs == ours;
         self.audit = Some(AuditSeen { theirs: theirs.0, ours: ours.0, same });
         if same {
-            self.replay_done_ns = Some(now.0);
+            self.replay_done_ns.get_or_insert(now.0);
         } else {
-            self.replay_done_ns = None;
             self.audits_differing += 1;
         }
     }
