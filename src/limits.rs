@@ -62,6 +62,11 @@ pub const TAKEOVER_WINDOW_FIRST: u16 = 8;
 pub const STATE_QUERIES_MAX: u16 = 256;
 /// Meetings that a report names of each kind; it counts the others.
 pub const REPORT_NAMES_MAX: usize = 1000;
+/// Connections of clients at once; further ones wait in the kernel's backlog.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Bytes of a request's body: the largest conference with every member written out.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(BODY_BYTES_MAX >= MEMBERS_MAX * 96, "a member is written in fewer than 96 bytes");
 /// Bytes of a conference's name.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Ids of ended conferences that the database remembers.

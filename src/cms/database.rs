@@ -22,6 +22,7 @@ mod rows;
 mod tests;
 mod thread;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ const FORMAT: u64 = 1;
 /// One thing that a commit writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// A conference that was not there. Refused where its id is taken, or was ever used.
+    /// A conference that was not there. Refused where its id is taken.
     Create(KeyParameters),
     /// A conference as it is known now, in place of whatever was known of it.
     Replace(KeyParameters),
@@ -59,7 +60,7 @@ pub enum Change {
     Member(MeetingId, Member),
     /// A member has left.
     RemoveMember(MeetingId, Address),
-    /// The conference is over. Its id is remembered, and never used again.
+    /// The conference is over. Its id is remembered as that of one that ended until it is used again.
     End(MeetingId),
     /// A terminal's last known state.
     Terminal(TerminalState),
@@ -117,9 +118,6 @@ pub enum CommitError {
     /// The id of a new conference is in use.
     #[error("{0:?} exists already")]
     Exists(MeetingId),
-    /// The id of a new conference was used by one that has ended.
-    #[error("{0:?} has ended, and an id is not used twice")]
-    EndedBefore(MeetingId),
     /// A change to a conference that the database does not have.
     #[error("{0:?} is not in the database")]
     Unknown(MeetingId),
@@ -233,6 +231,16 @@ impl Database {
     /// What is known of a conference that has not ended.
     pub fn meeting(&self, meeting: MeetingId) -> Result<Option<KeyParameters>, DatabaseError> {
         self.read(|reader| reader.meeting(meeting))
+    }
+
+    /// Name and time of creation (milliseconds since 1970) of a conference that has not ended.
+    pub fn name(&self, meeting: MeetingId) -> Result<Option<(String, u64)>, DatabaseError> {
+        self.read(|reader| reader.name(meeting))
+    }
+
+    /// Names and times of creation of all of them.
+    pub fn names(&self) -> Result<HashMap<MeetingId, (String, u64)>, DatabaseError> {
+        self.read(|reader| reader.names())
     }
 
     /// Whether this conference was here and has ended.

@@ -9,13 +9,15 @@
 //! ```
 //!
 //! What always holds here: the autonomous server is the truth of a conference, the database is what we promised. A
-//! client is told that something is done after both know it. What decides is sans I/O; the API and
-//! [`DatabaseThread`] are the two places that are not, each in a thread of its own.
+//! client is told that something is done after both know it. [`Operations`] decides, sans I/O; [`api`] and
+//! [`DatabaseThread`] are the two places that are not, each in a thread of its own; [`View`] is read by anybody.
 
+pub mod api;
 mod database;
 mod operations;
 mod parameters;
 mod request;
+mod view;
 
 pub use database::{
     Change, CommitError, Database, DatabaseError, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome,
@@ -27,3 +29,4 @@ pub use request::{
     Answer, Changed, ConferenceRequest, DomainStatus, NewMember, Orphan, Refusal, RefusalKind, Refused, Reply, Request,
     StartMeeting, Started, Status,
 };
+pub use view::{MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};

@@ -306,17 +306,29 @@ impl Operations {
         self.take_turn(meeting, id);
     }
 
-    /// Puts an operation into its conference's turn. One that is to choose its id has no turn before it has one.
+    /// Puts an operation into its conference's turn. One that is to choose its id has no turn before it has one. What
+    /// nobody asked for goes first: it finishes what was begun, and what was asked for later is to find it finished.
     fn take_turn(&mut self, meeting: MeetingId, id: OperationId) {
         if meeting == MeetingId::NONE {
             self.ready.push_back(id);
             return;
         }
+        let goes_first = self.operations.get(&id).is_some_and(|operation| operation.is_background);
         let turn = self.turns.entry(meeting).or_default();
-        turn.push_back(id);
-        if turn.len() == 1 {
+        let first = turn.front().and_then(|first| self.operations.get(first));
+        if goes_first && first.is_some_and(|first| first.step == Step::Waiting) {
+            turn.push_front(id);
+        } else {
+            turn.push_back(id);
+        }
+        if turn.front() == Some(&id) {
             self.ready.push_back(id);
         }
+    }
+
+    /// Whether an operation is the one of its conference that may begin.
+    fn has_turn(&self, meeting: MeetingId, id: OperationId) -> bool {
+        meeting == MeetingId::NONE || self.turns.get(&meeting).is_some_and(|turn| turn.front() == Some(&id))
     }
 
     /// Begins whatever may begin. Each round either begins an operation, ends one, or lets one wait.
@@ -324,6 +336,10 @@ impl Operations {
         loop {
             self.take_from_backlog(now);
             let Some(id) = self.ready.pop_front() else { return };
+            let may_begin = |operation: &Operation| self.has_turn(operation.meeting, id);
+            if !self.operations.get(&id).is_some_and(may_begin) {
+                continue;
+            }
             let Some(mut operation) = self.operations.remove(&id) else { continue };
             if let Some(highest) = self.stale {
                 operation.finish(Err(not_in_control(highest)));
@@ -370,10 +386,10 @@ impl Operations {
         }
         self.background -= usize::from(operation.is_background);
         self.commands_promised -= operation.commands;
-        self.leave_turn(id, operation.meeting);
         for (not_before, task) in operation.leaves {
             self.leave(not_before, operation.meeting, task);
         }
+        self.leave_turn(id, operation.meeting);
     }
 
     fn leave_turn(&mut self, id: OperationId, meeting: MeetingId) {

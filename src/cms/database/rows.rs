@@ -1,5 +1,7 @@
 //! Rows ⇄ types.
 
+use std::collections::HashMap;
+
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
 use super::{Change, CommitError};
@@ -63,9 +65,6 @@ impl<'t> Writer<'t> {
                     if created.contains(&meeting) || self.holds_other(parameters)? {
                         return Ok(Err(CommitError::Exists(meeting)));
                     }
-                    if self.ended.get(meeting.0)?.is_some() {
-                        return Ok(Err(CommitError::EndedBefore(meeting)));
-                    }
                     created.push(meeting);
                     continue;
                 }
@@ -93,8 +92,7 @@ impl<'t> Writer<'t> {
         }
         for change in changes {
             match change {
-                Change::Create(parameters) => self.put(parameters)?,
-                Change::Replace(parameters) => {
+                Change::Create(parameters) | Change::Replace(parameters) => {
                     self.clear(parameters.meeting)?;
                     self.ended.remove(parameters.meeting.0)?;
                     self.put(parameters)?;
@@ -249,6 +247,24 @@ impl Reader {
     pub fn meeting(&self, meeting: MeetingId) -> Result<Option<KeyParameters>, redb::Error> {
         let Some(row) = self.meetings.get(meeting.0)? else { return Ok(None) };
         self.assemble(meeting, row.value()).map(Some)
+    }
+
+    pub fn name(&self, meeting: MeetingId) -> Result<Option<(String, u64)>, redb::Error> {
+        let row = self.meetings.get(meeting.0)?;
+        Ok(row.map(|row| {
+            let (_, _, _, created_ms, name) = row.value();
+            (name.to_owned(), created_ms)
+        }))
+    }
+
+    pub fn names(&self) -> Result<HashMap<MeetingId, (String, u64)>, redb::Error> {
+        let mut names = HashMap::new();
+        for entry in self.meetings.iter()? {
+            let (meeting, row) = entry?;
+            let (_, _, _, created_ms, name) = row.value();
+            names.insert(MeetingId(meeting.value()), (name.to_owned(), created_ms));
+        }
+        Ok(names)
     }
 
     pub fn for_each_meeting(&self, each: &mut dyn FnMut(KeyParameters)) -> Result<(), redb::Error> {

@@ -11,6 +11,9 @@ use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, Message, Role
 /// The ids that are tried for a conference without one.
 const CHOICES_MAX: usize = 1024;
 
+/// How often a change of the table is tried while another writer holds the record.
+const TRIES: usize = 1000;
+
 /// Why an operation does not begin now.
 pub(super) enum NotNow {
     Wait(Waiting),
@@ -108,7 +111,7 @@ impl Operations {
         Err(Refusal::new(RefusalKind::Conflict, what, "give the conference an id that was never used"))
     }
 
-    /// What a start cut short left to be done. The table may lack some of it, where it was lost too.
+    /// What a start cut short left to be done.
     fn begin_resume(
         &mut self,
         id: OperationId,
@@ -117,6 +120,12 @@ impl Operations {
         writer: &mut Writer,
     ) -> Result<(), NotNow> {
         self.plan(operation, parameters);
+        let is_starting = |&domain: &Domain| {
+            writer.table().part(operation.meeting, domain).is_some_and(|part| part.state == MeetingState::Starting)
+        };
+        // Somebody may have ended it meanwhile, and what is ended is not started again.
+        operation.starting.retain(is_starting);
+        operation.adding.retain(|domain, _| is_starting(domain));
         self.enter_into_table(operation, parameters, writer)?;
         self.send_starts(id, operation);
         Ok(())
@@ -144,19 +153,8 @@ impl Operations {
         let mut entered = Vec::new();
         let mut enter = || {
             for &domain in &operation.starting {
-                let part = Part {
-                    meeting,
-                    domain,
-                    version: 0,
-                    // Nobody has it yet, so no audit is to count it.
-                    epoch: Epoch::NONE,
-                    state: MeetingState::Starting,
-                    level: parameters.level,
-                    layout: parameters.layout,
-                    participants: 0,
-                    chairman: parameters.chairman,
-                };
-                match writer.insert_part(&part) {
+                let part = part_of(parameters, domain, MeetingState::Starting);
+                match insist(|| writer.insert_part(&part)) {
                     Ok(()) => entered.push(domain),
                     Err(TableError::Exists) => {}
                     Err(error) => return Err(refused_by_table(error)),
@@ -400,6 +398,21 @@ fn commands_of(operation: &Operation, writer: &Writer) -> usize {
     }
 }
 
+/// A part as it is before its autonomous server has answered: under no epoch, so that no audit counts it.
+pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: MeetingState) -> Part {
+    Part {
+        meeting: parameters.meeting,
+        domain,
+        version: parameters.part(domain).map_or(0, |part| part.version),
+        epoch: Epoch::NONE,
+        state,
+        level: parameters.level,
+        layout: parameters.layout,
+        participants: 0,
+        chairman: parameters.chairman,
+    }
+}
+
 /// Enters a member; false where it is in that meeting already.
 pub(super) fn join(writer: &mut Writer, meeting: MeetingId, domain: Domain, member: &Member) -> Result<bool, Refusal> {
     let terminal = member.terminal;
@@ -409,7 +422,7 @@ pub(super) fn join(writer: &mut Writer, meeting: MeetingId, domain: Domain, memb
     let mut state = Terminal::new(terminal, meeting, member.role);
     state.flags = member.flags;
     state.window = member.window;
-    match writer.join(meeting, domain, &state) {
+    match insist(|| writer.join(meeting, domain, &state)) {
         Ok(()) => Ok(true),
         Err(TableError::Exists) => Ok(false),
         Err(TableError::Conflict(other)) => {
@@ -425,16 +438,27 @@ pub(super) fn join(writer: &mut Writer, meeting: MeetingId, domain: Domain, memb
 pub(super) fn take_back(operation: &mut Operation, writer: &mut Writer) {
     let meeting = operation.meeting;
     for terminal in std::mem::take(&mut operation.joined) {
-        warn(writer.leave(meeting, terminal));
+        warn(|| writer.leave(meeting, terminal));
     }
     for domain in std::mem::take(&mut operation.starting) {
-        warn(writer.remove_part(meeting, domain));
+        warn(|| writer.remove_part(meeting, domain));
     }
 }
 
+/// Tries a change again while another writer holds the record: a worker holds it for the writing of some words.
+pub(super) fn insist<T>(mut attempt: impl FnMut() -> Result<T, TableError>) -> Result<T, TableError> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(TableError::Contended) => std::thread::yield_now(),
+            done => return done,
+        }
+    }
+    attempt()
+}
+
 /// What cannot be entered into the table though it is so: the update of the next recovery brings it.
-pub(super) fn warn<T>(result: Result<T, TableError>) {
-    if let Err(error) = result {
+pub(super) fn warn<T>(attempt: impl FnMut() -> Result<T, TableError>) {
+    if let Err(error) = insist(attempt) {
         tracing::warn!(%error, "the table could not be changed");
     }
 }

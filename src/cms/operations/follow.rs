@@ -39,7 +39,7 @@ impl Operations {
                 if let Task::End(scope) = operation.task {
                     if reply.is_ok() {
                         for &domain in &operation.starting {
-                            warn(writer.remove_part(operation.meeting, domain));
+                            warn(|| writer.remove_part(operation.meeting, domain));
                         }
                     } else {
                         operation.leaves.push((now + PAUSE, Task::End(scope)));
@@ -65,11 +65,11 @@ impl Operations {
             // A conference that the database never had is promised to nobody, and can be ended all the same.
             Ok(()) | Err(CommitError::Unknown(_)) if is_end => {
                 for domain in operation.starting.clone() {
-                    warn(writer.update_part(operation.meeting, domain, |part| part.state = MeetingState::Ending));
+                    warn(|| writer.update_part(operation.meeting, domain, |part| part.state = MeetingState::Ending));
                     self.send(id, operation, domain, Message::MeetingEnd { reason: 0 });
                 }
             }
-            Err(CommitError::Exists(_) | CommitError::EndedBefore(_)) if operation.chose_id => {
+            Err(CommitError::Exists(_)) if operation.chose_id => {
                 take_back(operation, writer);
                 self.leave_turn(id, operation.meeting);
                 self.commands_promised -= std::mem::take(&mut operation.commands);
@@ -83,9 +83,6 @@ impl Operations {
                 }
                 operation.finish(Err(match error {
                     CommitError::Exists(meeting) => exists(meeting),
-                    CommitError::EndedBefore(_) => {
-                        Refusal::new(RefusalKind::Conflict, error.to_string(), "choose another id, or none")
-                    }
                     error => undurable(&error),
                 }));
             }
@@ -112,9 +109,11 @@ impl Operations {
         match (heard.asked, heard.result) {
             (Message::MeetingStart { .. }, Ok(version)) => {
                 let epoch = self.epoch;
-                warn(writer.update_part(meeting, domain, |part| {
-                    (part.version, part.epoch) = (part.version.max(version), epoch);
-                }));
+                warn(|| {
+                    writer.update_part(meeting, domain, |part| {
+                        (part.version, part.epoch) = (part.version.max(version), epoch);
+                    })
+                });
                 self.send_adds(id, operation, domain);
             }
             (Message::MeetingStart { .. }, Err(status)) => {
@@ -138,7 +137,7 @@ impl Operations {
                 operation.changes.push(Change::Member(meeting, member));
             }
             (Message::MemberAdd { terminal, .. }, Err(why)) => {
-                warn(writer.leave(meeting, terminal));
+                warn(|| writer.leave(meeting, terminal));
                 operation.joined.remove(&terminal);
                 operation.refused.push(Refused { terminal, why });
                 operation.changes.push(Change::RemoveMember(meeting, terminal));
@@ -147,7 +146,7 @@ impl Operations {
             (Message::MemberRemove { terminal }, Ok(_) | Err(Status::UnknownTerminal)) => {
                 let version = heard.result.unwrap_or(0);
                 self.note(meeting, domain, version, writer, |part| forget_chairman(&mut part.chairman, terminal));
-                warn(writer.leave(meeting, terminal));
+                warn(|| writer.leave(meeting, terminal));
                 operation.versions.entry(domain).or_default();
                 operation.changes.push(Change::RemoveMember(meeting, terminal));
             }
@@ -170,7 +169,7 @@ impl Operations {
             }
             // An autonomous server that does not have the conference has ended it.
             (Message::MeetingEnd { .. }, Ok(_) | Err(Status::UnknownMeeting)) => {
-                warn(writer.update_part(meeting, domain, |part| part.epoch = Epoch::NONE));
+                warn(|| writer.update_part(meeting, domain, |part| part.epoch = Epoch::NONE));
             }
             (asked, Err(status)) => operation.fail(declined(domain, what_was_asked(&asked), status)),
             (_, Ok(_)) => {}
@@ -184,12 +183,14 @@ impl Operations {
         domain: Domain,
         version: u64,
         writer: &mut Writer,
-        change: impl FnOnce(&mut crate::table::Part),
+        change: impl Fn(&mut crate::table::Part),
     ) {
-        warn(writer.update_part(meeting, domain, |part| {
-            part.version = part.version.max(version);
-            change(part);
-        }));
+        warn(|| {
+            writer.update_part(meeting, domain, |part| {
+                part.version = part.version.max(version);
+                change(part);
+            })
+        });
     }
 
     /// Enters into the table, and marks for the database, what an autonomous server has acknowledged of a member. A
@@ -206,13 +207,15 @@ impl Operations {
         let mut member = Member { terminal, role: state.role, flags: state.flags, window: state.window };
         change(&mut member);
         let seen = operation.seen.get(&terminal).copied();
-        warn(writer.update_terminal(terminal, |state| {
-            let untouched = Some(state.version) == seen;
-            if untouched {
-                (state.role, state.flags) = (member.role, member.flags);
-            }
-            untouched
-        }));
+        warn(|| {
+            writer.update_terminal(terminal, |state| {
+                let untouched = Some(state.version) == seen;
+                if untouched {
+                    (state.role, state.flags) = (member.role, member.flags);
+                }
+                untouched
+            })
+        });
         operation.changes.push(Change::Member(meeting, member));
     }
 
@@ -235,7 +238,7 @@ impl Operations {
                 let failed = operation.failed.iter();
                 operation.leaves.extend(failed.map(|&domain| (now, Task::End(Scope::Part(domain)))));
                 for terminal in std::mem::take(&mut operation.joined) {
-                    warn(writer.leave(meeting, terminal));
+                    warn(|| writer.leave(meeting, terminal));
                     operation.changes.push(Change::RemoveMember(meeting, terminal));
                 }
                 if operation.failure.is_none() && operation.accepted.is_empty() {
@@ -270,7 +273,7 @@ impl Operations {
             _ => {}
         }
         for &domain in operation.starting.iter().filter(|domain| !operation.failed.contains(domain)) {
-            warn(writer.update_part(meeting, domain, |part| part.state = MeetingState::InMeeting));
+            warn(|| writer.update_part(meeting, domain, |part| part.state = MeetingState::InMeeting));
         }
         let mut changes = self.parts_now(operation, writer);
         changes.append(&mut operation.changes);

@@ -1,12 +1,12 @@
 //! Finishing what a death cut short.
 
 use super::Operations;
-use super::begin::warn;
+use super::begin::{part_of, warn};
 use super::operation::{Scope, Task};
 use crate::cms::KeyParameters;
 use crate::table::{Part, Writer};
 use crate::time::Nanos;
-use crate::wire::{Epoch, MeetingId, MeetingState};
+use crate::wire::{MeetingId, MeetingState};
 
 impl Operations {
     /// The database is open: whoever waits for it may begin, and what the last engine left unfinished is finished.
@@ -30,7 +30,7 @@ impl Operations {
         let left = |part: &Part| matches!(part.state, MeetingState::Starting | MeetingState::Ending) && !is_known(part);
         let alone: Vec<_> = writer.table().parts().filter(left).collect();
         for part in alone {
-            warn(writer.remove_part(part.meeting, part.domain));
+            warn(|| writer.remove_part(part.meeting, part.domain));
         }
         for parameters in unfinished {
             self.resume(now, parameters, writer);
@@ -43,23 +43,19 @@ impl Operations {
     fn resume(&mut self, now: Nanos, parameters: KeyParameters, writer: &mut Writer) {
         let meeting = parameters.meeting;
         let in_state = |state| parameters.parts.iter().filter(move |part| part.state == state);
-        let ending: Vec<_> = in_state(MeetingState::Ending).map(|part| part.domain).collect();
-        for &domain in &ending {
-            let part = Part {
-                meeting,
-                domain,
-                version: parameters.part(domain).map_or(0, |part| part.version),
-                epoch: Epoch::NONE,
-                state: MeetingState::Ending,
-                level: parameters.level,
-                layout: parameters.layout,
-                participants: 0,
-                chairman: parameters.chairman,
-            };
-            if writer.table().part(meeting, domain).is_none() {
-                warn(writer.insert_part(&part));
+        let unfinished = in_state(MeetingState::Ending).chain(in_state(MeetingState::Starting));
+        for part in unfinished {
+            let entered = part_of(&parameters, part.domain, part.state);
+            match writer.table().part(meeting, part.domain) {
+                // The last engine died between the database and the table.
+                Some(found) if found.state != part.state => {
+                    warn(|| writer.update_part(meeting, part.domain, |found| found.state = part.state));
+                }
+                Some(_) => {}
+                None => warn(|| writer.insert_part(&entered)),
             }
         }
+        let ending: Vec<_> = in_state(MeetingState::Ending).map(|part| part.domain).collect();
         if ending.len() == parameters.parts.len() {
             self.leave(now, meeting, Task::End(Scope::All));
             return;

@@ -1,0 +1,276 @@
+//! The HTTP/JSON API, on a Unix socket that outlives the engine: a client that connects while one engine dies is
+//! answered by the next.
+//!
+//! What always holds here: a body and a number of connections are bounded; whatever goes wrong is told as
+//! `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). What changes a conference goes to the control
+//! thread over a bounded queue and waits for its answer; what only reads is read here, from the [`View`].
+
+mod forms;
+mod listener;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use tokio::sync::oneshot;
+
+use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, body, meeting, terminal};
+use self::listener::Bounded;
+use super::{Answer, ConferenceRequest, Refusal, RefusalKind, Reply, Request, View};
+use crate::limits::{BODY_BYTES_MAX, REQUEST_QUEUE};
+
+/// How long a request may take that does not say.
+pub const DEADLINE: Duration = Duration::from_secs(8);
+/// The most that one may ask for.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+/// How long the control thread may be late with an answer before the client is told that it is.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A request on its way to the control thread.
+#[derive(Debug)]
+pub struct ApiRequest {
+    /// What is asked.
+    pub request: Request,
+    /// How long it may take.
+    pub deadline: Duration,
+    /// Where the answer goes; it may be gone with its client.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// Hands requests to the control thread.
+#[derive(Clone)]
+pub struct Submitter {
+    queue: Sender<ApiRequest>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Submitter {
+    /// A bounded queue and its end for the control thread, which `wake` calls whenever something was put in.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> (Self, Receiver<ApiRequest>) {
+        let (queue, requests) = bounded(REQUEST_QUEUE);
+        (Self { queue, wake: Arc::new(wake) }, requests)
+    }
+
+    /// Asks the control thread and waits for its answer.
+    async fn ask(&self, request: Request, deadline: Duration) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        if self.queue.try_send(ApiRequest { request, deadline, reply }).is_err() {
+            let what = format!("{REQUEST_QUEUE} requests are waiting");
+            return Err(Refusal::new(RefusalKind::Busy, what, "ask again in a second"));
+        }
+        (self.wake)();
+        match tokio::time::timeout(deadline + GRACE, answer).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) => Err(Refusal::new(RefusalKind::Busy, "the engine is stopping", "ask again in a second")),
+            Err(_) => {
+                Err(Refusal::new(RefusalKind::Busy, "the engine did not answer in time", "see the log, and ask again"))
+            }
+        }
+    }
+}
+
+/// The API's thread. Dropping it lets the requests that it has be answered, and stops it.
+#[derive(Debug)]
+pub struct Api {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Api {
+    /// Serves clients of this listening socket.
+    pub fn spawn(listener: UnixListener, submitter: Submitter, view: View) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            Bounded::new(tokio::net::UnixListener::from_std(listener)?)
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = async move {
+            let app = router(Shared { submitter, view });
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
+                tracing::error!(%error, "the API has stopped");
+            }
+        };
+        let run = move || runtime.block_on(serve);
+        let thread = std::thread::Builder::new().name("api".into()).spawn(run)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed by its hook; there is nobody else to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    submitter: Submitter,
+    view: View,
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/meetings", post(start).get(list))
+        .route("/meetings/{meeting}", get(show).delete(end))
+        .route("/meetings/{meeting}/layout", put(set_layout))
+        .route("/meetings/{meeting}/members", post(add))
+        .route("/meetings/{meeting}/members/{domain}/{device}", delete(remove))
+        .route("/meetings/{meeting}/members/{domain}/{device}/role", put(set_role))
+        .route("/meetings/{meeting}/members/{domain}/{device}/flags", put(set_flags))
+        .route("/status", get(|shared, asked| ask(shared, asked, Request::Status)))
+        .route("/recovery/last", get(|shared, asked| ask(shared, asked, Request::RecoveryLast)))
+        .route("/orphans", get(|shared, asked| ask(shared, asked, Request::Orphans)))
+        .route("/table", get(table))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(shared)
+}
+
+type Asking = (State<Shared>, Query<Asked>);
+
+async fn start(shared: State<Shared>, asked: Query<Asked>, bytes: Bytes) -> Result<Response, Refusal> {
+    let mut form: super::StartMeeting = body(&bytes)?;
+    form.created_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    change((shared, asked), ConferenceRequest::Start(form)).await
+}
+
+async fn add(
+    shared: State<Shared>,
+    asked: Query<Asked>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    let AddForm { members } = body(&bytes)?;
+    change((shared, asked), ConferenceRequest::Add { meeting: meeting(&id)?, members }).await
+}
+
+async fn remove(
+    shared: State<Shared>,
+    asked: Query<Asked>,
+    Path((id, domain, device)): Path<(String, String, String)>,
+) -> Result<Response, Refusal> {
+    let terminal = terminal(&domain, &device)?;
+    change((shared, asked), ConferenceRequest::Remove { meeting: meeting(&id)?, terminal }).await
+}
+
+async fn set_role(
+    shared: State<Shared>,
+    asked: Query<Asked>,
+    Path((id, domain, device)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    let (meeting, terminal, RoleForm { role }) = (meeting(&id)?, terminal(&domain, &device)?, body(&bytes)?);
+    change((shared, asked), ConferenceRequest::SetRole { meeting, terminal, role }).await
+}
+
+async fn set_flags(
+    shared: State<Shared>,
+    asked: Query<Asked>,
+    Path((id, domain, device)): Path<(String, String, String)>,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    let (meeting, terminal) = (meeting(&id)?, terminal(&domain, &device)?);
+    let (mask, value) = body::<FlagsForm>(&bytes)?.flags()?;
+    change((shared, asked), ConferenceRequest::SetFlags { meeting, terminal, mask, value }).await
+}
+
+async fn set_layout(
+    shared: State<Shared>,
+    asked: Query<Asked>,
+    Path(id): Path<String>,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    let (meeting, LayoutForm { layout }) = (meeting(&id)?, body(&bytes)?);
+    change((shared, asked), ConferenceRequest::SetLayout { meeting, layout }).await
+}
+
+async fn end(shared: State<Shared>, asked: Query<Asked>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    change((shared, asked), ConferenceRequest::End { meeting: meeting(&id)? }).await
+}
+
+async fn change((shared, asked): Asking, request: ConferenceRequest) -> Result<Response, Refusal> {
+    ask(shared, asked, Request::Conference(request)).await
+}
+
+async fn ask(State(shared): State<Shared>, Query(asked): Query<Asked>, request: Request) -> Result<Response, Refusal> {
+    let deadline = asked.deadline_ms.map_or(DEADLINE, Duration::from_millis).min(DEADLINE_MAX);
+    let answer = shared.submitter.ask(request, deadline).await?;
+    let status = if matches!(answer, Answer::Started(_)) { StatusCode::CREATED } else { StatusCode::OK };
+    json(status, &answer)
+}
+
+async fn list(shared: State<Shared>) -> Result<Response, Refusal> {
+    read(shared, |view| view.list().map_err(unreadable).and_then(|rows| json(StatusCode::OK, &rows))).await
+}
+
+async fn table(shared: State<Shared>) -> Result<Response, Refusal> {
+    read(shared, |view| json(StatusCode::OK, &view.dump())).await
+}
+
+async fn show(shared: State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let meeting = meeting(&id)?;
+    read(shared, move |view| match view.show(meeting).map_err(unreadable)? {
+        Some(found) => json(StatusCode::OK, &found),
+        None => {
+            let what = format!("there is no meeting {meeting}");
+            Err(Refusal::new(RefusalKind::NotFound, what, "see `baton meeting list`"))
+        }
+    })
+    .await
+}
+
+/// Reads on a thread of its own: a listing of a full table takes long enough to keep other clients waiting.
+async fn read(
+    State(shared): State<Shared>,
+    read: impl FnOnce(&View) -> Result<Response, Refusal> + Send + 'static,
+) -> Result<Response, Refusal> {
+    let joined = tokio::task::spawn_blocking(move || read(&shared.view)).await;
+    joined.unwrap_or_else(|_| Err(Refusal::new(RefusalKind::Internal, "the listing failed", "report it, with the log")))
+}
+
+async fn nothing_here() -> Refusal {
+    Refusal::new(RefusalKind::NotFound, "there is nothing under this path", "see docs/api.md")
+}
+
+async fn not_so() -> Response {
+    let refusal = Refusal::new(RefusalKind::BadRequest, "this path has no such method", "see docs/api.md");
+    (StatusCode::METHOD_NOT_ALLOWED, refusal.into_response()).into_response()
+}
+
+fn unreadable(error: super::DatabaseError) -> Refusal {
+    Refusal::new(RefusalKind::Database, error.to_string(), "see the log for what the disk says")
+}
+
+fn json(status: StatusCode, body: &impl serde::Serialize) -> Result<Response, Refusal> {
+    let bytes = serde_json::to_vec(body)
+        .map_err(|error| Refusal::new(RefusalKind::Internal, error.to_string(), "report it, with the log"))?;
+    Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        json(status, &self).unwrap_or_else(|_| status.into_response())
+    }
+}

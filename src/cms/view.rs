@@ -1,0 +1,235 @@
+//! What clients read: straight from the table, whose readers take no lock, so that a listing costs the control thread
+//! nothing. Names are in the database alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Database, DatabaseError};
+use crate::table::{Part, Table, Terminal};
+use crate::wire::{
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
+};
+
+/// Table and database, to be read from any thread.
+#[derive(Clone, Debug)]
+pub struct View {
+    table: Arc<Table>,
+    database: Arc<OnceLock<Database>>,
+}
+
+/// A conference in a listing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MeetingRow {
+    /// Its id.
+    pub meeting: MeetingId,
+    /// What people call it; empty also while the database is not open.
+    #[serde(default)]
+    pub name: String,
+    /// When it was asked for, milliseconds since 1970; 0 where that is not known.
+    #[serde(default)]
+    pub created_ms: u64,
+    /// Of all parts, the state that most wants attention.
+    pub state: MeetingState,
+    /// Its level.
+    pub level: Level,
+    /// Windows on the screen.
+    pub layout: Layout,
+    /// Its chairman.
+    pub chairman: Option<Address>,
+    /// Members in all domains.
+    pub participants: u32,
+    /// One per autonomous server.
+    pub parts: Vec<PartRow>,
+}
+
+/// A conference with its members.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MeetingView {
+    /// As in a listing.
+    #[serde(flatten)]
+    pub meeting: MeetingRow,
+    /// By ascending address.
+    pub members: Vec<TerminalRow>,
+}
+
+/// A meeting's part in one domain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PartRow {
+    /// The meeting.
+    pub meeting: MeetingId,
+    /// Where.
+    pub domain: Domain,
+    /// The version that its autonomous server last said.
+    pub version: u64,
+    /// The epoch under which it was taken; 0 while it is not.
+    pub epoch: Epoch,
+    /// What it is in.
+    pub state: MeetingState,
+    /// Its level.
+    pub level: Level,
+    /// Windows on the screen.
+    pub layout: Layout,
+    /// Its chairman.
+    pub chairman: Option<Address>,
+    /// Members there.
+    pub participants: u16,
+}
+
+/// A terminal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TerminalRow {
+    /// Which.
+    pub terminal: Address,
+    /// The meeting that it is in.
+    pub meeting: MeetingId,
+    /// The version of its last report.
+    pub version: u32,
+    /// What it is busy with.
+    pub business: Business,
+    /// What its decoder does.
+    pub decode: Decode,
+    /// Its part in the conference.
+    pub role: Role,
+    /// Bit 0 muted, 1 hand raised, 2 recording, 3 online, 4 auxiliary stream, 5 has audio.
+    pub flags: Flags,
+    /// The channel that it decodes on.
+    pub channel: u8,
+    /// Which stream it takes.
+    pub stream: StreamKind,
+    /// Its window from 0; 255 none.
+    pub window: u8,
+    /// Additional information, hexadecimal, without the zeros that fill a report's field up.
+    pub info: String,
+}
+
+/// The whole table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TableDump {
+    /// The epoch of who controls.
+    pub epoch: Epoch,
+    /// By ascending meeting, then domain.
+    pub parts: Vec<PartRow>,
+    /// By ascending address.
+    pub terminals: Vec<TerminalRow>,
+}
+
+impl View {
+    /// A view of this table; names come with [`Self::set_database`].
+    pub fn new(table: Arc<Table>) -> Self {
+        Self { table, database: Arc::default() }
+    }
+
+    /// The database is open. Only the first call counts.
+    pub fn set_database(&self, database: Database) {
+        let _ = self.database.set(database);
+    }
+
+    /// Every conference, by ascending id.
+    pub fn list(&self) -> Result<Vec<MeetingRow>, DatabaseError> {
+        let mut names = match self.database.get() {
+            Some(database) => database.names()?,
+            None => HashMap::new(),
+        };
+        let mut meetings = BTreeMap::<MeetingId, Vec<Part>>::new();
+        for part in self.table.parts() {
+            meetings.entry(part.meeting).or_default().push(part);
+        }
+        let rows = meetings.into_iter().filter_map(|(meeting, parts)| {
+            let (name, created_ms) = names.remove(&meeting).unwrap_or_default();
+            row(name, created_ms, parts)
+        });
+        Ok(rows.collect())
+    }
+
+    /// One conference; none where there is no such one.
+    pub fn show(&self, meeting: MeetingId) -> Result<Option<MeetingView>, DatabaseError> {
+        let parts: Vec<_> = self.table.parts_of(meeting).collect();
+        let mut members: Vec<_> = parts.iter().flat_map(|part| self.table.members(meeting, part.domain)).collect();
+        members.sort_by_key(|member| member.terminal);
+        let name = self.database.get().map(|database| database.name(meeting)).transpose()?.flatten();
+        let (name, created_ms) = name.unwrap_or_default();
+        let members = members.iter().map(TerminalRow::from).collect();
+        Ok(row(name, created_ms, parts).map(|meeting| MeetingView { meeting, members }))
+    }
+
+    /// Everything that the table holds.
+    pub fn dump(&self) -> TableDump {
+        let mut parts: Vec<_> = self.table.parts().map(|part| PartRow::from(&part)).collect();
+        parts.sort_by_key(|part| (part.meeting, part.domain));
+        let mut terminals: Vec<_> = self.table.terminals().map(|terminal| TerminalRow::from(&terminal)).collect();
+        terminals.sort_by_key(|terminal| terminal.terminal);
+        TableDump { epoch: self.table.epoch(), parts, terminals }
+    }
+}
+
+fn row(name: String, created_ms: u64, mut parts: Vec<Part>) -> Option<MeetingRow> {
+    parts.sort_by_key(|part| part.domain);
+    let first = parts.first()?;
+    // What most wants attention stands last; a conference of which all is well is in meeting.
+    let urgency = |state| match state {
+        MeetingState::InMeeting => 0,
+        MeetingState::None | MeetingState::Prepared | MeetingState::Ended => 1,
+        MeetingState::Starting | MeetingState::Ending => 2,
+        MeetingState::Recovering => 3,
+        MeetingState::Missing => 4,
+    };
+    let state = parts.iter().map(|part| part.state).max_by_key(|&state| urgency(state))?;
+    Some(MeetingRow {
+        meeting: first.meeting,
+        name,
+        created_ms,
+        state,
+        level: first.level,
+        layout: first.layout,
+        chairman: parts.iter().find_map(|part| chairman(part.chairman)),
+        participants: parts.iter().map(|part| u32::from(part.participants)).sum(),
+        parts: parts.iter().map(PartRow::from).collect(),
+    })
+}
+
+fn chairman(address: Address) -> Option<Address> {
+    Some(address).filter(|&address| address != Address::default())
+}
+
+impl From<&Part> for PartRow {
+    fn from(part: &Part) -> Self {
+        Self {
+            meeting: part.meeting,
+            domain: part.domain,
+            version: part.version,
+            epoch: part.epoch,
+            state: part.state,
+            level: part.level,
+            layout: part.layout,
+            chairman: chairman(part.chairman),
+            participants: part.participants,
+        }
+    }
+}
+
+impl From<&Terminal> for TerminalRow {
+    fn from(terminal: &Terminal) -> Self {
+        let info = terminal.info();
+        let end = info.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        Self {
+            terminal: terminal.terminal,
+            meeting: terminal.meeting,
+            version: terminal.version,
+            business: terminal.business,
+            decode: terminal.decode,
+            role: terminal.role,
+            flags: terminal.flags,
+            channel: terminal.channel,
+            stream: terminal.stream,
+            window: terminal.window,
+            info: info[..end].iter().fold(String::new(), |mut text, byte| {
+                // A string takes all that is written to it.
+                let _ = write!(text, "{byte:02x}");
+                text
+            }),
+        }
+    }
+}
