@@ -38,6 +38,14 @@ pub enum ConfigError {
         /// What was found and what was expected.
         what: String,
     },
+    /// Queues and workers do not fit what the interface turned out to have.
+    #[error("{}: `interface.workers`: {what}", file.display())]
+    Unfit {
+        /// The file.
+        file: PathBuf,
+        /// What was found and what was expected.
+        what: String,
+    },
     /// An option of the command line has a value that it cannot have.
     #[error("{option}: {what}")]
     Option {
@@ -187,7 +195,7 @@ impl Config {
                  {WORKERS_MAX}, is expected; or set `interface.queues`",
                 self.interface.name
             );
-            return Err(ConfigError::Wrong { file: self.file.clone(), line: 1, key: "interface.workers".into(), what });
+            return Err(ConfigError::Unfit { file: self.file.clone(), what });
         }
         Ok(workers / queues)
     }

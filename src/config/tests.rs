@@ -1,1 +1,214 @@
+use std::path::Path;
 
+use super::*;
+use crate::limits::DOMAINS_MAX;
+
+const LEAST: &str = "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 366\nlaboratory = true\n";
+const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("baton.toml"), text, &Overrides::default())
+}
+
+fn refusal(text: &str) -> String {
+    parse(text).expect_err("it is wrong").to_string()
+}
+
+/// The text with a line put in below the one that holds `after`.
+fn with(after: &str, line: &str) -> String {
+    LEAST.replacen(after, &format!("{after}\n{line}"), 1)
+}
+
+#[test]
+fn interface_and_domains_are_enough() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.interface.name, "eth0");
+    assert_eq!(config.domains.len(), 1);
+    assert_eq!(config.dispatch.address.to_string(), "1/65535");
+    assert_eq!(config.runtime.api_socket(), Path::new("/run/baton/api.sock"));
+    assert_eq!(config.runtime.pin(), Path::new("/run/baton/bpf"));
+    assert_eq!(config.database.snapshot(), Path::new("/var/lib/baton/baton.snapshot"));
+}
+
+#[test]
+fn the_example_says_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("366.secret"), SECRET).unwrap();
+    let file = folder.path().join("baton.toml");
+    let said = Config::parse(&file, EXAMPLE, &Overrides::default()).unwrap();
+    // With every commented key taken at its word, but for those that would contradict, it is the same configuration.
+    let others = ["secret", "laboratory", "vlan", "mac", "label", "queues", "workers", "cores", "probe_port"];
+    let own_places = ["api_socket", "pin"];
+    let spoken: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) {
+            Some((key, value)) if !others.contains(&key) => format!("{key} = {value}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let mut spoken = Config::parse(&file, &spoken, &Overrides::default()).unwrap();
+    for key in own_places {
+        assert!(EXAMPLE.contains(key));
+    }
+    assert_eq!(spoken.runtime.api_socket(), said.runtime.api_socket());
+    assert_eq!(spoken.runtime.pin(), said.runtime.pin());
+    (spoken.runtime.api_socket, spoken.runtime.pin) = (None, None);
+    assert_eq!(serde_json::to_value(&spoken).unwrap(), serde_json::to_value(&said).unwrap());
+}
+
+#[test]
+fn every_key_of_the_example_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("366.secret"), SECRET).unwrap();
+    for line in EXAMPLE.lines() {
+        let Some((key, value)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) else { continue };
+        let mut text = EXAMPLE.replace(line, &format!("{key} = {value}"));
+        if ["secret", "laboratory"].contains(&key) {
+            text = text.replace("secret_file = \"366.secret\"\n", "");
+        }
+        Config::parse(&folder.path().join("baton.toml"), &text, &Overrides::default())
+            .unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+}
+
+#[test]
+fn the_manifest_brings_it_over_whole() {
+    let text = with("number = 366", "mac = \"02:00:00:00:01:6e\"\nvlan = 7\nlabel = 16")
+        .replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+    let config = parse(&text).unwrap();
+    let there = serde_json::to_string(&config).unwrap();
+    let back: Config = serde_json::from_str(&there).unwrap();
+    assert_eq!(serde_json::to_string(&back).unwrap(), there);
+    assert_eq!(back.domains[0].secret, config.domains[0].secret);
+    assert!(back.domains[0].secret.is_some());
+}
+
+#[test]
+fn what_is_wrong_is_said_with_file_line_key_and_what_was_expected() {
+    let domain = "[[domain]]\nnumber = 366\nlaboratory = true\n";
+    for (text, expected) in [
+        (with("name = \"eth0\"", "queues = \"two\""), "baton.toml:3: `interface.queues`: invalid type: string \"two\""),
+        (
+            with("name = \"eth0\"", "queues = 0"),
+            "baton.toml:3: `interface.queues`: invalid value: integer `0`, expected a whole number from 1 to 64",
+        ),
+        (with("name = \"eth0\"", "queues = -1"), "a whole number from 1 to 64"),
+        (with("name = \"eth0\"", "transmit_ring = 1000"), "expected a power of two from 64 to 65536"),
+        (with("name = \"eth0\"", "ethertype = 0x100"), "a whole number from 1536 to 65535"),
+        (
+            with("name = \"eth0\"", "quues = 1"),
+            "baton.toml:3: `interface.quues`: unknown field `quues`, expected one of",
+        ),
+        (
+            with("name = \"eth0\"", "queues = 2\nworkers = 3"),
+            "`interface.workers`: 3 workers cannot serve 2 queues alike",
+        ),
+        (LEAST.replace("eth0", "a name too long for one"), "baton.toml:2: `interface.name`: invalid value"),
+        (LEAST.replace("name = \"eth0\"", ""), "`interface.name`: missing"),
+        (domain.into(), "baton.toml:1: `interface.name`: missing"),
+        (LEAST.replace(domain, ""), "baton.toml:1: `domain`: missing: at least one [[domain]]"),
+        (LEAST.replace("number = 366", ""), "missing field `number`"),
+        (LEAST.replace("366", "0"), "baton.toml:4: `domain.number`: 0 is not a domain: 1 to 1099511627775"),
+        (LEAST.replace("laboratory = true", ""), "baton.toml:3: `domain.secret`: domain 366 has no secret"),
+        (with("number = 366", &format!("secret = \"{SECRET}\"")), "several of secret, secret_file and laboratory"),
+        (
+            with("number = 366", "mac = \"01:00:5e:00:00:01\""),
+            "baton.toml:5: `domain.mac`: `01:00:5e:00:00:01` is no station's address",
+        ),
+        (with("number = 366", "mac = \"2:0\""), "is not an Ethernet address"),
+        (with("number = 366", "vlan = 4095"), "a whole number from 1 to 4094"),
+        (format!("{LEAST}{domain}"), "baton.toml:7: `domain.number`: domain 366 is named twice, first in line 4"),
+        (
+            format!("{LEAST}[dispatch]\naddress = \"366\"\n"),
+            "baton.toml:7: `dispatch.address`: `366` is not an address",
+        ),
+        (format!("{LEAST}[dispatch]\naddress = \"366/0\"\n"), "0 is the domain's autonomous server"),
+        (format!("{LEAST}[table]\nterminals = 0\n"), "baton.toml:7: `table.terminals`: invalid value"),
+        (
+            format!("{LEAST}[recovery]\norphans = \"kill\"\n"),
+            "baton.toml:7: `recovery.orphans`: unknown variant `kill`, expected one of `leave`, `adopt`, `end`",
+        ),
+        (format!("{LEAST}[recovery]\nrto_min_ms = 0\n"), "a whole number from 1 to 3600000"),
+        (format!("{LEAST}[no"), "baton.toml:6: "),
+    ] {
+        let said = refusal(&text);
+        assert!(said.contains(expected), "{text}\n  says     {said}\n  expected {expected}");
+        assert!(!said.contains('\n'), "one line: {said}");
+    }
+}
+
+#[test]
+fn a_secret_is_never_repeated() {
+    let wrong = LEAST.replace("laboratory = true", "secret = \"0badc0ffee\"");
+    let said = refusal(&wrong);
+    assert!(said.contains("64 hexadecimal digits") && !said.contains("c0ffee"), "{said}");
+    let right = LEAST.replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+    assert!(!format!("{:?}", parse(&right).unwrap()).contains("1b1c1d"));
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("baton.toml");
+    let text = LEAST.replace("laboratory = true", "secret_file = \"own\"");
+    let bytes: [u8; 32] = std::array::from_fn(|n| n as u8);
+    let forms: [&[u8]; 3] =
+        [SECRET.as_bytes(), b"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F\n", &bytes];
+    for form in forms {
+        std::fs::write(folder.path().join("own"), form).unwrap();
+        let config = Config::parse(&file, &text, &Overrides::default()).unwrap();
+        assert_eq!(config.domains[0].secret.as_ref().unwrap().0, bytes);
+    }
+    std::fs::write(folder.path().join("own"), "short").unwrap();
+    let said = Config::parse(&file, &text, &Overrides::default()).unwrap_err().to_string();
+    assert!(said.contains("baton.toml:5: `domain.secret_file`") && said.contains("holds neither"), "{said}");
+    std::fs::remove_file(folder.path().join("own")).unwrap();
+    let said = Config::parse(&file, &text, &Overrides::default()).unwrap_err().to_string();
+    assert!(said.contains("cannot read"), "{said}");
+}
+
+#[test]
+fn the_command_line_overrides_and_is_checked() {
+    let overrides = Overrides { interface: Some("veth1".into()), meetings: Some(10), terminals: Some(20) };
+    let without = LEAST.replace("[interface]\nname = \"eth0\"\n", "");
+    let config = Config::parse(Path::new("baton.toml"), &without, &overrides).unwrap();
+    assert_eq!((config.interface.name.as_str(), config.table.meetings, config.table.terminals), ("veth1", 10, 20));
+    let wrong = Overrides { meetings: Some(0), ..Overrides::default() };
+    let said = Config::parse(Path::new("baton.toml"), LEAST, &wrong).unwrap_err().to_string();
+    assert!(said.starts_with("--meetings: 0 is not a whole number from 1 to"), "{said}");
+    let wrong = Overrides { interface: Some("a/b".into()), ..Overrides::default() };
+    let said = Config::parse(Path::new("baton.toml"), LEAST, &wrong).unwrap_err().to_string();
+    assert!(said.starts_with("--interface: `a/b` is not an interface's name"), "{said}");
+}
+
+#[test]
+fn a_laboratory_is_warned_of() {
+    assert!(parse(LEAST).unwrap().warnings()[0].starts_with("laboratory mode: domain 366 has no secret"));
+    let safe = LEAST.replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+    assert!(parse(&safe).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn more_domains_than_there_may_be_are_refused() {
+    let mut text = String::from("[interface]\nname = \"eth0\"\n");
+    for number in 1..=DOMAINS_MAX + 1 {
+        text += &format!("[[domain]]\nnumber = {number}\nlaboratory = true\n");
+    }
+    assert!(refusal(&text).contains("more than the 1024"));
+}
+
+#[test]
+fn workers_are_shared_out_alike() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.rings_per_queue(4).unwrap(), 1);
+    let config = parse(&with("name = \"eth0\"", "workers = 4")).unwrap();
+    assert_eq!(config.rings_per_queue(2).unwrap(), 2);
+    let said = config.rings_per_queue(3).unwrap_err().to_string();
+    assert!(said.contains("4 workers cannot serve the 3 queues of eth0"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_the_way_out() {
+    let said = Config::read(Path::new("/nonexistent/baton.toml"), &Overrides::default()).unwrap_err().to_string();
+    assert!(said.contains("/nonexistent/baton.toml") && said.contains("baton config example"), "{said}");
+}

@@ -1,1 +1,124 @@
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
+use super::handover::{self, Death, HandoverError, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use crate::config::{Config, Overrides};
+use crate::limits::{DOMAINS_MAX, WORKERS_MAX};
+use crate::sys::af_xdp;
+use crate::sys::descriptors;
+use crate::sys::interface::Interface;
+use crate::wire::Mac;
+
+/// The largest that a configuration can make it.
+fn manifest() -> Manifest {
+    let mut text = String::from("[interface]\nname = \"eth0\"\n");
+    for number in 0..DOMAINS_MAX as u64 {
+        text += &format!(
+            "[[domain]]\nnumber = {}\nmac = \"02:00:00:00:01:6e\"\nvlan = 4094\nlabel = 65535\nsecret = \"{}\"\n",
+            crate::wire::Domain::MAX - number,
+            "ab".repeat(32)
+        );
+    }
+    Manifest {
+        version: handover::VERSION,
+        role: Role::Active,
+        incarnation: 3,
+        config: Config::parse(Path::new("test"), &text, &Overrides::default()).unwrap(),
+        table: TableOrigin::Fresh { why: "there was none".into() },
+        predecessor: Some(Death { pid: 7, noticed_ns: 8, how: "killed (SIGKILL)".into() }),
+        sent_ns: 9,
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mode: "native".into(),
+        xdp: af_xdp::Settings::new(Interface { name: "eth0".into(), index: 2 }, 64),
+        sockets: WORKERS_MAX,
+    }
+}
+
+/// A file that says which it is.
+fn named(name: &str) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(name.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.into()
+}
+
+fn name_of(descriptor: OwnedFd) -> String {
+    let mut text = String::new();
+    std::fs::File::from(descriptor).read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn the_largest_estate_arrives_whole_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.sock");
+    let api: OwnedFd = UnixListener::bind(&path).unwrap().into();
+    let (table, umem) = (named("table"), named("umem"));
+    let sockets: Vec<_> = (0..WORKERS_MAX).map(|n| named(&format!("socket {n}"))).collect();
+    let lent: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    let (ours, theirs) = descriptors::pair().unwrap();
+    let sent = manifest();
+    handover::send(ours.as_fd(), &sent, (table.as_fd(), umem.as_fd(), api.as_fd()), &lent).unwrap();
+
+    let got = handover::receive_from(theirs).unwrap();
+    assert_eq!(serde_json::to_value(&got.manifest).unwrap(), serde_json::to_value(&sent).unwrap());
+    assert_eq!((name_of(got.table), name_of(got.umem)), ("table".into(), "umem".into()));
+    for (n, socket) in got.sockets.into_iter().enumerate() {
+        assert_eq!(name_of(socket), format!("socket {n}"));
+    }
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"ask").unwrap();
+    drop(client);
+    let mut asked = String::new();
+    got.api.accept().unwrap().0.read_to_string(&mut asked).unwrap();
+    assert_eq!(asked, "ask");
+}
+
+#[test]
+fn a_keeper_that_is_gone_before_it_hands_over_is_no_error_of_another_kind() {
+    let (ours, theirs) = descriptors::pair().unwrap();
+    drop(ours);
+    assert!(matches!(handover::receive_from(theirs), Err(HandoverError::Closed)));
+}
+
+#[test]
+fn a_manifest_of_another_version_is_refused_before_it_is_read() {
+    let (ours, theirs) = descriptors::pair().unwrap();
+    descriptors::send(ours.as_fd(), br#"{"version":99,"what":"ever"}"#, &[]).unwrap();
+    let Err(error) = handover::receive_from(theirs) else { panic!("it is foreign") };
+    assert!(error.to_string().contains("start the keeper again"), "{error}");
+}
+
+#[test]
+fn missing_descriptors_are_refused() {
+    let (ours, theirs) = descriptors::pair().unwrap();
+    let table = named("table");
+    descriptors::send(ours.as_fd(), &serde_json::to_vec(&manifest()).unwrap(), &[table.as_fd()]).unwrap();
+    assert!(matches!(handover::receive_from(theirs), Err(HandoverError::Foreign(_))));
+}
+
+#[test]
+fn an_input_that_is_no_socket_says_how_engines_are_started() {
+    let Err(error) = handover::receive_from(named("a file")) else { panic!("it is no socket") };
+    assert!(error.to_string().contains("`baton run`"), "{error}");
+}
+
+#[test]
+fn notices_and_orders_pass_and_the_end_of_the_line_is_seen() {
+    let (ours, theirs) = descriptors::pair().unwrap();
+    let line = KeeperLine::from(theirs);
+    let mut buffer = [0; 4096];
+    for notice in [Notice::Ready, Notice::Complete, Notice::Failed { why: "no".into() }, Notice::Fenced { epoch: 5 }] {
+        line.tell(&notice).unwrap();
+        let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
+        assert_eq!(serde_json::from_slice::<Notice>(&buffer[..bytes]).unwrap(), notice);
+    }
+    assert!(matches!(line.order(), Ok(None)));
+    descriptors::send(ours.as_fd(), &serde_json::to_vec(&Order::Stop).unwrap(), &[]).unwrap();
+    assert!(matches!(line.order(), Ok(Some(Order::Stop))));
+    drop(ours);
+    assert_eq!(line.order().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(line.tell(&Notice::Ready).is_err());
+}
