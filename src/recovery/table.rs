@@ -219,8 +219,8 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
             return Absence::Unfinished;
         }
-        let mut change = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Missing);
-        let _ = retry(|| self.writer.update_part(meeting, domain, &mut change));
+        let change = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Missing);
+        let _ = retry(|| self.writer.update_part(meeting, domain, change));
         let part = PartParameters { domain, version: part.version, state: MeetingState::Missing };
         self.store.write(vec![Change::Part(meeting, part)]);
         Absence::Missing
