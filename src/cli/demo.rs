@@ -19,7 +19,10 @@ mod voice;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use super::{FAILED, WRONG, complain};
+use crate::sys::signals::StopSignals;
 use stage::Stage;
 use story::Scale;
 use voice::Voice;
@@ -121,22 +124,18 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 
 /// Interrupted or terminated, the demonstration clears its stage all the same, which ends the processes on it.
 fn clear_on_interrupt(stage: String) {
-    use tokio::signal::unix::{SignalKind, signal};
+    let signals = match StopSignals::install() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&error),
+    };
     std::thread::spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
-        runtime.block_on(async {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
-            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-            eprintln!("\nbaton: interrupted; clearing the stage");
-            if let Err(error) = stage::clear(&stage) {
-                complain(&error);
-            }
-            // The status of a process that an interrupt ended, as shells know it.
-            std::process::exit(130);
-        });
+        let mut events = [PollFd::new(&signals, PollFlags::IN)];
+        while poll(&mut events, None) == Err(rustix::io::Errno::INTR) {}
+        eprintln!("\nbaton: interrupted; clearing the stage");
+        if let Err(error) = stage::clear(&stage) {
+            complain(&error);
+        }
+        // The status of a process that an interrupt ended, as shells know it.
+        std::process::exit(130);
     });
 }

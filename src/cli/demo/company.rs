@@ -26,6 +26,8 @@ const DISPATCH: &str = "1000/1";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether something has come about: seldom enough not to disturb what is measured.
 const LOOK: Duration = Duration::from_millis(10);
+/// Nothing is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Clients that start conferences side by side.
 const CLIENTS: usize = 16;
 
@@ -194,10 +196,20 @@ impl<'a> Company<'a> {
         })
     }
 
-    /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered.
-    pub fn come_to_rest(&mut self) -> Result<(), StoryError> {
+    /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered. Gives how
+    /// the autonomous servers do then.
+    pub fn come_to_rest(&mut self) -> Result<Status, StoryError> {
         self.servers.quiesce().map_err(doing("quieting the simulation"))?;
-        self.wait("the last acknowledgement", |company| Ok((company.status()?.outstanding() == 0).then_some(())))
+        let status = self.wait("the last acknowledgement", |company| {
+            let status = company.status()?;
+            Ok(status.quiet.then_some(status))
+        })?;
+        if status.probes_unanswered == 0 {
+            return Ok(status);
+        }
+        // An echo that is still on its way takes no longer than this; a probe that was lost has none.
+        thread::sleep(ON_ITS_WAY);
+        self.status()
     }
 
     /// What both sides hold: the dispatch server, then the autonomous servers.

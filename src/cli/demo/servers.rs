@@ -1,6 +1,5 @@
 //! The autonomous servers as the demonstration sees them: through the control socket of `baton sim`.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch};
+use crate::wire::Epoch;
 
 /// The simulation answers from its own loop: later than this, it hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,33 +22,28 @@ pub struct Servers {
 /// How the autonomous servers do.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
+    /// Whether nothing happens, and every report was answered.
+    pub quiet: bool,
+    /// What was counted since the last reset.
+    pub counters: Counters,
+    /// Probes that did not come back, or not yet. None is ever sent twice.
+    pub probes_unanswered: u64,
     /// Each of them.
     pub domains: Vec<DomainStatus>,
+}
+
+/// Of all that is counted, what the demonstration is about.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Counters {
+    /// Reports that were answered.
+    pub reports_acknowledged: u64,
 }
 
 /// One autonomous server.
 #[derive(Clone, Debug, Deserialize)]
 pub struct DomainStatus {
-    /// Its domain.
-    pub domain: Domain,
-    /// What was counted since the last reset.
-    pub counters: Counters,
     /// Epochs seen, oldest first.
     pub epochs: Vec<EpochSeen>,
-    /// Reports, or their repetitions, still to come.
-    #[serde(default)]
-    pub reports_outstanding: u64,
-}
-
-/// Of all that is counted, what the demonstration is about.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-pub struct Counters {
-    /// Reports that were answered.
-    pub reports_acknowledged: u64,
-    /// Probes, none of them ever sent twice.
-    pub probes_sent: u64,
-    /// Probes that came back.
-    pub probes_echoed: u64,
 }
 
 /// What was seen of one epoch at this end of the wire.
@@ -115,7 +109,7 @@ impl Servers {
         self.ask(&json!({ "ask": "rate", "reports": reports, "probes": probes })).map(drop)
     }
 
-    /// No new reports; those on their way are repeated until answered.
+    /// Nothing new; reports that are not answered are still repeated.
     pub fn quiesce(&mut self) -> io::Result<()> {
         self.ask(&json!({ "ask": "quiesce" })).map(drop)
     }
@@ -127,20 +121,6 @@ impl Servers {
 }
 
 impl Status {
-    /// What was counted by all of them.
-    pub fn counters(&self) -> Counters {
-        self.domains.iter().fold(Counters::default(), |sum, domain| Counters {
-            reports_acknowledged: sum.reports_acknowledged + domain.counters.reports_acknowledged,
-            probes_sent: sum.probes_sent + domain.counters.probes_sent,
-            probes_echoed: sum.probes_echoed + domain.counters.probes_echoed,
-        })
-    }
-
-    /// Reports still to come or to be repeated.
-    pub fn outstanding(&self) -> u64 {
-        self.domains.iter().map(|domain| domain.reports_outstanding).sum()
-    }
-
     /// The highest epoch that any of them has seen.
     pub fn epoch(&self) -> Epoch {
         self.seen().map(|seen| seen.epoch).max().unwrap_or(Epoch::NONE)
@@ -168,12 +148,12 @@ impl Status {
     /// When each of them was reconciled under the first epoch after `old`, if that came about at all.
     pub fn reconciled_under_next(&self, old: Epoch) -> Option<Nanos> {
         let epoch = self.seen().map(|seen| seen.epoch).filter(|&epoch| epoch > old).min()?;
-        let mut times = BTreeMap::new();
+        let mut last = Nanos(0);
         for domain in &self.domains {
             let seen = domain.epochs.iter().find(|seen| seen.epoch == epoch)?;
-            times.insert(seen.replay_done_ns?, domain.domain);
+            last = last.max(Nanos(seen.replay_done_ns?));
         }
-        times.last_key_value().map(|(&last, _)| Nanos(last))
+        Some(last)
     }
 
     fn seen(&self) -> impl Iterator<Item = &EpochSeen> {
@@ -189,9 +169,7 @@ mod tests {
     type Times = (u64, Option<u64>, Option<u64>, Option<u64>);
 
     fn status(domains: &[&[Times]]) -> Status {
-        let domains = domains.iter().zip(1..).map(|(epochs, number)| DomainStatus {
-            domain: Domain::new(number).unwrap(),
-            counters: Counters { reports_acknowledged: number, probes_sent: 5, probes_echoed: 4 },
+        let domains = domains.iter().map(|epochs| DomainStatus {
             epochs: epochs
                 .iter()
                 .map(|&(epoch, takeover_first_ns, takeover_last_ns, replay_done_ns)| EpochSeen {
@@ -201,9 +179,9 @@ mod tests {
                     replay_done_ns,
                 })
                 .collect(),
-            reports_outstanding: 1,
         });
-        Status { domains: domains.collect() }
+        let counters = Counters { reports_acknowledged: 0 };
+        Status { quiet: true, counters, probes_unanswered: 0, domains: domains.collect() }
     }
 
     #[test]
@@ -218,7 +196,6 @@ mod tests {
         assert_eq!((recovery.first_takeover, recovery.all_acknowledged), (Nanos(9), Nanos(22)));
         assert_eq!((recovery.epoch, recovery.reconciled), (Epoch(2), Nanos(30)));
         assert_eq!(over.recovery_after(Epoch(2)), None, "nothing came after");
-        assert_eq!((over.counters().reports_acknowledged, over.outstanding()), (3, 2));
     }
 
     #[test]

@@ -124,10 +124,9 @@ impl Story<'_> {
 
         self.voice.now("counting what was lost");
         let (ledger, held) = self.operators.hold().map_err(StoryError::Operator)?;
-        self.company.come_to_rest()?;
-        let counters = self.company.status()?.counters();
-        self.reports_acknowledged += counters.reports_acknowledged;
-        let frames_lost = counters.probes_sent.saturating_sub(counters.probes_echoed);
+        let rest = self.company.come_to_rest()?;
+        self.reports_acknowledged += rest.counters.reports_acknowledged;
+        let frames_lost = rest.probes_unanswered;
         let (ours, theirs) = self.company.dumps()?;
         let mut lost = operations_lost(&ledger, "dispatch server", &ours);
         lost.extend(operations_lost(&ledger, "autonomous servers", &theirs));
@@ -188,8 +187,7 @@ impl Story<'_> {
     fn end(mut self) -> Result<Report, StoryError> {
         self.voice.now("comparing both sides");
         let (_, held) = self.operators.hold().map_err(StoryError::Operator)?;
-        self.company.come_to_rest()?;
-        self.reports_acknowledged += self.company.status()?.counters().reports_acknowledged;
+        self.reports_acknowledged += self.company.come_to_rest()?.counters.reports_acknowledged;
         let (ours, theirs) = self.company.dumps()?;
         drop(held);
         let found = differences(&ours, &theirs);
@@ -240,11 +238,13 @@ fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, 
     for _ in 0..TRIES {
         let (old, engine) = (company.status()?.epoch(), company.engine()?);
         let killed = signal_to(engine, Signal::KILL)?;
-        let mut first = Kill { what: What::Engine, killed, detected: None, old };
-        let second = company.at_once("the next engine", |company| {
-            Ok(company.dispatch.children().into_iter().find(|&child| child != engine))
+        // The keeper has noticed when it has buried the dead; the first of its other children succeeds.
+        let (second, detected) = company.at_once("the keeper to notice", |company| {
+            let children = company.dispatch.children();
+            let noticed = (!children.contains(&engine)).then(clock::now);
+            Ok(noticed.and_then(|at| Some((children.first().copied()?, at))))
         })?;
-        first.detected = Some(clock::now());
+        let first = Kill { what: What::Engine, killed, detected: Some(detected), old };
         let status = company.at_once("its first takeover frame", |company| {
             let status = company.status()?;
             Ok(status.first_takeover_after(old).is_some().then_some(status))
