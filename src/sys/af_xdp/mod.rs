@@ -3,16 +3,44 @@
 //! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the keeper does it, once.
 //! [`adopt`] maps what was opened and gives the sockets to work with: an engine does it, without privileges, with the
 //! descriptors that it inherited. The first engine adopts exactly as every later one.
+//!
+//! ```text
+//!              fill ──►  kernel  ──► receive ──►  held  ──┐  release: back to fill
+//!                ▲                                        │
+//!                └────────────────────────────────────────┘
+//!   transmit: free ──►  transmit ring  ──►  kernel  ──►  completion ──► free
+//! ```
+//!
+//! What always holds, whenever the process is killed: each chunk is in exactly one of these places, and a successor can tell
+//! in which. Before an index moves that hands a chunk over, its owner word says so and with which entry; a word whose
+//! entry lies beyond the index was never true. A frame leaves its receive ring only by [`Socket::release`], so what was
+//! not released is received again, and nothing is lost.
+
+mod holders;
+mod open;
+mod queue;
+mod ring;
+mod socket;
+mod umem;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+pub use open::bind;
+pub use socket::{Received, Socket, Statistics};
+
+use self::queue::Queue;
+use self::umem::{Area, Umem};
+use super::bpf::{QUEUES_MAX, RINGS_PER_QUEUE_MAX};
 use super::interface::Interface;
-use crate::time::Nanos;
+use crate::limits::{RING_ENTRIES_MAX, RING_ENTRIES_MIN};
 
 /// What is opened on an interface. The keeper hands it on with the descriptors: both halves derive every size and
 /// place from it.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// Where.
     pub interface: Interface,
@@ -35,14 +63,40 @@ impl Settings {
     pub fn new(interface: Interface, queues: u32) -> Self {
         Self { interface, queues, rings: 1, receive: 4096, transmit: 2048, huge_pages: true, zero_copy: false }
     }
-}
 
-/// Why AF_XDP cannot be had, or failed.
-#[derive(Debug, thiserror::Error)]
-pub enum XdpError {
-    /// To be replaced.
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    /// Sockets in all.
+    pub const fn sockets(&self) -> usize {
+        self.queues as usize * self.rings as usize
+    }
+
+    const fn chunks_of_queue(&self) -> usize {
+        self.receive as usize + self.rings as usize * self.transmit as usize
+    }
+
+    const fn chunks(&self) -> usize {
+        self.queues as usize * self.chunks_of_queue()
+    }
+
+    /// Entries of a queue's completion ring: all that its sockets can have sent.
+    const fn completion(&self) -> u32 {
+        (self.rings * self.transmit).next_power_of_two()
+    }
+
+    fn check(&self) -> Result<(), XdpError> {
+        let in_range = |what, value, least, most| match value {
+            value if (least..=most).contains(&value) => Ok(()),
+            value => Err(XdpError::Settings { what, value, least, most }),
+        };
+        in_range("queues", self.queues, 1, QUEUES_MAX)?;
+        in_range("rings on a queue", self.rings, 1, RINGS_PER_QUEUE_MAX)?;
+        for (what, entries) in [("receive entries", self.receive), ("transmit entries", self.transmit)] {
+            in_range(what, entries, RING_ENTRIES_MIN, RING_ENTRIES_MAX)?;
+            if !entries.is_power_of_two() {
+                return Err(XdpError::NoPowerOfTwo { what, value: entries });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Everything that outlives an engine.
@@ -56,109 +110,116 @@ pub struct Bound {
     pub sockets: Vec<OwnedFd>,
 }
 
-/// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK.
-pub fn bind(settings: &Settings) -> Result<Bound, XdpError> {
-    let _ = settings;
-    todo!()
-}
-
 /// Maps what [`bind`] opened: one socket for each descriptor, in their order.
 ///
 /// Whoever had them before must be dead. What it held comes back: frames that it received and did not release are
-/// received again, chunks that it had in its hands are free.
+/// received again, chunks that it had in its hands are free, what it had flushed is sent with the next flush at the latest.
 pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
-    let _ = (settings, umem, sockets);
-    todo!()
+    settings.check()?;
+    if sockets.len() != settings.sockets() {
+        return Err(XdpError::Foreign { what: "there are more or fewer sockets than these settings say" });
+    }
+    let umem = Arc::new(Umem::open(umem.as_fd(), settings)?);
+    let mut left = sockets.into_iter();
+    let mut adopted = Vec::with_capacity(settings.sockets());
+    for queue in 0..settings.queues {
+        let area = Area::new(umem.clone(), settings, queue);
+        let own = left.by_ref().take(settings.rings as usize).collect();
+        adopted.extend(Queue::adopt(settings, queue, area, own)?);
+    }
+    Ok(adopted)
 }
 
-/// One socket: a receive and a transmit ring. `Send`: each belongs to one worker thread.
-#[derive(Debug)]
-pub struct Socket {
-    fd: OwnedFd,
-}
-
-/// A frame that arrived.
-#[derive(Clone, Copy, Debug)]
-pub struct Received<'a> {
-    /// From the destination MAC on.
-    pub bytes: &'a [u8],
-    /// When the interface had it; none where the driver has no room for the stamp.
-    pub arrived: Option<Nanos>,
-}
-
-/// What the kernel counted for a socket since it was bound (`XDP_STATISTICS`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Statistics {
-    /// Frames dropped for other reasons.
-    pub receive_dropped: u64,
-    /// Frames dropped because the receive ring was full.
-    pub receive_ring_full: u64,
-    /// Frames dropped because the fill ring was empty.
-    pub fill_ring_empty: u64,
-    /// Entries of the fill ring that were none.
-    pub receive_invalid: u64,
-    /// Entries of the transmit ring that were none.
-    pub transmit_invalid: u64,
-    /// How often the kernel found the transmit ring empty.
-    pub transmit_ring_empty: u64,
-}
-
-impl Socket {
-    /// The queue of the interface that it is on.
-    pub fn queue(&self) -> u32 {
-        todo!()
-    }
-
-    /// Its number among the sockets of the queue.
-    pub fn ring(&self) -> u32 {
-        todo!()
-    }
-
-    /// Takes up to `max` more frames from the ring; gives how many are now held, which [`Self::received`] shows.
-    pub fn receive(&mut self, max: usize) -> usize {
-        let _ = max;
-        todo!()
-    }
-
-    /// The `i`th frame that is held, oldest first.
-    ///
-    /// # Panics
-    /// If fewer are held.
-    pub fn received(&self, i: usize) -> Received<'_> {
-        let _ = i;
-        todo!()
-    }
-
-    /// Gives the `n` oldest frames back: whatever follows from them is done. Before this, a successor receives them again.
-    ///
-    /// # Panics
-    /// If fewer are held.
-    pub fn release(&mut self, n: usize) {
-        let _ = n;
-        todo!()
-    }
-
-    /// Has a frame written into a free chunk, its length given back, and queues it. False, and `write` not called, where
-    /// no chunk or no place in the ring is free: [`Self::flush`] and try again.
-    pub fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
-        let _ = write;
-        todo!()
-    }
-
-    /// Hands the queued frames to the kernel. False where the kernel could not take all of them now: they stay queued, in
-    /// order, and the next flush goes on.
-    pub fn flush(&mut self) -> Result<bool, XdpError> {
-        todo!()
-    }
-
-    /// What the kernel counted.
-    pub fn statistics(&self) -> Result<Statistics, XdpError> {
-        todo!()
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
+/// Why AF_XDP cannot be had, or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum XdpError {
+    /// The operator's: a setting out of its range.
+    #[error("{value} {what}: there can be {least} to {most}")]
+    Settings {
+        /// Of what.
+        what: &'static str,
+        /// How many were asked for.
+        value: u32,
+        /// The least there can be.
+        least: u32,
+        /// The most there can be.
+        most: u32,
+    },
+    /// The operator's: a ring of a size that no ring has.
+    #[error("{value} {what}: the kernel's rings have a power of two of them, such as {power}", power = .value.next_power_of_two())]
+    NoPowerOfTwo {
+        /// Of what.
+        what: &'static str,
+        /// How many were asked for.
+        value: u32,
+    },
+    /// The operator's: the process may not.
+    #[error("AF_XDP sockets need CAP_NET_RAW and CAP_NET_ADMIN, and were refused: start it as root")]
+    Privilege,
+    /// The operator's: the interface was removed.
+    #[error("interface {interface} is gone")]
+    InterfaceGone {
+        /// Which.
+        interface: String,
+    },
+    /// The operator's: the interface has fewer queues.
+    #[error(
+        "interface {interface} has no queue {queue} for both directions; `ethtool -l {interface}` lists its queues"
+    )]
+    NoQueue {
+        /// Which.
+        interface: String,
+        /// As asked for.
+        queue: u32,
+    },
+    /// The operator's: somebody else works on the queue.
+    #[error("queue {queue} of {interface} is taken, by {holders}: end that, or use another interface")]
+    Occupied {
+        /// Where.
+        interface: String,
+        /// Which.
+        queue: u32,
+        /// The processes that have it.
+        holders: String,
+    },
+    /// The operator's: the driver does not work on user memory.
+    #[error("the driver of {interface} has no zero-copy mode: leave the setting out")]
+    NoZeroCopy {
+        /// Where.
+        interface: String,
+    },
+    /// The machine's: there is not that much memory.
+    #[error("no memory of {bytes} bytes for frames: {error}")]
+    Memory {
+        /// How much was asked for.
+        bytes: usize,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The operator's: memory that may be locked is short, even for the smallest rings.
+    #[error("{bytes} bytes of frames may not be locked in memory: give the process CAP_IPC_LOCK, or raise `ulimit -l`")]
+    LockedMemory {
+        /// How much was asked for.
+        bytes: u64,
+    },
+    /// The machine's: this kernel lacks something.
+    #[error("this kernel has no {what}; Baton needs Linux 6.4 or newer")]
+    OldKernel {
+        /// What, and since when there is it.
+        what: &'static str,
+    },
+    /// Ours: the descriptors are not of one opening, or another version opened them.
+    #[error("the inherited frames' memory is refused: {what}")]
+    Foreign {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Another call failed.
+    #[error("AF_XDP: {what}: {error}")]
+    Call {
+        /// What was done.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
 }

@@ -1,0 +1,253 @@
+//! A ring: what this process and the kernel hand each other entries by, in memory that both map.
+//!
+//! ```text
+//! │ producer u32 │ … │ consumer u32 │ … │ flags u32 │ … │ entries, a power of two of them │
+//! ```
+//!
+//! Both indices count on for ever and wrap at 2³²; entry `i` lies at `i mod entries`. One side moves the producer, the other
+//! the consumer. The kernel's side is net/xdp/xsk_queue.h, whose comment on barriers the orderings here pair with.
+
+use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::net::xdp::XdpRingOffset;
+
+use super::XdpError;
+
+/// Which ring of a socket, by the offset that mmap(2) knows it by.
+pub(super) use rustix::net::xdp::{
+    XDP_PGOFF_RX_RING as RECEIVE, XDP_PGOFF_TX_RING as TRANSMIT, XDP_UMEM_PGOFF_COMPLETION_RING as COMPLETION,
+    XDP_UMEM_PGOFF_FILL_RING as FILL,
+};
+
+/// The kernel wants to be woken, or it does not go on.
+const NEED_WAKEUP: u32 = 1;
+
+/// What lies in a ring. All of it is loaded and stored atomically, word by word: the other side is another process.
+pub(super) trait Entry: Copy {
+    /// As it lies in memory. Any bytes are one.
+    type Shared: Debug;
+    fn load(shared: &Self::Shared) -> Self;
+    fn store(self, shared: &Self::Shared);
+}
+
+/// Entries of fill and completion rings are addresses.
+impl Entry for u64 {
+    type Shared = AtomicU64;
+
+    fn load(shared: &AtomicU64) -> Self {
+        shared.load(Ordering::Relaxed)
+    }
+
+    fn store(self, shared: &AtomicU64) {
+        shared.store(self, Ordering::Relaxed);
+    }
+}
+
+/// `struct xdp_desc`, without its options, of which this crate asks for none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Descriptor {
+    pub address: u64,
+    pub length: u32,
+}
+
+/// `struct xdp_desc` in memory.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct SharedDescriptor {
+    address: AtomicU64,
+    length: AtomicU32,
+    options: AtomicU32,
+}
+
+impl Entry for Descriptor {
+    type Shared = SharedDescriptor;
+
+    fn load(shared: &SharedDescriptor) -> Self {
+        Self { address: shared.address.load(Ordering::Relaxed), length: shared.length.load(Ordering::Relaxed) }
+    }
+
+    fn store(self, shared: &SharedDescriptor) {
+        shared.address.store(self.address, Ordering::Relaxed);
+        shared.length.store(self.length, Ordering::Relaxed);
+        shared.options.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The mapping, whichever side is ours.
+#[derive(Debug)]
+struct Ring<E: Entry> {
+    /// Keeps the pointers below good.
+    _map: MmapRaw,
+    producer: NonNull<AtomicU32>,
+    consumer: NonNull<AtomicU32>,
+    flags: NonNull<AtomicU32>,
+    entries: NonNull<E::Shared>,
+    count: u32,
+}
+
+// SAFETY: the pointers are into the mapping that moves along with them, and what they point to is atomic.
+unsafe impl<E: Entry> Send for Ring<E> {}
+
+impl<E: Entry> Ring<E> {
+    fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
+        assert!(count.is_power_of_two(), "the kernel takes no other");
+        let bytes = offsets.desc as usize + count as usize * size_of::<E::Shared>();
+        let map = MmapOptions::new().offset(which).len(bytes).map_raw(&socket).map_err(XdpError::unmapped)?;
+        let at = |offset: u64, bytes: usize, alignment: usize| {
+            let offset = offset as usize;
+            let inside = offset.checked_add(bytes).is_some_and(|end| end <= map.len());
+            assert!(inside && offset.is_multiple_of(alignment), "the kernel's offsets are in its ring");
+            // SAFETY: within the mapping, as asserted.
+            NonNull::new(unsafe { map.as_mut_ptr().add(offset) }).expect("a mapping is never at 0")
+        };
+        let flags = offsets.flags.ok_or(XdpError::OldKernel { what: "need_wakeup (Linux 5.4)" })?;
+        Ok(Self {
+            producer: at(offsets.producer, 4, 4).cast(),
+            consumer: at(offsets.consumer, 4, 4).cast(),
+            flags: at(flags, 4, 4).cast(),
+            entries: at(offsets.desc, count as usize * size_of::<E::Shared>(), align_of::<E::Shared>()).cast(),
+            count,
+            _map: map,
+        })
+    }
+
+    fn producer(&self) -> &AtomicU32 {
+        // SAFETY: `map` put the pointer in the mapping, aligned, and the mapping lives as long as `self`.
+        unsafe { self.producer.as_ref() }
+    }
+
+    fn consumer(&self) -> &AtomicU32 {
+        // SAFETY: as for `producer`.
+        unsafe { self.consumer.as_ref() }
+    }
+
+    fn flags(&self) -> &AtomicU32 {
+        // SAFETY: as for `producer`.
+        unsafe { self.flags.as_ref() }
+    }
+
+    fn entry(&self, index: u32) -> &E::Shared {
+        // SAFETY: `map` has room for `count` entries there, a power of two, so the masked index is one of them; every bit
+        // pattern is an entry, and the kernel touches entries word-wise as well.
+        unsafe { self.entries.add((index & (self.count - 1)) as usize).as_ref() }
+    }
+}
+
+/// A ring that we fill: fill and transmit.
+#[derive(Debug)]
+pub(super) struct Producer<E: Entry> {
+    ring: Ring<E>,
+    /// The entry that is written next. Those from the shared producer on are ours to take back.
+    next: u32,
+    /// How far the kernel was, when it was last looked at.
+    consumed: u32,
+}
+
+impl<E: Entry> Producer<E> {
+    /// The ring as it is: what is published in it stays, what is not never was.
+    pub fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
+        let ring = Ring::map(socket, which, offsets, count)?;
+        // Acquire: what the dead wrote before it moved the index (its owner words) is read after.
+        let next = ring.producer().load(Ordering::Acquire);
+        let consumed = ring.consumer().load(Ordering::Acquire);
+        Ok(Self { ring, next, consumed })
+    }
+
+    /// The entry that [`Self::put`] writes next.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Whether there is room for an entry.
+    pub fn has_room(&mut self) -> bool {
+        if self.next.wrapping_sub(self.consumed) < self.ring.count {
+            return true;
+        }
+        // Acquire: pairs with the kernel's store after it read the entry, which may now be overwritten.
+        self.consumed = self.ring.consumer().load(Ordering::Acquire);
+        self.next.wrapping_sub(self.consumed) < self.ring.count
+    }
+
+    /// Writes an entry that the kernel does not see yet.
+    pub fn put(&mut self, entry: E) {
+        assert!(self.next.wrapping_sub(self.consumed) < self.ring.count, "has_room was asked");
+        entry.store(self.ring.entry(self.next));
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Shows the kernel what was put.
+    pub fn publish(&self) {
+        // Release: pairs with the kernel's acquire in __xskq_cons_peek, so that it sees entries, and frames, whole.
+        self.ring.producer().store(self.next, Ordering::Release);
+    }
+
+    /// Whether the entry with this index was ever shown to the kernel. An index is at most a ring behind the producer or
+    /// ahead of it, so the sign of the difference tells, across the wrap too.
+    pub fn was_published(&self, index: u32) -> bool {
+        (self.ring.producer().load(Ordering::Acquire).wrapping_sub(index) as i32) > 0
+    }
+
+    /// How many published entries the kernel has not taken.
+    pub fn waiting(&mut self) -> u32 {
+        self.consumed = self.ring.consumer().load(Ordering::Acquire);
+        self.ring.producer().load(Ordering::Relaxed).wrapping_sub(self.consumed)
+    }
+
+    /// Whether the kernel has to be woken to go on.
+    pub fn needs_wakeup(&self) -> bool {
+        // Relaxed: the flag only says whether a system call is worth it, and the kernel sets it before it looks again.
+        self.ring.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
+    }
+}
+
+/// A ring that the kernel fills: receive and completion.
+#[derive(Debug)]
+pub(super) struct Consumer<E: Entry> {
+    ring: Ring<E>,
+    /// The entry that is taken next; those from the shared consumer up to it are held.
+    next: u32,
+}
+
+impl<E: Entry> Consumer<E> {
+    /// The ring as it is: what a dead process took and did not release is there again.
+    pub fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
+        let ring = Ring::map(socket, which, offsets, count)?;
+        let next = ring.consumer().load(Ordering::Acquire);
+        Ok(Self { ring, next })
+    }
+
+    /// Takes the next entry, if there is one.
+    pub fn take(&mut self) -> Option<E> {
+        let entry = self.peek(0)?;
+        self.next = self.next.wrapping_add(1);
+        Some(entry)
+    }
+
+    /// Entries that it has room for.
+    pub fn entries(&self) -> u32 {
+        self.ring.count
+    }
+
+    /// How many entries there are to take.
+    pub fn available(&self) -> u32 {
+        // Acquire: pairs with the kernel's release in xskq_prod_submit, so that entries, and frames, are seen whole.
+        self.ring.producer().load(Ordering::Acquire).wrapping_sub(self.next)
+    }
+
+    /// The entry that is `ahead` behind the one to be taken next, if there is one.
+    pub fn peek(&self, ahead: u32) -> Option<E> {
+        (ahead < self.available()).then(|| E::load(self.ring.entry(self.next.wrapping_add(ahead))))
+    }
+
+    /// Gives the oldest `n` taken entries' places back to the kernel.
+    pub fn release(&self, n: u32) {
+        let held = self.ring.consumer().load(Ordering::Relaxed);
+        assert!(n <= self.next.wrapping_sub(held), "only what was taken is given back");
+        // Release: the entries were read before the kernel may overwrite them, and owner words written before this.
+        self.ring.consumer().store(held.wrapping_add(n), Ordering::Release);
+    }
+}

@@ -1,0 +1,211 @@
+//! One worker's socket: frames in, frames out.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::xdp_statistics;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use super::XdpError;
+use super::queue::Queue;
+use super::ring::{Consumer, Descriptor, Producer};
+use super::umem::{Chunk, Owner};
+use crate::limits::CHUNK_BYTES;
+use crate::sys::bpf::{ARRIVAL_BYTES, arrival};
+use crate::time::Nanos;
+
+/// One socket: a receive and a transmit ring. `Send`: each belongs to one worker thread.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    queue: Arc<Queue>,
+    ring: u32,
+    receive: Consumer<Descriptor>,
+    transmit: Producer<Descriptor>,
+    /// Frames taken from the receive ring and not released. It has room for the whole ring and never grows.
+    held: VecDeque<Held>,
+    /// Transmit chunks that nobody else has. Likewise.
+    free: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+struct Held {
+    chunk: Chunk,
+    at: usize,
+    length: usize,
+}
+
+/// A frame that arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// From the destination MAC on.
+    pub bytes: &'a [u8],
+    /// When the interface had it; none where the driver has no room for the stamp.
+    pub arrived: Option<Nanos>,
+}
+
+/// What the kernel counted for a socket since it was bound (`XDP_STATISTICS`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Statistics {
+    /// Frames dropped for other reasons.
+    pub receive_dropped: u64,
+    /// Frames dropped because the receive ring was full.
+    pub receive_ring_full: u64,
+    /// Frames dropped because the fill ring was empty.
+    pub fill_ring_empty: u64,
+    /// Entries of the fill ring that were none.
+    pub receive_invalid: u64,
+    /// Entries of the transmit ring that were none.
+    pub transmit_invalid: u64,
+    /// How often the kernel found the transmit ring empty.
+    pub transmit_ring_empty: u64,
+}
+
+impl std::ops::AddAssign for Statistics {
+    fn add_assign(&mut self, other: Self) {
+        self.receive_dropped += other.receive_dropped;
+        self.receive_ring_full += other.receive_ring_full;
+        self.fill_ring_empty += other.fill_ring_empty;
+        self.receive_invalid += other.receive_invalid;
+        self.transmit_invalid += other.transmit_invalid;
+        self.transmit_ring_empty += other.transmit_ring_empty;
+    }
+}
+
+impl Socket {
+    pub(super) fn new(
+        fd: OwnedFd,
+        queue: Arc<Queue>,
+        ring: u32,
+        receive: Consumer<Descriptor>,
+        transmit: Producer<Descriptor>,
+        free: Vec<Chunk>,
+    ) -> Self {
+        let held = VecDeque::with_capacity(receive.entries() as usize);
+        Self { fd, queue, ring, receive, transmit, held, free }
+    }
+
+    /// The queue of the interface that it is on.
+    pub fn queue(&self) -> u32 {
+        self.queue.number
+    }
+
+    /// Its number among the sockets of the queue.
+    pub fn ring(&self) -> u32 {
+        self.ring
+    }
+
+    /// Takes up to `max` more frames from the ring; gives how many are now held, which [`Self::received`] shows.
+    pub fn receive(&mut self, max: usize) -> usize {
+        for _ in 0..max {
+            let Some(entry) = self.receive.take() else { break };
+            let (chunk, at) = self.queue.area.take(entry.address);
+            self.held.push_back(Held { chunk, at, length: entry.length as usize });
+        }
+        self.held.len()
+    }
+
+    /// The `i`th frame that is held, oldest first.
+    ///
+    /// # Panics
+    /// If fewer are held.
+    pub fn received(&self, i: usize) -> Received<'_> {
+        let Held { chunk, at, length } = &self.held[i];
+        let bytes = self.queue.area.bytes(chunk, *at, *length);
+        let stamp = at.checked_sub(ARRIVAL_BYTES).map(|at| self.queue.area.bytes(chunk, at, ARRIVAL_BYTES));
+        let arrived = stamp.and_then(|stamp| arrival(stamp.first_chunk().expect("as long as was asked for")));
+        Received { bytes, arrived }
+    }
+
+    /// Gives the `n` oldest frames back: whatever follows from them is done, and flushed. Until then a successor receives
+    /// them again.
+    ///
+    /// # Panics
+    /// If fewer are held.
+    pub fn release(&mut self, n: usize) {
+        assert!(n <= self.held.len(), "{n} frames are released, {} are held", self.held.len());
+        let area = &self.queue.area;
+        for Held { chunk, at, .. } in self.held.iter_mut().take(n) {
+            // The chunk's next frame may come without a stamp, and must not be taken to have come with this one's.
+            if let Some(at) = at.checked_sub(ARRIVAL_BYTES) {
+                area.bytes_mut(chunk, at, ARRIVAL_BYTES).fill(0);
+            }
+            area.set_owner(chunk, Owner::Process);
+        }
+        self.receive.release(n as u32);
+        if self.queue.refill(self.held.drain(..n).map(|held| held.chunk)) {
+            // Only drivers that work on the memory themselves ask for this. What it answers changes nothing: the flag stays.
+            let _ = recv(&self.fd, &mut [0; 0], RecvFlags::DONTWAIT);
+        }
+    }
+
+    /// Has a frame written into a free chunk, its length given back, and queues it; a length of 0 is no frame. False, and
+    /// `write` not called, where no chunk or no place in the ring is free: [`Self::flush`] and try again.
+    ///
+    /// # Panics
+    /// If the length is more than the chunk's.
+    pub fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        if self.free.is_empty() {
+            self.free.extend(self.queue.sent(self.ring));
+        }
+        if !self.transmit.has_room() {
+            return false;
+        }
+        let Some(mut chunk) = self.free.pop() else { return false };
+        let length = write(self.queue.area.bytes_mut(&mut chunk, 0, CHUNK_BYTES));
+        assert!(length <= CHUNK_BYTES, "a frame of {length} bytes was written into a chunk");
+        if length == 0 {
+            self.free.push(chunk);
+            return true;
+        }
+        self.queue.area.set_owner(&chunk, Owner::Transmit(self.transmit.next()));
+        self.transmit.put(Descriptor { address: chunk.into_address(), length: length as u32 });
+        true
+    }
+
+    /// Hands the queued frames to the kernel. From here on they are sent even if this process dies, by the kernel or by who
+    /// adopts the socket. False where the kernel could not take all of them now: the next flush, even of nothing new, goes
+    /// on in order.
+    pub fn flush(&mut self) -> Result<bool, XdpError> {
+        self.transmit.publish();
+        let mut waiting = self.transmit.waiting();
+        // In copy mode a call sends 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE). Each turn leaves fewer, or is the last.
+        while waiting > 0 {
+            if !self.transmit.needs_wakeup() {
+                return Ok(true);
+            }
+            match send(&self.fd, &[], SendFlags::DONTWAIT) {
+                // Its own batch was used up, or buffers are short, or the device is busy or down: which, only what was taken tells.
+                Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::BUSY | Errno::NOBUFS | Errno::NETDOWN) => {}
+                Err(error) => return Err(XdpError::Call { what: "sending", error: error.into() }),
+            }
+            let before = std::mem::replace(&mut waiting, self.transmit.waiting());
+            if waiting == before {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the kernel counted.
+    pub fn statistics(&self) -> Result<Statistics, XdpError> {
+        let counted = xdp_statistics(&self.fd)
+            .map_err(|error| XdpError::Call { what: "reading what the kernel counted", error: error.into() })?;
+        Ok(Statistics {
+            receive_dropped: counted.rx_dropped,
+            receive_ring_full: counted.rx_ring_full.unwrap_or(0),
+            fill_ring_empty: counted.rx_fill_ring_empty_descs.unwrap_or(0),
+            receive_invalid: counted.rx_invalid_descs,
+            transmit_invalid: counted.tx_invalid_descs,
+            transmit_ring_empty: counted.tx_ring_empty_descs.unwrap_or(0),
+        })
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,273 @@
+//! The UMEM: memory that frames lie in, seen by this process, its successors and the kernel.
+//!
+//! ```text
+//! memfd: │ queue 0's chunks │ queue 1's … │ owner words, u64 a chunk │ … padding │ header 64 │
+//!          receive chunks, then every ring's transmit chunks
+//! ```
+//!
+//! What always holds: a chunk that this process may touch is a [`Chunk`], which cannot be copied and is consumed when the
+//! chunk is handed to the kernel. Its owner word says the same where a successor can read it. Which chunks are for
+//! receiving and which for which ring's sending never changes: neither can starve the other, and a ring always has room
+//! for all that may come into it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::memfd_create;
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+};
+
+use super::{Settings, XdpError};
+use crate::limits::CHUNK_BYTES;
+
+const PAGE: usize = 4096;
+const HUGE_PAGE: usize = 2 << 20;
+const HEADER_BYTES: usize = 64;
+const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
+
+/// The whole memory, mapped.
+#[derive(Debug)]
+pub(super) struct Umem {
+    map: MmapRaw,
+    chunks: usize,
+}
+
+impl Umem {
+    /// Makes the memory: of huge pages where they are wanted and there are enough, else of small ones. Every page is there
+    /// before anybody uses it, and its size is sealed, so touching it never fails.
+    pub fn create(settings: &Settings) -> Result<(Self, OwnedFd), XdpError> {
+        let small = || allocate(settings, MemfdFlags::empty(), PAGE);
+        let fd = if settings.huge_pages {
+            allocate(settings, MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB, HUGE_PAGE).or_else(|_| small())
+        } else {
+            small()
+        };
+        let bytes = length(settings, PAGE);
+        let fd = fd.map_err(|error| XdpError::Memory { bytes, error: error.into() })?;
+        let umem = Self::map(fd.as_fd(), settings)?;
+        for (word, value) in umem.header().iter().zip(header(settings)) {
+            word.store(value, Ordering::Release);
+        }
+        Ok((umem, fd))
+    }
+
+    /// Maps what another process made, if it is what the settings say.
+    pub fn open(fd: BorrowedFd<'_>, settings: &Settings) -> Result<Self, XdpError> {
+        let foreign = |what| XdpError::Foreign { what };
+        let seals = fcntl_get_seals(fd).map_err(|_| foreign("it is no memfd"))?;
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(foreign("its size is not sealed"));
+        }
+        let umem = Self::map(fd, settings)?;
+        if umem.header().iter().zip(header(settings)).any(|(word, value)| word.load(Ordering::Acquire) != value) {
+            return Err(foreign("its header is not that of these settings"));
+        }
+        Ok(umem)
+    }
+
+    fn map(fd: BorrowedFd<'_>, settings: &Settings) -> Result<Self, XdpError> {
+        let call = |error| XdpError::Call { what: "mapping the frames' memory", error };
+        let bytes = fstat(fd).map_err(|error| call(error.into()))?.st_size as usize;
+        if bytes < length(settings, PAGE) || !bytes.is_multiple_of(PAGE) {
+            return Err(XdpError::Foreign { what: "it is too short for these settings" });
+        }
+        let map = MmapOptions::new().len(bytes).map_raw(&fd).map_err(call)?;
+        Ok(Self { map, chunks: settings.chunks() })
+    }
+
+    /// The first byte of a queue's chunks, where the kernel is told to find them.
+    pub fn address(&self, first: usize) -> u64 {
+        self.map.as_ptr().addr() as u64 + (first * CHUNK_BYTES) as u64
+    }
+
+    fn header(&self) -> &[AtomicU64] {
+        self.atomics(self.map.len() - HEADER_BYTES, HEADER_BYTES / size_of::<u64>())
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.atomics(self.chunks * CHUNK_BYTES, self.chunks)
+    }
+
+    fn atomics(&self, at: usize, count: usize) -> &[AtomicU64] {
+        assert!(at.is_multiple_of(align_of::<AtomicU64>()) && at + count * size_of::<AtomicU64>() <= self.map.len());
+        // SAFETY: the run is within the mapping and aligned (asserted), the mapping lives as long as `self` and its file cannot
+        // shrink (sealed); whoever else maps it goes through atomics too, for it is this function that gives them.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at).cast(), count) }
+    }
+}
+
+fn allocate(settings: &Settings, pages: MemfdFlags, page: usize) -> rustix::io::Result<OwnedFd> {
+    let fd = memfd_create("baton-umem", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages)?;
+    let bytes = length(settings, page) as u64;
+    ftruncate(&fd, bytes)?;
+    fallocate(&fd, FallocateFlags::empty(), 0, bytes)?;
+    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
+/// Bytes of the file, in whole pages.
+fn length(settings: &Settings, page: usize) -> usize {
+    (settings.chunks() * (CHUNK_BYTES + size_of::<u64>()) + HEADER_BYTES).next_multiple_of(page)
+}
+
+/// What must agree between who made the memory and who adopts it.
+fn header(settings: &Settings) -> [u64; 6] {
+    let Settings { queues, rings, receive, transmit, .. } = settings;
+    [MAGIC, CHUNK_BYTES as u64, u64::from(*queues), u64::from(*rings), u64::from(*receive), u64::from(*transmit)]
+}
+
+/// A chunk that this process has in its hands: nobody else reads or writes it.
+#[derive(Debug)]
+pub(super) struct Chunk(u32);
+
+impl Chunk {
+    /// Its number among its queue's chunks.
+    pub fn number(&self) -> u32 {
+        self.0
+    }
+
+    /// Where the kernel knows it: its place in the queue's memory. The token is spent.
+    pub fn into_address(self) -> u64 {
+        u64::from(self.0) * CHUNK_BYTES as u64
+    }
+}
+
+/// Who has a chunk, in the memory that outlives this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    /// A process: this one, or one that is dead, whose successor may have it.
+    Process,
+    /// The kernel, by this entry of the fill ring: if the ring's producer ever went beyond it.
+    Fill(u32),
+    /// The kernel, by this entry of its ring's transmit ring: likewise.
+    Transmit(u32),
+}
+
+impl Owner {
+    const fn word(self) -> u64 {
+        match self {
+            Self::Process => 0,
+            Self::Fill(index) => 1 << 32 | index as u64,
+            Self::Transmit(index) => 2 << 32 | index as u64,
+        }
+    }
+
+    fn of_word(word: u64) -> Option<Self> {
+        match word >> 32 {
+            0 if word == 0 => Some(Self::Process),
+            1 => Some(Self::Fill(word as u32)),
+            2 => Some(Self::Transmit(word as u32)),
+            _ => None,
+        }
+    }
+}
+
+/// One queue's part of the UMEM. The kernel knows no other part for this queue.
+#[derive(Clone, Debug)]
+pub(super) struct Area {
+    umem: Arc<Umem>,
+    first: usize,
+    chunks: usize,
+}
+
+impl Area {
+    pub fn new(umem: Arc<Umem>, settings: &Settings, queue: u32) -> Self {
+        let chunks = settings.chunks_of_queue();
+        let first = queue as usize * chunks;
+        assert!(first + chunks <= umem.chunks, "the UMEM was opened with the same settings");
+        Self { umem, first, chunks }
+    }
+
+    /// The chunk that the kernel gives back by this address, anywhere in it, and the place in it.
+    ///
+    /// # Panics
+    /// If no chunk of this queue lies there: the rings are not what they are taken for, and no frame may be touched.
+    pub fn take(&self, address: u64) -> (Chunk, usize) {
+        let number = address / CHUNK_BYTES as u64;
+        assert!(number < self.chunks as u64, "the kernel gave address {address}, beyond the queue's memory");
+        (Chunk(number as u32), (address % CHUNK_BYTES as u64) as usize)
+    }
+
+    /// A chunk that nobody has, when the rings are adopted.
+    pub fn reclaim(&self, number: usize) -> Chunk {
+        assert!(number < self.chunks, "a chunk of this queue");
+        Chunk(number as u32)
+    }
+
+    /// Notes who has a chunk. A successor believes it, so it is said before the index that makes it true moves, and the
+    /// order is kept (Release, paired with [`Self::owner`] after this process is dead; until then, with nothing).
+    pub fn set_owner(&self, chunk: &Chunk, owner: Owner) {
+        self.umem.words()[self.first + chunk.0 as usize].store(owner.word(), Ordering::Release);
+    }
+
+    /// Who has this chunk; none where the word is none of ours.
+    pub fn owner(&self, number: usize) -> Option<Owner> {
+        assert!(number < self.chunks, "a chunk of this queue");
+        Owner::of_word(self.umem.words()[self.first + number].load(Ordering::Acquire))
+    }
+
+    pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
+        let start = self.place(chunk, at, length);
+        // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody writes it meanwhile: the kernel has
+        // given the chunk, this token is the only one of it, and it is borrowed.
+        unsafe { std::slice::from_raw_parts(self.umem.map.as_ptr().add(start), length) }
+    }
+
+    pub fn bytes_mut<'a>(&'a self, chunk: &'a mut Chunk, at: usize, length: usize) -> &'a mut [u8] {
+        let start = self.place(chunk, at, length);
+        // SAFETY: as for `bytes`; nobody reads it either, for the token is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.umem.map.as_mut_ptr().add(start), length) }
+    }
+
+    fn place(&self, chunk: &Chunk, at: usize, length: usize) -> usize {
+        assert!((chunk.0 as usize) < self.chunks, "a chunk of this queue");
+        assert!(at <= CHUNK_BYTES && length <= CHUNK_BYTES - at, "{length} bytes at {at} reach beyond their chunk");
+        (self.first + chunk.0 as usize) * CHUNK_BYTES + at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::interface::Interface;
+
+    fn settings() -> Settings {
+        let interface = Interface { name: "none".into(), index: 0 };
+        Settings { queues: 2, rings: 2, receive: 64, transmit: 64, huge_pages: false, ..Settings::new(interface, 2) }
+    }
+
+    #[test]
+    fn a_successor_reads_who_had_what() {
+        let (umem, fd) = Umem::create(&settings()).unwrap();
+        let area = Area::new(Arc::new(umem), &settings(), 1);
+        let owners = [Owner::Process, Owner::Fill(u32::MAX), Owner::Transmit(7), Owner::Fill(0)];
+        for (number, owner) in owners.into_iter().enumerate() {
+            area.set_owner(&area.reclaim(number), owner);
+        }
+        drop(area);
+        let area = Area::new(Arc::new(Umem::open(fd.as_fd(), &settings()).unwrap()), &settings(), 1);
+        for (number, owner) in owners.into_iter().enumerate() {
+            assert_eq!(area.owner(number), Some(owner));
+        }
+    }
+
+    #[test]
+    fn memory_of_other_settings_is_refused() {
+        let (_, fd) = Umem::create(&settings()).unwrap();
+        for other in [Settings { transmit: 32, receive: 96, ..settings() }, Settings { receive: 4096, ..settings() }] {
+            let error = Umem::open(fd.as_fd(), &other).unwrap_err();
+            assert!(matches!(error, XdpError::Foreign { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the queue's memory")]
+    fn an_address_beyond_the_memory_touches_nothing() {
+        let (umem, _fd) = Umem::create(&settings()).unwrap();
+        let area = Area::new(Arc::new(umem), &settings(), 0);
+        area.take((settings().chunks_of_queue() * CHUNK_BYTES) as u64);
+    }
+}

@@ -1,0 +1,286 @@
+//! AF_XDP and steering on real interfaces: a veth pair between two namespaces of the test's own.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use baton::sdk::{Endpoint, EndpointSettings};
+use baton::sys::af_xdp::{self, Bound, Settings, Socket, XdpError};
+use baton::sys::bpf::{Mode, SteerError, SteerSettings, Steering, Verdict};
+use baton::sys::interface::Interface;
+use baton::wire::{
+    DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
+    encode_message,
+};
+use support::netns::{Pair, Side};
+
+/// Nothing here takes as long; what does has hung.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A probe of a meeting, by whose number it is told from others.
+fn write(buffer: &mut [u8], meeting: u64, sequence: u64) -> usize {
+    let envelope = Envelope {
+        dst_mac: Mac([0xff; 6]),
+        src_mac: Mac([2, 0, 0, 0, 0, 1]),
+        vlan: None,
+        ethertype: DEFAULT_ETHERTYPE,
+        to: "1/0".parse().unwrap(),
+        from: "2/1".parse().unwrap(),
+        label: None,
+    };
+    let header = Header {
+        status: 0,
+        flags: FlagsHeader::default(),
+        transaction: Transaction(sequence as u32),
+        epoch: Epoch::default(),
+        meeting: MeetingId(meeting),
+    };
+    encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
+}
+
+/// Meeting and sequence of such a frame.
+fn read(bytes: &[u8]) -> (u64, u64) {
+    let frame = Frame::parse(bytes, DEFAULT_ETHERTYPE).expect("only V2V frames are steered here");
+    match frame.message() {
+        Ok(Message::Probe { sequence, .. }) => (frame.header().meeting.0, sequence),
+        other => panic!("only probes are sent here, not {other:?}"),
+    }
+}
+
+fn send(endpoint: &mut Endpoint, meeting: u64, sequence: u64) {
+    let began = Instant::now();
+    while !endpoint.send(|buffer| write(buffer, meeting, sequence)) {
+        endpoint.flush().unwrap();
+        assert!(began.elapsed() < PATIENCE, "frame {sequence} has no room");
+    }
+    while !endpoint.flush().unwrap() {
+        assert!(began.elapsed() < PATIENCE, "frame {sequence} does not leave");
+    }
+}
+
+fn open(pair: &Pair, side: Side) -> Endpoint {
+    pair.on(side, || Endpoint::open(side.interface(), &EndpointSettings::default()).unwrap())
+}
+
+#[test]
+fn frames_cross_whole_both_ways_with_the_time_they_came() {
+    let pair = Pair::new(1);
+    let mut ends = [open(&pair, Side::Left), open(&pair, Side::Right)];
+    assert_eq!(ends.each_ref().map(Endpoint::mode), [Mode::Native; 2]);
+    assert_ne!(ends[0].mac(), ends[1].mac());
+    for sequence in 0..10_000 {
+        for from in [0, 1] {
+            let earliest = baton::sys::clock::now();
+            send(&mut ends[from], 7, sequence);
+            let mut seen = Vec::new();
+            let began = Instant::now();
+            while seen.is_empty() && began.elapsed() < PATIENCE {
+                ends[1 - from]
+                    .receive(Duration::from_millis(100), |bytes, arrived| seen.push((read(bytes), arrived)))
+                    .unwrap();
+            }
+            let [((7, same), Some(arrived))] = seen[..] else { panic!("one frame, stamped: {seen:?}") };
+            assert_eq!(same, sequence);
+            assert!(earliest <= arrived && arrived <= baton::sys::clock::now());
+        }
+    }
+    for end in &ends {
+        let counted = end.statistics().unwrap();
+        assert_eq!((counted.receive_dropped, counted.receive_ring_full, counted.fill_ring_empty), (0, 0, 0));
+        assert_eq!((counted.receive_invalid, counted.transmit_invalid), (0, 0));
+        assert_eq!(end.steering().counters().unwrap().of(Verdict::Steered), 10_000);
+    }
+}
+
+fn settings(rings: u32) -> Settings {
+    let interface = Interface::find("right").unwrap();
+    Settings { rings, receive: 256, transmit: 64, huge_pages: false, ..Settings::new(interface, 1) }
+}
+
+fn steering(bound: &Bound) -> Steering {
+    let settings = &bound.settings;
+    let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: settings.rings };
+    let steering = Steering::attach(&settings.interface, &steer, None).unwrap();
+    for (place, socket) in bound.sockets.iter().enumerate() {
+        let place = place as u32;
+        steering.set_ring(place / settings.rings, place % settings.rings, socket.as_fd()).unwrap();
+    }
+    steering
+}
+
+#[test]
+fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
+    let pair = Pair::new(1);
+    let (bound, steering) = pair.on(Side::Right, || {
+        let bound = af_xdp::bind(&settings(4)).unwrap();
+        let steering = steering(&bound);
+        (bound, steering)
+    });
+    let sockets = af_xdp::adopt(&bound.settings, bound.umem, bound.sockets).unwrap();
+    let mut left = open(&pair, Side::Left);
+    const FRAMES: u64 = 40_000;
+    const MEETINGS: u64 = 64;
+    // Four threads, so that they meet at the shared rings; far more frames than chunks, so that every chunk goes round.
+    let sent = std::sync::atomic::AtomicU64::new(0);
+    let taken = std::sync::atomic::AtomicU64::new(0);
+    let by_socket: Vec<BTreeMap<u64, Vec<u64>>> = std::thread::scope(|scope| {
+        use std::sync::atomic::Ordering::SeqCst;
+        let workers: Vec<_> = sockets
+            .into_iter()
+            .map(|mut socket| {
+                let taken = &taken;
+                scope.spawn(move || {
+                    let mut meetings: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+                    let began = Instant::now();
+                    while taken.load(SeqCst) < FRAMES && began.elapsed() < PATIENCE {
+                        let held = socket.receive(16);
+                        for i in 0..held {
+                            let (meeting, sequence) = read(socket.received(i).bytes);
+                            meetings.entry(meeting).or_default().push(sequence);
+                        }
+                        socket.release(held);
+                        taken.fetch_add(held as u64, SeqCst);
+                        if held == 0 {
+                            std::thread::yield_now();
+                        }
+                    }
+                    meetings
+                })
+            })
+            .collect();
+        let began = Instant::now();
+        for sequence in 0..FRAMES {
+            // Never more on their way than there are chunks, so that none has a reason to be lost.
+            while sequence >= taken.load(SeqCst) + 192 {
+                assert!(began.elapsed() < PATIENCE, "{sequence} sent, {} received", taken.load(SeqCst));
+                std::thread::yield_now();
+            }
+            send(&mut left, 1 + sequence % MEETINGS, sequence);
+            sent.fetch_add(1, SeqCst);
+        }
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    assert!(by_socket.iter().all(|meetings| !meetings.is_empty()), "every socket has meetings");
+    for meeting in 1..=MEETINGS {
+        let sockets: Vec<_> = by_socket.iter().filter_map(|meetings| meetings.get(&meeting)).collect();
+        let [sequences] = sockets[..] else { panic!("meeting {meeting} came to {} sockets", sockets.len()) };
+        let expected: Vec<_> = (0..FRAMES).filter(|sequence| 1 + sequence % MEETINGS == meeting).collect();
+        assert_eq!(*sequences, expected, "meeting {meeting}: all its frames, in order");
+    }
+    assert_eq!(steering.counters().unwrap().of(Verdict::Steered), FRAMES);
+}
+
+#[test]
+fn what_one_socket_held_it_can_send_and_receive_again_and_again() {
+    let pair = Pair::new(1);
+    let (bound, _steering) = pair.on(Side::Right, || {
+        let bound = af_xdp::bind(&settings(1)).unwrap();
+        let steering = steering(&bound);
+        (bound, steering)
+    });
+    let mut socket = af_xdp::adopt(&bound.settings, bound.umem, bound.sockets).unwrap().remove(0);
+    let mut left = open(&pair, Side::Left);
+    for round in 0..20 {
+        for sequence in 0..u64::from(bound.settings.receive) {
+            send(&mut left, 1, sequence);
+        }
+        let held = receive_all(&mut socket, bound.settings.receive as usize);
+        assert_eq!(held, bound.settings.receive as usize, "round {round}: every receive chunk comes with a frame");
+        for i in 0..held {
+            assert_eq!(read(socket.received(i).bytes), (1, i as u64));
+        }
+        let mut queued = 0;
+        while socket.transmit(|buffer| write(buffer, 2, queued)) {
+            queued += 1;
+        }
+        assert_eq!(queued, u64::from(bound.settings.transmit), "round {round}: every transmit chunk takes a frame");
+        while !socket.flush().unwrap() {}
+        let mut seen = 0;
+        let began = Instant::now();
+        while seen < queued && began.elapsed() < PATIENCE {
+            left.receive(Duration::from_millis(100), |bytes, _| {
+                assert_eq!(read(bytes), (2, seen));
+                seen += 1;
+            })
+            .unwrap();
+        }
+        assert_eq!(seen, queued);
+        socket.release(held);
+    }
+}
+
+fn receive_all(socket: &mut Socket, frames: usize) -> usize {
+    let began = Instant::now();
+    loop {
+        let held = socket.receive(frames);
+        if held >= frames || began.elapsed() > PATIENCE {
+            return held;
+        }
+    }
+}
+
+#[test]
+fn generic_mode_serves_an_interface_that_has_no_native_one() {
+    let pair = Pair::new(1);
+    // The loopback interface has no XDP of its own, and what is sent there comes back.
+    let mut endpoint = pair.on(Side::Left, || Endpoint::open("lo", &EndpointSettings::default()).unwrap());
+    assert_eq!(endpoint.mode(), Mode::Generic);
+    for sequence in 0..1000 {
+        send(&mut endpoint, 3, sequence);
+        let mut seen = None;
+        let began = Instant::now();
+        while seen.is_none() && began.elapsed() < PATIENCE {
+            endpoint.receive(Duration::from_millis(100), |bytes, arrived| seen = Some((read(bytes), arrived))).unwrap();
+        }
+        let (frame, arrived) = seen.unwrap();
+        assert_eq!(frame, (3, sequence));
+        assert!(arrived.is_some());
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_dropped_leaves_the_interface_free() {
+    let pair = Pair::new(1);
+    for _ in 0..5 {
+        drop(open(&pair, Side::Left));
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_says_why_and_what_to_do() {
+    let pair = Pair::new(2);
+    pair.on(Side::Right, || {
+        let error = Endpoint::open("nosuch", &EndpointSettings::default()).unwrap_err().to_string();
+        assert_eq!(error, "there is no interface `nosuch` here; `ip link` lists those that there are");
+
+        assert_eq!(Interface::find("right").unwrap().queues().unwrap(), 2);
+        let error = af_xdp::bind(&Settings { queues: 3, ..settings(1) }).unwrap_err();
+        assert!(matches!(&error, XdpError::NoQueue { queue: 2, .. }), "{error}");
+
+        let error = af_xdp::bind(&Settings { receive: 100, ..settings(1) }).unwrap_err().to_string();
+        assert_eq!(error, "100 receive entries: the kernel's rings have a power of two of them, such as 128");
+
+        let error = af_xdp::bind(&Settings { rings: 17, ..settings(1) }).unwrap_err().to_string();
+        assert_eq!(error, "17 rings on a queue: there can be 1 to 16");
+
+        let error = af_xdp::bind(&Settings { zero_copy: true, ..settings(1) }).unwrap_err();
+        assert!(matches!(&error, XdpError::NoZeroCopy { .. }), "{error}");
+
+        let held = af_xdp::bind(&settings(1)).unwrap();
+        let error = af_xdp::bind(&settings(1)).unwrap_err().to_string();
+        // Kernels without CONFIG_XDP_SOCKETS_DIAG name every process that may be the one.
+        assert!(error.starts_with("queue 0 of right is taken, by "), "{error}");
+        assert!(error.contains(&format!("pid {} (", std::process::id())), "{error}");
+
+        let steering = steering(&held);
+        let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+        let error = Steering::attach(&held.settings.interface, &steer, None).unwrap_err();
+        assert!(matches!(&error, SteerError::Occupied { program, .. } if *program != 0), "{error}");
+        drop(steering);
+
+        let error = af_xdp::adopt(&held.settings, held.umem, Vec::new()).unwrap_err();
+        assert!(matches!(error, XdpError::Foreign { .. }), "{error}");
+    });
+}

@@ -1,0 +1,4 @@
+//! What tests share.
+#![allow(dead_code, reason = "every test takes what it needs")]
+
+pub mod netns;
