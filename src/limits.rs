@@ -96,7 +96,6 @@ pub const OPERATIONS_BACKGROUND_MAX: usize = 512;
 /// The highest id of a meeting that a client may choose: what a JSON number holds exactly in every language.
 pub const MEETING_ID_MAX: u64 = (1 << 53) - 1;
 
-
 /// Bytes of additional information that a terminal's slot in the table holds itself; longer takes an extent.
 pub const INFO_BYTES_INLINE: usize = 16;
 const _: () = assert!(INFO_BYTES_SHORT <= INFO_BYTES_INLINE, "a REPORT never needs an extent");

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use super::world::{Dump, Status, World};
+use super::world::{Dump, World, WorldStatus};
 use crate::time::Nanos;
 use crate::wire::{Domain, Layout, Level, MeetingId};
 
@@ -83,7 +83,7 @@ pub(super) enum Ask {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Told {
-    Status(Box<Status>),
+    Status(Box<WorldStatus>),
     Dump(Dump),
     Done { done: bool },
     Quiet { quiet: bool, reports_outstanding: usize },

@@ -30,4 +30,4 @@ pub use run::{RunError, Simulation};
 pub use server::AutonomousServer;
 pub use settings::Settings;
 pub use timeline::{AuditSeen, EpochSeen};
-pub use world::{DomainStatus, Dump, MeetingDump, Recovery, Status, TerminalDump, World};
+pub use world::{DomainStatus, Dump, MeetingDump, Recovery, TerminalDump, World, WorldStatus};

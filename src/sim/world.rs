@@ -68,7 +68,7 @@ pub struct Recovery {
 
 /// All of it, counted.
 #[derive(Clone, Debug, Serialize)]
-pub struct Status {
+pub struct WorldStatus {
     /// When this was true, in nanoseconds of `CLOCK_MONOTONIC`.
     pub now_ns: u64,
     /// Whether nothing is outstanding anywhere.
@@ -215,7 +215,7 @@ impl World {
     }
 
     /// All of it, counted.
-    pub fn status(&self, now: Nanos) -> Status {
+    pub fn status(&self, now: Nanos) -> WorldStatus {
         let domains: Vec<_> = self.servers.iter().map(domain_status).collect();
         let mut counters = Counters::default();
         let (mut reports, mut probes) = (latencies(), latencies());
@@ -225,7 +225,7 @@ impl World {
             // All have the same bounds, so that nothing can be out of them.
             let _ = (reports.add(of_reports), probes.add(of_probes));
         }
-        Status {
+        WorldStatus {
             now_ns: now.0,
             quiet: domains.iter().all(|domain| domain.quiet),
             frames_foreign: self.foreign,
@@ -354,7 +354,8 @@ mod tests {
         world.handle_frame(Nanos(5), &[0; 40]);
         world.set_rates(0, 7);
         let status = world.status(Nanos(9));
-        let requests = |status: &Status| status.domains.iter().map(|one| one.counters.requests).collect::<Vec<_>>();
+        let requests =
+            |status: &WorldStatus| status.domains.iter().map(|one| one.counters.requests).collect::<Vec<_>>();
         assert_eq!((requests(&status), status.frames_foreign), (vec![1, 2, 1], 2));
         assert_eq!((status.recoveries.len(), status.recoveries[0].domains), (1, 3));
         let mut sent = 0;
