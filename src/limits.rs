@@ -128,3 +128,22 @@ pub const RING_ENTRIES_MAX: u32 = 65_536;
 pub const BIND_ATTEMPTS: u32 = 100;
 /// What lies between two of them: all in all two seconds.
 pub const BIND_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+
+/// Acknowledgements that one REPORT_ACK_BATCH page carries.
+pub const ACKNOWLEDGEMENTS_PER_PAGE: usize = 63;
+
+/// Received entries that a worker holds back at most before it sends what they wait for and releases them.
+pub const HELD_MAX: usize = 512;
+const _: () =
+    assert!(HELD_MAX >= BURST && HELD_MAX <= 1024, "half of the smallest receive ring that is configured by default");
+
+/// Nanoseconds that an idle worker looks at its ring again and again before it sleeps.
+pub const SPIN_NS: u64 = 50_000;
+
+/// Frames, requests and outcomes of each kind that the control thread takes in one round.
+pub const CONTROL_BATCH: usize = 256;
+/// What the database's thread says and the control thread has not yet heard.
+pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
+/// How long the lock of a dying process on the database is waited for.
+pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

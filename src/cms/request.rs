@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::PartParameters;
+use crate::telemetry::StageSummary;
 use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
 /// What a client asks the control thread for. Listings are read from the table without it: see [`super::View`].
@@ -298,6 +299,10 @@ pub struct Status {
     pub domains: Vec<DomainStatus>,
     /// Whatever is counted, by name.
     pub counters: BTreeMap<String, u64>,
+    /// Latency by stage, since the engine's start.
+    pub stages: Vec<StageSummary>,
+    /// How frames are taken from the driver.
+    pub mode: String,
 }
 
 /// How an autonomous domain does.

@@ -77,3 +77,17 @@ pub enum Phase {
     /// A newer controller was heard of: nothing is sent any more.
     Stale,
 }
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Connecting => "connecting",
+            Self::TakingOver => "taking over",
+            Self::Updating => "updating",
+            Self::Auditing => "auditing",
+            Self::Reconciled => "reconciled",
+            Self::Differing => "differing",
+            Self::Stale => "stale",
+        })
+    }
+}

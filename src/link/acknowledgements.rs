@@ -1,0 +1,98 @@
+//! Reports that are in the table and not yet acknowledged.
+
+use super::peers::Peer;
+use super::ring::Ring;
+use crate::limits::ACKNOWLEDGEMENTS_PER_PAGE;
+use crate::wire::{Address, Envelope, Epoch, Header, MeetingId, Opcode, ReportAck, Status, Transaction, encode_page};
+
+/// The reports of one domain that wait for the next REPORT_ACK_BATCH to it.
+struct Waiting {
+    envelope: Option<Envelope>,
+    count: usize,
+    entries: [ReportAck; ACKNOWLEDGEMENTS_PER_PAGE],
+}
+
+/// What waits, a page a domain, all of it made at start.
+pub(super) struct Acknowledgements {
+    waiting: Vec<Waiting>,
+    /// Domains in whose page something waits, so that a flush does not walk them all.
+    dirty: Vec<usize>,
+    transaction: u32,
+}
+
+/// What a flush handed on and what it could not.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Flushed {
+    pub acknowledged: u64,
+    pub dropped: u64,
+    pub frames: u64,
+}
+
+impl std::ops::AddAssign for Flushed {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.dropped += other.dropped;
+        self.frames += other.frames;
+    }
+}
+
+impl Acknowledgements {
+    pub fn new(domains: usize) -> Self {
+        let nobody = ReportAck { terminal: Address::default(), version: 0, status: Status::Ok };
+        let waiting = || Waiting { envelope: None, count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
+        Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains), transaction: 0 }
+    }
+
+    /// Takes an acknowledgement; sends the domain's page where that is full now.
+    pub fn push(
+        &mut self,
+        domain: usize,
+        peer: &Peer,
+        reply: Envelope,
+        ack: ReportAck,
+        epoch: Epoch,
+        ring: &mut impl Ring,
+    ) -> Flushed {
+        let waiting = &mut self.waiting[domain];
+        if waiting.count == 0 {
+            self.dirty.push(domain);
+        }
+        waiting.envelope = Some(Envelope { to: peer.domain.server(), ..reply });
+        waiting.entries[waiting.count] = ack;
+        waiting.count += 1;
+        if waiting.count < ACKNOWLEDGEMENTS_PER_PAGE {
+            return Flushed::default();
+        }
+        self.dirty.retain(|&dirty| dirty != domain);
+        self.send(domain, peer, epoch, ring)
+    }
+
+    /// Sends every page in which something waits.
+    pub fn flush<'a>(&mut self, peer: impl Fn(usize) -> &'a Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
+        let mut flushed = Flushed::default();
+        while let Some(domain) = self.dirty.pop() {
+            flushed += self.send(domain, peer(domain), epoch, ring);
+        }
+        flushed
+    }
+
+    /// Sends one page. Where there is no room on the way out its acknowledgements are dropped, and counted: the
+    /// terminals repeat their reports, and a worker never waits.
+    fn send(&mut self, domain: usize, peer: &Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
+        let waiting = &mut self.waiting[domain];
+        let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];
+        let Some(envelope) = waiting.envelope else { return Flushed::default() };
+        self.transaction = self.transaction.wrapping_add(1);
+        let header = Header::request(Transaction(self.transaction), epoch, MeetingId::NONE);
+        let sent = ring.transmit(|buffer| {
+            let entries = entries.iter().copied();
+            encode_page(buffer, &envelope, Opcode::ReportAckBatch, &header, (0, 1), entries, &peer.outbound).0
+        });
+        let count = entries.len() as u64;
+        if sent {
+            Flushed { acknowledged: count, dropped: 0, frames: 1 }
+        } else {
+            Flushed { acknowledged: 0, dropped: count, frames: 0 }
+        }
+    }
+}

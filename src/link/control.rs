@@ -1,0 +1,580 @@
+//! The control thread: everything that is not a report.
+//!
+//! It collects what came (frames from the workers, requests, what the database says, orders of the keeper), gives it to
+//! the machines that decide (recovery, cascade, operations), and then carries out what those want, in bounded batches.
+//! It alone writes meetings; a worker never waits for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::Receiver;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use super::mailbox::Mailbox;
+use super::post::Post;
+use super::shared::Shared;
+use super::store::{Journal, Store};
+use super::wake::Wake;
+use crate::cascade::{LinkEvent, Topology};
+use crate::cms::api::{Api, ApiRequest, Submitter};
+use crate::cms::{
+    Answer, CommandSettings, Job, Operations, OperationsEvent, Orphan, Outcome, Reply, ReplyId, Request, View,
+};
+use crate::config::Config;
+use crate::keeper::handover::{KeeperLine, Notice, Order};
+use crate::limits::{CONTROL_BATCH, GENERATION_BLOCK};
+use crate::recovery::{DatabaseStore, Event, Path, Recovery, TableHoldings};
+use crate::sys::clock;
+use crate::table::Writer;
+use crate::telemetry::{Collector, Counters, Recorder, Stage};
+use crate::time::Nanos;
+use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, MeetingSummary, Message, Status, Transaction};
+
+/// The control thread's wake-ups arrive under this token.
+pub(super) const CONTROL_WAKE: Token = Token(0);
+const KEEPER: Token = Token(1);
+
+/// Heartbeats are numbered from here, operations' commands from there on; recovery has the upper half.
+const HEARTBEATS: u32 = 0;
+const COMMANDS: std::ops::Range<u32> = 0x1000_0000..0x8000_0000;
+/// Bits of a heartbeat's number.
+const HEARTBEAT_MASK: u32 = 0x0FFF_FFFF;
+
+/// What a control thread begins with.
+pub(super) struct Inheritance {
+    pub begun: Nanos,
+    pub path: Path,
+    pub epoch: Epoch,
+    pub config: Config,
+    pub topology: Topology,
+    pub shared: Arc<Shared>,
+    pub writer: Writer,
+    pub outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
+    pub counters: Vec<Arc<Counters>>,
+    pub collector: Collector,
+    /// Already open where the epoch had to come from it.
+    pub store: Option<Store>,
+    pub keeper: Arc<KeeperLine>,
+    pub api: UnixListener,
+    pub poll: Poll,
+    pub mode: String,
+}
+
+/// The control thread.
+pub(super) struct Control {
+    pub(super) begun: Nanos,
+    pub(super) path: Path,
+    pub(super) epoch: Epoch,
+    pub(super) config: Config,
+    pub(super) topology: Topology,
+    pub(super) shared: Arc<Shared>,
+    pub(super) writer: Writer,
+    pub(super) post: Post,
+    pub(super) counters: Vec<Arc<Counters>>,
+    pub(super) collector: Collector,
+    recorder: Recorder,
+    pub(super) recovery: Recovery,
+    pub(super) operations: Operations,
+    pub(super) orphans: Orphans,
+    journal: Journal,
+    pub(super) store: Option<Store>,
+    /// Why the database cannot be had, for good.
+    pub(super) store_failed: Option<String>,
+    pub(super) unexpected: u64,
+    requests: Receiver<ApiRequest>,
+    submitter: Submitter,
+    waiting: HashMap<ReplyId, tokio::sync::oneshot::Sender<Reply>>,
+    next_reply: u64,
+    keeper: Arc<KeeperLine>,
+    listener: Option<UnixListener>,
+    api: Option<Api>,
+    view: View,
+    poll: Poll,
+    pub(super) mode: String,
+    timed: Timed,
+    fenced: Option<Epoch>,
+}
+
+/// Meetings that autonomous servers hold and we do not know.
+pub(super) type Orphans = BTreeMap<(Domain, MeetingId), Orphan>;
+
+/// The control thread's hands on table and database, for as long as one call takes.
+macro_rules! holdings {
+    ($control:ident) => {
+        TableHoldings {
+            writer: &mut $control.writer,
+            store: &mut DatabaseStore {
+                database: $control.store.as_ref().and_then(Store::database),
+                write: |changes| $control.journal.update(changes),
+            },
+            orphan: &mut |domain, summary| note_orphan(&mut $control.orphans, domain, summary),
+        }
+    };
+}
+
+/// Which moments of the recovery were recorded already.
+#[derive(Default)]
+struct Timed {
+    first: bool,
+    acknowledged: bool,
+    reconciled: bool,
+}
+
+impl Control {
+    pub fn new(inheritance: Inheritance) -> Self {
+        let Inheritance {
+            begun,
+            path,
+            epoch,
+            config,
+            topology,
+            shared,
+            writer,
+            outboxes,
+            counters,
+            mut collector,
+            store,
+            keeper,
+            api,
+            poll,
+            mode,
+        } = inheritance;
+        let recorder = crate::telemetry::recorder(&mut collector);
+        let settings = recovery_settings(&config);
+        let recovery = Recovery::new(topology.domains(), epoch, path, &settings, begun);
+        let commands = CommandSettings { transactions: COMMANDS, ..CommandSettings::default() };
+        let operations = Operations::new(epoch, topology.domains(), commands);
+        let post = Post::new(outboxes, shared.clone());
+        let control = shared.clone();
+        let (submitter, requests) = Submitter::new(move || control.control.wake());
+        let view = View::new(writer.table().clone());
+        Self {
+            begun,
+            path,
+            epoch,
+            config,
+            topology,
+            shared,
+            writer,
+            post,
+            counters,
+            collector,
+            recorder,
+            recovery,
+            operations,
+            orphans: Orphans::new(),
+            journal: Journal::default(),
+            store,
+            store_failed: None,
+            unexpected: 0,
+            requests,
+            submitter,
+            waiting: HashMap::new(),
+            next_reply: 0,
+            keeper,
+            listener: Some(api),
+            api: None,
+            view,
+            poll,
+            mode,
+            timed: Timed::default(),
+            fenced: None,
+        }
+    }
+
+    /// Works until the end: an order of the keeper, its death, or a newer controller.
+    pub fn run(mut self) -> ExitCode {
+        // The first takeover frames before anything else.
+        self.transmit(clock::now());
+        if let Err(error) = self.open_the_rest() {
+            tracing::error!(%error, "the engine cannot go on");
+            let _ = self.keeper.tell(&Notice::Failed { why: error.to_string() });
+            self.shared.stop();
+            return ExitCode::FAILURE;
+        }
+        let mut events = Events::with_capacity(8);
+        let code = loop {
+            let now = clock::now();
+            let mut worked = self.take_frames(now);
+            worked |= self.take_outcomes(now);
+            worked |= self.take_requests(now);
+            self.operations.handle_timeout(now, &mut self.writer);
+            worked |= self.handle_events(now);
+            worked |= self.transmit(now);
+            self.commit();
+            self.answer();
+            self.note_times(now);
+            if let Some(highest) = self.fenced {
+                tracing::error!(%highest, "another dispatch server controls: this one stops");
+                let _ = self.keeper.tell(&Notice::Fenced { epoch: highest.0 });
+                break ExitCode::FAILURE;
+            }
+            if !worked && let Some(code) = self.wait(&mut events) {
+                break code;
+            }
+        };
+        self.shared.stop();
+        code
+    }
+
+    /// What the first takeover frames did not need.
+    fn open_the_rest(&mut self) -> std::io::Result<()> {
+        let keeper = self.keeper.as_fd().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&keeper), KEEPER, Interest::READABLE)?;
+        let _ = self.keeper.tell(&Notice::Ready);
+        if self.store.is_none() {
+            self.store = Some(Store::open(&self.config, &self.shared)?);
+        }
+        if let Some(listener) = self.listener.take() {
+            self.api = Some(Api::spawn(listener, self.submitter.clone(), self.view.clone())?);
+        }
+        // An engine that waited for the database found it open.
+        if let Some(opened) = self.store.as_mut().and_then(|store| store.opened.as_mut()) {
+            let unfinished = std::mem::take(&mut opened.unfinished);
+            self.view.set_database(opened.database.clone());
+            self.operations.handle_opened(clock::now(), opened.next_meeting, unfinished, &mut self.writer);
+        }
+        Ok(())
+    }
+
+    /// Takes what the workers handed on.
+    fn take_frames(&mut self, now: Nanos) -> bool {
+        let shared = self.shared.clone();
+        for taken in 0..CONTROL_BATCH {
+            if shared.inbox.take(|bytes, _| self.take_frame(now, bytes)).is_none() {
+                return taken > 0;
+            }
+        }
+        true
+    }
+
+    /// Takes one frame. The worker has checked its tag.
+    fn take_frame(&mut self, now: Nanos, bytes: &[u8]) {
+        let Ok(frame) = Frame::parse(bytes, self.shared.ethertype) else { return };
+        let Some(domain) = frame.envelope().from.domain() else { return };
+        let (header, Ok(opcode)) = (frame.header(), frame.opcode()) else {
+            self.unexpected += 1;
+            return;
+        };
+        let expected = match (frame.message(), frame.page()) {
+            (Ok(Message::Heartbeat { sent_ns }), _) => {
+                let held = self.writer.table().parts_in(domain).count() as u32;
+                let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
+                let message = Message::HeartbeatAck { sent_ns, held };
+                self.post.enveloped(domain, &reply, |buffer, key| {
+                    crate::wire::encode_message(buffer, &reply, &header, &message, key)
+                });
+                true
+            }
+            (Ok(Message::HeartbeatAck { sent_ns, held }), _) => {
+                self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
+                true
+            }
+            (Ok(message), _) => {
+                self.recovery.handle_message(now, domain, &header, &message, &mut holdings!(self))
+                    || self.operations.handle_message(now, domain, &header, &message, &mut self.writer)
+            }
+            (_, Ok(page)) => self.recovery.handle_page(now, domain, opcode, &header, &page, &mut holdings!(self)),
+            _ => false,
+        };
+        self.unexpected += u64::from(!expected);
+    }
+
+    /// Takes what the database says.
+    fn take_outcomes(&mut self, now: Nanos) -> bool {
+        for taken in 0..CONTROL_BATCH {
+            let Some(store) = &mut self.store else { return false };
+            let Ok(outcome) = store.outcomes.try_recv() else { return taken > 0 };
+            match outcome {
+                Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
+                Outcome::Opened(mut opened) => {
+                    let unfinished = std::mem::take(&mut opened.unfinished);
+                    self.view.set_database(opened.database.clone());
+                    self.operations.handle_opened(now, opened.next_meeting, unfinished, &mut self.writer);
+                    store.opened = Some(opened);
+                    let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
+                    if left < GENERATION_BLOCK / 2 {
+                        // A full queue: the next engine finds the block short again.
+                        let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
+                    }
+                }
+                Outcome::Failed(error) => {
+                    tracing::error!(%error, "no database: operations are refused, control goes on");
+                    self.store_failed = Some(error.to_string());
+                }
+                Outcome::Committed { id, result } => {
+                    if let Some(result) = self.journal.committed(id, result) {
+                        self.operations.handle_committed(now, id, result, &mut self.writer);
+                    }
+                }
+                Outcome::Reserved(Ok(block)) => {
+                    let table = self.writer.table();
+                    // A block that does not follow on the old one belongs behind somebody else's: the old one is used up
+                    // first, and then the database is asked.
+                    if block.term == self.epoch.term() && block.first == table.generation_end() {
+                        table.set_reservation(block.term, self.epoch.generation(), block.end);
+                    }
+                }
+                Outcome::Reserved(Err(error)) => tracing::warn!(%error, "no generations reserved ahead"),
+            }
+        }
+        true
+    }
+
+    /// Takes clients' requests.
+    fn take_requests(&mut self, now: Nanos) -> bool {
+        for taken in 0..CONTROL_BATCH {
+            let Ok(ApiRequest { request, deadline, reply }) = self.requests.try_recv() else { return taken > 0 };
+            let answer = match request {
+                Request::Conference(request) => {
+                    self.next_reply += 1;
+                    let id = ReplyId(self.next_reply);
+                    self.waiting.insert(id, reply);
+                    self.operations.handle_request(now, id, request, now + deadline, &mut self.writer);
+                    continue;
+                }
+                Request::Status => Answer::Status(Box::new(self.status(now))),
+                Request::RecoveryLast => Answer::Recovery(serde_json::json!(self.recovery.report())),
+                Request::Orphans => Answer::Orphans(self.orphans.values().copied().collect()),
+            };
+            // A client that went away needs no answer.
+            let _ = reply.send(Ok(answer));
+        }
+        true
+    }
+
+    /// Answers the clients whose operations are done.
+    fn answer(&mut self) {
+        while let Some((id, reply)) = self.operations.poll_reply() {
+            if let Some(to) = self.waiting.remove(&id) {
+                let _ = to.send(reply);
+            }
+        }
+    }
+
+    /// Takes what the machines want the engine to know.
+    fn handle_events(&mut self, now: Nanos) -> bool {
+        let mut any = false;
+        for peer in self.shared.peers.iter() {
+            if let Some(mac) = peer.seen()
+                && self.topology.handle_authentic(peer.domain, mac)
+            {
+                tracing::info!(domain = %peer.domain, %mac, "next hop learned");
+                self.recovery.restart(now, peer.domain);
+                any = true;
+            }
+        }
+        while let Some(event) = self.topology.poll_event() {
+            any = true;
+            match event {
+                LinkEvent::Up(domain) => {
+                    tracing::info!(%domain, "link up");
+                    // What it did while it was away is asked for; what recovery had begun goes on.
+                    if self.recovery.server(domain).is_some_and(|server| server.is_reconciled()) {
+                        self.recovery.restart(now, domain);
+                    }
+                }
+                LinkEvent::Down(domain) => tracing::warn!(%domain, "link down: heartbeats are not answered"),
+            }
+        }
+        while let Some(event) = self.recovery.poll_event() {
+            any = true;
+            self.handle_recovery_event(now, event);
+        }
+        while let Some(OperationsEvent::Stale { highest }) = self.operations.poll_event() {
+            any = true;
+            self.fenced = Some(highest);
+        }
+        any
+    }
+
+    fn handle_recovery_event(&mut self, now: Nanos, event: Event) {
+        self.note_moments();
+        match event {
+            Event::Stale { domain, highest } => {
+                tracing::error!(%domain, %highest, "the autonomous server has a newer controller");
+                self.operations.handle_stale(highest);
+                self.fenced = Some(highest);
+            }
+            Event::Orphan { domain, summary } => {
+                tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");
+            }
+            Event::Missing { domain, meeting } => {
+                tracing::warn!(%domain, %meeting, "missing: known here and not held there");
+            }
+            Event::Unfinished { domain, meeting } => {
+                // Operations learn of it from the database, which had it first.
+                tracing::info!(%domain, %meeting, "an operation was cut short; it is being finished");
+            }
+            Event::Refused { domain, meeting, opcode, status } => {
+                tracing::warn!(%domain, %meeting, opcode, %status, "refused");
+            }
+            Event::Full { domain, meeting } => {
+                tracing::error!(%domain, %meeting, "no room in the table: create it with more");
+            }
+            Event::Silent { domain } => {
+                tracing::warn!(%domain, "no answer to REPLAY_DONE: nothing proves that both sides agree")
+            }
+            Event::Differing { domain, ours, theirs } => {
+                tracing::warn!(%domain, ?ours, ?theirs, "audit differs: listing again");
+            }
+            Event::AllAcknowledged { domain } => {
+                tracing::debug!(%domain, "all takeovers acknowledged");
+                self.operations.handle_taken_over(now, &mut self.writer);
+            }
+            Event::Reconciled { domain } => {
+                tracing::info!(%domain, "reconciled");
+                if let Some((place, _)) = self.shared.peers.find(domain) {
+                    self.shared.settle(place);
+                }
+                self.operations.handle_taken_over(now, &mut self.writer);
+                if self.recovery.is_reconciled() {
+                    let _ = self.keeper.tell(&Notice::Complete);
+                }
+            }
+        }
+    }
+
+    /// Sends what the machines want to be sent, as much as there is room for.
+    fn transmit(&mut self, now: Nanos) -> bool {
+        let mut any = false;
+        for _ in 0..CONTROL_BATCH {
+            if self.fenced.is_some() || !self.post.has_room() {
+                break;
+            }
+            if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch) {
+                let transaction = Transaction(HEARTBEATS | header.transaction.0 & HEARTBEAT_MASK);
+                let (header, domain) = (Header { transaction, ..header }, envelope.to.domain());
+                if let Some(domain) = domain {
+                    self.post.enveloped(domain, &envelope, |buffer, key| {
+                        crate::wire::encode_message(buffer, &envelope, &header, &message, key)
+                    });
+                }
+                any = true;
+                continue;
+            }
+            if let Some(request) = self.recovery.poll_transmit(now, &mut holdings!(self)) {
+                let write = |buffer: &mut [u8], envelope: &_, key: &_| request.encode(buffer, envelope, key);
+                self.post.frame(&self.topology, request.domain, write);
+            } else if let Some(command) = self.operations.poll_transmit(now) {
+                self.post.message(&self.topology, command.domain, &command.header, &command.message);
+            } else {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Hands the database what is to be durable.
+    fn commit(&mut self) {
+        while let Some((id, changes)) = self.operations.poll_commit() {
+            self.journal.operation(id, changes);
+        }
+        if let Some(store) = &self.store {
+            store.commit(&mut self.journal, self.epoch);
+        }
+    }
+
+    /// Records the moments of the recovery, each once, from the engine's start.
+    fn note_moments(&mut self) {
+        let report = self.recovery.report();
+        let moments = [
+            (Stage::RecoveryFirstFrame, report.first_takeover_ns, &mut self.timed.first),
+            (Stage::RecoveryAcknowledged, report.all_acknowledged_ns, &mut self.timed.acknowledged),
+            (Stage::RecoveryReconciled, report.reconciled_ns, &mut self.timed.reconciled),
+        ];
+        for (stage, moment, done) in moments {
+            if let Some(moment) = moment
+                && !*done
+            {
+                *done = true;
+                self.recorder.record(stage, Duration::from_nanos(moment));
+            }
+        }
+    }
+
+    /// Records the round trips of commands.
+    fn note_times(&mut self, now: Nanos) {
+        for round_trip in self.operations.take_round_trips() {
+            self.recorder.record(Stage::CommandRoundTrip, round_trip);
+        }
+        self.recorder.hand_over(now);
+    }
+
+    /// Waits until there is something to do. Gives the exit code where that is to end.
+    fn wait(&mut self, events: &mut Events) -> Option<ExitCode> {
+        const LONGEST: Duration = Duration::from_millis(500);
+        let timeouts = [self.recovery.poll_timeout(), self.operations.poll_timeout(), self.topology.poll_timeout()];
+        let until = timeouts.into_iter().flatten().min();
+        let now = clock::now();
+        let timeout = until.map_or(LONGEST, |until| until.since(now).min(LONGEST));
+        let full = !self.post.has_room();
+        self.shared.control.announce();
+        let queued = !self.shared.inbox.is_empty()
+            || !self.requests.is_empty()
+            || self.store.as_ref().is_some_and(|store| !store.outcomes.is_empty());
+        // An outbox that is full empties within the time that a worker needs for a burst, and nobody wakes us then.
+        let timeout = if queued {
+            Duration::ZERO
+        } else if full {
+            Duration::from_millis(1)
+        } else {
+            timeout
+        };
+        // An interrupted wait is a short one.
+        let _ = self.poll.poll(events, Some(timeout));
+        self.shared.control.awake();
+        self.collector.collect();
+        if !events.iter().any(|event| event.token() == KEEPER) {
+            return None;
+        }
+        loop {
+            match self.keeper.order() {
+                Ok(Some(Order::Stop)) => return Some(self.stop()),
+                Ok(None) => return None,
+                Err(error) => {
+                    tracing::error!(%error, "the keeper is gone: this engine ends, so that the next keeper may take over");
+                    return Some(ExitCode::FAILURE);
+                }
+            }
+        }
+    }
+
+    /// Ends in order: what recovery had for the database is written, and the table's snapshot.
+    fn stop(&mut self) -> ExitCode {
+        tracing::info!("stopping");
+        self.commit();
+        // What the database is given before it is closed, it still writes; it is closed when the engine's store is dropped.
+        self.store = None;
+        ExitCode::SUCCESS
+    }
+}
+
+fn note_orphan(orphans: &mut Orphans, domain: Domain, summary: &MeetingSummary) {
+    let orphan = Orphan {
+        meeting: summary.meeting,
+        domain,
+        state: summary.state,
+        level: summary.level,
+        participants: summary.participants,
+        controller: summary.controller,
+    };
+    orphans.insert((domain, summary.meeting), orphan);
+}
+
+fn recovery_settings(config: &Config) -> crate::recovery::Settings {
+    use crate::{config, recovery};
+    let config::Recovery { window, rto_min, rto_max, orphans, .. } = config.recovery.clone();
+    let orphans = match orphans {
+        config::Orphans::Leave => recovery::Orphans::Leave,
+        config::Orphans::Adopt => recovery::Orphans::Adopt,
+        config::Orphans::End => recovery::Orphans::End,
+    };
+    recovery::Settings { window, rto_min, rto_max, orphans, ..recovery::Settings::default() }
+}

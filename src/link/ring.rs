@@ -1,0 +1,50 @@
+//! What a worker needs of its rings, so that the same loop runs over AF_XDP and over memory.
+
+use crate::sys::af_xdp::Socket;
+
+pub use crate::sys::af_xdp::Received;
+
+/// The receive and transmit rings of one worker.
+///
+/// An entry that was received stays in the ring until it is released, and is released only after everything that
+/// follows from it was handed on: so the death of the worker makes its successor receive it again, and loses nothing.
+pub trait Ring {
+    /// Looks at up to `max` more entries; gives how many are held now, those before included.
+    fn receive(&mut self, max: usize) -> usize;
+
+    /// The `i`th of the held entries, from the oldest.
+    fn received(&self, i: usize) -> Received<'_>;
+
+    /// Gives the `n` oldest held entries back.
+    fn release(&mut self, n: usize);
+
+    /// Has `write` write a frame and say its length, and queues it; false, and `write` not called, where there is no
+    /// room.
+    fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
+
+    /// Hands what was queued to the kernel. False where it could not take all of it now: the rest stays queued.
+    fn flush(&mut self) -> bool;
+}
+
+impl Ring for Socket {
+    fn receive(&mut self, max: usize) -> usize {
+        self.receive(max)
+    }
+
+    fn received(&self, i: usize) -> Received<'_> {
+        self.received(i)
+    }
+
+    fn release(&mut self, n: usize) {
+        self.release(n);
+    }
+
+    fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.transmit(write)
+    }
+
+    fn flush(&mut self) -> bool {
+        // Where the kernel refuses, the frames stay queued: the next flush tries again, and whoever waits repeats.
+        self.flush().unwrap_or(false)
+    }
+}

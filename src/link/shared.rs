@@ -1,0 +1,70 @@
+//! What the threads of an engine share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::mailbox::Mailbox;
+use super::peers::Peers;
+use super::wake::Wake;
+use crate::wire::{Address, Epoch};
+
+/// What workers and the control thread share.
+pub struct Shared {
+    /// The dispatch server's own address.
+    pub address: Address,
+    /// What V2V frames bear on this site.
+    pub ethertype: u16,
+    /// The domains, their keys.
+    pub peers: Peers,
+    /// Frames for the control thread.
+    pub inbox: Mailbox,
+    /// Wakes the control thread.
+    pub control: Wake,
+    epoch: AtomicU64,
+    /// Per domain, in the topology's order: whether the table holds all of its terminals.
+    settled: Box<[AtomicBool]>,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    /// What is shared from the start. `settled`: the table holds all terminals of all domains.
+    pub fn new(address: Address, ethertype: u16, peers: Peers, inbox: Mailbox, control: Wake, settled: bool) -> Self {
+        let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
+        let (epoch, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { address, ethertype, peers, inbox, control, epoch, settled, stop }
+    }
+
+    /// The epoch that this engine controls under.
+    pub fn epoch(&self) -> Epoch {
+        // Relaxed: a worker only writes it into acknowledgements, which any epoch of ours may bear.
+        Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    /// Enters the epoch, before any worker runs.
+    pub fn begin(&self, epoch: Epoch) {
+        // Relaxed: the threads that read it are spawned after this.
+        self.epoch.store(epoch.0, Ordering::Relaxed);
+    }
+
+    /// Whether the table holds all of a domain's terminals, so that one that it does not hold is unknown.
+    pub fn is_settled(&self, domain: usize) -> bool {
+        // Acquire pairs with the Release in `settle`: what the recovery inserted before it is seen.
+        self.settled[domain].load(Ordering::Acquire)
+    }
+
+    /// Says that the table holds all of a domain's terminals now.
+    pub fn settle(&self, domain: usize) {
+        // Release pairs with the Acquire in `is_settled`.
+        self.settled[domain].store(true, Ordering::Release);
+    }
+
+    /// Tells every thread to end.
+    pub fn stop(&self) {
+        // Relaxed: a stop orders nothing but itself; whoever waits for the end joins the threads.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every thread shall end.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,73 @@
+//! How the server does, in one answer.
+
+use std::collections::BTreeMap;
+
+use super::control::Control;
+use crate::cascade::LinkState;
+use crate::cms::{DomainStatus, Status};
+use crate::recovery::Path;
+use crate::telemetry::Counters;
+use crate::time::Nanos;
+use crate::wire::{Domain, MeetingState};
+
+impl Control {
+    /// What `baton status` shows.
+    pub(super) fn status(&self, now: Nanos) -> Status {
+        let table = self.writer.table();
+        let (capacity, reconciled) = (table.capacity(), self.recovery.is_reconciled());
+        let database = match (&self.store_failed, &self.store) {
+            (Some(why), _) => why.clone(),
+            (None, Some(store)) if store.opened.is_some() => "open".into(),
+            (None, _) => "opening".into(),
+        };
+        Status {
+            epoch: self.epoch,
+            pid: std::process::id(),
+            uptime_ms: now.since(self.begun).as_millis() as u64,
+            path: if self.path == Path::Cache { "cache" } else { "database" }.into(),
+            state: if reconciled { "in control" } else { "recovering" }.into(),
+            parts: table.count_parts().into(),
+            parts_capacity: capacity.meetings.into(),
+            terminals: table.count_terminals().into(),
+            terminals_capacity: capacity.terminals.into(),
+            operations: self.operations.under_way() as u64,
+            commands_in_flight: self.operations.commands() as u64,
+            database,
+            domains: self.topology.domains().map(|domain| self.domain_status(domain)).collect(),
+            counters: self.counters(),
+            stages: self.collector.summaries(),
+            mode: self.mode.clone(),
+        }
+    }
+
+    fn domain_status(&self, domain: Domain) -> DomainStatus {
+        let link = self.topology.link(domain);
+        let mut status = DomainStatus {
+            domain,
+            up: link.is_some_and(|link| link.state() == LinkState::Up),
+            mac: self.topology.next_hop(domain).map(|envelope| envelope.dst_mac.to_string()),
+            recovery: self.recovery.server(domain).map_or(String::new(), |server| server.phase().to_string()),
+            parts: 0,
+            taken_over: 0,
+            missing: 0,
+            orphans: self.orphans.keys().filter(|(at, _)| *at == domain).count() as u64,
+            round_trip_us: link.and_then(|link| link.round_trip()).map(|time| time.as_micros() as u64),
+        };
+        for part in self.writer.table().parts_in(domain) {
+            status.parts += 1;
+            status.taken_over += u64::from(part.epoch == self.epoch);
+            status.missing += u64::from(part.state == MeetingState::Missing);
+        }
+        status
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let workers = Counters::sum(self.counters.iter().map(|counters| &**counters));
+        let control = [
+            ("control_unexpected", self.unexpected),
+            ("control_unroutable", self.post.unroutable),
+            ("control_overflowed", self.post.overflowed),
+        ];
+        workers.chain(control).map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! The database as the control thread has it: a thread to tell, outcomes to hear.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, bounded};
+
+use super::shared::Shared;
+use crate::cms::{Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
+use crate::config::Config;
+use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE};
+use crate::wire::Epoch;
+
+/// Jobs of recovery's updates are numbered from here, those of operations below.
+const UPDATE_JOBS: u64 = 1 << 63;
+
+/// What is to be durable, in the order in which it was decided.
+///
+/// Recovery's updates and operations' changes go one way out, because an update written after an operation that it
+/// did not know of would undo it.
+#[derive(Default)]
+pub(super) struct Journal {
+    queue: VecDeque<(JobId, Vec<Change>)>,
+    updates: HashSet<JobId>,
+    next: u64,
+}
+
+impl Journal {
+    /// Takes an update of recovery's. Nobody waits for it: all it says can be asked of the autonomous server again.
+    pub fn update(&mut self, changes: Vec<Change>) {
+        self.next += 1;
+        let id = JobId(UPDATE_JOBS | self.next);
+        self.updates.insert(id);
+        self.queue.push_back((id, changes));
+    }
+
+    /// Takes a commit of an operation's.
+    pub fn operation(&mut self, id: JobId, changes: Vec<Change>) {
+        self.queue.push_back((id, changes));
+    }
+
+    /// Takes what became of a commit; gives it back where an operation waits for it.
+    pub fn committed(&mut self, id: JobId, result: Result<(), CommitError>) -> Option<Result<(), CommitError>> {
+        if !self.updates.remove(&id) {
+            return Some(result);
+        }
+        match result {
+            Ok(()) => None,
+            // An operation waits for nothing of this, and still must hear of it.
+            Err(stale @ CommitError::StaleEpoch { .. }) => Some(Err(stale)),
+            Err(error) => {
+                tracing::warn!(%error, "what an autonomous server said was not stored");
+                None
+            }
+        }
+    }
+}
+
+/// The database's thread.
+pub(super) struct Store {
+    pub thread: DatabaseThread,
+    pub outcomes: Receiver<Outcome>,
+    /// Once it is open.
+    pub opened: Option<Opened>,
+}
+
+impl Store {
+    /// Starts the database's thread, which opens the file; what it says wakes the control thread.
+    pub fn open(config: &Config, shared: &Arc<Shared>) -> io::Result<Self> {
+        let (sender, outcomes) = bounded(DATABASE_OUTCOMES);
+        let settings = DatabaseSettings { path: config.database.path.clone(), patience: DATABASE_PATIENCE };
+        let shared = shared.clone();
+        let tell = move |outcome| {
+            // A control thread that is gone needs no telling.
+            let _ = sender.send(outcome);
+            shared.control.wake();
+        };
+        let thread = DatabaseThread::spawn(settings, tell)?;
+        Ok(Self { thread, outcomes, opened: None })
+    }
+
+    /// The database, once it is open.
+    pub fn database(&self) -> Option<&Database> {
+        self.opened.as_ref().map(|opened| &opened.database)
+    }
+
+    /// Hands over what the database's queue has room for, once it is open.
+    pub fn commit(&self, journal: &mut Journal, epoch: Epoch) {
+        while self.opened.is_some()
+            && let Some((id, changes)) = journal.queue.pop_front()
+        {
+            if let Err(Job::Commit { id, changes, .. }) = self.thread.submit(Job::Commit { id, changes, epoch }) {
+                journal.queue.push_front((id, changes));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Counters of one worker: it alone adds, anybody reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::Malformed;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
+        /// What became of a frame, or of what follows from it.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Counter { $($(#[$doc])* $variant,)* }
+
+        impl Counter {
+            /// Every counter, in the order of their places.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name in listings.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken from the ring.
+    Received "received",
+    /// Reports that changed the table.
+    ReportsApplied "reports_applied",
+    /// Reports of a version that the table already had, or a newer one.
+    ReportsKnown "reports_known",
+    /// Reports of terminals that the table does not hold.
+    ReportsUnknown "reports_unknown",
+    /// Reports left unanswered because another writer had the slot, or there was no room: the terminal repeats them.
+    ReportsDeferred "reports_deferred",
+    /// Probes sent back.
+    ProbesEchoed "probes_echoed",
+    /// Acknowledgements handed to the kernel.
+    Acknowledged "acknowledged",
+    /// Acknowledgements for which there was no room on the way out.
+    AcknowledgementsDropped "acknowledgements_dropped",
+    /// Frames handed on to the control thread.
+    ToControl "to_control",
+    /// Frames for the control thread that found its queue full.
+    ControlOverflow "control_overflow",
+    /// Frames handed to the kernel.
+    Sent "sent",
+    /// Frames of domains that the configuration does not name.
+    UnknownDomain "unknown_domain",
+    /// Frames that failed their tag.
+    Unauthentic "unauthentic",
+    /// Frames addressed to another dispatch server.
+    Misaddressed "misaddressed",
+    /// Frames whose opcode is not for a dispatch server.
+    Misdirected "misdirected",
+    /// Shorter than its packet.
+    MalformedShort "malformed_short",
+    /// Another EtherType.
+    MalformedEtherType "malformed_ethertype",
+    /// Unknown packet type.
+    MalformedPacketType "malformed_packet_type",
+    /// Another version.
+    MalformedVersion "malformed_version",
+    /// Unknown opcode.
+    MalformedOpcode "malformed_opcode",
+    /// An opcode in the wrong payload.
+    MalformedPayload "malformed_payload",
+    /// A value out of its table.
+    MalformedValue "malformed_value",
+    /// A page that cannot be.
+    MalformedPage "malformed_page",
+    /// A record past its page.
+    MalformedRecord "malformed_record",
+}
+
+impl From<Malformed> for Counter {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Short => Self::MalformedShort,
+            Malformed::EtherType => Self::MalformedEtherType,
+            Malformed::PacketType => Self::MalformedPacketType,
+            Malformed::Version => Self::MalformedVersion,
+            Malformed::Opcode => Self::MalformedOpcode,
+            Malformed::Payload => Self::MalformedPayload,
+            Malformed::Value => Self::MalformedValue,
+            Malformed::Page => Self::MalformedPage,
+            Malformed::Record => Self::MalformedRecord,
+        }
+    }
+}
+
+/// The counters of one worker.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters([AtomicU64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Counter::ALL.len()])
+    }
+}
+
+impl Counters {
+    /// Adds one. For the one thread that owns these counters: a load and a store, no locked instruction.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `n`. As [`Self::count`].
+    pub fn add(&self, counter: Counter, n: u64) {
+        let cell = &self.0[counter as usize];
+        // Relaxed: a counter orders nothing, and there is one writer.
+        cell.store(cell.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    /// What it stands at. For any thread.
+    pub fn read(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Every counter with its name, summed over workers.
+    pub fn sum<'a>(all: impl Iterator<Item = &'a Self> + Clone) -> impl Iterator<Item = (&'static str, u64)> {
+        Counter::ALL.iter().map(move |&counter| (counter.name(), all.clone().map(|one| one.read(counter)).sum()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_over_workers_and_names_every_counter() {
+        let workers = [Counters::default(), Counters::default()];
+        workers[0].count(Counter::Received);
+        workers[1].add(Counter::Received, 2);
+        workers[1].count(Malformed::Record.into());
+        let sums: Vec<_> = Counters::sum(workers.iter()).filter(|&(_, n)| n > 0).collect();
+        assert_eq!(sums, [("received", 3), ("malformed_record", 1)]);
+    }
+}

@@ -1,0 +1,209 @@
+//! Latency per stage, in histograms.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Nanos;
+
+/// What is timed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// From the XDP program's stamp to the worker's taking the frame from its ring.
+    RingWait,
+    /// From there until the table holds what the frame said: tag, parse, look up, update.
+    Processing,
+    /// From the first sending of a command to its answer.
+    CommandRoundTrip,
+    /// From the engine's start to its first takeover frame on the way out.
+    RecoveryFirstFrame,
+    /// From the engine's start until every takeover was answered.
+    RecoveryAcknowledged,
+    /// From the engine's start until every autonomous server's audit agreed.
+    RecoveryReconciled,
+}
+
+impl Stage {
+    /// Every stage, in the order of their places.
+    pub const ALL: [Self; 6] = [
+        Self::RingWait,
+        Self::Processing,
+        Self::CommandRoundTrip,
+        Self::RecoveryFirstFrame,
+        Self::RecoveryAcknowledged,
+        Self::RecoveryReconciled,
+    ];
+
+    /// Its name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingWait => "ring_wait",
+            Self::Processing => "processing",
+            Self::CommandRoundTrip => "command_round_trip",
+            Self::RecoveryFirstFrame => "recovery_first_frame",
+            Self::RecoveryAcknowledged => "recovery_acknowledged",
+            Self::RecoveryReconciled => "recovery_reconciled",
+        }
+    }
+}
+
+/// One minute: what takes longer is recorded as this.
+const LONGEST_NS: u64 = 60_000_000_000;
+/// Two significant digits: 1 % of the value, in about 26 KiB a stage.
+const DIGITS: u8 = 2;
+/// How often a recorder hands over.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
+/// The histograms of all stages for a while.
+struct Histograms([Histogram<u64>; Stage::ALL.len()]);
+
+impl Histograms {
+    fn new() -> Box<Self> {
+        let histogram =
+            || Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("the bounds are constants in order");
+        Box::new(Self(std::array::from_fn(|_| histogram())))
+    }
+}
+
+/// The recording end: one thread's own.
+pub struct Recorder {
+    current: Box<Histograms>,
+    since: Nanos,
+    full: Arc<ArrayQueue<Box<Histograms>>>,
+    empty: Arc<ArrayQueue<Box<Histograms>>>,
+}
+
+impl Recorder {
+    /// Records how long something took. No allocation, no lock.
+    pub fn record(&mut self, stage: Stage, time: Duration) {
+        let ns = (time.as_nanos() as u64).clamp(1, LONGEST_NS);
+        self.current.0[stage as usize].saturating_record(ns);
+    }
+
+    /// Once a second hands what was recorded to the collector; where that has not come round, goes on recording.
+    pub fn hand_over(&mut self, now: Nanos) {
+        if now.since(self.since) < HAND_OVER {
+            return;
+        }
+        self.since = now;
+        if let Some(empty) = self.empty.pop() {
+            let full = std::mem::replace(&mut self.current, empty);
+            // There are as many places as there are sets of histograms, so there is one for this.
+            let _ = self.full.push(full);
+        }
+    }
+}
+
+/// The reading end of one recorder.
+struct Source {
+    full: Arc<ArrayQueue<Box<Histograms>>>,
+    empty: Arc<ArrayQueue<Box<Histograms>>>,
+}
+
+/// Merges what the recorders hand over.
+pub struct Collector {
+    sources: Vec<Source>,
+    total: Box<Histograms>,
+}
+
+/// A recorder, and its place in the collector.
+pub fn recorder(collector: &mut Collector) -> Recorder {
+    let full = Arc::new(ArrayQueue::new(2));
+    let empty = Arc::new(ArrayQueue::new(2));
+    let _ = empty.push(Histograms::new());
+    collector.sources.push(Source { full: full.clone(), empty: empty.clone() });
+    Recorder { current: Histograms::new(), since: Nanos::default(), full, empty }
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self { sources: Vec::new(), total: Histograms::new() }
+    }
+}
+
+impl Collector {
+    /// Takes in what was handed over since.
+    pub fn collect(&mut self) {
+        for source in &self.sources {
+            while let Some(mut histograms) = source.full.pop() {
+                for (total, part) in self.total.0.iter_mut().zip(&mut histograms.0) {
+                    total.add(&*part).expect("all histograms have the same bounds");
+                    part.reset();
+                }
+                let _ = source.empty.push(histograms);
+            }
+        }
+    }
+
+    /// Each stage that was recorded at all.
+    pub fn summaries(&self) -> Vec<StageSummary> {
+        let stages = Stage::ALL.iter().zip(&self.total.0).filter(|(_, histogram)| !histogram.is_empty());
+        stages
+            .map(|(stage, histogram)| StageSummary {
+                stage: stage.name().into(),
+                count: histogram.len(),
+                p50_ns: histogram.value_at_quantile(0.50),
+                p99_ns: histogram.value_at_quantile(0.99),
+                p999_ns: histogram.value_at_quantile(0.999),
+                max_ns: histogram.max(),
+            })
+            .collect()
+    }
+}
+
+/// One stage in figures, since the engine's start, in nanoseconds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// [`Stage::name`].
+    pub stage: String,
+    /// How many were recorded.
+    pub count: u64,
+    /// Half were no slower.
+    pub p50_ns: u64,
+    /// Ninety-nine in a hundred were no slower.
+    pub p99_ns: u64,
+    /// 999 in 1,000 were no slower.
+    pub p999_ns: u64,
+    /// The slowest.
+    pub max_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_recorder_hands_over_is_in_the_summary_once() {
+        let mut collector = Collector::default();
+        let mut recorder = recorder(&mut collector);
+        let mut now = Nanos(0);
+        for round in 1..=5_u64 {
+            recorder.record(Stage::RingWait, Duration::from_micros(round));
+            now = now + HAND_OVER;
+            recorder.hand_over(now);
+            collector.collect();
+        }
+        let [ring_wait] = &collector.summaries()[..] else { panic!("one stage was recorded") };
+        assert_eq!((&*ring_wait.stage, ring_wait.count), ("ring_wait", 5));
+        assert!((2_900..=3_100).contains(&ring_wait.p50_ns), "{ring_wait:?}");
+    }
+
+    #[test]
+    fn a_collector_that_stays_away_loses_nothing() {
+        let mut collector = Collector::default();
+        let mut recorder = recorder(&mut collector);
+        for second in 1..=10 {
+            recorder.record(Stage::Processing, Duration::from_nanos(100));
+            recorder.hand_over(Nanos(second * 1_000_000_000));
+        }
+        for second in 11..=14 {
+            collector.collect();
+            recorder.hand_over(Nanos(second * 1_000_000_000));
+        }
+        collector.collect();
+        assert_eq!(collector.summaries()[0].count, 10);
+    }
+}
