@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
@@ -22,7 +22,7 @@ pub struct Mapping {
 
 enum Backing {
     File { map: MmapRaw, file: File },
-    Heap(Box<[AtomicU64]>),
+    Heap(Box<[SharedWord]>),
 }
 
 /// Why a mapping could not be made.
@@ -107,7 +107,7 @@ impl Mapping {
     /// Words on the heap, for tests and simulations.
     pub fn heap(bytes: u64) -> Self {
         let words = usize::try_from(bytes.div_ceil(8)).expect("a table of this size fits the address space");
-        Self { backing: Backing::Heap((0..words).map(|_| AtomicU64::new(0)).collect()) }
+        Self { backing: Backing::Heap((0..words).map(|_| SharedWord(AtomicU64::new(0))).collect()) }
     }
 
     fn map(file: File, path: &Path) -> Result<Self, MappingError> {
@@ -121,15 +121,15 @@ impl Mapping {
     }
 
     /// Its words.
-    pub fn words(&self) -> &[AtomicU64] {
+    pub fn words(&self) -> &[SharedWord] {
         match &self.backing {
             Backing::File { map, .. } => {
                 // SAFETY: `MmapRaw` guarantees `len` mapped, readable and writable bytes from a page-aligned address,
                 // for as long as it lives, which is longer than the borrow given out. `map` checked that the length
-                // is whole words and within the file. An AtomicU64 has the size and alignment of a u64 and no
-                // invalid bit pattern; every process that maps this file touches it through this type alone, so
+                // is whole words and within the file. A SharedWord is an AtomicU64 (`repr(transparent)`), which has the
+                // size and alignment of a u64 and no invalid bit pattern; every process that maps this file touches it through this type alone, so
                 // concurrent access is atomic.
-                unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<AtomicU64>(), map.len() / 8) }
+                unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<SharedWord>(), map.len() / 8) }
             }
             Backing::Heap(words) => words,
         }
@@ -164,6 +164,80 @@ impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if matches!(self.backing, Backing::Heap(_)) { "heap" } else { "file" };
         write!(f, "Mapping({kind}, {} bytes)", self.bytes())
+    }
+}
+
+/// A word that other processes see, and that is as it was when its writer is killed.
+///
+/// It is an atomic. In this crate's own unit tests it can also be cut off from a thread after so many changes
+/// (`killed_after`), so that a death between any two of them is tried out, every one of them.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct SharedWord(AtomicU64);
+
+impl SharedWord {
+    /// As [`AtomicU64::load`].
+    #[inline]
+    pub fn load(&self, ordering: Ordering) -> u64 {
+        self.0.load(ordering)
+    }
+
+    /// As [`AtomicU64::store`].
+    #[inline]
+    pub fn store(&self, value: u64, ordering: Ordering) {
+        #[cfg(test)]
+        if !fuse::burn() {
+            return;
+        }
+        self.0.store(value, ordering);
+    }
+
+    /// As [`AtomicU64::compare_exchange`].
+    #[inline]
+    pub fn compare_exchange(&self, old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
+        #[cfg(test)]
+        if !fuse::burn() {
+            return Err(self.0.load(failure));
+        }
+        self.0.compare_exchange(old, new, success, failure)
+    }
+}
+
+#[cfg(test)]
+pub(crate) use fuse::killed_after;
+
+#[cfg(test)]
+mod fuse {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    thread_local! {
+        /// Changes of shared words that this thread may still make; none for no limit.
+        static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    struct Killed;
+
+    /// Runs `act`, and kills it in front of its change of a shared word number `changes`, counted from 0: it unwinds,
+    /// and nothing that is dropped on the way changes a shared word any more, for the dead do not clean up. None where
+    /// it was killed.
+    pub(crate) fn killed_after<T>(changes: u32, act: impl FnOnce() -> T) -> Option<T> {
+        LEFT.set(Some(changes));
+        let done = catch_unwind(AssertUnwindSafe(act));
+        LEFT.set(None);
+        done.map_err(|why| if why.is::<Killed>() { Killed } else { resume_unwind(why) }).ok()
+    }
+
+    pub(super) fn burn() -> bool {
+        match LEFT.get() {
+            None => true,
+            Some(0) if std::thread::panicking() => false,
+            Some(0) => resume_unwind(Box::new(Killed)),
+            Some(left) => {
+                LEFT.set(Some(left - 1));
+                true
+            }
+        }
     }
 }
 

@@ -14,12 +14,12 @@
 //! that wrote it, and the layout hash says so.
 
 use std::ops::Range;
-use std::sync::atomic::AtomicU64;
 
 use super::index::{BUCKET, Index, STASH};
 use super::slot::Slot;
 use super::{Capacity, OwnerId};
 use crate::limits::{EXTENTS_MIN, INFO_BYTES_INLINE, INFO_BYTES_MAX, OWNERS_MAX, SLOTS_MAX, TERMINALS_PER_EXTENT};
+use crate::sys::mapping::SharedWord;
 use crate::wire::mix;
 
 const _: () = assert!(cfg!(target_endian = "little"), "the table's words are little-endian, and used as they are");
@@ -27,7 +27,7 @@ const _: () = assert!(cfg!(target_endian = "little"), "the table's words are lit
 /// Words of a record: six of content, the last its checksum.
 pub(super) const BANK: usize = 7;
 /// A slot of the table.
-pub(super) type TableSlot<'a> = Slot<'a, AtomicU64, BANK>;
+pub(super) type TableSlot<'a> = Slot<'a, SharedWord, BANK>;
 
 pub(super) const SLOT: usize = 16;
 pub(super) const LINK: usize = 15;
@@ -113,11 +113,11 @@ impl Layout {
         let part_bits = region(meetings.div_ceil(64));
         let terminal_bits = region(terminals.div_ceil(64));
         // A part is found by meeting and domain, and the first of a meeting's parts by the meeting.
-        let part_index = region(Index::<AtomicU64>::words(meetings));
-        let meeting_index = region(Index::<AtomicU64>::words(meetings));
+        let part_index = region(Index::<SharedWord>::words(meetings));
+        let meeting_index = region(Index::<SharedWord>::words(meetings));
         let places = region(meetings * PLACE).start;
         let parts = region(meetings * SLOT).start;
-        let terminal_index = region(Index::<AtomicU64>::words(terminals));
+        let terminal_index = region(Index::<SharedWord>::words(terminals));
         let terminal_slots = region(terminals * SLOT).start;
         let extent_owners = region(extents as usize);
         let extent_banks = region(extents as usize * EXTENT).start;
@@ -143,7 +143,7 @@ impl Layout {
         self.words as u64 * 8
     }
 
-    pub fn over<'a>(&'a self, words: &'a [AtomicU64]) -> Words<'a> {
+    pub fn over<'a>(&'a self, words: &'a [SharedWord]) -> Words<'a> {
         Words { layout: self, words }
     }
 }
@@ -153,7 +153,7 @@ impl Layout {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words<'a> {
     layout: &'a Layout,
-    words: &'a [AtomicU64],
+    words: &'a [SharedWord],
 }
 
 impl<'a> Words<'a> {
@@ -165,11 +165,11 @@ impl<'a> Words<'a> {
         self.layout.extents
     }
 
-    pub fn structure(self) -> &'a AtomicU64 {
+    pub fn structure(self) -> &'a SharedWord {
         &self.words[STRUCTURE]
     }
 
-    pub fn sequence(self) -> &'a AtomicU64 {
+    pub fn sequence(self) -> &'a SharedWord {
         &self.words[SEQUENCE]
     }
 
@@ -177,40 +177,40 @@ impl<'a> Words<'a> {
         Slot::new(&self.words[EPOCH])
     }
 
-    pub fn cell(self, owner: OwnerId) -> &'a [AtomicU64] {
+    pub fn cell(self, owner: OwnerId) -> &'a [SharedWord] {
         &self.words[self.layout.cells + usize::from(owner.0) * CELL..][..CELL]
     }
 
-    pub fn part_bits(self) -> &'a [AtomicU64] {
+    pub fn part_bits(self) -> &'a [SharedWord] {
         &self.words[self.layout.part_bits.clone()]
     }
 
-    pub fn terminal_bits(self) -> &'a [AtomicU64] {
+    pub fn terminal_bits(self) -> &'a [SharedWord] {
         &self.words[self.layout.terminal_bits.clone()]
     }
 
-    pub fn part_index(self) -> Index<'a, AtomicU64> {
+    pub fn part_index(self) -> Index<'a, SharedWord> {
         Index::new(&self.words[self.layout.part_index.clone()])
     }
 
-    pub fn meeting_index(self) -> Index<'a, AtomicU64> {
+    pub fn meeting_index(self) -> Index<'a, SharedWord> {
         Index::new(&self.words[self.layout.meeting_index.clone()])
     }
 
-    pub fn terminal_index(self) -> Index<'a, AtomicU64> {
+    pub fn terminal_index(self) -> Index<'a, SharedWord> {
         Index::new(&self.words[self.layout.terminal_index.clone()])
     }
 
     /// The domain of each part, side by side: what a walk over a domain's parts reads.
-    pub fn place_domain(self, part: u32) -> Option<&'a AtomicU64> {
+    pub fn place_domain(self, part: u32) -> Option<&'a SharedWord> {
         self.place(part).map(|place| &place[0])
     }
 
-    pub fn place_sibling(self, part: u32) -> Option<&'a AtomicU64> {
+    pub fn place_sibling(self, part: u32) -> Option<&'a SharedWord> {
         self.place(part).map(|place| &place[1])
     }
 
-    fn place(self, part: u32) -> Option<&'a [AtomicU64]> {
+    fn place(self, part: u32) -> Option<&'a [SharedWord]> {
         let within = part < self.layout.capacity.meetings;
         within.then(|| &self.words[self.layout.places + part as usize * PLACE..][..PLACE])
     }
@@ -219,11 +219,11 @@ impl<'a> Words<'a> {
         self.part_words(part).map(Slot::new)
     }
 
-    pub fn part_link(self, part: u32) -> Option<&'a AtomicU64> {
+    pub fn part_link(self, part: u32) -> Option<&'a SharedWord> {
         self.part_words(part).map(|words| &words[LINK])
     }
 
-    fn part_words(self, part: u32) -> Option<&'a [AtomicU64]> {
+    fn part_words(self, part: u32) -> Option<&'a [SharedWord]> {
         let within = part < self.layout.capacity.meetings;
         within.then(|| &self.words[self.layout.parts + part as usize * SLOT..][..SLOT])
     }
@@ -232,20 +232,20 @@ impl<'a> Words<'a> {
         self.terminal_words(terminal).map(Slot::new)
     }
 
-    pub fn terminal_link(self, terminal: u32) -> Option<&'a AtomicU64> {
+    pub fn terminal_link(self, terminal: u32) -> Option<&'a SharedWord> {
         self.terminal_words(terminal).map(|words| &words[LINK])
     }
 
-    fn terminal_words(self, terminal: u32) -> Option<&'a [AtomicU64]> {
+    fn terminal_words(self, terminal: u32) -> Option<&'a [SharedWord]> {
         let within = terminal < self.layout.capacity.terminals;
         within.then(|| &self.words[self.layout.terminals + terminal as usize * SLOT..][..SLOT])
     }
 
-    pub fn extent_owner(self, extent: u32) -> Option<&'a AtomicU64> {
+    pub fn extent_owner(self, extent: u32) -> Option<&'a SharedWord> {
         self.words[self.layout.extent_owners.clone()].get(extent as usize)
     }
 
-    pub fn extent_bank(self, extent: u32, bank: usize) -> Option<&'a [AtomicU64]> {
+    pub fn extent_bank(self, extent: u32, bank: usize) -> Option<&'a [SharedWord]> {
         let within = extent < self.layout.extents;
         within.then(|| {
             let begin = self.layout.extent_banks + extent as usize * EXTENT + bank * EXTENT_BANK;

@@ -19,6 +19,8 @@
 //! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
 mod index;
+#[cfg(test)]
+mod kill_tests;
 mod layout;
 mod meetings;
 mod open;

@@ -9,7 +9,9 @@
 //! is written last when an operation over several slots begins, and first when it ends. A cell is its owner's cache line,
 //! so a note costs a store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sys::mapping::SharedWord;
 
 /// An operation over several slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +29,7 @@ pub(super) enum Operation {
 /// it. That it is written *before* what it names is kept by the Release of [`super::slot::Slot::claim`] and of each store
 /// that follows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cell<'a>(pub &'a [AtomicU64]);
+pub(super) struct Cell<'a>(pub &'a [SharedWord]);
 
 impl Cell<'_> {
     pub fn note_part(self, slot: u32) {

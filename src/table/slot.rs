@@ -17,10 +17,11 @@
 //! Two things keep the order of stores. Between living threads it is acquire and release, as each access says. Against
 //! SIGKILL it is program order, which the processor keeps towards itself and the same orderings keep in the compiler.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use super::OwnerId;
 use crate::limits::READ_TRIES_MAX;
+use crate::sys::mapping::SharedWord;
 
 /// An atomic word: the real one, or the one of the model checker.
 pub(super) trait Word {
@@ -31,7 +32,7 @@ pub(super) trait Word {
     fn pause();
 }
 
-impl Word for AtomicU64 {
+impl Word for SharedWord {
     #[inline]
     fn load(&self, ordering: Ordering) -> u64 {
         self.load(ordering)

@@ -7,7 +7,7 @@
 //! A slot that is taken out keeps its link, and is not used again before the next operation. That is counted when it
 //! begins: a walk during which the count stood still has met at most one operation, and so no slot that was used anew.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
 use super::layout::Words;
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
@@ -16,6 +16,7 @@ use super::slot::{Claim, Unreadable, Word};
 use super::terminals::{Raw, terminal_hash};
 use super::{OwnerId, TableError};
 use crate::limits::{CLAIM_TRIES_CONTROL, EXTENT_PROBES_MAX, MEMBERS_MAX, PARTS_MAX};
+use crate::sys::mapping::SharedWord;
 
 /// The claim to change who is in the table.
 #[derive(Debug)]
@@ -226,7 +227,7 @@ impl Drop for Structure<'_> {
     }
 }
 
-pub(super) type TableClaim<'a> = Claim<'a, AtomicU64, { super::layout::BANK }>;
+pub(super) type TableClaim<'a> = Claim<'a, SharedWord, { super::layout::BANK }>;
 
 /// The parts behind each other in a meeting's chain. It ends, whatever the memory says.
 pub(super) fn chain(words: Words<'_>, first: u32) -> impl Iterator<Item = u32> + '_ {
@@ -235,7 +236,7 @@ pub(super) fn chain(words: Words<'_>, first: u32) -> impl Iterator<Item = u32> +
 
 /// The slots of a part's members, as its chain names them. It ends, whatever the memory says.
 pub(super) fn members(words: Words<'_>, part: u32) -> impl Iterator<Item = u32> + '_ {
-    let behind = move |link: Option<&AtomicU64>| {
+    let behind = move |link: Option<&SharedWord>| {
         // Acquire pairs with the Release stores above.
         let next = halves(link?.load(Ordering::Acquire)).1;
         next.checked_sub(1)
@@ -329,11 +330,11 @@ impl From<Unreadable> for TableError {
 
 /// Waits for a claim to end: some twenty stores, unless its holder lost the processor.
 pub(super) fn pause(tried: u32) {
-    if tried % 64 == 63 { std::thread::yield_now() } else { <AtomicU64 as Word>::pause() }
+    if tried % 64 == 63 { std::thread::yield_now() } else { <SharedWord as Word>::pause() }
 }
 
 /// The first free slot from `hint` on.
-pub(super) fn first_free(bits: &[AtomicU64], capacity: u32, hint: u32) -> Option<u32> {
+pub(super) fn first_free(bits: &[SharedWord], capacity: u32, hint: u32) -> Option<u32> {
     let start = (hint / 64) as usize % bits.len();
     (start..bits.len()).chain(0..start).find_map(|at| {
         // Relaxed: who looks for a free slot has the structure's claim, and so all that was done to the bits.
@@ -343,7 +344,7 @@ pub(super) fn first_free(bits: &[AtomicU64], capacity: u32, hint: u32) -> Option
     })
 }
 
-pub(super) fn set_bit(bits: &[AtomicU64], slot: u32, live: bool) {
+pub(super) fn set_bit(bits: &[SharedWord], slot: u32, live: bool) {
     let word = &bits[slot as usize / 64];
     let bit = 1 << (slot % 64);
     let now = word.load(Ordering::Relaxed);
@@ -352,7 +353,7 @@ pub(super) fn set_bit(bits: &[AtomicU64], slot: u32, live: bool) {
 }
 
 /// The slots whose bits are set, from one on.
-pub(super) fn live(bits: &[AtomicU64], from: u32) -> impl Iterator<Item = u32> + '_ {
+pub(super) fn live(bits: &[SharedWord], from: u32) -> impl Iterator<Item = u32> + '_ {
     let first = (from / 64) as usize;
     bits.iter().enumerate().skip(first).flat_map(move |(at, word)| {
         // Acquire pairs with the Release of `set_bit`.

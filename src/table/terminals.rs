@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use super::layout::{BANK, EXTENT_BANK, TableSlot, Words};
 use super::slot::{Claim, Seen, Unreadable, checksum};
 use crate::limits::{INFO_BYTES_INLINE, INFO_BYTES_MAX};
+use crate::sys::mapping::SharedWord;
 use crate::wire::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState, mix};
 
 /// A terminal, as its last report or its autonomous server says it is.
@@ -245,7 +246,7 @@ impl Raw {
     }
 
     /// Makes it the current record.
-    pub fn publish(&self, words: Words<'_>, claim: Claim<'_, std::sync::atomic::AtomicU64, BANK>) {
+    pub fn publish(&self, words: Words<'_>, claim: Claim<'_, SharedWord, BANK>) {
         let mut bank = [0; BANK];
         bank[..BANK - 1].copy_from_slice(&self.words);
         bank[BANK - 1] = self.checksum();

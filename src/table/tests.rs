@@ -9,11 +9,11 @@ use crate::wire::{
     digest_of,
 };
 
-fn domain(number: u64) -> Domain {
+pub(super) fn domain(number: u64) -> Domain {
     Domain::new(number).unwrap()
 }
 
-fn part(meeting: u64, number: u64) -> Part {
+pub(super) fn part(meeting: u64, number: u64) -> Part {
     Part {
         meeting: MeetingId(meeting),
         domain: domain(number),
@@ -32,7 +32,7 @@ fn table(meetings: u32, terminals: u32) -> Arc<Table> {
 }
 
 /// A report in which everything follows from the version.
-fn report(writer: &mut Writer, terminal: Address, version: u32, info: &[u8]) -> Reported {
+pub(super) fn report(writer: &mut Writer, terminal: Address, version: u32, info: &[u8]) -> Reported {
     let role = Role::ALL[version as usize % Role::ALL.len()];
     let decode = Decode::ALL[version as usize % Decode::ALL.len()];
     let flags = Flags(version as u8);
