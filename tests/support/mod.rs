@@ -2,3 +2,4 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 pub mod netns;
+pub mod server;

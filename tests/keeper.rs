@@ -1,0 +1,223 @@
+//! The keeper, with real processes really killed: every test runs `baton run` on a veth of its own.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::netns::{Pair, Side};
+use support::server::{Place, Server, gone, kill};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: not in time");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The line of `/proc/<id>/status` with this name.
+fn status(id: u32, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn an_engine_that_is_killed_is_followed_by_the_one_that_waited() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    let mut engine = server.engine();
+    for _ in 0..3 {
+        wait_until("another engine waits", || server.children().len() == 2);
+        let waiting = server.children().into_iter().find(|&child| child != engine).unwrap();
+        // Long enough in control for its death to be an accident.
+        thread::sleep(Duration::from_millis(300));
+        kill(engine, Signal::KILL);
+        server.line_with(&format!("engine {engine} killed (SIGKILL); the next has been handed everything"));
+        engine = server.engine();
+        assert_eq!(engine, waiting);
+    }
+}
+
+#[test]
+fn an_engine_has_no_privileges() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    let engine = server.engine();
+    let nobody = fs::read_to_string("/etc/passwd").unwrap();
+    let nobody = nobody.lines().find(|line| line.starts_with("nobody:")).unwrap().split(':').nth(2).unwrap();
+    assert_eq!(status(engine, "Uid").split_whitespace().collect::<Vec<_>>(), [nobody; 4]);
+    assert_eq!(status(engine, "Groups"), "");
+    for set in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
+        assert_eq!(u64::from_str_radix(&status(engine, set), 16).unwrap(), 0, "{set}");
+    }
+    assert_eq!(status(engine, "NoNewPrivs"), "1");
+}
+
+#[test]
+fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
+    server.engine();
+    wait_until("another engine waits", || server.children().len() == 2);
+    let engines = server.children();
+    let table = || {
+        let file = fs::metadata(place.path("shm/table")).or_else(|_| fs::metadata(place.path("shm/table.filling")));
+        file.unwrap().ino()
+    };
+    let before = table();
+    server.signal(Signal::KILL);
+    server.end();
+    // At once: the new keeper has to wait by itself until the old engines are gone.
+    let mut second = Server::start(&pair, Side::Left, &configuration, &[]);
+    let engine = second.engine();
+    engines.iter().for_each(|&engine| gone(engine));
+    assert!(!engines.contains(&engine));
+    assert_eq!(table(), before, "the same file");
+}
+
+#[test]
+fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_then_slowly() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    // On a machine that is busy one may control for long enough to count for something; then it takes more of them.
+    for _ in 0..100 {
+        kill(server.engine(), Signal::KILL);
+        if server.heard.contains("5 in a row came to nothing: the next starts in 200ms") {
+            break;
+        }
+    }
+    assert!(server.heard.contains("4 in a row came to nothing: the next starts in 100ms"), "{}", server.heard);
+    assert!(server.heard.contains("5 in a row came to nothing: the next starts in 200ms"), "{}", server.heard);
+    server.engine();
+}
+
+#[test]
+fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    server.engine();
+    wait_until("another engine waits", || server.children().len() == 2);
+    let engines = server.children();
+    let shown = || {
+        let output = Command::new("nsenter")
+            .arg(format!("--net={}", pair.path(Side::Left).display()))
+            .args(["ip", "-d", "link", "show", "left"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(shown().contains("xdp"), "{}", shown());
+    assert!(place.path("run/api.sock").exists());
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0, "{}", server.heard);
+    engines.into_iter().for_each(gone);
+    assert!(!place.path("run/api.sock").exists());
+    assert!(!shown().contains("xdp"), "{}", shown());
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(place.path("run").to_str().unwrap()));
+    assert!(place.path("shm/table").exists() || place.path("shm/table.filling").exists());
+}
+
+#[test]
+fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut first = Server::start(&pair, Side::Left, &configuration, &[]);
+    let engine = first.engine();
+    let holder = format!("another dispatch server (process {})", first.id());
+
+    let mut second = Server::start(&pair, Side::Left, &configuration, &[]);
+    assert_eq!(second.code(), 1);
+    assert!(second.heard.contains(&format!("{holder} serves interface left already")), "{}", second.heard);
+
+    // Another interface, but the same runtime folder.
+    let mut second = Server::start(&pair, Side::Right, &configuration, &["--interface", "right"]);
+    assert_eq!(second.code(), 1);
+    assert!(
+        second.heard.contains(&format!("{holder} has")) && second.heard.contains("runtime.dir"),
+        "{}",
+        second.heard
+    );
+
+    // Another interface and runtime folder, but the same table.
+    let text = fs::read_to_string(&configuration).unwrap();
+    let other = place.path("other.toml");
+    let [run, elsewhere] = ["run", "run2"].map(|name| format!("dir = \"{}\"", place.path(name).display()));
+    fs::write(&other, text.replace(&run, &elsewhere)).unwrap();
+    let mut second = Server::start(&pair, Side::Right, &other, &["--interface", "right"]);
+    assert_eq!(second.code(), 1);
+    assert!(second.heard.contains(&holder) && second.heard.contains("table.path"), "{}", second.heard);
+
+    assert!(first.children().contains(&engine), "the first goes on");
+}
+
+#[test]
+fn a_table_that_cannot_be_used_stops_the_start_and_stays_as_it_is() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    fs::create_dir(place.path("shm")).unwrap();
+    fs::set_permissions(place.path("shm"), fs::Permissions::from_mode(0o700)).unwrap();
+    for rubbish in [vec![7; 8192], vec![7; 13], vec![]] {
+        fs::write(place.path("shm/table"), &rubbish).unwrap();
+        let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
+        assert_eq!(server.code(), 1);
+        for said in [place.path("shm/table").to_str().unwrap(), "left as it is", "--path database"] {
+            assert!(server.heard.contains(said), "`{said}` in {}", server.heard);
+        }
+        assert_eq!(fs::read(place.path("shm/table")).unwrap(), rubbish);
+    }
+    // Asked for, it is moved aside, and the start goes on by the database.
+    fs::write(place.path("shm/table"), "rubbish").unwrap();
+    let mut server = Server::start(&pair, Side::Left, &configuration, &["--path", "database"]);
+    server.line_with("the database serves");
+    server.engine();
+    assert_eq!(fs::read(place.path("shm/table.refused-0")).unwrap(), b"rubbish");
+}
+
+#[test]
+fn what_stops_a_start_is_said_in_a_sentence() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let run = |configuration: &std::path::Path, arguments: &[&str]| {
+        let mut server = Server::start(&pair, Side::Left, configuration, arguments);
+        (server.code(), std::mem::take(&mut server.heard))
+    };
+    let configuration = place.configure("left", "");
+    let (code, said) = run(&configuration, &["--interface", "none7"]);
+    assert!(code == 1 && said.contains("there is no interface `none7`"), "{code} {said}");
+
+    let (code, said) = run(&place.path("not there"), &[]);
+    assert!(code == 2 && said.contains("cannot read the configuration"), "{code} {said}");
+
+    let (code, said) = run(&place.configure("left", "user = \"no such user\""), &[]);
+    assert!(code == 1 && said.contains("no user `no such user`") && said.contains("runtime.user"), "{code} {said}");
+
+    let configuration = place.configure("left", "");
+    fs::create_dir_all(place.path("db")).unwrap();
+    fs::set_permissions(place.path("db"), fs::Permissions::from_mode(0o700)).unwrap();
+    let (code, said) = run(&configuration, &[]);
+    assert!(
+        code == 1 && said.contains("`nobody`, who may not enter") && said.contains("database.path"),
+        "{code} {said}"
+    );
+    fs::remove_dir(place.path("db")).unwrap();
+
+    fs::set_permissions(place.path("shm"), fs::Permissions::from_mode(0o777)).unwrap();
+    let (code, said) = run(&configuration, &[]);
+    assert!(code == 1 && said.contains("open to other users"), "{code} {said}");
+}
+
+#[test]
+fn an_engine_that_is_started_by_hand_says_who_starts_engines() {
+    let output = Command::new(env!("CARGO_BIN_EXE_baton")).arg("engine").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("started by `baton run` and not by hand"), "{said}");
+}
