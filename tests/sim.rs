@@ -1,0 +1,388 @@
+//! `baton sim` on a real interface: a dispatch server that this test plays connects, starts meetings, acknowledges
+//! reports and echoes probes over a veth pair, and asks over the control socket what was seen of it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use baton::sdk::{Endpoint, EndpointSettings};
+use baton::wire::{
+    Address, DEFAULT_ETHERTYPE, Direction, Domain, Envelope, Epoch, Frame, Header, Key, Layout, Level, Mac, MeetingId,
+    Message, Opcode, ReportAck, Role, Secret, Status, TerminalState, Transaction, digest_of, encode_message,
+    encode_page,
+};
+use serde_json::Value;
+
+const SECRET: [u8; 32] = [42; 32];
+const EPOCH: Epoch = Epoch::new(1, 9);
+const DOMAINS: u64 = 4;
+const MEMBERS: u16 = 250;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Two network namespaces and a veth pair between them. All of it goes when this does.
+struct Wire {
+    name: String,
+}
+
+impl Wire {
+    /// Namespaces are the whole machine's, so that the name tells process and test.
+    fn lay(test: &str) -> Self {
+        let wire = Self { name: format!("d{}{test}", std::process::id()) };
+        let (near, far) = (wire.near(), wire.far());
+        ip(&["netns", "add", &near]);
+        ip(&["netns", "add", &far]);
+        ip(&["-n", &near, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &far]);
+        ip(&["-n", &near, "link", "set", "v0", "up"]);
+        ip(&["-n", &far, "link", "set", "v1", "up"]);
+        wire
+    }
+
+    fn near(&self) -> String {
+        format!("{}-near", self.name)
+    }
+
+    fn far(&self) -> String {
+        format!("{}-far", self.name)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for namespace in [self.near(), self.far()] {
+            let _ = Command::new("ip").args(["netns", "del", &namespace]).status();
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let done = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "ip {}: {said} (this test needs root)", arguments.join(" "));
+}
+
+/// `baton sim`, killed when this goes.
+struct Simulation(Child);
+
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn baton(namespace: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_baton"), "sim"]).args(arguments);
+    command
+}
+
+fn ask(control: &Path, question: &str) -> Value {
+    let mut stream = UnixStream::connect(control).expect("the simulation listens");
+    writeln!(stream, "{question}").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(answer.get("error"), None, "{question}");
+    answer
+}
+
+/// Seconds of processor time that a process has used.
+fn processor_seconds(id: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from behind the name here.
+    let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+    ticks / 100.0
+}
+
+/// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to ask.
+struct Desk {
+    endpoint: Endpoint,
+    key: Key,
+    key_autonomous: Key,
+    transaction: u32,
+    /// The newest version of each terminal acknowledged.
+    acknowledged: BTreeMap<Address, u32>,
+    /// Versions of meetings, by domain, as the answers told.
+    versions: BTreeMap<(u64, MeetingId), u64>,
+    acks: BTreeMap<u64, Vec<ReportAck>>,
+    /// What is still without an answer.
+    asked: BTreeMap<u32, (u64, MeetingId, Message)>,
+}
+
+impl Desk {
+    fn open() -> Self {
+        let secret = Secret(SECRET);
+        Self {
+            endpoint: Endpoint::open("v0", &EndpointSettings::default()).unwrap(),
+            key: Key::derive(Some(&secret), Direction::Dispatch),
+            key_autonomous: Key::derive(Some(&secret), Direction::Autonomous),
+            transaction: 0,
+            acknowledged: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            acks: BTreeMap::new(),
+            asked: BTreeMap::new(),
+        }
+    }
+
+    fn envelope(&self, to: Address) -> Envelope {
+        let src_mac = self.endpoint.mac();
+        // To all, since only the simulation is there.
+        let dst_mac = Mac([0xff; 6]);
+        let from = Address::from_number(0x1_FFFF);
+        Envelope { dst_mac, src_mac, vlan: None, ethertype: DEFAULT_ETHERTYPE, to, from, label: None }
+    }
+
+    fn send(&mut self, to: Address, header: &Header, message: &Message) {
+        let (envelope, key) = (self.envelope(to), self.key.clone());
+        while !self.endpoint.send(|buffer| encode_message(buffer, &envelope, header, message, &key)) {
+            self.endpoint.flush().unwrap();
+        }
+    }
+
+    fn ask(&mut self, domain: u64, meeting: MeetingId, message: Message) {
+        self.transaction += 1;
+        self.asked.insert(self.transaction, (domain, meeting, message));
+    }
+
+    /// Asks what has no answer yet until all of it has.
+    fn settle(&mut self) {
+        let begun = Instant::now();
+        while !self.asked.is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "no answer to {:?}", self.asked.first_key_value());
+            for (transaction, (domain, meeting, message)) in self.asked.clone().into_iter().take(256) {
+                let server = Domain::new(domain).unwrap().server();
+                self.send(server, &Header::request(Transaction(transaction), EPOCH, meeting), &message);
+            }
+            self.endpoint.flush().unwrap();
+            self.work(Duration::from_millis(20));
+        }
+    }
+
+    /// Takes in frames and answers them for so long.
+    fn work(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            let mut frames: Vec<Vec<u8>> = Vec::new();
+            self.endpoint.receive(Duration::from_micros(500), |bytes, _| frames.push(bytes.to_vec())).unwrap();
+            for bytes in frames {
+                self.take(&bytes);
+            }
+            self.acknowledge();
+            self.endpoint.flush().unwrap();
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let frame = Frame::parse(bytes, DEFAULT_ETHERTYPE).unwrap();
+        assert!(frame.authentic(&self.key_autonomous));
+        let (header, from) = (frame.header(), frame.envelope().from);
+        let domain = from.domain().unwrap().number();
+        let mut ack = |terminal, version| {
+            self.acks.entry(domain).or_default().push(ReportAck { terminal, version, status: Status::Ok });
+            self.acknowledged.insert(terminal, version);
+        };
+        match frame.opcode().unwrap() {
+            Opcode::ReportInfo => {
+                let state = frame.page().unwrap().records::<TerminalState>().unwrap().next().unwrap();
+                ack(state.terminal, state.version);
+            }
+            _ => match frame.message().unwrap() {
+                Message::Report { terminal, version, .. } => ack(terminal, version),
+                Message::Probe { sent_ns, sequence } => {
+                    self.send(from, &header, &Message::ProbeEcho { sent_ns, sequence });
+                }
+                Message::MeetingAck { version, .. } | Message::MemberAck { version, .. } => {
+                    self.versions.insert((domain, header.meeting), version);
+                    self.asked.remove(&header.transaction.0);
+                }
+                Message::Heartbeat { .. } => {}
+                _ => drop(self.asked.remove(&header.transaction.0)),
+            },
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        for (domain, acks) in std::mem::take(&mut self.acks) {
+            for some in acks.chunks(63) {
+                let envelope = self.envelope(Domain::new(domain).unwrap().server());
+                let header = Header { epoch: EPOCH, ..Header::default() };
+                let key = self.key.clone();
+                let encode = |buffer: &mut [u8]| {
+                    let some = some.iter().copied();
+                    encode_page(buffer, &envelope, Opcode::ReportAckBatch, &header, (0, 1), some, &key).0
+                };
+                while !self.endpoint.send(encode) {
+                    self.endpoint.flush().unwrap();
+                }
+            }
+        }
+    }
+
+    fn converse(mut self, on: &AtomicBool, told: &Receiver<()>, ready: &dyn Fn()) -> Self {
+        for domain in 1..=DOMAINS {
+            self.ask(domain, MeetingId::NONE, Message::Connect { window: 8 });
+        }
+        self.settle();
+        let (level, layout) = (Level::new(3).unwrap(), Layout::new(9).unwrap());
+        for domain in 1..=DOMAINS {
+            for meeting in 1..=u64::from(MEMBERS) / 10 {
+                let chairman = Address::default();
+                let start = Message::MeetingStart { level, layout, chairman, participants: 10 };
+                self.ask(domain, MeetingId(meeting), start);
+            }
+        }
+        self.settle();
+        for domain in 1..=DOMAINS {
+            for number in 0..MEMBERS {
+                let terminal = Domain::new(domain).unwrap().device(1001 + number);
+                let add = Message::MemberAdd { terminal, role: Role::Participant };
+                self.ask(domain, MeetingId(u64::from(number) / 10 + 1), add);
+            }
+        }
+        self.settle();
+        for domain in 1..=DOMAINS {
+            for meeting in 1..=u64::from(MEMBERS) / 10 {
+                self.ask(domain, MeetingId(meeting), Message::Takeover { version: 0 });
+            }
+        }
+        self.settle();
+        for domain in 1..=DOMAINS {
+            let held: Vec<_> = self.versions.iter().filter(|((of, _), _)| *of == domain).collect();
+            let digests = held.iter().map(|&(&(_, meeting), &version)| digest_of(meeting, version));
+            let (count, digest) = (held.len() as u32, digests.fold(0, u64::wrapping_add));
+            self.ask(domain, MeetingId::NONE, Message::ReplayDone { count, digest });
+        }
+        self.settle();
+        ready();
+        while on.load(Ordering::Relaxed) && told.try_recv().is_err() {
+            self.work(Duration::from_millis(10));
+        }
+        self
+    }
+}
+
+#[test]
+fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
+    let wire = Wire::lay("reports");
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, control) = (folder.path().join("secret"), folder.path().join("control"));
+    std::fs::write(&secret, SECRET).unwrap();
+    let arguments = [
+        "--interface",
+        "v1",
+        "--domains",
+        "1-4",
+        "--terminals",
+        "250",
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--control",
+        control.to_str().unwrap(),
+    ];
+    // `ip netns exec` becomes the simulation, so that its process is this one.
+    let simulation = Simulation(baton(&wire.far(), &arguments).stderr(Stdio::inherit()).spawn().unwrap());
+    let begun = Instant::now();
+    while UnixStream::connect(&control).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "the simulation listens");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let on = AtomicBool::new(true);
+    let (stop, told) = channel();
+    let (ready, is_ready) = channel();
+    let namespace = wire.near();
+    std::thread::scope(|scope| {
+        let (on, told) = (&on, told);
+        let desk = scope.spawn(move || {
+            let file = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
+            Desk::open().converse(on, &told, &|| ready.send(()).unwrap())
+        });
+        let judge = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            is_ready.recv_timeout(PATIENCE).expect("all is taken over");
+            judge(&control, simulation.0.id());
+        }));
+        on.store(false, Ordering::Relaxed);
+        let _ = stop.send(());
+        let desk = desk.join().unwrap();
+        if let Err(failed) = judge {
+            std::panic::resume_unwind(failed);
+        }
+        let dump = ask(&control, r#"{"ask":"dump"}"#);
+        assert_eq!(dump["meetings"].as_array().unwrap().len(), desk.versions.len());
+        for meeting in dump["meetings"].as_array().unwrap() {
+            let key = (meeting["domain"].as_u64().unwrap(), MeetingId(meeting["meeting"].as_u64().unwrap()));
+            assert_eq!(meeting["version"].as_u64(), desk.versions.get(&key).copied());
+            assert_eq!((meeting["state"].as_str(), meeting["participants"].as_u64()), (Some("in meeting"), Some(10)));
+        }
+        for terminal in dump["terminals"].as_array().unwrap() {
+            let address: Address = terminal["terminal"].as_str().unwrap().parse().unwrap();
+            assert_eq!(terminal["acknowledged"].as_u64(), desk.acknowledged.get(&address).map(|&v| u64::from(v)));
+            assert_eq!(terminal["version"], terminal["acknowledged"]);
+        }
+    });
+    ask(&control, r#"{"ask":"stop"}"#);
+    let mut simulation = simulation;
+    assert!(simulation.0.wait().unwrap().success());
+    assert!(!control.exists(), "the socket goes with its process");
+}
+
+fn judge(control: &Path, simulation: u32) {
+    ask(control, r#"{"ask":"quiesce","wait_ms":10000}"#);
+    ask(control, r#"{"ask":"reset_counters"}"#);
+    ask(control, r#"{"ask":"rate","reports":20000,"probes":2000}"#);
+    let (begun, used) = (Instant::now(), processor_seconds(simulation));
+    std::thread::sleep(Duration::from_secs(2));
+    let share = (processor_seconds(simulation) - used) / begun.elapsed().as_secs_f64();
+    let quiet = ask(control, r#"{"ask":"quiesce","wait_ms":10000}"#);
+    assert_eq!(quiet["quiet"], true);
+    // Probes are not repeated, and so not waited for.
+    std::thread::sleep(Duration::from_millis(100));
+    let status = ask(control, r#"{"ask":"status"}"#);
+    println!("processor: {:.0} %", share * 100.0);
+    for name in ["counters", "report_round_trip", "probe_round_trip", "recoveries"] {
+        println!("{name}: {}", status[name]);
+    }
+    let counters = &status["counters"];
+    assert!(counters["reports_sent"].as_u64().unwrap() > 1000);
+    assert_eq!(counters["reports_sent"], counters["reports_acknowledged"]);
+    assert_eq!((status["probes_unanswered"].as_u64(), status["reports_outstanding"].as_u64()), (Some(0), Some(0)));
+    assert_eq!((status["meetings"].as_u64(), status["members"].as_u64()), (Some(100), Some(1000)));
+    for name in ["frames_malformed", "frames_unauthentic", "requests_stale", "acks_strange", "reports_refused"] {
+        assert_eq!(counters[name], 0, "{name}");
+    }
+    let recovery = &status["recoveries"][0];
+    assert_eq!((recovery["epoch"].as_u64(), recovery["domains"].as_u64()), (Some(EPOCH.0), Some(DOMAINS)));
+    let time = |name: &str| recovery[name].as_u64().unwrap();
+    assert!(time("first_frame_ns") < time("takeover_first_ns"));
+    assert!(
+        time("takeover_first_ns") < time("replay_done_ns")
+            && time("replay_done_ns") < status["now_ns"].as_u64().unwrap()
+    );
+}
+
+#[test]
+fn bad_input_is_said_in_a_sentence() {
+    let wire = Wire::lay("input");
+    let said = |arguments: &[&str]| {
+        let done = baton(&wire.far(), arguments).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (code, text) = said(&["--interface", "nowhere", "--laboratory"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("nowhere"), "{text}");
+    let (code, text) = said(&["--interface", "v1"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("--secret-file") && text.contains("--laboratory"), "{text}");
+    let (code, text) = said(&["--interface", "v1", "--secret-file", "/nonexistent/{domain}"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("/nonexistent/1"), "{text}");
+    let (code, text) = said(&["--interface", "v1", "--laboratory", "--terminals", "65000"]);
+    assert_eq!(code, Some(2), "{text}");
+}
