@@ -81,7 +81,14 @@ pub enum Event {
         /// What it lacks.
         meeting: MeetingId,
     },
-    /// The death cut an operation on this meeting short: finish it (MEETING_START or MEETING_END again).
+    /// It holds a meeting that the database knows to have ended: it is being ended there too.
+    Remnant {
+        /// Who holds it.
+        domain: Domain,
+        /// What has ended.
+        meeting: MeetingId,
+    },
+    /// The death cut the start or end of this meeting short: the engine finishes it.
     Unfinished {
         /// Where it is unfinished.
         domain: Domain,

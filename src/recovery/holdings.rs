@@ -19,7 +19,7 @@ pub enum Lookup {
     },
     /// Neither holds it: an orphan.
     Unknown,
-    /// The database says that it ended: its end never reached this autonomous server.
+    /// The database says that it ended.
     Ended,
     /// The cache lacks it and the database cannot be read yet. It is listed again later.
     NotYet,
@@ -41,9 +41,10 @@ pub enum Written {
 /// What to do about a meeting that was taken over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// Nothing: it is in meeting.
+    /// Nothing but to update it: it is in meeting.
     InMeeting,
-    /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it.
+    /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it,
+    /// and with it its members.
     Unfinished,
 }
 
@@ -90,7 +91,7 @@ pub trait Holdings {
 
     /// First unit of the update: level, layout, chairman, participants and version of the part become what the
     /// autonomous server says, unless the part has a newer version. Gives whether the version changed, for then the
-    /// members may have too.
+    /// members may have too; false where there is no such part.
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
 
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream

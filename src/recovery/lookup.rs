@@ -181,6 +181,9 @@ impl ServerRecovery {
                     self.enqueue_update(meeting);
                 }
             }
+            Some(known) if known.step == Step::Unfinished && known.round == round => {
+                holdings.update_meeting(self.domain, summary);
+            }
             Some(known) if known.step == Step::Refused && known.round == round => {}
             _ => self.look_up(summary, holdings),
         }
@@ -198,10 +201,8 @@ impl ServerRecovery {
             Lookup::Found { version, .. } => self.enqueue_takeover(meeting, version, Some(summary)),
             _ if matches!(summary.state, MeetingState::None | MeetingState::Ended) => {}
             Lookup::Unknown => self.handle_orphan(summary, holdings),
-            Lookup::Ended => {
-                self.set_step(meeting, Step::Unfinished);
-                self.tell_unfinished(meeting);
-            }
+            // Somebody was told that it has ended: that is made true, whatever is set for orphans.
+            Lookup::Ended => self.end_remnant(meeting),
             Lookup::Full => {
                 self.set_step(meeting, Step::Refused);
                 self.tell_full(meeting);

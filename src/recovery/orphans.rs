@@ -57,6 +57,15 @@ impl ServerRecovery {
         }
     }
 
+    /// A meeting that the database knows to have ended lives on at the autonomous server, whose memory went back.
+    pub(super) fn end_remnant(&mut self, meeting: MeetingId) {
+        if self.meetings.get(&meeting).is_none_or(|known| known.step != Step::OrphanEnding) {
+            self.events.push_back(Event::Remnant { domain: self.domain, meeting });
+            self.set_step(meeting, Step::OrphanEnding);
+            self.ends.queue.push_back(meeting);
+        }
+    }
+
     pub(super) fn poll_end(&mut self, now: Nanos) -> Option<Request> {
         let message = Message::MeetingEnd { reason: REASON_ORPHAN };
         if let Some((ask, meeting)) = self.ends.flights.iter_mut().find(|(ask, _)| ask.due <= now) {

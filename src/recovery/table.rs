@@ -9,9 +9,6 @@ use crate::cms::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
 
-/// How often a change is tried while another writer holds the record. A worker holds it for the writing of some words.
-const TRIES: usize = 1000;
-
 /// The table and the database as [`Holdings`]. Made anew for each call of a machine; it keeps nothing.
 pub struct TableHoldings<'a, S> {
     /// The control thread's writer.
@@ -46,7 +43,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             participants: 0,
             chairman: parameters.chairman,
         };
-        match retry(|| self.writer.insert_part(&part)) {
+        match self.writer.insert_part(&part) {
             Ok(()) | Err(TableError::Exists) => {}
             Err(error) => return Err(error),
         }
@@ -57,7 +54,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                 terminal.set_state(&state);
             }
             (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
-            match retry(|| self.writer.join(meeting, domain, &terminal)) {
+            match self.writer.join(meeting, domain, &terminal) {
                 // Whoever has it was told so later: the autonomous server's list will say who is right.
                 Ok(()) | Err(TableError::Exists | TableError::Conflict(_)) => {}
                 Err(error) => return Err(error),
@@ -78,16 +75,16 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                     }
                     !older
                 };
-                return retry(|| self.writer.update_terminal(state.terminal, change)).map(drop);
+                return self.writer.update_terminal(state.terminal, change).map(drop);
             }
             // A terminal is in one meeting: the other one's list, older or newer, does not have it.
             Some(known) => {
-                retry(|| self.writer.leave(known.meeting, state.terminal))?;
+                self.writer.leave(known.meeting, state.terminal)?;
                 terminal.window = known.window;
             }
             None => {}
         }
-        retry(|| self.writer.join(meeting, domain, &terminal))
+        self.writer.join(meeting, domain, &terminal)
     }
 
     /// Has the database hold what the table holds of a part.
@@ -159,22 +156,22 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     }
 
     fn taken_over(&mut self, domain: Domain, meeting: MeetingId, epoch: Epoch, _: MeetingState, _: u16) -> Standing {
+        // A part that is not there is not held up by it; the audit will differ and bring the machine here again.
         let mut standing = Standing::InMeeting;
-        let mut change = |part: &mut Part| {
+        let change = |part: &mut Part| {
             part.epoch = epoch;
             match part.state {
                 MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
                 _ => part.state = MeetingState::InMeeting,
             }
         };
-        // A part that is damaged or held stays as it is; the audit will differ and bring the machine here again.
-        let _ = retry(|| self.writer.update_part(meeting, domain, &mut change));
+        let _ = self.writer.update_part(meeting, domain, change);
         standing
     }
 
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
         let mut newer = false;
-        let mut change = |part: &mut Part| {
+        let change = |part: &mut Part| {
             if summary.version >= part.version {
                 newer = summary.version > part.version;
                 part.version = summary.version;
@@ -183,7 +180,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 part.chairman = summary.chairman;
             }
         };
-        let _ = retry(|| self.writer.update_part(summary.meeting, domain, &mut change));
+        let _ = self.writer.update_part(summary.meeting, domain, change);
         newer
     }
 
@@ -196,7 +193,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             .filter(|member| terminals.binary_search_by_key(member, |state| state.terminal).is_err())
             .collect();
         for terminal in left {
-            match retry(|| self.writer.leave(meeting, terminal)) {
+            match self.writer.leave(meeting, terminal) {
                 Ok(_) => {}
                 Err(_) => return Written::Later,
             }
@@ -220,7 +217,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             return Absence::Unfinished;
         }
         let change = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Missing);
-        let _ = retry(|| self.writer.update_part(meeting, domain, change));
+        let _ = self.writer.update_part(meeting, domain, change);
         let part = PartParameters { domain, version: part.version, state: MeetingState::Missing };
         self.store.write(vec![Change::Part(meeting, part)]);
         Absence::Missing
@@ -245,7 +242,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             participants: 0,
             chairman: summary.chairman,
         };
-        if !matches!(retry(|| self.writer.insert_part(&part)), Ok(()) | Err(TableError::Exists)) {
+        if !matches!(self.writer.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
             return false;
         }
         let part = PartParameters { domain, version: summary.version, state: MeetingState::InMeeting };
@@ -270,17 +267,6 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
         self.table().digest_of_parts(domain, epoch)
     }
-}
-
-/// Tries a change again while another writer holds the record.
-fn retry<T>(mut attempt: impl FnMut() -> Result<T, TableError>) -> Result<T, TableError> {
-    for _ in 1..TRIES {
-        match attempt() {
-            Err(TableError::Contended) => std::hint::spin_loop(),
-            done => return done,
-        }
-    }
-    attempt()
 }
 
 /// Whether a terminal's version comes before another, in serial arithmetic: versions wrap.

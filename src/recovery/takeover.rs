@@ -128,9 +128,13 @@ impl ServerRecovery {
                 if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
                     holdings.update_meeting(self.domain, &summary);
                 }
-                self.enqueue_update(meeting);
-                if standing == Standing::Unfinished {
-                    self.tell_unfinished(meeting);
+                match standing {
+                    Standing::InMeeting => self.enqueue_update(meeting),
+                    // Its members are what its start or end is still about: the autonomous server's list would undo them.
+                    Standing::Unfinished => {
+                        self.set_step(meeting, Step::Unfinished);
+                        self.tell_unfinished(meeting);
+                    }
                 }
             }
             Status::UnknownMeeting => self.handle_absence(meeting, holdings),

@@ -112,7 +112,11 @@ fn what_ended_on_either_side_is_no_orphan() {
     let (mut hand, query) = listing(shelf, Settings::default());
     let ended = MeetingSummary { state: MeetingState::Ended, ..summary(2, 4) };
     hand.page(&query, Opcode::Info, (0, 1), &[summary(1, 4), ended]);
-    assert_eq!(hand.events(), [Event::Unfinished { domain: domain(), meeting: MeetingId(1) }]);
+    assert_eq!(hand.events(), [Event::Remnant { domain: domain(), meeting: MeetingId(1) }]);
+    let requests = hand.requests();
+    assert_eq!(opcodes(&requests), [Opcode::InfoQuery, Opcode::MeetingEnd], "somebody was told that it has ended");
+    hand.answer(&requests[1], Message::MeetingAck { opcode: Opcode::MeetingEndAck, version: 5 });
+    hand.end_listing(&requests[0]);
     hand.play(&[]);
     assert!(hand.server.is_reconciled() && hand.shelf.orphans.is_empty());
 }

@@ -107,7 +107,7 @@ impl Holdings for Shelf {
     }
 
     fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
-        let item = self.cache.get_mut(&summary.meeting).expect("only what is held is updated");
+        let Some(item) = self.cache.get_mut(&summary.meeting) else { return false };
         let newer = summary.version > item.version;
         item.version = item.version.max(summary.version);
         newer
