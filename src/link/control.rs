@@ -411,6 +411,9 @@ impl Control {
                 // Operations learn of it from the database, which had it first.
                 tracing::info!(%domain, %meeting, "an operation was cut short; it is being finished");
             }
+            Event::Remnant { domain, meeting } => {
+                tracing::warn!(%domain, %meeting, "it has ended, and is still held there: it is being ended there too");
+            }
             Event::Refused { domain, meeting, opcode, status } => {
                 tracing::warn!(%domain, %meeting, opcode, %status, "refused");
             }
