@@ -6,25 +6,25 @@ use super::Settings;
 use crate::time::Nanos;
 use crate::wire::Transaction;
 
-/// The transactions of recovery: the lower half of their numbers. Operations count in the upper one, so that an answer
-/// belongs to one of them by its transaction alone.
+/// The transactions of recovery: the upper half of their numbers. The engine's other requests count in the lower one, so
+/// that an answer belongs to one of them by its transaction alone.
 #[derive(Clone, Debug, Default)]
 pub struct TransactionSource {
     next: u32,
 }
 
 impl TransactionSource {
-    const OPERATIONS: u32 = 1 << 31;
+    const RECOVERY: u32 = 1 << 31;
 
     /// Whether an answer with this transaction answers recovery.
     pub const fn is_recovery(transaction: Transaction) -> bool {
-        transaction.0 & Self::OPERATIONS == 0
+        transaction.0 & Self::RECOVERY != 0
     }
 
     /// One that no request bore under this epoch, unless 2³¹ did.
     pub(super) fn next(&mut self) -> Transaction {
         self.next = self.next.wrapping_add(1);
-        Transaction(self.next & !Self::OPERATIONS)
+        Transaction(self.next | Self::RECOVERY)
     }
 }
 
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn transactions_stay_in_their_half() {
-        let mut source = TransactionSource { next: TransactionSource::OPERATIONS - 2 };
+        let mut source = TransactionSource { next: u32::MAX - 1 };
         for _ in 0..3 {
             assert!(TransactionSource::is_recovery(source.next()));
         }
-        assert!(!TransactionSource::is_recovery(Transaction(0x8000_0007)));
+        assert!(!TransactionSource::is_recovery(Transaction(7)));
     }
 }

@@ -41,7 +41,7 @@ impl Default for CommandSettings {
             window: 256,
             repeat_min: Duration::from_millis(50),
             repeat_max: Duration::from_secs(1),
-            transactions: 0x8000_0000..u32::MAX,
+            transactions: 0x1000_0000..0x8000_0000,
         }
     }
 }
