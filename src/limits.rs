@@ -120,15 +120,15 @@ pub const READ_TRIES_MAX: u32 = 65_536;
 pub const WALK_TRIES_MAX: u32 = 16;
 /// Flaws of a table that are listed when it is verified.
 pub const FLAWS_MAX: usize = 64;
-/// Entries of an AF_XDP ring. At least a page of owner words' worth, so that every queue's chunks begin on a page.
+/// Entries of an AF_XDP ring, at least. With powers of two from here on, every queue's chunks begin on a page, as they must.
 pub const RING_ENTRIES_MIN: u32 = 64;
+const _: () = assert!((RING_ENTRIES_MIN as usize * CHUNK_BYTES).is_multiple_of(4096));
 /// Entries of an AF_XDP ring, at most: 128 MiB of chunks each.
 pub const RING_ENTRIES_MAX: u32 = 65_536;
 /// Times that binding to a queue is tried while its last owner is being torn down.
 pub const BIND_ATTEMPTS: u32 = 100;
 /// What lies between two of them: all in all two seconds.
 pub const BIND_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-
 
 /// Acknowledgements that one REPORT_ACK_BATCH page carries.
 pub const ACKNOWLEDGEMENTS_PER_PAGE: usize = 63;

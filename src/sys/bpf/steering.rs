@@ -11,6 +11,7 @@ use super::{
     ARRIVAL_BYTES, Counters, Mode, QUEUES_MAX, RINGS_PER_QUEUE_MAX, SteerError, SteerSettings, arrival, calls,
 };
 use crate::sys::interface::Interface;
+use crate::sys::mounts::is_bpf;
 use crate::time::Nanos;
 
 /// The compiled program, an ELF object with its BTF.
@@ -299,11 +300,9 @@ fn unpin(folder: &Path) -> Result<(), SteerError> {
 
 /// Makes the folder of pins, which only a BPF file system can hold.
 fn prepare(folder: &Path) -> Result<(), SteerError> {
-    const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
     let failed = |error| SteerError::Pin { path: folder.to_owned(), error };
     fs::create_dir_all(folder).map_err(failed)?;
-    let kind = rustix::fs::statfs(folder).map_err(|error| failed(error.into()))?.f_type;
-    if kind as u64 == BPF_FS_MAGIC { Ok(()) } else { Err(SteerError::NotBpffs { folder: folder.to_owned() }) }
+    if is_bpf(folder).map_err(failed)? { Ok(()) } else { Err(SteerError::NotBpffs { folder: folder.to_owned() }) }
 }
 
 fn program_by_id(id: u32) -> Result<ProgramHandle, SteerError> {
