@@ -46,6 +46,21 @@ fn an_engine_that_is_killed_is_followed_by_the_one_that_waited() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_costs_no_engine() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    server.engine();
+    server.stop_listening();
+    for _ in 0..3 {
+        wait_until("another engine waits", || server.children().len() == 2);
+        let before = server.children();
+        kill(before[0], Signal::KILL);
+        wait_until("the keeper replaces it", || !server.children().contains(&before[0]));
+    }
+    wait_until("an engine controls and another waits", || server.children().len() == 2);
+}
+
+#[test]
 fn an_engine_has_no_privileges() {
     let (pair, place) = (Pair::new(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);

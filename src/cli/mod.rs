@@ -79,5 +79,8 @@ pub(crate) fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would say on standard error that standard error cannot be written to, and panic over that: nobody may
+        // lose a conference because a log's reader went away.
+        .log_internal_errors(false)
         .try_init();
 }

@@ -2,5 +2,5 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 pub mod netns;
-pub mod server;
 pub mod probe;
+pub mod server;

@@ -107,6 +107,11 @@ impl Server {
         }
     }
 
+    /// Stops listening: its next line is the last that anybody reads.
+    pub fn stop_listening(&mut self) {
+        self.log = channel().1;
+    }
+
     /// Waits for the next engine that controls; gives its process id.
     pub fn engine(&mut self) -> u32 {
         let line = self.line_with(" controls");
