@@ -1,0 +1,346 @@
+//! Recovery against autonomous servers that are written from the wire format, over a network that loses, doubles, reorders
+//! and corrupts, by a seed that is printed first.
+
+mod compare;
+mod world;
+
+use std::time::Duration;
+
+use baton::recovery::{Event, Orphans, Path, Phase, Settings};
+use baton::sim::{NetworkSettings, Random};
+use baton::wire::{Address, Epoch, Layout, Level, MeetingId, MeetingState, Message, Role};
+
+use compare::{assert_database, assert_table};
+use world::{World, free_terminals};
+
+/// Long enough for any link that comes back, in simulated time.
+const PATIENCE: Duration = Duration::from_secs(600);
+const SEEDS: u64 = 40;
+const BOTH: [Path; 2] = [Path::Cache, Path::Database];
+
+/// Runs a test by many seeds; the last one printed is the one that failed.
+fn by_seeds(test: impl Fn(u64)) {
+    for seed in 1..=SEEDS {
+        println!("seed {seed}");
+        test(seed);
+    }
+}
+
+/// What goes on at the autonomous servers while nobody dispatches: members come and go, layouts change.
+fn live_on(world: &mut World) {
+    for site in &mut world.sites {
+        let held: Vec<_> = site.server.meetings().map(|summary| summary.meeting).collect();
+        for meeting in held {
+            let members: Vec<Address> = site.server.members(meeting).collect();
+            let command = match world.random.below(6) {
+                0 => Message::LayoutSet { layout: Layout::new(9).expect("a layout") },
+                1 => match free_terminals(&site.server).next() {
+                    Some(terminal) => Message::MemberAdd { terminal, role: Role::SpeakerOne },
+                    None => continue,
+                },
+                2 if members.len() > 1 => Message::MemberRemove { terminal: members[0] },
+                3 if !members.is_empty() => Message::RoleSet { terminal: members[0], role: Role::Chairman },
+                _ => continue,
+            };
+            site.server.command_here(world.now, meeting, &command).expect("it can be done there");
+        }
+    }
+}
+
+/// Terminals report nothing new any more, and what is under way arrives.
+fn settle(world: &mut World) {
+    for site in &mut world.sites {
+        site.server.set_quiesced(true);
+    }
+    world.run_for(Duration::from_secs(60));
+    world.commit();
+}
+
+fn reconcile(world: &mut World) {
+    assert!(world.run_until_reconciled(PATIENCE), "{:#?}", world.dispatch.as_ref().map(|d| d.recovery.report()));
+}
+
+#[test]
+fn every_meeting_is_taken_over_and_updated_over_a_bad_network() {
+    by_seeds(|seed| {
+        for path in BOTH {
+            let mut world = World::new(seed, 3, 200, NetworkSettings::BAD);
+            world.confer(1..=60, 3);
+            live_on(&mut world);
+            world.start(path, &Settings::default());
+            reconcile(&mut world);
+            settle(&mut world);
+            assert_table(&world, &[]);
+            assert_database(&world);
+        }
+    });
+}
+
+#[test]
+fn reports_go_on_while_meetings_are_taken_over() {
+    by_seeds(|seed| {
+        for path in BOTH {
+            let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+            world.confer(1..=20, 4);
+            for site in &mut world.sites {
+                site.server.set_rates(2000, 0);
+            }
+            world.start(path, &Settings::default());
+            reconcile(&mut world);
+            settle(&mut world);
+            assert_table(&world, &[]);
+            let outstanding: usize = world.sites.iter().map(|site| site.server.reports_outstanding()).sum();
+            assert_eq!(outstanding, 0, "every report is in the table, and acknowledged");
+        }
+    });
+}
+
+#[test]
+fn a_second_and_third_death_during_recovery_change_nothing() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 3, 200, NetworkSettings::BAD);
+        world.confer(1..=60, 3);
+        live_on(&mut world);
+        let mut random = Random::new(seed);
+        for path in [Path::Cache, Path::Database, Path::Cache, Path::Cache] {
+            world.start(path, &Settings::default());
+            world.run_for(Duration::from_micros(random.below(60_000)));
+            if random.below(2) == 0 {
+                world.commit();
+            }
+            world.kill();
+            world.run_for(Duration::from_micros(random.below(3_000)));
+        }
+        // A death on the database path leaves a table that holds a part of what the database holds: only who is sure
+        // that nothing is missing in it may go on by the cache.
+        world.start(Path::Database, &Settings::default());
+        reconcile(&mut world);
+        settle(&mut world);
+        assert_table(&world, &[]);
+        assert_database(&world);
+        let epochs = world.sites[0].server.highest_epoch();
+        assert_eq!(epochs, world.epoch);
+    });
+}
+
+#[test]
+fn deaths_on_the_cache_path_alone_lose_nothing() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 2, 200, NetworkSettings::BAD);
+        world.confer(1..=100, 2);
+        let mut random = Random::new(seed ^ 0xDEAD);
+        for _ in 0..5 {
+            world.start(Path::Cache, &Settings::default());
+            world.run_for(Duration::from_micros(random.below(40_000)));
+            world.kill();
+            live_on(&mut world);
+        }
+        world.start(Path::Cache, &Settings::default());
+        reconcile(&mut world);
+        settle(&mut world);
+        assert_table(&world, &[]);
+        assert_database(&world);
+    });
+}
+
+#[test]
+fn busy_autonomous_servers_are_waited_for() {
+    by_seeds(|seed| {
+        for path in BOTH {
+            let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+            world.confer(1..=80, 1);
+            for site in &mut world.sites {
+                site.server.set_busy(world.now + Duration::from_millis(300));
+                site.server.set_retry_after(Duration::from_millis(50));
+            }
+            world.start(path, &Settings::default());
+            reconcile(&mut world);
+            let busy: u64 = world.sites.iter().map(|site| site.server.counters().requests_busy).sum();
+            assert!(busy > 0 && busy < 200, "{busy} requests while busy");
+            settle(&mut world);
+            assert_table(&world, &[]);
+        }
+    });
+}
+
+#[test]
+fn orphans_are_left_adopted_or_ended() {
+    by_seeds(|seed| {
+        for (path, orphans) in BOTH
+            .into_iter()
+            .flat_map(|path| [Orphans::Leave, Orphans::Adopt, Orphans::End].map(|orphans| (path, orphans)))
+        {
+            let mut world = World::new(seed, 2, 50, NetworkSettings::BAD);
+            world.confer(1..=20, 1);
+            let strangers = [MeetingId(7000), MeetingId(7001)];
+            for site in &mut world.sites {
+                let members: Vec<_> =
+                    free_terminals(&site.server).take(2).map(|terminal| (terminal, Role::Participant)).collect();
+                for (stranger, member) in strangers.into_iter().zip(members) {
+                    site.server.hold(world.now, stranger, Level::LOWEST, Layout::new(2).expect("two"), &[member]);
+                }
+            }
+            world.start(path, &Settings { orphans, ..Settings::default() });
+            reconcile(&mut world);
+            settle(&mut world);
+            let events = &world.dispatch.as_ref().expect("alive").events;
+            let told = events.iter().filter(|event| matches!(event, Event::Orphan { .. })).count();
+            assert_eq!(told, 4, "each once: {events:?}");
+            let held = world.sites.iter().flat_map(|site| site.server.meetings());
+            let held = held.filter(|summary| strangers.contains(&summary.meeting)).count();
+            match orphans {
+                Orphans::Leave => {
+                    assert_eq!(held, 4);
+                    assert_table(&world, &strangers);
+                    assert!(world.table.part(strangers[0], world.sites[0].server.domain()).is_none());
+                }
+                Orphans::Adopt => {
+                    assert_eq!(held, 4);
+                    assert_table(&world, &[]);
+                    assert_database(&world);
+                }
+                Orphans::End => {
+                    assert_eq!(held, 0);
+                    assert_table(&world, &[]);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_an_autonomous_server_lost_is_missing_and_not_ended() {
+    by_seeds(|seed| {
+        for path in BOTH {
+            let mut world = World::new(seed, 2, 50, NetworkSettings::BAD);
+            world.confer(1..=20, 1);
+            for meeting in [3, 4].map(MeetingId) {
+                assert!(world.sites[0].server.forget(meeting));
+            }
+            assert!(world.sites[1].server.end(MeetingId(4)));
+            world.start(path, &Settings::default());
+            reconcile(&mut world);
+            settle(&mut world);
+            assert_table(&world, &[]);
+            assert_database(&world);
+            let domain = world.sites[0].server.domain();
+            let part = world.table.part(MeetingId(3), domain).expect("it is never ended by itself");
+            assert_eq!(part.state, MeetingState::Missing);
+            let events = &world.dispatch.as_ref().expect("alive").events;
+            assert_eq!(events.iter().filter(|event| matches!(event, Event::Missing { .. })).count(), 3, "{events:?}");
+        }
+    });
+}
+
+#[test]
+fn a_newer_controller_is_obeyed_at_once() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 3, 50, NetworkSettings::BAD);
+        world.confer(1..=40, 1);
+        world.start(Path::Cache, &Settings::default());
+        world.run_for(Duration::from_micros(Random::new(seed).below(5_000)));
+        let stale = world.dispatch.take().expect("alive");
+        // Somebody else takes over everything, under a higher term.
+        world.epoch = Epoch::new(2, 0);
+        drop(stale.writer);
+        let (recovery, events) = (stale.recovery, stale.events);
+        world.start_other(Path::Database, &Settings::default());
+        reconcile(&mut world);
+        // The old one, which had only been slow, goes on where it was.
+        world.resume(recovery, events, Epoch::new(1, 2));
+        world.run_for(Duration::from_secs(5));
+        let dispatch = world.dispatch.as_ref().expect("alive");
+        if dispatch.recovery.servers().all(|server| server.phase() == Phase::Reconciled) {
+            return;
+        }
+        assert!(dispatch.recovery.is_stale(), "{:#?}", dispatch.recovery.report());
+        let sent = world.sent.len();
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(world.sent.len(), sent, "nothing more is sent");
+        assert!(world.sites.iter().all(|site| site.server.digest(Epoch::new(2, 1)).0 > 0), "nothing was taken back");
+    });
+}
+
+#[test]
+fn a_differing_audit_heals_by_listing_again() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 1, 50, NetworkSettings::PERFECT);
+        world.confer(1..=30, 1);
+        world.start(Path::Cache, &Settings::default());
+        // Changes at the autonomous server itself go on while it is listed, and make what was listed old.
+        for _ in 0..3 {
+            world.run_for(Duration::from_micros(40));
+            live_on(&mut world);
+        }
+        reconcile(&mut world);
+        settle(&mut world);
+        assert_table(&world, &[]);
+        assert_database(&world);
+    });
+}
+
+#[test]
+fn a_link_that_was_down_is_taken_over_when_it_comes_back() {
+    by_seeds(|seed| {
+        for path in BOTH {
+            let mut world = World::new(seed, 2, 50, NetworkSettings::BAD);
+            world.confer(1..=30, 1);
+            let port = world.sites[1].port;
+            world.network.set_cut(port, true);
+            world.start(path, &Settings::default());
+            world.run_for(Duration::from_secs(120));
+            assert!(!world.is_reconciled());
+            let report = world.dispatch.as_ref().expect("alive").recovery.report();
+            assert_eq!(report.servers[0].phase, Phase::Reconciled, "one link does not wait for another");
+            world.network.set_cut(port, false);
+            reconcile(&mut world);
+            settle(&mut world);
+            assert_table(&world, &[]);
+        }
+    });
+}
+
+#[test]
+fn an_autonomous_server_may_restart_during_recovery() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+        world.confer(1..=60, 1);
+        world.start(Path::Cache, &Settings::default());
+        for _ in 0..4 {
+            let wait = world.random.below(10_000);
+            world.run_for(Duration::from_micros(wait));
+            world.sites[0].server.restart();
+        }
+        reconcile(&mut world);
+        settle(&mut world);
+        assert_table(&world, &[]);
+    });
+}
+
+#[test]
+fn a_database_that_opens_late_is_waited_for() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+        world.confer(1..=20, 1);
+        // These are in the database, and not in the table that survived.
+        let cached = std::mem::replace(
+            &mut world.table,
+            std::sync::Arc::new(baton::table::Table::on_heap(baton::table::Capacity {
+                meetings: 4096,
+                terminals: 8192,
+            })),
+        );
+        world.confer(30..=40, 1);
+        world.table = cached;
+        world.database_open = false;
+        world.start(Path::Cache, &Settings::default());
+        world.run_for(Duration::from_secs(3));
+        assert!(!world.is_reconciled());
+        world.database_open = true;
+        reconcile(&mut world);
+        settle(&mut world);
+        assert_table(&world, &[]);
+        let events = &world.dispatch.as_ref().expect("alive").events;
+        assert!(!events.iter().any(|event| matches!(event, Event::Orphan { .. })), "{events:?}");
+    });
+}
