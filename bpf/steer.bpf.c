@@ -33,6 +33,14 @@ static __always_inline __u32 ring_of(__u64 key, __u32 rings)
 	return (mix(key) >> 32) * rings >> 32;
 }
 
+/* A function of its own, so that the struct is in the object's BTF, which is held against the Rust side. */
+static __noinline void write_arrival(struct baton_arrival *arrival)
+{
+	arrival->magic = BATON_ARRIVAL_MAGIC;
+	arrival->reserved = 0;
+	arrival->ns = bpf_ktime_get_ns();
+}
+
 /* Writes when the frame came before its first byte. A driver without room for it leaves the frame without. */
 static __always_inline void stamp(struct xdp_md *ctx)
 {
@@ -43,9 +51,7 @@ static __always_inline void stamp(struct xdp_md *ctx)
 	arrival = (void *)(long)ctx->data_meta;
 	if ((void *)(arrival + 1) > (void *)(long)ctx->data)
 		return;
-	arrival->magic = BATON_ARRIVAL_MAGIC;
-	arrival->reserved = 0;
-	arrival->ns = bpf_ktime_get_ns();
+	write_arrival(arrival);
 }
 
 static __always_inline int redirect(struct xdp_md *ctx, const struct baton_settings *how, __u64 key,

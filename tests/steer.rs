@@ -1,12 +1,15 @@
 //! The steering program, run by the kernel on frames that never came: every branch, with its description, frame and verdict.
 
+use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 
-use baton::sys::bpf::{Action, RINGS_PER_QUEUE_MAX, SteerSettings, Steering, Verdict};
+use baton::sys::bpf::{Action, OBJECT, RINGS_PER_QUEUE_MAX, SteerSettings, Steering, Verdict};
 use baton::wire::{
     Address, DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Header, Key, Mac, MeetingId, MeetingSummary, Message,
     Opcode, Transaction, encode_message, encode_page, mix,
 };
+use libbpf_rs::btf::types::{MemberAttr, Struct};
+use libbpf_rs::{Btf, HasSize};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 const PROBE_PORT: u16 = 9;
@@ -223,4 +226,30 @@ fn a_ring_beyond_the_maps_is_refused() {
         let error = steering.set_ring(queue, ring, sockets[0].as_fd()).unwrap_err().to_string();
         assert!(error.contains("at most 64 queues of 16 rings"), "{error}");
     }
+}
+
+/// What clang wrote about the structs, in the object itself, against what Rust was generated from.
+#[test]
+fn the_objects_own_description_agrees_with_rust() {
+    let btf = Btf::from_raw("steer", OBJECT).unwrap().expect("the object was compiled with -g");
+    let check = |name: &str, bytes: usize, members: &[(&str, usize)]| {
+        let found: Struct<'_> = btf.type_by_name(name).unwrap_or_else(|| panic!("{name} is in the object"));
+        assert_eq!(found.size(), bytes, "{name}");
+        let offsets: Vec<_> = found
+            .iter()
+            .map(|member| {
+                let MemberAttr::Normal { offset } = member.attr else { panic!("{name} has no bit fields") };
+                (member.name.unwrap().to_str().unwrap().to_owned(), offset as usize / 8)
+            })
+            .collect();
+        let members: Vec<_> = members.iter().map(|&(name, offset)| (name.to_owned(), offset)).collect();
+        assert_eq!(offsets, members, "{name}");
+    };
+    macro_rules! members {
+        ($of:ty: $($member:ident),*) => { &[$((stringify!($member), offset_of!($of, $member))),*] };
+    }
+    use baton::sys::bpf::abi::{baton_arrival, baton_settings};
+    let members = members!(baton_settings: abi, rings, ethertype, probe_port, reserved);
+    check("baton_settings", size_of::<baton_settings>(), members);
+    check("baton_arrival", size_of::<baton_arrival>(), members!(baton_arrival: magic, reserved, ns));
 }

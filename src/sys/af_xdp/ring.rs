@@ -251,3 +251,97 @@ impl<E: Entry> Consumer<E> {
         self.ring.consumer().store(held.wrapping_add(n), Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use super::*;
+
+    const ENTRIES: u32 = 8;
+    const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(128), desc: 192 };
+
+    /// Memory laid out as a ring, both indices shortly before they wrap.
+    fn memory() -> OwnedFd {
+        let fd = rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&fd, 4096).unwrap();
+        for offset in [OFFSETS.producer, OFFSETS.consumer] {
+            rustix::io::pwrite(&fd, &(u32::MAX - 2).to_ne_bytes(), offset).unwrap();
+        }
+        fd
+    }
+
+    /// We on one side, and what the kernel would be on the other.
+    fn ends() -> (Producer<u64>, Consumer<u64>) {
+        let fd = memory();
+        let map = || fd.as_fd();
+        (Producer::map(map(), 0, &OFFSETS, ENTRIES).unwrap(), Consumer::map(map(), 0, &OFFSETS, ENTRIES).unwrap())
+    }
+
+    #[test]
+    fn indices_wrap_and_entries_stay_in_order() {
+        let (mut producer, mut consumer) = ends();
+        for round in 0..100 {
+            for entry in 0..u64::from(ENTRIES) {
+                assert!(producer.has_room());
+                producer.put(round * 100 + entry);
+            }
+            assert!(!producer.has_room(), "as many as it has entries");
+            assert_eq!(consumer.take(), None, "what is not published is not seen");
+            producer.publish();
+            assert_eq!((producer.waiting(), consumer.available()), (ENTRIES, ENTRIES));
+            assert_eq!(consumer.peek(7), Some(round * 100 + 7));
+            assert_eq!(consumer.peek(8), None);
+            for entry in 0..u64::from(ENTRIES) {
+                assert_eq!(consumer.take(), Some(round * 100 + entry));
+            }
+            assert!(!producer.has_room(), "what is taken and not released is not overwritten");
+            consumer.release(ENTRIES);
+        }
+    }
+
+    #[test]
+    fn what_was_published_is_told_from_what_was_not_across_the_wrap() {
+        let (mut producer, _consumer) = ends();
+        for published in 0..6 {
+            let index = producer.next();
+            assert!(!producer.was_published(index));
+            producer.put(published);
+            assert!(!producer.was_published(index), "written, and never shown");
+            producer.publish();
+            assert!(producer.was_published(index));
+            assert!(!producer.was_published(index.wrapping_add(1)));
+        }
+    }
+
+    #[test]
+    fn a_successor_sees_what_was_published_and_what_was_not_released() {
+        let fd = memory();
+        let producer = || Producer::<u64>::map(fd.as_fd(), 0, &OFFSETS, ENTRIES).unwrap();
+        let consumer = || Consumer::<u64>::map(fd.as_fd(), 0, &OFFSETS, ENTRIES).unwrap();
+        let mut dead = producer();
+        (1..=5).for_each(|entry| dead.put(entry));
+        dead.publish();
+        dead.put(6);
+        drop(dead);
+        let mut dead = consumer();
+        (1..=4).for_each(|entry| assert_eq!(dead.take(), Some(entry)));
+        dead.release(2);
+        drop(dead);
+        assert_eq!(producer().waiting(), 3);
+        let mut successor = consumer();
+        assert_eq!(
+            [successor.take(), successor.take(), successor.take(), successor.take()],
+            [Some(3), Some(4), Some(5), None]
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "only what was taken is given back")]
+    fn nothing_is_released_that_was_not_taken() {
+        let (mut producer, consumer) = ends();
+        producer.put(1);
+        producer.publish();
+        consumer.release(1);
+    }
+}
