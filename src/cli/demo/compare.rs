@@ -39,6 +39,8 @@ pub struct Part {
     pub level: Level,
     /// Windows on the screen.
     pub layout: Layout,
+    /// Its chairman.
+    pub chairman: Option<Address>,
     /// Members there.
     pub participants: u16,
 }
@@ -64,8 +66,8 @@ pub struct Terminal {
     pub channel: u8,
     /// Which stream it takes.
     pub stream: StreamKind,
-    /// Additional information, as the side shows it.
-    pub info: serde_json::Value,
+    /// Additional information, hexadecimal, without the zeros that fill a report's field up.
+    pub info: String,
     /// The last version that was acknowledged, which only the terminal's own side knows.
     #[serde(default)]
     pub acknowledged: Option<u32>,
@@ -190,7 +192,7 @@ mod tests {
         serde_json::from_value(json!({
             "meetings": [{
                 "meeting": 7, "domain": 1, "version": 3, "controller": 9, "state": "in meeting", "level": 3,
-                "layout": 4, "participants": 2,
+                "layout": 4, "chairman": "1/1001", "participants": 2,
             }],
             "terminals": [terminal("1/1001"), terminal("1/1002")],
         }))
