@@ -189,7 +189,9 @@ fn work(number: usize, shared: &Shared) {
     let mut turn = number as u64;
     while !shared.stop.load(Ordering::Relaxed) {
         let gate = lock(&shared.gates[number]);
-        for change in next_changes(number, turn, &lock(&shared.ledger)) {
+        // A statement of its own, so that the ledger is free again before the first change is entered in it.
+        let changes = next_changes(number, turn, &lock(&shared.ledger));
+        for change in changes {
             if let Err(why) = insist(&change, shared) {
                 *lock(&shared.failed) = Some(why);
                 return;
