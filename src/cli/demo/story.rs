@@ -84,11 +84,12 @@ pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, Story
     voice.advance(1);
 
     let mut story = Story { stage, scale, voice, company, operators, reports_acknowledged: 0, faults: Vec::new() };
-    story.fault("The engine is killed (SIGKILL).", kill_engine)?;
-    story.fault("The engine is killed, and its successor is killed while it recovers.", kill_engine_twice)?;
-    story.fault("Engine and keeper are killed together, then started again.", kill_both)?;
-    story.fault("Both are killed and their memory is gone, as after a reboot.", reboot)?;
-    story.fault("The dispatch server is told to stop (SIGTERM), then started again.", restart)?;
+    story.fault(&["The engine is killed (SIGKILL)."], kill_engine)?;
+    let twice = ["The engine is killed again …", "… and its successor, in the middle of the recovery."];
+    story.fault(&twice, kill_engine_twice)?;
+    story.fault(&["Engine and keeper are killed together, and started again."], kill_both)?;
+    story.fault(&["Both are killed and their memory is gone, as after a reboot."], reboot)?;
+    story.fault(&["The dispatch server is stopped (SIGTERM) and started again."], restart)?;
     story.end()
 }
 
@@ -103,10 +104,9 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Does a deed under load, waits until control is back, and finds out what was lost.
-    fn fault(&mut self, words: &str, deed: Deed) -> Result<(), StoryError> {
-        let number = self.faults.len() + 1;
-        self.voice.fault(number, words);
+    /// Does a deed under load, waits until control is back, and finds out what was lost. Words for each kill of it.
+    fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), StoryError> {
+        self.voice.fault(self.faults.len() + 1, words[0]);
         self.voice.now("undisturbed");
         self.company.servers.reset_counters().map_err(doing("resetting the simulation's counters"))?;
         thread::sleep(UNDISTURBED);
@@ -134,7 +134,10 @@ impl Story<'_> {
         let under = theirs.meetings.iter().filter(|part| part.epoch == epoch).map(|part| part.meeting);
         let meetings_taken_over = under.collect::<BTreeSet<_>>().len();
 
-        for kill in &kills {
+        for (kill, words) in kills.iter().zip(words) {
+            if kill.what == What::EngineDuringRecovery {
+                self.voice.fault(self.faults.len() + 1, words);
+            }
             let seen = status.recovery_after(kill.old).expect("a recovery after the last kill is one after each");
             let since = |at: Nanos| microseconds(at.since(kill.killed));
             self.faults.push(Fault {
