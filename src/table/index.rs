@@ -20,11 +20,19 @@ pub(super) const BUCKET: usize = 8;
 pub(super) const STASH: usize = 32;
 
 /// An index over its words: buckets, then the stash.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Index<'a, W> {
     buckets: &'a [W],
     stash: &'a [W],
 }
+
+impl<W> Clone for Index<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<W> Copy for Index<'_, W> {}
 
 impl<'a, W: Word> Index<'a, W> {
     /// Words of an index for so many entries.

@@ -18,16 +18,22 @@
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
 //! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
+mod extents;
+#[cfg(test)]
+mod file_tests;
 mod index;
 #[cfg(test)]
 mod kill_tests;
 mod layout;
+#[cfg(test)]
+mod loom;
 mod meetings;
 mod open;
 mod owner;
 mod read;
 mod recover;
 mod slot;
+pub mod snapshot;
 mod structure;
 mod terminals;
 #[cfg(test)]

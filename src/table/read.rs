@@ -1,13 +1,12 @@
 //! Looking things up and walking over them, beside whoever writes.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 use super::Table;
 use super::meetings::{Part, meeting_hash};
 use super::slot::Unreadable;
-use super::structure::{chain, live, members};
+use super::structure::{chain, live, members, undisturbed};
 use super::terminals::Terminal;
-use crate::limits::WALK_TRIES_MAX;
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, digest_of};
 
 /// Where a walk over the parts of a domain stands; the default is the beginning.
@@ -24,7 +23,7 @@ impl Table {
     pub fn parts_of(&self, meeting: MeetingId) -> impl Iterator<Item = Part> + use<> {
         let words = self.words();
         let of_meeting = |slot| self.part_in(slot).filter(|part| part.meeting == meeting);
-        let parts = self.walk(|| {
+        let parts = undisturbed(words.sequence(), || {
             let mut parts: Vec<Part> = Vec::new();
             // Another meeting may share the entry's tag; and the first of a chain may be free, in the middle of its
             // removal. Neither hides what is behind it.
@@ -76,8 +75,9 @@ impl Table {
         let words = self.words();
         let part = || self.readable(words.find_part(meeting, domain)).map(|(part, ..)| part);
         let of_part = |part| move |slot| self.terminal_in(slot, Some(part)).filter(|member| member.meeting == meeting);
-        let found =
-            self.walk(|| part().map_or(Vec::new(), |part| members(words, part).filter_map(of_part(part)).collect()));
+        let found = undisturbed(words.sequence(), || {
+            part().map_or(Vec::new(), |part| members(words, part).filter_map(of_part(part)).collect())
+        });
         let found = found.unwrap_or_else(|| {
             part().map_or(Vec::new(), |part| live(words.terminal_bits(), 0).filter_map(of_part(part)).collect())
         });
@@ -112,21 +112,6 @@ impl Table {
     /// Records that could not be read, each time that one was met: damage that something other than Baton did.
     pub fn unreadable(&self) -> u64 {
         self.unreadable.load(Ordering::Relaxed)
-    }
-
-    /// Walks along chains until no operation began meanwhile: it has met at most one, and so no slot that was used
-    /// anew. None where membership changed every time.
-    fn walk<T>(&self, mut steps: impl FnMut() -> T) -> Option<T> {
-        let sequence = self.words().sequence();
-        (0..WALK_TRIES_MAX).find_map(|_| {
-            // Acquire pairs with the Release store of `Structure::begin`: all earlier operations are seen.
-            let before = sequence.load(Ordering::Acquire);
-            let walked = steps();
-            // Pairs with the Release fence of `Structure::begin`: had the walk seen a store of a later operation, the
-            // load below would see its number.
-            fence(Ordering::Acquire);
-            (sequence.load(Ordering::Relaxed) == before).then_some(walked)
-        })
     }
 
     fn part_in(&self, slot: u32) -> Option<Part> {

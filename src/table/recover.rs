@@ -3,9 +3,10 @@
 //! A cell names everything that its owner may have left half done, so recovery reads the cells, not the table; its work does
 //! not grow with what the table holds. It may be killed itself: each step can be done again, and the notes are cleared last.
 
+use super::extents::give_back;
 use super::layout::Words;
 use super::owner::{Cell, Operation};
-use super::structure::{Structure, claim_part, give_back, members, set_bit};
+use super::structure::{Structure, claim_part, members, set_bit};
 use super::{OwnerId, TableError};
 use crate::limits::OWNERS_MAX;
 

@@ -7,15 +7,16 @@
 //! A slot that is taken out keeps its link, and is not used again before the next operation. That is counted when it
 //! begins: a walk during which the count stood still has met at most one operation, and so no slot that was used anew.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
+use super::extents::give_back;
 use super::layout::Words;
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
 use super::owner::{Cell, Operation};
 use super::slot::{Claim, Unreadable, Word};
 use super::terminals::{Raw, terminal_hash};
 use super::{OwnerId, TableError};
-use crate::limits::{CLAIM_TRIES_CONTROL, EXTENT_PROBES_MAX, MEMBERS_MAX, PARTS_MAX};
+use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX, PARTS_MAX, WALK_TRIES_MAX};
 use crate::sys::mapping::SharedWord;
 
 /// The claim to change who is in the table.
@@ -52,11 +53,7 @@ impl<'a> Structure<'a> {
     /// Begins an operation: notes it, and counts it for those who walk.
     pub fn begin(&self, operation: Operation, part: u32, terminal: Option<u32>) {
         self.cell.begin(operation, part, terminal);
-        let sequence = self.words.sequence();
-        // Release pairs with the Acquire load that a walk begins with: it sees all earlier operations. The fence pairs
-        // with the Acquire fence that a walk ends with: who saw a store of this operation sees its number.
-        sequence.store(sequence.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
-        fence(Ordering::Release);
+        count_operation(self.words.sequence());
     }
 
     pub fn end(&self) {
@@ -147,7 +144,7 @@ impl<'a> Structure<'a> {
         let (count, first) = halves(head.load(Ordering::Relaxed));
         link.store(pair(0, first), Ordering::Release);
         // Release, here and below, pairs with the Acquire loads of walks: a member's link is there before it is reached.
-        head.store(pair(count + 1, slot + 1), Ordering::Release);
+        head.store(pair(count.saturating_add(1), slot + 1), Ordering::Release);
         if let Some(next) = first.checked_sub(1).and_then(|first| words.terminal_link(first)) {
             next.store(pair(slot + 1, halves(next.load(Ordering::Relaxed)).1), Ordering::Release);
         }
@@ -229,6 +226,29 @@ impl Drop for Structure<'_> {
 
 pub(super) type TableClaim<'a> = Claim<'a, SharedWord, { super::layout::BANK }>;
 
+/// Counts an operation that begins, for those who walk.
+pub(super) fn count_operation<W: Word>(sequence: &W) {
+    // Relaxed: who begins one has the structure's claim, and so the last count. Release pairs with the Acquire load that
+    // a walk begins with: it sees all earlier operations. The fence pairs with the Acquire fence that a walk ends with:
+    // who saw a store of this operation sees its number.
+    sequence.store(sequence.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    W::fence(Ordering::Release);
+}
+
+/// Walks along chains until no operation began meanwhile: it has met at most one, and so no slot that was used anew.
+/// None where one began every time.
+pub(super) fn undisturbed<W: Word, T>(sequence: &W, mut walk: impl FnMut() -> T) -> Option<T> {
+    (0..WALK_TRIES_MAX).find_map(|_| {
+        // Acquire pairs with the Release store of `count_operation`: all earlier operations are seen.
+        let before = sequence.load(Ordering::Acquire);
+        let walked = walk();
+        // Pairs with the Release fence of `count_operation`: had the walk seen a store of a later operation, the load
+        // below would see its number.
+        W::fence(Ordering::Acquire);
+        (sequence.load(Ordering::Relaxed) == before).then_some(walked)
+    })
+}
+
 /// The parts behind each other in a meeting's chain. It ends, whatever the memory says.
 pub(super) fn chain(words: Words<'_>, first: u32) -> impl Iterator<Item = u32> + '_ {
     std::iter::successors(Some(first), move |&slot| words.sibling_of(slot)).take(PARTS_MAX)
@@ -253,39 +273,6 @@ pub(super) fn count_of(link: u64) -> u32 {
 /// Who is before a member in its part's chain, as its link says.
 pub(super) fn previous_of(words: Words<'_>, slot: u32) -> Option<u32> {
     halves(words.terminal_link(slot)?.load(Ordering::Acquire)).0.checked_sub(1)
-}
-
-/// Takes a free extent for a terminal's slot. The cell names it before.
-pub(super) fn take_extent(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32) -> Option<u32> {
-    let extents = words.extents();
-    for step in 0..extents.min(EXTENT_PROBES_MAX) {
-        let extent = (*hint + step) % extents;
-        let Some(owner) = words.extent_owner(extent) else { continue };
-        if owner.load(Ordering::Relaxed) != 0 {
-            continue;
-        }
-        cell.note_terminal(slot);
-        cell.note_extent(extent);
-        // Acquire pairs with the Release of `give_back`: what we write to it comes after its last owner's. Release keeps
-        // the notes in front.
-        if owner.compare_exchange(0, u64::from(slot) + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            *hint = extent + 1;
-            return Some(extent);
-        }
-    }
-    None
-}
-
-/// Gives an extent back that a terminal's slot owns and its record names no more. Gives whether it did own it.
-pub(super) fn give_back(words: Words<'_>, extent: Option<u32>, slot: u32) -> bool {
-    let Some(owner) = extent.and_then(|extent| words.extent_owner(extent)) else { return false };
-    // Relaxed: while the word is ours, nobody else writes it.
-    let ours = owner.load(Ordering::Relaxed) == u64::from(slot) + 1;
-    if ours {
-        // Release pairs with the Acquire of `take_extent`.
-        owner.store(0, Ordering::Release);
-    }
-    ours
 }
 
 /// Reads a terminal's slot and claims it as it was read, however often others have it meanwhile.
@@ -345,7 +332,7 @@ pub(super) fn first_free(bits: &[SharedWord], capacity: u32, hint: u32) -> Optio
 }
 
 pub(super) fn set_bit(bits: &[SharedWord], slot: u32, live: bool) {
-    let word = &bits[slot as usize / 64];
+    let Some(word) = bits.get(slot as usize / 64) else { return };
     let bit = 1 << (slot % 64);
     let now = word.load(Ordering::Relaxed);
     // Release pairs with the Acquire loads of `live`: a slot's record is published before its bit is set.

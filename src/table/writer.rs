@@ -6,11 +6,9 @@ use super::layout::Words;
 use super::meetings::Part;
 use super::owner::{Cell, Operation};
 use super::slot::Unreadable;
-use super::structure::{
-    Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, give_back, pause, set_bit, take_extent,
-};
+use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause, set_bit};
 use super::terminals::{Raw, Stated, Terminal};
-use super::{OwnerId, Table, TableError};
+use super::{OwnerId, Table, TableError, extents};
 use crate::limits::{CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX};
 use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Role, StreamKind};
 
@@ -137,7 +135,7 @@ impl Writer {
         cell.note_terminal(slot);
         let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
             if extent != old.extent() {
-                give_back(words, extent, slot);
+                extents::give_back(words, extent, slot);
             }
             return None;
         };
@@ -332,7 +330,7 @@ fn extent_for(
     if info.len() <= INFO_BYTES_INLINE {
         return Ok(None);
     }
-    let extent = has.or_else(|| take_extent(words, cell, slot, hint));
+    let extent = has.or_else(|| extents::take(words, cell, slot, hint));
     extent.map(Some).ok_or(TableError::Full("extents for additional information"))
 }
 
@@ -343,7 +341,7 @@ fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, cl
         cell.note_extent(extent);
     }
     new.publish(words, claim);
-    give_back(words, unused, slot);
+    extents::give_back(words, unused, slot);
 }
 
 /// Serial arithmetic (RFC 1982) over the terminal's versions; 0 is before all.

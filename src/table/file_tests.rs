@@ -1,0 +1,244 @@
+//! Tables and snapshots in files: what is whole is taken, what is not is refused, named, and left untouched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::snapshot::{self, Snapshot, SnapshotFault};
+use super::tests::{domain, part, report};
+use super::*;
+use crate::sys::mapping::BootId;
+use crate::wire::{Epoch, Role};
+
+const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 16 };
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("baton-table-").tempdir_in("/dev/shm").unwrap())
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn furnished(path: &Path) -> Arc<Table> {
+    let table = Arc::new(Table::create_at(path, CAPACITY, BootId(77)).unwrap());
+    furnish(&table);
+    table
+}
+
+fn furnish(table: &Arc<Table>) {
+    table.set_reservation(2, 30, 90);
+    let mut control = table.writer(OwnerId::CONTROL);
+    for number in 1..=3 {
+        control.insert_part(&part(1, number)).unwrap();
+    }
+    for device in 1..=6 {
+        let mut terminal = Terminal::new(domain(2).device(device), MeetingId(1), Role::Participant);
+        terminal.set_info(&[device as u8; 64][..usize::from(device) * 10]);
+        control.join(MeetingId(1), domain(2), &terminal).unwrap();
+    }
+}
+
+#[test]
+fn a_table_is_there_again_when_it_is_opened() {
+    let folder = Folder::new();
+    let path = folder.file("table");
+    let before = Snapshot::of(&furnished(&path));
+    let table = Table::open_at(&path).unwrap();
+    assert_eq!((table.boot_id(), table.capacity(), table.epoch()), (BootId(77), CAPACITY, Epoch::new(2, 30)));
+    assert_eq!(Snapshot::of(&table), before);
+    assert_eq!(table.recover(), Recovered::default());
+}
+
+#[test]
+fn a_file_that_is_there_is_not_written_over() {
+    let folder = Folder::new();
+    let path = folder.file("table");
+    fs::write(&path, "mine").unwrap();
+    let refused = Table::create_at(&path, CAPACITY, BootId(1)).unwrap_err();
+    assert!(refused.to_string().contains("exists already"), "{refused}");
+    assert_eq!(fs::read(&path).unwrap(), b"mine");
+}
+
+#[test]
+fn the_lock_is_free_only_when_its_holders_are_gone() {
+    let folder = Folder::new();
+    let path = folder.file("table");
+    let first = furnished(&path);
+    assert!(first.mapping().try_lock().unwrap());
+    let second = Table::open_at(&path).unwrap();
+    assert!(!second.mapping().try_lock().unwrap());
+    // A descriptor that was handed on is of the same description: it holds the lock as well.
+    let handed_on = first.mapping().fd().unwrap().try_clone_to_owned().unwrap();
+    drop(first);
+    assert!(!second.mapping().try_lock().unwrap());
+    drop(handed_on);
+    assert!(second.mapping().try_lock().unwrap());
+}
+
+#[test]
+fn what_is_no_whole_table_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let path = folder.file("table");
+    drop(furnished(&path));
+    let whole = fs::read(&path).unwrap();
+    let flipped = |word: usize| {
+        let mut bytes = whole.clone();
+        bytes[word * 8] ^= 4;
+        bytes
+    };
+    let cut = whole[..whole.len() - 4096].to_vec();
+    let odd = whole[..whole.len() - 3].to_vec();
+    let longer = [&whole[..], &[0; 4096]].concat();
+    let says = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let refused = Table::open_at(&path).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), bytes, "left as it was");
+        match refused {
+            OpenError::Refused(refusal) => refusal,
+            other => panic!("{other}"),
+        }
+    };
+    assert!(matches!(says(b""), Refusal::Length { .. }));
+    assert!(matches!(says(&odd), Refusal::Length { .. }));
+    assert!(matches!(says(&cut), Refusal::Length { .. }));
+    assert!(matches!(says(&longer), Refusal::Length { .. }));
+    assert!(matches!(says(&whole[..256]), Refusal::Length { .. }));
+    assert_eq!(says(&[7; 4096]), Refusal::NotATable);
+    assert_eq!(says(&flipped(0)), Refusal::NotATable);
+    assert!(matches!(says(&flipped(1)), Refusal::OtherLayout { .. }));
+    for word in 2..=6 {
+        assert_eq!(says(&flipped(word)), Refusal::Header, "word {word}");
+    }
+    for word in 17..=30 {
+        // One bank of the epoch's slot is current. The other is of the past, and nobody's loss.
+        fs::write(&path, flipped(word)).unwrap();
+        match Table::open_at(&path) {
+            Err(OpenError::Refused(refusal)) => assert_eq!(refusal, Refusal::Epoch),
+            opened => assert_eq!(opened.unwrap().epoch(), Epoch::new(2, 30)),
+        }
+    }
+}
+
+/// Whatever a bit of the memory becomes, the table errs and does not panic, and no record is read that nobody wrote.
+#[test]
+fn damage_is_an_error_and_never_a_panic_or_a_wrong_record() {
+    let original = Arc::new(Table::on_heap(CAPACITY));
+    furnish(&original);
+    let expected = Snapshot::of(&original);
+    let words = original.mapping().words();
+    let mut unreadable = 0;
+    for at in 16..words.len() {
+        let before = words[at].load(Ordering::Relaxed);
+        for damage in [1 << (at % 64), 1 << (at * 7 % 64), u64::MAX, 0x5555_5555_5555_5555] {
+            let table = copy(&original);
+            table.mapping().words()[at].store(before ^ damage, Ordering::Relaxed);
+            if table.mapping().words()[16..31]
+                .iter()
+                .zip(&words[16..31])
+                .any(|(a, b)| a.load(Ordering::Relaxed) != b.load(Ordering::Relaxed))
+            {
+                continue;
+            }
+            table.recover();
+            for part in table.parts() {
+                let known = |(known, _): &(Part, _)| Part { participants: part.participants, ..*known } == part;
+                assert!(expected.parts.iter().any(known), "word {at}: {part:?}");
+            }
+            for terminal in table.terminals() {
+                let known = expected.parts.iter().any(|(_, members)| members.contains(&terminal));
+                assert!(known, "word {at}: {terminal:?}");
+            }
+            table.verify();
+            unreadable += table.unreadable();
+            let mut control = table.writer(OwnerId::CONTROL);
+            for device in 1..=7 {
+                report(&mut control, domain(2).device(device), 5, &[1; 64][..usize::from(device) * 9]);
+                let _ = control.leave(MeetingId(1), domain(2).device(device));
+                let _ = control.join(
+                    MeetingId(1),
+                    domain(1),
+                    &Terminal::new(domain(1).device(device), MeetingId(1), Role::Chairman),
+                );
+            }
+            for number in 1..=4 {
+                let _ = control.remove_part(MeetingId(1), domain(number));
+                let _ = control.insert_part(&part(4, number));
+            }
+        }
+    }
+    assert!(unreadable > 0, "the damage was met");
+}
+
+fn copy(table: &Table) -> Arc<Table> {
+    let mapping = crate::sys::mapping::Mapping::heap(table.mapping().bytes());
+    for (to, from) in mapping.words().iter().zip(table.mapping().words()) {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    Arc::new(Table::open(mapping).unwrap())
+}
+
+#[test]
+fn a_snapshot_warms_the_next_table() {
+    let folder = Folder::new();
+    let table = furnished(&folder.file("table"));
+    let path = folder.file("snapshot");
+    let bytes = snapshot::write(&table, &path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
+    let read = snapshot::read(&path).unwrap();
+    assert_eq!(read, Snapshot::of(&table));
+
+    // The next table may be of another capacity, and know something already, which is newer and stays.
+    let next = Arc::new(Table::on_heap(Capacity { meetings: 30, terminals: 40 }));
+    let mut control = next.writer(OwnerId::CONTROL);
+    let newer = Part { version: 99, ..part(1, 2) };
+    control.insert_part(&newer).unwrap();
+    let restored = read.restore(&mut control).unwrap();
+    assert_eq!(restored, snapshot::Restored { parts: 2, terminals: 6, known: 1 });
+    assert_eq!(next.part(MeetingId(1), domain(2)), Some(Part { participants: 6, ..newer }));
+    assert_eq!(next.members(MeetingId(1), domain(2)).count(), 6);
+    assert_eq!(next.verify(), Vec::<String>::new());
+
+    // Written again it takes the place of the last one, and leaves nothing beside it.
+    drop(control);
+    snapshot::write(&next, &path).unwrap();
+    assert_eq!(snapshot::read(&path).unwrap(), Snapshot::of(&next));
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let path = folder.file("snapshot");
+    snapshot::write(&furnished(&folder.file("table")), &path).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let says = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let refused = snapshot::read(&path).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), bytes, "left as it was");
+        assert!(refused.to_string().contains("snapshot"), "it is named: {refused}");
+        refused.what
+    };
+    for length in (0..whole.len()).step_by(13) {
+        let refused = says(&whole[..length]);
+        assert!(matches!(refused, SnapshotFault::NotASnapshot | SnapshotFault::Length { .. }), "{length}: {refused}");
+    }
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let refused = says(&bytes);
+        let fits = match at {
+            0..8 => matches!(refused, SnapshotFault::NotASnapshot),
+            8..24 => matches!(refused, SnapshotFault::OtherVersion { .. }),
+            24..32 => matches!(refused, SnapshotFault::Length { .. }),
+            _ => matches!(refused, SnapshotFault::Digest),
+        };
+        assert!(fits, "byte {at}: {refused}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(snapshot::read(&path).unwrap_err().what, SnapshotFault::Io { .. }));
+}
