@@ -1,5 +1,6 @@
 //! The estate: everything that an engine is handed and that outlives it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +19,7 @@ use crate::sys::interface::{Interface, InterfaceError};
 use crate::sys::mounts;
 use crate::sys::process::User;
 use crate::table::OpenError;
-use crate::wire::Mac;
+use crate::wire::{Domain, Mac};
 
 /// What stops a keeper. Each says what an operator can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +148,8 @@ pub struct Estate {
     table: KeptTable,
     bound: Bound,
     mac: Mac,
+    /// What engines have learned of where domains are.
+    next_hops: BTreeMap<Domain, Mac>,
     steering: Steering,
     api: UnixListener,
     mounted: Option<PathBuf>,
@@ -183,7 +186,8 @@ impl Estate {
                 return Err(error);
             }
         };
-        Ok(Self { config, table, bound, mac, steering, api, mounted, _holds: holds })
+        let next_hops = BTreeMap::new();
+        Ok(Self { config, table, bound, mac, next_hops, steering, api, mounted, _holds: holds })
     }
 
     /// What it was opened with.
@@ -232,6 +236,7 @@ impl Estate {
             predecessor,
             sent_ns: clock::now().0,
             mac: self.mac,
+            next_hops: self.next_hops.iter().map(|(&domain, &mac)| (domain, mac)).collect(),
             mode: self.mode().into(),
             xdp: self.bound.settings.clone(),
             sockets: self.bound.sockets.len(),
@@ -239,6 +244,11 @@ impl Estate {
         let table = self.table.table.mapping().fd().expect("a keeper's table is a file");
         let sockets: Vec<_> = self.bound.sockets.iter().map(AsFd::as_fd).collect();
         handover::send(line, &manifest, (table, self.bound.umem.as_fd(), self.api.as_fd()), &sockets)
+    }
+
+    /// An engine has learned where frames to a domain go.
+    pub(super) fn learned(&mut self, domain: Domain, mac: Mac) {
+        self.next_hops.insert(domain, mac);
     }
 
     /// An engine has said that the table holds all that the database holds.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::sys::af_xdp;
 use crate::sys::descriptors::{self, Received};
-use crate::wire::Mac;
+use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
@@ -76,8 +76,9 @@ pub struct Manifest {
     /// When this was sent, in nanoseconds of `CLOCK_MONOTONIC`.
     pub sent_ns: u64,
     /// The interface's Ethernet address.
-    #[serde(with = "mac")]
     pub mac: Mac,
+    /// Next hops that a predecessor had learned: the first takeover frames need not wait for frames to learn from.
+    pub next_hops: Vec<(Domain, Mac)>,
     /// How steering is attached, for the status: `native` or `generic`.
     pub mode: String,
     /// How the sockets were opened, for [`af_xdp::adopt`].
@@ -110,6 +111,13 @@ pub enum Notice {
     Ready,
     /// The table holds every meeting that the database holds: from now on it serves whoever comes next.
     Complete,
+    /// Where frames to a domain go, as learned from its authentic frames. For the next engine.
+    NextHop {
+        /// Which domain.
+        domain: Domain,
+        /// Where.
+        mac: Mac,
+    },
     /// It cannot go on, and ends. Starting another at once would not help.
     Failed {
         /// Why, in words.
@@ -239,18 +247,4 @@ pub(super) fn send(
     let mut all = vec![table, umem, api];
     all.extend_from_slice(sockets);
     descriptors::send(line, &serde_json::to_vec(manifest)?, &all)
-}
-
-mod mac {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::wire::Mac;
-
-    pub(super) fn serialize<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(mac)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
 }

@@ -214,6 +214,7 @@ impl Supervisor {
                     tracing::info!("engine {} controls", engine.process.id());
                 }
                 Notice::Complete => self.estate.complete(),
+                Notice::NextHop { domain, mac } => self.estate.learned(domain, mac),
                 Notice::Failed { why } => engine.failed = Some(why),
                 Notice::Fenced { epoch } => {
                     tracing::error!("{}", KeeperError::Fenced(epoch));

@@ -9,7 +9,7 @@ use crate::limits::{DOMAINS_MAX, WORKERS_MAX};
 use crate::sys::af_xdp;
 use crate::sys::descriptors;
 use crate::sys::interface::Interface;
-use crate::wire::Mac;
+use crate::wire::{Domain, Mac};
 
 /// The largest that a configuration can make it.
 fn manifest() -> Manifest {
@@ -30,6 +30,7 @@ fn manifest() -> Manifest {
         predecessor: Some(Death { pid: 7, noticed_ns: 8, how: "killed (SIGKILL)".into() }),
         sent_ns: 9,
         mac: Mac([2, 0, 0, 0, 0, 1]),
+        next_hops: vec![(Domain::new(2).unwrap(), Mac([2, 0, 0, 0, 0, 9]))],
         mode: "native".into(),
         xdp: af_xdp::Settings::new(Interface { name: "eth0".into(), index: 2 }, 64),
         sockets: WORKERS_MAX,

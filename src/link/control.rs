@@ -4,6 +4,25 @@
 //! the machines that decide (recovery, cascade, operations), and then carries out what those want, in bounded batches.
 //! It alone writes meetings; a worker never waits for it.
 
+/// The control thread's hands on table and database, for as long as one call takes.
+macro_rules! holdings {
+    ($control:ident) => {
+        TableHoldings {
+            writer: &mut $control.writer,
+            store: &mut DatabaseStore {
+                database: $control.store.as_ref().and_then(Store::database),
+                write: |changes| $control.journal.update(changes),
+            },
+            orphan: &mut |domain, summary| {
+                $crate::link::control::intake::note_orphan(&mut $control.orphans, domain, summary)
+            },
+        }
+    };
+}
+
+mod events;
+mod intake;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
@@ -20,20 +39,18 @@ use super::post::Post;
 use super::shared::Shared;
 use super::store::{Journal, Store};
 use super::wake::Wake;
-use crate::cascade::{LinkEvent, Topology};
+use crate::cascade::Topology;
 use crate::cms::api::{Api, ApiRequest, Submitter};
-use crate::cms::{
-    Answer, CommandSettings, Job, Operations, OperationsEvent, Orphan, Outcome, Reply, ReplyId, Request, View,
-};
+use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
 use crate::config::Config;
 use crate::keeper::handover::{KeeperLine, Notice, Order};
-use crate::limits::{CONTROL_BATCH, GENERATION_BLOCK};
-use crate::recovery::{DatabaseStore, Event, Path, Recovery, TableHoldings};
+use crate::limits::CONTROL_BATCH;
+use crate::recovery::{DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::clock;
 use crate::table::Writer;
 use crate::telemetry::{Collector, Counters, Recorder, Stage};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, MeetingSummary, Message, Status, Transaction};
+use crate::wire::{Domain, Epoch, Header, MeetingId, Transaction, encode_message};
 
 /// The control thread's wake-ups arrive under this token.
 pub(super) const CONTROL_WAKE: Token = Token(0);
@@ -102,20 +119,6 @@ pub(super) struct Control {
 
 /// Meetings that autonomous servers hold and we do not know.
 pub(super) type Orphans = BTreeMap<(Domain, MeetingId), Orphan>;
-
-/// The control thread's hands on table and database, for as long as one call takes.
-macro_rules! holdings {
-    ($control:ident) => {
-        TableHoldings {
-            writer: &mut $control.writer,
-            store: &mut DatabaseStore {
-                database: $control.store.as_ref().and_then(Store::database),
-                write: |changes| $control.journal.update(changes),
-            },
-            orphan: &mut |domain, summary| note_orphan(&mut $control.orphans, domain, summary),
-        }
-    };
-}
 
 /// Which moments of the recovery were recorded already.
 #[derive(Default)]
@@ -242,203 +245,11 @@ impl Control {
         Ok(())
     }
 
-    /// Takes what the workers handed on.
-    fn take_frames(&mut self, now: Nanos) -> bool {
-        let shared = self.shared.clone();
-        for taken in 0..CONTROL_BATCH {
-            if shared.inbox.take(|bytes, _| self.take_frame(now, bytes)).is_none() {
-                return taken > 0;
-            }
-        }
-        true
-    }
-
-    /// Takes one frame. The worker has checked its tag.
-    fn take_frame(&mut self, now: Nanos, bytes: &[u8]) {
-        let Ok(frame) = Frame::parse(bytes, self.shared.ethertype) else { return };
-        let Some(domain) = frame.envelope().from.domain() else { return };
-        let (header, Ok(opcode)) = (frame.header(), frame.opcode()) else {
-            self.unexpected += 1;
-            return;
-        };
-        let expected = match (frame.message(), frame.page()) {
-            (Ok(Message::Heartbeat { sent_ns }), _) => {
-                let held = self.writer.table().parts_in(domain).count() as u32;
-                let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
-                let message = Message::HeartbeatAck { sent_ns, held };
-                self.post.enveloped(domain, &reply, |buffer, key| {
-                    crate::wire::encode_message(buffer, &reply, &header, &message, key)
-                });
-                true
-            }
-            (Ok(Message::HeartbeatAck { sent_ns, held }), _) => {
-                self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
-                true
-            }
-            (Ok(message), _) => {
-                self.recovery.handle_message(now, domain, &header, &message, &mut holdings!(self))
-                    || self.operations.handle_message(now, domain, &header, &message, &mut self.writer)
-            }
-            (_, Ok(page)) => self.recovery.handle_page(now, domain, opcode, &header, &page, &mut holdings!(self)),
-            _ => false,
-        };
-        self.unexpected += u64::from(!expected);
-    }
-
-    /// Takes what the database says.
-    fn take_outcomes(&mut self, now: Nanos) -> bool {
-        for taken in 0..CONTROL_BATCH {
-            let Some(store) = &mut self.store else { return false };
-            let Ok(outcome) = store.outcomes.try_recv() else { return taken > 0 };
-            match outcome {
-                Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
-                Outcome::Opened(mut opened) => {
-                    let unfinished = std::mem::take(&mut opened.unfinished);
-                    self.view.set_database(opened.database.clone());
-                    self.operations.handle_opened(now, opened.next_meeting, unfinished, &mut self.writer);
-                    store.opened = Some(opened);
-                    let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
-                    if left < GENERATION_BLOCK / 2 {
-                        // A full queue: the next engine finds the block short again.
-                        let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
-                    }
-                }
-                Outcome::Failed(error) => {
-                    tracing::error!(%error, "no database: operations are refused, control goes on");
-                    self.store_failed = Some(error.to_string());
-                }
-                Outcome::Committed { id, result } => {
-                    if let Some(result) = self.journal.committed(id, result) {
-                        self.operations.handle_committed(now, id, result, &mut self.writer);
-                    }
-                }
-                Outcome::Reserved(Ok(block)) => {
-                    let table = self.writer.table();
-                    // A block that does not follow on the old one belongs behind somebody else's: the old one is used up
-                    // first, and then the database is asked.
-                    if block.term == self.epoch.term() && block.first == table.generation_end() {
-                        table.set_reservation(block.term, self.epoch.generation(), block.end);
-                    }
-                }
-                Outcome::Reserved(Err(error)) => tracing::warn!(%error, "no generations reserved ahead"),
-            }
-        }
-        true
-    }
-
-    /// Takes clients' requests.
-    fn take_requests(&mut self, now: Nanos) -> bool {
-        for taken in 0..CONTROL_BATCH {
-            let Ok(ApiRequest { request, deadline, reply }) = self.requests.try_recv() else { return taken > 0 };
-            let answer = match request {
-                Request::Conference(request) => {
-                    self.next_reply += 1;
-                    let id = ReplyId(self.next_reply);
-                    self.waiting.insert(id, reply);
-                    self.operations.handle_request(now, id, request, now + deadline, &mut self.writer);
-                    continue;
-                }
-                Request::Status => Answer::Status(Box::new(self.status(now))),
-                Request::RecoveryLast => Answer::Recovery(serde_json::json!(self.recovery.report())),
-                Request::Orphans => Answer::Orphans(self.orphans.values().copied().collect()),
-            };
-            // A client that went away needs no answer.
-            let _ = reply.send(Ok(answer));
-        }
-        true
-    }
-
     /// Answers the clients whose operations are done.
     fn answer(&mut self) {
         while let Some((id, reply)) = self.operations.poll_reply() {
             if let Some(to) = self.waiting.remove(&id) {
                 let _ = to.send(reply);
-            }
-        }
-    }
-
-    /// Takes what the machines want the engine to know.
-    fn handle_events(&mut self, now: Nanos) -> bool {
-        let mut any = false;
-        for peer in self.shared.peers.iter() {
-            if let Some(mac) = peer.seen()
-                && self.topology.handle_authentic(peer.domain, mac)
-            {
-                tracing::info!(domain = %peer.domain, %mac, "next hop learned");
-                self.recovery.restart(now, peer.domain);
-                any = true;
-            }
-        }
-        while let Some(event) = self.topology.poll_event() {
-            any = true;
-            match event {
-                LinkEvent::Up(domain) => {
-                    tracing::info!(%domain, "link up");
-                    // What it did while it was away is asked for; what recovery had begun goes on.
-                    if self.recovery.server(domain).is_some_and(|server| server.is_reconciled()) {
-                        self.recovery.restart(now, domain);
-                    }
-                }
-                LinkEvent::Down(domain) => tracing::warn!(%domain, "link down: heartbeats are not answered"),
-            }
-        }
-        while let Some(event) = self.recovery.poll_event() {
-            any = true;
-            self.handle_recovery_event(now, event);
-        }
-        while let Some(OperationsEvent::Stale { highest }) = self.operations.poll_event() {
-            any = true;
-            self.fenced = Some(highest);
-        }
-        any
-    }
-
-    fn handle_recovery_event(&mut self, now: Nanos, event: Event) {
-        self.note_moments();
-        match event {
-            Event::Stale { domain, highest } => {
-                tracing::error!(%domain, %highest, "the autonomous server has a newer controller");
-                self.operations.handle_stale(highest);
-                self.fenced = Some(highest);
-            }
-            Event::Orphan { domain, summary } => {
-                tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");
-            }
-            Event::Missing { domain, meeting } => {
-                tracing::warn!(%domain, %meeting, "missing: known here and not held there");
-            }
-            Event::Unfinished { domain, meeting } => {
-                // Operations learn of it from the database, which had it first.
-                tracing::info!(%domain, %meeting, "an operation was cut short; it is being finished");
-            }
-            Event::Remnant { domain, meeting } => {
-                tracing::warn!(%domain, %meeting, "it has ended, and is still held there: it is being ended there too");
-            }
-            Event::Refused { domain, meeting, opcode, status } => {
-                tracing::warn!(%domain, %meeting, opcode, %status, "refused");
-            }
-            Event::Full { domain, meeting } => {
-                tracing::error!(%domain, %meeting, "no room in the table: create it with more");
-            }
-            Event::Silent { domain } => {
-                tracing::warn!(%domain, "no answer to REPLAY_DONE: nothing proves that both sides agree")
-            }
-            Event::Differing { domain, ours, theirs } => {
-                tracing::warn!(%domain, ?ours, ?theirs, "audit differs: listing again");
-            }
-            Event::AllAcknowledged { domain } => {
-                tracing::debug!(%domain, "all takeovers acknowledged");
-                self.operations.handle_taken_over(now, &mut self.writer);
-            }
-            Event::Reconciled { domain } => {
-                tracing::info!(%domain, "reconciled");
-                if let Some((place, _)) = self.shared.peers.find(domain) {
-                    self.shared.settle(place);
-                }
-                self.operations.handle_taken_over(now, &mut self.writer);
-                if self.recovery.is_reconciled() {
-                    let _ = self.keeper.tell(&Notice::Complete);
-                }
             }
         }
     }
@@ -455,7 +266,7 @@ impl Control {
                 let (header, domain) = (Header { transaction, ..header }, envelope.to.domain());
                 if let Some(domain) = domain {
                     self.post.enveloped(domain, &envelope, |buffer, key| {
-                        crate::wire::encode_message(buffer, &envelope, &header, &message, key)
+                        encode_message(buffer, &envelope, &header, &message, key)
                     });
                 }
                 any = true;
@@ -481,24 +292,6 @@ impl Control {
         }
         if let Some(store) = &self.store {
             store.commit(&mut self.journal, self.epoch);
-        }
-    }
-
-    /// Records the moments of the recovery, each once, from the engine's start.
-    fn note_moments(&mut self) {
-        let report = self.recovery.report();
-        let moments = [
-            (Stage::RecoveryFirstFrame, report.first_takeover_ns, &mut self.timed.first),
-            (Stage::RecoveryAcknowledged, report.all_acknowledged_ns, &mut self.timed.acknowledged),
-            (Stage::RecoveryReconciled, report.reconciled_ns, &mut self.timed.reconciled),
-        ];
-        for (stage, moment, done) in moments {
-            if let Some(moment) = moment
-                && !*done
-            {
-                *done = true;
-                self.recorder.record(stage, Duration::from_nanos(moment));
-            }
         }
     }
 
@@ -537,14 +330,12 @@ impl Control {
         if !events.iter().any(|event| event.token() == KEEPER) {
             return None;
         }
-        loop {
-            match self.keeper.order() {
-                Ok(Some(Order::Stop)) => return Some(self.stop()),
-                Ok(None) => return None,
-                Err(error) => {
-                    tracing::error!(%error, "the keeper is gone: this engine ends, so that the next keeper may take over");
-                    return Some(ExitCode::FAILURE);
-                }
+        match self.keeper.order() {
+            Ok(Some(Order::Stop)) => Some(self.stop()),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(%error, "the keeper is gone: this engine ends, so that the next keeper may take over");
+                Some(ExitCode::FAILURE)
             }
         }
     }
@@ -557,18 +348,6 @@ impl Control {
         self.store = None;
         ExitCode::SUCCESS
     }
-}
-
-fn note_orphan(orphans: &mut Orphans, domain: Domain, summary: &MeetingSummary) {
-    let orphan = Orphan {
-        meeting: summary.meeting,
-        domain,
-        state: summary.state,
-        level: summary.level,
-        participants: summary.participants,
-        controller: summary.controller,
-    };
-    orphans.insert((domain, summary.meeting), orphan);
 }
 
 fn recovery_settings(config: &Config) -> crate::recovery::Settings {

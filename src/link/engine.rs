@@ -72,7 +72,10 @@ pub fn run(handover: Handover) -> ExitCode {
 
         let poll = Poll::new().map_err(system("a poll"))?;
         let wake = Wake::new(poll.registry(), CONTROL_WAKE).map_err(system("an eventfd"))?;
-        let topology = Topology::new(&config, manifest.mac);
+        let mut topology = Topology::new(&config, manifest.mac);
+        for (domain, mac) in manifest.next_hops {
+            topology.handle_authentic(domain, mac);
+        }
         let peers = Peers::new(&topology);
         let inbox = Mailbox::new(CONTROL_QUEUE);
         let settled = path == Path::Cache;

@@ -1,0 +1,118 @@
+//! What the machines want the engine to know.
+
+use std::time::Duration;
+
+use super::Control;
+use crate::cascade::LinkEvent;
+use crate::cms::OperationsEvent;
+use crate::keeper::handover::Notice;
+use crate::recovery::Event;
+use crate::telemetry::Stage;
+use crate::time::Nanos;
+
+impl Control {
+    /// Takes what the machines want the engine to know.
+    pub(super) fn handle_events(&mut self, now: Nanos) -> bool {
+        let mut any = false;
+        for peer in self.shared.peers.iter() {
+            if let Some(mac) = peer.seen()
+                && self.topology.handle_authentic(peer.domain, mac)
+            {
+                tracing::info!(domain = %peer.domain, %mac, "next hop learned");
+                let _ = self.keeper.tell(&Notice::NextHop { domain: peer.domain, mac });
+                self.recovery.restart(now, peer.domain);
+                any = true;
+            }
+        }
+        while let Some(event) = self.topology.poll_event() {
+            any = true;
+            match event {
+                LinkEvent::Up(domain) => {
+                    tracing::info!(%domain, "link up");
+                    // What it did while it was away is asked for; what recovery had begun goes on.
+                    if self.recovery.server(domain).is_some_and(|server| server.is_reconciled()) {
+                        self.recovery.restart(now, domain);
+                    }
+                }
+                LinkEvent::Down(domain) => tracing::warn!(%domain, "link down: heartbeats are not answered"),
+            }
+        }
+        while let Some(event) = self.recovery.poll_event() {
+            any = true;
+            self.handle_recovery_event(now, event);
+        }
+        while let Some(OperationsEvent::Stale { highest }) = self.operations.poll_event() {
+            any = true;
+            self.fenced = Some(highest);
+        }
+        any
+    }
+
+    fn handle_recovery_event(&mut self, now: Nanos, event: Event) {
+        self.note_moments();
+        match event {
+            Event::Stale { domain, highest } => {
+                tracing::error!(%domain, %highest, "the autonomous server has a newer controller");
+                self.operations.handle_stale(highest);
+                self.fenced = Some(highest);
+            }
+            Event::Orphan { domain, summary } => {
+                tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");
+            }
+            Event::Missing { domain, meeting } => {
+                tracing::warn!(%domain, %meeting, "missing: known here and not held there");
+            }
+            Event::Unfinished { domain, meeting } => {
+                // Operations learn of it from the database, which had it first.
+                tracing::info!(%domain, %meeting, "an operation was cut short; it is being finished");
+            }
+            Event::Remnant { domain, meeting } => {
+                tracing::warn!(%domain, %meeting, "it has ended, and is still held there: it is being ended there too");
+            }
+            Event::Refused { domain, meeting, opcode, status } => {
+                tracing::warn!(%domain, %meeting, opcode, %status, "refused");
+            }
+            Event::Full { domain, meeting } => {
+                tracing::error!(%domain, %meeting, "no room in the table: create it with more");
+            }
+            Event::Silent { domain } => {
+                tracing::warn!(%domain, "no answer to REPLAY_DONE: nothing proves that both sides agree")
+            }
+            Event::Differing { domain, ours, theirs } => {
+                tracing::warn!(%domain, ?ours, ?theirs, "audit differs: listing again");
+            }
+            Event::AllAcknowledged { domain } => {
+                tracing::debug!(%domain, "all takeovers acknowledged");
+                self.operations.handle_taken_over(now, &mut self.writer);
+            }
+            Event::Reconciled { domain } => {
+                tracing::info!(%domain, "reconciled");
+                if let Some((place, _)) = self.shared.peers.find(domain) {
+                    self.shared.settle(place);
+                }
+                self.operations.handle_taken_over(now, &mut self.writer);
+                if self.recovery.is_reconciled() {
+                    let _ = self.keeper.tell(&Notice::Complete);
+                }
+            }
+        }
+    }
+
+    /// Records the moments of the recovery, each once, from the engine's start.
+    fn note_moments(&mut self) {
+        let report = self.recovery.report();
+        let moments = [
+            (Stage::RecoveryFirstFrame, report.first_takeover_ns, &mut self.timed.first),
+            (Stage::RecoveryAcknowledged, report.all_acknowledged_ns, &mut self.timed.acknowledged),
+            (Stage::RecoveryReconciled, report.reconciled_ns, &mut self.timed.reconciled),
+        ];
+        for (stage, moment, done) in moments {
+            if let Some(moment) = moment
+                && !*done
+            {
+                *done = true;
+                self.recorder.record(stage, Duration::from_nanos(moment));
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the control thread takes in: frames, the database's outcomes, clients' requests.
+
+use super::{Control, Orphans};
+use crate::cms::api::ApiRequest;
+use crate::cms::{Answer, Job, Orphan, Outcome, ReplyId, Request};
+use crate::limits::{CONTROL_BATCH, GENERATION_BLOCK};
+use crate::link::store::Store;
+use crate::recovery::{DatabaseStore, TableHoldings};
+use crate::time::Nanos;
+use crate::wire::{Domain, Frame, MeetingSummary, Message, Status, encode_message};
+
+impl Control {
+    /// Takes what the workers handed on.
+    pub(super) fn take_frames(&mut self, now: Nanos) -> bool {
+        let shared = self.shared.clone();
+        for taken in 0..CONTROL_BATCH {
+            if shared.inbox.take(|bytes, _| self.take_frame(now, bytes)).is_none() {
+                return taken > 0;
+            }
+        }
+        true
+    }
+
+    /// Takes one frame. The worker has checked its tag.
+    pub(super) fn take_frame(&mut self, now: Nanos, bytes: &[u8]) {
+        let Ok(frame) = Frame::parse(bytes, self.shared.ethertype) else { return };
+        let Some(domain) = frame.envelope().from.domain() else { return };
+        let (header, Ok(opcode)) = (frame.header(), frame.opcode()) else {
+            self.unexpected += 1;
+            return;
+        };
+        let expected = match (frame.message(), frame.page()) {
+            (Ok(Message::Heartbeat { sent_ns }), _) => {
+                let held = self.writer.table().parts_in(domain).count() as u32;
+                let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
+                let message = Message::HeartbeatAck { sent_ns, held };
+                self.post
+                    .enveloped(domain, &reply, |buffer, key| encode_message(buffer, &reply, &header, &message, key));
+                true
+            }
+            (Ok(Message::HeartbeatAck { sent_ns, held }), _) => {
+                self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
+                true
+            }
+            (Ok(message), _) => {
+                self.recovery.handle_message(now, domain, &header, &message, &mut holdings!(self))
+                    || self.operations.handle_message(now, domain, &header, &message, &mut self.writer)
+            }
+            (_, Ok(page)) => self.recovery.handle_page(now, domain, opcode, &header, &page, &mut holdings!(self)),
+            _ => false,
+        };
+        self.unexpected += u64::from(!expected);
+    }
+
+    /// Takes what the database says.
+    pub(super) fn take_outcomes(&mut self, now: Nanos) -> bool {
+        for taken in 0..CONTROL_BATCH {
+            let Some(store) = &mut self.store else { return false };
+            let Ok(outcome) = store.outcomes.try_recv() else { return taken > 0 };
+            match outcome {
+                Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
+                Outcome::Opened(mut opened) => {
+                    let unfinished = std::mem::take(&mut opened.unfinished);
+                    self.view.set_database(opened.database.clone());
+                    self.operations.handle_opened(now, opened.next_meeting, unfinished, &mut self.writer);
+                    store.opened = Some(opened);
+                    let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
+                    if left < GENERATION_BLOCK / 2 {
+                        // A full queue: the next engine finds the block short again.
+                        let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
+                    }
+                }
+                Outcome::Failed(error) => {
+                    tracing::error!(%error, "no database: operations are refused, control goes on");
+                    self.store_failed = Some(error.to_string());
+                }
+                Outcome::Committed { id, result } => {
+                    if let Some(result) = self.journal.committed(id, result) {
+                        self.operations.handle_committed(now, id, result, &mut self.writer);
+                    }
+                }
+                Outcome::Reserved(Ok(block)) => {
+                    let table = self.writer.table();
+                    // A block that does not follow on the old one belongs behind somebody else's: the old one is used up
+                    // first, and then the database is asked.
+                    if block.term == self.epoch.term() && block.first == table.generation_end() {
+                        table.set_reservation(block.term, self.epoch.generation(), block.end);
+                    }
+                }
+                Outcome::Reserved(Err(error)) => tracing::warn!(%error, "no generations reserved ahead"),
+            }
+        }
+        true
+    }
+
+    /// Takes clients' requests.
+    pub(super) fn take_requests(&mut self, now: Nanos) -> bool {
+        for taken in 0..CONTROL_BATCH {
+            let Ok(ApiRequest { request, deadline, reply }) = self.requests.try_recv() else { return taken > 0 };
+            let answer = match request {
+                Request::Conference(request) => {
+                    self.next_reply += 1;
+                    let id = ReplyId(self.next_reply);
+                    self.waiting.insert(id, reply);
+                    self.operations.handle_request(now, id, request, now + deadline, &mut self.writer);
+                    continue;
+                }
+                Request::Status => Answer::Status(Box::new(self.status(now))),
+                Request::RecoveryLast => Answer::Recovery(serde_json::json!(self.recovery.report())),
+                Request::Orphans => Answer::Orphans(self.orphans.values().copied().collect()),
+            };
+            // A client that went away needs no answer.
+            let _ = reply.send(Ok(answer));
+        }
+        true
+    }
+}
+
+/// Enters an orphan into the list that operators read.
+pub(super) fn note_orphan(orphans: &mut Orphans, domain: Domain, summary: &MeetingSummary) {
+    let orphan = Orphan {
+        meeting: summary.meeting,
+        domain,
+        state: summary.state,
+        level: summary.level,
+        participants: summary.participants,
+        controller: summary.controller,
+    };
+    orphans.insert((domain, summary.meeting), orphan);
+}
