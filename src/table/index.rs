@@ -54,10 +54,11 @@ impl<'a, W: Word> Index<'a, W> {
             for place in places {
                 // Acquire pairs with the Release store of `insert`: the record that an entry names is published.
                 let entry = place.load(Ordering::Acquire);
-                if entry != 0 && entry >> 32 == tag(hash) {
-                    if let Some(found) = look((entry as u32).wrapping_sub(1)) {
-                        return Some(found);
-                    }
+                if entry != 0
+                    && entry >> 32 == tag(hash)
+                    && let Some(found) = look((entry as u32).wrapping_sub(1))
+                {
+                    return Some(found);
                 }
             }
         }
@@ -110,7 +111,7 @@ impl<'a, W: Word> Index<'a, W> {
     /// The two buckets of a hash, from its two halves, and the stash.
     fn places(self, hash: u64) -> [&'a [W]; 3] {
         let buckets = (self.buckets.len() / BUCKET) as u64;
-        let bucket = |half: u64| &self.buckets[(half * buckets >> 32) as usize * BUCKET..][..BUCKET];
+        let bucket = |half: u64| &self.buckets[((half * buckets) >> 32) as usize * BUCKET..][..BUCKET];
         [bucket(hash & u64::from(u32::MAX)), bucket(hash >> 32), self.stash]
     }
 }

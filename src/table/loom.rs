@@ -237,7 +237,7 @@ fn without_the_claims_fence_a_record_would_be_torn() {
             let bank = 1 + 2 * (!(control >> 8) as usize & 1);
             slot[0].store(control | 1, Ordering::Relaxed);
             slot[bank..bank + 2].iter().for_each(|word| word.store(value, Ordering::Relaxed));
-            slot[0].store((control >> 8) + 1 << 8, Ordering::Release);
+            slot[0].store(((control >> 8) + 1) << 8, Ordering::Release);
         }
         reader.join().unwrap();
     });

@@ -55,10 +55,10 @@ impl Table {
             cursor.0 = slot + 1;
             // Acquire pairs with the Release store of `enter_part`.
             let here = words.place_domain(slot).map(|place| place.load(Ordering::Acquire));
-            if here == Some(domain.number()) {
-                if let Some(part) = self.part_in(slot).filter(|part| part.domain == domain) {
-                    return Some(part);
-                }
+            if here == Some(domain.number())
+                && let Some(part) = self.part_in(slot).filter(|part| part.domain == domain)
+            {
+                return Some(part);
             }
         }
         cursor.0 = self.capacity().meetings;

@@ -141,7 +141,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         // Acquire pairs with the Release store of the last `publish`: our stores to a bank come after those of its
         // last writer. Release keeps the note in the owner's cell in front of the claim. Where it succeeds, the
         // sequence has been the same since the record was read, so the copy that was read is the current record.
-        let claimed = seen.0 | u64::from(owner.0) + 1;
+        let claimed = seen.0 | (u64::from(owner.0) + 1);
         self.words[0].compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees its sequence too.
         W::fence(Ordering::Release);
