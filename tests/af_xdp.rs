@@ -11,6 +11,8 @@ use baton::sys::af_xdp::{self, Bound, Settings, Socket, XdpError};
 use baton::sys::bpf::{Mode, SteerError, SteerSettings, Steering, Verdict};
 use baton::sys::interface::Interface;
 use baton::wire::DEFAULT_ETHERTYPE;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use support::netns::{Pair, Side};
 use support::probe::{read, write};
 
@@ -251,4 +253,85 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
         let error = af_xdp::adopt(&held.settings, held.umem, Vec::new()).unwrap_err();
         assert!(matches!(error, XdpError::Foreign { .. }), "{error}");
     });
+}
+
+/// Works without some privileges, in a thread that ends without them.
+fn without<R: Send>(pair: &Pair, privileges: CapabilitySet, work: impl FnOnce() -> R + Send) -> R {
+    pair.on(Side::Right, || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(privileges);
+        set_capabilities(None, sets).unwrap();
+        work()
+    })
+}
+
+#[test]
+fn who_may_not_is_told_what_it_takes() {
+    let pair = Pair::new(1);
+    let error = without(&pair, CapabilitySet::NET_RAW, || af_xdp::bind(&settings(1)).unwrap_err());
+    assert!(matches!(error, XdpError::Privilege), "{error}");
+    let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+    let error = without(&pair, CapabilitySet::all(), || Steering::load(&steer).unwrap_err());
+    assert!(matches!(error, SteerError::Privilege { .. }), "{error}");
+}
+
+/// Where little memory may be locked there are smaller rings; where there is next to none, an error that says so.
+#[test]
+fn rings_shrink_to_what_may_be_locked() {
+    let pair = Pair::new(1);
+    // The limit is the whole process's, but counts for those alone who may not do without.
+    let limited = |bytes: u64| {
+        let limit = Rlimit { current: Some(bytes), maximum: getrlimit(Resource::Memlock).maximum };
+        setrlimit(Resource::Memlock, limit).unwrap();
+        without(&pair, CapabilitySet::IPC_LOCK, || {
+            let interface = Interface::find("right").unwrap();
+            af_xdp::bind(&Settings { huge_pages: false, ..Settings::new(interface, 1) })
+        })
+    };
+    let bound = limited(1 << 20).unwrap();
+    assert_eq!((bound.settings.receive, bound.settings.transmit), (256, 128), "0.75 MiB of the 12 that were asked for");
+    af_xdp::adopt(&bound.settings, bound.umem, bound.sockets).unwrap();
+    let error = limited(4096).unwrap_err();
+    assert!(matches!(error, XdpError::LockedMemory { .. }), "{error}");
+    assert!(error.to_string().contains("ulimit -l"), "{error}");
+}
+
+/// Eight more huge pages for the machine than it had, and as many less in the end.
+struct HugePages;
+
+impl HugePages {
+    fn change(by: i64) -> bool {
+        const FILE: &str = "/proc/sys/vm/nr_hugepages";
+        let count = || std::fs::read_to_string(FILE).unwrap().trim().parse::<i64>().unwrap();
+        let wanted = count() + by;
+        std::fs::write(FILE, wanted.to_string()).unwrap();
+        count() >= wanted
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        Self::change(-8);
+    }
+}
+
+#[test]
+fn frames_lie_in_huge_pages_where_there_are_some() {
+    const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+    let pair = Pair::new(1);
+    let bind = || {
+        let bound = pair.on(Side::Right, || af_xdp::bind(&Settings { huge_pages: true, ..settings(1) }).unwrap());
+        let file_system = rustix::fs::fstatfs(&bound.umem).unwrap().f_type as u64;
+        af_xdp::adopt(&bound.settings, bound.umem, bound.sockets).unwrap();
+        file_system
+    };
+    // Whether there are some or not, frames have their place.
+    bind();
+    let pages = HugePages;
+    if HugePages::change(8) {
+        assert_eq!(bind(), HUGETLBFS_MAGIC);
+    } else {
+        eprintln!("THIS MACHINE HAS NO 16 MiB LEFT IN ONE PIECE: huge pages are not tested");
+    }
+    drop(pages);
 }

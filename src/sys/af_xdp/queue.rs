@@ -233,3 +233,128 @@ fn free_to_receive(
     }
     Ok(free)
 }
+
+/// The moments at which a process can die, one by one: they are too short for a test that kills at random to find each.
+#[cfg(test)]
+mod tests {
+    use super::super::ring::fake::{OFFSETS, memory};
+    use super::super::umem::Umem;
+    use super::*;
+    use crate::sys::interface::Interface;
+
+    const ENTRIES: u32 = 64;
+    const NONE: [u32; 0] = [];
+
+    fn settings() -> Settings {
+        let interface = Interface { name: "none".into(), index: 0 };
+        Settings { receive: ENTRIES, transmit: ENTRIES, huge_pages: false, ..Settings::new(interface, 1) }
+    }
+
+    fn area() -> Area {
+        Area::new(Arc::new(Umem::create(&settings()).unwrap().0), &settings(), 0)
+    }
+
+    /// Both ends of a ring, ours and the one that the kernel has.
+    fn ring<E: crate::sys::af_xdp::ring::Entry>() -> (Producer<E>, Consumer<E>) {
+        let fd = memory();
+        let ends = (Producer::map(fd.as_fd(), 0, &OFFSETS, ENTRIES), Consumer::map(fd.as_fd(), 0, &OFFSETS, ENTRIES));
+        (ends.0.unwrap(), ends.1.unwrap())
+    }
+
+    fn numbers(chunks: Vec<Chunk>) -> Vec<u32> {
+        chunks.iter().map(Chunk::number).collect()
+    }
+
+    /// The kernel puts a frame in a chunk and the chunk in the receive ring.
+    fn arrives(receive: &mut Producer<Descriptor>, chunk: Chunk) {
+        receive.put(Descriptor { address: chunk.into_address() + 256, length: 64 });
+        receive.publish();
+    }
+
+    #[test]
+    fn a_release_can_be_cut_anywhere() {
+        let (settings, area) = (settings(), area());
+        let (mut fill, mut filled) = ring::<u64>();
+        let (mut kernel, mut received) = ring::<Descriptor>();
+        let left = |received: &Consumer<Descriptor>, fill: &Producer<u64>| {
+            numbers(free_to_receive(&settings, &area, &[received], fill).unwrap())
+        };
+        assert_eq!(left(&received, &fill), (0..ENTRIES).collect::<Vec<_>>(), "at the very first all are free");
+        for number in 0..ENTRIES {
+            let chunk = area.reclaim(number as usize);
+            area.set_owner(&chunk, Owner::Fill(fill.next()));
+            fill.put(chunk.into_address());
+        }
+        assert_eq!(left(&received, &fill).len(), ENTRIES as usize, "killed before the fill ring's index moved");
+
+        for number in 0..ENTRIES {
+            area.set_owner(&area.reclaim(number as usize), Owner::Fill(fill.next().wrapping_sub(ENTRIES - number)));
+        }
+        fill.publish();
+        assert_eq!(left(&received, &fill), NONE, "the kernel has all");
+
+        let (chunk, _) = area.take(filled.take().unwrap());
+        filled.release(1);
+        arrives(&mut kernel, chunk);
+        assert_eq!(left(&received, &fill), NONE, "a frame waits in the receive ring");
+
+        area.set_owner(&area.reclaim(0), Owner::Process);
+        assert_eq!(left(&received, &fill), NONE, "killed before the receive ring's index moved: it is received again");
+
+        received.take().unwrap();
+        received.release(1);
+        assert_eq!(left(&received, &fill), [0], "killed before the chunk was on its way back");
+
+        area.set_owner(&area.reclaim(0), Owner::Fill(fill.next()));
+        assert_eq!(left(&received, &fill), [0], "killed between its word and its entry");
+
+        area.set_owner(&area.reclaim(0), Owner::Fill(fill.next()));
+        assert!(fill.has_room());
+        fill.put(area.reclaim(0).into_address());
+        fill.publish();
+        assert_eq!(left(&received, &fill), NONE, "the kernel has all again");
+    }
+
+    #[test]
+    fn a_transmission_can_be_cut_anywhere() {
+        let (settings, area) = (settings(), area());
+        let (mut transmit, mut sent) = ring::<Descriptor>();
+        let (mut kernel, completion) = ring::<u64>();
+        let (fill, _) = ring::<u64>();
+        let mut rings = Rings { fill, completion };
+        let left = |transmit: &Producer<Descriptor>| {
+            numbers(free_to_transmit(&settings, &area, &[transmit]).unwrap().remove(0)).len() as u32
+        };
+        assert_eq!(left(&transmit), ENTRIES, "at the very first all are free");
+        let first = ENTRIES as usize;
+        area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next()));
+        assert_eq!(left(&transmit), ENTRIES, "killed between its word and its entry");
+
+        area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next()));
+        transmit.put(Descriptor { address: area.reclaim(first).into_address(), length: 64 });
+        assert_eq!(left(&transmit), ENTRIES, "killed before the index moved: never sent");
+
+        area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next().wrapping_sub(1)));
+        transmit.publish();
+        assert_eq!(left(&transmit), ENTRIES - 1, "the kernel has it");
+
+        kernel.put(sent.take().unwrap().address);
+        sent.release(1);
+        kernel.publish();
+        assert_eq!(left(&transmit), ENTRIES - 1, "it was sent, and that was not looked at");
+
+        rings.complete_all(&area);
+        assert_eq!(left(&transmit), ENTRIES, "it was sent, and that is known");
+    }
+
+    #[test]
+    fn words_that_mean_nothing_are_refused() {
+        let (settings, area) = (settings(), area());
+        let (transmit, received) = ring::<Descriptor>();
+        let (fill, _) = ring::<u64>();
+        area.set_owner(&area.reclaim(0), Owner::Transmit(0));
+        assert!(matches!(free_to_receive(&settings, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
+        area.set_owner(&area.reclaim(ENTRIES as usize), Owner::Fill(0));
+        assert!(matches!(free_to_transmit(&settings, &area, &[&transmit]), Err(XdpError::Foreign { .. })));
+    }
+}

@@ -252,24 +252,35 @@ impl<E: Entry> Consumer<E> {
     }
 }
 
+/// Memory that is laid out as a ring, for tests that play the kernel's part.
 #[cfg(test)]
-mod tests {
-    use std::os::fd::{AsFd, OwnedFd};
+pub(super) mod fake {
+    use std::os::fd::OwnedFd;
 
-    use super::*;
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use rustix::net::xdp::XdpRingOffset;
 
-    const ENTRIES: u32 = 8;
-    const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(128), desc: 192 };
+    pub const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(128), desc: 192 };
 
-    /// Memory laid out as a ring, both indices shortly before they wrap.
-    fn memory() -> OwnedFd {
-        let fd = rustix::fs::memfd_create("ring", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        rustix::fs::ftruncate(&fd, 4096).unwrap();
+    /// An empty ring, both indices shortly before they wrap.
+    pub fn memory() -> OwnedFd {
+        let fd = memfd_create("ring", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&fd, 4096).unwrap();
         for offset in [OFFSETS.producer, OFFSETS.consumer] {
             rustix::io::pwrite(&fd, &(u32::MAX - 2).to_ne_bytes(), offset).unwrap();
         }
         fd
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::fake::{OFFSETS, memory};
+    use super::*;
+
+    const ENTRIES: u32 = 8;
 
     /// We on one side, and what the kernel would be on the other.
     fn ends() -> (Producer<u64>, Consumer<u64>) {
