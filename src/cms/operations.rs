@@ -287,6 +287,11 @@ impl Operations {
         self.operations.len()
     }
 
+    /// What is left to be done without a client and has not begun.
+    pub fn left(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Commands that are not answered yet, sent or waiting for room in their lane.
     pub fn commands(&self) -> usize {
         self.lanes.in_flight() + self.lanes.waiting()

@@ -1,8 +1,11 @@
 //! What a client asks for, and what it is told.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::PartParameters;
 use crate::telemetry::StageSummary;
@@ -109,8 +112,7 @@ fn layout_default() -> Layout {
 }
 
 /// A member to be added. In JSON either an object or, for a participant, the address alone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(from = "NewMemberForm")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct NewMember {
     /// Who.
     pub terminal: Address,
@@ -126,27 +128,35 @@ impl NewMember {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum NewMemberForm {
-    Address(Address),
-    Object(NewMemberObject),
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewMemberObject {
     terminal: Address,
     role: Option<Role>,
 }
 
-impl From<NewMemberForm> for NewMember {
-    fn from(form: NewMemberForm) -> Self {
-        match form {
-            NewMemberForm::Address(terminal) => Self::participant(terminal),
-            NewMemberForm::Object(NewMemberObject { terminal, role }) => {
-                Self { terminal, role: role.unwrap_or(Role::Participant) }
-            }
-        }
+impl<'de> Deserialize<'de> for NewMember {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NewMemberVisitor)
+    }
+}
+
+/// Tells the two forms apart by what comes, so that what is wrong is told of the form that was meant.
+struct NewMemberVisitor;
+
+impl<'de> Visitor<'de> for NewMemberVisitor {
+    type Value = NewMember;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"a member: "domain/device", or {"terminal": …, "role": …}"#)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<NewMember, E> {
+        text.parse().map(NewMember::participant).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NewMember, A::Error> {
+        let NewMemberObject { terminal, role } = Deserialize::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(NewMember { terminal, role: role.unwrap_or(Role::Participant) })
     }
 }
 

@@ -184,7 +184,8 @@ fn row(name: String, created_ms: u64, mut parts: Vec<Part>) -> Option<MeetingRow
         state,
         level: first.level,
         layout: first.layout,
-        chairman: parts.iter().find_map(|part| chairman(part.chairman)),
+        // Only the part of the chairman's own domain hears of another one.
+        chairman: parts.iter().find(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman),
         participants: parts.iter().map(|part| u32::from(part.participants)).sum(),
         parts: parts.iter().map(PartRow::from).collect(),
     })

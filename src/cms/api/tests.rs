@@ -1,1 +1,258 @@
-//! The API over a real socket.
+//! The API over a real socket, with real clients; what answers it is a control thread of the test.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::cms::{Change, Changed, Database, KeyParameters, MeetingView, Started, Status, TableDump};
+use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
+use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
+
+const ONE: MeetingId = MeetingId(1);
+
+fn terminal(device: u16) -> Address {
+    Domain::new(366).unwrap().device(device)
+}
+
+struct Served {
+    api: Option<Api>,
+    control: Option<JoinHandle<()>>,
+    heard: mpsc::Receiver<Request>,
+    view: View,
+    folder: TempDir,
+}
+
+/// Serves, with a control thread that answers each request as `answer` says.
+fn serve(mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("api.sock")).unwrap();
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 64, terminals: 64 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    let part = Part {
+        meeting: ONE,
+        domain: Domain::new(366).unwrap(),
+        version: 5,
+        epoch: Epoch::new(1, 1),
+        state: MeetingState::InMeeting,
+        level: Level::HIGHEST,
+        layout: Layout::new(4).unwrap(),
+        participants: 0,
+        chairman: terminal(1001),
+    };
+    writer.insert_part(&part).unwrap();
+    for (device, role) in [(1002, Role::Participant), (1001, Role::Chairman)] {
+        let mut state = Terminal::new(terminal(device), ONE, role);
+        state.set_info(&[0xAB, 0x01, 0, 0, 0, 0]);
+        writer.join(ONE, part.domain, &state).unwrap();
+    }
+    let view = View::new(table);
+    let (submitter, requests) = Submitter::new(|| {});
+    let (tell, heard) = mpsc::channel();
+    let control = std::thread::spawn(move || {
+        while let Ok(ApiRequest { request, reply, .. }) = requests.recv() {
+            let _ = reply.send(answer(&request));
+            let _ = tell.send(request);
+        }
+    });
+    let api = Api::spawn(listener, submitter, view.clone()).unwrap();
+    Served { api: Some(api), control: Some(control), heard, view, folder }
+}
+
+impl Served {
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("api.sock")
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        ask(&self.socket(), method, path, body)
+    }
+
+    fn asked(&self) -> Request {
+        self.heard.recv().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.api.take());
+        self.control.take().unwrap().join().unwrap();
+    }
+}
+
+fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: baton\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}")))
+}
+
+fn changed() -> Reply {
+    Ok(Answer::Changed(Changed { meeting: ONE, parts: Vec::new(), refused: Vec::new() }))
+}
+
+#[test]
+fn each_path_asks_for_what_it_says() {
+    let served = serve(|request| match request {
+        Request::Conference(ConferenceRequest::Start(_)) => {
+            Ok(Answer::Started(Started { meeting: ONE, parts: Vec::new(), members: 2, refused: Vec::new() }))
+        }
+        Request::Conference(_) => changed(),
+        Request::Status => Ok(Answer::Status(Box::default())),
+        Request::RecoveryLast => Ok(Answer::Recovery(Value::Null)),
+        Request::Orphans => Ok(Answer::Orphans(Vec::new())),
+    });
+    let body = r#"{"meeting":7,"name":"Board","layout":9,"chairman":"366/1001","members":["366/1001",{"terminal":"366/1002","role":"speaker one"}]}"#;
+    let (status, answer) = served.ask("POST", "/meetings", body);
+    assert_eq!((status, &answer), (201, &json!({"meeting": 1, "parts": [], "members": 2})));
+    let Request::Conference(ConferenceRequest::Start(start)) = served.asked() else { panic!("a start") };
+    assert_eq!((start.meeting, start.name.as_str(), start.level.number()), (Some(MeetingId(7)), "Board", 3));
+    assert_eq!((start.layout.windows(), start.members[1].role), (9, Role::SpeakerOne));
+    assert!(start.created_ms > 1_700_000_000_000);
+
+    let cases: [(&str, &str, &str, ConferenceRequest); 6] = [
+        ("DELETE", "/meetings/1", "", ConferenceRequest::End { meeting: ONE }),
+        ("PUT", "/meetings/1/layout", r#"{"layout":16}"#, {
+            ConferenceRequest::SetLayout { meeting: ONE, layout: Layout::new(16).unwrap() }
+        }),
+        ("DELETE", "/meetings/1/members/366/1002", "", {
+            ConferenceRequest::Remove { meeting: ONE, terminal: terminal(1002) }
+        }),
+        ("PUT", "/meetings/1/members/366/1002/role", r#"{"role":"chairman"}"#, {
+            ConferenceRequest::SetRole { meeting: ONE, terminal: terminal(1002), role: Role::Chairman }
+        }),
+        ("PUT", "/meetings/1/members/366/1002/flags", r#"{"set":["muted"],"clear":["hand raised"]}"#, {
+            let (mask, value) = (Flags(0b11), Flags::MUTED);
+            ConferenceRequest::SetFlags { meeting: ONE, terminal: terminal(1002), mask, value }
+        }),
+        ("PUT", "/meetings/1/members/366/1002/flags?deadline_ms=100", r#"{"mask":1,"value":0}"#, {
+            let (mask, value) = (Flags::MUTED, Flags(0));
+            ConferenceRequest::SetFlags { meeting: ONE, terminal: terminal(1002), mask, value }
+        }),
+    ];
+    for (method, path, body, expected) in cases {
+        let (status, answer) = served.ask(method, path, body);
+        assert_eq!((status, answer), (200, json!({"meeting": 1, "parts": []})), "{method} {path}");
+        assert_eq!(served.asked(), Request::Conference(expected));
+    }
+    let (status, answer) = served.ask("GET", "/status", "");
+    assert_eq!(status, 200);
+    let shown: Status = serde_json::from_value(answer).unwrap();
+    assert_eq!(shown, Status::default());
+    assert_eq!(served.ask("GET", "/recovery/last", ""), (200, Value::Null));
+    assert_eq!(served.ask("GET", "/orphans", ""), (200, json!([])));
+}
+
+#[test]
+fn listings_are_read_from_the_table_and_names_from_the_database() {
+    let served = serve(|_| changed());
+    let (_, before) = served.ask("GET", "/meetings", "");
+    assert_eq!((&before[0]["name"], &before[0]["participants"]), (&json!(""), &json!(2)), "{before}");
+    let database = Database::open(&served.folder.path().join("baton.redb")).unwrap();
+    let parameters = KeyParameters {
+        meeting: ONE,
+        name: "Board".into(),
+        level: Level::HIGHEST,
+        layout: Layout::new(4).unwrap(),
+        chairman: terminal(1001),
+        created_ms: 77,
+        parts: Vec::new(),
+        members: Vec::new(),
+    };
+    database.commit(&[Change::Create(parameters)], Epoch::new(1, 1)).unwrap();
+    served.view.set_database(database);
+    let (status, shown) = served.ask("GET", "/meetings/1", "");
+    assert_eq!(status, 200, "{shown}");
+    let shown: MeetingView = serde_json::from_value(shown).unwrap();
+    assert_eq!((shown.meeting.name.as_str(), shown.meeting.created_ms, shown.members.len()), ("Board", 77, 2));
+    assert_eq!((shown.meeting.chairman, shown.members[0].role), (Some(terminal(1001)), Role::Chairman));
+    let (_, dump) = served.ask("GET", "/table", "");
+    let dump: TableDump = serde_json::from_value(dump).unwrap();
+    assert_eq!((dump.parts.len(), dump.terminals.len()), (1, 2));
+    assert_eq!((dump.terminals[0].terminal, dump.terminals[0].info.as_str()), (terminal(1001), "ab01"));
+    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+}
+
+#[test]
+fn what_cannot_be_is_told_with_a_reason_and_a_way_out() {
+    let refusal = || Refusal::new(RefusalKind::Unreachable, "domain 3 does not answer", "see the link");
+    let served = serve(move |_| Err(refusal()));
+    let cases = [
+        ("GET", "/meetings/2", "", 404, "no meeting 2"),
+        ("GET", "/meetings/x", "", 400, "`x` is not a meeting's id"),
+        ("GET", "/nothing", "", 404, "nothing under this path"),
+        ("PATCH", "/status", "", 405, "no such method"),
+        ("POST", "/meetings", "{", 400, "line 1"),
+        ("POST", "/meetings", r#"{"members":[],"nonsense":1}"#, 400, "unknown field `nonsense`"),
+        ("POST", "/meetings", r#"{"members":[],"layout":14}"#, 400, "14 windows is not a layout"),
+        ("POST", "/meetings/1/members", r#"{"members":["366"]}"#, 400, "`366` is not an address"),
+        ("POST", "/meetings/1/members", r#"{"members":[{"terminal":"1/1","rank":1}]}"#, 400, "unknown field `rank`"),
+        ("POST", "/meetings/1/members", r#"{"members":[7]}"#, 400, "expected a member"),
+        ("PUT", "/meetings/1/layout", r#"{"layout":"four"}"#, 400, "the body"),
+        ("PUT", "/meetings/1/members/366/0/role", r#"{"role":"chairman"}"#, 400, "366/0 is not a terminal"),
+        ("PUT", "/meetings/1/members/366/1/role", r#"{"role":"king"}"#, 400, "king"),
+        ("PUT", "/meetings/1/members/366/1/flags", r#"{"set":["mute"]}"#, 400, "`mute` is no flag"),
+        ("PUT", "/meetings/1/members/366/1/flags", r#"{}"#, 400, "no flag"),
+        ("DELETE", "/meetings/1", "", 504, "domain 3 does not answer"),
+    ];
+    for (method, path, body, status, what) in cases {
+        let (found, answer) = served.ask(method, path, body);
+        let told: Refusal = serde_json::from_value(answer).unwrap();
+        assert_eq!(found, status, "{method} {path}: {told}");
+        assert!(told.what.contains(what) && !told.remedy.is_empty(), "{method} {path}: {told:?}");
+    }
+}
+
+#[test]
+fn a_client_is_told_when_the_engine_stops_with_its_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("api.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
+    let (submitter, requests) = Submitter::new(|| {});
+    let api = Api::spawn(listener.try_clone().unwrap(), submitter, View::new(table)).unwrap();
+    let client = std::thread::spawn({
+        let socket = socket.clone();
+        move || ask(&socket, "GET", "/status", "")
+    });
+    drop(requests.recv().unwrap());
+    let (status, answer) = client.join().unwrap();
+    assert_eq!((status, &answer["error"]), (503, &json!("busy")), "{answer}");
+    drop(api);
+    // The socket outlives the engine: who comes in between is answered by the next one.
+    let client = std::thread::spawn(move || ask(&socket, "GET", "/status", ""));
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
+    let (submitter, requests) = Submitter::new(|| {});
+    let api = Api::spawn(listener, submitter, View::new(table)).unwrap();
+    requests.recv().unwrap().reply.send(Ok(Answer::Orphans(Vec::new()))).unwrap();
+    assert_eq!(client.join().unwrap(), (200, json!([])));
+    drop(api);
+}
+
+#[test]
+fn many_clients_are_served_at_once() {
+    let served = serve(|_| changed());
+    let socket = served.socket();
+    let clients: Vec<_> = (0..4 * u64::try_from(CONNECTIONS).unwrap())
+        .map(|_| {
+            let socket = socket.clone();
+            std::thread::spawn(move || ask(&socket, "DELETE", "/meetings/1", "").0)
+        })
+        .collect();
+    assert!(clients.into_iter().all(|client| client.join().unwrap() == 200));
+}
+
+const CONNECTIONS: usize = 64;

@@ -56,8 +56,7 @@ impl Operations {
             Task::Add(members) => self.begin_add(id, operation, &members, writer),
             Task::Remove(terminal) => {
                 self.member(operation, terminal, writer)?;
-                let mut parts = self.parts(operation.meeting, writer)?.into_iter();
-                operation.was_chairman = parts.any(|part| part.chairman == terminal);
+                operation.was_chairman = chairmen(&self.parts(operation.meeting, writer)?).any(|it| it == terminal);
                 self.command(id, operation, terminal, Message::MemberRemove { terminal })
             }
             Task::SetRole(terminal, role) => self.begin_role(id, operation, terminal, role, writer),
@@ -200,7 +199,7 @@ impl Operations {
             name: String::new(),
             level: first.level,
             layout: first.layout,
-            chairman: parts.iter().map(|part| part.chairman).max().unwrap_or_default(),
+            chairman: chairmen(&parts).next().unwrap_or_default(),
             created_ms: 0,
             parts: Vec::new(),
             members: members.to_vec(),
@@ -246,10 +245,7 @@ impl Operations {
         writer: &mut Writer,
     ) -> Result<(), NotNow> {
         self.member(operation, terminal, writer)?;
-        let mut chairmen: Vec<_> =
-            self.parts(operation.meeting, writer)?.into_iter().map(|part| part.chairman).collect();
-        chairmen.sort();
-        chairmen.dedup();
+        let chairmen: Vec<_> = chairmen(&self.parts(operation.meeting, writer)?).collect();
         operation.was_chairman = chairmen.contains(&terminal);
         let mut asked = vec![(terminal, role)];
         if role == Role::Chairman {
@@ -386,6 +382,12 @@ impl Operations {
             self.send(id, operation, domain, Message::MemberAdd { terminal, role });
         }
     }
+}
+
+/// Who is chairman, by the part of its own domain: the others are not told of a change, and keep whom they were started
+/// with. More than one only between two commands.
+fn chairmen(parts: &[Part]) -> impl Iterator<Item = Address> {
+    parts.iter().filter(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman)
 }
 
 /// How many commands an operation has, roughly from above.

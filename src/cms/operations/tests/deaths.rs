@@ -1,0 +1,105 @@
+//! The engine dies in the midst of operations: what a client was told is so for good, and what was begun is finished.
+
+use std::collections::BTreeMap;
+
+use super::world::{World, conference, layout, terminal};
+use super::{add, domain};
+use crate::cms::{Answer, ConferenceRequest};
+use crate::sim::{NetworkSettings, Random};
+use crate::wire::{MeetingId, MeetingState};
+
+/// Death after every single step of a start, of a growth into a new domain, and of an end.
+#[test]
+fn what_a_death_cuts_short_is_finished() {
+    let a = terminal(1, 1);
+    let scenes: [(&str, fn() -> ConferenceRequest); 3] = [
+        ("start", || conference(2, &[terminal(1, 11), terminal(2, 11)])),
+        ("add", || add(MeetingId(1), &[terminal(1, 21), terminal(2, 21)])),
+        ("end", || ConferenceRequest::End { meeting: MeetingId(1) }),
+    ];
+    for (what, request) in scenes {
+        for reboot in [false, true] {
+            for steps in 0..40 {
+                let mut world = World::open(2, 100, NetworkSettings::PERFECT, 3);
+                world.must(conference(1, &[a, terminal(1, 2)]));
+                world.settle();
+                let asked = world.ask(request());
+                for _ in 0..steps {
+                    world.step();
+                }
+                let told = world.replies.get(&asked).cloned();
+                println!("{what}, death after {steps} steps, reboot: {reboot}, told: {}", told.is_some());
+                world.die(reboot);
+                world.open_database();
+                world.settle();
+                world.check();
+                if let Some(reply) = told {
+                    reply.unwrap();
+                    let parts = world.writer.table().parts_of(MeetingId(if what == "start" { 2 } else { 1 })).count();
+                    assert_eq!(parts, if what == "end" { 0 } else { 2 }, "what was told is so");
+                }
+            }
+        }
+    }
+}
+
+/// Random operations on a bad network, and a death now and then.
+#[test]
+fn what_was_told_is_so_after_any_death() {
+    for seed in 0..12 {
+        println!("seed {seed}");
+        let mut world = World::open(3, 100, NetworkSettings::BAD, seed);
+        let mut random = Random::new(seed);
+        // What must be so: the layout of each conference that goes on.
+        let mut must = BTreeMap::<MeetingId, u8>::new();
+        for round in 0..30u16 {
+            let meeting = MeetingId(1 + random.below(5));
+            let windows = 1 + random.below(13) as u8;
+            let request = match must.get(&meeting) {
+                None => {
+                    let n = 1 + 10 * meeting.0 as u16;
+                    conference(meeting.0, &[terminal(1, n), terminal(2, n), terminal(2, n + 1)])
+                }
+                Some(_) if random.chance(300_000) => ConferenceRequest::End { meeting },
+                Some(_) => ConferenceRequest::SetLayout { meeting, layout: layout(windows) },
+            };
+            let dies = random.chance(300_000);
+            let asked = world.ask(request.clone());
+            for _ in 0..if dies { random.below(60) } else { u64::MAX } {
+                if world.replies.contains_key(&asked) || !world.step() {
+                    break;
+                }
+            }
+            let told = world.replies.remove(&asked);
+            if dies {
+                world.settle_frames();
+                world.die(random.chance(500_000));
+                world.open_database();
+                world.settle();
+            }
+            let shown = format!("seed {seed}, round {round}: {request:?} → {told:?}");
+            let now =
+                world.writer.table().part(meeting, domain(1)).filter(|part| part.state == MeetingState::InMeeting);
+            match (told, request) {
+                (Some(Ok(Answer::Started(_))), _) => drop(must.insert(meeting, 4)),
+                (Some(Ok(_)), ConferenceRequest::End { .. }) => drop(must.remove(&meeting)),
+                (Some(Ok(_)), _) => drop(must.insert(meeting, windows)),
+                // Nobody was told: as it was before, or as it was to be.
+                (None, ConferenceRequest::SetLayout { .. }) => {
+                    let is = now.expect(&shown).layout.windows();
+                    assert!(is == windows || Some(&is) == must.get(&meeting), "{shown}");
+                    must.insert(meeting, is);
+                }
+                (None, _) => match now {
+                    Some(part) => drop(must.insert(meeting, part.layout.windows())),
+                    None => drop(must.remove(&meeting)),
+                },
+                (Some(Err(refusal)), _) => panic!("{shown}: {refusal}"),
+            }
+        }
+        world.settle();
+        world.check();
+        let parts = world.writer.table().parts_in(domain(1)).map(|part| (part.meeting, part.layout.windows()));
+        assert_eq!(parts.collect::<BTreeMap<_, _>>(), must);
+    }
+}
