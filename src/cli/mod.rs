@@ -3,11 +3,15 @@
 //! Results go to standard output, talk to standard error. Exit codes: 0 done; 1 it could not be done, and standard error says
 //! why; 2 it was typed wrong, or the configuration is.
 
+pub mod client;
 pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod meeting;
+pub mod recovery;
 pub mod run;
 pub mod sim;
+pub mod status;
 
 use std::process::ExitCode;
 
@@ -33,6 +37,12 @@ enum Command {
     Run(run::Args),
     /// Simulate autonomous servers with their terminals on an interface
     Sim(sim::Args),
+    /// Start, show, change and end conferences
+    Meeting(meeting::Args),
+    /// Show how the server does
+    Status(status::Args),
+    /// Show what the last recovery was like
+    Recovery(recovery::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
     /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
@@ -48,6 +58,9 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Meeting(args) => meeting::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Recovery(args) => recovery::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Engine(args) => engine::run(&args),

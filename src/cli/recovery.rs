@@ -1,0 +1,128 @@
+//! `baton recovery`: what the last recovery was like, and what it left to be decided.
+
+use std::process::ExitCode;
+
+use serde::Deserialize;
+
+use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use crate::cms::Orphan;
+use crate::recovery::{Report, ServerReport};
+
+/// What the last recovery was like.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Times and counts of the last recovery, over all and by autonomous server
+    Last,
+    /// Meetings that autonomous servers hold and this server does not know
+    Orphans,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    let json = args.client.json;
+    let mut client = Client::new(args.client.socket.clone());
+    match args.command {
+        Command::Last => client::run(async move {
+            let (report, value) = client.get::<Option<serde_json::Value>>("/recovery/last").await?;
+            match report {
+                _ if json => println!("{value:#}"),
+                None => println!("this engine has recovered nothing yet"),
+                Some(report) => {
+                    show(&Report::deserialize(report).map_err(|error| ClientError::Foreign(error.to_string()))?);
+                }
+            }
+            Ok(())
+        }),
+        Command::Orphans => client::run(async move {
+            let (orphans, value) = client.get::<Vec<Orphan>>("/orphans").await?;
+            if json {
+                println!("{value:#}");
+            } else {
+                let rows = orphans.iter().map(|orphan| {
+                    [
+                        orphan.meeting.to_string(),
+                        orphan.domain.to_string(),
+                        orphan.state.to_string(),
+                        orphan.level.number().to_string(),
+                        orphan.participants.to_string(),
+                        orphan.controller.to_string(),
+                    ]
+                });
+                let heads = ["MEETING", "DOMAIN", "STATE", "LEVEL", "MEMBERS", "LAST EPOCH"];
+                print_table(heads, &rows.collect::<Vec<_>>());
+            }
+            Ok(())
+        }),
+    }
+}
+
+fn show(report: &Report) {
+    println!("by the {} path, under epoch {}; times since it began", name(&report.path), report.epoch);
+    let line = |what: &str, time: Option<u64>| println!("{what:<26} {:>12}", duration(time));
+    line("first takeover sent", report.first_takeover_ns);
+    line("all takeovers answered", report.all_acknowledged_ns);
+    line("both sides agree", report.reconciled_ns);
+    println!();
+    let rows = report.servers.iter().map(|server: &ServerReport| {
+        let progress = &server.progress;
+        [
+            server.domain.to_string(),
+            name(&server.phase),
+            progress.taken_over.to_string(),
+            progress.updated.to_string(),
+            progress.missing.to_string(),
+            progress.orphans.to_string(),
+            progress.repeated.to_string(),
+            duration(server.first_takeover_ns),
+            duration(server.all_acknowledged_ns),
+            duration(server.reconciled_ns),
+        ]
+    });
+    let heads = [
+        "DOMAIN",
+        "PHASE",
+        "TAKEN OVER",
+        "UPDATED",
+        "MISSING",
+        "ORPHANS",
+        "REPEATED",
+        "FIRST TAKEOVER",
+        "ALL ANSWERED",
+        "AGREED",
+    ];
+    print_table(heads, &rows.collect::<Vec<_>>());
+}
+
+/// An enumeration's name as the API writes it, for people.
+fn name(value: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or("?").replace('_', " ")
+}
+
+fn duration(ns: Option<u64>) -> String {
+    match ns {
+        None => "not yet".into(),
+        Some(ns) if ns < 1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        Some(ns) if ns < 1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
+        Some(ns) => format!("{:.2} s", ns as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_the_unit_that_fits() {
+        let told = [None, Some(1_500), Some(2_345_678), Some(61_000_000_000)].map(duration);
+        assert_eq!(told, ["not yet", "1.5 µs", "2.35 ms", "61.00 s"]);
+    }
+}

@@ -1,0 +1,70 @@
+//! `baton status`: how the server does.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use crate::cms::Status;
+
+/// How the server does.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Also what is counted
+    #[arg(long)]
+    counters: bool,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    client::run(async {
+        let (status, value) = Client::new(args.client.socket.clone()).get::<Status>("/status").await?;
+        if args.client.json {
+            println!("{value:#}");
+        } else {
+            show(&status, args.counters);
+        }
+        Ok::<(), ClientError>(())
+    })
+}
+
+fn show(status: &Status, counters: bool) {
+    let line = |name: &str, value: String| println!("{name:<18} {value}");
+    line("state", status.state.clone());
+    line("epoch", status.epoch.to_string());
+    line("engine", format!("process {}, up {:?}", status.pid, whole(Duration::from_millis(status.uptime_ms))));
+    line("recovered by", status.path.clone());
+    line("parts", format!("{} of {}", status.parts, status.parts_capacity));
+    line("terminals", format!("{} of {}", status.terminals, status.terminals_capacity));
+    line("operations", format!("{}, {} commands in flight", status.operations, status.commands_in_flight));
+    line("database", status.database.clone());
+    println!();
+    let rows = status.domains.iter().map(|domain| {
+        [
+            domain.domain.to_string(),
+            if domain.up { "up" } else { "down" }.to_owned(),
+            domain.mac.clone().unwrap_or_else(|| "-".into()),
+            domain.recovery.clone(),
+            domain.parts.to_string(),
+            domain.taken_over.to_string(),
+            domain.missing.to_string(),
+            domain.orphans.to_string(),
+            domain.round_trip_us.map_or("-".into(), |time| time.to_string()),
+        ]
+    });
+    print_table(
+        ["DOMAIN", "LINK", "MAC", "RECOVERY", "PARTS", "TAKEN OVER", "MISSING", "ORPHANS", "ROUND TRIP µs"],
+        &rows.collect::<Vec<_>>(),
+    );
+    if counters {
+        println!();
+        let rows = status.counters.iter().map(|(name, value)| [name.clone(), value.to_string()]);
+        print_table(["COUNTER", "VALUE"], &rows.collect::<Vec<_>>());
+    }
+}
+
+/// Beyond a second nobody reads milliseconds.
+fn whole(time: Duration) -> Duration {
+    if time > Duration::from_secs(1) { Duration::from_secs(time.as_secs()) } else { time }
+}
