@@ -147,3 +147,6 @@ pub const CONTROL_BATCH: usize = 256;
 pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
 /// How long the lock of a dying process on the database is waited for.
 pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Parts that a round of the control thread puts into a new table from the database: about a millisecond's.
+pub const FILL_BATCH: usize = 64;

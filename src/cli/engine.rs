@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::{FAILED, complain, log_to_stderr};
 use crate::keeper::handover;
+use crate::link::engine::{self, Prepared};
 use crate::sys::process;
 
 /// What `run` starts.
@@ -18,8 +19,9 @@ pub fn run(_: &Args) -> ExitCode {
         complain(&error);
         return ExitCode::from(FAILED);
     }
+    let prepared = Prepared::default();
     match handover::receive() {
-        Ok(handover) => crate::link::engine::run(handover),
+        Ok(handover) => engine::run(handover, prepared),
         // A keeper that stops lets go an engine that it had started ahead.
         Err(handover::HandoverError::Closed) => ExitCode::SUCCESS,
         Err(error) => {

@@ -43,11 +43,11 @@ use crate::cascade::Topology;
 use crate::cms::api::{Api, ApiRequest, Submitter};
 use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
 use crate::config::Config;
-use crate::keeper::handover::{KeeperLine, Notice, Order};
+use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
 use crate::limits::CONTROL_BATCH;
-use crate::recovery::{DatabaseStore, Path, Recovery, TableHoldings};
+use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::clock;
-use crate::table::Writer;
+use crate::table::{Writer, snapshot};
 use crate::telemetry::{Collector, Counters, Recorder, Stage};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Transaction, encode_message};
@@ -80,6 +80,7 @@ pub(super) struct Inheritance {
     pub api: UnixListener,
     pub poll: Poll,
     pub mode: String,
+    pub predecessor: Option<Death>,
 }
 
 /// The control thread.
@@ -113,12 +114,22 @@ pub(super) struct Control {
     view: View,
     poll: Poll,
     pub(super) mode: String,
+    /// What of the database is to be put into the table yet; nothing where operations may begin.
+    filling: Option<Filling>,
+    predecessor: Option<Death>,
     timed: Timed,
     fenced: Option<Epoch>,
 }
 
 /// Meetings that autonomous servers hold and we do not know.
 pub(super) type Orphans = BTreeMap<(Domain, MeetingId), Orphan>;
+
+/// A walk over the database's parts.
+struct Filling {
+    /// The domains that are left, the next one last.
+    domains: Vec<Domain>,
+    cursor: Cursor,
+}
 
 /// Which moments of the recovery were recorded already.
 #[derive(Default)]
@@ -146,7 +157,11 @@ impl Control {
             api,
             poll,
             mode,
+            predecessor,
         } = inheritance;
+        // A table that lives holds everything: there is no domain left to fill it from.
+        let domains = if path == Path::Cache { Vec::new() } else { topology.domains().collect() };
+        let filling = Filling { domains, cursor: Cursor::default() };
         let recorder = crate::telemetry::recorder(&mut collector);
         let settings = recovery_settings(&config);
         let recovery = Recovery::new(topology.domains(), epoch, path, &settings, begun);
@@ -185,6 +200,8 @@ impl Control {
             view,
             poll,
             mode,
+            filling: Some(filling),
+            predecessor,
             timed: Timed::default(),
             fenced: None,
         }
@@ -206,6 +223,7 @@ impl Control {
             let mut worked = self.take_frames(now);
             worked |= self.take_outcomes(now);
             worked |= self.take_requests(now);
+            worked |= self.fill(now);
             self.operations.handle_timeout(now, &mut self.writer);
             worked |= self.handle_events(now);
             worked |= self.transmit(now);
@@ -236,11 +254,8 @@ impl Control {
         if let Some(listener) = self.listener.take() {
             self.api = Some(Api::spawn(listener, self.submitter.clone(), self.view.clone())?);
         }
-        // An engine that waited for the database found it open.
-        if let Some(opened) = self.store.as_mut().and_then(|store| store.opened.as_mut()) {
-            let unfinished = std::mem::take(&mut opened.unfinished);
+        if let Some(opened) = self.store.as_ref().and_then(|store| store.opened.as_ref()) {
             self.view.set_database(opened.database.clone());
-            self.operations.handle_opened(clock::now(), opened.next_meeting, unfinished, &mut self.writer);
         }
         Ok(())
     }
@@ -346,7 +361,17 @@ impl Control {
         self.commit();
         // What the database is given before it is closed, it still writes; it is closed when the engine's store is dropped.
         self.store = None;
-        ExitCode::SUCCESS
+        let path = self.config.database.snapshot();
+        match snapshot::write(self.writer.table(), &path) {
+            Ok(bytes) => {
+                tracing::info!(path = %path.display(), bytes, "snapshot written");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "no snapshot written");
+                ExitCode::FAILURE
+            }
+        }
     }
 }
 

@@ -50,8 +50,24 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> EngineError {
     move |error| EngineError::System { what, error }
 }
 
+/// What an engine that was started ahead makes before it has anything to work with, so that its first frames do not
+/// wait for memory.
+pub struct Prepared {
+    inbox: Mailbox,
+    /// One worker's; further workers' are made when it is known how many there are.
+    outbox: Mailbox,
+}
+
+impl Default for Prepared {
+    fn default() -> Self {
+        Self { inbox: Mailbox::new(CONTROL_QUEUE), outbox: Mailbox::new(OUTBOX_QUEUE) }
+    }
+}
+
 /// Runs an engine until the keeper orders a stop or is gone, or another dispatch server controls.
-pub fn run(handover: Handover) -> ExitCode {
+pub fn run(handover: Handover, prepared: Prepared) -> ExitCode {
+    let Prepared { inbox, outbox } = prepared;
+    let mut first_outbox = Some(outbox);
     let Handover { manifest, table, umem, sockets, api, keeper } = handover;
     let keeper = Arc::new(keeper);
     let begun = clock::now();
@@ -77,7 +93,6 @@ pub fn run(handover: Handover) -> ExitCode {
             topology.handle_authentic(domain, mac);
         }
         let peers = Peers::new(&topology);
-        let inbox = Mailbox::new(CONTROL_QUEUE);
         let settled = path == Path::Cache;
         let (address, ethertype) = (config.dispatch.address, config.interface.ethertype);
         let shared = Arc::new(Shared::new(address, ethertype, peers, inbox, wake, settled));
@@ -97,7 +112,7 @@ pub fn run(handover: Handover) -> ExitCode {
         let mut collector = Collector::default();
         let (mut outboxes, mut wakes, mut counters, mut threads) = (vec![], vec![], vec![], vec![]);
         for (number, socket) in af_xdp::adopt(&manifest.xdp, umem, sockets)?.into_iter().enumerate() {
-            let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));
+            let outbox = Arc::new(first_outbox.take().unwrap_or_else(|| Mailbox::new(OUTBOX_QUEUE)));
             let count = Arc::new(Counters::default());
             let waiting = Waiting::new().map_err(system("a poll"))?;
             wakes.push(waiting.wake.clone());
@@ -126,6 +141,7 @@ pub fn run(handover: Handover) -> ExitCode {
             api,
             poll,
             mode: manifest.mode,
+            predecessor: manifest.predecessor,
         });
         Ok((control, threads))
     };

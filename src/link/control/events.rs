@@ -91,9 +91,6 @@ impl Control {
                     self.shared.settle(place);
                 }
                 self.operations.handle_taken_over(now, &mut self.writer);
-                if self.recovery.is_reconciled() {
-                    let _ = self.keeper.tell(&Notice::Complete);
-                }
             }
         }
     }

@@ -3,9 +3,10 @@
 use super::{Control, Orphans};
 use crate::cms::api::ApiRequest;
 use crate::cms::{Answer, Job, Orphan, Outcome, ReplyId, Request};
-use crate::limits::{CONTROL_BATCH, GENERATION_BLOCK};
+use crate::keeper::handover::Notice;
+use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
 use crate::link::store::Store;
-use crate::recovery::{DatabaseStore, TableHoldings};
+use crate::recovery::{Cursor, DatabaseStore, Holdings, TableHoldings};
 use crate::time::Nanos;
 use crate::wire::{Domain, Frame, MeetingSummary, Message, Status, encode_message};
 
@@ -59,10 +60,8 @@ impl Control {
             let Ok(outcome) = store.outcomes.try_recv() else { return taken > 0 };
             match outcome {
                 Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
-                Outcome::Opened(mut opened) => {
-                    let unfinished = std::mem::take(&mut opened.unfinished);
+                Outcome::Opened(opened) => {
                     self.view.set_database(opened.database.clone());
-                    self.operations.handle_opened(now, opened.next_meeting, unfinished, &mut self.writer);
                     store.opened = Some(opened);
                     let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
                     if left < GENERATION_BLOCK / 2 {
@@ -93,6 +92,40 @@ impl Control {
         true
     }
 
+    /// Fills a new table with what the database holds, some meetings a round, and then lets operations begin: before, a
+    /// conference that is not in the table might be one that is not there yet.
+    pub(super) fn fill(&mut self, now: Nanos) -> bool {
+        if self.store.as_ref().is_none_or(|store| store.opened.is_none()) {
+            return false;
+        }
+        let Some(filling) = &mut self.filling else { return false };
+        for _ in 0..FILL_BATCH {
+            let Some(&domain) = filling.domains.last() else { break };
+            let mut cursor = filling.cursor;
+            let next = holdings!(self).next_in_database(domain, &mut cursor);
+            filling.cursor = cursor;
+            if next.is_none() {
+                filling.domains.pop();
+                filling.cursor = Cursor::default();
+            }
+        }
+        if filling.domains.is_empty() {
+            self.filling = None;
+            let opened = self.store.as_mut().and_then(|store| store.opened.as_mut()).expect("looked at above");
+            let unfinished = std::mem::take(&mut opened.unfinished);
+            self.operations.handle_opened(now, opened.next_meeting, unfinished, &mut self.writer);
+            let _ = self.keeper.tell(&Notice::Complete);
+        }
+        true
+    }
+
+    /// The report of this engine's recovery, and whose death it followed.
+    fn recovery_last(&self) -> serde_json::Value {
+        let mut report = serde_json::json!(self.recovery.report());
+        report["predecessor"] = serde_json::json!(self.predecessor);
+        report
+    }
+
     /// Takes clients' requests.
     pub(super) fn take_requests(&mut self, now: Nanos) -> bool {
         for taken in 0..CONTROL_BATCH {
@@ -106,7 +139,7 @@ impl Control {
                     continue;
                 }
                 Request::Status => Answer::Status(Box::new(self.status(now))),
-                Request::RecoveryLast => Answer::Recovery(serde_json::json!(self.recovery.report())),
+                Request::RecoveryLast => Answer::Recovery(self.recovery_last()),
                 Request::Orphans => Answer::Orphans(self.orphans.values().copied().collect()),
             };
             // A client that went away needs no answer.
