@@ -7,7 +7,9 @@ use super::database::{Held, KeyStore, Unreadable};
 use super::{Absence, Cursor, Holdings, Lookup, Standing, Written};
 use crate::cms::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer};
-use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
+use crate::wire::{
+    Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState,
+};
 
 /// The table and the database as [`Holdings`]. Made anew for each call of a machine; it keeps nothing.
 pub struct TableHoldings<'a, S> {
@@ -24,8 +26,8 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         self.writer.table()
     }
 
-    /// Puts a part into the table by what the database says of it. It is there already where a second listing, or a
-    /// second domain's, asks again.
+    /// Puts a part into the table by what the database says of it. Until its last member is in it is `prepared`, which
+    /// to a lookup is not there: a death in the midst must not leave a part that looks whole.
     fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
         let meeting = parameters.meeting;
         let state = match part.state {
@@ -37,7 +39,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             domain,
             version: part.version,
             epoch: Epoch::NONE,
-            state,
+            state: MeetingState::Prepared,
             level: parameters.level,
             layout: parameters.layout,
             participants: 0,
@@ -60,13 +62,25 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.writer.update_part(meeting, domain, |part| part.state = state).map(drop)
     }
 
-    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since.
-    fn write_terminal(&mut self, domain: Domain, meeting: MeetingId, state: &TerminalState) -> Result<(), TableError> {
+    /// The part, if it is in the table whole.
+    fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
+        self.table().part(meeting, domain).filter(|part| part.state != MeetingState::Prepared)
+    }
+
+    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since. Gives
+    /// the meeting that it was in before, if that was another.
+    fn write_terminal(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        state: &TerminalState,
+    ) -> Result<Option<MeetingId>, TableError> {
         let mut terminal = Terminal::from(state);
-        match self.table().terminal(state.terminal) {
+        let known = self.table().terminal(state.terminal);
+        match known {
             Some(known) if known.meeting == meeting => {
                 let change = |known: &mut Terminal| {
                     let older = is_older(state.version, known.version);
@@ -75,7 +89,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                     }
                     !older
                 };
-                return self.writer.update_terminal(state.terminal, change).map(drop);
+                return self.writer.update_terminal(state.terminal, change).map(|_| None);
             }
             // A terminal is in one meeting: the other one's list, older or newer, does not have it.
             Some(known) => {
@@ -84,19 +98,34 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             }
             None => {}
         }
-        self.writer.join(meeting, domain, &terminal)
+        self.writer.join(meeting, domain, &terminal).map(|()| known.map(|known| known.meeting))
     }
 
-    /// Has the database hold what the table holds of a part.
-    fn write_back(&mut self, part: &Part) {
+    /// Layout and chairman of the whole conference, which the database has once and every part has of its own. Where parts
+    /// disagree, the lowest domain that has it says the layout, and the chairman's own domain the chairman: whichever part is updated
+    /// last, the same comes out.
+    fn of_whole(&self, part: &Part) -> (Layout, Address) {
+        let mut parts: Vec<Part> = self.table().parts_of(part.meeting).collect();
+        // A missing part is the last to ask: nobody has said anything of it since.
+        parts.sort_unstable_by_key(|part| (part.state == MeetingState::Missing, part.domain));
+        let elsewhere = |chairman: &Address| parts.iter().all(|part| Some(part.domain) != chairman.domain());
+        let own = parts.iter().find(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman);
+        let chairman = own.or_else(|| parts.iter().map(|part| part.chairman).find(elsewhere));
+        (parts.first().map_or(part.layout, |first| first.layout), chairman.unwrap_or_default())
+    }
+
+    /// Has the database hold what the table holds of a part, and `moved` no longer where they were before.
+    fn write_back(&mut self, part: &Part, moved: &[(MeetingId, Address)]) {
         let (meeting, domain) = (part.meeting, part.domain);
         let members: Vec<Terminal> = self.table().members(meeting, domain).collect();
         // The part goes and comes back in one commit, which is how members that the table no longer has go too.
         let mut changes = Vec::with_capacity(4 + 2 * members.len());
+        changes.extend(moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal)));
         changes.push(Change::RemovePart(meeting, domain));
         changes.push(Change::Part(meeting, PartParameters { domain, version: part.version, state: part.state }));
-        changes.push(Change::Layout(meeting, part.layout));
-        changes.push(Change::Chairman(meeting, part.chairman));
+        let (layout, chairman) = self.of_whole(part);
+        changes.push(Change::Layout(meeting, layout));
+        changes.push(Change::Chairman(meeting, chairman));
         for terminal in &members {
             let Terminal { terminal: address, role, flags, window, .. } = *terminal;
             changes.push(Change::Member(meeting, Member { terminal: address, role, flags, window }));
@@ -109,10 +138,9 @@ impl<S: KeyStore> TableHoldings<'_, S> {
 impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
         let mut at = table::Cursor(cursor.0 as u32);
-        let dead = |part: &Part| matches!(part.state, MeetingState::None | MeetingState::Ended);
         let part = loop {
             let part = self.table().next_part_in(domain, &mut at)?;
-            if !dead(&part) {
+            if !matches!(part.state, MeetingState::None | MeetingState::Prepared | MeetingState::Ended) {
                 break part;
             }
         };
@@ -126,15 +154,17 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             // The highest number is nobody's id: the database gives ids out ascending from 1.
             cursor.0 = meeting.0.checked_add(1)?;
             let Ok(Held::Alive(parameters)) = self.store.meeting(meeting) else { continue };
-            // Without room it is asked for nonetheless, for the autonomous server's answer is worth having.
-            let _ = self.restore(domain, &parameters, &part);
+            if self.part(meeting, domain).is_none() {
+                // Without room it is asked for nonetheless, for the autonomous server's answer is worth having.
+                let _ = self.restore(domain, &parameters, &part);
+            }
             return Some(TakeoverEntry { meeting, version: part.version });
         }
     }
 
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup {
         let meeting = summary.meeting;
-        if let Some(part) = self.table().part(meeting, domain) {
+        if let Some(part) = self.part(meeting, domain) {
             return Lookup::Found { version: part.version, epoch: part.epoch };
         }
         let parameters = match self.store.meeting(meeting) {
@@ -186,6 +216,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
         let mut written = Written::Whole;
+        let mut moved = Vec::new();
         let left: Vec<Address> = self
             .table()
             .members(meeting, domain)
@@ -200,13 +231,13 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         }
         for state in terminals {
             match self.write_terminal(domain, meeting, state) {
-                Ok(()) => {}
+                Ok(before) => moved.extend(before.map(|before| (before, state.terminal))),
                 Err(TableError::Contended | TableError::Conflict(_)) => return Written::Later,
                 Err(_) => written = Written::Full,
             }
         }
         if let Some(part) = self.table().part(meeting, domain) {
-            self.write_back(&part);
+            self.write_back(&part, &moved);
         }
         written
     }
@@ -218,8 +249,10 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         }
         let change = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Missing);
         let _ = self.writer.update_part(meeting, domain, change);
+        let (layout, chairman) = self.of_whole(&part);
         let part = PartParameters { domain, version: part.version, state: MeetingState::Missing };
-        self.store.write(vec![Change::Part(meeting, part)]);
+        let whole = [Change::Layout(meeting, layout), Change::Chairman(meeting, chairman)];
+        self.store.write([Change::Part(meeting, part)].into_iter().chain(whole).collect());
         Absence::Missing
     }
 

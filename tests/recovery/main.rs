@@ -15,7 +15,7 @@ use world::{World, free_terminals};
 
 /// Long enough for any link that comes back, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(600);
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 24;
 const BOTH: [Path; 2] = [Path::Cache, Path::Database];
 
 /// Runs a test by many seeds; the last one printed is the one that failed.

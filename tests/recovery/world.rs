@@ -218,6 +218,7 @@ impl World {
             let next = servers.chain(recovery).chain(self.network.poll_timeout()).min();
             let Some(next) = next.filter(|next| *next < end) else {
                 self.now = self.now.max(end);
+                self.sites.iter_mut().for_each(|site| site.server.handle_timeout(self.now));
                 return;
             };
             // Somebody who says that he was due before now is due now; the clock goes on by a little all the same.

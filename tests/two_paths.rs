@@ -1,0 +1,98 @@
+//! The two paths, cache and database, end in the same state: of the table and of the database.
+//!
+//! One history is told twice, by the same seed: conferences are held and everybody knows of them; then they live on at
+//! the autonomous servers, which lose and gain some, while the dispatch server is dead. Once it comes back with its table,
+//! once with nothing but its database.
+
+#[path = "recovery/compare.rs"]
+mod compare;
+#[path = "recovery/world.rs"]
+#[allow(dead_code, reason = "the simulations of recovery use more of it")]
+mod world;
+
+use std::time::Duration;
+
+use baton::recovery::{Orphans, Path, Settings};
+use baton::sim::NetworkSettings;
+use baton::wire::{Address, Layout, Level, MeetingId, Message, Role};
+
+use compare::{assert_database, assert_table, of_database, of_table};
+use world::{World, free_terminals};
+
+/// What happens while the dispatch server is dead.
+fn history(seed: u64, network: NetworkSettings) -> World {
+    let mut world = World::new(seed, 4, 150, network);
+    world.confer(1..=100, 1);
+    world.confer(101..=110, 4);
+    for site in &mut world.sites {
+        let domain = site.server.domain().number();
+        let held: Vec<_> = site.server.meetings().map(|summary| summary.meeting).collect();
+        for meeting in held {
+            let members: Vec<Address> = site.server.members(meeting).collect();
+            let free = free_terminals(&site.server).next();
+            // What cannot be done there any more, for an earlier one took its terminal, is left undone.
+            let mut command = |message| {
+                let _ = site.server.command_here(world.now, meeting, &message);
+            };
+            match (meeting.0 + domain) % 7 {
+                0 => command(Message::LayoutSet { layout: Layout::new(16).expect("a layout") }),
+                1 => command(Message::MemberRemove { terminal: members[0] }),
+                2 => command(Message::RoleSet { terminal: members[0], role: Role::Chairman }),
+                3 => free
+                    .into_iter()
+                    .for_each(|terminal| command(Message::MemberAdd { terminal, role: Role::SpeakerTwo })),
+                4 => command(Message::WindowSet { terminal: members[0], window: 3 }),
+                5 if meeting.0 % 3 == 0 => drop(site.server.forget(meeting)),
+                6 if meeting.0 % 5 == 0 => drop(site.server.end(meeting)),
+                _ => {}
+            }
+        }
+        let member = free_terminals(&site.server).next().expect("some are left");
+        let (level, layout) = (Level::LOWEST, Layout::new(2).expect("a layout"));
+        site.server.hold(world.now, MeetingId(9000), level, layout, &[(member, Role::Participant)]);
+    }
+    // Whoever was called takes the call before the dispatch server comes back: what a terminal reports after its part was
+    // updated is in the table alone, and when that is differs from path to path.
+    world.run_for(Duration::from_secs(1));
+    world
+}
+
+fn recovered(seed: u64, network: NetworkSettings, path: Path, orphans: Orphans) -> World {
+    let mut world = history(seed, network);
+    world.start(path, &Settings { orphans, ..Settings::default() });
+    assert!(world.run_until_reconciled(Duration::from_secs(600)), "seed {seed}, {path:?}");
+    for site in &mut world.sites {
+        site.server.set_quiesced(true);
+    }
+    world.run_for(Duration::from_secs(60));
+    world.commit();
+    world
+}
+
+#[test]
+fn cache_and_database_paths_end_in_the_same_state() {
+    for seed in 1..=10 {
+        println!("seed {seed}");
+        for network in [NetworkSettings::PERFECT, NetworkSettings::BAD] {
+            for orphans in [Orphans::Leave, Orphans::Adopt] {
+                let [cache, database] =
+                    [Path::Cache, Path::Database].map(|path| recovered(seed, network, path, orphans));
+                let left: &[MeetingId] = if orphans == Orphans::Leave { &[MeetingId(9000)] } else { &[] };
+                for world in [&cache, &database] {
+                    assert_table(world, left);
+                    assert_database(world);
+                }
+                assert_eq!(of_table(&cache), of_table(&database), "the tables");
+                let [(meetings, terminals), others] = [&cache, &database].map(of_database);
+                for (one, other) in meetings.iter().zip(&others.0) {
+                    assert_eq!(one, other, "the databases' conferences");
+                }
+                assert_eq!(meetings.len(), others.0.len());
+                for (one, other) in terminals.iter().zip(&others.1) {
+                    assert_eq!(one, other, "the databases' terminals");
+                }
+                assert_eq!(terminals.len(), others.1.len());
+            }
+        }
+    }
+}
