@@ -77,7 +77,9 @@ pub fn assert_table(world: &World, orphans: &[MeetingId]) {
         let site = world.sites.iter().find(|site| site.server.domain() == domain).expect("a domain of ours");
         summary_of(&site.server, meeting).is_none()
     };
-    let missing: Vec<_> = ours.parts.extract_if(.., |(meeting, domain), _| lacking(*meeting, *domain)).collect();
+    let (missing, there) = ours.parts.into_iter().partition(|((meeting, domain), _)| lacking(*meeting, *domain));
+    ours.parts = there;
+    let missing: BTreeMap<_, PartSeen> = missing;
     for ((meeting, domain), part) in missing {
         assert_eq!((part.state, part.epoch), (MeetingState::Missing, Epoch::NONE), "{meeting} in {domain}");
         // Who was last known as a member of it stays known: it is not ended for being missing.
