@@ -94,7 +94,7 @@ fn what_was_durable_survives_a_kill() {
             durable
         };
         if kill > 0 {
-            while let Some(line) = lines.next() {
+            for line in lines.by_ref() {
                 if heard(line.unwrap()) >= wanted {
                     break;
                 }

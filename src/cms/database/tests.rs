@@ -272,8 +272,6 @@ fn the_thread_answers_every_job_in_order_and_before_it_ends() {
     }
     assert!(matches!(outcomes.next(), Some(Outcome::Reserved(Ok(Reservation { term: 1, first: 1, end: 6 })))));
     assert!(outcomes.next().is_none());
-    drop(outcomes);
-    drop(told);
     assert_eq!(all(&Database::open(&settings.path).unwrap()).len(), 2000);
 }
 

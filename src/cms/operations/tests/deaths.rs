@@ -8,11 +8,14 @@ use crate::cms::{Answer, ConferenceRequest};
 use crate::sim::{NetworkSettings, Random};
 use crate::wire::{MeetingId, MeetingState};
 
+/// What is asked for, and its name.
+type Scene = (&'static str, fn() -> ConferenceRequest);
+
 /// Death after every single step of a start, of a growth into a new domain, and of an end.
 #[test]
 fn what_a_death_cuts_short_is_finished() {
     let a = terminal(1, 1);
-    let scenes: [(&str, fn() -> ConferenceRequest); 3] = [
+    let scenes: [Scene; 3] = [
         ("start", || conference(2, &[terminal(1, 11), terminal(2, 11)])),
         ("add", || add(MeetingId(1), &[terminal(1, 21), terminal(2, 21)])),
         ("end", || ConferenceRequest::End { meeting: MeetingId(1) }),
