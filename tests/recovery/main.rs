@@ -4,11 +4,14 @@
 mod compare;
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use baton::cms::{Change, Member};
 use baton::recovery::{Event, Orphans, Path, Phase, Settings};
 use baton::sim::{NetworkSettings, Random};
-use baton::wire::{Address, Epoch, Layout, Level, MeetingId, MeetingState, Message, Role};
+use baton::table::{Capacity, OwnerId, Part, Table};
+use baton::wire::{Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
 
 use compare::{assert_database, assert_table};
 use world::{World, free_terminals};
@@ -323,13 +326,8 @@ fn a_database_that_opens_late_is_waited_for() {
         let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
         world.confer(1..=20, 1);
         // These are in the database, and not in the table that survived.
-        let cached = std::mem::replace(
-            &mut world.table,
-            std::sync::Arc::new(baton::table::Table::on_heap(baton::table::Capacity {
-                meetings: 4096,
-                terminals: 8192,
-            })),
-        );
+        let another = Arc::new(Table::on_heap(Capacity { meetings: 4096, terminals: 8192 }));
+        let cached = std::mem::replace(&mut world.table, another);
         world.confer(30..=40, 1);
         world.table = cached;
         world.database_open = false;
@@ -343,4 +341,27 @@ fn a_database_that_opens_late_is_waited_for() {
         let events = &world.dispatch.as_ref().expect("alive").events;
         assert!(!events.iter().any(|event| matches!(event, Event::Orphan { .. })), "{events:?}");
     });
+}
+
+#[test]
+fn a_part_whose_restoring_was_cut_short_is_restored_again() {
+    let mut world = World::new(1, 1, 10, NetworkSettings::PERFECT);
+    world.confer([1], 2);
+    let (meeting, domain) = (MeetingId(1), world.sites[0].server.domain());
+    let whole = world.table.part(meeting, domain).expect("it was entered");
+    let member = world.table.members(meeting, domain).next().expect("it has two").terminal;
+    let shown = Member { terminal: member, role: Role::Participant, flags: Flags::default(), window: 5 };
+    world.database.commit(&[Change::Member(meeting, shown)], world.epoch).expect("it is there");
+    // What a death leaves that came after the part was entered and before its members were.
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 16, terminals: 16 }));
+    let cut_short = Part { state: MeetingState::Prepared, ..whole };
+    table.writer(OwnerId::CONTROL).insert_part(&cut_short).expect("room");
+    world.table = table;
+    world.start(Path::Cache, &Settings::default());
+    reconcile(&mut world);
+    settle(&mut world);
+    assert_table(&world, &[]);
+    assert_database(&world);
+    let terminal = world.table.terminal(member).expect("its autonomous server has it");
+    assert_eq!(terminal.window, 5, "which no autonomous server says, and the database alone knows");
 }
