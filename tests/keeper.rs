@@ -142,6 +142,20 @@ fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
 }
 
 #[test]
+fn a_server_whose_interface_goes_says_so_and_ends() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
+    server.engine();
+    wait_until("another engine waits", || server.children().len() == 2);
+    let engines = server.children();
+    pair.ip(Side::Left, "link del left");
+    assert_eq!(server.code(), 1, "{}", server.heard);
+    assert!(server.heard.contains("interface left is gone; start again when it is back"), "{}", server.heard);
+    engines.into_iter().for_each(gone);
+}
+
+#[test]
 fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
     let (pair, place) = (Pair::new(1), Place::new());
     let configuration = place.configure("left", "");

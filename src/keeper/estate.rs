@@ -113,6 +113,9 @@ pub enum KeeperError {
         /// Where.
         folder: PathBuf,
     },
+    /// The interface went, and the sockets died with it. One of the same name needs others.
+    #[error("interface {0} is gone; start again when it is back")]
+    InterfaceGone(String),
     /// No sockets.
     #[error(transparent)]
     Xdp(#[from] XdpError),
@@ -216,6 +219,14 @@ impl Estate {
             Some(Mode::Generic) => "generic",
             // Steering that is loaded and not attached, which `attach` never gives.
             None => "nowhere",
+        }
+    }
+
+    /// Whether the interface is still there that the sockets are bound to.
+    pub(super) fn check_interface(&self) -> Result<(), KeeperError> {
+        match self.bound.sockets.iter().any(|socket| af_xdp::is_gone(socket.as_fd())) {
+            true => Err(KeeperError::InterfaceGone(self.config.interface.name.clone())),
+            false => Ok(()),
         }
     }
 

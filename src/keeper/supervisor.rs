@@ -80,6 +80,7 @@ impl Supervisor {
             self.wait()?;
             self.heed_signals();
             self.heed_next()?;
+            self.estate.check_interface()?;
             self.heed_engine()?;
         }
         Ok(())

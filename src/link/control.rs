@@ -235,6 +235,12 @@ impl Control {
                 let _ = self.keeper.tell(&Notice::Fenced { epoch: highest.0 });
                 break ExitCode::FAILURE;
             }
+            if self.shared.has_lost_interface() {
+                let why = format!("interface {} is gone", self.config.interface.name);
+                tracing::error!("{why}: this engine ends");
+                let _ = self.keeper.tell(&Notice::Failed { why });
+                break ExitCode::FAILURE;
+            }
             if !worked && let Some(code) = self.wait(&mut events) {
                 break code;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::ring::{Received, Ring};
+use super::ring::{Flushed, Received, Ring};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::time::Nanos;
 
@@ -14,6 +14,7 @@ use crate::time::Nanos;
 struct Shared {
     receive: VecDeque<(Vec<u8>, Option<Nanos>)>,
     sent: VecDeque<Vec<u8>>,
+    gone: bool,
 }
 
 /// A pair of rings. Clones are the same rings in other hands: what one received and did not release, another receives
@@ -47,6 +48,11 @@ impl MemoryRing {
     /// The next frame that was sent.
     pub fn sent(&self) -> Option<Vec<u8>> {
         self.shared.lock().sent.pop_front()
+    }
+
+    /// The interface goes.
+    pub fn go(&self) {
+        self.shared.lock().gone = true;
     }
 
     /// Entries that nobody has released.
@@ -84,8 +90,12 @@ impl Ring for MemoryRing {
         true
     }
 
-    fn flush(&mut self) -> bool {
-        self.shared.lock().sent.extend(self.queued.drain(..));
-        true
+    fn flush(&mut self) -> Flushed {
+        let mut shared = self.shared.lock();
+        if shared.gone {
+            return Flushed::Gone;
+        }
+        shared.sent.extend(self.queued.drain(..));
+        Flushed::All
     }
 }

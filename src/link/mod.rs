@@ -27,7 +27,7 @@ mod worker;
 
 pub use mailbox::Mailbox;
 pub use peers::{Peer, Peers};
-pub use ring::{Received, Ring};
+pub use ring::{Flushed, Received, Ring};
 pub use shared::Shared;
 pub use wake::Wake;
 pub use worker::Worker;

@@ -1,8 +1,19 @@
 //! What a worker needs of its rings, so that the same loop runs over AF_XDP and over memory.
 
-use crate::sys::af_xdp::Socket;
+use crate::sys::af_xdp::{Socket, XdpError};
 
 pub use crate::sys::af_xdp::Received;
+
+/// What came of handing queued frames to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flushed {
+    /// It has all of them.
+    All,
+    /// It could not take all of them now: the rest stays queued.
+    Later,
+    /// The interface is gone: nothing comes or goes by these rings any more.
+    Gone,
+}
 
 /// The receive and transmit rings of one worker.
 ///
@@ -22,8 +33,8 @@ pub trait Ring {
     /// room.
     fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
 
-    /// Hands what was queued to the kernel. False where it could not take all of it now: the rest stays queued.
-    fn flush(&mut self) -> bool;
+    /// Hands what was queued to the kernel.
+    fn flush(&mut self) -> Flushed;
 }
 
 impl Ring for Socket {
@@ -43,8 +54,12 @@ impl Ring for Socket {
         self.transmit(write)
     }
 
-    fn flush(&mut self) -> bool {
-        // Where the kernel refuses, the frames stay queued: the next flush tries again, and whoever waits repeats.
-        self.flush().unwrap_or(false)
+    fn flush(&mut self) -> Flushed {
+        match self.flush() {
+            Ok(true) => Flushed::All,
+            Err(XdpError::InterfaceGone { .. }) => Flushed::Gone,
+            // Where the kernel refuses, the frames stay queued: the next flush tries again, and whoever waits repeats.
+            Ok(false) | Err(_) => Flushed::Later,
+        }
     }
 }

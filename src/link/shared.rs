@@ -22,6 +22,8 @@ pub struct Shared {
     epoch: AtomicU64,
     /// Per domain, in the topology's order: whether the table holds all of its terminals.
     settled: Box<[AtomicBool]>,
+    /// The interface is gone.
+    gone: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -29,8 +31,8 @@ impl Shared {
     /// What is shared from the start. `settled`: the table holds all terminals of all domains.
     pub fn new(address: Address, ethertype: u16, peers: Peers, inbox: Mailbox, control: Wake, settled: bool) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
-        let (epoch, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { address, ethertype, peers, inbox, control, epoch, settled, stop }
+        let (epoch, gone, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        Self { address, ethertype, peers, inbox, control, epoch, settled, gone, stop }
     }
 
     /// The epoch that this engine controls under.
@@ -55,6 +57,19 @@ impl Shared {
     pub fn settle(&self, domain: usize) {
         // Release pairs with the Acquire in `is_settled`.
         self.settled[domain].store(true, Ordering::Release);
+    }
+
+    /// Tells the control thread that the interface is gone.
+    pub fn lose_interface(&self) {
+        // Relaxed, as for `stop`: the wake-up makes it be looked at.
+        if !self.gone.swap(true, Ordering::Relaxed) {
+            self.control.wake();
+        }
+    }
+
+    /// Whether the interface is gone.
+    pub fn has_lost_interface(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Tells every thread to end.

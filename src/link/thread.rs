@@ -21,6 +21,8 @@ const WAKE: Token = Token(0);
 const SOCKET: Token = Token(1);
 /// A thread that waits looks round this often even if nobody wakes it.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// The same where the kernel could not take what was to be sent. It does not say when it can.
+const KERNEL_WAIT: Duration = Duration::from_millis(1);
 
 /// Where a worker waits, and what wakes it.
 pub(super) struct Waiting {
@@ -81,14 +83,12 @@ fn run(mut worker: Worker<Socket>, mut waiting: Waiting, shared: &Shared, manner
             std::hint::spin_loop();
             continue;
         }
-        if !worker.is_settled() {
-            worker.settle();
-            continue;
-        }
+        worker.settle();
+        let longest = if worker.is_settled() { LONGEST_WAIT } else { KERNEL_WAIT };
         waiting.wake.announce();
         if !worker.step(clock::now()) {
             // An interrupted wait is a short one.
-            let _ = waiting.poll.poll(&mut events, Some(LONGEST_WAIT));
+            let _ = waiting.poll.poll(&mut events, Some(longest));
         }
         waiting.wake.awake();
         worked = clock::now();

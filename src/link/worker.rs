@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::acknowledgements::{Acknowledgements, Flushed};
+use super::acknowledgements::{self, Acknowledgements};
 use super::mailbox::Mailbox;
-use super::ring::Ring;
+use super::ring::{Flushed, Ring};
 use super::shared::Shared;
 use crate::limits::{ACK_DELAY_NS, BURST, HELD_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT};
 use crate::table::{Reported, Writer};
@@ -125,10 +125,14 @@ impl<R: Ring> Worker<R> {
     }
 
     fn flush_ring(&mut self) {
-        self.unsent = !self.ring.flush();
+        let flushed = self.ring.flush();
+        self.unsent = flushed != Flushed::All;
+        if flushed == Flushed::Gone {
+            self.shared.lose_interface();
+        }
     }
 
-    fn note(&mut self, flushed: Flushed) {
+    fn note(&mut self, flushed: acknowledgements::Flushed) {
         self.counters.add(Counter::Acknowledged, flushed.acknowledged);
         self.counters.add(Counter::AcknowledgementsDropped, flushed.dropped);
         self.counters.add(Counter::Sent, flushed.frames);

@@ -1,15 +1,21 @@
 //! Holds: what one process at a time has, and the kernel takes back from the dead.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
 };
+use rustix::process::geteuid;
+
+/// Askers of a held name that are answered, over all the time that it is held (net.core.somaxconn's usual value).
+const BACKLOG: i32 = 4096;
+/// Whoever can open a lock file can lock it, and lock out who should.
+const LOCK_MODE: u32 = 0o600;
 
 /// What came of asking for a hold.
 #[derive(Debug)]
@@ -34,17 +40,21 @@ impl NetworkName {
     /// The system's.
     pub fn ask(name: &str) -> io::Result<Asked<Self>> {
         let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
-        let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
         let own = socket()?;
         match bind(&own, &address) {
             Ok(()) => {
-                listen(&own, 1)?;
+                // Nobody accepts: who asks is gone again, but stays in the backlog for as long as this is held.
+                listen(&own, BACKLOG)?;
                 Ok(Asked::Ours(Self { _socket: own }))
             }
             Err(rustix::io::Errno::ADDRINUSE) => {
                 let asking = socket()?;
-                // Where it is let go in between, nobody is named, and whoever asks may ask again.
+                // Where it is let go in between, or too many have asked, nobody is named, and whoever asks may ask again.
                 let holder = connect(&asking, &address).and_then(|()| sockopt::socket_peercred(&asking)).ok();
+                // Any user can take a name first. Only of those who may is it worth saying that they have it.
+                let holder = holder.filter(|holder| holder.uid.is_root() || holder.uid == geteuid());
                 Ok(Asked::Held(holder.map(|holder| holder.pid.as_raw_nonzero().get() as u32)))
             }
             Err(error) => Err(error.into()),
@@ -65,7 +75,9 @@ impl LockFile {
     /// # Errors
     /// The system's.
     pub fn ask(path: &Path) -> io::Result<Asked<Self>> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = File::options().read(true).write(true).create(true).truncate(false).mode(LOCK_MODE).open(path)?;
+        // One that is there already may have been made by another version.
+        file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 file.set_len(0)?;
@@ -115,6 +127,9 @@ mod tests {
         let Asked::Ours(held) = NetworkName::ask(&name).unwrap() else { panic!("nobody else has it") };
         let Asked::Held(holder) = NetworkName::ask(&name).unwrap() else { panic!("it is held") };
         assert_eq!(holder, Some(std::process::id()));
+        for _ in 0..8 {
+            let Asked::Held(Some(_)) = NetworkName::ask(&name).unwrap() else { panic!("nobody who asks waits") };
+        }
         drop(held);
         assert!(matches!(NetworkName::ask(&name).unwrap(), Asked::Ours(_)));
     }
@@ -123,7 +138,10 @@ mod tests {
     fn a_lock_file_names_its_holder() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let Asked::Ours(held) = LockFile::ask(&path).unwrap() else { panic!("nobody else has it") };
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, LOCK_MODE);
         let Asked::Held(holder) = LockFile::ask(&path).unwrap() else { panic!("it is held") };
         assert_eq!(holder, Some(std::process::id()));
         drop(held);

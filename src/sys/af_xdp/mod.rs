@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use open::bind;
+pub use open::{bind, is_gone};
 pub use socket::{Received, Socket, Statistics};
 
 use self::queue::Queue;

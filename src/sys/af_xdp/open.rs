@@ -1,7 +1,7 @@
 //! The privileged half: memory registered, rings made, sockets bound.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use rustix::net::sockopt::{
     set_xdp_umem_fill_ring_size, set_xdp_umem_reg,
 };
 use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpUmemReg, XdpUmemRegFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 
 use super::umem::Umem;
 use super::{Bound, Settings, XdpError, holders};
@@ -119,6 +119,13 @@ fn attach(settings: &Settings, queue: u32, socket: &OwnedFd, first: Option<&Owne
         Err(Errno::PERM | Errno::ACCESS) => Err(XdpError::Privilege),
         Err(error) => Err(XdpError::Call { what: "binding a socket to its queue", error: error.into() }),
     }
+}
+
+/// Whether the interface of a bound socket is gone: then the kernel has unbound it for good, though there may be another
+/// interface of that name since.
+pub fn is_gone(socket: BorrowedFd<'_>) -> bool {
+    // A receive call takes nothing from an AF_XDP socket. It first looks whether that is bound (net/xdp/xsk.c, xsk_check_common).
+    matches!(recv(socket, &mut [0; 0], RecvFlags::DONTWAIT), Err(Errno::NXIO | Errno::NODEV))
 }
 
 /// A queue whose last socket was just closed is busy until the kernel has torn that down.

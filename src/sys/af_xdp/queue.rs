@@ -11,6 +11,7 @@ use std::sync::atomic::{Ordering, fence};
 use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
 use rustix::net::sockopt::xdp_mmap_offsets;
+use rustix::net::{RecvFlags, recv};
 
 use super::ring::{COMPLETION, Consumer, Descriptor, FILL, Producer, RECEIVE, TRANSMIT};
 use super::socket::Socket;
@@ -25,6 +26,8 @@ const BATCH: usize = 64;
 pub(super) struct Queue {
     pub area: Area,
     pub number: u32,
+    /// The interface's name, for an error's sake.
+    pub interface: String,
     rings: Mutex<Rings>,
     /// Receive chunks that wait for a place in the fill ring. It has room for all that there are.
     returned: ArrayQueue<Chunk>,
@@ -73,6 +76,7 @@ impl Queue {
 
         let queue = Arc::new(Self {
             number,
+            interface: settings.interface.name.clone(),
             rings: Mutex::new(rings),
             returned: ArrayQueue::new(settings.receive as usize),
             sent: (0..settings.rings).map(|_| ArrayQueue::new(settings.transmit as usize)).collect(),
@@ -80,7 +84,9 @@ impl Queue {
             transmit: settings.transmit,
             area,
         });
-        queue.refill(unfilled.into_iter());
+        if queue.refill(unfilled.into_iter()) {
+            wake_to_receive(&sockets[0]);
+        }
         let parts = sockets.into_iter().zip(pairs).zip(free).enumerate();
         Ok(parts
             .map(|(ring, ((fd, (receive, transmit)), free))| {
@@ -103,16 +109,15 @@ impl Queue {
         wake | self.settle()
     }
 
-    /// Takes back what the kernel has sent; gives a ring's own chunks.
-    pub fn sent(&self, ring: u32) -> impl Iterator<Item = Chunk> {
+    /// Takes back what the kernel has sent; gives a ring's own chunks. True: as for [`Self::refill`].
+    pub fn sent(&self, ring: u32) -> (bool, impl Iterator<Item = Chunk>) {
         if let Some(mut rings) = self.rings.try_lock() {
             rings.complete(&self.area, |chunk| {
                 let ring = (chunk.number() - self.receive) / self.transmit;
                 self.sent[ring as usize].push(chunk).expect("it has room for every transmit chunk of the ring");
             });
         }
-        self.settle();
-        std::iter::from_fn(move || self.sent[ring as usize].pop())
+        (self.settle(), std::iter::from_fn(move || self.sent[ring as usize].pop()))
     }
 
     /// Fills in what others left while the rings were held here. Everyone who had them, or could not have them, comes
@@ -137,6 +142,12 @@ impl Queue {
         }
         wake
     }
+}
+
+/// Has the kernel look at the fill ring, by any socket of its queue.
+pub(super) fn wake_to_receive(socket: &OwnedFd) {
+    // Only drivers that work on the memory themselves ask for this. What it answers changes nothing: the flag stays.
+    let _ = recv(socket, &mut [0; 0], RecvFlags::DONTWAIT);
 }
 
 impl Rings {
@@ -213,7 +224,11 @@ fn free_to_receive(
         for ahead in 0..ring.available() {
             let Some(entry) = ring.peek(ahead) else { break };
             let number = area.take(entry.address).0.number() as usize;
-            *received.get_mut(number).ok_or(XdpError::Foreign { what: "a transmit chunk was received into" })? = true;
+            let received =
+                received.get_mut(number).ok_or(XdpError::Foreign { what: "a transmit chunk was received into" })?;
+            if std::mem::replace(received, true) {
+                return Err(XdpError::Foreign { what: "a chunk was received into twice" });
+            }
         }
     }
     let mut free = Vec::new();
@@ -348,10 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn words_that_mean_nothing_are_refused() {
+    fn words_and_rings_that_cannot_be_are_refused() {
         let (settings, area) = (settings(), area());
         let (transmit, received) = ring::<Descriptor>();
         let (fill, _) = ring::<u64>();
+        let (mut kernel, twice) = ring::<Descriptor>();
+        arrives(&mut kernel, area.reclaim(1));
+        arrives(&mut kernel, area.reclaim(1));
+        assert!(matches!(free_to_receive(&settings, &area, &[&twice], &fill), Err(XdpError::Foreign { .. })));
         area.set_owner(&area.reclaim(0), Owner::Transmit(0));
         assert!(matches!(free_to_receive(&settings, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
         area.set_owner(&area.reclaim(ENTRIES as usize), Owner::Fill(0));

@@ -10,7 +10,7 @@
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::net::xdp::XdpRingOffset;
@@ -105,14 +105,21 @@ impl<E: Entry> Ring<E> {
             NonNull::new(unsafe { map.as_mut_ptr().add(offset) }).expect("a mapping is never at 0")
         };
         let flags = offsets.flags.ok_or(XdpError::OldKernel { what: "need_wakeup (Linux 5.4)" })?;
-        Ok(Self {
+        let ring = Self {
             producer: at(offsets.producer, 4, 4).cast(),
             consumer: at(offsets.consumer, 4, 4).cast(),
             flags: at(flags, 4, 4).cast(),
             entries: at(offsets.desc, count as usize * size_of::<E::Shared>(), align_of::<E::Shared>()).cast(),
             count,
             _map: map,
-        })
+        };
+        // The dead wrote one of the two. The consumer first: it only ever follows the producer. Acquire both: as where
+        // they are used.
+        let consumer = ring.consumer().load(Ordering::Acquire);
+        if ring.producer().load(Ordering::Acquire).wrapping_sub(consumer) > count {
+            return Err(XdpError::Foreign { what: "a ring's indices are further apart than it has entries" });
+        }
+        Ok(ring)
     }
 
     fn producer(&self) -> &AtomicU32 {
@@ -199,7 +206,11 @@ impl<E: Entry> Producer<E> {
 
     /// Whether the kernel has to be woken to go on.
     pub fn needs_wakeup(&self) -> bool {
-        // Relaxed: the flag only says whether a system call is worth it, and the kernel sets it before it looks again.
+        // Keeps the load of the flag behind the store of the producer index, which Release and Acquire do not. Its partner
+        // is the driver that sets the flag and then looks for entries once more (as i40e_clean_xdp_tx_irq does before it
+        // calls i40e_xmit_zc): one of the two sees what the other stored, and no entry is left lying.
+        fence(Ordering::SeqCst);
+        // Relaxed: the fence orders it.
         self.ring.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 }
@@ -235,7 +246,9 @@ impl<E: Entry> Consumer<E> {
     /// How many entries there are to take.
     pub fn available(&self) -> u32 {
         // Acquire: pairs with the kernel's release in xskq_prod_submit, so that entries, and frames, are seen whole.
-        self.ring.producer().load(Ordering::Acquire).wrapping_sub(self.next)
+        let available = self.ring.producer().load(Ordering::Acquire).wrapping_sub(self.next);
+        // The kernel never says more; what is written over its index by mistake makes no endless walk.
+        available.min(self.ring.count)
     }
 
     /// The entry that is `ahead` behind the one to be taken next, if there is one.
@@ -345,6 +358,17 @@ mod tests {
             [successor.take(), successor.take(), successor.take(), successor.take()],
             [Some(3), Some(4), Some(5), None]
         );
+    }
+
+    #[test]
+    fn indices_that_cannot_be_are_refused() {
+        let fd = memory();
+        let map = || Consumer::<u64>::map(fd.as_fd(), 0, &OFFSETS, ENTRIES);
+        for (ahead, can_be) in [(0, true), (ENTRIES, true), (ENTRIES + 1, false), (u32::MAX, false)] {
+            let producer = (u32::MAX - 2).wrapping_add(ahead);
+            rustix::io::pwrite(&fd, &producer.to_ne_bytes(), OFFSETS.producer).unwrap();
+            assert_eq!(map().is_ok(), can_be, "{ahead} ahead");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::xdp_statistics;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{SendFlags, send};
 
 use super::XdpError;
-use super::queue::Queue;
+use super::queue::{Queue, wake_to_receive};
 use super::ring::{Consumer, Descriptor, Producer};
 use super::umem::{Chunk, Owner};
 use crate::limits::CHUNK_BYTES;
@@ -136,8 +136,7 @@ impl Socket {
         }
         self.receive.release(n as u32);
         if self.queue.refill(self.held.drain(..n).map(|held| held.chunk)) {
-            // Only drivers that work on the memory themselves ask for this. What it answers changes nothing: the flag stays.
-            let _ = recv(&self.fd, &mut [0; 0], RecvFlags::DONTWAIT);
+            wake_to_receive(&self.fd);
         }
     }
 
@@ -148,7 +147,11 @@ impl Socket {
     /// If the length is more than the chunk's.
     pub fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         if self.free.is_empty() {
-            self.free.extend(self.queue.sent(self.ring));
+            let (wake, sent) = self.queue.sent(self.ring);
+            self.free.extend(sent);
+            if wake {
+                wake_to_receive(&self.fd);
+            }
         }
         if !self.transmit.has_room() {
             return false;
@@ -167,7 +170,7 @@ impl Socket {
 
     /// Hands the queued frames to the kernel. From here on they are sent even if this process dies, by the kernel or by who
     /// adopts the socket. False where the kernel could not take all of them now: the next flush, even of nothing new, goes
-    /// on in order.
+    /// on in order. [`XdpError::InterfaceGone`]: nothing will ever come or go by this socket again.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
         self.transmit.publish();
         let mut waiting = self.transmit.waiting();
@@ -179,6 +182,9 @@ impl Socket {
             match send(&self.fd, &[], SendFlags::DONTWAIT) {
                 // Its own batch was used up, or buffers are short, or the device is busy or down: which, only what was taken tells.
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::BUSY | Errno::NOBUFS | Errno::NETDOWN) => {}
+                Err(Errno::NXIO | Errno::NODEV) => {
+                    return Err(XdpError::InterfaceGone { interface: self.queue.interface.clone() });
+                }
                 Err(error) => return Err(XdpError::Call { what: "sending", error: error.into() }),
             }
             let before = std::mem::replace(&mut waiting, self.transmit.waiting());
