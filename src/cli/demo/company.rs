@@ -34,6 +34,9 @@ const CLIENTS: usize = 16;
 /// Why the story could not be told to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum StoryError {
+    /// The report of a recovery does not say whose death it followed.
+    #[error("the report of the last recovery names no predecessor: was the engine killed by somebody else?")]
+    Unnoticed,
     /// Namespaces, folders.
     #[error(transparent)]
     Stage(#[from] StageError),

@@ -140,10 +140,11 @@ impl Story<'_> {
             }
             let seen = status.recovery_after(kill.old).expect("a recovery after the last kill is one after each");
             let since = |at: Nanos| microseconds(at.since(kill.killed));
+            let detected = kill.detected.or_else(|| noticed(&last)).ok_or(StoryError::Unnoticed)?;
             self.faults.push(Fault {
                 what: kill.what,
                 path,
-                kill_to_detect_us: since(kill.detected.or_else(|| noticed(&last)).unwrap_or(seen.first_takeover)),
+                kill_to_detect_us: since(detected),
                 kill_to_first_takeover_us: since(seen.first_takeover),
                 kill_to_all_acknowledged_us: since(seen.all_acknowledged),
                 kill_to_reconciled_us: since(seen.reconciled),
