@@ -148,5 +148,9 @@ pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
 /// How long the lock of a dying process on the database is waited for.
 pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Updates of recovery's that wait for the database: beyond, they are left to the next recovery, which learns the same.
+pub const JOURNAL_UPDATES_MAX: usize = 1 << 20;
+/// Rounds of a busy control thread after which it looks at its line to the keeper all the same.
+pub const BUSY_ROUNDS_MAX: u32 = 64;
 /// Parts that a round of the control thread puts into a new table from the database: about a millisecond's.
 pub const FILL_BATCH: usize = 64;

@@ -29,7 +29,7 @@ mod resume;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 pub use lanes::{Command, CommandSettings};
@@ -57,6 +57,11 @@ pub struct ReplyId(pub u64);
 /// What the engine should know of at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OperationsEvent {
+    /// Commands to this domain were given up unanswered: nobody knows whether they were carried out.
+    Unanswered {
+        /// Whose autonomous server.
+        domain: Domain,
+    },
     /// A newer dispatch server controls. Nothing more is sent, and every request is refused.
     Stale {
         /// The highest epoch that was heard of.
@@ -89,6 +94,7 @@ pub struct Operations {
     /// None while the database is not open.
     next_meeting: Option<MeetingId>,
     next_operation: u64,
+    unanswered: BTreeSet<Domain>,
     stale: Option<Epoch>,
     stale_said: bool,
 }
@@ -113,6 +119,7 @@ impl Operations {
             round_trips: Vec::new(),
             next_meeting: None,
             next_operation: 0,
+            unanswered: BTreeSet::new(),
             stale: None,
             stale_said: false,
         }
@@ -264,6 +271,9 @@ impl Operations {
 
     /// The next thing that the engine should know.
     pub fn poll_event(&mut self) -> Option<OperationsEvent> {
+        if let Some(domain) = self.unanswered.pop_first() {
+            return Some(OperationsEvent::Unanswered { domain });
+        }
         let highest = self.stale.filter(|_| !self.stale_said)?;
         self.stale_said = true;
         Some(OperationsEvent::Stale { highest })
@@ -280,6 +290,12 @@ impl Operations {
         let backlog = self.backlog.first_key_value().filter(|_| self.background < OPERATIONS_BACKGROUND_MAX);
         let backlog = backlog.map(|(&(not_before, _), _)| not_before);
         [self.lanes.poll_timeout(), deadline, self.recheck, backlog].into_iter().flatten().min()
+    }
+
+    /// Whether an operation on this conference has begun and is not done.
+    pub fn is_under_way(&self, meeting: MeetingId) -> bool {
+        let first = self.turns.get(&meeting).and_then(VecDeque::front);
+        first.and_then(|id| self.operations.get(id)).is_some_and(|operation| operation.step != Step::Waiting)
     }
 
     /// Operations under way, those without a client included.

@@ -17,7 +17,6 @@ pub(super) struct Acknowledgements {
     waiting: Vec<Waiting>,
     /// Domains in whose page something waits, so that a flush does not walk them all.
     dirty: Vec<usize>,
-    transaction: u32,
 }
 
 /// What a flush handed on and what it could not.
@@ -40,7 +39,7 @@ impl Acknowledgements {
     pub fn new(domains: usize) -> Self {
         let nobody = ReportAck { terminal: Address::default(), version: 0, status: Status::Ok };
         let waiting = || Waiting { envelope: None, count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
-        Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains), transaction: 0 }
+        Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains) }
     }
 
     /// Takes an acknowledgement; sends the domain's page where that is full now.
@@ -82,8 +81,8 @@ impl Acknowledgements {
         let waiting = &mut self.waiting[domain];
         let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];
         let Some(envelope) = waiting.envelope else { return Flushed::default() };
-        self.transaction = self.transaction.wrapping_add(1);
-        let header = Header::request(Transaction(self.transaction), epoch, MeetingId::NONE);
+        // Nobody answers it, so it needs no transaction of its own: 0 is nobody's.
+        let header = Header::request(Transaction(0), epoch, MeetingId::NONE);
         let sent = ring.transmit(|buffer| {
             let entries = entries.iter().copied();
             encode_page(buffer, &envelope, Opcode::ReportAckBatch, &header, (0, 1), entries, &peer.outbound).0

@@ -13,6 +13,7 @@ macro_rules! holdings {
                 database: $control.store.as_ref().and_then(Store::database),
                 write: |changes| $control.journal.update(changes),
             },
+            is_busy: &|meeting| $control.operations.is_under_way(meeting),
             orphan: &mut |domain, summary| {
                 $crate::link::control::intake::note_orphan(&mut $control.orphans, domain, summary)
             },
@@ -44,7 +45,7 @@ use crate::cms::api::{Api, ApiRequest, Submitter};
 use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
 use crate::config::Config;
 use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
-use crate::limits::CONTROL_BATCH;
+use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH};
 use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::clock;
 use crate::table::{Writer, snapshot};
@@ -218,6 +219,7 @@ impl Control {
             return ExitCode::FAILURE;
         }
         let mut events = Events::with_capacity(8);
+        let mut busy = 0_u32;
         let code = loop {
             let now = clock::now();
             let mut worked = self.take_frames(now);
@@ -241,7 +243,10 @@ impl Control {
                 let _ = self.keeper.tell(&Notice::Failed { why });
                 break ExitCode::FAILURE;
             }
-            if !worked && let Some(code) = self.wait(&mut events) {
+            busy = if worked { busy + 1 } else { 0 };
+            if (!worked || busy % BUSY_ROUNDS_MAX == 0)
+                && let Some(code) = self.wait(&mut events, worked)
+            {
                 break code;
             }
         };
@@ -325,7 +330,7 @@ impl Control {
     }
 
     /// Waits until there is something to do. Gives the exit code where that is to end.
-    fn wait(&mut self, events: &mut Events) -> Option<ExitCode> {
+    fn wait(&mut self, events: &mut Events, busy: bool) -> Option<ExitCode> {
         const LONGEST: Duration = Duration::from_millis(500);
         let timeouts = [self.recovery.poll_timeout(), self.operations.poll_timeout(), self.topology.poll_timeout()];
         let until = timeouts.into_iter().flatten().min();
@@ -333,7 +338,8 @@ impl Control {
         let timeout = until.map_or(LONGEST, |until| until.since(now).min(LONGEST));
         let full = !self.post.has_room();
         self.shared.control.announce();
-        let queued = !self.shared.inbox.is_empty()
+        let queued = busy
+            || !self.shared.inbox.is_empty()
             || !self.requests.is_empty()
             || self.store.as_ref().is_some_and(|store| !store.outcomes.is_empty());
         // An outbox that is full empties within the time that a worker needs for a burst, and nobody wakes us then.

@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, bounded};
 use super::shared::Shared;
 use crate::cms::{Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 use crate::config::Config;
-use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE};
+use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE, JOURNAL_UPDATES_MAX};
 use crate::wire::Epoch;
 
 /// Jobs of recovery's updates are numbered from here, those of operations below.
@@ -24,11 +24,22 @@ pub(super) struct Journal {
     queue: VecDeque<(JobId, Vec<Change>)>,
     updates: HashSet<JobId>,
     next: u64,
+    closed: bool,
 }
 
 impl Journal {
+    /// There is no database, for good: nothing of recovery's is kept for it.
+    pub fn close(&mut self) {
+        let updates = std::mem::take(&mut self.updates);
+        self.queue.retain(|(id, _)| !updates.contains(id));
+        self.closed = true;
+    }
+
     /// Takes an update of recovery's. Nobody waits for it: all it says can be asked of the autonomous server again.
     pub fn update(&mut self, changes: Vec<Change>) {
+        if self.closed || self.updates.len() >= JOURNAL_UPDATES_MAX {
+            return;
+        }
         self.next += 1;
         let id = JobId(UPDATE_JOBS | self.next);
         self.updates.insert(id);
@@ -59,8 +70,9 @@ impl Journal {
 
 /// The database's thread.
 pub(super) struct Store {
-    pub thread: DatabaseThread,
+    /// Dropped before the thread, which else might wait for room in here while its end is waited for.
     pub outcomes: Receiver<Outcome>,
+    pub thread: DatabaseThread,
     /// Once it is open.
     pub opened: Option<Opened>,
 }

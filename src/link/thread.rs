@@ -69,14 +69,15 @@ fn run(mut worker: Worker<Socket>, mut waiting: Waiting, shared: &Shared, manner
     let mut events = Events::with_capacity(2);
     let mut worked = clock::now();
     loop {
+        // Before anything else: once another dispatch server controls, not one more command goes out.
+        if shared.is_stopping() {
+            worker.settle();
+            return;
+        }
         let now = clock::now();
         if worker.step(now) {
             worked = now;
             continue;
-        }
-        if shared.is_stopping() {
-            worker.settle();
-            return;
         }
         // Looking again for a moment costs less than a sleep and a wake-up, and is faster by more.
         if manner.wait == Wait::Spin || now.since(worked) < Duration::from_nanos(SPIN_NS) {

@@ -94,6 +94,13 @@ impl Recovery {
         }
     }
 
+    /// Holds a domain's autonomous server against the cache once more; see [`ServerRecovery::doubt`].
+    pub fn doubt(&mut self, domain: Domain) {
+        if let Some(server) = self.server_mut(domain) {
+            server.doubt();
+        }
+    }
+
     /// The machine of a domain.
     pub fn server(&self, domain: Domain) -> Option<&ServerRecovery> {
         self.index(domain).map(|index| &self.servers[index])

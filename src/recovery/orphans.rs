@@ -66,7 +66,12 @@ impl ServerRecovery {
         }
     }
 
-    pub(super) fn poll_end(&mut self, now: Nanos) -> Option<Request> {
+    pub(super) fn poll_end(&mut self, now: Nanos, holdings: &dyn Holdings) -> Option<Request> {
+        // What a client has started meanwhile under the same id is not the orphan any more.
+        let domain = self.domain;
+        let is_orphan = |meeting: MeetingId| holdings.version(domain, meeting).is_none();
+        self.ends.flights.retain(|&(_, meeting)| is_orphan(meeting));
+        self.ends.queue.retain(|&meeting| is_orphan(meeting));
         let message = Message::MeetingEnd { reason: REASON_ORPHAN };
         if let Some((ask, meeting)) = self.ends.flights.iter_mut().find(|(ask, _)| ask.due <= now) {
             ask.again(now, &self.round_trip, &mut self.transactions);

@@ -125,13 +125,23 @@ impl ServerRecovery {
         }
     }
 
-    /// Begins again: the autonomous server restarted, or its link came back after it was thought down. The cache holds
-    /// everything by now. A machine that stopped stays so.
+    /// Begins again: the autonomous server restarted, or its link came back after it was thought down. Where the database
+    /// was to be walked and has not been, it still is; else the cache holds everything by now. A machine that stopped
+    /// stays so.
     pub fn restart(&mut self, now: Nanos) {
-        let fresh = Self::new(self.domain, self.epoch, Path::Cache, self.settings.clone(), now);
+        let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
+        let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
         let transactions = std::mem::take(&mut self.transactions);
         let events = std::mem::take(&mut self.events);
         *self = Self { transactions, events, stale: self.stale, ..fresh };
+    }
+
+    /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
+    /// carried out. Agreeing costs a frame; differing begins a round.
+    pub fn doubt(&mut self) {
+        if self.audit.has_agreed() {
+            self.audit = Audit::default();
+        }
     }
 
     /// Takes a message that this domain's autonomous server sent, authentic. Gives whether it answered recovery; if not,
@@ -225,7 +235,7 @@ impl ServerRecovery {
             .poll_takeover(now, holdings)
             .or_else(|| self.poll_listing(now))
             .or_else(|| self.poll_update(now, holdings))
-            .or_else(|| self.poll_end(now));
+            .or_else(|| self.poll_end(now, holdings));
         self.note_progress(now);
         request.or_else(|| self.poll_audit(now, holdings))
     }

@@ -17,6 +17,8 @@ pub struct TableHoldings<'a, S> {
     pub writer: &'a mut Writer,
     /// The database.
     pub store: &'a mut S,
+    /// Whether an operation on this meeting is under way: its members may be ahead of what an autonomous server said.
+    pub is_busy: &'a dyn Fn(MeetingId) -> bool,
     /// Told of every orphan that is left.
     pub orphan: &'a mut dyn FnMut(Domain, &MeetingSummary),
 }
@@ -215,6 +217,9 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     }
 
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
+        if (self.is_busy)(meeting) {
+            return Written::Later;
+        }
         let mut written = Written::Whole;
         let mut moved = Vec::new();
         let left: Vec<Address> = self

@@ -245,7 +245,8 @@ impl World {
             write: |changes| dispatch.pending.push(changes),
         };
         let mut orphan = |_, summary: &MeetingSummary| self.orphans.push(summary.meeting);
-        let mut holdings = TableHoldings { writer: &mut dispatch.writer, store: &mut store, orphan: &mut orphan };
+        let mut holdings =
+            TableHoldings { writer: &mut dispatch.writer, store: &mut store, is_busy: &|_| false, orphan: &mut orphan };
         while let Some(request) = dispatch.recovery.poll_transmit(self.now, &mut holdings) {
             let site = self.sites.iter().find(|site| site.server.domain() == request.domain).expect("a domain of ours");
             let length = request.encode(&mut buffer, &envelope(site), &key(site, Direction::Dispatch));
@@ -280,7 +281,8 @@ impl World {
             write: |changes| dispatch.pending.push(changes),
         };
         let mut orphan = |_, summary: &MeetingSummary| self.orphans.push(summary.meeting);
-        let mut holdings = TableHoldings { writer: &mut dispatch.writer, store: &mut store, orphan: &mut orphan };
+        let mut holdings =
+            TableHoldings { writer: &mut dispatch.writer, store: &mut store, is_busy: &|_| false, orphan: &mut orphan };
         let mut reported = None;
         if let Ok(message) = frame.message() {
             if let Message::Report { info, .. } = message {

@@ -330,6 +330,7 @@ impl Operations {
             }
             Step::Commanding => {
                 operation.fail(unreachable(operation));
+                self.unanswered.extend(operation.outstanding.keys());
                 match &operation.task {
                     task @ (Task::End(_) | Task::Resume(_)) => operation.leaves.push((now + PAUSE, task.clone())),
                     _ => {

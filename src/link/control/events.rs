@@ -6,9 +6,11 @@ use super::Control;
 use crate::cascade::LinkEvent;
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
+use crate::limits::CONTROL_BATCH;
 use crate::recovery::Event;
 use crate::telemetry::Stage;
 use crate::time::Nanos;
+use crate::wire::Epoch;
 
 impl Control {
     /// Takes what the machines want the engine to know.
@@ -37,24 +39,38 @@ impl Control {
                 LinkEvent::Down(domain) => tracing::warn!(%domain, "link down: heartbeats are not answered"),
             }
         }
-        while let Some(event) = self.recovery.poll_event() {
+        for handled in 0..CONTROL_BATCH {
+            let Some(event) = self.recovery.poll_event() else {
+                if handled > 0 {
+                    self.note_moments();
+                }
+                break;
+            };
             any = true;
             self.handle_recovery_event(now, event);
         }
-        while let Some(OperationsEvent::Stale { highest }) = self.operations.poll_event() {
+        while let Some(event) = self.operations.poll_event() {
             any = true;
-            self.fenced = Some(highest);
+            match event {
+                OperationsEvent::Stale { highest } => self.fence(highest),
+                OperationsEvent::Unanswered { domain } => self.recovery.doubt(domain),
+            }
         }
         any
     }
 
+    /// Stops controlling at once, workers included.
+    fn fence(&mut self, highest: Epoch) {
+        self.fenced = Some(highest);
+        self.shared.stop();
+    }
+
     fn handle_recovery_event(&mut self, now: Nanos, event: Event) {
-        self.note_moments();
         match event {
             Event::Stale { domain, highest } => {
                 tracing::error!(%domain, %highest, "the autonomous server has a newer controller");
                 self.operations.handle_stale(highest);
-                self.fenced = Some(highest);
+                self.fence(highest);
             }
             Event::Orphan { domain, summary } => {
                 tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");

@@ -72,6 +72,7 @@ impl Control {
                 Outcome::Failed(error) => {
                     tracing::error!(%error, "no database: operations are refused, control goes on");
                     self.store_failed = Some(error.to_string());
+                    self.journal.close();
                 }
                 Outcome::Committed { id, result } => {
                     if let Some(result) = self.journal.committed(id, result) {
