@@ -15,6 +15,7 @@ use crate::config::{Config, OnBadTable};
 use crate::limits::PREDECESSOR_WAIT_MS;
 use crate::sys::holds::lock_taker;
 use crate::sys::mapping::{BootId, Mapping, boot_id};
+use crate::sys::process;
 use crate::table::{Capacity, Table};
 
 /// How often the lock of a dead keeper's engine is asked for while the kernel takes that apart.
@@ -132,7 +133,7 @@ fn lock(mapping: &Mapping, name: &Path) -> Result<(), Refusal> {
     let end = Instant::now() + Duration::from_millis(PREDECESSOR_WAIT_MS);
     while !mapping.try_lock().map_err(system)? {
         let taker = mapping.fd().map(lock_taker).transpose().map_err(system)?.flatten();
-        let lives = taker.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        let lives = taker.is_some_and(process::lives);
         if lives || Instant::now() >= end {
             return Err(Refusal::Keeper(KeeperError::TableHeld { path: name.into(), pid: taker }));
         }

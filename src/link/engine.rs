@@ -94,8 +94,8 @@ pub fn run(handover: Handover, prepared: Prepared) -> ExitCode {
         }
         let peers = Peers::new(&topology);
         let settled = path == Path::Cache;
-        let (address, ethertype) = (config.dispatch.address, config.interface.ethertype);
-        let shared = Arc::new(Shared::new(address, ethertype, peers, inbox, wake, settled));
+        let (address, steered) = (config.dispatch.address, (config.interface.ethertype, config.interface.probe_port));
+        let shared = Arc::new(Shared::new(address, steered, peers, inbox, wake, settled));
 
         // With a living cache the epoch is in the table, and the database is not waited for.
         let next = (path == Path::Cache).then(|| table.bump_generation()).flatten();

@@ -13,6 +13,8 @@ pub struct Shared {
     pub address: Address,
     /// What V2V frames bear on this site.
     pub ethertype: u16,
+    /// The UDP port of the packet generator's probes, where steering takes those too.
+    pub probe_port: Option<u16>,
     /// The domains, their keys.
     pub peers: Peers,
     /// Frames for the control thread.
@@ -29,10 +31,17 @@ pub struct Shared {
 
 impl Shared {
     /// What is shared from the start. `settled`: the table holds all terminals of all domains.
-    pub fn new(address: Address, ethertype: u16, peers: Peers, inbox: Mailbox, control: Wake, settled: bool) -> Self {
+    pub fn new(
+        address: Address,
+        (ethertype, probe_port): (u16, Option<u16>),
+        peers: Peers,
+        inbox: Mailbox,
+        control: Wake,
+        settled: bool,
+    ) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
         let (epoch, gone, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self { address, ethertype, peers, inbox, control, epoch, settled, gone, stop }
+        Self { address, ethertype, probe_port, peers, inbox, control, epoch, settled, gone, stop }
     }
 
     /// The epoch that this engine controls under.

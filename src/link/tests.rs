@@ -47,7 +47,8 @@ impl Rig {
         let topology = Topology::with(&domains, dispatch(), ETHERTYPE, Mac([2, 0, 0, 0, 0, 1]), Heartbeat::default());
         let poll = Poll::new().unwrap();
         let wake = Wake::new(poll.registry(), Token(0)).unwrap();
-        let shared = Shared::new(dispatch(), ETHERTYPE, Peers::new(&topology), Mailbox::new(inbox), wake, true);
+        let steered = (ETHERTYPE, Some(9));
+        let shared = Shared::new(dispatch(), steered, Peers::new(&topology), Mailbox::new(inbox), wake, true);
         let shared = Arc::new(shared);
         shared.begin(Epoch::new(3, 7));
         let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 8 }));
@@ -297,4 +298,38 @@ fn what_the_control_thread_posts_is_sent() {
     }));
     rig.step();
     assert_eq!(rig.ring.sent().as_deref(), Some(&b"abc"[..]));
+}
+
+#[test]
+fn an_interface_that_goes_is_told_to_the_control_thread() {
+    let mut rig = Rig::new(4, 16);
+    rig.step();
+    assert!(!rig.shared.has_lost_interface());
+    rig.ring.go();
+    rig.report(1, 5, FlagsHeader::default());
+    rig.step();
+    rig.wait_for_acknowledgements();
+    assert!(rig.shared.has_lost_interface());
+    assert!(!rig.worker.as_ref().unwrap().is_settled(), "what it could not send stays queued");
+}
+
+#[test]
+fn probes_of_the_packet_generator_are_counted() {
+    let mut rig = Rig::new(4, 16);
+    let to = |port: u8, tag: &[u8]| {
+        let mut frame = [[2; 12].as_slice(), tag, &[0x08, 0x00, 0x45]].concat();
+        frame.extend([0; 8]);
+        frame.push(17);
+        frame.extend([0; 10]);
+        frame.extend([0, 7, 0, port, 0, 24, 0, 0]);
+        frame.extend(GeneratorProbe::MAGIC);
+        frame.extend([0; 12]);
+        frame
+    };
+    let whole = to(9, &[]);
+    for frame in [&whole, &to(9, &[0x81, 0, 0, 5]), &to(8, &[]), &whole[..whole.len() - 1].to_vec()] {
+        rig.ring.arrive(frame, None);
+    }
+    rig.step();
+    assert_eq!((rig.count(Counter::GeneratorProbes), rig.count(Counter::MalformedEtherType)), (2, 2));
 }

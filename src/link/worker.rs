@@ -15,8 +15,8 @@ use crate::table::{Reported, Writer};
 use crate::telemetry::{Counter, Counters, Recorder, Stage};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Envelope, FlagsHeader, Frame, Header, Malformed, MeetingId, Message, Opcode, ReportAck, Status,
-    TerminalState, encode_message,
+    Address, Envelope, FlagsHeader, Frame, GeneratorProbe, Header, Malformed, MeetingId, Message, Opcode, ReportAck,
+    Status, TerminalState, encode_message,
 };
 
 /// A worker over its rings.
@@ -186,7 +186,13 @@ impl<R: Ring> Worker<R> {
         if let Some(arrived) = received.arrived {
             recorder.record(Stage::RingWait, now.since(arrived));
         }
-        let frame = Frame::parse(received.bytes, shared.ethertype)?;
+        let is_probe = |port| GeneratorProbe::in_frame(received.bytes, port).is_some();
+        let frame = match Frame::parse(received.bytes, shared.ethertype) {
+            Err(Malformed::EtherType) if shared.probe_port.is_some_and(is_probe) => {
+                return Ok(Outcome::Count(Counter::GeneratorProbes));
+            }
+            frame => frame?,
+        };
         let envelope = frame.envelope();
         if envelope.to != shared.address {
             return Ok(Outcome::Count(Counter::Misaddressed));

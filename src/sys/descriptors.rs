@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -21,12 +22,21 @@ pub struct Received {
     pub descriptors: Vec<OwnedFd>,
 }
 
+/// Room for packets on their way, at each end. The usual 208 KiB hold no manifest of a thousand domains.
+const SEND_BUFFER: usize = 1 << 20;
+
 /// Two connected sockets that keep packets apart and see each other's end.
 ///
 /// # Errors
 /// The system's.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    for end in [&one, &other] {
+        // Who may not have as much makes do with what the system gives; most packets are small.
+        let _ = set_socket_send_buffer_size_force(end, SEND_BUFFER)
+            .or_else(|_| set_socket_send_buffer_size(end, SEND_BUFFER));
+    }
+    Ok((one, other))
 }
 
 /// Standard input as a descriptor of our own.

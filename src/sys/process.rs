@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open};
 
 /// A user of this system.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -168,12 +168,26 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Ties this process to its parent: it is killed when that dies, and gains no privilege by what it executes.
+/// Whether there is a process of this id that has not ended. One that has ended and that its parent has not heard of yet
+/// is still listed.
+pub fn lives(id: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !has_ended(&stat))
+}
+
+/// From a line such as `4711 (a name) Z 1 …`. A name can have anything in it, parentheses too.
+fn has_ended(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X' | 'x'))
+}
+
+/// Ties this process to its parent: it is killed when that dies, gains no privilege by what it executes, and shows its
+/// memory, in which there are secrets, to no other process of its user: there may be many that run as `nobody`.
 ///
 /// # Errors
 /// The system's.
 pub fn tie_to_parent() -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
@@ -205,6 +219,19 @@ mod tests {
         assert_eq!(stranger.barred(&below).unwrap(), Some(closed));
         let root = User { name: "root".into(), uid: 0, gid: 0 };
         assert_eq!(root.barred(&below).unwrap(), None);
+    }
+
+    #[test]
+    fn the_dead_that_are_still_listed_are_dead() {
+        assert!(lives(std::process::id()));
+        let mut child = Command::new("true").spawn().unwrap();
+        while lives(child.id()) {
+            std::thread::yield_now();
+        }
+        assert!(Path::new(&format!("/proc/{}", child.id())).exists(), "nobody has asked how it ended");
+        child.wait().unwrap();
+        assert!(has_ended("7 (a) Z (b) Z 1"));
+        assert!(!has_ended("7 (a) Z (b) S 1"));
     }
 
     #[test]

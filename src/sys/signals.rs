@@ -2,28 +2,29 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Counts SIGTERM and SIGINT of this process. There is one at a time, for as long as the process lives.
 #[derive(Debug)]
 pub struct StopSignals {
-    event: OwnedFd,
+    event: &'static OwnedFd,
 }
 
-/// What the handler writes to. Relaxed both ways: the descriptor is made before the handler is installed, by a system call.
-static EVENT: AtomicI32 = AtomicI32::new(-1);
+/// What the handler writes to. It is never closed, so the handler writes to nothing else that has got its number.
+static EVENT: OnceLock<OwnedFd> = OnceLock::new();
 
 extern "C" fn on_signal(_: libc::c_int) {
     let one = 1u64;
-    let event = EVENT.load(Ordering::Relaxed);
+    // Of a lock that is set this is one load. It is set before the handler is installed.
+    let Some(event) = EVENT.get() else { return };
     // SAFETY: `write` and `__errno_location` are async-signal-safe (signal-safety(7)); `one` is eight readable bytes,
     // and errno is put back, for the code that was interrupted may be about to look at it.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
-        libc::write(event, (&raw const one).cast(), size_of::<u64>());
+        libc::write(event.as_raw_fd(), (&raw const one).cast(), size_of::<u64>());
         *errno = before;
     }
 }
@@ -39,8 +40,8 @@ impl StopSignals {
     /// If it is called twice in a process.
     pub fn install() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let before = EVENT.swap(event.as_raw_fd(), Ordering::Relaxed);
-        assert_eq!(before, -1, "signals have one receiver in a process");
+        EVENT.set(event).expect("signals have one receiver in a process");
+        let event = EVENT.get().expect("it was just set");
         for signal in [libc::SIGTERM, libc::SIGINT] {
             // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is an `extern "C"` function of
             // the type that `sa_flags` without SA_SIGINFO asks for, lives as long as the program, and does
@@ -61,7 +62,7 @@ impl StopSignals {
     /// How many came since this was last asked.
     pub fn take(&self) -> u64 {
         let mut count = [0; 8];
-        match rustix::io::read(&self.event, &mut count) {
+        match rustix::io::read(self.event, &mut count) {
             Ok(8) => u64::from_ne_bytes(count),
             _ => 0,
         }

@@ -35,6 +35,8 @@ counters! {
     ReportsDeferred "reports_deferred",
     /// Probes sent back.
     ProbesEchoed "probes_echoed",
+    /// Probes of the kernel's packet generator, where steering takes them.
+    GeneratorProbes "generator_probes",
     /// Acknowledgements handed to the kernel.
     Acknowledged "acknowledged",
     /// Acknowledgements for which there was no room on the way out.

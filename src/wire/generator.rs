@@ -36,6 +36,20 @@ impl GeneratorProbe {
     /// What the generator's payloads begin with.
     pub const MAGIC: [u8; 4] = [0xBE, 0x9B, 0xE9, 0x55];
 
+    /// The probe in a whole Ethernet frame, as steering takes it from the interface: IPv4, and UDP to this port. None in
+    /// any other.
+    pub fn in_frame(frame: &[u8], port: u16) -> Option<Self> {
+        const TAGGED: [u8; 2] = [0x81, 0x00];
+        const IPV4: [u8; 2] = [0x08, 0x00];
+        const UDP: u8 = 17;
+        let ethertype = if frame.get(12..14)? == TAGGED { 16 } else { 12 };
+        let ip = frame.get(ethertype..)?.strip_prefix(&IPV4)?;
+        let (version, words) = (ip.first()? >> 4, ip.first()? & 0xF);
+        let udp = ip.get(usize::from(words) * 4..)?;
+        let meant = version == 4 && *ip.get(9)? == UDP && udp.get(2..4)? == port.to_be_bytes();
+        Self::parse(udp.get(8..)?).ok().filter(|_| meant)
+    }
+
     /// Reads the payload of a UDP datagram: [`Malformed::PacketType`] where it does not bear the magic, and
     /// [`Malformed::Value`] where its microseconds make more than a second.
     ///

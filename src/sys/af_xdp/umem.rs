@@ -10,14 +10,16 @@
 //! receiving and which for which ring's sending never changes: neither can starve the other, and a ring always has room
 //! for all that may come into it.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::Mutex;
 use rustix::fs::memfd_create;
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
+    FallocateFlags, MemfdFlags, SealFlags, Stat, fallocate, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
 };
 
 use super::{Settings, XdpError};
@@ -33,6 +35,31 @@ const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
 pub(super) struct Umem {
     map: MmapRaw,
     chunks: usize,
+    _claim: Claim,
+}
+
+/// What this process has mapped, by device and inode. Of two that adopted the same memory each would hold tokens for the
+/// other one's chunks.
+static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+/// The one mapping of a memory in this process.
+#[derive(Debug)]
+struct Claim((u64, u64));
+
+impl Claim {
+    fn new(file: &Stat) -> Result<Self, XdpError> {
+        let which = (file.st_dev, file.st_ino);
+        match CLAIMED.lock().insert(which) {
+            true => Ok(Self(which)),
+            false => Err(XdpError::Foreign { what: "this process has it in use already" }),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        CLAIMED.lock().remove(&self.0);
+    }
 }
 
 impl Umem {
@@ -70,12 +97,14 @@ impl Umem {
 
     fn map(fd: BorrowedFd<'_>, settings: &Settings) -> Result<Self, XdpError> {
         let call = |error| XdpError::Call { what: "mapping the frames' memory", error };
-        let bytes = fstat(fd).map_err(|error| call(error.into()))?.st_size as usize;
+        let file = fstat(fd).map_err(|error| call(error.into()))?;
+        let bytes = file.st_size as usize;
         if bytes < length(settings, PAGE) || !bytes.is_multiple_of(PAGE) {
             return Err(XdpError::Foreign { what: "it is too short for these settings" });
         }
+        let claim = Claim::new(&file)?;
         let map = MmapOptions::new().len(bytes).map_raw(&fd).map_err(call)?;
-        Ok(Self { map, chunks: settings.chunks() })
+        Ok(Self { map, chunks: settings.chunks(), _claim: claim })
     }
 
     /// The first byte of a queue's chunks, where the kernel is told to find them.
@@ -252,6 +281,14 @@ mod tests {
         for (number, owner) in owners.into_iter().enumerate() {
             assert_eq!(area.owner(number), Some(owner));
         }
+    }
+
+    #[test]
+    fn memory_is_in_use_once_in_a_process() {
+        let (umem, fd) = Umem::create(&settings()).unwrap();
+        assert!(matches!(Umem::open(fd.as_fd(), &settings()), Err(XdpError::Foreign { .. })));
+        drop(umem);
+        assert!(Umem::open(fd.as_fd(), &settings()).is_ok());
     }
 
     #[test]
