@@ -46,6 +46,16 @@ struct Link {
     pins: Option<PathBuf>,
 }
 
+impl Drop for Link {
+    /// What is not pinned ends here. Closing it would not do: where another thread is just starting a program, the child has
+    /// a copy of the descriptor until it executes that.
+    fn drop(&mut self) {
+        if self.pins.is_none() {
+            let _ = calls::detach_link(self.fd.as_fd());
+        }
+    }
+}
+
 /// What the program answers for a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
