@@ -244,7 +244,7 @@ impl Control {
                 break ExitCode::FAILURE;
             }
             busy = if worked { busy + 1 } else { 0 };
-            if (!worked || busy % BUSY_ROUNDS_MAX == 0)
+            if (!worked || busy.is_multiple_of(BUSY_ROUNDS_MAX))
                 && let Some(code) = self.wait(&mut events, worked)
             {
                 break code;
