@@ -23,7 +23,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, body, meeting, terminal};
 use self::listener::Bounded;
@@ -36,6 +36,8 @@ pub const DEADLINE: Duration = Duration::from_secs(8);
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// How long the control thread may be late with an answer before the client is told that it is.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long clients that are being answered may hold a stop up.
+const STOP_GRACE: Duration = Duration::from_millis(250);
 
 /// A request on its way to the control thread.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Submitter {
 /// The API's thread. Dropping it lets the requests that it has be answered, and stops it.
 #[derive(Debug)]
 pub struct Api {
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<watch::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,14 +98,25 @@ impl Api {
             let _inside = runtime.enter();
             Bounded::new(tokio::net::UnixListener::from_std(listener)?)
         };
-        let (stop, stopped) = oneshot::channel::<()>();
+        let (stop, mut stopped) = watch::channel(());
         let serve = async move {
             let app = router(Shared { submitter, view });
-            let stopped = async move {
-                let _ = stopped.await;
+            let mut asked = stopped.clone();
+            // The sender's end is the signal.
+            let ended = async move { while asked.changed().await.is_ok() {} };
+            let served = axum::serve(listener, app).with_graceful_shutdown(ended).into_future();
+            // A client that holds its connection open and asks nothing must not hold a stop up.
+            let enough = async move {
+                while stopped.changed().await.is_ok() {}
+                tokio::time::sleep(STOP_GRACE).await;
             };
-            if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
-                tracing::error!(%error, "the API has stopped");
+            tokio::select! {
+                result = served => {
+                    if let Err(error) = result {
+                        tracing::error!(%error, "the API has stopped");
+                    }
+                }
+                () = enough => {}
             }
         };
         let run = move || runtime.block_on(serve);
