@@ -67,9 +67,13 @@ impl ServerRecovery {
     pub(super) fn handle_audit(&mut self, now: Nanos, theirs: (u32, u64), holdings: &mut dyn Holdings) {
         let Some(mut ask) = self.audit.ask.take() else { return };
         ask.answered(now, &mut self.round_trip);
-        // An operation that was done between question and answer changed both sides alike.
         let ours = holdings.audit(self.domain, self.epoch);
-        if theirs == self.audit.ours || theirs == ours {
+        if theirs != self.audit.ours && theirs == ours {
+            // An operation that was done between question and answer changed both sides alike. The autonomous server
+            // compared with the question, so it is asked anew: both shall have seen that they agree.
+            return;
+        }
+        if theirs == self.audit.ours {
             self.audit.agreed = true;
             self.timeline.reconciled.get_or_insert(now);
             self.events.push_back(Event::Reconciled { domain: self.domain });

@@ -95,7 +95,11 @@ fn an_operation_between_question_and_answer_is_no_difference() {
     hand.shelf.cache.insert(MeetingId(2), Item { epoch: EPOCH, ..Item::new(3, MeetingState::InMeeting) });
     let digest = digest_of(MeetingId(1), 1).wrapping_add(digest_of(MeetingId(2), 3));
     hand.answer(&audit, Message::Audit { count: 2, digest });
+    assert_eq!(hand.events(), [], "the autonomous server compared with the question, and saw a difference");
+    let again = hand.request();
+    hand.agree(&again);
     assert_eq!(hand.events(), [Event::Reconciled { domain: domain() }]);
+    assert_eq!(hand.server.progress().differing, 0);
 }
 
 #[test]
