@@ -148,6 +148,8 @@ pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
 /// How long the lock of a dying process on the database is waited for.
 pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Between two snapshots of a living table.
+pub const SNAPSHOT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
 /// Updates of recovery's that wait for the database: beyond, they are left to the next recovery, which learns the same.
 pub const JOURNAL_UPDATES_MAX: usize = 1 << 20;
 /// Rounds of a busy control thread after which it looks at its line to the keeper all the same.

@@ -38,6 +38,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::mailbox::Mailbox;
 use super::post::Post;
 use super::shared::Shared;
+use super::snapshots::Snapshots;
 use super::store::{Journal, Store};
 use super::wake::Wake;
 use crate::cascade::Topology;
@@ -111,6 +112,7 @@ pub(super) struct Control {
     next_reply: u64,
     keeper: Arc<KeeperLine>,
     listener: Option<UnixListener>,
+    snapshots: Option<Snapshots>,
     api: Option<Api>,
     view: View,
     poll: Poll,
@@ -197,6 +199,7 @@ impl Control {
             next_reply: 0,
             keeper,
             listener: Some(api),
+            snapshots: None,
             api: None,
             view,
             poll,
@@ -262,6 +265,8 @@ impl Control {
         if self.store.is_none() {
             self.store = Some(Store::open(&self.config, &self.shared)?);
         }
+        let snapshot = self.config.database.snapshot();
+        self.snapshots = Some(Snapshots::spawn(self.writer.table().clone(), snapshot)?);
         if let Some(listener) = self.listener.take() {
             self.api = Some(Api::spawn(listener, self.submitter.clone(), self.view.clone())?);
         }
@@ -372,7 +377,7 @@ impl Control {
         tracing::info!("stopping");
         self.commit();
         // What the database is given before it is closed, it still writes; it is closed when the engine's store is dropped.
-        self.store = None;
+        (self.store, self.snapshots) = (None, None);
         let path = self.config.database.snapshot();
         match snapshot::write(self.writer.table(), &path) {
             Ok(bytes) => {

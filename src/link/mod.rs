@@ -17,6 +17,7 @@ mod peers;
 mod post;
 mod ring;
 mod shared;
+mod snapshots;
 mod status;
 mod store;
 #[cfg(test)]
