@@ -211,6 +211,8 @@ impl<R: Ring> Worker<R> {
         let speaks_for = |terminal: Address| {
             terminal == envelope.from || envelope.from.device() == 0 && terminal.domain() == envelope.from.domain()
         };
+        // Version 0 is of a terminal that has not reported.
+        let may_be_told = |state: &TerminalState| state.version != 0 && speaks_for(state.terminal);
         let mut report = |state: &TerminalState| {
             let status = report(writer, state, counters, || shared.is_settled(domain));
             let ack = status.map(|status| ReportAck { terminal: state.terminal, version: state.version, status });
@@ -218,13 +220,13 @@ impl<R: Ring> Worker<R> {
         };
         match frame.opcode() {
             Ok(Opcode::Report) => {
-                let state = reported(header.meeting, frame.message()?).filter(|state| speaks_for(state.terminal));
+                let state = reported(header.meeting, frame.message()?).filter(may_be_told);
                 report(&state.ok_or(Malformed::Value)?);
                 Ok(Outcome::Acknowledge { domain, reply, header, info: false })
             }
             Ok(Opcode::ReportInfo) => {
                 let states = frame.page()?.records::<TerminalState>()?;
-                if !states.clone().all(|state| speaks_for(state.terminal)) {
+                if !states.clone().all(|state| may_be_told(&state)) {
                     return Err(Malformed::Value);
                 }
                 states.for_each(|state| report(&state));

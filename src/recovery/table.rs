@@ -6,7 +6,7 @@
 use super::database::{Held, KeyStore, Unreadable};
 use super::{Absence, Cursor, Holdings, Lookup, Standing, Written};
 use crate::cms::{Change, KeyParameters, Member, PartParameters};
-use crate::table::{self, Part, Table, TableError, Terminal, Writer};
+use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
 use crate::wire::{
     Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState,
 };
@@ -85,11 +85,11 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         match known {
             Some(known) if known.meeting == meeting => {
                 let change = |known: &mut Terminal| {
-                    let older = is_older(state.version, known.version);
-                    if !older {
+                    let counts = state.version == known.version || is_newer(state.version, known.version);
+                    if counts {
                         known.set_state(state);
                     }
-                    !older
+                    counts
                 };
                 return self.writer.update_terminal(state.terminal, change).map(|_| None);
             }
@@ -304,21 +304,5 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
         self.table().digest_of_parts(domain, epoch)
-    }
-}
-
-/// Whether a terminal's version comes before another, in serial arithmetic: versions wrap.
-const fn is_older(version: u32, than: u32) -> bool {
-    (version.wrapping_sub(than) as i32) < 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_older;
-
-    #[test]
-    fn versions_are_older_across_their_wrap() {
-        assert!(is_older(3, 4) && !is_older(4, 4) && !is_older(5, 4));
-        assert!(is_older(u32::MAX, 0) && !is_older(0, u32::MAX));
     }
 }

@@ -332,7 +332,8 @@ impl Terminal {
         if self.outstanding && self.sent > 0 {
             self.overtaken = Some(self.state.version);
         }
-        self.state.version = self.state.version.wrapping_add(1);
+        // 0 is of a terminal that has not reported: it is skipped.
+        self.state.version = self.state.version.checked_add(1).unwrap_or(1);
         (self.outstanding, self.sent) = (true, 0);
     }
 

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use super::layout::Words;
 use super::owner::Cell;
 use super::slot::Word;
-use crate::limits::EXTENT_PROBES_MAX;
 
-/// Takes a free extent for a terminal's slot.
-pub(super) fn take(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32) -> Option<u32> {
+/// Takes a free extent for a terminal's slot, of as many as `probes` from `hint` on. Where they are all taken, the next call
+/// looks behind them.
+pub(super) fn take(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32, probes: u32) -> Option<u32> {
     let extents = words.extents();
-    for step in 0..extents.min(EXTENT_PROBES_MAX) {
+    let probes = probes.min(extents);
+    for step in 0..probes {
         let extent = (*hint + step) % extents;
         let Some(owner) = words.extent_owner(extent) else { continue };
         // Relaxed: a guess, which the exchange settles.
@@ -28,6 +29,7 @@ pub(super) fn take(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32) 
             return Some(extent);
         }
     }
+    *hint = (*hint + probes) % extents;
     None
 }
 

@@ -108,11 +108,14 @@ impl<'a, W: Word> Index<'a, W> {
         places.find(|place| place.load(Ordering::Relaxed) == entry(hash, slot))
     }
 
-    /// The two buckets of a hash, from its two halves, and the stash.
+    /// The two buckets of a hash, from its two halves, and the stash. Where both halves name the same bucket it is there once,
+    /// so that no entry is met twice.
     fn places(self, hash: u64) -> [&'a [W]; 3] {
         let buckets = (self.buckets.len() / BUCKET) as u64;
-        let bucket = |half: u64| &self.buckets[((half * buckets) >> 32) as usize * BUCKET..][..BUCKET];
-        [bucket(hash & u64::from(u32::MAX)), bucket(hash >> 32), self.stash]
+        let number = |half: u64| ((half * buckets) >> 32) as usize;
+        let (one, two) = (number(hash & u64::from(u32::MAX)), number(hash >> 32));
+        let bucket = |number: usize| &self.buckets[number * BUCKET..][..BUCKET];
+        [bucket(one), if two == one { &[] } else { bucket(two) }, self.stash]
     }
 }
 

@@ -49,6 +49,7 @@ pub use open::{OpenError, Refusal};
 pub use read::Cursor;
 pub use recover::Recovered;
 pub use terminals::Terminal;
+pub(crate) use writer::is_newer;
 pub use writer::{Reported, Writer};
 
 use crate::limits::OWNERS_MAX;

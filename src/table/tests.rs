@@ -157,6 +157,59 @@ fn long_information_takes_an_extent_and_gives_it_back() {
     assert_eq!(table.verify(), Vec::<String>::new());
 }
 
+/// The first 4,096 extents, which are as many as a report looks at, are taken, and many more are free.
+#[test]
+fn a_taken_beginning_does_not_hide_the_free_extents() {
+    let table = table(2, 50_000);
+    let probes = crate::limits::EXTENT_PROBES_MAX as u16;
+    let member = |device: u16| {
+        let mut member = Terminal::new(domain(5).device(device), MeetingId(1), Role::Participant);
+        member.set_info(&[device as u8; 64]);
+        member
+    };
+    let mut control = table.writer(OwnerId::CONTROL);
+    control.insert_part(&part(1, 5)).unwrap();
+    for device in 1..=probes {
+        control.join(MeetingId(1), domain(5), &member(device)).unwrap();
+    }
+    drop(control);
+    // A new writer begins where that one began. What changes membership finds one at once, a report in a few times.
+    let mut control = table.writer(OwnerId::CONTROL);
+    control.join(MeetingId(1), domain(5), &member(probes + 1)).unwrap();
+    let late = domain(5).device(probes + 2);
+    control.join(MeetingId(1), domain(5), &Terminal::new(late, MeetingId(1), Role::Participant)).unwrap();
+    let mut worker = table.writer(OwnerId::worker(7));
+    assert_eq!(report(&mut worker, late, 1, &[1; 64]), Reported::Full);
+    assert_eq!(report(&mut worker, late, 1, &[1; 64]), Reported::Applied);
+    assert_eq!(table.verify(), Vec::<String>::new());
+}
+
+/// Where both halves of a hash name one bucket, what is in it is met once.
+#[test]
+fn a_meeting_whose_two_buckets_are_one_has_each_part_once() {
+    let table = table(6, 1);
+    let mut control = table.writer(OwnerId::CONTROL);
+    for (meeting, number) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)] {
+        control.insert_part(&part(meeting, number)).unwrap();
+    }
+    for meeting in 1..=3 {
+        let mut parts: Vec<Part> = table.parts_of(MeetingId(meeting)).collect();
+        parts.sort_by_key(|part| part.domain);
+        assert_eq!(parts, [part(meeting, 1), part(meeting, 2)], "meeting {meeting}");
+    }
+    assert_eq!(table.verify(), Vec::<String>::new());
+}
+
+#[test]
+fn versions_wrap_and_0_is_before_them_all() {
+    assert!(is_newer(4, 3) && !is_newer(4, 4) && !is_newer(3, 4));
+    assert!(is_newer(1, u32::MAX) && !is_newer(u32::MAX, 1));
+    for version in [1, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+        assert!(is_newer(version, 0) && !is_newer(0, version), "{version:x}");
+    }
+    assert!(!is_newer(0, 0));
+}
+
 #[test]
 fn a_walk_goes_on_where_it_stopped() {
     let table = table(300, 4);

@@ -9,7 +9,9 @@ use super::slot::Unreadable;
 use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause, set_bit};
 use super::terminals::{Raw, Stated, Terminal};
 use super::{OwnerId, Table, TableError, extents};
-use crate::limits::{CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX};
+use crate::limits::{
+    CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX,
+};
 use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Role, StreamKind};
 
 /// What became of a report.
@@ -25,7 +27,8 @@ pub enum Reported {
     OtherMeeting(MeetingId),
     /// Another writer has it just now; the report will come again.
     Contended,
-    /// No room for its additional information.
+    /// No room for its additional information was found in the part of the extents that was looked at; the next report
+    /// looks further.
     Full,
     /// Its record is damaged.
     Damaged,
@@ -81,8 +84,8 @@ impl Writer {
     }
 
     /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits.
-    /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Version 0 of a record means that nothing is
-    /// known of the terminal yet: any other version is newer.
+    /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions count from 1: 0 is of a terminal that
+    /// has not reported yet, and any report is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
     #[inline]
     pub fn report(
@@ -129,7 +132,8 @@ impl Writer {
             return None;
         }
         let cell = Cell(words.cell(self.owner));
-        let Ok(extent) = extent_for(words, cell, slot, old.extent(), info, &mut self.extent_hint) else {
+        let hint = (&mut self.extent_hint, EXTENT_PROBES_MAX);
+        let Ok(extent) = extent_for(words, cell, slot, old.extent(), info, hint) else {
             return Some(Reported::Full);
         };
         cell.note_terminal(slot);
@@ -166,7 +170,8 @@ impl Writer {
             if !change(&mut changed) {
                 return Ok(false);
             }
-            let extent = extent_for(words, cell, slot, old.extent(), changed.info(), &mut self.extent_hint)?;
+            let hint = (&mut self.extent_hint, u32::MAX);
+            let extent = extent_for(words, cell, slot, old.extent(), changed.info(), hint)?;
             changed.terminal = terminal;
             let mut new = Raw::new(&changed, old.meeting(), old.part());
             new.set_info(changed.info(), extent);
@@ -282,7 +287,8 @@ impl Writer {
             }
         };
         self.terminal_hint = slot;
-        let extent = extent_for(words, structure.cell, slot, None, terminal.info(), &mut self.extent_hint);
+        let hint = (&mut self.extent_hint, u32::MAX);
+        let extent = extent_for(words, structure.cell, slot, None, terminal.info(), hint);
         let extent = extent.inspect_err(|_| structure.end())?;
         let mut raw = Raw::new(terminal, meeting, part);
         raw.set_info(terminal.info(), extent);
@@ -318,19 +324,20 @@ impl Drop for Writer {
     }
 }
 
-/// The extent that information of this length needs: the one that the terminal has, or a free one, or none.
+/// The extent that information of this length needs: the one that the terminal has, or a free one, or none. With the hint
+/// comes how many are looked at: a worker looks at so many for a report, who changes membership at all.
 fn extent_for(
     words: Words<'_>,
     cell: Cell<'_>,
     slot: u32,
     has: Option<u32>,
     info: &[u8],
-    hint: &mut u32,
+    (hint, probes): (&mut u32, u32),
 ) -> Result<Option<u32>, TableError> {
     if info.len() <= INFO_BYTES_INLINE {
         return Ok(None);
     }
-    let extent = has.or_else(|| extents::take(words, cell, slot, hint));
+    let extent = has.or_else(|| extents::take(words, cell, slot, hint, probes));
     extent.map(Some).ok_or(TableError::Full("extents for additional information"))
 }
 
@@ -344,7 +351,8 @@ fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, cl
     extents::give_back(words, unused, slot);
 }
 
-/// Serial arithmetic (RFC 1982) over the terminal's versions; 0 is before all.
-const fn is_newer(version: u32, than: u32) -> bool {
-    (version.wrapping_sub(than) as i32) > 0 || than == 0 && version != 0
+/// Whether a terminal's version comes after another: serial arithmetic (RFC 1982), for versions wrap. They skip 0, which is of
+/// a terminal that has not reported yet and before all.
+pub(crate) const fn is_newer(version: u32, than: u32) -> bool {
+    version != 0 && (than == 0 || (version.wrapping_sub(than) as i32) > 0)
 }
