@@ -145,7 +145,7 @@ fn by(pid: Option<u32>) -> String {
 }
 
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
-/// killed keeper does; [`Self::clear_away`] is for a stop that was asked for.
+/// killed keeper does; `clear_away` is for a stop that was asked for.
 pub struct Estate {
     config: Config,
     table: KeptTable,

@@ -85,9 +85,10 @@ impl Words<'_> {
     /// The part in a slot; none where it is free or there is no such slot.
     pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
         let Some(words) = self.part(slot) else { return Ok(None) };
-        let (seen, part) = words.read(|bank, _| Part::decode(bank))?;
-        // Acquire pairs with the Release stores of joining and leaving.
-        let members = self.part_link(slot).map_or(0, |link| link.load(Ordering::Acquire) >> 32);
+        // Acquire pairs with the Release stores of joining and leaving. Counted while the record stands, so that the count
+        // is never that of a part which has the slot since.
+        let count = || self.part_link(slot).map_or(0, |link| link.load(Ordering::Acquire) >> 32);
+        let (seen, (part, members)) = words.read(|bank, _| Part::decode(bank).map(|part| (part, count())))?;
         Ok(part.map(|part| (seen, Part { participants: members as u16, ..part })))
     }
 

@@ -83,7 +83,7 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
             true
         }
         Operation::Join => match terminal.map(|slot| (slot, words.read_terminal(slot))) {
-            Some((slot, Ok(Some((_, raw))))) => {
+            Some((slot, Ok(Some((_, raw))))) if raw.part() == part => {
                 if !members(words, part).any(|member| member == slot) {
                     structure.link(slot, part);
                 }

@@ -219,6 +219,9 @@ impl<'a> Structure<'a> {
 
 impl Drop for Structure<'_> {
     fn drop(&mut self) {
+        // Before the claim goes: an operation that came to nothing must not stay noted, for recovery would do it again
+        // with whatever the slot holds by then. The dead do not drop.
+        self.cell.end();
         // Release pairs with the Acquire of `claim`.
         self.words.structure().store(0, Ordering::Release);
     }

@@ -8,7 +8,7 @@
 //! can make this module panic, read out of bounds or allocate; what is wrong with it is a [`Malformed`] value to be
 //! counted. Encoding writes into a buffer of the caller's and cannot fail for sizes, because the types bound them.
 //!
-//! [`Frame::parse`] finds the packet, [`Frame::authentic`] checks its tag, [`Message::parse`] reads a protocol
+//! [`Frame::parse`] finds the packet, [`Frame::authentic`] checks its tag, [`Frame::message`] reads a protocol
 //! payload's body, [`Records`] walks a data payload's page.
 
 mod address;
