@@ -62,6 +62,15 @@ fn show(status: &Status, counters: bool) {
         let rows = status.counters.iter().map(|(name, value)| [name.clone(), value.to_string()]);
         print_table(["COUNTER", "VALUE"], &rows.collect::<Vec<_>>());
     }
+    if !status.stages.is_empty() {
+        println!();
+        let micros = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
+        let rows = status.stages.iter().map(|stage| {
+            let [p50, p99, p999, max] = [stage.p50_ns, stage.p99_ns, stage.p999_ns, stage.max_ns].map(micros);
+            [stage.stage.clone(), stage.count.to_string(), p50, p99, p999, max]
+        });
+        print_table(["STAGE", "COUNT", "P50 µs", "P99 µs", "P99.9 µs", "MAX µs"], &rows.collect::<Vec<_>>());
+    }
 }
 
 /// Beyond a second nobody reads milliseconds.
