@@ -114,6 +114,10 @@ fn what_is_no_whole_table_is_refused_and_left_as_it_is() {
     for word in 2..=6 {
         assert_eq!(says(&flipped(word)), Refusal::Header, "word {word}");
     }
+    // The epoch is claimed by an owner that there is none of: no recovery would ever evict it.
+    let mut nobody = whole.clone();
+    nobody[16 * 8] = 0xFF;
+    assert_eq!(says(&nobody), Refusal::Epoch);
     for word in 17..=30 {
         // One bank of the epoch's slot is current. The other is of the past, and nobody's loss.
         fs::write(&path, flipped(word)).unwrap();

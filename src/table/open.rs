@@ -7,7 +7,7 @@ use super::layout::{BANK, HEADER, LAYOUT_HASH, Layout, MAGIC};
 use super::slot::checksum;
 use super::structure::pause;
 use super::{Capacity, OwnerId, Table};
-use crate::limits::{CLAIM_TRIES_CONTROL, SLOTS_MAX};
+use crate::limits::{CLAIM_TRIES_CONTROL, OWNERS_MAX, SLOTS_MAX};
 use crate::sys::mapping::{BootId, Mapping, MappingError};
 use crate::wire::Epoch;
 
@@ -124,7 +124,9 @@ impl Table {
             return Err(Refusal::Length { expected: layout.bytes(), found }.into());
         }
         let table = Self::over(mapping, layout);
-        table.read_epoch().ok_or(Refusal::Epoch)?;
+        if table.words().epoch().is_claimed_beyond(OWNERS_MAX) || table.read_epoch().is_none() {
+            return Err(Refusal::Epoch.into());
+        }
         Ok(table)
     }
 

@@ -160,6 +160,12 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         held
     }
 
+    /// Whether whoever has claimed it is none of so many owners: damage, which no eviction would ever cure.
+    pub fn is_claimed_beyond(self, owners: usize) -> bool {
+        // Relaxed: asked before anybody writes.
+        self.words[0].load(Ordering::Relaxed) & OWNER_MASK > owners as u64
+    }
+
     /// Whether anybody has claimed it.
     pub fn is_claimed(self) -> bool {
         // Relaxed: a statement for people, when nobody writes.
