@@ -4,15 +4,7 @@
 //! operators and probes at work throughout. What was lost is judged at the autonomous servers' end, and by what operators
 //! were told, never by the dispatch server's own counters.
 
-mod api;
-mod cast;
-mod company;
-mod compare;
-mod operator;
-mod processes;
 mod report;
-mod servers;
-mod stage;
 mod story;
 mod voice;
 
@@ -22,8 +14,8 @@ use std::process::ExitCode;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{FAILED, WRONG, complain};
+use crate::stage::{self, Stage, cast};
 use crate::sys::signals::StopSignals;
-use stage::Stage;
 use story::Scale;
 use voice::Voice;
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::stage::{Side, Stage};
+use super::{Side, Stage};
 use crate::sys::clock;
 use crate::time::Nanos;
 

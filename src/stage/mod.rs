@@ -1,7 +1,17 @@
-//! Where the demonstration plays: two network namespaces, the veth pair between them, folders, huge pages.
+//! Where the demonstration and the benchmarks play, and with whom: two network namespaces, the veth pair between them,
+//! folders, huge pages; the dispatch server and the autonomous servers on it, operators, and the comparison of both sides.
 //!
 //! All of it bears the stage's name and is found again by it, so that it can be cleared by whoever is left: by the
 //! stage itself when it is dropped, or by `demo.sh` when this process was killed.
+
+pub mod api;
+pub mod cast;
+pub mod company;
+pub mod compare;
+pub mod operator;
+pub mod processes;
+pub mod servers;
+pub mod words;
 
 use std::fs;
 use std::io;
@@ -16,7 +26,7 @@ const PREFIX: &str = "baton-demo-";
 /// The interface in either namespace.
 pub const INTERFACE: &str = "v2v0";
 /// Huge pages of 2 MiB that are asked for: room for the UMEM of both sides.
-const HUGE_PAGES: u64 = 48;
+pub const HUGE_PAGES: u64 = 48;
 const HUGE_PAGES_FILE: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Which end of the veth pair.
@@ -76,6 +86,11 @@ pub struct Stage {
 impl Stage {
     /// Sets the stage of this name.
     pub fn set(name: &str) -> Result<Self, StageError> {
+        Self::set_with(name, HUGE_PAGES)
+    }
+
+    /// As [`Self::set`], with so many huge pages asked for.
+    pub fn set_with(name: &str, huge_pages: u64) -> Result<Self, StageError> {
         check(name)?;
         // What an earlier stage of the same name may have left. Process ids come round again.
         clear(name)?;
@@ -85,7 +100,7 @@ impl Stage {
             // The engine is nobody and writes here; what it must not read is in files of their own mode.
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(|error| file(&folder, error))?;
         }
-        stage.huge_pages = borrow_huge_pages(&stage.data())?;
+        stage.huge_pages = borrow_huge_pages(&stage.data(), huge_pages)?;
         let (dispatch, servers) = (stage.namespace(Side::Dispatch), stage.namespace(Side::Servers));
         for namespace in [&dispatch, &servers] {
             command("ip", &["netns", "add", namespace])?;
@@ -124,6 +139,23 @@ impl Stage {
         data(&self.name)
     }
 
+    /// The table's file.
+    pub fn table(&self) -> PathBuf {
+        self.shm().join("table")
+    }
+
+    /// The database's file.
+    pub fn database(&self) -> PathBuf {
+        self.data().join("database").join("baton.redb")
+    }
+
+    /// Has the table's folder be of huge pages. They have to have been borrowed.
+    pub fn mount_huge_pages(&self) -> Result<(), StageError> {
+        let folder = self.shm().display().to_string();
+        // The engine is nobody, and the keeper hands it the open file.
+        command("mount", &["-t", "hugetlbfs", "-o", "pagesize=2M,mode=0755", "none", &folder]).map(drop)
+    }
+
     /// How many huge pages the kernel lent.
     pub fn huge_pages(&self) -> u64 {
         self.huge_pages
@@ -144,7 +176,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Err(error) = clear(&self.name) {
-            eprintln!("baton demo: not everything could be cleared away: {error}");
+            eprintln!("baton: not everything could be cleared away: {error}");
         }
     }
 }
@@ -166,6 +198,7 @@ pub fn clear(name: &str) -> Result<(), StageError> {
         command("ip", &["netns", "del", &namespace])?;
     }
     unmount_below(&run(name))?;
+    unmount_below(&shm(name))?;
     give_back_huge_pages(&data(name))?;
     [run(name), shm(name), data(name)].iter().try_for_each(|folder| remove(folder))
 }
@@ -207,10 +240,10 @@ fn huge_pages_now() -> Result<u64, StageError> {
 
 /// Asks for huge pages; gives how many there are more. Too little contiguous memory is no error: the UMEM then lies in
 /// small pages.
-fn borrow_huge_pages(data: &Path) -> Result<u64, StageError> {
+fn borrow_huge_pages(data: &Path, wanted: u64) -> Result<u64, StageError> {
     let before = huge_pages_now()?;
     let path = Path::new(HUGE_PAGES_FILE);
-    fs::write(path, (before + HUGE_PAGES).to_string()).map_err(|error| file(path, error))?;
+    fs::write(path, (before + wanted).to_string()).map_err(|error| file(path, error))?;
     let borrowed = huge_pages_now()?.saturating_sub(before);
     let note = data.join(HUGE_PAGES_NOTE);
     fs::write(&note, borrowed.to_string()).map_err(|error| file(&note, error))?;
