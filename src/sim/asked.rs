@@ -1,6 +1,6 @@
 //! What a world of any size tells in few words: how a recovery stands, which terminals changed, some of its meetings.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::world::{Dump, World};
 use super::{AutonomousServer, Counters};
@@ -9,7 +9,7 @@ use crate::wire::{Address, Domain, Epoch, MeetingId};
 
 /// A recovery as all domains together see it at this moment. Times are arrival times, as in
 /// [`EpochSeen`](super::EpochSeen).
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RecoveryNow {
     /// When this was true.
     pub now_ns: u64,
@@ -36,7 +36,7 @@ pub struct RecoveryNow {
 }
 
 /// What a terminal that changed since the beginning has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TerminalChanged(
     /// Which.
     pub Address,
@@ -49,7 +49,7 @@ pub struct TerminalChanged(
 );
 
 /// Count and digest of a domain's meetings under an epoch, as AUDIT tells them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Digest {
     /// Where.
     pub domain: Domain,

@@ -13,8 +13,8 @@ use crate::wire::Address;
 pub(super) enum Members {
     /// So many terminals one behind the other.
     Run { first: u32, count: u16 },
-    /// Those that commands made it. In a box, so that the many meetings that are runs stay small.
-    Own(Box<BTreeSet<Address>>),
+    /// Those that commands made it.
+    Own(BTreeSet<Address>),
 }
 
 impl Default for Members {
@@ -61,7 +61,7 @@ impl Members {
     fn own(&mut self, numbering: &Numbering) -> &mut BTreeSet<Address> {
         if let Self::Run { .. } = self {
             let own = self.iter(numbering).collect();
-            *self = Self::Own(Box::new(own));
+            *self = Self::Own(own);
         }
         match self {
             Self::Own(own) => own,

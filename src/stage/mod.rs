@@ -19,13 +19,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::sys::signals::StopSignals;
 use crate::wire::Mac;
 
 /// What the names of all stages begin with; nothing else is ever cleared.
 const PREFIX: &str = "baton-demo-";
 /// The interface in either namespace.
 pub const INTERFACE: &str = "v2v0";
-/// Huge pages of 2 MiB that are asked for: room for the UMEM of both sides.
+/// Huge pages of 2 MiB that are asked for unless somebody wants others: room for the UMEM of both sides.
 pub const HUGE_PAGES: u64 = 48;
 const HUGE_PAGES_FILE: &str = "/proc/sys/vm/nr_hugepages";
 
@@ -81,6 +84,8 @@ pub enum StageError {
 pub struct Stage {
     name: String,
     huge_pages: u64,
+    /// None: this one.
+    program: Option<PathBuf>,
 }
 
 impl Stage {
@@ -94,7 +99,7 @@ impl Stage {
         check(name)?;
         // What an earlier stage of the same name may have left. Process ids come round again.
         clear(name)?;
-        let mut stage = Self { name: name.to_owned(), huge_pages: 0 };
+        let mut stage = Self { name: name.to_owned(), huge_pages: 0, program: None };
         for folder in [stage.run(), stage.shm(), stage.data()] {
             fs::create_dir_all(&folder).map_err(|error| file(&folder, error))?;
             // The engine is nobody and writes here; what it must not read is in files of their own mode.
@@ -117,6 +122,16 @@ impl Stage {
             set(&["up"])?;
         }
         Ok(stage)
+    }
+
+    /// Has processes run this program instead of the one that sets the stage.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = Some(program);
+    }
+
+    /// What processes on it run.
+    pub fn program(&self) -> io::Result<PathBuf> {
+        self.program.clone().map_or_else(std::env::current_exe, Ok)
     }
 
     /// The network namespace of a side.
@@ -154,6 +169,11 @@ impl Stage {
         let folder = self.shm().display().to_string();
         // The engine is nobody, and the keeper hands it the open file.
         command("mount", &["-t", "hugetlbfs", "-o", "pagesize=2M,mode=0755", "none", &folder]).map(drop)
+    }
+
+    /// Undoes [`Self::mount_huge_pages`].
+    pub fn unmount_huge_pages(&self) -> Result<(), StageError> {
+        unmount_below(&self.shm())
     }
 
     /// How many huge pages the kernel lent.
@@ -295,6 +315,24 @@ fn command(program: &str, arguments: &[&str]) -> Result<String, StageError> {
     } else {
         Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
+}
+
+/// Interrupted or terminated, whoever plays clears his stage all the same, which ends the processes on it.
+pub fn clear_on_interrupt(stage: String) {
+    let signals = match StopSignals::install() {
+        Ok(signals) => signals,
+        Err(error) => return eprintln!("baton: interrupts cannot be caught: {error}"),
+    };
+    std::thread::spawn(move || {
+        let mut events = [PollFd::new(&signals, PollFlags::IN)];
+        while poll(&mut events, None) == Err(rustix::io::Errno::INTR) {}
+        eprintln!("\nbaton: interrupted; clearing the stage");
+        if let Err(error) = clear(&stage) {
+            eprintln!("baton: {error}");
+        }
+        // The status of a process that an interrupt ended, as shells know it.
+        std::process::exit(130);
+    });
 }
 
 #[cfg(test)]
