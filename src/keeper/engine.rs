@@ -21,6 +21,8 @@ pub(super) struct Engine {
     silent: bool,
     /// Since when it controls, by its own word.
     pub ready: Option<Instant>,
+    /// Whether it stands by, by its own word.
+    pub stands: bool,
     /// What it said when it gave up.
     pub failed: Option<String>,
 }
@@ -30,12 +32,18 @@ impl Engine {
     pub(super) fn start(user: Option<&User>) -> io::Result<Self> {
         let (line, theirs) = descriptors::pair()?;
         let process = Process::start_self(&["engine"], theirs, user)?;
-        Ok(Self { process, line, silent: false, ready: None, failed: None })
+        Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None })
     }
 
-    /// Hands it the estate.
+    /// Hands it the estate, to control.
     pub(super) fn inherit(&self, estate: &Estate, incarnation: u32, predecessor: Option<Death>) -> io::Result<()> {
-        estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor)
+        estate.succession().reopen();
+        estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor, None)
+    }
+
+    /// Hands it the estate, to stand by the one that controls.
+    pub(super) fn stand_by(&self, estate: &Estate, incarnation: u32, active: u32) -> io::Result<()> {
+        estate.hand_over(self.line.as_fd(), Role::Standby, incarnation, None, Some(active))
     }
 
     /// The line, while there is something to wait for on it.
@@ -62,8 +70,8 @@ impl Engine {
         }
     }
 
-    /// Orders it to stop, writing the snapshot.
-    pub(super) fn order_stop(&self) -> io::Result<()> {
-        descriptors::send(self.line.as_fd(), &serde_json::to_vec(&Order::Stop)?, &[])
+    /// Orders it to do something. Never waits.
+    pub(super) fn order(&self, order: &Order) -> io::Result<()> {
+        descriptors::send(self.line.as_fd(), &serde_json::to_vec(order)?, &[])
     }
 }

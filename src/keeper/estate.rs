@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use crate::sys::holds::{Asked, LockFile, NetworkName};
 use crate::sys::interface::{Interface, InterfaceError};
 use crate::sys::mounts;
 use crate::sys::process::User;
+use crate::sys::succession::Succession;
 use crate::table::OpenError;
 use crate::wire::{Domain, Mac};
 
@@ -154,6 +155,7 @@ pub struct Estate {
     /// What engines have learned of where domains are.
     next_hops: BTreeMap<Domain, Mac>,
     steering: Steering,
+    succession: (Succession, OwnedFd),
     api: UnixListener,
     mounted: Option<PathBuf>,
     _holds: (NetworkName, LockFile),
@@ -189,8 +191,10 @@ impl Estate {
                 return Err(error);
             }
         };
+        let succession = Succession::create()
+            .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
-        Ok(Self { config, table, bound, mac, next_hops, steering, api, mounted, _holds: holds })
+        Ok(Self { config, table, bound, mac, next_hops, steering, succession, api, mounted, _holds: holds })
     }
 
     /// What it was opened with.
@@ -237,6 +241,7 @@ impl Estate {
         role: Role,
         incarnation: u32,
         predecessor: Option<Death>,
+        active: Option<u32>,
     ) -> io::Result<()> {
         let manifest = Manifest {
             version: handover::VERSION,
@@ -245,6 +250,7 @@ impl Estate {
             config: self.config.clone(),
             table: self.table.origin.clone(),
             predecessor,
+            active,
             sent_ns: clock::now().0,
             mac: self.mac,
             next_hops: self.next_hops.iter().map(|(&domain, &mac)| (domain, mac)).collect(),
@@ -254,7 +260,18 @@ impl Estate {
         };
         let table = self.table.table.mapping().fd().expect("a keeper's table is a file");
         let sockets: Vec<_> = self.bound.sockets.iter().map(AsFd::as_fd).collect();
-        handover::send(line, &manifest, (table, self.bound.umem.as_fd(), self.api.as_fd()), &sockets)
+        let (umem, succession, api) = (self.bound.umem.as_fd(), self.succession.1.as_fd(), self.api.as_fd());
+        handover::send(line, &manifest, [table, umem, succession, api], &sockets)
+    }
+
+    /// The locks of who works with table and rings.
+    pub(super) fn succession(&self) -> &Succession {
+        &self.succession.0
+    }
+
+    /// Whether the table holds all that the database holds, so that whoever comes next goes by it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.table.origin == TableOrigin::Kept
     }
 
     /// An engine has learned where frames to a domain go.

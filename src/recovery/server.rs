@@ -222,6 +222,13 @@ impl ServerRecovery {
         if self.stale {
             return None;
         }
+        // A living cache knows what to take over: the first of it goes out before anything is asked.
+        if self.overlaps
+            && self.timeline.first_takeover.is_none()
+            && let Some(request) = self.poll_takeover(now, holdings)
+        {
+            return Some(request);
+        }
         if let Some(request) = self.poll_connect(now) {
             return Some(request);
         }

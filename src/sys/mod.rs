@@ -8,6 +8,8 @@ pub mod descriptors;
 pub mod holds;
 pub mod interface;
 pub mod mapping;
+pub mod memory;
 pub mod mounts;
 pub mod process;
 pub mod signals;
+pub mod succession;

@@ -120,7 +120,15 @@ impl Server {
         words[at - 1].parse().unwrap_or_else(|_| panic!("an engine's process id in `{line}`"))
     }
 
-    /// Its children: the engine, and the one that waits.
+    /// Waits for the next engine that stands by; gives its process id.
+    pub fn standby(&mut self) -> u32 {
+        let line = self.line_with(" stands by");
+        let words: Vec<_> = line.split_whitespace().collect();
+        let at = words.iter().rposition(|word| *word == "stands").unwrap();
+        words[at - 1].parse().unwrap_or_else(|_| panic!("a standby's process id in `{line}`"))
+    }
+
+    /// Its children: the engine, and the standby.
     pub fn children(&self) -> Vec<u32> {
         let id = self.id();
         let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
