@@ -19,6 +19,7 @@ mod engine;
 mod estate;
 pub mod handover;
 mod restarts;
+mod starter;
 mod supervisor;
 mod table;
 #[cfg(test)]
@@ -26,8 +27,12 @@ mod tests;
 
 pub use estate::{Estate, KeeperError};
 pub use restarts::Restarts;
+pub use starter::serve as start_engines;
+
+use starter::Starter;
 
 use crate::config::Config;
+use crate::sys::capabilities;
 use crate::sys::process::{User, is_root};
 use crate::sys::signals::StopSignals;
 
@@ -39,8 +44,14 @@ pub fn run(config: Config) -> Result<(), KeeperError> {
     let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
     // Without privileges there are none to drop; what needs them says so itself.
     let user = if is_root() { Some(find_user(&config.runtime.user)?) } else { None };
+    let system = |doing| move |error| KeeperError::System { doing, error };
+    capabilities::allow_realtime_to_children();
+    capabilities::leave_none_to_children().map_err(system("give up capabilities of programs that are started"))?;
+    // It takes what is given up next.
+    let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
     let estate = Estate::open(config, user.as_ref())?;
-    supervisor::Supervisor::new(estate, user, stop).run()
+    capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;
+    supervisor::Supervisor::new(estate, starter, stop).run()
 }
 
 fn find_user(name: &str) -> Result<User, KeeperError> {

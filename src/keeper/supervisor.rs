@@ -10,8 +10,9 @@ use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
 use super::handover::{Death, Notice};
 use super::restarts::Restarts;
+use super::starter::Starter;
 use crate::sys::clock;
-use crate::sys::process::{User, describe};
+use crate::sys::process::describe;
 use crate::sys::signals::StopSignals;
 
 /// How long after a handover the next engine is started though the heir has not said that it controls. Starting a
@@ -22,7 +23,7 @@ const NEXT_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Supervisor {
     estate: Estate,
-    user: Option<User>,
+    starter: Starter,
     stop: StopSignals,
     /// Has the estate.
     engine: Option<Engine>,
@@ -42,11 +43,11 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(estate: Estate, user: Option<User>, stop: StopSignals) -> Self {
+    pub(super) fn new(estate: Estate, starter: Starter, stop: StopSignals) -> Self {
         let now = Instant::now();
         Self {
             estate,
-            user,
+            starter,
             stop,
             engine: None,
             next: None,
@@ -95,7 +96,7 @@ impl Supervisor {
             self.succeed()?;
         }
         if self.engine.is_some() && self.next.is_none() && now >= self.next_due {
-            match Engine::start(self.user.as_ref()) {
+            match Engine::start(&self.starter) {
                 Ok(next) => self.next = Some(next),
                 Err(error) => {
                     tracing::warn!("cannot start the next engine ahead: {error}");
@@ -116,7 +117,7 @@ impl Supervisor {
                 Err(error) => tracing::debug!("the engine that waited cannot inherit: {error}"),
             }
         }
-        match Engine::start(self.user.as_ref()).and_then(|heir| self.bequeath(heir)) {
+        match Engine::start(&self.starter).and_then(|heir| self.bequeath(heir)) {
             Ok(()) => Ok(()),
             Err(error) if !self.has_controlled => Err(KeeperError::System { doing: "start an engine", error }),
             Err(error) => {

@@ -159,6 +159,7 @@ pub fn describe(status: ExitStatus) -> String {
             Some(Signal::ABORT) => "aborted (SIGABRT)".into(),
             Some(Signal::SEGV) => "crashed (SIGSEGV)".into(),
             Some(Signal::BUS) => "crashed (SIGBUS)".into(),
+            Some(Signal::SYS) => "killed for a system call that engines do not make (SIGSYS)".into(),
             Some(Signal::TERM) => "terminated (SIGTERM)".into(),
             _ => format!("ended by signal {signal}"),
         },
