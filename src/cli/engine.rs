@@ -15,8 +15,7 @@ pub struct Args {}
 pub fn run(_: &Args) -> ExitCode {
     log_to_stderr();
     // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
-    let confined =
-        process::tie_to_parent().and_then(|()| capabilities::keep_none()).and_then(|()| seccomp::confine());
+    let confined = process::tie_to_parent().and_then(|()| capabilities::keep_none()).and_then(|()| seccomp::confine());
     if let Err(error) = confined {
         complain(&error);
         return ExitCode::from(FAILED);

@@ -20,6 +20,7 @@ mod estate;
 pub mod handover;
 mod restarts;
 mod starter;
+mod store;
 mod supervisor;
 mod table;
 #[cfg(test)]
@@ -30,17 +31,27 @@ pub use restarts::Restarts;
 pub use starter::serve as start_engines;
 
 use starter::Starter;
+use store::Store;
 
 use crate::config::Config;
 use crate::sys::capabilities;
+use crate::sys::notify::{self, ServiceManager};
 use crate::sys::process::{User, is_root};
 use crate::sys::signals::StopSignals;
 
-/// Runs a keeper until it is asked to stop, by SIGTERM or SIGINT.
+/// Runs a keeper until it is asked to stop, by SIGTERM or SIGINT. With `store`, the service manager keeps what a restart is to
+/// find again.
 ///
 /// # Errors
 /// What an operator has to see to: see [`KeeperError`].
-pub fn run(config: Config) -> Result<(), KeeperError> {
+pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
+    // Before anything opens descriptors.
+    let stored = notify::stored();
+    let manager = ServiceManager::of_environment()
+        .map_err(|error| KeeperError::System { doing: "speak with the service manager", error })?;
+    if store && !manager.is_there() {
+        return Err(KeeperError::NoManager);
+    }
     let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
     // Without privileges there are none to drop; what needs them says so itself.
     let user = if is_root() { Some(find_user(&config.runtime.user)?) } else { None };
@@ -49,9 +60,9 @@ pub fn run(config: Config) -> Result<(), KeeperError> {
     capabilities::leave_none_to_children().map_err(system("give up capabilities of programs that are started"))?;
     // It takes what is given up next.
     let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
-    let estate = Estate::open(config, user.as_ref())?;
+    let estate = Estate::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
     capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;
-    supervisor::Supervisor::new(estate, starter, stop).run()
+    supervisor::Supervisor::new(estate, starter, stop, manager).run()
 }
 
 fn find_user(name: &str) -> Result<User, KeeperError> {

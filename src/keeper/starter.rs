@@ -174,8 +174,7 @@ impl Drop for Started {
 
 /// Waits for something to read, no longer than this.
 fn readable(descriptor: BorrowedFd<'_>, longest: Option<Duration>) -> io::Result<bool> {
-    let time = longest
-        .map(|time| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) });
+    let time = longest.map(|time| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) });
     let mut watched = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
     Ok(rustix::io::retry_on_intr(|| poll(&mut watched, time.as_ref()))? > 0)
 }

@@ -12,6 +12,7 @@ use super::handover::{Death, Notice};
 use super::restarts::Restarts;
 use super::starter::Starter;
 use crate::sys::clock;
+use crate::sys::notify::ServiceManager;
 use crate::sys::process::describe;
 use crate::sys::signals::StopSignals;
 
@@ -24,6 +25,7 @@ const NEXT_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Supervisor {
     estate: Estate,
     starter: Starter,
+    manager: ServiceManager,
     stop: StopSignals,
     /// Has the estate.
     engine: Option<Engine>,
@@ -43,11 +45,12 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(estate: Estate, starter: Starter, stop: StopSignals) -> Self {
+    pub(super) fn new(estate: Estate, starter: Starter, stop: StopSignals, manager: ServiceManager) -> Self {
         let now = Instant::now();
         Self {
             estate,
             starter,
+            manager,
             stop,
             engine: None,
             next: None,
@@ -78,6 +81,7 @@ impl Supervisor {
     fn keep(&mut self) -> Result<(), KeeperError> {
         while self.stopping.is_none() || self.engine.is_some() {
             self.start_what_is_due()?;
+            self.manager.beat();
             self.wait()?;
             self.heed_signals();
             self.heed_next()?;
@@ -144,7 +148,7 @@ impl Supervisor {
             (Some(_), None) => self.next.is_none().then_some(self.next_due),
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
-        let longest = Duration::from_secs(60);
+        let longest = self.manager.longest_wait(Duration::from_secs(60));
         let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
         let mut watched = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
@@ -172,6 +176,7 @@ impl Supervisor {
                 {
                     engine.process.kill();
                 }
+                self.manager.stopping();
                 tracing::info!("stopping");
             }
             (Some(_), Some(engine)) if came > 0 => {
@@ -214,6 +219,7 @@ impl Supervisor {
                     self.has_controlled = true;
                     self.next_due = now;
                     tracing::info!("engine {} controls", engine.process.id());
+                    self.manager.ready(&format!("engine {} controls", engine.process.id()));
                 }
                 Notice::Complete => self.estate.complete(),
                 Notice::NextHop { domain, mac } => self.estate.learned(domain, mac),

@@ -90,6 +90,9 @@ impl Process {
         // Not its path: that may lead to another version by now.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("baton").args(arguments);
+        for variable in super::notify::VARIABLES {
+            command.env_remove(variable);
+        }
         Self::start(command, stdin, user)
     }
 
