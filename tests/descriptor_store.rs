@@ -227,9 +227,7 @@ impl Prober {
 fn sockets_of(id: u32, among: &BTreeSet<u64>) -> BTreeSet<u64> {
     let descriptors = fs::read_dir(format!("/proc/{id}/fd")).unwrap();
     let links = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-    let numbers = links.filter_map(|link| {
-        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    });
+    let numbers = links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
     numbers.filter(|number| among.contains(number)).collect()
 }
 
@@ -256,6 +254,7 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
     for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
         // Under frames: some are in the dying engine's hands.
         prober.more(100);
+        (0..20).for_each(|_| prober.send());
         assert_eq!(service.end(signal), code, "{}", manager.log());
         while manager.said.is_empty() || !manager.said.iter().any(|line| line == "STOPPING=1") && code.is_some() {
             manager.listen();
