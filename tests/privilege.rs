@@ -120,6 +120,8 @@ fn confined_process() {
             // What engines do: threads, memory, files, a word on a line that was handed over.
             let memory = std::thread::spawn(|| vec![7_u8; 8 << 20].len()).join().unwrap();
             fs::write("/dev/null", memory.to_string()).unwrap();
+            let core = core_affinity::get_core_ids().unwrap()[0];
+            assert!(core_affinity::set_for_current(core));
             baton::sys::descriptors::send(line.as_fd(), b"word", &[]).unwrap();
         }
         "abort" => std::process::abort(),
@@ -146,6 +148,7 @@ fn confined(deed: &str) -> ExitStatus {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "confined_process", "--nocapture", "--test-threads=1"])
         .env(DEED, deed)
+        .env("RUST_BACKTRACE", "full")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -156,6 +159,8 @@ fn confined(deed: &str) -> ExitStatus {
 fn a_confined_process_does_what_engines_do_and_its_end_is_its_own() {
     assert!(confined("nothing").success(), "{:?}", confined("nothing"));
     assert_eq!(confined("abort").signal(), Some(Signal::ABORT.as_raw()));
+    // The harness catches a panic, as threads do, and its words with a whole backtrace have been said.
+    assert_eq!(confined("a panic").code(), Some(101));
 }
 
 #[test]

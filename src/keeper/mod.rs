@@ -14,6 +14,9 @@
 //! - The next engine has been started already, and waits for its inheritance: starting a program costs a millisecond
 //!   that nobody has then. This is the place of the warm standby, too.
 //! - An engine that cannot come to control anything is not started in a tight loop ([`Restarts`]).
+//! - Once the estate is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
+//!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
+//! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
 mod engine;
 mod estate;

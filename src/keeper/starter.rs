@@ -4,7 +4,7 @@
 //! takes a process over than all that a keeper works with. So the keeper starts one process as the engines' user
 //! while it still may, gives the capabilities up, and has that process start and end engines. It has no privileges at all.
 //!
-//! What always holds: engines do not outlive their starter (the kernel kills them, [`process::tie_to_parent`]), nor the
+//! What always holds: engines do not outlive their starter (the kernel kills them, [`crate::sys::process::tie_to_parent`]), nor the
 //! starter its keeper: it ends with the line between them. A keeper without a starter cannot go on, and ends as well.
 //!
 //! ```text

@@ -4,7 +4,7 @@
 //! beside them. What was kept comes back as sd_listen_fds(3) says: from descriptor 3 on, counted by `LISTEN_FDS` and named by
 //! `LISTEN_FDNAMES`, for the process `LISTEN_PID`. Without a manager all of this does nothing.
 //!
-//! What always holds: no word to the manager waits longer than [`PATIENCE`], and none that is lost stops a service.
+//! What always holds: no word to the manager waits longer than a second, and none that is lost stops a service.
 
 use std::env;
 use std::io::{self, IoSlice};
