@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::estate::Estate;
 use super::handover::{Death, Notice, Order, Role};
+use super::starter::{Started, Starter};
 use crate::sys::descriptors;
-use crate::sys::process::{Process, User};
 
 /// Bytes of a notice, at most.
 const NOTICE_BYTES: usize = 4096;
@@ -15,7 +15,7 @@ const NOTICE_BYTES: usize = 4096;
 /// A started engine.
 #[derive(Debug)]
 pub(super) struct Engine {
-    pub process: Process,
+    pub process: Started,
     line: OwnedFd,
     /// The other end has been closed: there is nothing more to come, and polling it would only spin.
     silent: bool,
@@ -29,9 +29,9 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Starts one. It waits for its inheritance.
-    pub(super) fn start(user: Option<&User>) -> io::Result<Self> {
+    pub(super) fn start(starter: &Starter) -> io::Result<Self> {
         let (line, theirs) = descriptors::pair()?;
-        let process = Process::start_self(&["engine"], theirs, user)?;
+        let process = starter.engine(theirs)?;
         Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None })
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::handover::{self, Death, Manifest, Role, TableOrigin};
+use super::store::Store;
 use super::table::KeptTable;
 use crate::config::{Config, ConfigError};
 use crate::sys::af_xdp::{self, Bound, XdpError};
@@ -114,6 +115,9 @@ pub enum KeeperError {
         /// Where.
         folder: PathBuf,
     },
+    /// Descriptors are to be kept by a service manager that is not there.
+    #[error("there is no service manager to keep descriptors (NOTIFY_SOCKET is not set): start it without --store")]
+    NoManager,
     /// The interface went, and the sockets died with it. One of the same name needs others.
     #[error("interface {0} is gone; start again when it is back")]
     InterfaceGone(String),
@@ -157,7 +161,8 @@ pub struct Estate {
     steering: Steering,
     succession: (Succession, OwnedFd),
     api: UnixListener,
-    mounted: Option<PathBuf>,
+    /// What is kept by the service manager serves the next keeper, after a stop too.
+    is_kept: bool,
     _holds: (NetworkName, LockFile),
 }
 
@@ -166,7 +171,7 @@ impl Estate {
     ///
     /// # Errors
     /// See [`KeeperError`].
-    pub fn open(config: Config, user: Option<&User>) -> Result<Self, KeeperError> {
+    pub(super) fn open(config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
         let interface = Interface::find(&config.interface.name)?;
         let mac = interface.mac()?;
         // Before anything is touched: what follows belongs to whoever has these.
@@ -184,7 +189,7 @@ impl Estate {
         let steer =
             SteerSettings { ethertype: config.interface.ethertype, probe_port: config.interface.probe_port, rings };
         let steering = Steering::attach(&interface, &steer, Some(&config.runtime.pin()))?;
-        let (bound, api) = match open_sockets(&config, interface, queues, rings, &steering) {
+        let (bound, api) = match open_sockets(&config, interface, (queues, rings), &steering, &mut store) {
             Ok(opened) => opened,
             Err(error) => {
                 clear_steering(steering, mounted.as_deref(), &config.interface.name);
@@ -194,7 +199,8 @@ impl Estate {
         let succession = Succession::create()
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
-        Ok(Self { config, table, bound, mac, next_hops, steering, succession, api, mounted, _holds: holds })
+        let is_kept = store.keeps();
+        Ok(Self { config, table, bound, mac, next_hops, steering, succession, api, is_kept, _holds: holds })
     }
 
     /// What it was opened with.
@@ -284,32 +290,50 @@ impl Estate {
         self.table.complete();
     }
 
-    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table stays, for the next start.
+    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table stays, for the next start,
+    /// and so does an empty BPF file system: to unmount it takes CAP_SYS_ADMIN. What the service manager keeps is
+    /// for the next keeper, whose start may be what this stop is for.
     pub(super) fn clear_away(self) {
+        if self.is_kept {
+            return;
+        }
         let _ = fs::remove_file(self.config.runtime.api_socket());
-        clear_steering(self.steering, self.mounted.as_deref(), &self.config.interface.name);
+        clear_steering(self.steering, None, &self.config.interface.name);
     }
 }
 
 fn open_sockets(
     config: &Config,
     interface: Interface,
-    queues: u32,
-    rings: u32,
+    (queues, rings): (u32, u32),
     steering: &Steering,
+    store: &mut Store<'_>,
 ) -> Result<(Bound, UnixListener), KeeperError> {
-    let bound = af_xdp::bind(&af_xdp::Settings {
+    let wanted = af_xdp::Settings {
         rings,
         receive: config.interface.receive_ring,
         transmit: config.interface.transmit_ring,
         huge_pages: config.interface.huge_pages,
         zero_copy: config.interface.zero_copy,
         ..af_xdp::Settings::new(interface, queues)
-    })?;
+    };
+    let kept = store.rings(&wanted).map_err(|error| KeeperError::System { doing: "take up the rings", error })?;
+    let bound = match kept {
+        Some(bound) => bound,
+        None => store
+            .keep_rings(&wanted, af_xdp::bind(&wanted)?)
+            .map_err(|error| KeeperError::System { doing: "have the rings kept", error })?,
+    };
     for (n, socket) in (0..).zip(&bound.sockets) {
         steering.set_ring(n / rings, n % rings, socket.as_fd())?;
     }
-    Ok((bound, listen(&config.runtime.api_socket())?))
+    let path = config.runtime.api_socket();
+    if let Some(api) = store.api(&path) {
+        return Ok((bound, api));
+    }
+    let api = listen(&path)?;
+    store.keep_api(&api);
+    Ok((bound, api))
 }
 
 fn clear_steering(steering: Steering, mounted: Option<&Path>, interface: &str) {

@@ -18,8 +18,10 @@ use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
 use super::handover::{Death, Notice, Order};
 use super::restarts::Restarts;
+use super::starter::Starter;
 use crate::sys::clock;
-use crate::sys::process::{User, describe};
+use crate::sys::notify::ServiceManager;
+use crate::sys::process::describe;
 use crate::sys::signals::StopSignals;
 
 /// How long after an engine has come to control the next standby is started: recovering needs the processors first.
@@ -29,7 +31,8 @@ const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Supervisor {
     estate: Estate,
-    user: Option<User>,
+    starter: Starter,
+    manager: ServiceManager,
     stop: StopSignals,
     /// Controls, or is about to.
     engine: Option<Engine>,
@@ -55,11 +58,12 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(estate: Estate, user: Option<User>, stop: StopSignals) -> Self {
+    pub(super) fn new(estate: Estate, starter: Starter, stop: StopSignals, manager: ServiceManager) -> Self {
         let now = Instant::now();
         Self {
             estate,
-            user,
+            starter,
+            manager,
             stop,
             engine: None,
             standby: None,
@@ -94,6 +98,7 @@ impl Supervisor {
     fn keep(&mut self) -> Result<(), KeeperError> {
         while self.stopping.is_none() || self.engine.is_some() {
             self.start_what_is_due()?;
+            self.manager.beat();
             self.wait()?;
             self.heed_signals();
             self.estate.check_interface()?;
@@ -127,7 +132,7 @@ impl Supervisor {
 
     fn start_engine(&mut self) -> Result<(), KeeperError> {
         self.incarnation += 1;
-        let started = Engine::start(self.user.as_ref()).and_then(|heir| {
+        let started = Engine::start(&self.starter).and_then(|heir| {
             heir.inherit(&self.estate, self.incarnation, self.predecessor.clone())?;
             Ok(heir)
         });
@@ -147,7 +152,7 @@ impl Supervisor {
         let Some(engine) = &self.engine else { return };
         self.incarnation += 1;
         let active = engine.process.id();
-        let started = Engine::start(self.user.as_ref()).and_then(|standby| {
+        let started = Engine::start(&self.starter).and_then(|standby| {
             standby.stand_by(&self.estate, self.incarnation, active)?;
             Ok(standby)
         });
@@ -184,7 +189,7 @@ impl Supervisor {
             (Some(_), None) => self.wants_standby().then_some(self.standby_due).into_iter().chain(self.heir_due).min(),
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
-        let longest = Duration::from_secs(60);
+        let longest = self.manager.longest_wait(Duration::from_secs(60));
         let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
         let mut watched = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
@@ -216,6 +221,7 @@ impl Supervisor {
                 {
                     engine.process.kill();
                 }
+                self.manager.stopping();
                 tracing::info!("stopping");
             }
             (Some(_), Some(engine)) if came > 0 => {
@@ -279,7 +285,9 @@ impl Supervisor {
         self.heir_due = None;
         self.has_controlled = true;
         self.standby_due = self.standby_due.max(now + STANDBY_AFTER);
-        tracing::info!("engine {} controls", engine.process.id());
+        let said = format!("engine {} controls", engine.process.id());
+        tracing::info!("{said}");
+        self.manager.ready(&said);
     }
 
     /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.

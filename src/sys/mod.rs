@@ -3,6 +3,7 @@
 
 pub mod af_xdp;
 pub mod bpf;
+pub mod capabilities;
 pub mod clock;
 pub mod descriptors;
 pub mod holds;
@@ -10,6 +11,8 @@ pub mod interface;
 pub mod mapping;
 pub mod memory;
 pub mod mounts;
+pub mod notify;
 pub mod process;
+pub mod seccomp;
 pub mod signals;
 pub mod succession;

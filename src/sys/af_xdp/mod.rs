@@ -24,7 +24,7 @@ mod socket;
 mod umem;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,15 @@ impl Mapped {
 /// [`map`] and [`Mapped::take_over`] in one, where whoever had them before is dead already.
 pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
     map(settings, umem, sockets)?.take_over()
+}
+
+/// Whether this is the memory that [`bind`] made under these settings, as it granted them.
+///
+/// # Errors
+/// [`XdpError::Foreign`]: it is not, or another version made it.
+pub fn check(settings: &Settings, umem: BorrowedFd<'_>) -> Result<(), XdpError> {
+    settings.check()?;
+    Umem::open(umem, settings).map(drop)
 }
 
 /// Why AF_XDP cannot be had, or failed.
