@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{FAILED, complain, log_to_stderr};
 use crate::keeper::handover;
 use crate::link::engine::{self, Prepared};
-use crate::sys::process;
+use crate::sys::{process, sigbus};
 
 /// What `run` starts.
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ pub struct Args {}
 pub fn run(_: &Args) -> ExitCode {
     log_to_stderr();
     // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
-    if let Err(error) = process::tie_to_parent() {
+    if let Err(error) = process::tie_to_parent().and_then(|()| sigbus::explain()) {
         complain(&error);
         return ExitCode::from(FAILED);
     }

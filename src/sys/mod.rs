@@ -10,4 +10,5 @@ pub mod interface;
 pub mod mapping;
 pub mod mounts;
 pub mod process;
+pub mod sigbus;
 pub mod signals;
