@@ -30,6 +30,8 @@ mod loom;
 mod meetings;
 mod open;
 mod owner;
+#[cfg(test)]
+mod power_cut_tests;
 mod read;
 mod recover;
 mod slot;
