@@ -291,3 +291,20 @@ fn an_engine_that_is_started_by_hand_says_who_starts_engines() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("started by `baton run` and not by hand"), "{said}");
 }
+
+/// What a table of an earlier boot says is not of this one, however whole it is.
+#[test]
+fn a_table_of_another_boot_is_moved_aside_and_the_database_serves() {
+    use baton::sys::mapping::BootId;
+    use baton::table::{Capacity, Table};
+    let (pair, place) = (Pair::new(1), Place::new());
+    fs::create_dir(place.path("shm")).unwrap();
+    let capacity = Capacity { meetings: 1000, terminals: 4000 };
+    drop(Table::create_at(&place.path("shm/table"), capacity, BootId(1)).unwrap());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    server.line_with("is of before the machine was started");
+    server.engine();
+    wait_until("the new table bears its name", || {
+        Table::open_at(&place.path("shm/table")).is_ok_and(|table| table.boot_id() != BootId(1))
+    });
+}

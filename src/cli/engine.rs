@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{FAILED, complain, log_to_stderr};
 use crate::keeper::handover;
 use crate::link::engine;
-use crate::sys::{capabilities, clock, process, seccomp};
+use crate::sys::{capabilities, clock, process, seccomp, sigbus};
 
 /// What `run` starts.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,10 @@ pub fn run(_: &Args) -> ExitCode {
     log_to_stderr();
     abort_on_panic();
     // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
-    let confined = process::tie_to_parent().and_then(|()| capabilities::keep_none()).and_then(|()| seccomp::confine());
+    let confined = process::tie_to_parent()
+        .and_then(|()| sigbus::explain())
+        .and_then(|()| capabilities::keep_none())
+        .and_then(|()| seccomp::confine());
     if let Err(error) = confined {
         complain(&error);
         return ExitCode::from(FAILED);

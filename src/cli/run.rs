@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::{FAILED, WRONG, complain, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
+use crate::sys::sigbus;
 
 /// Run a dispatch server.
 #[derive(Debug, clap::Args)]
@@ -44,6 +45,10 @@ pub fn run(args: &Args) -> ExitCode {
     }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = sigbus::explain() {
+        complain(&error);
+        return ExitCode::from(FAILED);
     }
     match keeper::run(config, args.store) {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,5 +14,6 @@ pub mod mounts;
 pub mod notify;
 pub mod process;
 pub mod seccomp;
+pub mod sigbus;
 pub mod signals;
 pub mod succession;
