@@ -6,13 +6,18 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use baton::sys::{clock, process};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use crate::records::Tally;
 use crate::stores::{Failure, Kind, Reading};
+
+/// Milliseconds that a killed group has to be gone.
+const DEATH_TRIES_MAX: u32 = 30_000;
 
 /// What a successor says once it has read everything; nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -47,7 +52,7 @@ pub fn child(kind: Kind, folder: &Path, meetings: u64, fill: bool) -> Result<(),
     println!("written");
     // With the store open, as a process that serves has it.
     loop {
-        std::thread::park();
+        thread::park();
     }
 }
 
@@ -118,6 +123,14 @@ impl Drop for Server<'_> {
     fn drop(&mut self) {
         kill_group(self.child.id());
         let _ = self.child.wait();
+        // What it forked dies on its own time, and holds its sockets until then: the next server is not to meet them.
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        for _ in 0..DEATH_TRIES_MAX {
+            if group.is_none_or(|group| test_kill_process_group(group).is_err()) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         let _ = self.guard.say("ended", &self.child.id().to_string());
     }
 }

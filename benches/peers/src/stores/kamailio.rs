@@ -75,7 +75,7 @@ request_route {{ exit; }}
     /// How many dialogs Kamailio counts as active. A question waits at its socket until it serves: it is asked once.
     fn active(&self) -> Result<u64, Failure> {
         const QUESTION: &str =
-            r#"{"jsonrpc":"2.0","method":"stats.get_statistics","params":["dialog:active_dialogs"],"id":1}"#;
+            r#"{"jsonrpc":"2.0","method":"stats.get_statistics","params":["active_dialogs"],"id":1}"#;
         let own = self.folder.join("asker");
         let _ = fs::remove_file(&own);
         let socket = UnixDatagram::bind(&own)?;
