@@ -139,10 +139,9 @@ fn measure(
         // The first succeeds to who filled it and warms the caches; it counts for nothing.
         if trial > 0 {
             let trial = Trial::new(started_ns, &said, kind);
-            eprintln!(
-                "{kind}: first {:.3} ms, last {:.3} ms, with members {:?} ms",
-                trial.first_ms, trial.last_ms, trial.members_ms
-            );
+            let Trial { first_ms, last_ms, members_ms, .. } = trial;
+            let members = members_ms.map_or(String::new(), |ms| format!(", with members {ms:.2} ms"));
+            eprintln!("{kind}: first {first_ms:.2} ms, last {last_ms:.2} ms{members}");
             result.trials.push(trial);
         }
     }

@@ -24,12 +24,15 @@ const HASH_SIZE: u32 = 1 << 16;
 const RETRY: Duration = Duration::from_micros(200);
 const TRIES_MAX: u32 = 10_000_000;
 
-/// The server, as its folder's configuration says. Its memory is set up for the dialogs that it will find.
+/// The server, as its folder's configuration says. Its memory is set up for the dialogs that it will find, under the allocator
+/// that it is quickest with: Debian's default, `qm`, takes eight times as long.
 pub fn server(folder: &Path) -> Result<Command, Failure> {
     let meetings: u64 = fs::read_to_string(folder.join("meetings"))?.parse()?;
     let megabytes = |bytes_each: u64| (128 + meetings * bytes_each / (1 << 20)).to_string();
     let mut command = Command::new("kamailio");
-    command.args(["-DD", "-E", "-m", &megabytes(4096), "-M", &megabytes(6144), "-f"]).arg(folder.join("kamailio.cfg"));
+    command
+        .args(["-DD", "-E", "-x", "tlsf", "-X", "tlsf", "-m", &megabytes(4096), "-M", &megabytes(6144), "-f"])
+        .arg(folder.join("kamailio.cfg"));
     command.arg("-Y").arg(folder);
     Ok(command)
 }
@@ -138,8 +141,10 @@ impl Store for Dialogs {
                         format!("to-{id}"),
                         socket,
                         now,
-                        // A dialog whose time is over is dropped when it is loaded: a day is enough.
-                        now + 86_400,
+                        // A dialog whose time is over is dropped when it is loaded: a day is enough. Who called later
+                        // ends later: Kamailio sorts them in from the end of a list, and this is the order that it is
+                        // quickest at. With equal times it takes hours for a million.
+                        now + 86_400 + (n / 100) as i64,
                     ])?;
                 }
             }
