@@ -10,10 +10,10 @@ packages=(
     "kamailio-sqlite-modules that database"
 )
 
+command -v dpkg-query >/dev/null || die "no dpkg-query here: install redis-server, and kamailio with db_sqlite, by hand"
 missing=()
 for line in "${packages[@]}"; do
     read -r package why <<<"$line"
-    command -v dpkg-query >/dev/null || die "the peers are installed by Debian's names, and this is not Debian: ${packages[*]%% *}"
     if [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" != installed ]]; then
         say "$package is missing: $why"
         missing+=("$package")

@@ -190,3 +190,46 @@ impl Tally {
         self.sum = self.sum.wrapping_add(one ^ two.rotate_left(32));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        for n in [0, 1, 4_999, 5_000, 999_999] {
+            let meeting = Meeting::number(n);
+            assert_eq!(Meeting::decode(meeting.id, &meeting.encode()), Some(meeting));
+            assert!(Member::decode_all(n + 1, &Member::encode_all(n)).eq(Member::of(n)));
+        }
+        assert_eq!(Meeting::decode(1, &[0; Meeting::BYTES - 1]), None);
+    }
+
+    #[test]
+    fn no_two_members_share_an_address() {
+        let addresses: HashSet<_> = (0..20_000).flat_map(Member::of).map(|member| member.terminal).collect();
+        assert_eq!(addresses.len(), 20_000 * MEMBERS as usize);
+    }
+
+    #[test]
+    fn a_tally_tells_one_changed_field() {
+        let of = |meeting: &Meeting| {
+            let mut tally = Tally::default();
+            tally.meeting(meeting);
+            tally.sum()
+        };
+        let meeting = Meeting::number(7);
+        let changed = [
+            Meeting { id: 9, ..meeting },
+            Meeting { domain: 9, ..meeting },
+            Meeting { chairman: 9, ..meeting },
+            Meeting { version: 9, ..meeting },
+            Meeting { state: 9, ..meeting },
+            Meeting { level: 9, ..meeting },
+            Meeting { layout: 9, ..meeting },
+        ];
+        assert!(changed.iter().all(|changed| of(changed) != of(&meeting)));
+    }
+}
