@@ -55,7 +55,7 @@ pub trait Store {
     /// Writes the meetings from number 0 on. On return they are acknowledged.
     fn fill(&mut self, meetings: u64) -> Result<(), Failure>;
 
-    /// reads the first meeting, then all meetings, then all members. What is decoded is handed to the
+    /// Reads the first meeting, then all meetings, then all members. What is decoded is handed to the
     /// reading and nothing is kept.
     fn read(&mut self, meetings: u64, reading: &mut Reading) -> Result<(), Failure>;
 
