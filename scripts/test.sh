@@ -16,6 +16,17 @@ cargo clippy --locked --all-targets --quiet -- -D warnings
 say "build, and the BPF program with it"
 cargo build --all-targets --quiet
 
+if command -v systemd-analyze >/dev/null; then
+    say "systemd's unit"
+    # It is held against the program that was built, for a unit whose program is missing is reported as wrong.
+    units="$(mktemp -d)"
+    trap 'rm -r "$units"' EXIT
+    sed "s#^ExecStart=/usr/local/bin/baton#ExecStart=$PWD/target/debug/baton#" scripts/systemd/baton.service >"$units/baton.service"
+    verdict="$(systemd-analyze verify "$units/baton.service" 2>&1)" && [[ -z "$verdict" ]] || die "$verdict"
+else
+    say "systemd's unit is not verified: systemd-analyze is not here"
+fi
+
 say "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --quiet
 

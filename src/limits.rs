@@ -156,3 +156,11 @@ pub const JOURNAL_UPDATES_MAX: usize = 1 << 20;
 pub const BUSY_ROUNDS_MAX: u32 = 64;
 /// Parts that a round of the control thread puts into a new table from the database: about a millisecond's.
 pub const FILL_BATCH: usize = 64;
+/// The highest real-time priority that an engine may give its threads.
+pub const REALTIME_PRIORITY_MAX: u64 = 10;
+/// Engines that a starter has running at once: one in control, one that waits, and those that are being taken apart.
+pub const ENGINES_MAX: usize = 8;
+/// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do.
+pub const STARTER_WAIT_MS: u64 = 10_000;
+/// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
+pub const STORED_MAX: usize = WORKERS_MAX + 16;

@@ -28,36 +28,76 @@ fn status(id: u32, name: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim().to_owned()
 }
 
+/// Starts a server, and waits until it has a standby: gives it with the engine that controls and the one that stands by.
+fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
+    let mut server = Server::start(pair, Side::Left, &place.configure("left", ""), &[]);
+    let engine = server.engine();
+    let standby = server.standby();
+    (server, engine, standby)
+}
+
 #[test]
-fn an_engine_that_is_killed_is_followed_by_the_one_that_waited() {
+fn an_engine_that_is_killed_is_followed_by_its_standby() {
     let (pair, place) = (Pair::new(1), Place::new());
-    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
-    let mut engine = server.engine();
+    let (mut server, mut engine, mut standby) = with_standby(&pair, &place);
     for _ in 0..3 {
-        wait_until("another engine waits", || server.children().len() == 2);
-        let waiting = server.children().into_iter().find(|&child| child != engine).unwrap();
         // Long enough in control for its death to be an accident.
         thread::sleep(Duration::from_millis(300));
         kill(engine, Signal::KILL);
-        server.line_with(&format!("engine {engine} killed (SIGKILL); the next has been handed everything"));
-        engine = server.engine();
-        assert_eq!(engine, waiting);
+        assert_eq!(server.engine(), standby, "it says so itself, whoever noticed first");
+        if !server.heard.contains(&format!("engine {engine} killed (SIGKILL)")) {
+            server.line_with(&format!("engine {engine} killed (SIGKILL); its standby, engine {standby}, took over"));
+        }
+        (engine, standby) = (standby, server.standby());
     }
+}
+
+#[test]
+fn a_standby_that_dies_is_replaced_and_the_engine_goes_on() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    kill(standby, Signal::KILL);
+    let said = server.line_with("the engine goes on without one");
+    assert!(said.contains(&format!("engine {standby}")), "{said}");
+    assert_ne!(server.standby(), standby);
+    assert!(server.children().contains(&engine));
+}
+
+#[test]
+fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    thread::sleep(Duration::from_millis(300));
+    kill(standby, Signal::KILL);
+    kill(engine, Signal::KILL);
+    let heir = server.engine();
+    assert!(heir != engine && heir != standby);
+    server.standby();
+}
+
+#[test]
+fn a_standby_of_a_server_that_stops_does_not_follow() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0, "{}", server.heard);
+    [engine, standby].into_iter().for_each(gone);
+    assert_eq!(server.heard.matches(" controls").count(), 1, "{}", server.heard);
 }
 
 #[test]
 fn a_log_that_nobody_reads_costs_no_engine() {
     let (pair, place) = (Pair::new(1), Place::new());
-    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
-    server.engine();
+    let (mut server, mut engine, _) = with_standby(&pair, &place);
     server.stop_listening();
     for _ in 0..3 {
-        wait_until("another engine waits", || server.children().len() == 2);
-        let before = server.children();
-        kill(before[0], Signal::KILL);
-        wait_until("the keeper replaces it", || !server.children().contains(&before[0]));
+        wait_until("there are an engine and a standby", || server.children().len() == 2);
+        kill(engine, Signal::KILL);
+        wait_until("the keeper replaces it", || !server.children().contains(&engine));
+        wait_until("somebody follows", || !server.children().is_empty());
+        engine = server.children()[0];
     }
-    wait_until("an engine controls and another waits", || server.children().len() == 2);
+    wait_until("an engine controls and another stands by", || server.children().len() == 2);
 }
 
 #[test]
@@ -81,7 +121,7 @@ fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
     let configuration = place.configure("left", "");
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();
-    wait_until("another engine waits", || server.children().len() == 2);
+    wait_until("a standby is there", || server.children().len() == 2);
     let engines = server.children();
     let table = || {
         let file = fs::metadata(place.path("shm/table")).or_else(|_| fs::metadata(place.path("shm/table.filling")));
@@ -119,7 +159,7 @@ fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
     let (pair, place) = (Pair::new(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     server.engine();
-    wait_until("another engine waits", || server.children().len() == 2);
+    wait_until("a standby is there", || server.children().len() == 2);
     let engines = server.children();
     let shown = || {
         let output = Command::new("nsenter")
@@ -136,8 +176,9 @@ fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
     engines.into_iter().for_each(gone);
     assert!(!place.path("run/api.sock").exists());
     assert!(!shown().contains("xdp"), "{}", shown());
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    assert!(!mounts.contains(place.path("run").to_str().unwrap()));
+    for pin in ["link", "steer", "settings", "rings", "verdicts"] {
+        assert!(!place.path("run/bpf").join(pin).exists(), "{pin} is left");
+    }
     assert!(place.path("shm/table").exists() || place.path("shm/table.filling").exists());
 }
 
@@ -147,7 +188,7 @@ fn a_server_whose_interface_goes_says_so_and_ends() {
     let configuration = place.configure("left", "");
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();
-    wait_until("another engine waits", || server.children().len() == 2);
+    wait_until("a standby is there", || server.children().len() == 2);
     let engines = server.children();
     pair.ip(Side::Left, "link del left");
     assert_eq!(server.code(), 1, "{}", server.heard);
@@ -249,4 +290,21 @@ fn an_engine_that_is_started_by_hand_says_who_starts_engines() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("started by `baton run` and not by hand"), "{said}");
+}
+
+/// What a table of an earlier boot says is not of this one, however whole it is.
+#[test]
+fn a_table_of_another_boot_is_moved_aside_and_the_database_serves() {
+    use baton::sys::mapping::BootId;
+    use baton::table::{Capacity, Table};
+    let (pair, place) = (Pair::new(1), Place::new());
+    fs::create_dir(place.path("shm")).unwrap();
+    let capacity = Capacity { meetings: 1000, terminals: 4000 };
+    drop(Table::create_at(&place.path("shm/table"), capacity, BootId(1)).unwrap());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    server.line_with("is of before the machine was started");
+    server.engine();
+    wait_until("the new table bears its name", || {
+        Table::open_at(&place.path("shm/table")).is_ok_and(|table| table.boot_id() != BootId(1))
+    });
 }

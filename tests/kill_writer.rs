@@ -1,10 +1,13 @@
 //! SIGKILL in the middle of anything: a child process writes to a table as fast as it can, with its control thread and two
 //! workers, and is killed at a random moment, thousands of times. After each death every record is whole and as some
-//! writer meant it, nothing that was acknowledged is lost, and recovery leaves a table in which all agrees.
+//! writer meant it, nothing that was acknowledged is lost, and recovery leaves a table in which all agrees. Recovery is a
+//! process too, and some of these are killed themselves.
+//!
+//! 2,000 deaths; `BATON_KILLS=100000 cargo test --release --test kill_writer -- --nocapture` is for more.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant};
@@ -16,6 +19,8 @@ use baton::wire::{
 };
 
 const CHILD: &str = "BATON_KILL_WRITER_FOLDER";
+const RECOVERY: &str = "BATON_KILL_RECOVERY_FOLDER";
+/// Deaths, unless `BATON_KILLS` says otherwise.
 const KILLS: u64 = 2000;
 const CAPACITY: Capacity = Capacity { meetings: 24, terminals: 96 };
 
@@ -28,11 +33,18 @@ const STAYERS: u16 = 32;
 
 /// The words of the log beside the table, in which the child acknowledges what it did.
 const READY: usize = 0;
+const RECOVERING: usize = 1;
+const PAUSE: usize = 7;
+const RECOVERED: usize = 2;
+const GENERATION: usize = 8;
 const MEETINGS: usize = 16;
 const MOVES: usize = 64;
 const REPORTS: usize = 128;
 const CHANGES: usize = 200;
 const LOG_BYTES: u64 = 2048;
+
+/// Generations that are reserved at a time.
+const BLOCK: u32 = 5;
 
 const PENDING: u64 = u64::MAX;
 
@@ -97,6 +109,24 @@ fn writer_child() {
     }
 }
 
+/// Not a test of its own either: the process that recovers, and that is killed in the middle of it some of the times.
+#[test]
+fn recovery_child() {
+    let Some(folder) = std::env::var_os(RECOVERY).map(PathBuf::from) else { return };
+    let table = Table::open_at(&folder.join("table")).unwrap();
+    let log = Mapping::open(&folder.join("log")).unwrap();
+    log.words()[RECOVERING].store(1, Release);
+    // The kill takes longer to get here than recovery takes, so it begins some time after it was said.
+    for _ in 0..log.words()[PAUSE].load(Acquire) {
+        std::hint::spin_loop();
+    }
+    log.words()[RECOVERING].store(2, Release);
+    let recovered = table.recover();
+    let found = [recovered.claims, recovered.finished, recovered.undone, recovered.extents];
+    found.iter().enumerate().for_each(|(at, &found)| log.words()[RECOVERED + at].store(found.into(), Release));
+    log.words()[RECOVERING].store(3, Release);
+}
+
 /// A worker: each reports for every second of the stayers, and for movers, whether these are in the table or not.
 fn report_forever(mut writer: Writer, log: &Mapping, mut dice: Dice, number: u8) {
     loop {
@@ -133,7 +163,7 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
     let meeting = MeetingId(1 + dice.below(PASSING));
     let device = dice.below(MOVERS.into()) as u16;
     let place = &words[MOVES + usize::from(device)];
-    match dice.below(8) {
+    match dice.below(9) {
         0 => {
             let word = &words[MEETINGS + meeting.0 as usize];
             if word.load(Acquire) == 0 {
@@ -174,6 +204,13 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
             let new = part(STAYING, domain(number), version);
             assert_eq!(expect(|| control.update_part(STAYING, domain(number), |old| *old = new)), Some(true));
             words[CHANGES + number as usize].store(version, Release);
+        }
+        7 => {
+            let generation = words[GENERATION].load(Acquire) + 1;
+            if control.table().bump_generation().is_none() {
+                control.table().set_reservation(1, generation as u32, generation as u32 + BLOCK);
+            }
+            words[GENERATION].store(generation, Release);
         }
         _ => {
             // Not acknowledged: workers are at the same terminals, and the higher version is the one that counts.
@@ -216,28 +253,71 @@ fn every_death_leaves_a_table() {
     log.publish(&folder.path().join("log")).unwrap();
     furnish(&table, &log);
 
+    let kills = std::env::var("BATON_KILLS").map_or(KILLS, |kills| kills.parse().expect("BATON_KILLS is a number"));
     let mut totals = [0; 4];
-    for kill in 0..KILLS {
+    let mut died_recovering = 0;
+    for kill in 0..kills {
         kill_one(folder.path(), &log, &mut dice);
         // Before recovery too, every record is whole: readers do not wait for the dead.
         check_records(&table, &log, &format!("seed {seed}, death {kill}, before recovery"));
-        let recovered = table.recover();
-        let found = [recovered.claims, recovered.finished, recovered.undone, recovered.extents];
+        while dice.below(4) == 0 {
+            died_recovering += u64::from(kill_recovery(folder.path(), &log, &mut dice));
+            check_records(&table, &log, &format!("seed {seed}, death {kill}, after one of its recovery"));
+        }
+        let found = recover(folder.path(), &log);
         totals.iter_mut().zip(found).for_each(|(total, found)| *total += found);
-        let story = format!("seed {seed}, death {kill}, {recovered:?}");
+        let story = format!("seed {seed}, death {kill}, claims, finished, undone and extents {found:?}");
         assert_eq!(table.verify(), Vec::<String>::new(), "{story}");
         check_records(&table, &log, &story);
         check_membership(&table, &log, &story);
     }
     let [claims, finished, undone, extents] = totals;
     println!(
-        "{KILLS} deaths: {claims} claims, {finished} operations finished, {undone} undone, {extents} extents back"
+        "{kills} deaths, {died_recovering} more in the middle of recovery: {claims} claims, {finished} operations \
+         finished, {undone} undone, {extents} extents back"
     );
     assert!(claims > 0 && finished > 0, "the moments are random: some are in the middle of something");
+    assert!(died_recovering > 0, "some recoveries are killed before they are done");
+}
+
+fn start_recovery(folder: &Path, log: &Mapping) -> Child {
+    log.words()[RECOVERING].store(0, Release);
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "recovery_child"])
+        .env(RECOVERY, folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Recovers in a process of its own. Gives what was found.
+fn recover(folder: &Path, log: &Mapping) -> [u64; 4] {
+    let status = start_recovery(folder, log).wait().unwrap();
+    assert!(status.success(), "the recovery failed: {status}");
+    std::array::from_fn(|at| log.words()[RECOVERED + at].load(Acquire))
+}
+
+/// Starts a recovery and kills it around the moment at which it begins. Gives whether that was in the middle of it.
+fn kill_recovery(folder: &Path, log: &Mapping, dice: &mut Dice) -> bool {
+    let words = log.words();
+    words[PAUSE].store(dice.below(2000), Release);
+    let mut child = start_recovery(folder, log);
+    // Looked at without sleeping, for a recovery takes microseconds.
+    let patience = Instant::now() + Duration::from_secs(30);
+    while words[RECOVERING].load(Acquire) == 0 {
+        assert!(Instant::now() < patience, "the recovery does not begin");
+        std::hint::spin_loop();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    words[PAUSE].store(0, Release);
+    words[RECOVERING].load(Acquire) == 2
 }
 
 fn furnish(table: &Arc<Table>, log: &Mapping) {
     let mut control = table.writer(OwnerId::CONTROL);
+    table.set_reservation(1, 1, 1 + BLOCK);
+    log.words()[GENERATION].store(1, Release);
     for number in 1..=2 {
         control.insert_part(&part(STAYING, domain(number), 0)).unwrap();
         log.words()[CHANGES + number as usize].store(0, Release);
@@ -293,6 +373,12 @@ fn check_records(table: &Table, log: &Mapping, story: &str) {
         // The next child goes on from what was found.
         words[CHANGES + number as usize].store(found.version, Release);
     }
+    let generation = u64::from(table.epoch().generation());
+    let acknowledged = words[GENERATION].load(Acquire);
+    let whole = generation == acknowledged || generation == acknowledged + 1;
+    assert!(whole, "{story}: generation {acknowledged} was acknowledged, found {generation}");
+    assert!(generation < u64::from(table.generation_end()), "{story}: generation {generation} is in no block");
+    words[GENERATION].store(generation, Release);
     assert_eq!(table.unreadable(), 0, "{story}");
 }
 

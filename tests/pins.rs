@@ -108,7 +108,7 @@ fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
             let steering = Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap();
             steering.set_ring(0, 0, socket.as_fd()).unwrap();
             assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect, "case {case}");
-            assert_eq!(names(&pins), ["link", "rings", "settings", "verdicts"]);
+            assert_eq!(names(&pins), ["link", "rings", "settings", "steer", "verdicts"]);
         }
         Steering::open(&pins).unwrap().detach().unwrap();
         drop(Steering::attach(&Interface::find("lo").unwrap(), &SETTINGS, Some(&others)).unwrap());

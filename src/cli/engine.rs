@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use super::{FAILED, complain, log_to_stderr};
 use crate::keeper::handover;
-use crate::link::engine::{self, Prepared};
-use crate::sys::process;
+use crate::link::engine;
+use crate::sys::{capabilities, clock, process, seccomp, sigbus};
 
 /// What `run` starts.
 #[derive(Debug, clap::Args)]
@@ -13,20 +13,34 @@ pub struct Args {}
 
 /// Waits for the inheritance and takes over.
 pub fn run(_: &Args) -> ExitCode {
+    let born = clock::now();
     log_to_stderr();
+    abort_on_panic();
     // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
-    if let Err(error) = process::tie_to_parent() {
+    let confined = process::tie_to_parent()
+        .and_then(|()| sigbus::explain())
+        .and_then(|()| capabilities::keep_none())
+        .and_then(|()| seccomp::confine());
+    if let Err(error) = confined {
         complain(&error);
         return ExitCode::from(FAILED);
     }
-    let prepared = Prepared::default();
     match handover::receive() {
-        Ok(handover) => engine::run(handover, prepared),
-        // A keeper that stops lets go an engine that it had started ahead.
+        Ok(handover) => engine::run(handover, born),
+        // A keeper that stops lets go an engine that it has just started.
         Err(handover::HandoverError::Closed) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A thread that panics ends the process, whatever it was built as: the standby is there for that, and waits for all of it.
+fn abort_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        say(info);
+        std::process::abort();
+    }));
 }

@@ -11,6 +11,7 @@ pub mod meeting;
 pub mod recovery;
 pub mod run;
 pub mod sim;
+pub mod starter;
 pub mod status;
 
 use std::process::ExitCode;
@@ -51,6 +52,9 @@ enum Command {
     /// What `run` starts
     #[command(hide = true)]
     Engine(engine::Args),
+    /// What `run` starts engines by
+    #[command(hide = true)]
+    Starter(starter::Args),
 }
 
 /// Parses what was typed, does it, and gives the exit code.
@@ -64,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Engine(args) => engine::run(&args),
+        Command::Starter(args) => starter::run(&args),
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::{FAILED, WRONG, complain, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
+use crate::sys::sigbus;
 
 /// Run a dispatch server.
 #[derive(Debug, clap::Args)]
@@ -18,6 +19,12 @@ pub struct Args {
     /// What serves if the table of an earlier run cannot be used: `database` moves it aside and goes on
     #[arg(long, value_name = "PATH", value_parser = ["database"])]
     path: Option<String>,
+    /// Give rings and sockets to the service manager to keep, so that the next start finds them as they are
+    #[arg(long)]
+    store: bool,
+    /// The folder of the pinned XDP program and maps
+    #[arg(long, value_name = "FOLDER")]
+    pin: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -33,10 +40,17 @@ pub fn run(args: &Args) -> ExitCode {
     if args.path.is_some() {
         config.recovery.on_bad_table = OnBadTable::Database;
     }
+    if let Some(pin) = &args.pin {
+        config.runtime.pin = Some(pin.clone());
+    }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    match keeper::run(config) {
+    if let Err(error) = sigbus::explain() {
+        complain(&error);
+        return ExitCode::from(FAILED);
+    }
+    match keeper::run(config, args.store) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);

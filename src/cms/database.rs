@@ -17,6 +17,8 @@
 //! dispatch server that was thought dead cannot undo what its successor promised. Members are rows of their own, for
 //! adding one to a conference of thousands must not write thousands.
 
+#[cfg(test)]
+mod power_cut;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -293,9 +295,17 @@ fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::
 }
 
 fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
+    open_with(path, |builder| builder.create(path))
+}
+
+/// Opens what `create` makes of redb's settings; `path` is how errors name it.
+fn open_with(
+    path: &Path,
+    create: impl FnOnce(&redb::Builder) -> Result<redb::Database, redb::DatabaseError>,
+) -> Result<redb::Database, DatabaseError> {
     let storage = |error: redb::Error| DatabaseError::Storage { path: path.into(), source: Box::new(error) };
     let foreign = |why: String| DatabaseError::Foreign { path: path.into(), why };
-    let opened = redb::Builder::new().set_check_integrity_on_open(true).create(path);
+    let opened = create(redb::Builder::new().set_check_integrity_on_open(true));
     let redb = opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::Held { path: path.into() },
         redb::DatabaseError::UpgradeRequired(version) => foreign(format!("file format {version}")),

@@ -313,6 +313,9 @@ pub struct Status {
     pub stages: Vec<StageSummary>,
     /// How frames are taken from the driver.
     pub mode: String,
+    /// `ready`, `starting`, or why there is no standby.
+    #[serde(default)]
+    pub standby: String,
 }
 
 /// How an autonomous domain does.

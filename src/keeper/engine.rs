@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::estate::Estate;
 use super::handover::{Death, Notice, Order, Role};
+use super::starter::{Started, Starter};
 use crate::sys::descriptors;
-use crate::sys::process::{Process, User};
 
 /// Bytes of a notice, at most.
 const NOTICE_BYTES: usize = 4096;
@@ -15,27 +15,35 @@ const NOTICE_BYTES: usize = 4096;
 /// A started engine.
 #[derive(Debug)]
 pub(super) struct Engine {
-    pub process: Process,
+    pub process: Started,
     line: OwnedFd,
     /// The other end has been closed: there is nothing more to come, and polling it would only spin.
     silent: bool,
     /// Since when it controls, by its own word.
     pub ready: Option<Instant>,
+    /// Whether it stands by, by its own word.
+    pub stands: bool,
     /// What it said when it gave up.
     pub failed: Option<String>,
 }
 
 impl Engine {
     /// Starts one. It waits for its inheritance.
-    pub(super) fn start(user: Option<&User>) -> io::Result<Self> {
+    pub(super) fn start(starter: &Starter) -> io::Result<Self> {
         let (line, theirs) = descriptors::pair()?;
-        let process = Process::start_self(&["engine"], theirs, user)?;
-        Ok(Self { process, line, silent: false, ready: None, failed: None })
+        let process = starter.engine(theirs)?;
+        Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None })
     }
 
-    /// Hands it the estate.
+    /// Hands it the estate, to control.
     pub(super) fn inherit(&self, estate: &Estate, incarnation: u32, predecessor: Option<Death>) -> io::Result<()> {
-        estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor)
+        estate.succession().reopen();
+        estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor, None)
+    }
+
+    /// Hands it the estate, to stand by the one that controls.
+    pub(super) fn stand_by(&self, estate: &Estate, incarnation: u32, active: u32) -> io::Result<()> {
+        estate.hand_over(self.line.as_fd(), Role::Standby, incarnation, None, Some(active))
     }
 
     /// The line, while there is something to wait for on it.
@@ -62,8 +70,8 @@ impl Engine {
         }
     }
 
-    /// Orders it to stop, writing the snapshot.
-    pub(super) fn order_stop(&self) -> io::Result<()> {
-        descriptors::send(self.line.as_fd(), &serde_json::to_vec(&Order::Stop)?, &[])
+    /// Orders it to do something. Never waits.
+    pub(super) fn order(&self, order: &Order) -> io::Result<()> {
+        descriptors::send(self.line.as_fd(), &serde_json::to_vec(order)?, &[])
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::handover::{self, Death, Manifest, Role, TableOrigin};
+use super::store::Store;
 use super::table::KeptTable;
 use crate::config::{Config, ConfigError};
 use crate::sys::af_xdp::{self, Bound, XdpError};
@@ -18,6 +19,7 @@ use crate::sys::holds::{Asked, LockFile, NetworkName};
 use crate::sys::interface::{Interface, InterfaceError};
 use crate::sys::mounts;
 use crate::sys::process::User;
+use crate::sys::succession::Succession;
 use crate::table::OpenError;
 use crate::wire::{Domain, Mac};
 
@@ -113,6 +115,9 @@ pub enum KeeperError {
         /// Where.
         folder: PathBuf,
     },
+    /// Descriptors are to be kept by a service manager that is not there.
+    #[error("there is no service manager to keep descriptors (NOTIFY_SOCKET is not set): start it without --store")]
+    NoManager,
     /// The interface went, and the sockets died with it. One of the same name needs others.
     #[error("interface {0} is gone; start again when it is back")]
     InterfaceGone(String),
@@ -154,8 +159,10 @@ pub struct Estate {
     /// What engines have learned of where domains are.
     next_hops: BTreeMap<Domain, Mac>,
     steering: Steering,
+    succession: (Succession, OwnedFd),
     api: UnixListener,
-    mounted: Option<PathBuf>,
+    /// What is kept by the service manager serves the next keeper, after a stop too.
+    is_kept: bool,
     _holds: (NetworkName, LockFile),
 }
 
@@ -164,7 +171,7 @@ impl Estate {
     ///
     /// # Errors
     /// See [`KeeperError`].
-    pub fn open(config: Config, user: Option<&User>) -> Result<Self, KeeperError> {
+    pub(super) fn open(config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
         let interface = Interface::find(&config.interface.name)?;
         let mac = interface.mac()?;
         // Before anything is touched: what follows belongs to whoever has these.
@@ -182,15 +189,18 @@ impl Estate {
         let steer =
             SteerSettings { ethertype: config.interface.ethertype, probe_port: config.interface.probe_port, rings };
         let steering = Steering::attach(&interface, &steer, Some(&config.runtime.pin()))?;
-        let (bound, api) = match open_sockets(&config, interface, queues, rings, &steering) {
+        let (bound, api) = match open_sockets(&config, interface, (queues, rings), &steering, &mut store) {
             Ok(opened) => opened,
             Err(error) => {
                 clear_steering(steering, mounted.as_deref(), &config.interface.name);
                 return Err(error);
             }
         };
+        let succession = Succession::create()
+            .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
-        Ok(Self { config, table, bound, mac, next_hops, steering, api, mounted, _holds: holds })
+        let is_kept = store.keeps();
+        Ok(Self { config, table, bound, mac, next_hops, steering, succession, api, is_kept, _holds: holds })
     }
 
     /// What it was opened with.
@@ -237,6 +247,7 @@ impl Estate {
         role: Role,
         incarnation: u32,
         predecessor: Option<Death>,
+        active: Option<u32>,
     ) -> io::Result<()> {
         let manifest = Manifest {
             version: handover::VERSION,
@@ -245,6 +256,7 @@ impl Estate {
             config: self.config.clone(),
             table: self.table.origin.clone(),
             predecessor,
+            active,
             sent_ns: clock::now().0,
             mac: self.mac,
             next_hops: self.next_hops.iter().map(|(&domain, &mac)| (domain, mac)).collect(),
@@ -254,7 +266,18 @@ impl Estate {
         };
         let table = self.table.table.mapping().fd().expect("a keeper's table is a file");
         let sockets: Vec<_> = self.bound.sockets.iter().map(AsFd::as_fd).collect();
-        handover::send(line, &manifest, (table, self.bound.umem.as_fd(), self.api.as_fd()), &sockets)
+        let (umem, succession, api) = (self.bound.umem.as_fd(), self.succession.1.as_fd(), self.api.as_fd());
+        handover::send(line, &manifest, [table, umem, succession, api], &sockets)
+    }
+
+    /// The locks of who works with table and rings.
+    pub(super) fn succession(&self) -> &Succession {
+        &self.succession.0
+    }
+
+    /// Whether the table holds all that the database holds, so that whoever comes next goes by it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.table.origin == TableOrigin::Kept
     }
 
     /// An engine has learned where frames to a domain go.
@@ -267,32 +290,50 @@ impl Estate {
         self.table.complete();
     }
 
-    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table stays, for the next start.
+    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table stays, for the next start,
+    /// and so does an empty BPF file system: to unmount it takes CAP_SYS_ADMIN. What the service manager keeps is
+    /// for the next keeper, whose start may be what this stop is for.
     pub(super) fn clear_away(self) {
+        if self.is_kept {
+            return;
+        }
         let _ = fs::remove_file(self.config.runtime.api_socket());
-        clear_steering(self.steering, self.mounted.as_deref(), &self.config.interface.name);
+        clear_steering(self.steering, None, &self.config.interface.name);
     }
 }
 
 fn open_sockets(
     config: &Config,
     interface: Interface,
-    queues: u32,
-    rings: u32,
+    (queues, rings): (u32, u32),
     steering: &Steering,
+    store: &mut Store<'_>,
 ) -> Result<(Bound, UnixListener), KeeperError> {
-    let bound = af_xdp::bind(&af_xdp::Settings {
+    let wanted = af_xdp::Settings {
         rings,
         receive: config.interface.receive_ring,
         transmit: config.interface.transmit_ring,
         huge_pages: config.interface.huge_pages,
         zero_copy: config.interface.zero_copy,
         ..af_xdp::Settings::new(interface, queues)
-    })?;
+    };
+    let kept = store.rings(&wanted).map_err(|error| KeeperError::System { doing: "take up the rings", error })?;
+    let bound = match kept {
+        Some(bound) => bound,
+        None => store
+            .keep_rings(&wanted, af_xdp::bind(&wanted)?)
+            .map_err(|error| KeeperError::System { doing: "have the rings kept", error })?,
+    };
     for (n, socket) in (0..).zip(&bound.sockets) {
         steering.set_ring(n / rings, n % rings, socket.as_fd())?;
     }
-    Ok((bound, listen(&config.runtime.api_socket())?))
+    let path = config.runtime.api_socket();
+    if let Some(api) = store.api(&path) {
+        return Ok((bound, api));
+    }
+    let api = listen(&path)?;
+    store.keep_api(&api);
+    Ok((bound, api))
 }
 
 fn clear_steering(steering: Steering, mounted: Option<&Path>, interface: &str) {

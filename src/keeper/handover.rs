@@ -18,7 +18,7 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
@@ -30,7 +30,7 @@ const NOTE_BYTES: usize = 4096;
 pub enum Role {
     /// It takes over at once.
     Active,
-    /// It maps and touches everything, and waits for its twin's death. No keeper asks for that yet.
+    /// It maps and touches everything, and waits for the locks of the one that controls.
     Standby,
 }
 
@@ -52,7 +52,7 @@ pub enum TableOrigin {
 pub struct Death {
     /// Its process id.
     pub pid: u32,
-    /// When the keeper had proof of it, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When keeper or standby had proof of it, in nanoseconds of `CLOCK_MONOTONIC`.
     pub noticed_ns: u64,
     /// In words: "killed by signal 9", "exited with status 1".
     pub how: String,
@@ -73,6 +73,8 @@ pub struct Manifest {
     pub table: TableOrigin,
     /// Its predecessor's end, if it had one under this keeper.
     pub predecessor: Option<Death>,
+    /// For a standby: the process that controls.
+    pub active: Option<u32>,
     /// When this was sent, in nanoseconds of `CLOCK_MONOTONIC`.
     pub sent_ns: u64,
     /// The interface's Ethernet address.
@@ -95,6 +97,8 @@ pub struct Handover {
     pub table: OwnedFd,
     /// The UMEM's file.
     pub umem: OwnedFd,
+    /// The locks of who works with table and rings: [`crate::sys::succession`].
+    pub succession: OwnedFd,
     /// The AF_XDP sockets, queue by queue, ring by ring. To be adopted, by the first engine too.
     pub sockets: Vec<OwnedFd>,
     /// The API's listening socket: clients wait in its backlog from one engine to the next.
@@ -107,7 +111,9 @@ pub struct Handover {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Notice {
-    /// It controls: workers run, and the first takeover frames are on their way.
+    /// A standby's: everything is mapped and touched, and it waits for the locks.
+    Standing,
+    /// It controls: workers run and hold their locks, and the first takeover frames are on their way.
     Ready,
     /// The table holds every meeting that the database holds: from now on it serves whoever comes next.
     Complete,
@@ -131,11 +137,23 @@ pub enum Notice {
 }
 
 /// What a keeper tells its engine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Write the snapshot, and exit with success.
     Stop,
+    /// To a standby: where frames to a domain go, as the one that controls has learned.
+    NextHop {
+        /// Which domain.
+        domain: Domain,
+        /// Where.
+        mac: Mac,
+    },
+    /// To the one that controls: how its standby does, for the status.
+    Standby {
+        /// In words: "ready", or why there is none.
+        state: String,
+    },
 }
 
 /// An engine's end of the line to its keeper.
@@ -150,17 +168,14 @@ impl KeeperLine {
         descriptors::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
     }
 
-    /// The next order, if there is one. To be called when the descriptor is readable.
+    /// The next order; waits for it.
     ///
     /// # Errors
     /// `UnexpectedEof`: the keeper is gone, and the engine ends. Anything else is a broken line, to be treated alike.
-    pub fn order(&self) -> io::Result<Option<Order>> {
+    pub fn order(&self) -> io::Result<Order> {
         let mut buffer = [0; NOTE_BYTES];
-        let Received { bytes, .. } = match descriptors::receive(self.0.as_fd(), &mut buffer, 0, false) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            received => received?,
-        };
-        Ok(Some(serde_json::from_slice(&buffer[..bytes])?))
+        let Received { bytes, .. } = descriptors::receive(self.0.as_fd(), &mut buffer, 0, true)?;
+        Ok(serde_json::from_slice(&buffer[..bytes])?)
     }
 }
 
@@ -222,7 +237,8 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     let manifest: Manifest = serde_json::from_value(value).map_err(foreign)?;
     let mut descriptors = received.descriptors.into_iter();
     let all = descriptors.len();
-    let (Some(table), Some(umem), Some(api)) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
+    let mut next = || descriptors.next();
+    let (Some(table), Some(umem), Some(succession), Some(api)) = (next(), next(), next(), next()) else {
         return Err(HandoverError::Foreign(format!("{all} descriptors")));
     };
     let sockets: Vec<_> = descriptors.collect();
@@ -230,7 +246,15 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
         let what = format!("{} sockets where {} are expected", sockets.len(), manifest.sockets);
         return Err(HandoverError::Foreign(what));
     }
-    Ok(Handover { manifest, table, umem, sockets, api: UnixListener::from(api), keeper: KeeperLine(socket) })
+    Ok(Handover {
+        manifest,
+        table,
+        umem,
+        succession,
+        sockets,
+        api: UnixListener::from(api),
+        keeper: KeeperLine(socket),
+    })
 }
 
 /// The keeper's side: sends the manifest with what it names.
@@ -240,11 +264,11 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
 pub(super) fn send(
     line: BorrowedFd<'_>,
     manifest: &Manifest,
-    (table, umem, api): (BorrowedFd<'_>, BorrowedFd<'_>, BorrowedFd<'_>),
+    [table, umem, succession, api]: [BorrowedFd<'_>; 4],
     sockets: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     assert_eq!(manifest.sockets, sockets.len(), "a place for each socket");
-    let mut all = vec![table, umem, api];
+    let mut all = vec![table, umem, succession, api];
     all.extend_from_slice(sockets);
     descriptors::send(line, &serde_json::to_vec(manifest)?, &all)
 }

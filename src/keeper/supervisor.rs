@@ -1,4 +1,12 @@
-//! The keeper's loop: one engine controls, the next waits, and the death of the first makes the second its heir.
+//! The keeper's loop: one engine controls, a standby waits for its locks, and whoever dies is replaced.
+//!
+//! ```text
+//!  controls ──dies──► the standby has its locks already, controls, and says so ──► the next standby is started
+//!     └─────dies, and there is no standby──► once its pidfd says so, a new engine is handed the estate
+//! ```
+//!
+//! The keeper does not decide that a standby takes over: the kernel does, by the locks (`sys::succession`). It only keeps up
+//! with it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,30 +16,38 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
-use super::handover::{Death, Notice};
+use super::handover::{Death, Notice, Order};
 use super::restarts::Restarts;
+use super::starter::Starter;
 use crate::sys::clock;
-use crate::sys::process::{User, describe};
+use crate::sys::notify::ServiceManager;
+use crate::sys::process::describe;
 use crate::sys::signals::StopSignals;
 
-/// How long after a handover the next engine is started though the heir has not said that it controls. Starting a
-/// program takes a millisecond of a CPU that the heir needs first.
-const NEXT_AFTER: Duration = Duration::from_millis(100);
-/// The pause before another is started ahead, if one that was started ahead has died of itself.
-const NEXT_AGAIN: Duration = Duration::from_secs(1);
+/// How long after an engine has come to control the next standby is started: recovering needs the processors first.
+const STANDBY_AFTER: Duration = Duration::from_millis(100);
+/// How long a standby may take to say that it controls once the one before it is known to be dead.
+const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Supervisor {
     estate: Estate,
-    user: Option<User>,
+    starter: Starter,
+    manager: ServiceManager,
     stop: StopSignals,
-    /// Has the estate.
+    /// Controls, or is about to.
     engine: Option<Engine>,
-    /// Has been started, and waits for its inheritance.
-    next: Option<Engine>,
-    /// When there is to be an engine again, if there is none; when there is to be a next one.
+    /// Waits for the locks of the one that controls.
+    standby: Option<Engine>,
+    /// Has been followed by its standby already; its end is still to be seen.
+    followed: Option<Engine>,
+    /// When there is to be an engine again, if there is none; when there is to be a standby.
     due: Instant,
-    next_due: Instant,
+    standby_due: Instant,
+    /// Until when a standby whose engine is dead may take to say that it controls.
+    heir_due: Option<Instant>,
     restarts: Restarts,
+    /// Standbys that ended of themselves, one after the other.
+    standby_failures: Restarts,
     incarnation: u32,
     predecessor: Option<Death>,
     /// An engine has controlled at some time: what stops the next one is not what the operator just configured.
@@ -42,17 +58,21 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(estate: Estate, user: Option<User>, stop: StopSignals) -> Self {
+    pub(super) fn new(estate: Estate, starter: Starter, stop: StopSignals, manager: ServiceManager) -> Self {
         let now = Instant::now();
         Self {
             estate,
-            user,
+            starter,
+            manager,
             stop,
             engine: None,
-            next: None,
+            standby: None,
+            followed: None,
             due: now,
-            next_due: now + NEXT_AFTER,
+            standby_due: now,
+            heir_due: None,
             restarts: Restarts::default(),
+            standby_failures: Restarts::default(),
             incarnation: 0,
             predecessor: None,
             has_controlled: false,
@@ -65,8 +85,9 @@ impl Supervisor {
     pub(super) fn run(mut self) -> Result<(), KeeperError> {
         tracing::info!("{}", self.estate.describe());
         let result = self.keep();
-        // Both are gone before what they use is: closing its line lets the one that waits go.
-        drop((self.engine.take(), self.next.take()));
+        // All are gone before what they use is; the standby first, or it would follow.
+        self.standby = None;
+        drop((self.engine.take(), self.followed.take()));
         self.estate.clear_away();
         if result.is_ok() {
             tracing::info!("stopped");
@@ -77,11 +98,13 @@ impl Supervisor {
     fn keep(&mut self) -> Result<(), KeeperError> {
         while self.stopping.is_none() || self.engine.is_some() {
             self.start_what_is_due()?;
+            self.manager.beat();
             self.wait()?;
             self.heed_signals();
-            self.heed_next()?;
             self.estate.check_interface()?;
             self.heed_engine()?;
+            self.heed_standby()?;
+            self.heed_followed()?;
         }
         Ok(())
     }
@@ -92,47 +115,70 @@ impl Supervisor {
         }
         let now = Instant::now();
         if self.engine.is_none() && now >= self.due {
-            self.succeed()?;
+            self.start_engine()?;
         }
-        if self.engine.is_some() && self.next.is_none() && now >= self.next_due {
-            match Engine::start(self.user.as_ref()) {
-                Ok(next) => self.next = Some(next),
-                Err(error) => {
-                    tracing::warn!("cannot start the next engine ahead: {error}");
-                    self.next_due = now + NEXT_AGAIN;
-                }
-            }
+        if self.wants_standby() && now >= self.standby_due {
+            self.start_standby();
         }
         Ok(())
     }
 
-    /// Hands the estate to an engine: the one that waits, or a new one.
-    fn succeed(&mut self) -> Result<(), KeeperError> {
+    /// Whether there should be a standby that is not: once an engine controls, and the table holds everything, so that whoever
+    /// follows goes by it.
+    fn wants_standby(&self) -> bool {
+        let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
+        controls && self.standby.is_none() && self.followed.is_none() && self.estate.is_complete()
+    }
+
+    fn start_engine(&mut self) -> Result<(), KeeperError> {
         self.incarnation += 1;
-        if let Some(next) = self.next.take() {
-            match self.bequeath(next) {
-                Ok(()) => return Ok(()),
-                // It has died while it waited, perhaps a moment ago.
-                Err(error) => tracing::debug!("the engine that waited cannot inherit: {error}"),
-            }
-        }
-        match Engine::start(self.user.as_ref()).and_then(|heir| self.bequeath(heir)) {
-            Ok(()) => Ok(()),
-            Err(error) if !self.has_controlled => Err(KeeperError::System { doing: "start an engine", error }),
+        let started = Engine::start(&self.starter).and_then(|heir| {
+            heir.inherit(&self.estate, self.incarnation, self.predecessor.clone())?;
+            Ok(heir)
+        });
+        match started {
+            Ok(engine) => self.engine = Some(engine),
+            Err(error) if !self.has_controlled => return Err(KeeperError::System { doing: "start an engine", error }),
             Err(error) => {
                 let pause = self.restarts.failed(None);
                 tracing::error!("cannot start an engine: {error}; trying again in {pause:?}");
                 self.due = Instant::now() + pause;
-                Ok(())
             }
+        }
+        Ok(())
+    }
+
+    fn start_standby(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        self.incarnation += 1;
+        let active = engine.process.id();
+        let started = Engine::start(&self.starter).and_then(|standby| {
+            standby.stand_by(&self.estate, self.incarnation, active)?;
+            Ok(standby)
+        });
+        match started {
+            Ok(standby) => {
+                self.tell_engine("starting");
+                self.standby = Some(standby);
+            }
+            Err(error) => self.lack_standby(&format!("cannot be started: {error}")),
         }
     }
 
-    fn bequeath(&mut self, heir: Engine) -> io::Result<()> {
-        heir.inherit(&self.estate, self.incarnation, self.predecessor.clone())?;
-        self.next_due = Instant::now() + NEXT_AFTER;
-        self.engine = Some(heir);
-        Ok(())
+    /// The engine goes on without a standby for a while.
+    fn lack_standby(&mut self, why: &str) {
+        let pause = self.standby_failures.failed(None);
+        tracing::error!("the standby {why}; the engine goes on without one, and the next is tried in {pause:?}");
+        self.tell_engine(&format!("none: it {why}"));
+        self.standby_due = Instant::now() + pause;
+    }
+
+    /// What the status shows of the standby.
+    fn tell_engine(&self, state: &str) {
+        if let Some(engine) = &self.engine {
+            // An engine that is gone needs no telling.
+            let _ = engine.order(&Order::Standby { state: state.into() });
+        }
     }
 
     /// Sleeps until a signal, a death, a notice, or something that is due.
@@ -140,17 +186,17 @@ impl Supervisor {
         let until = match (&self.engine, self.stopping) {
             (_, Some(end)) => Some(end),
             (None, None) => Some(self.due),
-            (Some(_), None) => self.next.is_none().then_some(self.next_due),
+            (Some(_), None) => self.wants_standby().then_some(self.standby_due).into_iter().chain(self.heir_due).min(),
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
-        let longest = Duration::from_secs(60);
+        let longest = self.manager.longest_wait(Duration::from_secs(60));
         let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
         let mut watched = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
-        for engine in self.engine.iter().chain(&self.next) {
+        for engine in self.engine.iter().chain(&self.standby).chain(&self.followed) {
             watched.push(PollFd::from_borrowed_fd(engine.process.as_fd(), PollFlags::IN));
         }
-        if let Some(line) = self.engine.as_ref().and_then(Engine::line) {
+        for line in self.engine.iter().chain(&self.standby).filter_map(Engine::line) {
             watched.push(PollFd::from_borrowed_fd(line, PollFlags::IN));
         }
         match poll(&mut watched, Some(&time)) {
@@ -162,15 +208,20 @@ impl Supervisor {
     fn heed_signals(&mut self) {
         let came = self.stop.take();
         let now = Instant::now();
+        if came > 0 && self.stopping.is_none() {
+            // It would take the end of the one that controls for its death.
+            self.standby = None;
+        }
         match (self.stopping, &mut self.engine) {
             (None, engine) if came > 0 => {
                 let end = now + self.estate.config().runtime.stop;
                 self.stopping = Some(end);
                 if let Some(engine) = engine
-                    && engine.order_stop().is_err()
+                    && engine.order(&Order::Stop).is_err()
                 {
                     engine.process.kill();
                 }
+                self.manager.stopping();
                 tracing::info!("stopping");
             }
             (Some(_), Some(engine)) if came > 0 => {
@@ -187,44 +238,123 @@ impl Supervisor {
         }
     }
 
-    fn heed_next(&mut self) -> Result<(), KeeperError> {
-        let Some(next) = &mut self.next else { return Ok(()) };
-        let ended =
-            next.process.ended().map_err(|error| KeeperError::System { doing: "look after an engine", error })?;
-        if let Some(status) = ended {
-            tracing::warn!("engine {}, which was started ahead, {}", next.process.id(), describe(status));
-            self.next = None;
-            self.next_due = Instant::now() + NEXT_AGAIN;
+    fn heed_engine(&mut self) -> Result<(), KeeperError> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        // First whether it has ended, then what it said: then nothing that it said last is missed.
+        let ended = engine.process.ended().map_err(looking)?;
+        let noticed_ns = clock::now().0;
+        while let Some(notice) = self.engine.as_mut().and_then(Engine::notice) {
+            self.heed_notice(notice);
+        }
+        let (Some(status), Some(engine)) = (ended, self.engine.take_if(|_| ended.is_some())) else {
+            self.hurry_heir();
+            return Ok(());
+        };
+        self.bury(engine, describe(status), noticed_ns)
+    }
+
+    /// What the one that controls says.
+    fn heed_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Ready => self.controls(),
+            Notice::Standing => {}
+            Notice::Complete => self.estate.complete(),
+            Notice::NextHop { domain, mac } => {
+                self.estate.learned(domain, mac);
+                if let Some(standby) = &self.standby {
+                    let _ = standby.order(&Order::NextHop { domain, mac });
+                }
+            }
+            Notice::Failed { why } => {
+                if let Some(engine) = &mut self.engine {
+                    engine.failed = Some(why);
+                }
+            }
+            Notice::Fenced { epoch } => {
+                tracing::error!("{}", KeeperError::Fenced(epoch));
+                self.fenced = Some(epoch);
+            }
+        }
+    }
+
+    /// The engine has said that it controls.
+    fn controls(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let now = Instant::now();
+        engine.ready = Some(now);
+        self.heir_due = None;
+        self.has_controlled = true;
+        self.standby_due = self.standby_due.max(now + STANDBY_AFTER);
+        let said = format!("engine {} controls", engine.process.id());
+        tracing::info!("{said}");
+        self.manager.ready(&said);
+    }
+
+    /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
+    fn hurry_heir(&mut self) {
+        if self.heir_due.is_some_and(|due| Instant::now() >= due)
+            && let Some(engine) = &mut self.engine
+        {
+            tracing::error!("the standby, engine {}, has not taken over in time: it is killed", engine.process.id());
+            engine.process.kill();
+            self.heir_due = None;
+        }
+    }
+
+    fn heed_standby(&mut self) -> Result<(), KeeperError> {
+        let Some(standby) = &mut self.standby else { return Ok(()) };
+        let ended = standby.process.ended().map_err(looking)?;
+        while let Some(notice) = self.standby.as_mut().and_then(Engine::notice) {
+            match notice {
+                Notice::Standing => {
+                    if let Some(standby) = &mut self.standby {
+                        standby.stands = true;
+                        tracing::info!("engine {} stands by", standby.process.id());
+                    }
+                    self.standby_failures = Restarts::default();
+                    self.tell_engine("ready");
+                }
+                Notice::Ready => {
+                    // It has the locks: the one before is dead, though the kernel may still be taking it apart.
+                    self.followed = self.engine.take();
+                    self.engine = self.standby.take();
+                    self.controls();
+                    break;
+                }
+                Notice::Failed { why } => {
+                    if let Some(standby) = &mut self.standby {
+                        standby.failed = Some(why);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (Some(status), Some(standby)) = (ended, self.standby.take_if(|_| ended.is_some())) else { return Ok(()) };
+        let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
+        self.lack_standby(&format!("(engine {}) {}{why}", standby.process.id(), describe(status)));
+        Ok(())
+    }
+
+    /// Sees the end of an engine that its standby has followed already.
+    fn heed_followed(&mut self) -> Result<(), KeeperError> {
+        let Some(followed) = &mut self.followed else { return Ok(()) };
+        let Some(status) = followed.process.ended().map_err(looking)? else { return Ok(()) };
+        if let Some(followed) = self.followed.take() {
+            self.has_followed(&followed, &describe(status));
         }
         Ok(())
     }
 
-    fn heed_engine(&mut self) -> Result<(), KeeperError> {
-        let Some(engine) = &mut self.engine else { return Ok(()) };
-        // First whether it has ended, then what it said: then nothing that it said last is missed.
-        let ended =
-            engine.process.ended().map_err(|error| KeeperError::System { doing: "look after an engine", error })?;
-        let noticed_ns = clock::now().0;
-        while let Some(notice) = engine.notice() {
-            match notice {
-                Notice::Ready => {
-                    let now = Instant::now();
-                    engine.ready = Some(now);
-                    self.has_controlled = true;
-                    self.next_due = now;
-                    tracing::info!("engine {} controls", engine.process.id());
-                }
-                Notice::Complete => self.estate.complete(),
-                Notice::NextHop { domain, mac } => self.estate.learned(domain, mac),
-                Notice::Failed { why } => engine.failed = Some(why),
-                Notice::Fenced { epoch } => {
-                    tracing::error!("{}", KeeperError::Fenced(epoch));
-                    self.fenced = Some(epoch);
-                }
-            }
+    /// Says who followed whom; a standby that follows too often gets a successor later and later.
+    fn has_followed(&mut self, dead: &Engine, how: &str) {
+        let pause = self.restarts.died(dead.ready.map(|since| since.elapsed()));
+        self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
+        let (pid, heir) = (dead.process.id(), self.engine.as_ref().map_or(0, |engine| engine.process.id()));
+        tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
+        if !pause.is_zero() {
+            let in_vain = self.restarts.in_vain();
+            tracing::error!("{in_vain} engines in a row came to nothing: the next standby starts in {pause:?}");
         }
-        let (Some(status), Some(engine)) = (ended, self.engine.take_if(|_| ended.is_some())) else { return Ok(()) };
-        self.bury(engine, describe(status), noticed_ns)
     }
 
     /// Sees to what follows from an engine's end.
@@ -236,8 +366,20 @@ impl Supervisor {
         if let Some(epoch) = self.fenced {
             return Err(KeeperError::Fenced(epoch));
         }
-        let controlled = engine.ready.map(|since| since.elapsed());
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
+        self.heir_due = None;
+        if engine.failed.is_none()
+            && let Some(heir) = self.standby.take()
+        {
+            // It has the locks, or will have them in a moment.
+            self.heir_due = Some(Instant::now() + HEIR_PATIENCE);
+            self.engine = Some(heir);
+            self.has_followed(&engine, &how);
+            return Ok(());
+        }
+        // What stopped this one, by its own word, would stop its standby too.
+        self.standby = None;
+        let controlled = engine.ready.map(|since| since.elapsed());
         let pause = match &engine.failed {
             Some(why) if !self.has_controlled => return Err(KeeperError::Engine(why.clone())),
             Some(_) => self.restarts.failed(controlled),
@@ -246,11 +388,13 @@ impl Supervisor {
         self.due = Instant::now() + pause;
         if pause.is_zero() {
             // The heir first, the log line after.
-            self.succeed()?;
+            self.start_engine()?;
         }
         let why = engine.failed.map(|why| format!(": {why}")).unwrap_or_default();
         if pause.is_zero() {
-            tracing::warn!("engine {pid} {how}{why}; the next has been handed everything");
+            tracing::warn!(
+                "engine {pid} {how}{why}; there was no standby, and a new engine has been handed everything"
+            );
         } else {
             let in_vain = self.restarts.in_vain();
             tracing::error!(
@@ -259,4 +403,8 @@ impl Supervisor {
         }
         Ok(())
     }
+}
+
+fn looking(error: io::Error) -> KeeperError {
+    KeeperError::System { doing: "look after an engine", error }
 }

@@ -28,6 +28,7 @@ fn manifest() -> Manifest {
         config: Config::parse(Path::new("test"), &text, &Overrides::default()).unwrap(),
         table: TableOrigin::Fresh { why: "there was none".into() },
         predecessor: Some(Death { pid: 7, noticed_ns: 8, how: "killed (SIGKILL)".into() }),
+        active: Some(7),
         sent_ns: 9,
         mac: Mac([2, 0, 0, 0, 0, 1]),
         next_hops: vec![(Domain::new(2).unwrap(), Mac([2, 0, 0, 0, 0, 9]))],
@@ -56,16 +57,17 @@ fn the_largest_estate_arrives_whole_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
     let api: OwnedFd = UnixListener::bind(&path).unwrap().into();
-    let (table, umem) = (named("table"), named("umem"));
+    let (table, umem, succession) = (named("table"), named("umem"), named("succession"));
     let sockets: Vec<_> = (0..WORKERS_MAX).map(|n| named(&format!("socket {n}"))).collect();
     let lent: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     let (ours, theirs) = descriptors::pair().unwrap();
     let sent = manifest();
-    handover::send(ours.as_fd(), &sent, (table.as_fd(), umem.as_fd(), api.as_fd()), &lent).unwrap();
+    let four = [table.as_fd(), umem.as_fd(), succession.as_fd(), api.as_fd()];
+    handover::send(ours.as_fd(), &sent, four, &lent).unwrap();
 
     let got = handover::receive_from(theirs).unwrap();
     assert_eq!(serde_json::to_value(&got.manifest).unwrap(), serde_json::to_value(&sent).unwrap());
-    assert_eq!((name_of(got.table), name_of(got.umem)), ("table".into(), "umem".into()));
+    assert_eq!([got.table, got.umem, got.succession].map(name_of), ["table", "umem", "succession"]);
     for (n, socket) in got.sockets.into_iter().enumerate() {
         assert_eq!(name_of(socket), format!("socket {n}"));
     }
@@ -116,9 +118,8 @@ fn notices_and_orders_pass_and_the_end_of_the_line_is_seen() {
         let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
         assert_eq!(serde_json::from_slice::<Notice>(&buffer[..bytes]).unwrap(), notice);
     }
-    assert!(matches!(line.order(), Ok(None)));
     descriptors::send(ours.as_fd(), &serde_json::to_vec(&Order::Stop).unwrap(), &[]).unwrap();
-    assert!(matches!(line.order(), Ok(Some(Order::Stop))));
+    assert_eq!(line.order().unwrap(), Order::Stop);
     drop(ours);
     assert_eq!(line.order().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(line.tell(&Notice::Ready).is_err());

@@ -25,15 +25,14 @@ mod events;
 mod intake;
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Receiver;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use super::mailbox::Mailbox;
 use super::post::Post;
@@ -49,6 +48,7 @@ use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH};
 use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::clock;
+use crate::sys::succession::Succession;
 use crate::table::{Writer, snapshot};
 use crate::telemetry::{Collector, Counters, Recorder, Stage};
 use crate::time::Nanos;
@@ -56,7 +56,6 @@ use crate::wire::{Domain, Epoch, Header, MeetingId, Transaction, encode_message}
 
 /// The control thread's wake-ups arrive under this token.
 pub(super) const CONTROL_WAKE: Token = Token(0);
-const KEEPER: Token = Token(1);
 
 /// Heartbeats are numbered from here, operations' commands from there on; recovery has the upper half.
 const HEARTBEATS: u32 = 0;
@@ -72,6 +71,9 @@ pub(super) struct Inheritance {
     pub config: Config,
     pub topology: Topology,
     pub shared: Arc<Shared>,
+    /// Begun already, where the first frames are out.
+    pub recovery: Recovery,
+    pub journal: Journal,
     pub writer: Writer,
     pub outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
     pub counters: Vec<Arc<Counters>>,
@@ -79,10 +81,16 @@ pub(super) struct Inheritance {
     /// Already open where the epoch had to come from it.
     pub store: Option<Store>,
     pub keeper: Arc<KeeperLine>,
+    pub orders: Receiver<io::Result<Order>>,
+    pub succession: Arc<Succession>,
     pub api: UnixListener,
     pub poll: Poll,
     pub mode: String,
     pub predecessor: Option<Death>,
+    /// When the very first takeover frame was handed to the kernel.
+    pub first_sent: Option<Nanos>,
+    /// When the process began, where it was started to take over at once.
+    pub born: Option<Nanos>,
 }
 
 /// The control thread.
@@ -111,6 +119,10 @@ pub(super) struct Control {
     waiting: HashMap<ReplyId, tokio::sync::oneshot::Sender<Reply>>,
     next_reply: u64,
     keeper: Arc<KeeperLine>,
+    orders: Receiver<io::Result<Order>>,
+    succession: Arc<Succession>,
+    /// How the standby does, by the keeper's word.
+    pub(super) standby: String,
     listener: Option<UnixListener>,
     snapshots: Option<Snapshots>,
     api: Option<Api>,
@@ -120,6 +132,8 @@ pub(super) struct Control {
     /// What of the database is to be put into the table yet; nothing where operations may begin.
     filling: Option<Filling>,
     predecessor: Option<Death>,
+    first_sent: Option<Nanos>,
+    born: Option<Nanos>,
     timed: Timed,
     fenced: Option<Epoch>,
 }
@@ -151,23 +165,27 @@ impl Control {
             config,
             topology,
             shared,
+            recovery,
+            journal,
             writer,
             outboxes,
             counters,
             mut collector,
             store,
             keeper,
+            orders,
+            succession,
             api,
             poll,
             mode,
             predecessor,
+            first_sent,
+            born,
         } = inheritance;
         // A table that lives holds everything: there is no domain left to fill it from.
         let domains = if path == Path::Cache { Vec::new() } else { topology.domains().collect() };
         let filling = Filling { domains, cursor: Cursor::default() };
         let recorder = crate::telemetry::recorder(&mut collector);
-        let settings = recovery_settings(&config);
-        let recovery = Recovery::new(topology.domains(), epoch, path, &settings, begun);
         let commands = CommandSettings { transactions: COMMANDS, ..CommandSettings::default() };
         let operations = Operations::new(epoch, topology.domains(), commands);
         let post = Post::new(outboxes, shared.clone());
@@ -189,7 +207,7 @@ impl Control {
             recovery,
             operations,
             orphans: Orphans::new(),
-            journal: Journal::default(),
+            journal,
             store,
             store_failed: None,
             unexpected: 0,
@@ -198,6 +216,9 @@ impl Control {
             waiting: HashMap::new(),
             next_reply: 0,
             keeper,
+            orders,
+            succession,
+            standby: "none yet".into(),
             listener: Some(api),
             snapshots: None,
             api: None,
@@ -206,6 +227,8 @@ impl Control {
             mode,
             filling: Some(filling),
             predecessor,
+            first_sent,
+            born,
             timed: Timed::default(),
             fenced: None,
         }
@@ -213,11 +236,11 @@ impl Control {
 
     /// Works until the end: an order of the keeper, its death, or a newer controller.
     pub fn run(mut self) -> ExitCode {
-        // The first takeover frames before anything else.
+        // Whatever the first frames did not need, and what they left.
         self.transmit(clock::now());
         if let Err(error) = self.open_the_rest() {
             tracing::error!(%error, "the engine cannot go on");
-            let _ = self.keeper.tell(&Notice::Failed { why: error.to_string() });
+            self.give_up(&Notice::Failed { why: error.to_string() });
             self.shared.stop();
             return ExitCode::FAILURE;
         }
@@ -237,13 +260,13 @@ impl Control {
             self.note_times(now);
             if let Some(highest) = self.fenced {
                 tracing::error!(%highest, "another dispatch server controls: this one stops");
-                let _ = self.keeper.tell(&Notice::Fenced { epoch: highest.0 });
+                self.give_up(&Notice::Fenced { epoch: highest.0 });
                 break ExitCode::FAILURE;
             }
             if self.shared.has_lost_interface() {
                 let why = format!("interface {} is gone", self.config.interface.name);
                 tracing::error!("{why}: this engine ends");
-                let _ = self.keeper.tell(&Notice::Failed { why });
+                self.give_up(&Notice::Failed { why });
                 break ExitCode::FAILURE;
             }
             busy = if worked { busy + 1 } else { 0 };
@@ -258,9 +281,7 @@ impl Control {
     }
 
     /// What the first takeover frames did not need.
-    fn open_the_rest(&mut self) -> std::io::Result<()> {
-        let keeper = self.keeper.as_fd().as_raw_fd();
-        self.poll.registry().register(&mut SourceFd(&keeper), KEEPER, Interest::READABLE)?;
+    fn open_the_rest(&mut self) -> io::Result<()> {
         let _ = self.keeper.tell(&Notice::Ready);
         if self.store.is_none() {
             self.store = Some(Store::open(&self.config, &self.shared)?);
@@ -274,6 +295,13 @@ impl Control {
             self.view.set_database(opened.database.clone());
         }
         Ok(())
+    }
+
+    /// Ends for a reason that a standby would end for as well: it must not follow.
+    fn give_up(&self, why: &Notice) {
+        self.succession.close();
+        // A keeper that is gone needs no telling.
+        let _ = self.keeper.tell(why);
     }
 
     /// Answers the clients whose operations are done.
@@ -346,6 +374,7 @@ impl Control {
         let queued = busy
             || !self.shared.inbox.is_empty()
             || !self.requests.is_empty()
+            || !self.orders.is_empty()
             || self.store.as_ref().is_some_and(|store| !store.outcomes.is_empty());
         // An outbox that is full empties within the time that a worker needs for a burst, and nobody wakes us then.
         let timeout = if queued {
@@ -359,17 +388,19 @@ impl Control {
         let _ = self.poll.poll(events, Some(timeout));
         self.shared.control.awake();
         self.collector.collect();
-        if !events.iter().any(|event| event.token() == KEEPER) {
-            return None;
-        }
-        match self.keeper.order() {
-            Ok(Some(Order::Stop)) => Some(self.stop()),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::error!(%error, "the keeper is gone: this engine ends, so that the next keeper may take over");
-                Some(ExitCode::FAILURE)
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Ok(Order::Stop) => return Some(self.stop()),
+                Ok(Order::Standby { state }) => self.standby = state,
+                // It is we who learn.
+                Ok(Order::NextHop { .. }) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the keeper is gone: this engine ends, so that the next keeper may take over");
+                    return Some(ExitCode::FAILURE);
+                }
             }
         }
+        None
     }
 
     /// Ends in order: what recovery had for the database is written, and the table's snapshot.
@@ -392,7 +423,7 @@ impl Control {
     }
 }
 
-fn recovery_settings(config: &Config) -> crate::recovery::Settings {
+pub(super) fn recovery_settings(config: &Config) -> crate::recovery::Settings {
     use crate::{config, recovery};
     let config::Recovery { window, rto_min, rto_max, orphans, .. } = config.recovery.clone();
     let orphans = match orphans {

@@ -1,32 +1,36 @@
 //! The engine: what a keeper starts, from its inheritance to its end.
 //!
-//! The order of a start is the order of what recovery needs: table, epoch, rings, workers, first takeover frames. The
-//! database and the API open beside that, in threads of their own, and what waits for them waits.
+//! ```text
+//! new       map ─ locks ─ epoch ─ first takeover frames ─ threads, queues ─ database, API
+//! standby   map ─ threads, queues ─ everything touched ─ … ─ locks ─ epoch ─ first takeover frames ─ database, API
+//! ```
+//!
+//! The order of a take-over is the order of what recovery needs. The database and the API open beside that, in threads of
+//! their own, and what waits for them waits.
 
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use mio::Poll;
-
-use super::control::{CONTROL_WAKE, Control, Inheritance};
-use super::mailbox::Mailbox;
+use super::control::{Control, Inheritance};
+use super::equipment::{Equipment, Made};
+use super::first;
 use super::peers::Peers;
-use super::shared::Shared;
-use super::store::Store;
-use super::thread::{Manner, Waiting, spawn};
-use super::wake::Wake;
-use super::worker::Worker;
+use super::store::{Journal, Store};
 use crate::cascade::Topology;
 use crate::cms::{CommitError, DatabaseError, Job, Outcome, Reservation};
-use crate::keeper::handover::{Handover, Notice, TableOrigin};
-use crate::limits::{CONTROL_QUEUE, GENERATION_BLOCK, OUTBOX_QUEUE};
-use crate::recovery::Path;
-use crate::sys::af_xdp::{self, XdpError};
-use crate::sys::clock;
+use crate::keeper::handover::{Death, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use crate::limits::GENERATION_BLOCK;
+use crate::recovery::{Path, Recovery};
+use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
-use crate::table::{OpenError, OwnerId, Table};
-use crate::telemetry::{Collector, Counters, recorder};
+use crate::sys::succession::{Held, Succession};
+use crate::sys::{clock, memory};
+use crate::table::{OpenError, OwnerId, Recovered, Table};
+use crate::time::Nanos;
 use crate::wire::Epoch;
 
 /// Why an engine cannot go on.
@@ -43,109 +47,41 @@ enum EngineError {
     #[error("the database's thread ended")]
     DatabaseGone,
     #[error("the system refused {what}: {error}")]
-    System { what: &'static str, error: std::io::Error },
+    System { what: &'static str, error: io::Error },
 }
 
-fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> EngineError {
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |error| EngineError::System { what, error }
 }
 
-/// What an engine that was started ahead makes before it has anything to work with, so that its first frames do not
-/// wait for memory.
-pub struct Prepared {
-    inbox: Mailbox,
-    /// One worker's; further workers' are made when it is known how many there are.
-    outbox: Mailbox,
-}
-
-impl Default for Prepared {
-    fn default() -> Self {
-        Self { inbox: Mailbox::new(CONTROL_QUEUE), outbox: Mailbox::new(OUTBOX_QUEUE) }
-    }
-}
-
-/// Runs an engine until the keeper orders a stop or is gone, or another dispatch server controls.
-pub fn run(handover: Handover, prepared: Prepared) -> ExitCode {
-    let Prepared { inbox, outbox } = prepared;
-    let mut first_outbox = Some(outbox);
-    let Handover { manifest, table, umem, sockets, api, keeper } = handover;
+/// Runs an engine until the keeper orders a stop or is gone, or another dispatch server controls. `born` is when the process
+/// began its main.
+pub fn run(handover: Handover, born: Nanos) -> ExitCode {
+    let Handover { manifest, table, umem, succession, sockets, api, keeper } = handover;
     let keeper = Arc::new(keeper);
-    let begun = clock::now();
-    let start = || -> Result<(Control, Vec<JoinHandle<()>>), EngineError> {
-        let config = manifest.config;
-        let table = Arc::new(Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?);
-        let recovered = table.recover();
-        if recovered != Default::default() {
-            tracing::info!(?recovered, "operations that a predecessor had begun are finished or undone");
-        }
-        let path = match &manifest.table {
-            TableOrigin::Kept => Path::Cache,
-            TableOrigin::Fresh { why } => {
-                tracing::info!(%why, "the table is new: recovering by the database");
-                Path::Database
-            }
-        };
-
-        let poll = Poll::new().map_err(system("a poll"))?;
-        let wake = Wake::new(poll.registry(), CONTROL_WAKE).map_err(system("an eventfd"))?;
-        let mut topology = Topology::new(&config, manifest.mac);
-        for (domain, mac) in manifest.next_hops {
-            topology.handle_authentic(domain, mac);
-        }
-        let peers = Peers::new(&topology);
-        let settled = path == Path::Cache;
-        let (address, steered) = (config.dispatch.address, (config.interface.ethertype, config.interface.probe_port));
-        let shared = Arc::new(Shared::new(address, steered, peers, inbox, wake, settled));
-
-        // With a living cache the epoch is in the table, and the database is not waited for.
-        let next = (path == Path::Cache).then(|| table.bump_generation()).flatten();
-        let (epoch, store) = match next {
-            Some(epoch) => (epoch, None),
-            None => {
-                let store = Store::open(&config, &shared).map_err(system("a thread"))?;
-                let (epoch, store) = reserve(&table, store)?;
-                (epoch, Some(store))
-            }
-        };
-        shared.begin(epoch);
-
-        let mut collector = Collector::default();
-        let (mut outboxes, mut wakes, mut counters, mut threads) = (vec![], vec![], vec![], vec![]);
-        for (number, socket) in af_xdp::adopt(&manifest.xdp, umem, sockets)?.into_iter().enumerate() {
-            let outbox = Arc::new(first_outbox.take().unwrap_or_else(|| Mailbox::new(OUTBOX_QUEUE)));
-            let count = Arc::new(Counters::default());
-            let waiting = Waiting::new().map_err(system("a poll"))?;
-            wakes.push(waiting.wake.clone());
-            let writer = table.writer(OwnerId::worker(number as u8));
-            let worker =
-                Worker::new(socket, writer, shared.clone(), outbox.clone(), count.clone(), recorder(&mut collector));
-            let core = config.worker.cores.get(number).copied();
-            let manner = Manner { number, wait: config.worker.wait, core };
-            threads.push(spawn(worker, waiting, shared.clone(), manner).map_err(system("a thread"))?);
-            outboxes.push(outbox);
-            counters.push(count);
-        }
-        let control = Control::new(Inheritance {
-            begun,
-            path,
-            epoch,
-            config,
-            topology,
-            shared,
-            writer: table.writer(OwnerId::CONTROL),
-            outboxes: outboxes.into_iter().zip(wakes).collect(),
-            counters,
-            collector,
-            store,
-            keeper: keeper.clone(),
-            api,
-            poll,
-            mode: manifest.mode,
-            predecessor: manifest.predecessor,
-        });
-        Ok((control, threads))
+    let end = |error: EngineError| {
+        tracing::error!(%error, "the engine cannot start");
+        // A keeper that is gone needs no telling.
+        let _ = keeper.tell(&Notice::Failed { why: error.to_string() });
+        ExitCode::FAILURE
     };
-    match start() {
+    let succession = match Succession::open(succession.as_fd()) {
+        Ok(succession) => Arc::new(succession),
+        Err(error) => return end(system("the locks of the succession")(error)),
+    };
+    let prepare = || {
+        let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?;
+        let mapped = af_xdp::map(&manifest.xdp, umem, sockets)?;
+        let heir = Heir::new(manifest, table, Arc::clone(&succession), Arc::clone(&keeper))?;
+        Ok((succeed(&succession, &heir)?, heir, mapped))
+    };
+    let (lock, heir, mapped) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return end(error),
+    };
+    // Held to the end of this thread's work, which is the control thread's.
+    let Some(_lock) = lock else { return ExitCode::SUCCESS };
+    match heir.take_over(mapped, born, api) {
         Ok((control, threads)) => {
             let code = control.run();
             for thread in threads {
@@ -157,10 +93,184 @@ pub fn run(handover: Handover, prepared: Prepared) -> ExitCode {
             code
         }
         Err(error) => {
-            tracing::error!(%error, "the engine cannot start");
-            // A keeper that is gone needs no telling.
-            let _ = keeper.tell(&Notice::Failed { why: error.to_string() });
-            ExitCode::FAILURE
+            // Before the locks go: what stopped this one would stop its standby.
+            succession.close();
+            end(error)
+        }
+    }
+}
+
+/// Waits until nobody works with table and rings any more, by the locks of all who could; gives the control thread's own. None
+/// where whoever had them meant nobody to follow.
+fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a>>, EngineError> {
+    let refused = system("a lock of the succession");
+    let take = || {
+        let control = succession.take(0)?.0;
+        for worker in 1..=heir.manifest.sockets {
+            // Given back at once: it is that worker's, whose thread takes it when it begins.
+            drop(succession.take(worker)?);
+        }
+        Ok(control)
+    };
+    let control = take().map_err(refused)?;
+    Ok((!succession.is_closed()).then_some(control))
+}
+
+/// Who is to take over: everything mapped, and, where it stands by, made ahead.
+struct Heir {
+    manifest: Manifest,
+    table: Arc<Table>,
+    topology: Topology,
+    peers: Arc<Peers>,
+    succession: Arc<Succession>,
+    keeper: Arc<KeeperLine>,
+    path: Path,
+    /// What a standby has made ahead.
+    equipment: Option<Equipment>,
+}
+
+impl Heir {
+    fn new(
+        manifest: Manifest,
+        table: Table,
+        succession: Arc<Succession>,
+        keeper: Arc<KeeperLine>,
+    ) -> Result<Self, EngineError> {
+        let mut topology = Topology::new(&manifest.config, manifest.mac);
+        for &(domain, mac) in &manifest.next_hops {
+            topology.handle_authentic(domain, mac);
+        }
+        let peers = Arc::new(Peers::new(&topology));
+        let path = if manifest.table == TableOrigin::Kept { Path::Cache } else { Path::Database };
+        let table = Arc::new(table);
+        let mut heir = Self { manifest, table, topology, peers, succession, keeper, path, equipment: None };
+        if heir.manifest.role == Role::Standby {
+            heir.equipment = Some(heir.equip()?);
+            heir.rehearse();
+            let touched = memory::touch_all().map_err(system("its own memory map"))?;
+            tracing::debug!(bytes = touched, "everything is mapped and touched");
+            // A keeper that is gone ends this process by its line.
+            let _ = heir.keeper.tell(&Notice::Standing);
+        }
+        Ok(heir)
+    }
+
+    fn equip(&self) -> Result<Equipment, EngineError> {
+        let made = Made {
+            manifest: &self.manifest,
+            peers: &self.peers,
+            succession: &self.succession,
+            keeper: &self.keeper,
+            settled: self.path == Path::Cache,
+            stands_by: self.manifest.role == Role::Standby,
+        };
+        Equipment::new(&made).map_err(system("threads and queues"))
+    }
+
+    /// Makes first frames from the table as it is and throws them away, so that the code for it has run once.
+    fn rehearse(&self) {
+        let mut recovery = self.recovery(self.table.epoch(), clock::now());
+        let mut writer = self.table.writer(OwnerId::CONTROL);
+        let ready = first::Ready {
+            topology: &self.topology,
+            peers: &self.peers,
+            writer: &mut writer,
+            journal: &mut Journal::default(),
+        };
+        first::send(&mut recovery, ready, &mut [first::Nowhere], clock::now());
+    }
+
+    fn recovery(&self, epoch: Epoch, now: Nanos) -> Recovery {
+        let settings = super::control::recovery_settings(&self.manifest.config);
+        Recovery::new(self.topology.domains(), epoch, self.path, &settings, now)
+    }
+
+    /// Everybody who could work with table and rings is dead: takes both, and control.
+    fn take_over(
+        mut self,
+        mapped: Mapped,
+        born: Nanos,
+        api: UnixListener,
+    ) -> Result<(Control, Vec<JoinHandle<()>>), EngineError> {
+        let begun = clock::now();
+        if let Some(equipment) = &self.equipment {
+            equipment.line.controls();
+            for order in equipment.line.orders.try_iter() {
+                if let Ok(Order::NextHop { domain, mac }) = order {
+                    self.topology.handle_authentic(domain, mac);
+                }
+            }
+        }
+        let recovered = self.table.recover();
+        let mut writer = self.table.writer(OwnerId::CONTROL);
+        let mut journal = Journal::default();
+        // With a living cache the epoch is in the table, and the database is not waited for.
+        let epoch = (self.path == Path::Cache).then(|| self.table.bump_generation()).flatten();
+        let mut rings = mapped.take_over()?;
+        let sent = epoch.map(|epoch| {
+            let mut recovery = self.recovery(epoch, begun);
+            let ready = first::Ready {
+                topology: &self.topology,
+                peers: &self.peers,
+                writer: &mut writer,
+                journal: &mut journal,
+            };
+            let first = first::send(&mut recovery, ready, &mut rings, begun);
+            (epoch, recovery, first)
+        });
+        self.say(&recovered);
+        let mut equipment = match self.equipment.take() {
+            Some(equipment) => equipment,
+            None => self.equip()?,
+        };
+        let shared = Arc::clone(&equipment.shared);
+        let (epoch, recovery, first_sent, store) = match sent {
+            Some((epoch, recovery, first)) => (epoch, recovery, first, None),
+            None => {
+                let store = Store::open(&self.manifest.config, &shared).map_err(system("a thread"))?;
+                let (epoch, store) = reserve(&self.table, store)?;
+                (epoch, self.recovery(epoch, begun), None, Some(store))
+            }
+        };
+        shared.begin(epoch);
+        equipment.start(rings, &self.table);
+        let stood_by = self.manifest.role == Role::Standby;
+        let how = "ended, and its standby had its locks".to_owned();
+        let followed = self.manifest.active.map(|pid| Death { pid, noticed_ns: begun.0, how });
+        let Equipment { poll, line, collector, counters, outboxes, threads, .. } = equipment;
+        let control = Control::new(Inheritance {
+            begun,
+            path: self.path,
+            epoch,
+            topology: self.topology,
+            shared,
+            recovery,
+            journal,
+            writer,
+            outboxes,
+            counters,
+            collector,
+            store,
+            keeper: self.keeper,
+            orders: line.orders,
+            succession: self.succession,
+            api,
+            poll,
+            mode: self.manifest.mode,
+            config: self.manifest.config,
+            predecessor: if stood_by { followed } else { self.manifest.predecessor },
+            first_sent,
+            born: (!stood_by).then_some(born),
+        });
+        Ok((control, threads))
+    }
+
+    fn say(&self, recovered: &Recovered) {
+        if *recovered != Recovered::default() {
+            tracing::info!(?recovered, "operations that a predecessor had begun are finished or undone");
+        }
+        if let TableOrigin::Fresh { why } = &self.manifest.table {
+            tracing::info!(%why, "the table is new: recovering by the database");
         }
     }
 }

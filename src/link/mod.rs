@@ -11,6 +11,9 @@
 mod acknowledgements;
 mod control;
 pub mod engine;
+mod equipment;
+mod first;
+mod line;
 mod mailbox;
 pub mod memory;
 mod peers;

@@ -1,5 +1,6 @@
 //! What the threads of an engine share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::mailbox::Mailbox;
@@ -16,7 +17,7 @@ pub struct Shared {
     /// The UDP port of the packet generator's probes, where steering takes those too.
     pub probe_port: Option<u16>,
     /// The domains, their keys.
-    pub peers: Peers,
+    pub peers: Arc<Peers>,
     /// Frames for the control thread.
     pub inbox: Mailbox,
     /// Wakes the control thread.
@@ -34,7 +35,7 @@ impl Shared {
     pub fn new(
         address: Address,
         (ethertype, probe_port): (u16, Option<u16>),
-        peers: Peers,
+        peers: Arc<Peers>,
         inbox: Mailbox,
         control: Wake,
         settled: bool,

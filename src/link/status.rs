@@ -37,6 +37,7 @@ impl Control {
             counters: self.counters(),
             stages: self.collector.summaries(),
             mode: self.mode.clone(),
+            standby: self.standby.clone(),
         }
     }
 

@@ -48,7 +48,7 @@ impl Rig {
         let poll = Poll::new().unwrap();
         let wake = Wake::new(poll.registry(), Token(0)).unwrap();
         let steered = (ETHERTYPE, Some(9));
-        let shared = Shared::new(dispatch(), steered, Peers::new(&topology), Mailbox::new(inbox), wake, true);
+        let shared = Shared::new(dispatch(), steered, Arc::new(Peers::new(&topology)), Mailbox::new(inbox), wake, true);
         let shared = Arc::new(shared);
         shared.begin(Epoch::new(3, 7));
         let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 8 }));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam::channel::{Receiver, Sender};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -16,6 +17,7 @@ use crate::config::Wait;
 use crate::limits::SPIN_NS;
 use crate::sys::af_xdp::Socket;
 use crate::sys::clock;
+use crate::sys::succession::Succession;
 
 const WAKE: Token = Token(0);
 const SOCKET: Token = Token(1);
@@ -24,18 +26,14 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// The same where the kernel could not take what was to be sent. It does not say when it can.
 const KERNEL_WAIT: Duration = Duration::from_millis(1);
 
-/// Where a worker waits, and what wakes it.
-pub(super) struct Waiting {
-    poll: Poll,
-    pub wake: Arc<Wake>,
-}
-
-impl Waiting {
-    pub fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let wake = Arc::new(Wake::new(poll.registry(), WAKE)?);
-        Ok(Self { poll, wake })
-    }
+/// What a worker's thread begins with.
+pub(super) struct Start {
+    /// Where its rings come from, with the worker that works them; closed where they never come.
+    pub rings: Receiver<Worker<Socket>>,
+    /// Told when it has its lock.
+    pub begun: Sender<()>,
+    /// Where its lock is.
+    pub succession: Arc<Succession>,
 }
 
 /// How a worker runs.
@@ -47,25 +45,37 @@ pub(super) struct Manner {
     pub core: Option<u16>,
 }
 
-/// Starts a worker on a thread of its own. It ends when the engine stops, with nothing in its hands.
-pub(super) fn spawn(
-    worker: Worker<Socket>,
-    waiting: Waiting,
-    shared: Arc<Shared>,
-    manner: Manner,
-) -> io::Result<JoinHandle<()>> {
-    let socket = worker.ring().as_fd().as_raw_fd();
-    waiting.poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE)?;
+/// Starts a worker's thread, which waits for its rings; gives what wakes it once it has them. It ends when the engine stops, with
+/// nothing in its hands.
+pub(super) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Result<(JoinHandle<()>, Arc<Wake>)> {
+    let poll = Poll::new()?;
+    let wake = Arc::new(Wake::new(poll.registry(), WAKE)?);
+    let woken = Arc::clone(&wake);
     let name = format!("worker {}", manner.number);
-    std::thread::Builder::new().name(name).spawn(move || run(worker, waiting, &shared, manner))
+    let run = move || {
+        pin(manner);
+        let Ok(worker) = start.rings.recv() else { return };
+        // Held to the thread's end: whoever waits for it must know that the rings are nobody's.
+        let lock = start.succession.take(manner.number + 1);
+        let (_held, _) = lock.expect("the locks of the succession are what the keeper made");
+        let _ = start.begun.send(());
+        run(worker, poll, &woken, &shared, manner);
+    };
+    Ok((std::thread::Builder::new().name(name).spawn(run)?, wake))
 }
 
-fn run(mut worker: Worker<Socket>, mut waiting: Waiting, shared: &Shared, manner: Manner) {
+fn pin(manner: Manner) {
     if let Some(core) = manner.core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core.into() })
     {
         tracing::warn!(worker = manner.number, core, "cannot be pinned to its core; it runs where it is put");
     }
+}
+
+fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Wake, shared: &Shared, manner: Manner) {
+    let socket = worker.ring().as_fd().as_raw_fd();
+    let watched = poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE);
+    watched.expect("a socket can be watched");
     let mut events = Events::with_capacity(2);
     let mut worked = clock::now();
     loop {
@@ -86,12 +96,12 @@ fn run(mut worker: Worker<Socket>, mut waiting: Waiting, shared: &Shared, manner
         }
         worker.settle();
         let longest = if worker.is_settled() { LONGEST_WAIT } else { KERNEL_WAIT };
-        waiting.wake.announce();
+        wake.announce();
         if !worker.step(clock::now()) {
             // An interrupted wait is a short one.
-            let _ = waiting.poll.poll(&mut events, Some(longest));
+            let _ = poll.poll(&mut events, Some(longest));
         }
-        waiting.wake.awake();
+        wake.awake();
         worked = clock::now();
     }
 }

@@ -67,16 +67,16 @@ impl ServerRecovery {
     pub(super) fn handle_audit(&mut self, now: Nanos, theirs: (u32, u64), holdings: &mut dyn Holdings) {
         let Some(mut ask) = self.audit.ask.take() else { return };
         ask.answered(now, &mut self.round_trip);
-        let ours = holdings.audit(self.domain, self.epoch);
-        if theirs != self.audit.ours && theirs == ours {
-            // An operation that was done between question and answer changed both sides alike. The autonomous server
-            // compared with the question, so it is asked anew: both shall have seen that they agree.
-            return;
-        }
         if theirs == self.audit.ours {
             self.audit.agreed = true;
             self.timeline.reconciled.get_or_insert(now);
             self.events.push_back(Event::Reconciled { domain: self.domain });
+            return;
+        }
+        let ours = holdings.audit(self.domain, self.epoch);
+        if theirs == ours {
+            // An operation that was done between question and answer changed both sides alike. The autonomous server
+            // compared with the question, so it is asked anew: both shall have seen that they agree.
             return;
         }
         self.progress.differing += 1;
@@ -92,6 +92,7 @@ impl ServerRecovery {
     pub(super) fn begin_round(&mut self) {
         self.round += 1;
         self.overlaps = false;
+        self.named.clear();
         self.listing = Default::default();
         self.cursor = Cursor::default();
         self.swept = false;

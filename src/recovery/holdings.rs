@@ -41,8 +41,10 @@ pub enum Written {
 /// What to do about a meeting that was taken over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// Nothing but to update it: it is in meeting.
+    /// It is in meeting, with as many members as the autonomous server says.
     InMeeting,
+    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of its command.
+    Differing,
     /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it,
     /// and with it its members.
     Unfinished,
@@ -79,7 +81,7 @@ pub trait Holdings {
     fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64>;
 
     /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch `epoch`. A part that
-    /// is `starting` or `ending` stays so and is [`Standing::Unfinished`].
+    /// is `starting` or `ending` stays so and is [`Standing::Unfinished`]. `participants` are what the server counts.
     fn taken_over(
         &mut self,
         domain: Domain,

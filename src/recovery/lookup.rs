@@ -130,8 +130,18 @@ impl ServerRecovery {
                 }
             }
             None => {
-                if listing.complete || now < listing.resume || !(self.overlaps || self.connect.is_connected()) {
+                if listing.complete || now < listing.resume || !self.connect.is_connected() {
                     return None;
+                }
+                if self.overlaps && listing.first == MeetingId::NONE {
+                    // A living cache held all that there is, if the autonomous server holds no more than was asked for.
+                    if !(self.swept && self.takeovers.is_idle()) {
+                        return None;
+                    }
+                    if self.progress.held == Some(self.swept_held) {
+                        listing.complete = true;
+                        return None;
+                    }
                 }
                 listing.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
             }
@@ -185,7 +195,10 @@ impl ServerRecovery {
                 holdings.update_meeting(self.domain, summary);
             }
             Some(known) if known.step == Step::Refused && known.round == round => {}
-            _ => self.look_up(summary, holdings),
+            _ => {
+                self.named.insert(meeting);
+                self.look_up(summary, holdings);
+            }
         }
     }
 
@@ -194,9 +207,10 @@ impl ServerRecovery {
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
-                holdings.update_meeting(self.domain, summary);
-                self.set_step(meeting, Step::Asked);
-                self.enqueue_update(meeting);
+                if holdings.update_meeting(self.domain, summary) || self.all_states {
+                    self.set_step(meeting, Step::Asked);
+                    self.enqueue_update(meeting);
+                }
             }
             Lookup::Found { version, .. } => self.enqueue_takeover(meeting, version, Some(summary)),
             _ if matches!(summary.state, MeetingState::None | MeetingState::Ended) => {}
@@ -226,8 +240,11 @@ impl ServerRecovery {
             match next {
                 None => self.swept = true,
                 Some(entry) if self.meetings.get(&entry.meeting).is_some_and(|known| known.round == self.round) => {}
+                Some(entry) if self.named.contains(&entry.meeting) => {}
                 Some(entry) => {
-                    self.set_step(entry.meeting, Step::Asked);
+                    if !self.trusts_cache() {
+                        self.set_step(entry.meeting, Step::Asked);
+                    }
                     return Some(entry);
                 }
             }

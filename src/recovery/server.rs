@@ -1,6 +1,6 @@
 //! The machine for one autonomous server: what the steps share, and who gets which answer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use super::ask::{Ask, RoundTrip};
 use super::audit::Audit;
@@ -38,7 +38,8 @@ pub(super) enum Step {
     OrphanEnded,
 }
 
-/// What the machine knows of one meeting.
+/// What the machine knows of one meeting. One that a living cache held and the autonomous server gave at once has no entry: of a
+/// million meetings nothing need be remembered that the table does not say.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub step: Step,
@@ -76,6 +77,12 @@ pub struct ServerRecovery {
     pub(super) quiet_until: Nanos,
     pub(super) meetings: BTreeMap<MeetingId, Known>,
     /// What was told already, so that a second round does not tell it again.
+    /// Meetings that this round's listing named and that nothing more is to be noted of.
+    pub(super) named: HashSet<MeetingId>,
+    /// Meetings that the sweep over the cache asked for and the autonomous server holds.
+    pub(super) swept_held: u32,
+    /// Whether every terminal's state is to be asked for, because the cache came from the database.
+    pub(super) all_states: bool,
     pub(super) told_missing: BTreeSet<MeetingId>,
     pub(super) told_orphan: BTreeSet<MeetingId>,
     pub(super) told_full: BTreeSet<MeetingId>,
@@ -112,6 +119,9 @@ impl ServerRecovery {
             swept: false,
             quiet_until: Nanos(0),
             meetings: BTreeMap::new(),
+            named: HashSet::new(),
+            swept_held: 0,
+            all_states: path == Path::Database,
             told_missing: BTreeSet::new(),
             told_orphan: BTreeSet::new(),
             told_full: BTreeSet::new(),
@@ -133,7 +143,9 @@ impl ServerRecovery {
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
         let transactions = std::mem::take(&mut self.transactions);
         let events = std::mem::take(&mut self.events);
-        *self = Self { transactions, events, stale: self.stale, ..fresh };
+        // What came from the database and was not updated yet must still be.
+        let all_states = self.all_states && !self.is_updated();
+        *self = Self { transactions, events, all_states, stale: self.stale, ..fresh };
     }
 
     /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
@@ -222,6 +234,13 @@ impl ServerRecovery {
         if self.stale {
             return None;
         }
+        // A living cache knows what to take over: the first of it goes out before anything is asked.
+        if self.overlaps
+            && self.timeline.first_takeover.is_none()
+            && let Some(request) = self.poll_takeover(now, holdings)
+        {
+            return Some(request);
+        }
         if let Some(request) = self.poll_connect(now) {
             return Some(request);
         }
@@ -291,12 +310,6 @@ impl ServerRecovery {
         self.phase() == Phase::Reconciled
     }
 
-    /// Whether this meeting's part is under our control: operations on it may go out.
-    pub fn controls(&self, meeting: MeetingId) -> bool {
-        !self.stale
-            && self.meetings.get(&meeting).is_some_and(|known| matches!(known.step, Step::Taken | Step::Updated))
-    }
-
     /// How far it is. Walks over its meetings.
     pub fn progress(&self) -> Progress {
         let mut progress = Progress { unfinished: self.unfinished.len() as u32, ..self.progress };
@@ -346,6 +359,12 @@ impl ServerRecovery {
             missing_meetings: named(&[Step::Missing]),
             orphan_meetings: named(&[Step::Orphan, Step::OrphanEnding, Step::OrphanEnded]),
         }
+    }
+
+    /// Whether what the cache says of terminals is believed where the audit agrees, and asked for only where it does not.
+    /// A meeting's version counts all that was commanded; what terminals did meanwhile they report until it is acknowledged.
+    pub(super) fn trusts_cache(&self) -> bool {
+        self.overlaps && !self.all_states
     }
 
     pub(super) fn request(&self, transaction: Transaction, meeting: MeetingId, message: Message) -> Request {

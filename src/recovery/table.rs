@@ -187,14 +187,25 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         self.table().part(meeting, domain).map(|part| part.version)
     }
 
-    fn taken_over(&mut self, domain: Domain, meeting: MeetingId, epoch: Epoch, _: MeetingState, _: u16) -> Standing {
+    fn taken_over(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        epoch: Epoch,
+        _: MeetingState,
+        participants: u16,
+    ) -> Standing {
         // A part that is not there is not held up by it; the audit will differ and bring the machine here again.
         let mut standing = Standing::InMeeting;
         let change = |part: &mut Part| {
             part.epoch = epoch;
             match part.state {
                 MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
-                _ => part.state = MeetingState::InMeeting,
+                _ => {
+                    part.state = MeetingState::InMeeting;
+                    standing =
+                        if part.participants == participants { Standing::InMeeting } else { Standing::Differing };
+                }
             }
         };
         let _ = self.writer.update_part(meeting, domain, change);

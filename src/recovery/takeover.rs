@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::ask::Ask;
 use super::server::Step;
-use super::{Absence, Body, Event, Holdings, Request, ServerRecovery, Standing};
+use super::{Absence, Body, Event, Holdings, Progress, Request, ServerRecovery, Standing};
 use crate::time::Nanos;
 use crate::wire::{
     Header, MeetingId, MeetingSummary, Opcode, Page, Record, Status, TakeoverEntry, TakeoverResult, Transaction,
@@ -99,29 +99,37 @@ impl ServerRecovery {
         let flights = &mut self.takeovers.flights;
         let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
         let Ok(results) = page.records::<TakeoverResult>() else { return };
-        let asked = |result: &TakeoverResult| flights[index].entries.iter().any(|e| e.meeting == result.meeting);
-        let results: Vec<_> = results.filter(asked).collect();
-        // An answer about nothing that was asked is none: the page is repeated when it is due.
-        if results.is_empty() {
-            return;
+        let entries = Arc::clone(&flights[index].entries);
+        // Answered in the order asked, each result is found where it is looked for first.
+        let place = |at: usize, result: &TakeoverResult| match entries.get(at) {
+            Some(entry) if entry.meeting == result.meeting => Some(at),
+            _ => entries.iter().position(|entry| entry.meeting == result.meeting),
+        };
+        let mut answered = [false; TakeoverEntry::PER_PAGE];
+        let mut flight = None;
+        for (at, result) in results.enumerate() {
+            let Some(place) = place(at, &result) else { continue };
+            // An answer about nothing that was asked is none: the page is repeated when it is due.
+            let flight = flight.get_or_insert_with(|| self.takeovers.flights.swap_remove(index));
+            flight.ask.answered(now, &mut self.round_trip);
+            answered[place] = true;
+            self.handle_result(now, &result, &entries[place], holdings);
         }
-        let mut flight = flights.swap_remove(index);
-        flight.ask.answered(now, &mut self.round_trip);
-        for result in &results {
-            self.handle_result(now, result, flight.entries.iter().find(|e| e.meeting == result.meeting), holdings);
+        if flight.is_some() {
+            let unanswered = entries.iter().zip(answered).filter(|(_, answered)| !answered);
+            self.takeovers.queue.extend(unanswered.map(|(entry, _)| *entry));
         }
-        let unanswered = flight.entries.iter().filter(|e| results.iter().all(|result| result.meeting != e.meeting));
-        self.takeovers.queue.extend(unanswered.copied());
     }
 
     fn handle_result(
         &mut self,
         now: Nanos,
         result: &TakeoverResult,
-        entry: Option<&TakeoverEntry>,
+        entry: &TakeoverEntry,
         holdings: &mut dyn Holdings,
     ) {
         let meeting = result.meeting;
+        self.swept_held += u32::from(result.status != Status::UnknownMeeting);
         match result.status {
             Status::Ok | Status::Already => {
                 let standing = holdings.taken_over(self.domain, meeting, self.epoch, result.state, result.participants);
@@ -129,7 +137,12 @@ impl ServerRecovery {
                     holdings.update_meeting(self.domain, &summary);
                 }
                 match standing {
-                    Standing::InMeeting => self.enqueue_update(meeting),
+                    // Nobody looked it up anew, so nothing of it is in doubt before the audit says so.
+                    Standing::InMeeting if self.trusts_cache() && !self.meetings.contains_key(&meeting) => {
+                        let Progress { asked, taken_over, updated, .. } = &mut self.progress;
+                        [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
+                    }
+                    Standing::InMeeting | Standing::Differing => self.enqueue_update(meeting),
                     // Its members are what its start or end is still about: the autonomous server's list would undo them.
                     Standing::Unfinished => {
                         self.set_step(meeting, Step::Unfinished);
@@ -141,7 +154,8 @@ impl ServerRecovery {
             Status::Busy | Status::Capacity => {
                 self.progress.busy += 1;
                 self.quiet_until = self.quiet_until.max(now + self.settings.rto_max);
-                self.takeovers.queue.extend(entry);
+                self.swept_held = self.swept_held.saturating_sub(1);
+                self.takeovers.queue.push_back(*entry);
             }
             status => {
                 self.set_step(meeting, Step::Refused);

@@ -100,11 +100,9 @@ impl Actor {
         ProcessError::Ended { name: self.name, status, last_words: last_words(&self.log) }
     }
 
-    /// Its child processes.
-    pub fn children(&self) -> Vec<u32> {
-        let pid = self.pid();
-        let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    /// The engines of a keeper: the children of the one child that it has, its starter.
+    pub fn engines(&self) -> Vec<u32> {
+        children_of(self.pid()).into_iter().flat_map(children_of).collect()
     }
 }
 
@@ -113,6 +111,11 @@ impl Drop for Actor {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 /// Sends a signal to a process that we, or a child of ours, started; gives the time just before.

@@ -3,11 +3,17 @@
 
 pub mod af_xdp;
 pub mod bpf;
+pub mod capabilities;
 pub mod clock;
 pub mod descriptors;
 pub mod holds;
 pub mod interface;
 pub mod mapping;
+pub mod memory;
 pub mod mounts;
+pub mod notify;
 pub mod process;
+pub mod seccomp;
+pub mod sigbus;
 pub mod signals;
+pub mod succession;

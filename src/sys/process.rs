@@ -90,6 +90,9 @@ impl Process {
         // Not its path: that may lead to another version by now.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("baton").args(arguments);
+        for variable in super::notify::VARIABLES {
+            command.env_remove(variable);
+        }
         Self::start(command, stdin, user)
     }
 
@@ -159,6 +162,7 @@ pub fn describe(status: ExitStatus) -> String {
             Some(Signal::ABORT) => "aborted (SIGABRT)".into(),
             Some(Signal::SEGV) => "crashed (SIGSEGV)".into(),
             Some(Signal::BUS) => "crashed (SIGBUS)".into(),
+            Some(Signal::SYS) => "killed for a system call that engines do not make (SIGSYS)".into(),
             Some(Signal::TERM) => "terminated (SIGTERM)".into(),
             _ => format!("ended by signal {signal}"),
         },

@@ -91,6 +91,19 @@ fn what_is_no_whole_table_is_refused_and_left_as_it_is() {
         bytes[word * 8] ^= 4;
         bytes
     };
+    for bit in 0..7 * 64 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &bytes).unwrap();
+        let refused = Table::open_at(&path).unwrap_err();
+        let fits = match refused {
+            OpenError::Refused(Refusal::NotATable) => bit / 64 == 0,
+            OpenError::Refused(Refusal::OtherLayout { .. }) => bit / 64 == 1,
+            OpenError::Refused(Refusal::Header) => bit / 64 > 1,
+            _ => false,
+        };
+        assert!(fits, "bit {bit} of the header");
+    }
     let cut = whole[..whole.len() - 4096].to_vec();
     let odd = whole[..whole.len() - 3].to_vec();
     let longer = [&whole[..], &[0; 4096]].concat();

@@ -172,3 +172,97 @@ fn a_change_is_in_or_not() {
     });
     kill_everywhere("a new reservation", |table| table.set_reservation(2, 7, 9));
 }
+
+/// Kills what comes to nothing in front of each of its stores, and the recovery from that in front of each of its own:
+/// the table stays as it is.
+fn kill_in_vain(name: &str, act: impl Fn(&Arc<Table>)) {
+    let before = dump(&furnished());
+    for first in 0.. {
+        let table = furnished();
+        let done = killed_after(first, || act(&table)).is_some();
+        if done {
+            assert_old_or_new(&table, &before, &before, name);
+            break;
+        }
+        table.recover();
+        let story = format!("{name}, killed at store {first}");
+        assert_usable(&table, &assert_old_or_new(&table, &before, &before, &story), &story);
+        for second in 0.. {
+            let table = furnished();
+            assert!(killed_after(first, || act(&table)).is_none());
+            if killed_after(second, || table.recover()).is_some() {
+                break;
+            }
+            table.recover();
+            assert_old_or_new(&table, &before, &before, &format!("{story}, its recovery at {second}"));
+        }
+    }
+}
+
+#[test]
+fn what_comes_to_nothing_leaves_nothing() {
+    let known = domain(1).device(1);
+    kill_in_vain("a part that is there", |table| {
+        assert_eq!(control(table).insert_part(&part(1, 1)), Err(TableError::Exists));
+    });
+    kill_in_vain("a part that is not there", |table| {
+        assert_eq!(control(table).remove_part(MeetingId(9), domain(1)), Ok(false));
+    });
+    kill_in_vain("a member that is there", |table| {
+        let joined = control(table).join(MeetingId(1), domain(1), &member(1, 1, 64));
+        assert_eq!(joined, Err(TableError::Exists));
+    });
+    kill_in_vain("a member of another meeting", |table| {
+        let joined = control(table).join(MeetingId(2), domain(1), &member(1, 1, 64));
+        assert_eq!(joined, Err(TableError::Conflict(MeetingId(1))));
+    });
+    kill_in_vain("a join without a part", |table| {
+        let joined = control(table).join(MeetingId(9), domain(1), &member(1, 9, 64));
+        assert_eq!(joined, Err(TableError::UnknownPart(MeetingId(9), domain(1))));
+    });
+    kill_in_vain("a leave from another meeting", |table| {
+        assert_eq!(control(table).leave(MeetingId(2), known), Ok(false));
+    });
+    kill_in_vain("a change that is declined", |table| {
+        assert_eq!(control(table).update_terminal(known, |_| false), Ok(false));
+    });
+    kill_in_vain("a change of nobody", |table| {
+        assert_eq!(control(table).update_terminal(domain(7).device(1), |_| true), Ok(false));
+        assert_eq!(control(table).update_part(MeetingId(9), domain(1), |_| {}), Ok(false));
+    });
+    kill_in_vain("a report that is known", |table| {
+        let reported = report(&mut table.writer(OwnerId::worker(2)), known, 0, &[1; 64]);
+        assert_eq!(reported, Reported::Known);
+    });
+}
+
+/// The block ends with the generation in use.
+#[test]
+fn a_block_that_is_used_up_stays_so() {
+    for first in 0.. {
+        let table = furnished();
+        table.set_reservation(1, 5, 6);
+        let done = killed_after(first, || assert_eq!(table.bump_generation(), None)).is_some();
+        table.recover();
+        assert_eq!((table.epoch(), table.generation_end(), table.verify()), (Epoch::new(1, 5), 6, vec![]));
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn information_changes_its_length_or_not() {
+    for device in [2, 4] {
+        for info in [0, 16, 17, 64] {
+            kill_everywhere(&format!("terminal {device} is given {info} bytes"), |table| {
+                let changed = control(table).update_terminal(domain(1).device(device), |terminal| {
+                    terminal.set_info(&[7; 64][..info]);
+                    terminal.window = 5;
+                    true
+                });
+                assert_eq!(changed, Ok(true));
+            });
+        }
+    }
+}

@@ -50,6 +50,7 @@ impl Part {
     }
 
     /// The part in a bank, within it none where the slot is free; none at all where the bank is damaged.
+    #[inline]
     pub(super) fn decode(bank: &[u64; BANK]) -> Option<Option<Self>> {
         if checksum(&bank[..BANK - 1], &[]) != bank[BANK - 1] {
             return None;
@@ -83,6 +84,7 @@ pub(super) fn meeting_hash(meeting: MeetingId) -> u64 {
 
 impl Words<'_> {
     /// The part in a slot; none where it is free or there is no such slot.
+    #[inline]
     pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
         let Some(words) = self.part(slot) else { return Ok(None) };
         // Acquire pairs with the Release stores of joining and leaving. Counted while the record stands, so that the count

@@ -18,6 +18,8 @@
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
 //! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
+#[cfg(test)]
+mod capacity_tests;
 mod extents;
 #[cfg(test)]
 mod file_tests;
@@ -30,6 +32,8 @@ mod loom;
 mod meetings;
 mod open;
 mod owner;
+#[cfg(test)]
+mod power_cut_tests;
 mod read;
 mod recover;
 mod slot;

@@ -37,6 +37,7 @@ impl Table {
     }
 
     /// All parts of all meetings.
+    #[inline]
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
         live(self.words().part_bits(), 0).filter_map(|slot| self.part_in(slot))
     }
@@ -85,6 +86,7 @@ impl Table {
     }
 
     /// Every terminal.
+    #[inline]
     pub fn terminals(&self) -> impl Iterator<Item = Terminal> + '_ {
         live(self.words().terminal_bits(), 0).filter_map(|slot| self.terminal_in(slot, None))
     }
@@ -114,16 +116,19 @@ impl Table {
         self.unreadable.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn part_in(&self, slot: u32) -> Option<Part> {
         self.readable(self.words().read_part(slot)).map(|(_, part)| part)
     }
 
     /// The terminal in a slot, if it is a member of `part`, where that is asked.
+    #[inline]
     fn terminal_in(&self, slot: u32, part: Option<u32>) -> Option<Terminal> {
         let (_, raw) = self.readable(self.words().read_terminal(slot))?;
         if part.is_none_or(|part| raw.part() == part) { raw.terminal() } else { None }
     }
 
+    #[inline]
     fn readable<T>(&self, read: Result<Option<T>, Unreadable>) -> Option<T> {
         read.unwrap_or_else(|_| {
             self.unreadable.fetch_add(1, Ordering::Relaxed);

@@ -295,19 +295,74 @@ pub fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
 }
 
 fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
+    write_to(&mut Files(None), snapshot, path)
+}
+
+/// What writing a snapshot asks of a file system: steps between which the power may go.
+pub(super) trait Place {
+    /// A new empty file, in the place of what has that name.
+    fn create(&mut self, path: &Path) -> io::Result<()>;
+    /// Puts bytes behind those that the file has.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what the file holds durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Gives a file another's name.
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes a folder's names durable.
+    fn sync_folder(&mut self, folder: &Path) -> io::Result<()>;
+}
+
+/// The file system, and the file that is being written.
+struct Files(Option<File>);
+
+impl Files {
+    fn file(&mut self) -> io::Result<&mut File> {
+        self.0.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Place for Files {
+    fn create(&mut self, path: &Path) -> io::Result<()> {
+        // Unlinked and not emptied: where a power cut tore a rename, it is the last snapshot's other name.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.0 = Some(File::create_new(path)?);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file()?.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file()?.sync_all()
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+}
+
+pub(super) fn write_to(place: &mut impl Place, snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
     let archive = rkyv::to_bytes::<rancor::Error>(&snapshot.archive())
         .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let mut file = File::create(&beside).map_err(failed("create the file beside it"))?;
-    let written = file.write_all(&header(&archive)).and_then(|()| file.write_all(&archive));
+    place.create(&beside).map_err(failed("create the file beside it"))?;
+    let written = place.write(&header(&archive)).and_then(|()| place.write(&archive));
     written.map_err(failed("write it"))?;
-    file.sync_all().map_err(failed("make it durable"))?;
-    std::fs::rename(&beside, path).map_err(failed("put it in its place"))?;
+    place.sync().map_err(failed("make it durable"))?;
+    place.rename(&beside, path).map_err(failed("put it in its place"))?;
     // The name is durable with its folder.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("make its name durable"))?;
+    place.sync_folder(folder).map_err(failed("make its name durable"))?;
     Ok((HEADER_BYTES + archive.len()) as u64)
 }
 
@@ -322,7 +377,10 @@ fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, SnapshotFault> {
-    let bytes = std::fs::read(path).map_err(failed("read it"))?;
+    parse(&std::fs::read(path).map_err(failed("read it"))?)
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Snapshot, SnapshotFault> {
     let (head, archive) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(SnapshotFault::NotASnapshot)?;
     if head[..8] != MAGIC {
         return Err(SnapshotFault::NotASnapshot);

@@ -30,14 +30,7 @@ pub(super) struct Structure<'a> {
 impl<'a> Structure<'a> {
     pub fn claim(words: Words<'a>, owner: OwnerId) -> Result<Self, TableError> {
         for tried in 0..CLAIM_TRIES_CONTROL {
-            let free = words.structure().compare_exchange(
-                0,
-                u64::from(owner.0) + 1,
-                // Acquire pairs with the Release of `drop`: we see all that its last holder did.
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
-            if free.is_ok() {
+            if claim_structure(words.structure(), owner) {
                 return Ok(Self { words, cell: Cell(words.cell(owner)), owner });
             }
             pause(tried);
@@ -222,9 +215,18 @@ impl Drop for Structure<'_> {
         // Before the claim goes: an operation that came to nothing must not stay noted, for recovery would do it again
         // with whatever the slot holds by then. The dead do not drop.
         self.cell.end();
-        // Release pairs with the Acquire of `claim`.
-        self.words.structure().store(0, Ordering::Release);
+        release_structure(self.words.structure());
     }
+}
+
+pub(super) fn claim_structure<W: Word>(holder: &W, owner: OwnerId) -> bool {
+    // Acquire pairs with the Release of `release_structure`: we see all that its last holder did.
+    holder.compare_exchange(0, u64::from(owner.0) + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+}
+
+pub(super) fn release_structure<W: Word>(holder: &W) {
+    // Release pairs with the Acquire of `claim_structure`.
+    holder.store(0, Ordering::Release);
 }
 
 pub(super) type TableClaim<'a> = Claim<'a, SharedWord, { super::layout::BANK }>;

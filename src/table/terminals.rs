@@ -162,30 +162,37 @@ impl Raw {
         raw
     }
 
+    #[inline]
     pub fn is_free(&self) -> bool {
         self.address().number() == 0
     }
 
+    #[inline]
     pub fn address(&self) -> Address {
         Address::from_number(self.words[0])
     }
 
+    #[inline]
     pub fn meeting(&self) -> MeetingId {
         MeetingId(self.words[1])
     }
 
+    #[inline]
     pub fn version(&self) -> u32 {
         self.words[2] as u32
     }
 
+    #[inline]
     pub fn part(&self) -> u32 {
         self.words[3] as u32
     }
 
+    #[inline]
     fn info_len(&self) -> usize {
         (self.words[0] >> 56) as usize
     }
 
+    #[inline]
     pub fn extent(&self) -> Option<u32> {
         (self.info_len() > INFO_BYTES_INLINE).then_some(self.words[4] as u32)
     }
@@ -222,6 +229,7 @@ impl Raw {
     }
 
     /// The terminal; none where a value is none of its kind.
+    #[inline]
     pub fn terminal(&self) -> Option<Terminal> {
         let [_, _, stated, place, ..] = self.words;
         let mut info = [0; INFO_BYTES_MAX];
@@ -259,6 +267,7 @@ impl Raw {
         claim.publish(&bank);
     }
 
+    #[inline]
     fn checksum(&self) -> u64 {
         let info = if self.extent().is_some() { &self.info[..] } else { &[] };
         checksum(&self.words, info)
@@ -288,6 +297,7 @@ impl<'a> Words<'a> {
     }
 
     /// The terminal in a slot; none where it is free or there is no such slot.
+    #[inline]
     pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
         let Some(words) = self.terminal(slot) else { return Ok(None) };
         let (seen, raw) = self.read_raw(words)?;

@@ -58,6 +58,11 @@ impl Pair {
         PathBuf::from("/run/netns").join(&self.names[side as usize])
     }
 
+    /// The name of the namespace of a side.
+    pub fn name(&self, side: Side) -> &str {
+        &self.names[side as usize]
+    }
+
     /// Runs `ip` on a side.
     pub fn ip(&self, side: Side, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.names[side as usize]));

@@ -120,11 +120,22 @@ impl Server {
         words[at - 1].parse().unwrap_or_else(|_| panic!("an engine's process id in `{line}`"))
     }
 
-    /// Its children: the engine, and the one that waits.
+    /// Waits for the next engine that stands by; gives its process id.
+    pub fn standby(&mut self) -> u32 {
+        let line = self.line_with(" stands by");
+        let words: Vec<_> = line.split_whitespace().collect();
+        let at = words.iter().rposition(|word| *word == "stands").unwrap();
+        words[at - 1].parse().unwrap_or_else(|_| panic!("a standby's process id in `{line}`"))
+    }
+
+    /// The process that starts its engines, if that lives yet.
+    pub fn starter(&self) -> Option<u32> {
+        children_of(self.id()).first().copied()
+    }
+
+    /// Its engines: the one in control, and the standby.
     pub fn children(&self) -> Vec<u32> {
-        let id = self.id();
-        let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        text.split_whitespace().map(|id| id.parse().unwrap()).collect()
+        self.starter().map(children_of).unwrap_or_default()
     }
 
     /// Sends the keeper a signal.
@@ -157,6 +168,11 @@ impl Drop for Server {
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
     }
+}
+
+fn children_of(id: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    text.split_whitespace().map(|id| id.parse().unwrap()).collect()
 }
 
 /// Sends a process a signal.

@@ -252,9 +252,9 @@ fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, 
         let killed = signal_to(engine, Signal::KILL)?;
         // The keeper has noticed when it has buried the dead; the first of its other children succeeds.
         let (second, detected) = company.at_once("the keeper to notice", |company| {
-            let children = company.dispatch.children();
-            let noticed = (!children.contains(&engine)).then(clock::now);
-            Ok(noticed.and_then(|at| Some((children.first().copied()?, at))))
+            let engines = company.dispatch.engines();
+            let noticed = (!engines.contains(&engine)).then(clock::now);
+            Ok(noticed.and_then(|at| Some((engines.first().copied()?, at))))
         })?;
         let first = Kill { what: What::Engine, killed, detected: Some(detected), old };
         let status = company.at_once("its first takeover frame", |company| {

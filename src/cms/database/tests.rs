@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::wire::{Business, Decode, Flags, Level, MeetingState, Role, StreamKind};
 
-const EPOCH: Epoch = Epoch::new(1, 1);
+pub(super) const EPOCH: Epoch = Epoch::new(1, 1);
 
-fn domain(number: u64) -> Domain {
+pub(super) fn domain(number: u64) -> Domain {
     Domain::new(number).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn part(number: u64, version: u64, state: MeetingState) -> PartParameters {
     PartParameters { domain: domain(number), version, state }
 }
 
-fn conference(meeting: u64) -> KeyParameters {
+pub(super) fn conference(meeting: u64) -> KeyParameters {
     KeyParameters {
         meeting: MeetingId(meeting),
         name: format!("Conference {meeting}"),
@@ -53,7 +53,7 @@ fn reopened((folder, database): (TempDir, Database)) -> (TempDir, Database) {
     (folder, Database::open(&path).unwrap())
 }
 
-fn all(database: &Database) -> Vec<KeyParameters> {
+pub(super) fn all(database: &Database) -> Vec<KeyParameters> {
     let mut all = Vec::new();
     database.for_each_meeting(|meeting| all.push(meeting)).unwrap();
     all

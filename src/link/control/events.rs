@@ -62,6 +62,8 @@ impl Control {
     /// Stops controlling at once, workers included.
     fn fence(&mut self, highest: Epoch) {
         self.fenced = Some(highest);
+        // Before any lock goes: a standby would control under an epoch that is as old.
+        self.succession.close();
         self.shared.stop();
     }
 

@@ -124,6 +124,9 @@ impl Control {
     fn recovery_last(&self) -> serde_json::Value {
         let mut report = serde_json::json!(self.recovery.report());
         report["predecessor"] = serde_json::json!(self.predecessor);
+        let since = |begun: Nanos| self.first_sent.map(|sent| sent.since(begun).as_nanos() as u64);
+        report["first_takeover_sent_ns"] = serde_json::json!(since(self.begun));
+        report["main_to_first_takeover_ns"] = serde_json::json!(self.born.and_then(since));
         report
     }
 

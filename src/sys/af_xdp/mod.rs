@@ -1,8 +1,8 @@
 //! AF_XDP: frames between a network interface and this process, without the network stack.
 //!
 //! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the keeper does it, once.
-//! [`adopt`] maps what was opened and gives the sockets to work with: an engine does it, without privileges, with the
-//! descriptors that it inherited. The first engine adopts exactly as every later one.
+//! [`map`] maps what was opened, and [`Mapped::take_over`] gives the sockets to work with: an engine does it, without privileges,
+//! with the descriptors that it inherited. The first engine does it exactly as every later one.
 //!
 //! ```text
 //!              fill ──►  kernel  ──► receive ──►  held  ──┐  release: back to fill
@@ -24,7 +24,7 @@ mod socket;
 mod umem;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use open::{bind, is_gone};
 pub use socket::{Received, Socket, Statistics};
 
-use self::queue::Queue;
+use self::queue::MappedQueue;
 use self::umem::{Area, Umem};
 use super::bpf::{QUEUES_MAX, RINGS_PER_QUEUE_MAX};
 use super::interface::Interface;
@@ -110,24 +110,56 @@ pub struct Bound {
     pub sockets: Vec<OwnedFd>,
 }
 
-/// Maps what [`bind`] opened: one socket for each descriptor, in their order.
-///
-/// Whoever had them before must be dead. What it held comes back: frames that it received and did not release are
-/// received again, chunks that it had in its hands are free, what it had flushed is sent with the next flush at the latest.
-pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
+/// What [`bind`] opened, mapped, while somebody else may still be working with it.
+#[derive(Debug)]
+pub struct Mapped {
+    settings: Settings,
+    queues: Vec<MappedQueue>,
+}
+
+/// Maps what [`bind`] opened, and looks at nothing in it: what a standby does ahead.
+pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Mapped, XdpError> {
     settings.check()?;
     if sockets.len() != settings.sockets() {
         return Err(XdpError::Foreign { what: "there are more or fewer sockets than these settings say" });
     }
     let umem = Arc::new(Umem::open(umem.as_fd(), settings)?);
     let mut left = sockets.into_iter();
-    let mut adopted = Vec::with_capacity(settings.sockets());
+    let mut queues = Vec::with_capacity(settings.queues as usize);
     for queue in 0..settings.queues {
         let area = Area::new(umem.clone(), settings, queue);
         let own = left.by_ref().take(settings.rings as usize).collect();
-        adopted.extend(Queue::adopt(settings, queue, area, own)?);
+        queues.push(MappedQueue::map(settings, queue, area, own)?);
     }
-    Ok(adopted)
+    Ok(Mapped { settings: settings.clone(), queues })
+}
+
+impl Mapped {
+    /// One socket for each descriptor, in their order, to work with.
+    ///
+    /// Whoever had them before must be dead. What it held comes back: frames that it received and did not release are
+    /// received again, chunks that it had in its hands are free, what it had flushed is sent with the next flush at the latest.
+    pub fn take_over(self) -> Result<Vec<Socket>, XdpError> {
+        let mut sockets = Vec::with_capacity(self.settings.sockets());
+        for queue in self.queues {
+            sockets.extend(queue.take_over(&self.settings)?);
+        }
+        Ok(sockets)
+    }
+}
+
+/// [`map`] and [`Mapped::take_over`] in one, where whoever had them before is dead already.
+pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
+    map(settings, umem, sockets)?.take_over()
+}
+
+/// Whether this is the memory that [`bind`] made under these settings, as it granted them.
+///
+/// # Errors
+/// [`XdpError::Foreign`]: it is not, or another version made it.
+pub fn check(settings: &Settings, umem: BorrowedFd<'_>) -> Result<(), XdpError> {
+    settings.check()?;
+    Umem::open(umem, settings).map(drop)
 }
 
 /// Why AF_XDP cannot be had, or failed.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rustix::net::sockopt::xdp_mmap_offsets;
 use rustix::net::{RecvFlags, recv};
 
-use super::ring::{COMPLETION, Consumer, Descriptor, FILL, Producer, RECEIVE, TRANSMIT};
+use super::ring::{COMPLETION, Consumer, Descriptor, FILL, Producer, RECEIVE, Ring, TRANSMIT};
 use super::socket::Socket;
 use super::umem::{Area, Chunk, Owner};
 use super::{Settings, XdpError};
@@ -43,30 +43,49 @@ struct Rings {
     completion: Consumer<u64>,
 }
 
-impl Queue {
-    /// Maps the rings of a queue's sockets and takes back what nobody has: what the dead held, or everything where nobody
-    /// worked yet.
-    ///
-    /// While this runs the kernel goes on receiving and sending. It only ever has chunks whose words say so, and it gets
-    /// none from here but at the end, so what is decided here stays true.
-    pub fn adopt(settings: &Settings, number: u32, area: Area, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
+/// The rings of a queue's sockets, mapped, and whoever works with them still may.
+#[derive(Debug)]
+pub(super) struct MappedQueue {
+    number: u32,
+    area: Area,
+    sockets: Vec<OwnedFd>,
+    fill: Ring<u64>,
+    completion: Ring<u64>,
+    /// Receive and transmit ring of each socket.
+    pairs: Vec<(Ring<Descriptor>, Ring<Descriptor>)>,
+}
+
+impl MappedQueue {
+    /// Maps the rings, and looks at nothing in them.
+    pub fn map(settings: &Settings, number: u32, area: Area, sockets: Vec<OwnedFd>) -> Result<Self, XdpError> {
         assert_eq!(sockets.len(), settings.rings as usize, "a socket for each ring");
         let offsets = |socket| {
             xdp_mmap_offsets(socket)
                 .map_err(|error| XdpError::Call { what: "asking for the rings", error: error.into() })
         };
         let (first, of) = (&sockets[0], offsets(&sockets[0])?);
-        let mut rings = Rings {
-            fill: Producer::map(first.as_fd(), FILL, &of.fr, settings.receive)?,
-            completion: Consumer::map(first.as_fd(), COMPLETION, &of.cr, settings.completion())?,
-        };
+        let fill = Ring::map(first.as_fd(), FILL, &of.fr, settings.receive)?;
+        let completion = Ring::map(first.as_fd(), COMPLETION, &of.cr, settings.completion())?;
         let mut pairs = Vec::new();
         for socket in &sockets {
             let of = offsets(socket)?;
-            let receive: Consumer<Descriptor> = Consumer::map(socket.as_fd(), RECEIVE, &of.rx, settings.receive)?;
-            let transmit: Producer<Descriptor> = Producer::map(socket.as_fd(), TRANSMIT, &of.tx, settings.transmit)?;
-            pairs.push((receive, transmit));
+            let receive = Ring::map(socket.as_fd(), RECEIVE, &of.rx, settings.receive)?;
+            pairs.push((receive, Ring::map(socket.as_fd(), TRANSMIT, &of.tx, settings.transmit)?));
         }
+        Ok(Self { number, area, sockets, fill, completion, pairs })
+    }
+
+    /// Takes back what nobody has: what the dead held, or everything where nobody worked yet.
+    ///
+    /// While this runs the kernel goes on receiving and sending. It only ever has chunks whose words say so, and it gets
+    /// none from here but at the end, so what is decided here stays true.
+    pub fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
+        let Self { number, area, sockets, fill, completion, pairs } = self;
+        let mut rings = Rings { fill: Producer::over(fill)?, completion: Consumer::over(completion)? };
+        let pairs: Vec<(Consumer<_>, Producer<_>)> = pairs
+            .into_iter()
+            .map(|(receive, transmit)| Ok((Consumer::over(receive)?, Producer::over(transmit)?)))
+            .collect::<Result<_, XdpError>>()?;
 
         rings.complete_all(&area);
         let transmitting: Vec<_> = pairs.iter().map(|(_, transmit)| transmit).collect();
@@ -74,7 +93,7 @@ impl Queue {
         let free = free_to_transmit(settings, &area, &transmitting)?;
         let unfilled = free_to_receive(settings, &area, &receiving, &rings.fill)?;
 
-        let queue = Arc::new(Self {
+        let queue = Arc::new(Queue {
             number,
             interface: settings.interface.name.clone(),
             rings: Mutex::new(rings),
@@ -94,7 +113,9 @@ impl Queue {
             })
             .collect())
     }
+}
 
+impl Queue {
     /// Gives receive chunks back to the kernel. True: it wants to be woken to take them.
     ///
     /// Their words say that a process has them, and no receive ring has them any more.
@@ -252,7 +273,7 @@ fn free_to_receive(
 /// The moments at which a process can die, one by one: they are too short for a test that kills at random to find each.
 #[cfg(test)]
 mod tests {
-    use super::super::ring::fake::{OFFSETS, memory};
+    use super::super::ring::fake::{self, memory};
     use super::super::umem::Umem;
     use super::*;
     use crate::sys::interface::Interface;
@@ -272,7 +293,7 @@ mod tests {
     /// Both ends of a ring, ours and the one that the kernel has.
     fn ring<E: crate::sys::af_xdp::ring::Entry>() -> (Producer<E>, Consumer<E>) {
         let fd = memory();
-        let ends = (Producer::map(fd.as_fd(), 0, &OFFSETS, ENTRIES), Consumer::map(fd.as_fd(), 0, &OFFSETS, ENTRIES));
+        let ends = (Producer::over(fake::ring(&fd, ENTRIES)), Consumer::over(fake::ring(&fd, ENTRIES)));
         (ends.0.unwrap(), ends.1.unwrap())
     }
 

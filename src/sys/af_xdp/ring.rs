@@ -77,9 +77,9 @@ impl Entry for Descriptor {
     }
 }
 
-/// The mapping, whichever side is ours.
+/// The mapping, whichever side is ours. Made, it says nothing yet: another process may be moving the indices.
 #[derive(Debug)]
-struct Ring<E: Entry> {
+pub(super) struct Ring<E: Entry> {
     /// Keeps the pointers below good.
     _map: MmapRaw,
     producer: NonNull<AtomicU32>,
@@ -93,7 +93,7 @@ struct Ring<E: Entry> {
 unsafe impl<E: Entry> Send for Ring<E> {}
 
 impl<E: Entry> Ring<E> {
-    fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
+    pub fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
         assert!(count.is_power_of_two(), "the kernel takes no other");
         let bytes = offsets.desc as usize + count as usize * size_of::<E::Shared>();
         let map = MmapOptions::new().offset(which).len(bytes).map_raw(&socket).map_err(XdpError::unmapped)?;
@@ -105,21 +105,24 @@ impl<E: Entry> Ring<E> {
             NonNull::new(unsafe { map.as_mut_ptr().add(offset) }).expect("a mapping is never at 0")
         };
         let flags = offsets.flags.ok_or(XdpError::OldKernel { what: "need_wakeup (Linux 5.4)" })?;
-        let ring = Self {
+        Ok(Self {
             producer: at(offsets.producer, 4, 4).cast(),
             consumer: at(offsets.consumer, 4, 4).cast(),
             flags: at(flags, 4, 4).cast(),
             entries: at(offsets.desc, count as usize * size_of::<E::Shared>(), align_of::<E::Shared>()).cast(),
             count,
             _map: map,
-        };
-        // The dead wrote one of the two. The consumer first: it only ever follows the producer. Acquire both: as where
-        // they are used.
-        let consumer = ring.consumer().load(Ordering::Acquire);
-        if ring.producer().load(Ordering::Acquire).wrapping_sub(consumer) > count {
+        })
+    }
+
+    /// Whether the indices can be those of a ring. The dead wrote one of the two.
+    fn check(&self) -> Result<(), XdpError> {
+        // The consumer first: it only ever follows the producer. Acquire both: as where they are used.
+        let consumer = self.consumer().load(Ordering::Acquire);
+        if self.producer().load(Ordering::Acquire).wrapping_sub(consumer) > self.count {
             return Err(XdpError::Foreign { what: "a ring's indices are further apart than it has entries" });
         }
-        Ok(ring)
+        Ok(())
     }
 
     fn producer(&self) -> &AtomicU32 {
@@ -155,9 +158,9 @@ pub(super) struct Producer<E: Entry> {
 }
 
 impl<E: Entry> Producer<E> {
-    /// The ring as it is: what is published in it stays, what is not never was.
-    pub fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
-        let ring = Ring::map(socket, which, offsets, count)?;
+    /// The ring as it is, once nobody else fills it: what is published in it stays, what is not never was.
+    pub fn over(ring: Ring<E>) -> Result<Self, XdpError> {
+        ring.check()?;
         // Acquire: what the dead wrote before it moved the index (its owner words) is read after.
         let next = ring.producer().load(Ordering::Acquire);
         let consumed = ring.consumer().load(Ordering::Acquire);
@@ -224,9 +227,9 @@ pub(super) struct Consumer<E: Entry> {
 }
 
 impl<E: Entry> Consumer<E> {
-    /// The ring as it is: what a dead process took and did not release is there again.
-    pub fn map(socket: BorrowedFd<'_>, which: u64, offsets: &XdpRingOffset, count: u32) -> Result<Self, XdpError> {
-        let ring = Ring::map(socket, which, offsets, count)?;
+    /// The ring as it is, once nobody else empties it: what a dead process took and did not release is there again.
+    pub fn over(ring: Ring<E>) -> Result<Self, XdpError> {
+        ring.check()?;
         let next = ring.consumer().load(Ordering::Acquire);
         Ok(Self { ring, next })
     }
@@ -268,12 +271,17 @@ impl<E: Entry> Consumer<E> {
 /// Memory that is laid out as a ring, for tests that play the kernel's part.
 #[cfg(test)]
 pub(super) mod fake {
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
 
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     use rustix::net::xdp::XdpRingOffset;
 
     pub const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(128), desc: 192 };
+
+    /// That memory, mapped.
+    pub fn ring<E: super::Entry>(fd: &OwnedFd, entries: u32) -> super::Ring<E> {
+        super::Ring::map(fd.as_fd(), 0, &OFFSETS, entries).unwrap()
+    }
 
     /// An empty ring, both indices shortly before they wrap.
     pub fn memory() -> OwnedFd {
@@ -288,9 +296,7 @@ pub(super) mod fake {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
-    use super::fake::{OFFSETS, memory};
+    use super::fake::{OFFSETS, memory, ring};
     use super::*;
 
     const ENTRIES: u32 = 8;
@@ -298,8 +304,7 @@ mod tests {
     /// We on one side, and what the kernel would be on the other.
     fn ends() -> (Producer<u64>, Consumer<u64>) {
         let fd = memory();
-        let map = || fd.as_fd();
-        (Producer::map(map(), 0, &OFFSETS, ENTRIES).unwrap(), Consumer::map(map(), 0, &OFFSETS, ENTRIES).unwrap())
+        (Producer::over(ring(&fd, ENTRIES)).unwrap(), Consumer::over(ring(&fd, ENTRIES)).unwrap())
     }
 
     #[test]
@@ -341,8 +346,8 @@ mod tests {
     #[test]
     fn a_successor_sees_what_was_published_and_what_was_not_released() {
         let fd = memory();
-        let producer = || Producer::<u64>::map(fd.as_fd(), 0, &OFFSETS, ENTRIES).unwrap();
-        let consumer = || Consumer::<u64>::map(fd.as_fd(), 0, &OFFSETS, ENTRIES).unwrap();
+        let producer = || Producer::<u64>::over(ring(&fd, ENTRIES)).unwrap();
+        let consumer = || Consumer::<u64>::over(ring(&fd, ENTRIES)).unwrap();
         let mut dead = producer();
         (1..=5).for_each(|entry| dead.put(entry));
         dead.publish();
@@ -363,11 +368,11 @@ mod tests {
     #[test]
     fn indices_that_cannot_be_are_refused() {
         let fd = memory();
-        let map = || Consumer::<u64>::map(fd.as_fd(), 0, &OFFSETS, ENTRIES);
+        let over = || Consumer::<u64>::over(ring(&fd, ENTRIES));
         for (ahead, can_be) in [(0, true), (ENTRIES, true), (ENTRIES + 1, false), (u32::MAX, false)] {
             let producer = (u32::MAX - 2).wrapping_add(ahead);
             rustix::io::pwrite(&fd, &producer.to_ne_bytes(), OFFSETS.producer).unwrap();
-            assert_eq!(map().is_ok(), can_be, "{ahead} ahead");
+            assert_eq!(over().is_ok(), can_be, "{ahead} ahead");
         }
     }
 

@@ -116,7 +116,7 @@ impl Steering {
         let mut steering = Self::load(settings)?;
         let (fd, mode) = steering.link(interface)?;
         if let Some(folder) = pins {
-            steering.maps.pin(folder)?;
+            steering.pin(folder)?;
             pin(fd.as_fd(), &folder.join(LINK))?;
         }
         steering.link = Some(Link { fd, mode, pins: pins.map(Path::to_owned) });
@@ -128,7 +128,7 @@ impl Steering {
         let path = folder.join(LINK);
         let fd = calls::open_pin(&path).map_err(|error| SteerError::Pin { path, error })?;
         let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
-        let program = program_by_id(program)?;
+        let program = attached(program, folder)?;
         let mode = mode_on(&program, index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
         Ok(Self { program, maps: Maps::open(folder)?, link })
@@ -210,7 +210,7 @@ impl Steering {
         if index != interface.index {
             return Err(SteerError::PinnedElsewhere { folder: folder.to_owned(), interface: index });
         }
-        let found = program_by_id(program)?;
+        let found = attached(program, folder)?;
         let mode = mode_on(&found, index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
         let fresh = Self::load(settings)?;
@@ -222,8 +222,16 @@ impl Steering {
         let steering = Self { link, ..fresh };
         let fd = steering.link.as_ref().expect("set one line above").fd.as_fd();
         calls::update_link(fd, steering.program.as_fd()).map_err(call("replacing another build's program"))?;
-        steering.maps.pin(folder)?;
+        steering.pin(folder)?;
         Ok(Some(steering))
+    }
+
+    /// Pins program and maps.
+    fn pin(&self, folder: &Path) -> Result<(), SteerError> {
+        let path = folder.join(PROGRAM);
+        remove(&path)?;
+        pin(self.program.as_fd(), &path)?;
+        self.maps.pin(folder)
     }
 
     fn link(&self, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
@@ -305,7 +313,7 @@ fn remove(path: &Path) -> Result<(), SteerError> {
 /// Removes all pins, the link's first: what is left of an interrupted removal is taken for nothing.
 fn unpin(folder: &Path) -> Result<(), SteerError> {
     remove(&folder.join(LINK))?;
-    MAPS.into_iter().try_for_each(|name| remove(&folder.join(name)))
+    MAPS.into_iter().chain([PROGRAM]).try_for_each(|name| remove(&folder.join(name)))
 }
 
 /// Makes the folder of pins, which only a BPF file system can hold.
@@ -315,7 +323,14 @@ fn prepare(folder: &Path) -> Result<(), SteerError> {
     if is_bpf(folder).map_err(failed)? { Ok(()) } else { Err(SteerError::NotBpffs { folder: folder.to_owned() }) }
 }
 
-fn program_by_id(id: u32) -> Result<ProgramHandle, SteerError> {
+/// The program that is attached, from its pin: to open one by its id takes CAP_SYS_ADMIN, and is left for what a replacement
+/// that was cut short, or an older version, pinned otherwise.
+fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
+    if let Ok(pinned) = ProgramHandle::from_pinned_path(folder.join(PROGRAM))
+        && calls::program_id(pinned.as_fd()).is_ok_and(|pinned| pinned == id)
+    {
+        return Ok(pinned);
+    }
     ProgramHandle::from_prog_id(id).map_err(|error| call("opening the attached program")(os_error(&error)))
 }
 

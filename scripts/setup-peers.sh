@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs what benches/peers compares Baton with, where it is missing; says what it does; does nothing where all is there.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# Debian's package, and what it is for.
+packages=(
+    "redis-server            a table in memory, with a file to come back from"
+    "kamailio                a SIP server whose dialog module comes back from a database"
+    "kamailio-sqlite-modules that database"
+)
+
+command -v dpkg-query >/dev/null || die "no dpkg-query here: install redis-server, and kamailio with db_sqlite, by hand"
+missing=()
+for line in "${packages[@]}"; do
+    read -r package why <<<"$line"
+    if [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" != installed ]]; then
+        say "$package is missing: $why"
+        missing+=("$package")
+    fi
+done
+((${#missing[@]})) || exit 0
+[[ $EUID -eq 0 ]] || die "installing needs root: sudo scripts/setup-peers.sh"
+
+# Debian starts a server when it installs one. The bench starts its own, in folders of its own, and nothing else is to run.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+fi
+
+say "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+install=(apt-get install --yes --no-install-recommends -q "${missing[@]}")
+# A stale or empty package list is brought up to date only if the list at hand does not do.
+"${install[@]}" >&2 || { apt-get update -q >&2 && "${install[@]}" >&2; }

@@ -1,0 +1,264 @@
+//! The starter: the process that starts engines, so that the keeper need not be able to.
+//!
+//! To run something as another user takes CAP_SETUID and CAP_SETGID, and to end it CAP_KILL: each is worth more to whoever
+//! takes a process over than all that a keeper works with. So the keeper starts one process as the engines' user
+//! while it still may, gives the capabilities up, and has that process start and end engines. It has no privileges at all.
+//!
+//! What always holds: engines do not outlive their starter (the kernel kills them, [`crate::sys::process::tie_to_parent`]), nor the
+//! starter its keeper: it ends with the line between them. A keeper without a starter cannot go on, and ends as well.
+//!
+//! ```text
+//!   keeper ──► start, with the engine's line     starter ──► started, with a pidfd; or refused
+//!              kill                                          ended: the engine's status, once for each
+//! ```
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+
+use super::handover::HandoverError;
+use crate::limits::{ENGINES_MAX, STARTER_WAIT_MS};
+use crate::sys::descriptors::{self, Received};
+use crate::sys::process::{Process, User};
+
+/// Bytes of what the two say, at most.
+const NOTE_BYTES: usize = 4096;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Request {
+    Start,
+    Kill(u32),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Started(u32),
+    Refused(String),
+    Ended { id: u32, status: i32 },
+}
+
+/// The keeper's side.
+#[derive(Debug)]
+pub(super) struct Starter {
+    line: Rc<Line>,
+    /// Dropped last: with it every engine goes.
+    _process: Process,
+}
+
+impl Starter {
+    /// Starts it, as this user, if one is given, which needs root.
+    pub fn start(user: Option<&User>) -> io::Result<Self> {
+        let (socket, theirs) = descriptors::pair()?;
+        let process = Process::start_self(&["starter"], theirs, user)?;
+        Ok(Self { line: Rc::new(Line { socket, ended: RefCell::default() }), _process: process })
+    }
+
+    /// Has an engine started with this as its standard input.
+    pub fn engine(&self, stdin: OwnedFd) -> io::Result<Started> {
+        self.line.ask(&Request::Start, &[stdin.as_fd()])?;
+        loop {
+            match self.line.hear()? {
+                (Answer::Started(id), Some(pidfd)) => {
+                    return Ok(Started { id, pidfd, line: self.line.clone(), status: None });
+                }
+                (Answer::Started(_), None) => return Err(io::Error::other("the starter's answer is not whole")),
+                (Answer::Refused(why), _) => return Err(io::Error::other(why)),
+                (Answer::Ended { id, status }, _) => self.line.note(id, status),
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Line {
+    socket: OwnedFd,
+    /// Ends that were heard of while something else was waited for.
+    ended: RefCell<BTreeMap<u32, ExitStatus>>,
+}
+
+impl Line {
+    fn ask(&self, request: &Request, beside: &[BorrowedFd<'_>]) -> io::Result<()> {
+        descriptors::send(self.socket.as_fd(), &serde_json::to_vec(request)?, beside)
+    }
+
+    fn hear(&self) -> io::Result<(Answer, Option<OwnedFd>)> {
+        if !readable(self.socket.as_fd(), Some(Duration::from_millis(STARTER_WAIT_MS)))? {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the process that starts engines does not answer"));
+        }
+        let mut buffer = [0; NOTE_BYTES];
+        let received = descriptors::receive(self.socket.as_fd(), &mut buffer, 1, false);
+        let Received { bytes, descriptors } = received.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                io::Error::new(error.kind(), "the process that starts engines is gone")
+            }
+            _ => error,
+        })?;
+        Ok((serde_json::from_slice(&buffer[..bytes])?, descriptors.into_iter().next()))
+    }
+
+    fn note(&self, id: u32, status: i32) {
+        self.ended.borrow_mut().insert(id, ExitStatus::from_raw(status));
+    }
+
+    /// Waits for how this process ended, which is certain that it has.
+    fn end_of(&self, id: u32) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.ended.borrow_mut().remove(&id) {
+                return Ok(status);
+            }
+            if let (Answer::Ended { id, status }, _) = self.hear()? {
+                self.note(id, status);
+            }
+        }
+    }
+}
+
+/// An engine's process, a child of the starter's.
+#[derive(Debug)]
+pub(super) struct Started {
+    id: u32,
+    pidfd: OwnedFd,
+    line: Rc<Line>,
+    status: Option<ExitStatus>,
+}
+
+impl Started {
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// How it ended, if it has. Then every thread of it has left its address space for good: the kernel makes a
+    /// pidfd readable (`do_notify_pidfd`, kernel/signal.c) only when the last thread is past `exit_mm`.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.status.is_none() && readable(self.pidfd.as_fd(), Some(Duration::ZERO))? {
+            // The starter was woken with us, and has the word on its way.
+            self.status = Some(self.line.end_of(self.id)?);
+        }
+        Ok(self.status)
+    }
+
+    /// Has it killed. It has not [ended](Self::ended) by that yet.
+    pub fn kill(&mut self) {
+        // A starter that is gone took it along.
+        let _ = self.line.ask(&Request::Kill(self.id), &[]);
+    }
+}
+
+impl AsFd for Started {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Started {
+    /// No engine outlives who is responsible for it.
+    fn drop(&mut self) {
+        if !matches!(self.ended(), Ok(Some(_))) {
+            self.kill();
+            let _ = readable(self.pidfd.as_fd(), None);
+            let _ = self.ended();
+        }
+    }
+}
+
+/// Waits for something to read, no longer than this.
+fn readable(descriptor: BorrowedFd<'_>, longest: Option<Duration>) -> io::Result<bool> {
+    let time = longest.map(|time| Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) });
+    let mut watched = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    Ok(rustix::io::retry_on_intr(|| poll(&mut watched, time.as_ref()))? > 0)
+}
+
+/// The starter itself: serves the keeper at the other end of standard input until that is gone.
+///
+/// # Errors
+/// Standard input is no keeper's.
+pub fn serve() -> Result<(), HandoverError> {
+    let line = descriptors::stdin().map_err(HandoverError::NoKeeper)?;
+    let mut engines = Vec::new();
+    let result = attend(line.as_fd(), &mut engines);
+    // All at once, then one after the other: dropped, each is waited for.
+    engines.iter_mut().for_each(Process::kill);
+    match result {
+        Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(HandoverError::NoKeeper(error)),
+        Ok(never) => match never {},
+    }
+}
+
+fn attend(line: BorrowedFd<'_>, engines: &mut Vec<Process>) -> io::Result<std::convert::Infallible> {
+    let tell = |answer: &Answer, beside: &[BorrowedFd<'_>]| {
+        descriptors::send(line, &serde_json::to_vec(answer).map_err(io::Error::other)?, beside)
+    };
+    let mut buffer = [0; NOTE_BYTES];
+    loop {
+        let mut watched = vec![PollFd::from_borrowed_fd(line, PollFlags::IN)];
+        watched.extend(engines.iter().map(|engine| PollFd::from_borrowed_fd(engine.as_fd(), PollFlags::IN)));
+        rustix::io::retry_on_intr(|| poll(&mut watched, None))?;
+        let asked = !watched[0].revents().is_empty();
+        drop(watched);
+
+        for mut engine in std::mem::take(engines) {
+            match engine.ended()? {
+                Some(status) => tell(&Answer::Ended { id: engine.id(), status: status.into_raw() }, &[])?,
+                None => engines.push(engine),
+            }
+        }
+        if !asked {
+            continue;
+        }
+        let Received { bytes, descriptors } = descriptors::receive(line, &mut buffer, 1, true)?;
+        match serde_json::from_slice(&buffer[..bytes])? {
+            Request::Kill(id) => engines.iter_mut().filter(|engine| engine.id() == id).for_each(Process::kill),
+            Request::Start => match start(engines, descriptors) {
+                Ok(engine) => tell(&Answer::Started(engine.id()), &[engine.as_fd()])?,
+                Err(error) => tell(&Answer::Refused(error.to_string()), &[])?,
+            },
+        }
+    }
+}
+
+fn start(engines: &mut Vec<Process>, descriptors: Vec<OwnedFd>) -> io::Result<&Process> {
+    if engines.len() >= ENGINES_MAX {
+        return Err(io::Error::other("dead engines are still being taken apart"));
+    }
+    let stdin = descriptors.into_iter().next().ok_or_else(|| io::Error::other("an engine without a line"))?;
+    engines.push(Process::start_self(&["engine"], stdin, None)?);
+    Ok(engines.last().expect("one was just pushed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_gone_is_said_to_be() {
+        let (ours, theirs) = descriptors::pair().unwrap();
+        drop(theirs);
+        let line = Line { socket: ours, ended: RefCell::default() };
+        assert!(line.hear().unwrap_err().to_string().contains("is gone"));
+    }
+
+    #[test]
+    fn ends_are_kept_until_they_are_asked_for() {
+        let (ours, theirs) = descriptors::pair().unwrap();
+        let line = Line { socket: ours, ended: RefCell::default() };
+        for (id, status) in [(7, 9), (8, 0)] {
+            let word = serde_json::to_vec(&Answer::Ended { id, status }).unwrap();
+            descriptors::send(theirs.as_fd(), &word, &[]).unwrap();
+        }
+        assert_eq!(line.end_of(8).unwrap().into_raw(), 0);
+        assert_eq!(line.end_of(7).unwrap().into_raw(), 9);
+    }
+}

@@ -1,0 +1,266 @@
+//! The service manager's descriptor store: rings that outlive the keeper.
+//!
+//! A keeper that is killed or restarted takes its AF_XDP sockets along, unless somebody else has them too. With
+//! `baton run --store` the service manager has: the sockets, the UMEM, the API's listening socket, and an [`Inventory`]
+//! that says what they are. Frames and clients that come while no process of ours lives wait there for the next.
+//!
+//! What always holds:
+//!
+//! - What is taken up is what this configuration would open: same interface, same queues and sizes, same layout, all of it
+//!   there and bound. Else it is closed, at the manager's too, and opened anew.
+//! - Before the rings are taken up, whoever worked on them is dead. The proof is a lock of the UMEM, on a description of our
+//!   own that engines inherit: it is free when the last of them is gone. What the manager has is another description of the
+//!   same memory, without a lock, which would otherwise never come free.
+//! - The table is not kept there. Its file has a name and outlives every process by that; and its lock must not.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{PREDECESSOR_WAIT_MS, STORED_MAX, WORKERS_MAX};
+use crate::sys::af_xdp::{self, Bound, Settings};
+use crate::sys::notify::{ServiceManager, Stored};
+
+/// The version of what is kept, in which the UMEM has its own, too.
+const VERSION: u32 = 1;
+const INVENTORY: &str = "manifest";
+const UMEM: &str = "umem";
+const API: &str = "api";
+const _: () = assert!(WORKERS_MAX + 3 <= STORED_MAX, "all of it fits what the unit allows");
+/// How often the lock of the dead is asked for while the kernel takes them apart.
+const LOCK_PAUSE: Duration = Duration::from_micros(200);
+
+fn socket_name(number: usize) -> String {
+    format!("socket-{number}")
+}
+
+/// What the kept descriptors are.
+#[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Inventory {
+    version: u32,
+    /// What the configuration asked for.
+    wanted: Settings,
+    /// What there was: sizes are halved where memory that may be locked is short.
+    granted: Settings,
+}
+
+/// What the manager kept, and keeps.
+#[derive(Debug)]
+pub(super) struct Store<'a> {
+    manager: &'a ServiceManager,
+    stored: Vec<Stored>,
+    keeps: bool,
+}
+
+impl<'a> Store<'a> {
+    /// Takes what was kept. Nothing new is kept unless `keeps`.
+    pub fn open(manager: &'a ServiceManager, stored: Vec<Stored>, keeps: bool) -> Self {
+        let mut store = Self { manager, stored, keeps };
+        if !keeps && !store.stored.is_empty() {
+            store.clear("it is started without --store now");
+        }
+        store
+    }
+
+    /// Whether what is opened now is kept.
+    pub const fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// The rings that were kept, if they are what is wanted. Waits until nobody else works on them.
+    ///
+    /// # Errors
+    /// Somebody works on them still.
+    pub fn rings(&mut self, wanted: &Settings) -> io::Result<Option<Bound>> {
+        if self.stored.is_empty() {
+            return Ok(None);
+        }
+        match self.take_rings(wanted) {
+            Ok(mut bound) => {
+                bound.umem = own(bound.umem.as_fd())?;
+                Ok(Some(bound))
+            }
+            Err(why) => {
+                self.clear(&why);
+                Ok(None)
+            }
+        }
+    }
+
+    /// In words, why not.
+    fn take_rings(&mut self, wanted: &Settings) -> Result<Bound, String> {
+        let inventory = self.take(INVENTORY).ok_or("there is no word of what they are")?;
+        let inventory = read_inventory(inventory)?;
+        let Inventory { wanted: was, granted, .. } = inventory;
+        if was.interface != wanted.interface {
+            let (was, now) = (was.interface, &wanted.interface);
+            return Err(format!(
+                "they are {} number {}'s, and this is {} number {}",
+                was.name, was.index, now.name, now.index
+            ));
+        }
+        if was != *wanted {
+            return Err("the configuration has other rings now".into());
+        }
+        let umem = self.take(UMEM).ok_or("the frames' memory is not among them")?;
+        af_xdp::check(&granted, umem.as_fd()).map_err(|error| error.to_string())?;
+        let sockets = (0..granted.sockets()).map(|number| {
+            let socket = self.take(&socket_name(number)).ok_or_else(|| format!("socket {number} is not among them"))?;
+            match af_xdp::is_gone(socket.as_fd()) {
+                true => Err("the interface went, and they died with it".to_owned()),
+                false => Ok(socket),
+            }
+        });
+        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        Ok(Bound { settings: granted, umem, sockets })
+    }
+
+    /// Has new rings kept; gives them back with a UMEM that is locked for us.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn keep_rings(&self, wanted: &Settings, bound: Bound) -> io::Result<Bound> {
+        if !self.keeps {
+            return Ok(bound);
+        }
+        let inventory = Inventory { version: VERSION, wanted: wanted.clone(), granted: bound.settings.clone() };
+        let inventory = write_inventory(&inventory)?;
+        self.keep(UMEM, bound.umem.as_fd());
+        for (number, socket) in bound.sockets.iter().enumerate() {
+            self.keep(&socket_name(number), socket.as_fd());
+        }
+        // What it speaks of is there before it is.
+        self.keep(INVENTORY, inventory.as_fd());
+        Ok(Bound { umem: own(bound.umem.as_fd())?, ..bound })
+    }
+
+    /// The API's socket that was kept, if it is at this path, in which clients find it.
+    pub fn api(&mut self, path: &Path) -> Option<UnixListener> {
+        let api = UnixListener::from(self.take(API)?);
+        let there = api.local_addr().is_ok_and(|address| address.as_pathname() == Some(path)) && path.exists();
+        if !there {
+            self.forget(API);
+        }
+        there.then_some(api)
+    }
+
+    /// Has the API's new socket kept.
+    pub fn keep_api(&self, api: &UnixListener) {
+        if self.keeps {
+            self.keep(API, api.as_fd());
+        }
+    }
+
+    fn keep(&self, name: &str, descriptor: BorrowedFd<'_>) {
+        if let Err(error) = self.manager.store(name, descriptor) {
+            tracing::warn!("the service manager does not keep `{name}`: {error}; the next keeper opens it anew");
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<OwnedFd> {
+        let at = self.stored.iter().position(|(stored, _)| stored == name)?;
+        Some(self.stored.swap_remove(at).1)
+    }
+
+    fn forget(&self, name: &str) {
+        if let Err(error) = self.manager.forget(name) {
+            tracing::warn!("the service manager does not hear that `{name}` is not kept any more: {error}");
+        }
+    }
+
+    /// Closes what was kept of the rings, here and there: their queues are to be free for others.
+    fn clear(&mut self, why: &str) {
+        tracing::warn!("the rings that the service manager kept are not taken up: {why}");
+        let api = self.take(API);
+        self.stored.clear();
+        for name in [INVENTORY.into(), UMEM.into()].into_iter().chain((0..WORKERS_MAX).map(socket_name)) {
+            self.forget(&name);
+        }
+        if let Err(error) = self.manager.settle() {
+            tracing::warn!("whether the service manager has let them go is not known: {error}");
+        }
+        self.stored.extend(api.map(|api| (API.into(), api)));
+    }
+}
+
+/// Another description of the same memory, locked: whoever inherits it and lives holds the lock.
+fn own(memory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let file = File::options().read(true).write(true).open(path)?;
+    let end = Instant::now() + Duration::from_millis(PREDECESSOR_WAIT_MS);
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file.into()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::other("an engine of an earlier keeper still works on them"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn write_inventory(inventory: &Inventory) -> io::Result<OwnedFd> {
+    let memory = memfd_create("baton-manifest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(memory);
+    file.write_all(&serde_json::to_vec(inventory)?)?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+fn read_inventory(memory: OwnedFd) -> Result<Inventory, String> {
+    let foreign = |error: &dyn std::fmt::Display| format!("what they are is not to be understood: {error}");
+    let mut file = File::from(memory);
+    file.rewind().map_err(|error| foreign(&error))?;
+    let text = io::read_to_string(&file).map_err(|error| foreign(&error))?;
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| foreign(&error))?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(VERSION) => {
+            serde_json::from_value(value).map_err(|error| foreign(&error))
+        }
+        version => Err(format!("they are of version {version:?}, and this program's are of {VERSION}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::interface::Interface;
+
+    fn inventory() -> Inventory {
+        let settings = Settings::new(Interface { name: "eth0".into(), index: 2 }, 4);
+        Inventory { version: VERSION, wanted: settings.clone(), granted: Settings { receive: 64, ..settings } }
+    }
+
+    #[test]
+    fn an_inventory_is_read_as_it_was_written_and_cannot_be_changed() {
+        let memory = write_inventory(&inventory()).unwrap();
+        let mut copy = File::from(memory.try_clone().unwrap());
+        assert!(copy.write_all(b"x").is_err());
+        assert_eq!(read_inventory(memory).unwrap(), inventory());
+    }
+
+    #[test]
+    fn an_inventory_of_another_version_is_refused_by_its_version() {
+        let memory = write_inventory(&Inventory { version: VERSION + 1, ..inventory() }).unwrap();
+        assert!(read_inventory(memory).unwrap_err().contains("version"));
+    }
+
+    #[test]
+    fn memory_is_owned_by_one_at_a_time_whoever_keeps_it() {
+        let kept = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
+        let owned = own(kept.as_fd()).unwrap();
+        let other = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", kept.as_raw_fd())).unwrap();
+        assert_eq!(flock(&other, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
+        drop(owned);
+        drop(other);
+        own(kept.as_fd()).unwrap();
+    }
+}

@@ -1,0 +1,104 @@
+//! What an engine works with beyond table and rings: threads, queues, histograms. A standby makes it ahead, a new engine
+//! after its first takeover frames, which need none of it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use mio::Poll;
+
+use super::control::CONTROL_WAKE;
+use super::line::Line;
+use super::mailbox::Mailbox;
+use super::peers::Peers;
+use super::shared::Shared;
+use super::thread::{Manner, Start, spawn};
+use super::wake::Wake;
+use super::worker::Worker;
+use crate::keeper::handover::{KeeperLine, Manifest};
+use crate::limits::{CONTROL_QUEUE, OUTBOX_QUEUE};
+use crate::sys::af_xdp::Socket;
+use crate::sys::succession::Succession;
+use crate::table::{OwnerId, Table};
+use crate::telemetry::{Collector, Counters, Recorder, recorder};
+
+/// What all of it is made for.
+pub(super) struct Made<'a> {
+    pub manifest: &'a Manifest,
+    pub peers: &'a Arc<Peers>,
+    pub succession: &'a Arc<Succession>,
+    pub keeper: &'a Arc<KeeperLine>,
+    /// Whether the table holds all terminals of all domains.
+    pub settled: bool,
+    pub stands_by: bool,
+}
+
+/// Threads, queues, histograms.
+pub(super) struct Equipment {
+    pub poll: Poll,
+    pub shared: Arc<Shared>,
+    pub line: Line,
+    pub collector: Collector,
+    pub counters: Vec<Arc<Counters>>,
+    pub outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
+    pub threads: Vec<JoinHandle<()>>,
+    workers: Vec<Kit>,
+    /// A worker says here that it has its lock.
+    begun: Receiver<()>,
+}
+
+/// One worker's, until it has its rings.
+struct Kit {
+    start: Sender<Worker<Socket>>,
+    outbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
+    recorder: Recorder,
+}
+
+impl Equipment {
+    /// Makes everything. The workers' threads wait for their rings.
+    pub fn new(made: &Made<'_>) -> io::Result<Self> {
+        let Made { manifest, peers, succession, keeper, settled, stands_by } = *made;
+        let config = &manifest.config;
+        let poll = Poll::new()?;
+        let wake = Wake::new(poll.registry(), CONTROL_WAKE)?;
+        let steered = (config.interface.ethertype, config.interface.probe_port);
+        let inbox = Mailbox::new(CONTROL_QUEUE);
+        let shared = Shared::new(config.dispatch.address, steered, Arc::clone(peers), inbox, wake, settled);
+        let shared = Arc::new(shared);
+        let line = Line::listen(Arc::clone(keeper), Arc::clone(&shared), stands_by)?;
+        let mut collector = Collector::default();
+        let (mut counters, mut outboxes, mut threads, mut workers) = (vec![], vec![], vec![], vec![]);
+        let (says, begun) = bounded(manifest.sockets);
+        for number in 0..manifest.sockets {
+            let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));
+            let count = Arc::new(Counters::default());
+            let (start, wait) = bounded(1);
+            let manner = Manner { number, wait: config.worker.wait, core: config.worker.cores.get(number).copied() };
+            let start_of = Start { rings: wait, begun: says.clone(), succession: Arc::clone(succession) };
+            let (thread, wake) = spawn(start_of, Arc::clone(&shared), manner)?;
+            threads.push(thread);
+            outboxes.push((Arc::clone(&outbox), wake));
+            counters.push(Arc::clone(&count));
+            workers.push(Kit { start, outbox, counters: count, recorder: recorder(&mut collector) });
+        }
+        Ok(Self { poll, shared, line, collector, counters, outboxes, threads, workers, begun })
+    }
+
+    /// Gives every worker its rings, and waits until each has its lock.
+    pub fn start(&mut self, sockets: Vec<Socket>, table: &Arc<Table>) {
+        assert_eq!(sockets.len(), self.workers.len(), "a socket for each worker");
+        let started = self.workers.len();
+        for (number, (kit, socket)) in self.workers.drain(..).zip(sockets).enumerate() {
+            let writer = table.writer(OwnerId::worker(number as u8));
+            let Kit { start, outbox, counters, recorder } = kit;
+            let worker = Worker::new(socket, writer, Arc::clone(&self.shared), outbox, counters, recorder);
+            // A thread that is gone has panicked, and the process ends with it.
+            let _ = start.send(worker);
+        }
+        for _ in 0..started {
+            let _ = self.begun.recv();
+        }
+    }
+}

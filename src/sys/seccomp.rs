@@ -1,0 +1,134 @@
+//! The system calls that an engine makes, and none beside them.
+//!
+//! Who takes an engine over by what comes in a frame finds a process that cannot execute anything, open a socket, start
+//! another process, look into one, or make memory executable. A call that is not listed kills the whole process, and
+//! the kernel logs it (`type=1326` in its audit log, with the call's number): its keeper starts the next engine, as after every
+//! other death. Killing and not refusing is the choice because no code of Baton's makes such a call: whoever does is not Baton.
+//!
+//! The list belongs to a program with the C library and the crates of this build. Of calls that come in several forms
+//! (`epoll_wait` and `epoll_pwait2`) all are listed, so that another version of the C library finds its own.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use libc::c_long;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter_all_threads,
+};
+
+/// Calls that are allowed whatever their arguments.
+#[rustfmt::skip]
+const ALLOWED: &[c_long] = &[
+    // Files: the database, snapshots, the log, and what the C library looks at (CPUs, the time zone).
+    libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev,
+    libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2,
+    libc::SYS_openat, libc::SYS_close, libc::SYS_lseek, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx,
+    libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_getdents64, libc::SYS_getcwd,
+    libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_flock, libc::SYS_fcntl,
+    libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_fchmod,
+    libc::SYS_dup, libc::SYS_dup3,
+    // Memory. Mapping and protecting are listed below, for they must not make it executable.
+    libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_brk, libc::SYS_mlock, libc::SYS_mlock2,
+    libc::SYS_munlock, libc::SYS_membarrier,
+    // Threads, locks, time.
+    libc::SYS_futex, libc::SYS_set_robust_list, libc::SYS_get_robust_list, libc::SYS_rseq, libc::SYS_set_tid_address,
+    libc::SYS_gettid, libc::SYS_getpid, libc::SYS_sched_yield, libc::SYS_getcpu,
+    libc::SYS_sched_getaffinity, libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler,
+    libc::SYS_sched_getscheduler, libc::SYS_sched_setparam, libc::SYS_sched_getparam, libc::SYS_sched_setattr,
+    libc::SYS_sched_getattr, libc::SYS_sched_get_priority_max, libc::SYS_sched_get_priority_min,
+    libc::SYS_clock_gettime, libc::SYS_clock_getres, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
+    libc::SYS_gettimeofday, libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
+    // Waiting: rings, the API, wake-ups.
+    libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    // Sockets that were handed over, and clients'. None can be made.
+    libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_shutdown,
+    libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getsockname, libc::SYS_getpeername,
+    // The way from a panic to its words: handlers, the alternate stack, what it asks about itself.
+    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
+    libc::SYS_getrandom, libc::SYS_uname, libc::SYS_sysinfo, libc::SYS_getrusage,
+    libc::SYS_getuid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getegid,
+];
+
+/// Those that newer architectures do without.
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const OLDER: &[c_long] = &[
+    libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink,
+    libc::SYS_rename, libc::SYS_link, libc::SYS_unlink, libc::SYS_dup2,
+    libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER: &[c_long] = &[];
+
+/// `futex` in the parts that Linux 6.7 took it apart into. libc does not name them on every architecture; the numbers
+/// are one for all (Documentation of 6.7, scripts/syscall.tbl).
+const FUTEX_WAKE: c_long = 454;
+const FUTEX_WAIT: c_long = 455;
+
+/// include/uapi/linux/prctl.h, since Linux 6.4.
+const PR_GET_AUXV: libc::c_int = 0x4155_5856;
+
+/// Confines this process, with the threads that it has and will have. To be called when it has nothing left to open but files.
+///
+/// # Errors
+/// The system's; `Unsupported` on an architecture that no list was made for.
+pub fn confine() -> io::Result<()> {
+    let failed = |error: seccompiler::Error| match error {
+        seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+        error => io::Error::other(error),
+    };
+    // The kernel heeds the strictest answer of all filters.
+    for filter in [processes().map_err(failed)?, list().map_err(failed)?] {
+        apply_filter_all_threads(&filter).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// `clone3` has its flags in memory, where no filter can see them: the C library is told that there is none, and
+/// makes its threads by `clone`.
+fn processes() -> seccompiler::Result<BpfProgram> {
+    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
+}
+
+fn list() -> seccompiler::Result<BpfProgram> {
+    let mut rules: BTreeMap<_, _> =
+        ALLOWED.iter().chain(OLDER).chain(&[FUTEX_WAKE, FUTEX_WAIT]).map(|&call| (call, Vec::new())).collect();
+    // Denied by the other filter, which the strictest answer is to come from.
+    rules.insert(libc::SYS_clone3, Vec::new());
+    // Threads, no processes.
+    let thread = libc::CLONE_THREAD as u64;
+    rules.insert(libc::SYS_clone, vec![rule(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
+    // Memory that is read and written, and not run.
+    let executable = libc::PROT_EXEC as u64;
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![rule(2, SeccompCmpOp::MaskedEq(executable), 0)?]);
+    }
+    // What a socket that is accepted is asked to be: non-blocking.
+    rules.insert(libc::SYS_ioctl, vec![rule(1, SeccompCmpOp::Eq, libc::FIONBIO)?]);
+    // The names of threads and, by newer C libraries, of memory; what rustix asks for the size of a page.
+    let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, PR_GET_AUXV];
+    let options = options.into_iter().map(|option| rule(0, SeccompCmpOp::Eq, option as u64));
+    rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);
+    // Its own limits; its own end by `abort`, so that a panic is seen to be one.
+    rules.insert(libc::SYS_prlimit64, vec![rule(0, SeccompCmpOp::Eq, 0)?]);
+    rules.insert(libc::SYS_tgkill, vec![rule(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?]);
+    compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)
+}
+
+/// The call's argument of this number, compared as 32 bits: none of those here has more.
+fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> seccompiler::Result<SeccompRule> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}
+
+fn compile(
+    rules: BTreeMap<c_long, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> seccompiler::Result<BpfProgram> {
+    let architecture = std::env::consts::ARCH.try_into()?;
+    Ok(SeccompFilter::new(rules, otherwise, matched, architecture)?.try_into()?)
+}

@@ -1,0 +1,334 @@
+//! A keeper under a service manager: what it says to it, and what it finds again. The manager is this test, and speaks the
+//! protocol of sd_notify(3) and sd_listen_fds(3) with the real `baton run`, which it really kills.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use baton::sdk::{Endpoint, EndpointSettings};
+use baton::sys::descriptors;
+use baton::wire::{
+    DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
+    encode_message,
+};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::process::Signal;
+use support::netns::{Pair, Side};
+use support::server::{Place, gone, kill};
+
+/// Nothing here takes as long; what does has hung.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Frames that are sent while no process of the server lives: they have to fit the ring, whose size the memory limit decides.
+const UNATTENDED: u64 = 200;
+
+/// A service manager with one service.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    store: BTreeMap<String, OwnedFd>,
+    /// What the service said since it was started, line by line.
+    said: Vec<String>,
+    log: PathBuf,
+}
+
+impl Manager {
+    fn new(place: &Place) -> Self {
+        let path = place.path("notify.sock");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        Self { socket, path, store: BTreeMap::new(), said: Vec::new(), log: place.path("log") }
+    }
+
+    /// Starts the service with all that is kept.
+    fn start(&mut self, pair: &Pair, configuration: &Path) -> Service {
+        self.said.clear();
+        // Away from the numbers that they are to have.
+        let passed: Vec<_> = self.store.values().map(|kept| fcntl_dupfd_cloexec(kept, 200).unwrap()).collect();
+        let mut script = String::from("export LISTEN_PID=$$; exec");
+        for (number, kept) in (3..).zip(&passed) {
+            fcntl_setfd(kept, FdFlags::empty()).unwrap();
+            script += &format!(" {number}<&{0} {0}<&-", kept.as_raw_fd());
+        }
+        script += " \"$@\"";
+        let names: Vec<_> = self.store.keys().map(String::as_str).collect();
+        let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let keeper = Command::new("nsenter")
+            .arg(format!("--net={}", pair.path(Side::Left).display()))
+            .args(["bash", "-c", &script, "bash", env!("CARGO_BIN_EXE_baton"), "run", "--store", "--config"])
+            .arg(configuration)
+            .env("NOTIFY_SOCKET", &self.path)
+            .env("WATCHDOG_USEC", "200000")
+            .env("LISTEN_FDS", names.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Service { keeper }
+    }
+
+    /// Listens until the service says this.
+    fn until(&mut self, what: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < end, "no `{what}`: {:?}\n{}", self.said, self.log());
+            let before = self.said.len();
+            self.listen();
+            if let Some(line) = self.said[before..].iter().find(|line| line.starts_with(what)) {
+                return line.clone();
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        // A descriptor that is not stored is closed here, a barrier's too.
+        let Ok(received) = descriptors::receive(self.socket.as_fd(), &mut buffer, 1, true) else { return };
+        let text = std::str::from_utf8(&buffer[..received.bytes]).unwrap();
+        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        let name = lines.iter().find_map(|line| line.strip_prefix("FDNAME="));
+        if lines.iter().any(|line| line == "FDSTORE=1") {
+            let descriptor = received.descriptors.into_iter().next().expect("a descriptor to store");
+            self.store.insert(name.expect("a name").to_owned(), descriptor);
+        } else if lines.iter().any(|line| line == "FDSTOREREMOVE=1") {
+            self.store.remove(name.expect("a name"));
+        }
+        self.said.extend(lines);
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.store.keys().map(String::as_str).collect()
+    }
+
+    /// The sockets that are kept, as the kernel numbers them.
+    fn sockets(&self) -> BTreeSet<u64> {
+        let sockets = self.store.iter().filter(|(name, _)| name.starts_with("socket-"));
+        sockets.map(|(_, socket)| rustix::fs::fstat(socket).unwrap().st_ino).collect()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Its process. Killed when it is dropped.
+struct Service {
+    keeper: Child,
+}
+
+impl Service {
+    fn children(id: u32) -> Vec<u32> {
+        let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        text.split_whitespace().map(|id| id.parse().unwrap()).collect()
+    }
+
+    /// Starter and engines.
+    fn others(&self) -> Vec<u32> {
+        let starters = Self::children(self.keeper.id());
+        let engines = starters.iter().flat_map(|&starter| Self::children(starter));
+        engines.chain(starters.iter().copied()).collect()
+    }
+
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        let others = self.others();
+        assert!(others.len() >= 2, "a starter and an engine: {others:?}");
+        kill(self.keeper.id(), signal);
+        let code = self.keeper.wait().unwrap().code();
+        others.into_iter().for_each(gone);
+        code
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+/// An autonomous server as far as probes go: it counts which of its own are echoed.
+struct Prober {
+    endpoint: Endpoint,
+    sent: u64,
+    echoed: BTreeSet<u64>,
+}
+
+impl Prober {
+    fn open(pair: &Pair) -> Self {
+        let endpoint = pair.on(Side::Right, || Endpoint::open("right", &EndpointSettings::default()).unwrap());
+        Self { endpoint, sent: 0, echoed: BTreeSet::new() }
+    }
+
+    fn send(&mut self) {
+        let (sequence, mac) = (self.sent, self.endpoint.mac());
+        let write = |buffer: &mut [u8]| {
+            let envelope = Envelope {
+                dst_mac: Mac([0xff; 6]),
+                src_mac: mac,
+                vlan: None,
+                ethertype: DEFAULT_ETHERTYPE,
+                to: "1/65535".parse().unwrap(),
+                from: "366/0".parse().unwrap(),
+                label: None,
+            };
+            let header = Header {
+                status: 0,
+                flags: FlagsHeader::default(),
+                transaction: Transaction(sequence as u32),
+                epoch: Epoch::default(),
+                meeting: MeetingId(0),
+            };
+            encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
+        };
+        assert!(self.endpoint.send(write), "few frames are on their way");
+        while !self.endpoint.flush().unwrap() {}
+        self.sent += 1;
+    }
+
+    fn hear(&mut self) {
+        let echoed = &mut self.echoed;
+        let note = |bytes: &[u8], _| {
+            if let Ok(frame) = Frame::parse(bytes, DEFAULT_ETHERTYPE)
+                && let Ok(Message::ProbeEcho { sequence, .. }) = frame.message()
+            {
+                echoed.insert(sequence);
+            }
+        };
+        self.endpoint.receive(Duration::from_millis(1), note).unwrap();
+    }
+
+    /// Sends some more, at a pace that any ring keeps up with.
+    fn more(&mut self, frames: u64) {
+        for _ in 0..frames {
+            self.send();
+            self.hear();
+        }
+    }
+
+    /// Listens until each frame that was sent was echoed.
+    fn all_echoed(&mut self, log: impl Fn() -> String) {
+        let end = Instant::now() + PATIENCE;
+        while (self.echoed.len() as u64) < self.sent {
+            self.hear();
+            assert!(Instant::now() < end, "{} of {} frames echoed\n{}", self.echoed.len(), self.sent, log());
+        }
+    }
+}
+
+/// Which of these sockets a process has.
+fn sockets_of(id: u32, among: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let descriptors = fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let numbers = links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+    numbers.filter(|number| among.contains(number)).collect()
+}
+
+fn engine(status: &str) -> u32 {
+    status.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("an engine in `{status}`"))
+}
+
+#[test]
+fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut manager = Manager::new(&place);
+    let mut service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem"]);
+    let sockets = manager.sockets();
+    assert_eq!(sockets.len(), 1);
+    manager.until("WATCHDOG=1");
+
+    let mut prober = Prober::open(&pair);
+    prober.more(50);
+    prober.all_echoed(|| manager.log());
+
+    for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
+        // Under frames: some are in the dying engine's hands.
+        prober.more(100);
+        (0..20).for_each(|_| prober.send());
+        assert_eq!(service.end(signal), code, "{}", manager.log());
+        while manager.said.is_empty() || !manager.said.iter().any(|line| line == "STOPPING=1") && code.is_some() {
+            manager.listen();
+        }
+        // Nobody is there.
+        (0..UNATTENDED).for_each(|_| prober.send());
+        let mut client = UnixStream::connect(place.path("run/api.sock")).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
+
+        service = manager.start(&pair, &configuration);
+        manager.until("READY=1");
+        let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
+        assert!(!manager.said.iter().any(|line| line.starts_with("FDSTORE")), "all was there: {:?}", manager.said);
+        assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
+        prober.all_echoed(|| manager.log());
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    }
+    assert!(!manager.log().contains("not taken up"), "{}", manager.log());
+    eprintln!("{} frames over three deaths, all echoed", prober.sent);
+}
+
+#[test]
+fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut manager = Manager::new(&place);
+    let mut service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+
+    // Another size.
+    service.end(Signal::KILL);
+    let before = manager.sockets();
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("huge_pages = false", "huge_pages = false\nreceive_ring = 512")).unwrap();
+    service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem"]);
+    assert!(manager.sockets().is_disjoint(&before));
+    let mut prober = Prober::open(&pair);
+    prober.more(50);
+    prober.all_echoed(|| manager.log());
+    drop(prober);
+
+    // Another interface of the same name.
+    service.end(Signal::KILL);
+    let before = manager.sockets();
+    pair.ip(Side::Left, "link del left");
+    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right)));
+    pair.ip(Side::Left, "link set left up");
+    pair.ip(Side::Right, "link set right up");
+    service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert!(manager.log().contains("not taken up: they are left number"), "{}", manager.log());
+    assert!(manager.sockets().is_disjoint(&before));
+
+    // A socket is missing.
+    service.end(Signal::KILL);
+    manager.store.remove("socket-0").unwrap();
+    service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert!(manager.log().contains("not taken up: socket 0 is not among them"), "{}", manager.log());
+    service.end(Signal::KILL);
+}
+
+#[test]
+fn a_store_without_a_manager_is_refused() {
+    let place = Place::new();
+    let mut baton = Command::new(env!("CARGO_BIN_EXE_baton"));
+    baton.args(["run", "--store", "--config"]).arg(place.configure("lo", "")).env_remove("NOTIFY_SOCKET");
+    let output = baton.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("start it without --store"));
+}
