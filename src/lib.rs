@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Beside them: [`sdk`], a V2V endpoint for makers of autonomous servers and terminals; [`sim`], autonomous servers over
-//! real rings and in one process under a seeded clock; [`telemetry`]; [`config`]; [`cli`]; and [`limits`], where every
+//! real rings and in one process under a seeded clock; [`stage`], where demonstration and benchmarks play; [`telemetry`]; [`config`]; [`cli`]; and [`limits`], where every
 //! bound is.
 //!
 //! What always holds between the rooms:
@@ -43,6 +43,7 @@ pub mod link;
 pub mod recovery;
 pub mod sdk;
 pub mod sim;
+pub mod stage;
 pub mod sys;
 pub mod table;
 pub mod telemetry;

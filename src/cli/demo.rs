@@ -4,26 +4,15 @@
 //! operators and probes at work throughout. What was lost is judged at the autonomous servers' end, and by what operators
 //! were told, never by the dispatch server's own counters.
 
-mod api;
-mod cast;
-mod company;
-mod compare;
-mod operator;
-mod processes;
 mod report;
-mod servers;
-mod stage;
 mod story;
 mod voice;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use super::{FAILED, WRONG, complain};
-use crate::sys::signals::StopSignals;
-use stage::Stage;
+use crate::stage::{self, Stage, cast};
 use story::Scale;
 use voice::Voice;
 
@@ -70,7 +59,7 @@ pub fn run(args: &Args) -> ExitCode {
         return ExitCode::from(FAILED);
     }
     let name = args.stage.clone().unwrap_or_else(stage::own_name);
-    clear_on_interrupt(name.clone());
+    stage::clear_on_interrupt(name.clone());
     let voice = Voice::new(story::STEPS);
     let report = match Stage::set(&name).map_err(Into::into).and_then(|stage| story::play(&stage, &scale, &voice)) {
         Ok(report) => report,
@@ -120,22 +109,4 @@ fn scale(args: &Args) -> Result<Scale, String> {
 fn fail(error: &dyn std::error::Error) -> ExitCode {
     complain(error);
     ExitCode::from(FAILED)
-}
-
-/// Interrupted or terminated, the demonstration clears its stage all the same, which ends the processes on it.
-fn clear_on_interrupt(stage: String) {
-    let signals = match StopSignals::install() {
-        Ok(signals) => signals,
-        Err(error) => return complain(&error),
-    };
-    std::thread::spawn(move || {
-        let mut events = [PollFd::new(&signals, PollFlags::IN)];
-        while poll(&mut events, None) == Err(rustix::io::Errno::INTR) {}
-        eprintln!("\nbaton: interrupted; clearing the stage");
-        if let Err(error) = stage::clear(&stage) {
-            complain(&error);
-        }
-        // The status of a process that an interrupt ended, as shells know it.
-        std::process::exit(130);
-    });
 }

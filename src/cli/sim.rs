@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{FAILED, WRONG, complain};
 use crate::limits::DOMAINS_MAX;
 use crate::sdk::{Endpoint, EndpointSettings};
-use crate::sim::{AutonomousServer, Random, RunError, Settings, Simulation, World};
+use crate::sim::{AutonomousServer, Manner, Preload, Random, RunError, Settings, Simulation, World};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Domain, Mac, Secret};
 
 /// Simulate autonomous servers with their terminals.
@@ -30,6 +30,21 @@ pub struct Args {
     /// The device number of each domain's first terminal
     #[arg(long, value_name = "NUMBER", default_value_t = 1001, value_parser = clap::value_parser!(u16).range(1..))]
     base: u16,
+    /// Conferences that are there from the beginning, over all domains; each domain has the terminals that it takes
+    #[arg(long, value_name = "COUNT")]
+    preload: Option<u32>,
+    /// Members of each of them
+    #[arg(long, value_name = "COUNT", default_value_t = 10, requires = "preload")]
+    members: u16,
+    /// Members of them in all, where the last conference shall have fewer
+    #[arg(long, value_name = "COUNT", requires = "preload")]
+    preload_terminals: Option<u32>,
+    /// Never sleep: a whole core, for the shortest answers
+    #[arg(long)]
+    spin: bool,
+    /// The core to run on
+    #[arg(long, value_name = "NUMBER")]
+    core: Option<usize>,
     /// Reports a second that members of meetings make of their own accord, all domains together
     #[arg(long, value_name = "RATE", default_value_t = 0)]
     reports_per_second: u32,
@@ -131,7 +146,17 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(WRONG);
         }
     };
-    match simulate(args, &secrets) {
+    let preload = args
+        .preload
+        .map(|meetings| Preload::new(meetings, args.members, args.preload_terminals, args.domains.0.len() as u32));
+    let preload = match preload.transpose() {
+        Ok(preload) => preload,
+        Err(what) => {
+            eprintln!("baton: --preload: {what}");
+            return ExitCode::from(WRONG);
+        }
+    };
+    match simulate(args, &secrets, preload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -140,33 +165,38 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn simulate(args: &Args, secrets: &[Option<Secret>]) -> Result<(), RunError> {
+fn simulate(args: &Args, secrets: &[Option<Secret>], preload: Option<Preload>) -> Result<(), RunError> {
     let settings = EndpointSettings { ethertype: args.ethertype, ..EndpointSettings::default() };
-    let world = |endpoint: &Endpoint| args.world(endpoint.mac(), secrets);
+    let world = |endpoint: &Endpoint| args.world(endpoint.mac(), secrets, preload);
     let simulation = Simulation::open(&args.interface, &settings, args.control.as_deref(), world)?;
     let endpoint = simulation.endpoint();
+    let terminals = match preload {
+        Some(preload) => format!("{} conferences of {} terminals", preload.meetings(), preload.terminals()),
+        None => format!("{} terminals each", args.terminals),
+    };
     eprintln!(
-        "baton: {} autonomous servers with {} terminals each on {} ({}, {:?} mode)",
+        "baton: {} autonomous servers with {terminals} on {} ({}, {:?} mode)",
         args.domains.0.len(),
-        args.terminals,
         args.interface,
         endpoint.mac(),
         endpoint.mode(),
     );
-    simulation.run()
+    simulation.run(Manner { spin: args.spin, core: args.core })
 }
 
 impl Args {
-    fn world(&self, mac: Mac, secrets: &[Option<Secret>]) -> World {
+    fn world(&self, mac: Mac, secrets: &[Option<Secret>], preload: Option<Preload>) -> World {
         let mut random = Random::new(self.seed);
-        let servers = self.domains.0.iter().zip(secrets).map(|(&domain, secret)| {
+        let servers = (0..).zip(&self.domains.0).zip(secrets).map(|((position, &domain), secret)| {
             let settings = Settings {
                 secret: secret.clone(),
                 mac,
                 ethertype: self.ethertype,
                 dispatch: self.dispatch,
                 dispatch_mac: self.dispatch_mac,
-                terminals: self.terminals,
+                // With a preload, the terminals of its meetings and no others.
+                terminals: if preload.is_some() { 0 } else { self.terminals.into() },
+                preload: preload.map(|preload| preload.domain(position, domain, self.base)),
                 first_device: self.base,
                 ack_now_one_in: self.ack_now_one_in,
                 rto: Duration::from_millis(self.repeat_ms),

@@ -139,12 +139,7 @@ pub(super) struct Answers {
 
 impl Answers {
     pub fn new() -> Self {
-        Self {
-            remembered: HashMap::with_capacity(REMEMBERED_MAX),
-            order: VecDeque::with_capacity(REMEMBERED_MAX),
-            records: 0,
-            waiting: VecDeque::with_capacity(WAITING_MAX),
-        }
+        Self { remembered: HashMap::new(), order: VecDeque::new(), records: 0, waiting: VecDeque::new() }
     }
 
     /// The answer that this request got, and the opcode that it bore.
@@ -184,6 +179,10 @@ impl Answers {
         first.page += 1;
         if first.page >= first.answer.content.pages() {
             self.waiting.pop_front();
+            if self.waiting.is_empty() {
+                // From the front again: a queue that goes round all its room touches memory that no cache has.
+                self.waiting.clear();
+            }
         }
         Some(length)
     }

@@ -3,6 +3,10 @@
 //! ```text
 //! {"ask":"status"}                              everything counted, and the recoveries seen
 //! {"ask":"dump"}                                all meetings and terminals, sorted
+//! {"ask":"recovery","after":4294967297}         in short, how the recovery after this epoch stands
+//! {"ask":"changed"}                             of all terminals that changed: address, meeting, version, acknowledged
+//! {"ask":"sample","up_to":64,"one_in":1000}     as dump, of few: meetings up to an id, of the rest one in so many
+//! {"ask":"digests","epoch":4294967297}          each domain's count and digest of meetings under this epoch
 //! {"ask":"rate","reports":20000,"probes":4000}  from now on, a second, from all domains together; ends a quiesce
 //! {"ask":"quiesce","wait_ms":5000}              nothing new; what is outstanding is repeated until acknowledged
 //! {"ask":"resume"}                              ends a quiesce
@@ -28,8 +32,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use super::world::{Dump, World, WorldStatus};
+use super::{Digest, RecoveryNow, TerminalChanged};
 use crate::time::Nanos;
-use crate::wire::{Domain, Layout, Level, MeetingId};
+use crate::wire::{Domain, Epoch, Layout, Level, MeetingId};
 
 /// Questions that wait for the loop.
 const QUESTIONS_MAX: usize = 16;
@@ -48,6 +53,19 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(super) enum Ask {
     Status,
     Dump,
+    Recovery {
+        after: Epoch,
+    },
+    Changed,
+    Sample {
+        #[serde(default)]
+        up_to: MeetingId,
+        #[serde(default)]
+        one_in: u64,
+    },
+    Digests {
+        epoch: Epoch,
+    },
     Rate {
         reports: u32,
         probes: u32,
@@ -85,6 +103,9 @@ pub(super) enum Ask {
 pub(super) enum Told {
     Status(Box<WorldStatus>),
     Dump(Dump),
+    Recovery(Box<RecoveryNow>),
+    Changed(Vec<TerminalChanged>),
+    Digests(Vec<Digest>),
     Done { done: bool },
     Quiet { quiet: bool, reports_outstanding: usize },
     Wrong { error: String },
@@ -142,6 +163,10 @@ fn perform(now: Nanos, world: &mut World, ask: Ask) -> Told {
     let done = match ask {
         Ask::Status => return Told::Status(Box::new(world.status(now))),
         Ask::Dump => return Told::Dump(world.dump()),
+        Ask::Recovery { after } => return Told::Recovery(Box::new(world.recovery_after(after, now))),
+        Ask::Changed => return Told::Changed(world.terminals_changed()),
+        Ask::Sample { up_to, one_in } => return Told::Dump(world.sample(up_to, one_in)),
+        Ask::Digests { epoch } => return Told::Digests(world.digests(epoch)),
         Ask::Quiesce { .. } => {
             world.set_quiesced(true);
             let quiet = world.servers().iter().all(|server| server.is_quiet());

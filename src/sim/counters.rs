@@ -1,13 +1,13 @@
 //! What a simulated autonomous server counts.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Latencies are told in nanoseconds up to a minute.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 /// Everything counted, since the start or the last reset.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Frames taken in.
     pub frames_received: u64,

@@ -19,6 +19,10 @@ struct Node {
     due: Nanos,
 }
 
+impl Node {
+    const IDLE: Self = Self { before: NOBODY, behind: NOBODY, length: 0, waits: false, due: Nanos(0) };
+}
+
 #[derive(Clone, Copy)]
 struct List {
     wait: Duration,
@@ -26,19 +30,19 @@ struct List {
     last: u32,
 }
 
-/// Waiting lists for a fixed number of members, each of which waits in one list or none.
+/// Waiting lists for members by their numbers, each of which waits in one list or none.
 pub(super) struct DueLists {
-    nodes: Box<[Node]>,
+    /// As many as the highest number that has waited.
+    nodes: Vec<Node>,
     lists: Box<[List]>,
     waiting: usize,
 }
 
 impl DueLists {
-    /// Lists for `members`, one for each length of wait.
-    pub fn new(members: usize, waits: &[Duration]) -> Self {
-        let idle = Node { before: NOBODY, behind: NOBODY, length: 0, waits: false, due: Nanos(0) };
+    /// A list for each length of wait.
+    pub fn new(waits: &[Duration]) -> Self {
         Self {
-            nodes: vec![idle; members].into(),
+            nodes: Vec::new(),
             lists: waits.iter().map(|&wait| List { wait, first: NOBODY, last: NOBODY }).collect(),
             waiting: 0,
         }
@@ -47,6 +51,9 @@ impl DueLists {
     /// The member waits from now on, for the length of this number, or for the longest there is. A wait that he was in
     /// is over.
     pub fn wait(&mut self, member: usize, length: usize, now: Nanos) {
+        if member >= self.nodes.len() {
+            self.nodes.resize(member + 1, Node::IDLE);
+        }
         self.cancel(member);
         let length = length.min(self.lists.len() - 1);
         let list = &mut self.lists[length];
@@ -66,10 +73,7 @@ impl DueLists {
 
     /// The member waits no more.
     pub fn cancel(&mut self, member: usize) {
-        let node = self.nodes[member];
-        if !node.waits {
-            return;
-        }
+        let Some(&node) = self.nodes.get(member).filter(|node| node.waits) else { return };
         let list = &mut self.lists[usize::from(node.length)];
         match node.before {
             NOBODY => list.first = node.behind,
@@ -119,7 +123,7 @@ mod tests {
     #[test]
     fn agrees_with_a_sorted_map_over_random_calls() {
         let mut random = Random::new(11);
-        let mut lists = DueLists::new(40, &WAITS);
+        let mut lists = DueLists::new(&WAITS);
         let mut oracle = std::collections::BTreeMap::<usize, Nanos>::new();
         for now in (0..20_000).map(Nanos) {
             let member = random.below(40) as usize;
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn wait_beyond_the_longest_is_the_longest() {
-        let mut lists = DueLists::new(1, &WAITS);
+        let mut lists = DueLists::new(&WAITS);
         lists.wait(0, 99, Nanos(5));
         assert_eq!(lists.next_due(), Some(Nanos(405)));
     }

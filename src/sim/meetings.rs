@@ -1,7 +1,11 @@
 //! The meetings that a simulated autonomous server holds, and what each command makes of them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use super::members::Members;
+use super::numbering::Numbering;
+use super::preload::PreloadedDomain;
+use super::roll::Roll;
 use super::terminals::Terminals;
 use crate::limits::MEMBERS_MAX;
 use crate::time::Nanos;
@@ -22,7 +26,7 @@ pub(super) struct Meeting {
     pub level: Level,
     pub layout: Layout,
     pub chairman: Address,
-    pub members: BTreeSet<Address>,
+    pub members: Members,
 }
 
 impl Meeting {
@@ -45,15 +49,18 @@ pub(super) type Done = Result<(Status, Message), Status>;
 
 /// All meetings of a domain.
 pub(super) struct Meetings {
-    held: BTreeMap<MeetingId, Meeting>,
+    held: Roll,
+    numbering: Numbering,
     ended: BTreeMap<MeetingId, u64>,
     ended_order: VecDeque<MeetingId>,
     capacity: usize,
 }
 
 impl Meetings {
-    pub fn new(capacity: usize) -> Self {
-        Self { held: BTreeMap::new(), ended: BTreeMap::new(), ended_order: VecDeque::new(), capacity }
+    /// What is there from the beginning, and room for `capacity`.
+    pub fn new(capacity: usize, numbering: Numbering, preload: Option<&PreloadedDomain>) -> Self {
+        let held = preload.map(|preload| preload.held().collect()).unwrap_or_default();
+        Self { held, numbering, ended: BTreeMap::new(), ended_order: VecDeque::new(), capacity }
     }
 
     pub fn len(&self) -> usize {
@@ -61,33 +68,38 @@ impl Meetings {
     }
 
     pub fn find(&self, id: MeetingId) -> Option<&Meeting> {
-        self.held.get(&id)
+        self.held.get(id)
+    }
+
+    /// By ascending address.
+    pub fn members_of(&self, id: MeetingId) -> impl Iterator<Item = Address> + '_ {
+        self.held.get(id).into_iter().flat_map(|meeting| meeting.members.iter(&self.numbering))
     }
 
     /// By ascending id, from `first` on.
     pub fn from(&self, first: MeetingId) -> impl Iterator<Item = MeetingSummary> + '_ {
-        self.held.range(first..).map(|(&id, meeting)| meeting.summary(id))
+        self.held.from(first).map(|(id, meeting)| meeting.summary(id))
     }
 
     /// Count and digest of those that are under `epoch`.
     pub fn digest(&self, epoch: Epoch) -> (u32, u64) {
-        let under = self.held.iter().filter(|(_, meeting)| meeting.controller == epoch);
-        under.fold((0, 0), |(count, sum), (&id, meeting)| (count + 1, sum.wrapping_add(digest_of(id, meeting.version))))
+        let under = self.held.from(MeetingId::NONE).filter(|(_, meeting)| meeting.controller == epoch);
+        under.fold((0, 0), |(count, sum), (id, meeting)| (count + 1, sum.wrapping_add(digest_of(id, meeting.version))))
     }
 
     /// Members of one meeting, or, where none is named, of all under `epoch`.
     pub fn members(&self, id: MeetingId, epoch: Epoch) -> Result<Vec<Address>, Status> {
         if id != MeetingId::NONE {
-            let meeting = self.held.get(&id).ok_or(Status::UnknownMeeting)?;
-            return Ok(meeting.members.iter().copied().collect());
+            let meeting = self.held.get(id).ok_or(Status::UnknownMeeting)?;
+            return Ok(meeting.members.iter(&self.numbering).collect());
         }
-        let under = self.held.values().filter(|meeting| meeting.controller == epoch);
-        Ok(under.flat_map(|meeting| meeting.members.iter().copied()).collect())
+        let under = self.held.from(MeetingId::NONE).filter(|(_, meeting)| meeting.controller == epoch);
+        Ok(under.flat_map(|(_, meeting)| meeting.members.iter(&self.numbering)).collect())
     }
 
     /// One entry of a takeover.
     pub fn take_over(&mut self, entry: TakeoverEntry, epoch: Epoch) -> TakeoverResult {
-        let Some(meeting) = self.held.get_mut(&entry.meeting) else {
+        let Some(meeting) = self.held.get_mut(entry.meeting) else {
             let ended = self.ended.contains_key(&entry.meeting);
             let state = if ended { MeetingState::Ended } else { MeetingState::None };
             return TakeoverResult { meeting: entry.meeting, status: Status::UnknownMeeting, state, participants: 0 };
@@ -111,16 +123,16 @@ impl Meetings {
             Message::MeetingStart { level, layout, chairman, .. } => self.start(id, epoch, (level, layout, chairman)),
             Message::MeetingEnd { .. } => self.end(id, terminals),
             Message::LayoutSet { layout } => {
-                let meeting = self.held.get_mut(&id).ok_or(Status::UnknownMeeting)?;
+                let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
                 let changed = std::mem::replace(&mut meeting.layout, layout) != layout;
                 let (status, version) = meeting.changed(changed);
                 Ok((status, Message::MeetingAck { opcode: Opcode::LayoutSetAck, version }))
             }
             Message::MemberAdd { terminal, role } => self.add(now, id, terminal, role, terminals),
             Message::MemberRemove { terminal } => {
-                let meeting = self.held.get_mut(&id).ok_or(Status::UnknownMeeting)?;
+                let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
                 terminals.index(terminal).ok_or(Status::UnknownTerminal)?;
-                let changed = meeting.members.remove(&terminal);
+                let changed = meeting.members.remove(&self.numbering, terminal);
                 if changed {
                     meeting.forget_chairman(terminal);
                     terminals.leave(terminal);
@@ -130,7 +142,7 @@ impl Meetings {
             }
             Message::RoleSet { terminal, role } => {
                 let changed = terminals.change(now, self.member(id, terminal)?, |state| state.role = role);
-                let meeting = self.held.get_mut(&id).ok_or(Status::UnknownMeeting)?;
+                let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
                 if role == Role::Chairman {
                     meeting.chairman = terminal;
                 } else {
@@ -157,7 +169,7 @@ impl Meetings {
             // Whom it rings is the terminal's own state and not the meeting's: the meeting's version stays.
             Message::MemberCall { terminal } => {
                 let rings = terminals.call(now, self.member(id, terminal)?);
-                let version = self.held[&id].version;
+                let version = self.held.get(id).map_or(0, |meeting| meeting.version);
                 let status = if rings { Status::Ok } else { Status::Already };
                 Ok((status, Message::MemberAck { opcode: Opcode::MemberCallAck, version, terminal }))
             }
@@ -181,8 +193,8 @@ impl Meetings {
 
     /// The meeting is gone, as after a fault, and not even its end is remembered.
     pub fn forget(&mut self, id: MeetingId, terminals: &mut Terminals) -> bool {
-        let Some(meeting) = self.held.remove(&id) else { return false };
-        meeting.members.iter().for_each(|&member| terminals.leave(member));
+        let Some(meeting) = self.held.remove(id) else { return false };
+        meeting.members.iter(&self.numbering).for_each(|member| terminals.leave(member));
         true
     }
 
@@ -191,7 +203,7 @@ impl Meetings {
             return Err(Status::Malformed);
         }
         let capacity = self.capacity;
-        if let Some(meeting) = self.held.get_mut(&id) {
+        if let Some(meeting) = self.held.get_mut(id) {
             // Whoever starts what is there already controls it, with the level, layout and chairman that it has.
             meeting.controller = epoch;
             let version = meeting.version;
@@ -201,7 +213,7 @@ impl Meetings {
             return Err(Status::Capacity);
         }
         let version = self.ended.remove(&id).unwrap_or(0) + 1;
-        let members = BTreeSet::new();
+        let members = Members::default();
         let state = MeetingState::InMeeting;
         self.held.insert(id, Meeting { version, controller: epoch, state, level, layout, chairman, members });
         Ok((Status::Ok, Message::MeetingAck { opcode: Opcode::MeetingStartAck, version }))
@@ -209,11 +221,11 @@ impl Meetings {
 
     fn end(&mut self, id: MeetingId, terminals: &mut Terminals) -> Done {
         let opcode = Opcode::MeetingEndAck;
-        let Some(meeting) = self.held.remove(&id) else {
+        let Some(meeting) = self.held.remove(id) else {
             let &version = self.ended.get(&id).ok_or(Status::UnknownMeeting)?;
             return Ok((Status::Already, Message::MeetingAck { opcode, version }));
         };
-        meeting.members.iter().for_each(|&member| terminals.leave(member));
+        meeting.members.iter(&self.numbering).for_each(|member| terminals.leave(member));
         let version = meeting.version + 1;
         if self.ended.insert(id, version).is_none() {
             self.ended_order.push_back(id);
@@ -228,10 +240,10 @@ impl Meetings {
     }
 
     fn add(&mut self, now: Nanos, id: MeetingId, terminal: Address, role: Role, terminals: &mut Terminals) -> Done {
-        let meeting = self.held.get(&id).ok_or(Status::UnknownMeeting)?;
+        let meeting = self.held.get(id).ok_or(Status::UnknownMeeting)?;
         let level = meeting.level;
         terminals.index(terminal).ok_or(Status::UnknownTerminal)?;
-        if meeting.members.contains(&terminal) {
+        if meeting.members.contains(&self.numbering, terminal) {
             let changed = terminals.change(now, terminal, |state| state.role = role);
             return self.joined(id, terminal, role, changed);
         }
@@ -239,23 +251,23 @@ impl Meetings {
             return Err(Status::Capacity);
         }
         let other = terminals.state(terminal).map_or(MeetingId::NONE, |state| state.meeting);
-        if let Some(holder) = self.held.get_mut(&other) {
+        if let Some(holder) = self.held.get_mut(other) {
             // Who has a terminal keeps it against his equals; only a higher level takes it away from him.
             if holder.level <= level {
                 return Err(Status::Conflict);
             }
-            holder.members.remove(&terminal);
+            holder.members.remove(&self.numbering, terminal);
             holder.forget_chairman(terminal);
             holder.version += 1;
             terminals.leave(terminal);
         }
         terminals.join(now, terminal, id, role);
-        self.held.get_mut(&id).ok_or(Status::UnknownMeeting)?.members.insert(terminal);
+        self.held.get_mut(id).ok_or(Status::UnknownMeeting)?.members.insert(&self.numbering, terminal);
         self.joined(id, terminal, role, true)
     }
 
     fn joined(&mut self, id: MeetingId, terminal: Address, role: Role, changed: bool) -> Done {
-        let meeting = self.held.get_mut(&id).ok_or(Status::UnknownMeeting)?;
+        let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
         if role == Role::Chairman {
             meeting.chairman = terminal;
         }
@@ -265,10 +277,10 @@ impl Meetings {
     fn release(&mut self, terminal: Address, terminals: &mut Terminals) -> Done {
         let opcode = Opcode::TerminalReleaseAck;
         let holder = terminals.state(terminal).ok_or(Status::UnknownTerminal)?.meeting;
-        let Some(meeting) = self.held.get_mut(&holder) else {
+        let Some(meeting) = self.held.get_mut(holder) else {
             return Ok((Status::Already, Message::MemberAck { opcode, version: 0, terminal }));
         };
-        meeting.members.remove(&terminal);
+        meeting.members.remove(&self.numbering, terminal);
         meeting.forget_chairman(terminal);
         terminals.leave(terminal);
         self.member_changed(holder, opcode, terminal, true)
@@ -276,12 +288,12 @@ impl Meetings {
 
     /// The terminal, if it is a member of the meeting.
     fn member(&self, id: MeetingId, terminal: Address) -> Result<Address, Status> {
-        let meeting = self.held.get(&id).ok_or(Status::UnknownMeeting)?;
-        if meeting.members.contains(&terminal) { Ok(terminal) } else { Err(Status::UnknownTerminal) }
+        let meeting = self.held.get(id).ok_or(Status::UnknownMeeting)?;
+        if meeting.members.contains(&self.numbering, terminal) { Ok(terminal) } else { Err(Status::UnknownTerminal) }
     }
 
     fn member_changed(&mut self, id: MeetingId, opcode: Opcode, terminal: Address, changed: bool) -> Done {
-        let meeting = self.held.get_mut(&id).ok_or(Status::UnknownMeeting)?;
+        let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
         let (status, version) = meeting.changed(changed);
         Ok((status, Message::MemberAck { opcode, version, terminal }))
     }

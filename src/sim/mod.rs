@@ -5,14 +5,19 @@
 //! [`Network`] between, and the same seed brings the same run.
 
 mod answers;
+mod asked;
 mod control;
 mod counters;
 mod due;
 mod meetings;
+mod members;
 mod network;
+mod numbering;
 mod pace;
+mod preload;
 mod probes;
 mod random;
+mod roll;
 mod run;
 mod server;
 mod settings;
@@ -23,10 +28,12 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use asked::{Digest, RecoveryNow, TerminalChanged};
 pub use counters::{Counters, Latency};
 pub use network::{Network, NetworkCounters, NetworkSettings, Port};
+pub use preload::{Preload, PreloadedDomain};
 pub use random::Random;
-pub use run::{RunError, Simulation};
+pub use run::{Manner, RunError, Simulation};
 pub use server::AutonomousServer;
 pub use settings::Settings;
 pub use timeline::{AuditSeen, EpochSeen};

@@ -15,6 +15,15 @@ const GATHER: Duration = Duration::from_micros(500);
 /// The longest sleep: somebody may ask over the control socket.
 const SLEEP_MAX: Duration = Duration::from_millis(5);
 
+/// How the simulation's thread waits and where it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Manner {
+    /// It never sleeps: a whole core, so that how fast a thread is woken is not in what is measured.
+    pub spin: bool,
+    /// The core that it is pinned to.
+    pub core: Option<usize>,
+}
+
 /// Why a simulation cannot run, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -29,6 +38,9 @@ pub enum RunError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// Its core.
+    #[error("cannot be pinned to core {0}: name one that is here and that this process may use")]
+    Core(usize),
 }
 
 /// Autonomous servers on an interface.
@@ -60,7 +72,12 @@ impl Simulation {
     }
 
     /// Runs until the control socket says stop, or the interface fails.
-    pub fn run(mut self) -> Result<(), RunError> {
+    pub fn run(mut self, manner: Manner) -> Result<(), RunError> {
+        if let Some(core) = manner.core
+            && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+        {
+            return Err(RunError::Core(core));
+        }
         let Self { endpoint, world, control } = &mut self;
         loop {
             let now = clock::now();
@@ -71,6 +88,12 @@ impl Simulation {
             // What there is no room for now is sent in the next turn, and `poll_timeout` says that it is due.
             world.transmit(now, |write| endpoint.send(write));
             endpoint.flush()?;
+            if manner.spin {
+                // A burst takes as long as it takes: without a stamp of its own a frame came when its turn did.
+                endpoint
+                    .receive(Duration::ZERO, |bytes, at| world.handle_frame(at.unwrap_or_else(clock::now), bytes))?;
+                continue;
+            }
             let sleep = world.poll_timeout().map_or(SLEEP_MAX, |due| due.since(now).clamp(GATHER, SLEEP_MAX));
             // An interface that stamps nothing leaves the time at which the frame is looked at.
             endpoint.receive(sleep, |bytes, arrived| world.handle_frame(arrived.unwrap_or_else(clock::now), bytes))?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::answers::{Answer, Answers, Content, Pages, Request};
 use super::meetings::Meetings;
+use super::numbering::Numbering;
 use super::pace::Pace;
 use super::probes::Probes;
 use super::terminals::{Report, Terminals};
@@ -55,7 +56,7 @@ pub struct AutonomousServer {
 }
 
 impl AutonomousServer {
-    /// A server that holds no meeting and has seen no epoch.
+    /// A server that holds what its settings say, and has seen no epoch but that of these meetings.
     pub fn new(settings: Settings, seed: u64) -> Self {
         let dispatch = settings.dispatch_mac.map(|dst_mac| Envelope {
             dst_mac,
@@ -67,14 +68,18 @@ impl AutonomousServer {
             label: None,
         });
         let mut random = Random::new(seed);
+        let preload = settings.preload.as_ref();
+        let terminals = settings.terminals.max(preload.map_or(0, |preload| preload.terminals()));
+        let numbering = Numbering::new(settings.domain, settings.first_device, terminals);
+        let capacity = settings.meetings_max.max(preload.map_or(0, |preload| preload.len() as usize));
         Self {
             key_dispatch: Key::derive(settings.secret.as_ref(), Direction::Dispatch),
             key_autonomous: Key::derive(settings.secret.as_ref(), Direction::Autonomous),
             dispatch,
-            highest: Epoch::NONE,
+            highest: preload.map_or(Epoch::NONE, |preload| preload.epoch()),
             boot_generation: 1,
-            meetings: Meetings::new(settings.meetings_max),
-            terminals: Terminals::new(&settings, random.number()),
+            meetings: Meetings::new(capacity, numbering, preload),
+            terminals: Terminals::new(&settings, numbering, random.number()),
             paths: BTreeMap::new(),
             answers: Answers::new(),
             probes: Probes::new(),
@@ -308,7 +313,7 @@ impl AutonomousServer {
                 seen.state_query_first_ns.get_or_insert(now.0);
                 seen.state_query_last_ns = Some(now.0);
                 return Ok(self.meetings.members(meeting, epoch).map(|members| {
-                    let states = members.iter().filter_map(|&member| self.terminals.state(member).copied());
+                    let states = members.iter().filter_map(|&member| self.terminals.state(member));
                     (Status::Ok, Content::State(Arc::new(Pages::new(states.collect()))))
                 }));
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::PreloadedDomain;
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Domain, Link, Mac, Secret};
 
 /// A simulated autonomous server and its terminals. [`Self::new`] gives quiet defaults; change what matters.
@@ -21,8 +22,9 @@ pub struct Settings {
     pub dispatch: Address,
     /// That one's MAC; none: nothing is sent unasked before a dispatch server's frame has shown it.
     pub dispatch_mac: Option<Mac>,
-    /// How many terminals the domain has.
-    pub terminals: u16,
+    /// How many terminals the domain has, those of its meetings from the beginning at least. More than its device numbers
+    /// reach are in domains behind it, and do not report.
+    pub terminals: u32,
     /// The device number of the first terminal; the others follow it.
     pub first_device: u16,
     /// How many reports a second members of meetings make of their own accord, all together.
@@ -49,6 +51,8 @@ pub struct Settings {
     pub retry_after: Duration,
     /// Its links to other domains, for TOPOLOGY_QUERY.
     pub links: Vec<Link>,
+    /// The meetings that it holds from the beginning.
+    pub preload: Option<PreloadedDomain>,
 }
 
 impl Settings {
@@ -79,6 +83,7 @@ impl Settings {
             busy_per_million: 0,
             retry_after: Duration::from_millis(20),
             links: Vec::new(),
+            preload: None,
         }
     }
 }

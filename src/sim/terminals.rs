@@ -3,16 +3,21 @@
 //! Each terminal has at most one version outstanding of its own accord: what it would report next waits until the last is
 //! acknowledged, so that a report that had to be repeated shows in the counters as just that. A command of the dispatch
 //! server does not wait; the version that it overtakes is acknowledged with the newer one, as wire.md allows.
+//!
+//! A terminal with which nothing has happened yet has no record: what it is follows from a rule. Ten million of them cost
+//! four bytes each, of pages that are never touched.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
 use super::due::DueLists;
+use super::numbering::Numbering;
+use super::preload::{PreloadedDomain, idle};
 use super::{Counters, Random, Settings};
-use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT};
+use crate::limits::INFO_BYTES_MAX;
 use crate::time::Nanos;
-use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Role, Status, StreamKind, TerminalState};
+use crate::wire::{Address, Business, Decode, Flags, MeetingId, Role, Status, TerminalState};
 
 /// A terminal that was called reports after this, so that the answer to its call comes first.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -41,7 +46,7 @@ struct Terminal {
     /// How often the current version was sent.
     sent: u8,
     sent_at: Nanos,
-    /// Its place among the members.
+    /// Its place among the members that report.
     place: u32,
 }
 
@@ -53,11 +58,18 @@ pub(super) struct Report {
 
 /// All terminals of a domain.
 pub(super) struct Terminals {
-    first: Address,
-    all: Box<[Terminal]>,
+    numbering: Numbering,
+    preload: Option<PreloadedDomain>,
+    /// By terminal, one more than the number of its record; 0 where it has none.
+    places: Box<[u32]>,
+    records: Vec<Terminal>,
+    /// By the numbers of records, like `rings`.
     reports: DueLists,
     rings: DueLists,
+    /// Those that report of their own accord.
     members: Vec<u32>,
+    /// How many are in a meeting.
+    in_meetings: usize,
     cursor: usize,
     ack_now_one_in: u32,
     random: Random,
@@ -65,19 +77,21 @@ pub(super) struct Terminals {
 }
 
 impl Terminals {
-    pub fn new(settings: &Settings, seed: u64) -> Self {
-        let count = usize::from(settings.terminals);
-        let all = (0..settings.terminals).map(|index| Terminal::new(settings.domain, settings.first_device + index));
+    pub fn new(settings: &Settings, numbering: Numbering, seed: u64) -> Self {
         let mut waits = vec![Duration::ZERO, SETTLE, settings.rto];
         while waits.last().is_some_and(|&wait| wait < settings.rto_max && !wait.is_zero()) {
             waits.push((waits[waits.len() - 1] * 2).min(settings.rto_max));
         }
+        let in_meetings = settings.preload.map_or(0, |preload| preload.terminals() as usize).min(numbering.count());
         Self {
-            first: settings.domain.device(settings.first_device),
-            all: all.collect(),
-            reports: DueLists::new(count, &waits),
-            rings: DueLists::new(count, &RINGS),
-            members: Vec::with_capacity(count),
+            numbering,
+            preload: settings.preload,
+            places: vec![0; numbering.count()].into(),
+            records: Vec::new(),
+            reports: DueLists::new(&waits),
+            rings: DueLists::new(&RINGS),
+            members: (0..in_meetings.min(numbering.own()) as u32).collect(),
+            in_meetings,
             cursor: 0,
             ack_now_one_in: settings.ack_now_one_in,
             random: Random::new(seed),
@@ -86,55 +100,102 @@ impl Terminals {
     }
 
     pub fn index(&self, terminal: Address) -> Option<usize> {
-        let index = terminal.number().checked_sub(self.first.number())? as usize;
-        (index < self.all.len()).then_some(index)
+        self.numbering.index(terminal)
     }
 
-    pub fn state(&self, terminal: Address) -> Option<&TerminalState> {
-        self.index(terminal).map(|index| &self.all[index].state)
+    pub fn state(&self, terminal: Address) -> Option<TerminalState> {
+        self.index(terminal).map(|index| self.look(index).0)
     }
 
     pub fn window(&self, terminal: Address) -> Option<u8> {
-        self.index(terminal).map(|index| self.all[index].window)
+        let index = self.index(terminal)?;
+        Some(self.record(index).map_or(u8::MAX, |record| self.records[record].window))
     }
 
     pub fn set_window(&mut self, terminal: Address, window: u8) -> Result<bool, Status> {
         let index = self.index(terminal).ok_or(Status::UnknownTerminal)?;
-        Ok(std::mem::replace(&mut self.all[index].window, window) != window)
+        let record = self.touch(index);
+        Ok(std::mem::replace(&mut self.records[record].window, window) != window)
     }
 
     /// Every terminal with the last version of it that was acknowledged.
-    pub fn all(&self) -> impl Iterator<Item = (&TerminalState, Option<u32>)> {
-        self.all.iter().map(|terminal| (&terminal.state, terminal.acknowledged))
+    pub fn all(&self) -> impl Iterator<Item = (TerminalState, Option<u32>)> + '_ {
+        (0..self.numbering.count()).map(|index| self.look(index))
     }
 
-    /// One of them, each in turn, to send a probe from.
+    /// Those with which something has happened.
+    pub fn changed(&self) -> impl Iterator<Item = (&TerminalState, Option<u32>)> {
+        self.records.iter().map(|one| (&one.state, one.acknowledged))
+    }
+
+    /// How many are in a meeting.
+    pub const fn in_meetings(&self) -> usize {
+        self.in_meetings
+    }
+
+    /// One of the server's own domain, each in turn, to send a probe from.
     pub fn nth(&self, number: u64) -> Option<Address> {
-        let index = number.checked_rem(self.all.len() as u64)?;
-        Some(self.all[index as usize].state.terminal)
+        let index = number.checked_rem(self.numbering.own() as u64)?;
+        Some(self.numbering.address(index as usize))
+    }
+
+    /// The number of a terminal's record, if it has one.
+    fn record(&self, index: usize) -> Option<usize> {
+        (self.places[index] as usize).checked_sub(1)
+    }
+
+    /// A terminal's state, and the last version of it that was acknowledged.
+    pub fn look(&self, index: usize) -> (TerminalState, Option<u32>) {
+        match self.record(index) {
+            Some(record) => (self.records[record].state, self.records[record].acknowledged),
+            None => self.at_first(index),
+        }
+    }
+
+    /// What a terminal is with which nothing has happened yet.
+    fn at_first(&self, index: usize) -> (TerminalState, Option<u32>) {
+        match &self.preload {
+            Some(preload) if index < preload.terminals() as usize => (preload.state(index), Some(1)),
+            _ => (idle(self.numbering.address(index)), None),
+        }
+    }
+
+    /// The number of a terminal's record, made where it has none.
+    fn touch(&mut self, index: usize) -> usize {
+        if let Some(record) = self.record(index) {
+            return record;
+        }
+        let (state, acknowledged) = self.at_first(index);
+        self.records.push(Terminal::new(state, acknowledged, index));
+        self.places[index] = self.records.len() as u32;
+        self.records.len() - 1
     }
 
     /// Called into a meeting: it rings, and reports that it does.
     pub fn join(&mut self, now: Nanos, terminal: Address, meeting: MeetingId, role: Role) {
         let Some(index) = self.index(terminal) else { return };
-        let one = &mut self.all[index];
+        let record = self.touch(index);
+        let one = &mut self.records[record];
         one.place = self.members.len() as u32;
         self.members.push(index as u32);
+        self.in_meetings += 1;
         let state = &mut one.state;
         (state.meeting, state.role, state.business, state.decode) = (meeting, role, Business::Invited, Decode::Stopped);
         one.renew();
-        self.reports.wait(index, WAIT_SETTLE, now);
-        self.rings.wait(index, self.random.below(2) as usize, now);
+        self.reports.wait(record, WAIT_SETTLE, now);
+        self.rings.wait(record, self.random.below(2) as usize, now);
     }
 
     /// Out of its meeting. What it had to report of it is nobody's concern any more.
     pub fn leave(&mut self, terminal: Address) {
         let Some(index) = self.index(terminal) else { return };
-        self.reports.cancel(index);
-        self.rings.cancel(index);
-        let one = &mut self.all[index];
+        let record = self.touch(index);
+        self.reports.cancel(record);
+        self.rings.cancel(record);
+        let one = &mut self.records[record];
         let place = one.place as usize;
         let state = &mut one.state;
+        self.in_meetings -= usize::from(state.meeting != MeetingId::NONE);
         (state.meeting, state.role, state.business, state.decode) =
             (MeetingId::NONE, Role::Participant, Business::Idle, Decode::Stopped);
         one.renew();
@@ -142,7 +203,8 @@ impl Terminals {
         if self.members.get(place) == Some(&(index as u32)) {
             self.members.swap_remove(place);
             if let Some(&moved) = self.members.get(place) {
-                self.all[moved as usize].place = place as u32;
+                let moved = self.touch(moved as usize);
+                self.records[moved].place = place as u32;
             }
         }
     }
@@ -155,7 +217,8 @@ impl Terminals {
             }
         });
         if let (true, Some(index)) = (rings, self.index(terminal)) {
-            self.rings.wait(index, 0, now);
+            let record = self.touch(index);
+            self.rings.wait(record, 0, now);
         }
         rings
     }
@@ -163,7 +226,8 @@ impl Terminals {
     /// Changes a terminal's state; if that makes a difference, it is a new version, reported at once.
     pub fn change(&mut self, now: Nanos, terminal: Address, change: impl FnOnce(&mut TerminalState)) -> bool {
         let Some(index) = self.index(terminal) else { return false };
-        let one = &mut self.all[index];
+        let record = self.touch(index);
+        let one = &mut self.records[record];
         let before = one.state;
         change(&mut one.state);
         if one.state == before {
@@ -171,7 +235,7 @@ impl Terminals {
         }
         one.renew();
         if one.state.meeting != MeetingId::NONE {
-            self.reports.wait(index, WAIT_AT_ONCE, now);
+            self.reports.wait(record, WAIT_AT_ONCE, now);
         }
         true
     }
@@ -182,7 +246,8 @@ impl Terminals {
         for _ in 0..LOOK_MAX.min(self.members.len()) {
             self.cursor = if self.cursor + 1 < self.members.len() { self.cursor + 1 } else { 0 };
             let index = self.members[self.cursor] as usize;
-            let one = &mut self.all[index];
+            let record = self.touch(index);
+            let one = &mut self.records[record];
             if one.outstanding {
                 continue;
             }
@@ -192,7 +257,7 @@ impl Terminals {
                 one.happens(index, self.random.number());
                 one.renew();
             }
-            self.reports.wait(index, WAIT_AT_ONCE, now);
+            self.reports.wait(record, WAIT_AT_ONCE, now);
             return true;
         }
         false
@@ -200,8 +265,8 @@ impl Terminals {
 
     /// Those whose ringing is over take the call.
     pub fn handle_timeout(&mut self, now: Nanos) {
-        while let Some(index) = self.rings.take_due(now) {
-            let terminal = self.all[index].state.terminal;
+        while let Some(record) = self.rings.take_due(now) {
+            let terminal = self.records[record].state.terminal;
             self.change(now, terminal, |state| {
                 (state.business, state.decode) = (Business::InMeeting, Decode::Decoding);
                 state.flags = state.flags.with(Flags::ONLINE, Flags::ONLINE);
@@ -220,8 +285,8 @@ impl Terminals {
 
     /// The next report to be sent. It counts as sent.
     pub fn poll_report(&mut self, now: Nanos, counters: &mut Counters) -> Option<Report> {
-        let index = self.reports.take_due(now)?;
-        let one = &mut self.all[index];
+        let record = self.reports.take_due(now)?;
+        let one = &mut self.records[record];
         let repeated = one.sent > 0;
         if repeated {
             counters.reports_retransmitted += 1;
@@ -231,7 +296,7 @@ impl Terminals {
             counters.reports_sent += 1;
             one.sent_at = now;
         }
-        self.reports.wait(index, WAIT_REPEAT + usize::from(one.sent), now);
+        self.reports.wait(record, WAIT_REPEAT + usize::from(one.sent), now);
         one.sent = one.sent.saturating_add(1);
         let asked = self.ack_now_one_in != 0 && self.random.below(self.ack_now_one_in.into()) == 0;
         Some(Report { state: one.state, ack_now: repeated || asked })
@@ -252,7 +317,8 @@ impl Terminals {
             counters.reports_refused += 1;
             return;
         }
-        let one = &mut self.all[index];
+        let record = self.touch(index);
+        let one = &mut self.records[record];
         if newer(version, one.state.version) {
             counters.acks_strange += 1;
             return;
@@ -270,7 +336,7 @@ impl Terminals {
         }
         if version == one.state.version && one.outstanding && one.sent > 0 {
             one.outstanding = false;
-            self.reports.cancel(index);
+            self.reports.cancel(record);
             counters.reports_acknowledged += 1;
             self.round_trip.saturating_record(now.since(one.sent_at).as_nanos() as u64);
         } else {
@@ -300,30 +366,17 @@ impl Terminals {
 }
 
 impl Terminal {
-    fn new(domain: Domain, device: u16) -> Self {
-        let state = TerminalState {
-            meeting: MeetingId::NONE,
-            terminal: domain.device(device),
-            version: 0,
-            business: Business::Idle,
-            decode: Decode::Stopped,
-            role: Role::Participant,
-            flags: Flags(Flags::ONLINE.0 | Flags::AUDIO.0),
-            channel: 0,
-            stream: StreamKind::Sub,
-            // As long as a REPORT's field, so that a state says the same by whichever opcode it is told.
-            info_len: INFO_BYTES_SHORT as u8,
-            info: [0; INFO_BYTES_MAX],
-        };
+    /// Its place among the members is what it is when all are in meetings from the beginning.
+    const fn new(state: TerminalState, acknowledged: Option<u32>, index: usize) -> Self {
         Self {
             state,
             window: u8::MAX,
-            acknowledged: None,
+            acknowledged,
             outstanding: false,
             overtaken: None,
             sent: 0,
             sent_at: Nanos(0),
-            place: 0,
+            place: index as u32,
         }
     }
 

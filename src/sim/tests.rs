@@ -1,5 +1,6 @@
 //! The autonomous server held against wire.md, rule by rule.
 
+mod preload;
 mod reports;
 
 use std::time::Duration;
@@ -318,7 +319,7 @@ fn commands_count_versions_when_they_change_something() {
     assert_eq!(desk.ask(ONE, Message::WindowSet { terminal: me, window: 3 }).1, member(Opcode::WindowSetAck, 6));
     let summary = desk.server.meetings().next().unwrap();
     assert_eq!((summary.version, summary.chairman, summary.layout.windows()), (6, me, 16));
-    let state = *desk.server.terminal(me).unwrap();
+    let state = desk.server.terminal(me).unwrap();
     assert_eq!((state.role, state.meeting, state.flags.0 & 1), (Role::Chairman, ONE, 1));
     assert_eq!(
         desk.ask(ONE, Message::RoleSet { terminal: terminal(2), role: Role::Chairman }).0,

@@ -7,6 +7,7 @@ use super::{AutonomousServer, Counters, EpochSeen, Latency};
 use crate::time::Nanos;
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Frame, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
+    TerminalState,
 };
 
 /// Frames of one server that go out before the others have their turn and what has arrived is looked at.
@@ -243,9 +244,19 @@ impl World {
 
     /// Everything held.
     pub fn dump(&self) -> Dump {
+        let mut dump = self.dump_of(&|_| true);
+        dump.terminals = self.servers.iter().flat_map(|server| server.terminals().map(terminal_dump(server))).collect();
+        dump
+    }
+
+    /// Some of the meetings, and their members.
+    pub(super) fn dump_of(&self, wanted: &dyn Fn(MeetingId) -> bool) -> Dump {
         let mut dump = Dump::default();
         for server in &self.servers {
-            for held in server.meetings() {
+            for held in server.meetings().filter(|held| wanted(held.meeting)) {
+                let members: Vec<_> = server.members(held.meeting).collect();
+                let states = members.iter().filter_map(|&member| server.terminal_acknowledged(member));
+                dump.terminals.extend(states.map(terminal_dump(server)));
                 dump.meetings.push(MeetingDump {
                     meeting: held.meeting,
                     domain: server.domain(),
@@ -256,26 +267,18 @@ impl World {
                     layout: held.layout,
                     participants: held.participants,
                     chairman: Some(held.chairman).filter(|&chairman| chairman != Address::default()),
-                    members: server.members(held.meeting).collect(),
+                    members,
                 });
             }
-            dump.terminals.extend(server.terminals().map(|(state, acknowledged)| TerminalDump {
-                terminal: state.terminal,
-                meeting: state.meeting,
-                version: state.version,
-                acknowledged,
-                business: state.business,
-                decode: state.decode,
-                role: state.role,
-                flags: state.flags,
-                channel: state.channel,
-                stream: state.stream,
-                window: server.window(state.terminal).unwrap_or(u8::MAX),
-                info: hexadecimal(state.info()),
-            }));
         }
         dump.meetings.sort_by_key(|meeting| (meeting.meeting, meeting.domain));
+        dump.terminals.sort_by_key(|terminal| terminal.terminal);
         dump
+    }
+
+    /// The servers, by ascending domain.
+    pub(super) fn all(&self) -> &[AutonomousServer] {
+        &self.servers
     }
 
     fn find(&self, domain: Domain) -> Option<usize> {
@@ -283,12 +286,29 @@ impl World {
     }
 }
 
+fn terminal_dump(server: &AutonomousServer) -> impl Fn((TerminalState, Option<u32>)) -> TerminalDump + '_ {
+    |(state, acknowledged)| TerminalDump {
+        terminal: state.terminal,
+        meeting: state.meeting,
+        version: state.version,
+        acknowledged,
+        business: state.business,
+        decode: state.decode,
+        role: state.role,
+        flags: state.flags,
+        channel: state.channel,
+        stream: state.stream,
+        window: server.window(state.terminal).unwrap_or(u8::MAX),
+        info: hexadecimal(state.info()),
+    }
+}
+
 fn domain_status(server: &AutonomousServer) -> DomainStatus {
     DomainStatus {
         domain: server.domain(),
         epoch: server.highest_epoch(),
-        meetings: server.meetings().count(),
-        members: server.terminals().filter(|(state, _)| state.meeting != MeetingId::NONE).count(),
+        meetings: server.count_meetings(),
+        members: server.count_members(),
         reports_outstanding: server.reports_outstanding(),
         quiet: server.is_quiet(),
         counters: *server.counters(),

@@ -63,7 +63,7 @@ pub fn of_servers(world: &World, orphans: &[MeetingId]) -> Picture {
             };
             picture.parts.insert((summary.meeting, site.server.domain()), seen);
             for member in site.server.members(summary.meeting) {
-                picture.terminals.insert(member, *site.server.terminal(member).expect("a member is a terminal"));
+                picture.terminals.insert(member, site.server.terminal(member).expect("a member is a terminal"));
             }
         }
     }

@@ -76,7 +76,7 @@ impl World {
                 let secret = Secret([number as u8; 32]);
                 settings.secret = Some(secret.clone());
                 settings.dispatch = dispatch_address();
-                settings.terminals = terminals;
+                settings.terminals = terminals.into();
                 settings.info_pages_max = 1 + random.below(4) as u16;
                 settings.window = 1 + random.below(8) as u16;
                 let mac = settings.mac;

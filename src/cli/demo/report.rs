@@ -1,9 +1,10 @@
 //! What the demonstration found: the table that people read, and the JSON that scripts read.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::stage::words::{count, thousands, time};
 
 /// By which path control came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -198,46 +199,6 @@ impl Report {
     }
 }
 
-/// A time in the unit that suits it, three digits.
-pub fn time(microseconds: f64) -> String {
-    let (value, unit) = match microseconds {
-        us if us < 1e3 => (us, "µs"),
-        us if us < 1e6 => (us / 1e3, "ms"),
-        us => (us / 1e6, "s"),
-    };
-    let digits = if value < 10.0 {
-        2
-    } else if value < 100.0 {
-        1
-    } else {
-        0
-    };
-    format!("{value:.digits$} {unit}")
-}
-
-/// Microseconds of a time, as the report states them.
-pub fn microseconds(time: Duration) -> f64 {
-    (time.as_nanos() as f64) / 1e3
-}
-
-/// `1,234,567`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 report`, `2,000 reports`.
-pub fn count(number: u64, thing: &str) -> String {
-    format!("{} {thing}{}", thousands(number), if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,11 +274,5 @@ mod tests {
         assert_eq!(json["faults"][0]["kill_to_first_takeover_us"], 999.4);
         let during = serde_json::to_value(What::EngineDuringRecovery).unwrap();
         assert_eq!(during, "engine during recovery");
-    }
-
-    #[test]
-    fn thousands_are_parted() {
-        let shown = [0, 12, 999, 1000, 1_234_567].map(thousands);
-        assert_eq!(shown, ["0", "12", "999", "1,000", "1,234,567"]);
     }
 }

@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::cast;
-pub use super::company::DOMAINS;
-use super::company::{Company, StoryError, doing};
-use super::compare::{differences, operations_lost};
-use super::operator::{OPERATORS, Operators};
-use super::processes::{ProcessError, signal_to};
-use super::report::{Fault, Path, Report, What, count, microseconds, time};
-use super::servers::Status;
-use super::stage::Stage;
+use super::report::{Fault, Path, Report, What};
 use super::voice::Voice;
+use crate::stage::company::{Company, CompanyError, Script, doing};
+use crate::stage::compare::{differences, operations_lost};
+use crate::stage::operator::{Ledger, OPERATORS, Operators};
+use crate::stage::processes::{ProcessError, signal_to};
+use crate::stage::servers::Status;
+use crate::stage::words::{count, microseconds, time};
+use crate::stage::{Stage, cast};
 use crate::sys::clock;
 use crate::time::Nanos;
 use crate::wire::Epoch;
 
+/// Autonomous servers.
+pub const DOMAINS: u64 = 4;
 /// Steps of the bar: the setting up, six faults, the comparison.
 pub const STEPS: u64 = 8;
 /// Probes a second, over all domains: each one unanswered is a frame lost.
@@ -54,10 +55,10 @@ struct Kill {
 }
 
 /// What is done to the dispatch server.
-type Deed = fn(&mut Company<'_>, &Stage) -> Result<Vec<Kill>, StoryError>;
+type Deed = fn(&mut Company<'_>, &Stage) -> Result<Vec<Kill>, CompanyError>;
 
 /// Tells the story.
-pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, StoryError> {
+pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, CompanyError> {
     let pages = match stage.huge_pages() {
         0 => "no huge pages to be had".to_owned(),
         pages => format!("{pages} huge pages of 2 MiB borrowed"),
@@ -65,7 +66,8 @@ pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, Story
     voice.done("stage", &format!("two network namespaces, a veth pair between them, {pages}"));
     voice.now("starting autonomous servers and dispatch server");
     let ledger = cast::conferences(DOMAINS, scale.meetings, scale.members);
-    let mut company = Company::gather(stage, &ledger)?;
+    let mut company = Company::gather(stage, &script(&ledger))?;
+    company.wait("control", |company| Ok(company.in_control().then_some(())))?;
     let (keeper, engine) = (company.dispatch.pid(), company.engine()?);
     voice.done("dispatch", &format!("baton run: keeper {keeper}, engine {engine}"));
     voice.done("servers", &format!("baton sim: {}", count(DOMAINS, "autonomous server")));
@@ -93,6 +95,12 @@ pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, Story
     story.end()
 }
 
+/// The dispatch server as it is by default, and terminals enough for all conferences.
+fn script(ledger: &Ledger) -> Script {
+    let simulation = vec!["--terminals".into(), cast::terminals_per_domain(ledger).to_string()];
+    Script { simulation, ..Script::new(DOMAINS) }
+}
+
 struct Story<'a> {
     stage: &'a Stage,
     scale: &'a Scale,
@@ -105,7 +113,7 @@ struct Story<'a> {
 
 impl Story<'_> {
     /// Does a deed under load, waits until control is back, and finds out what was lost. Words for each kill of it.
-    fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), StoryError> {
+    fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), CompanyError> {
         self.voice.fault(self.faults.len() + 1, words[0]);
         self.voice.now("undisturbed");
         self.company.servers.reset_counters().map_err(doing("resetting the simulation's counters"))?;
@@ -123,7 +131,7 @@ impl Story<'_> {
         thread::sleep(UNDISTURBED);
 
         self.voice.now("counting what was lost");
-        let (ledger, held) = self.operators.hold().map_err(StoryError::Operator)?;
+        let (ledger, held) = self.operators.hold().map_err(CompanyError::Operator)?;
         let rest = self.company.come_to_rest()?;
         self.reports_acknowledged += rest.counters.reports_acknowledged;
         let frames_lost = rest.probes_unanswered;
@@ -140,7 +148,7 @@ impl Story<'_> {
             }
             let seen = status.recovery_after(kill.old).expect("a recovery after the last kill is one after each");
             let since = |at: Nanos| microseconds(at.since(kill.killed));
-            let detected = kill.detected.or_else(|| noticed(&last)).ok_or(StoryError::Unnoticed)?;
+            let detected = kill.detected.or_else(|| noticed(&last)).ok_or(CompanyError::Unnoticed)?;
             self.faults.push(Fault {
                 what: kill.what,
                 path,
@@ -188,9 +196,9 @@ impl Story<'_> {
     }
 
     /// Both sides at rest, held against each other.
-    fn end(mut self) -> Result<Report, StoryError> {
+    fn end(mut self) -> Result<Report, CompanyError> {
         self.voice.now("comparing both sides");
-        let (_, held) = self.operators.hold().map_err(StoryError::Operator)?;
+        let (_, held) = self.operators.hold().map_err(CompanyError::Operator)?;
         self.reports_acknowledged += self.company.come_to_rest()?.counters.reports_acknowledged;
         let (ours, theirs) = self.company.dumps()?;
         drop(held);
@@ -214,12 +222,12 @@ impl Story<'_> {
 }
 
 /// Reports and probes at their full rates.
-fn load(company: &mut Company<'_>, scale: &Scale) -> Result<(), StoryError> {
+fn load(company: &mut Company<'_>, scale: &Scale) -> Result<(), CompanyError> {
     company.servers.rate(scale.reports, PROBES).map_err(doing("setting the rate of reports"))
 }
 
 /// Waits until every autonomous server is reconciled under an epoch after `old`.
-fn recovered(company: &mut Company<'_>, old: Epoch) -> Result<Status, StoryError> {
+fn recovered(company: &mut Company<'_>, old: Epoch) -> Result<Status, CompanyError> {
     company.wait("the end of the recovery", |company| {
         let status = company.status()?;
         Ok(status.recovery_after(old).is_some().then_some(status))
@@ -231,14 +239,14 @@ fn noticed(last: &serde_json::Value) -> Option<Nanos> {
     last["predecessor"]["noticed_ns"].as_u64().map(Nanos)
 }
 
-fn kill_engine(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, StoryError> {
+fn kill_engine(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
     let (old, engine) = (company.status()?.epoch(), company.engine()?);
     let killed = signal_to(engine, Signal::KILL)?;
     Ok(vec![Kill { what: What::Engine, killed, detected: None, old }])
 }
 
 /// Kills an engine, waits for the first takeover frame of the next, and kills that one before it is through.
-fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, StoryError> {
+fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
     for _ in 0..TRIES {
         let (old, engine) = (company.status()?.epoch(), company.engine()?);
         let killed = signal_to(engine, Signal::KILL)?;
@@ -260,11 +268,11 @@ fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, 
             return Ok(vec![first, second]);
         }
     }
-    Err(StoryError::TooQuick(TRIES))
+    Err(CompanyError::TooQuick(TRIES))
 }
 
 /// Kills both, and waits until the keeper is gone, as a service manager does.
-fn both(company: &mut Company<'_>, what: What) -> Result<Vec<Kill>, StoryError> {
+fn both(company: &mut Company<'_>, what: What) -> Result<Vec<Kill>, CompanyError> {
     let (old, engine) = (company.status()?.epoch(), company.engine()?);
     // The keeper first, or it would start the next engine.
     let killed = company.dispatch.signal(Signal::KILL)?;
@@ -275,27 +283,27 @@ fn both(company: &mut Company<'_>, what: What) -> Result<Vec<Kill>, StoryError> 
     Ok(vec![Kill { what, killed, detected, old }])
 }
 
-fn kill_both(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, StoryError> {
+fn kill_both(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
     let kills = both(company, What::EngineAndKeeper)?;
     company.start_again()?;
     Ok(kills)
 }
 
-fn reboot(company: &mut Company<'_>, stage: &Stage) -> Result<Vec<Kill>, StoryError> {
+fn reboot(company: &mut Company<'_>, stage: &Stage) -> Result<Vec<Kill>, CompanyError> {
     let kills = both(company, What::Reboot)?;
     stage.forget_memory()?;
     company.start_again()?;
     Ok(kills)
 }
 
-fn restart(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, StoryError> {
+fn restart(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
     let old = company.status()?.epoch();
     let killed = company.dispatch.signal(Signal::TERM)?;
     let status = company.dispatch.wait()?;
     let detected = Some(clock::now());
     if !status.success() {
         let ended: ProcessError = company.dispatch.ended(status);
-        return Err(StoryError::Unclean(ended));
+        return Err(CompanyError::Unclean(ended));
     }
     company.start_again()?;
     Ok(vec![Kill { what: What::CleanRestart, killed, detected, old }])

@@ -86,17 +86,42 @@ impl AutonomousServer {
 
     /// The members of a meeting held here, by ascending address.
     pub fn members(&self, meeting: MeetingId) -> impl Iterator<Item = Address> + '_ {
-        self.meetings.find(meeting).into_iter().flat_map(|held| held.members.iter().copied())
+        self.meetings.members_of(meeting)
     }
 
     /// Every terminal, by ascending address, with the last version of it that was acknowledged.
-    pub fn terminals(&self) -> impl Iterator<Item = (&TerminalState, Option<u32>)> {
+    pub fn terminals(&self) -> impl Iterator<Item = (TerminalState, Option<u32>)> + '_ {
         self.terminals.all()
     }
 
+    /// As [`Self::terminals`], of those with which something has happened since the beginning, in the order in which it did.
+    pub fn terminals_changed(&self) -> impl Iterator<Item = (&TerminalState, Option<u32>)> {
+        self.terminals.changed()
+    }
+
+    /// How many meetings are held.
+    pub fn count_meetings(&self) -> usize {
+        self.meetings.len()
+    }
+
+    /// How many terminals are in one.
+    pub const fn count_members(&self) -> usize {
+        self.terminals.in_meetings()
+    }
+
+    /// A meeting that is held.
+    pub fn meeting(&self, meeting: MeetingId) -> Option<MeetingSummary> {
+        self.meetings.find(meeting).map(|held| held.summary(meeting))
+    }
+
     /// A terminal's state.
-    pub fn terminal(&self, terminal: Address) -> Option<&TerminalState> {
+    pub fn terminal(&self, terminal: Address) -> Option<TerminalState> {
         self.terminals.state(terminal)
+    }
+
+    /// A terminal's state, and the last version of it that was acknowledged.
+    pub fn terminal_acknowledged(&self, terminal: Address) -> Option<(TerminalState, Option<u32>)> {
+        self.terminals.index(terminal).map(|index| self.terminals.look(index))
     }
 
     /// A terminal's window on the screen; 255 none.

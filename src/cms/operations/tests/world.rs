@@ -77,7 +77,10 @@ impl World {
         let mut network = Network::new(settings, random.number());
         let servers: Vec<_> = (1..=domains)
             .map(|number| {
-                AutonomousServer::new(Settings { terminals, ..Settings::new(domain(number)) }, random.number())
+                AutonomousServer::new(
+                    Settings { terminals: terminals.into(), ..Settings::new(domain(number)) },
+                    random.number(),
+                )
             })
             .collect();
         let ports = (1..=domains).map(|number| network.attach(Settings::new(domain(number)).mac)).collect();
@@ -312,10 +315,10 @@ impl World {
             for &member in &held {
                 let state = server.terminal(member).unwrap();
                 if self.writer.table().terminal(member).is_none() {
-                    self.writer.join(meeting, part.domain, &Terminal::from(state)).unwrap();
+                    self.writer.join(meeting, part.domain, &Terminal::from(&state)).unwrap();
                 }
                 let _ = self.writer.update_terminal(member, |terminal| {
-                    terminal.set_state(state);
+                    terminal.set_state(&state);
                     true
                 });
             }

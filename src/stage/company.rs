@@ -11,18 +11,15 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::api::{Api, ApiError};
-use super::cast;
 use super::compare::Dump;
 use super::operator::{Ledger, start_body};
 use super::processes::{Actor, ProcessError, last_words};
 use super::servers::{Servers, Status};
-use super::stage::{INTERFACE, Side, Stage, StageError};
+use super::{INTERFACE, Side, Stage, StageError};
 
-/// Autonomous servers.
-pub const DOMAINS: u64 = 4;
 /// The dispatch server's own address.
 const DISPATCH: &str = "1000/1";
-/// How long anything is waited for before the demonstration is given up.
+/// How long anything is waited for before the play is given up, unless the script says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at whether something has come about: seldom enough not to disturb what is measured.
 const LOOK: Duration = Duration::from_millis(10);
@@ -31,9 +28,9 @@ const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Clients that start conferences side by side.
 const CLIENTS: usize = 16;
 
-/// Why the story could not be told to its end.
+/// Why a play could not be played to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum StoryError {
+pub enum CompanyError {
     /// The report of a recovery does not say whose death it followed.
     #[error("the report of the last recovery names no predecessor: was the engine killed by somebody else?")]
     Unnoticed,
@@ -60,10 +57,12 @@ pub enum StoryError {
         error: ApiError,
     },
     /// Something that had to come did not.
-    #[error("{what} did not come about in {} seconds; last words of the dispatch server:\n{last_words}", PATIENCE.as_secs())]
+    #[error("{what} did not come about in {seconds} seconds; last words of the dispatch server:\n{last_words}")]
     Late {
         /// What.
         what: String,
+        /// How long it was waited for.
+        seconds: u64,
         /// The end of its log.
         last_words: String,
     },
@@ -87,17 +86,41 @@ pub enum StoryError {
 }
 
 /// Wraps what the system said with what was tried.
-pub fn doing(what: &str) -> impl FnOnce(io::Error) -> StoryError {
+pub fn doing(what: &str) -> impl FnOnce(io::Error) -> CompanyError {
     let what = what.to_owned();
-    |error| StoryError::Io { what, error }
+    |error| CompanyError::Io { what, error }
+}
+
+/// What is different from play to play.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Autonomous servers, numbered from 1.
+    pub domains: u64,
+    /// Further lines of the configuration's section on the table.
+    pub table: String,
+    /// Further sections of the configuration.
+    pub sections: String,
+    /// Further arguments of the simulation.
+    pub simulation: Vec<String>,
+    /// How long anything is waited for.
+    pub patience: Duration,
+}
+
+impl Script {
+    /// The default configuration for so many autonomous servers.
+    pub const fn new(domains: u64) -> Self {
+        Self { domains, table: String::new(), sections: String::new(), simulation: Vec::new(), patience: PATIENCE }
+    }
 }
 
 /// Dispatch server and autonomous servers.
 pub struct Company<'a> {
     stage: &'a Stage,
+    patience: Duration,
     /// The keeper.
     pub dispatch: Actor,
-    simulation: Actor,
+    /// All autonomous servers.
+    pub simulation: Actor,
     /// The line to the autonomous servers.
     pub servers: Servers,
     /// The line to the dispatch server.
@@ -105,10 +128,10 @@ pub struct Company<'a> {
 }
 
 impl<'a> Company<'a> {
-    /// Brings everybody onto the stage, and waits until the dispatch server controls.
-    pub fn gather(stage: &'a Stage, ledger: &Ledger) -> Result<Self, StoryError> {
-        write_configuration(stage).map_err(doing("writing the configuration"))?;
-        let mut simulation = Actor::start(stage, Side::Servers, "simulation", &simulation_arguments(stage, ledger))?;
+    /// Brings everybody onto the stage. The dispatch server may not control yet.
+    pub fn gather(stage: &'a Stage, script: &Script) -> Result<Self, CompanyError> {
+        write_configuration(stage, script).map_err(doing("writing the configuration"))?;
+        let mut simulation = Actor::start(stage, Side::Servers, "simulation", &simulation_arguments(stage, script))?;
         let mut dispatch = start_dispatch(stage)?;
         let begun = Instant::now();
         let servers = loop {
@@ -116,22 +139,20 @@ impl<'a> Company<'a> {
             dispatch.must_live()?;
             match Servers::connect(&control_socket(stage)) {
                 Ok(servers) => break servers,
-                Err(error) if begun.elapsed() > PATIENCE => return Err(doing("reaching the simulation")(error)),
+                Err(error) if begun.elapsed() > script.patience => return Err(doing("reaching the simulation")(error)),
                 Err(_) => thread::sleep(LOOK),
             }
         };
         let api = Api::new(stage.run().join("api.sock"));
-        let mut company = Self { stage, dispatch, simulation, servers, api };
-        company.wait("control", |company| Ok(company.in_control().then_some(())))?;
-        Ok(company)
+        Ok(Self { stage, patience: script.patience, dispatch, simulation, servers, api })
     }
 
     /// Waits for something, looking now and then.
     pub fn wait<T>(
         &mut self,
         what: &str,
-        look: impl FnMut(&mut Self) -> Result<Option<T>, StoryError>,
-    ) -> Result<T, StoryError> {
+        look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
+    ) -> Result<T, CompanyError> {
         self.wait_looking(what, LOOK, look)
     }
 
@@ -139,8 +160,8 @@ impl<'a> Company<'a> {
     pub fn at_once<T>(
         &mut self,
         what: &str,
-        look: impl FnMut(&mut Self) -> Result<Option<T>, StoryError>,
-    ) -> Result<T, StoryError> {
+        look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
+    ) -> Result<T, CompanyError> {
         self.wait_looking(what, Duration::ZERO, look)
     }
 
@@ -148,8 +169,8 @@ impl<'a> Company<'a> {
         &mut self,
         what: &str,
         pause: Duration,
-        mut look: impl FnMut(&mut Self) -> Result<Option<T>, StoryError>,
-    ) -> Result<T, StoryError> {
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
+    ) -> Result<T, CompanyError> {
         let begun = Instant::now();
         loop {
             if let Some(found) = look(self)? {
@@ -157,38 +178,38 @@ impl<'a> Company<'a> {
             }
             self.dispatch.must_live()?;
             self.simulation.must_live()?;
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > self.patience {
                 let last_words = last_words(&self.stage.data().join("dispatch.log"));
-                return Err(StoryError::Late { what: what.into(), last_words });
+                return Err(CompanyError::Late { what: what.into(), seconds: self.patience.as_secs(), last_words });
             }
             thread::sleep(pause);
         }
     }
 
     /// How the autonomous servers do.
-    pub fn status(&mut self) -> Result<Status, StoryError> {
+    pub fn status(&mut self) -> Result<Status, CompanyError> {
         self.servers.status().map_err(doing("asking the simulation how it does"))
     }
 
     /// Asks the dispatch server; an answer has to come.
-    pub fn ask(&self, path: &str) -> Result<Value, StoryError> {
-        self.api.call("GET", path, None).map_err(|error| StoryError::Api { what: format!("GET {path}"), error })
+    pub fn ask(&self, path: &str) -> Result<Value, CompanyError> {
+        self.api.call("GET", path, None).map_err(|error| CompanyError::Api { what: format!("GET {path}"), error })
     }
 
     /// Whether the dispatch server says that it controls.
-    fn in_control(&self) -> bool {
+    pub fn in_control(&self) -> bool {
         self.ask("/status").is_ok_and(|status| status["state"] == "in control")
     }
 
     /// Starts all conferences.
-    pub fn start_meetings(&self, ledger: &Ledger, started: impl Fn() + Sync) -> Result<(), StoryError> {
+    pub fn start_meetings(&self, ledger: &Ledger, started: impl Fn() + Sync) -> Result<(), CompanyError> {
         let all: Vec<_> = ledger.meetings.iter().collect();
         let next = AtomicUsize::new(0);
         let client = || {
             while let Some((meeting, expected)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let body = start_body(**meeting, expected);
                 let answer = self.api.call("POST", "/meetings", Some(&body));
-                answer.map_err(|error| StoryError::Api { what: format!("starting {meeting:?}"), error })?;
+                answer.map_err(|error| CompanyError::Api { what: format!("starting {meeting:?}"), error })?;
                 started();
             }
             Ok(())
@@ -201,7 +222,7 @@ impl<'a> Company<'a> {
 
     /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered. Gives how
     /// the autonomous servers do then.
-    pub fn come_to_rest(&mut self) -> Result<Status, StoryError> {
+    pub fn come_to_rest(&mut self) -> Result<Status, CompanyError> {
         self.servers.quiesce().map_err(doing("quieting the simulation"))?;
         let status = self.wait("the last acknowledgement", |company| {
             let status = company.status()?;
@@ -216,21 +237,21 @@ impl<'a> Company<'a> {
     }
 
     /// What both sides hold: the dispatch server, then the autonomous servers.
-    pub fn dumps(&mut self) -> Result<(Dump, Dump), StoryError> {
-        let read = |whose, value| serde_json::from_value(value).map_err(|error| StoryError::Dump { whose, error });
+    pub fn dumps(&mut self) -> Result<(Dump, Dump), CompanyError> {
+        let read = |whose, value| serde_json::from_value(value).map_err(|error| CompanyError::Dump { whose, error });
         let ours = read("dispatch server", self.ask("/table")?)?;
         let theirs = self.servers.dump().map_err(doing("dumping the simulation"))?;
         Ok((ours, read("autonomous servers", theirs)?))
     }
 
     /// Starts the dispatch server again, after it has ended.
-    pub fn start_again(&mut self) -> Result<(), StoryError> {
+    pub fn start_again(&mut self) -> Result<(), CompanyError> {
         self.dispatch = start_dispatch(self.stage)?;
         Ok(())
     }
 
     /// The process id of the engine.
-    pub fn engine(&self) -> Result<u32, StoryError> {
+    pub fn engine(&self) -> Result<u32, CompanyError> {
         let pid = self.ask("/status")?["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
         Ok(pid.ok_or(ProcessError::NoEngine(self.dispatch.pid()))?)
     }
@@ -241,18 +262,17 @@ fn start_dispatch(stage: &Stage) -> Result<Actor, ProcessError> {
     Actor::start(stage, Side::Dispatch, "dispatch", &["run".into(), "--config".into(), configuration])
 }
 
-fn simulation_arguments(stage: &Stage, ledger: &Ledger) -> Vec<String> {
+fn simulation_arguments(stage: &Stage, script: &Script) -> Vec<String> {
     let arguments = [
         ("--interface", INTERFACE.to_owned()),
-        ("--domains", format!("1-{DOMAINS}")),
-        ("--terminals", cast::terminals_per_domain(ledger).to_string()),
+        ("--domains", format!("1-{}", script.domains)),
         ("--dispatch", DISPATCH.to_owned()),
         ("--dispatch-mac", Side::Dispatch.mac().to_string()),
         ("--secret-file", secret_file(stage).display().to_string()),
         ("--control", control_socket(stage).display().to_string()),
     ];
     let typed = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
-    std::iter::once("sim".to_owned()).chain(typed).collect()
+    std::iter::once("sim".to_owned()).chain(typed).chain(script.simulation.iter().cloned()).collect()
 }
 
 fn configuration_file(stage: &Stage) -> PathBuf {
@@ -268,7 +288,7 @@ fn control_socket(stage: &Stage) -> PathBuf {
 }
 
 /// The default configuration, but for places of our own: another Baton may run on this machine.
-fn write_configuration(stage: &Stage) -> io::Result<()> {
+fn write_configuration(stage: &Stage, script: &Script) -> io::Result<()> {
     let mut secret = [0_u8; 32];
     rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
     let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -276,12 +296,14 @@ fn write_configuration(stage: &Stage) -> io::Result<()> {
     io::Write::write_all(&mut file, format!("{digits}\n").as_bytes())?;
     let mut text = format!(
         "[dispatch]\naddress = \"{DISPATCH}\"\n\n[interface]\nname = \"{INTERFACE}\"\n\n\
-         [table]\npath = {:?}\n\n[database]\npath = {:?}\n\n[runtime]\ndir = {:?}\n",
-        stage.shm().join("table"),
-        stage.data().join("database").join("baton.redb"),
+         [table]\npath = {:?}\n{}\n\n[database]\npath = {:?}\n\n[runtime]\ndir = {:?}\n\n{}\n",
+        stage.table(),
+        script.table,
+        stage.database(),
         stage.run(),
+        script.sections,
     );
-    for number in 1..=DOMAINS {
+    for number in 1..=script.domains {
         text.push_str(&format!("\n[[domain]]\nnumber = {number}\nsecret_file = {:?}\n", secret_file(stage)));
     }
     fs::write(configuration_file(stage), text)

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::stage::{Side, Stage};
+use super::{Side, Stage};
 use crate::sys::clock;
 use crate::time::Nanos;
 
@@ -46,10 +46,10 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Starts this program again with other arguments, on one side of the stage. It dies with us.
+    /// Starts the stage's program with these arguments, on one side of the stage. It dies with us.
     pub fn start(stage: &Stage, side: Side, name: &'static str, arguments: &[String]) -> Result<Self, ProcessError> {
         let system = |what: String| move |error| ProcessError::System { what, error };
-        let program = std::env::current_exe().map_err(system("this program's own path".into()))?;
+        let program = stage.program().map_err(system("this program's own path".into()))?;
         let log = stage.data().join(format!("{name}.log"));
         let file = || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (out, err) = (file(), file());

@@ -1,7 +1,17 @@
-//! Where the demonstration plays: two network namespaces, the veth pair between them, folders, huge pages.
+//! Where the demonstration and the benchmarks play, and with whom: two network namespaces, the veth pair between them,
+//! folders, huge pages; the dispatch server and the autonomous servers on it, operators, and the comparison of both sides.
 //!
 //! All of it bears the stage's name and is found again by it, so that it can be cleared by whoever is left: by the
 //! stage itself when it is dropped, or by `demo.sh` when this process was killed.
+
+pub mod api;
+pub mod cast;
+pub mod company;
+pub mod compare;
+pub mod operator;
+pub mod processes;
+pub mod servers;
+pub mod words;
 
 use std::fs;
 use std::io;
@@ -9,14 +19,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::sys::signals::StopSignals;
 use crate::wire::Mac;
 
 /// What the names of all stages begin with; nothing else is ever cleared.
 const PREFIX: &str = "baton-demo-";
 /// The interface in either namespace.
 pub const INTERFACE: &str = "v2v0";
-/// Huge pages of 2 MiB that are asked for: room for the UMEM of both sides.
-const HUGE_PAGES: u64 = 48;
+/// Huge pages of 2 MiB that are asked for unless somebody wants others: room for the UMEM of both sides.
+pub const HUGE_PAGES: u64 = 48;
 const HUGE_PAGES_FILE: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Which end of the veth pair.
@@ -71,21 +84,28 @@ pub enum StageError {
 pub struct Stage {
     name: String,
     huge_pages: u64,
+    /// None: this one.
+    program: Option<PathBuf>,
 }
 
 impl Stage {
     /// Sets the stage of this name.
     pub fn set(name: &str) -> Result<Self, StageError> {
+        Self::set_with(name, HUGE_PAGES)
+    }
+
+    /// As [`Self::set`], with so many huge pages asked for.
+    pub fn set_with(name: &str, huge_pages: u64) -> Result<Self, StageError> {
         check(name)?;
         // What an earlier stage of the same name may have left. Process ids come round again.
         clear(name)?;
-        let mut stage = Self { name: name.to_owned(), huge_pages: 0 };
+        let mut stage = Self { name: name.to_owned(), huge_pages: 0, program: None };
         for folder in [stage.run(), stage.shm(), stage.data()] {
             fs::create_dir_all(&folder).map_err(|error| file(&folder, error))?;
             // The engine is nobody and writes here; what it must not read is in files of their own mode.
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(|error| file(&folder, error))?;
         }
-        stage.huge_pages = borrow_huge_pages(&stage.data())?;
+        stage.huge_pages = borrow_huge_pages(&stage.data(), huge_pages)?;
         let (dispatch, servers) = (stage.namespace(Side::Dispatch), stage.namespace(Side::Servers));
         for namespace in [&dispatch, &servers] {
             command("ip", &["netns", "add", namespace])?;
@@ -102,6 +122,16 @@ impl Stage {
             set(&["up"])?;
         }
         Ok(stage)
+    }
+
+    /// Has processes run this program instead of the one that sets the stage.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = Some(program);
+    }
+
+    /// What processes on it run.
+    pub fn program(&self) -> io::Result<PathBuf> {
+        self.program.clone().map_or_else(std::env::current_exe, Ok)
     }
 
     /// The network namespace of a side.
@@ -124,6 +154,28 @@ impl Stage {
         data(&self.name)
     }
 
+    /// The table's file.
+    pub fn table(&self) -> PathBuf {
+        self.shm().join("table")
+    }
+
+    /// The database's file.
+    pub fn database(&self) -> PathBuf {
+        self.data().join("database").join("baton.redb")
+    }
+
+    /// Has the table's folder be of huge pages. They have to have been borrowed.
+    pub fn mount_huge_pages(&self) -> Result<(), StageError> {
+        let folder = self.shm().display().to_string();
+        // The engine is nobody, and the keeper hands it the open file.
+        command("mount", &["-t", "hugetlbfs", "-o", "pagesize=2M,mode=0755", "none", &folder]).map(drop)
+    }
+
+    /// Undoes [`Self::mount_huge_pages`].
+    pub fn unmount_huge_pages(&self) -> Result<(), StageError> {
+        unmount_below(&self.shm())
+    }
+
     /// How many huge pages the kernel lent.
     pub fn huge_pages(&self) -> u64 {
         self.huge_pages
@@ -144,7 +196,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Err(error) = clear(&self.name) {
-            eprintln!("baton demo: not everything could be cleared away: {error}");
+            eprintln!("baton: not everything could be cleared away: {error}");
         }
     }
 }
@@ -166,6 +218,7 @@ pub fn clear(name: &str) -> Result<(), StageError> {
         command("ip", &["netns", "del", &namespace])?;
     }
     unmount_below(&run(name))?;
+    unmount_below(&shm(name))?;
     give_back_huge_pages(&data(name))?;
     [run(name), shm(name), data(name)].iter().try_for_each(|folder| remove(folder))
 }
@@ -207,10 +260,10 @@ fn huge_pages_now() -> Result<u64, StageError> {
 
 /// Asks for huge pages; gives how many there are more. Too little contiguous memory is no error: the UMEM then lies in
 /// small pages.
-fn borrow_huge_pages(data: &Path) -> Result<u64, StageError> {
+fn borrow_huge_pages(data: &Path, wanted: u64) -> Result<u64, StageError> {
     let before = huge_pages_now()?;
     let path = Path::new(HUGE_PAGES_FILE);
-    fs::write(path, (before + HUGE_PAGES).to_string()).map_err(|error| file(path, error))?;
+    fs::write(path, (before + wanted).to_string()).map_err(|error| file(path, error))?;
     let borrowed = huge_pages_now()?.saturating_sub(before);
     let note = data.join(HUGE_PAGES_NOTE);
     fs::write(&note, borrowed.to_string()).map_err(|error| file(&note, error))?;
@@ -262,6 +315,24 @@ fn command(program: &str, arguments: &[&str]) -> Result<String, StageError> {
     } else {
         Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
+}
+
+/// Interrupted or terminated, whoever plays clears his stage all the same, which ends the processes on it.
+pub fn clear_on_interrupt(stage: String) {
+    let signals = match StopSignals::install() {
+        Ok(signals) => signals,
+        Err(error) => return eprintln!("baton: interrupts cannot be caught: {error}"),
+    };
+    std::thread::spawn(move || {
+        let mut events = [PollFd::new(&signals, PollFlags::IN)];
+        while poll(&mut events, None) == Err(rustix::io::Errno::INTR) {}
+        eprintln!("\nbaton: interrupted; clearing the stage");
+        if let Err(error) = clear(&stage) {
+            eprintln!("baton: {error}");
+        }
+        // The status of a process that an interrupt ended, as shells know it.
+        std::process::exit(130);
+    });
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::sim::{Digest, RecoveryNow, TerminalChanged};
 use crate::time::Nanos;
-use crate::wire::Epoch;
+use crate::wire::{Epoch, MeetingId};
 
 /// The simulation answers from its own loop: later than this, it hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,6 +103,26 @@ impl Servers {
     /// All meetings and terminals that they hold.
     pub fn dump(&mut self) -> io::Result<Value> {
         self.ask(&json!({ "ask": "dump" }))
+    }
+
+    /// In few words, how the recovery after an epoch stands.
+    pub fn recovery(&mut self, after: Epoch) -> io::Result<RecoveryNow> {
+        Ok(serde_json::from_value(self.ask(&json!({ "ask": "recovery", "after": after }))?)?)
+    }
+
+    /// All terminals with which something has happened.
+    pub fn changed(&mut self) -> io::Result<Vec<TerminalChanged>> {
+        Ok(serde_json::from_value(self.ask(&json!({ "ask": "changed" }))?)?)
+    }
+
+    /// As a dump, the meetings up to an id, and of the others one in so many.
+    pub fn sample(&mut self, up_to: MeetingId, one_in: u64) -> io::Result<Value> {
+        self.ask(&json!({ "ask": "sample", "up_to": up_to, "one_in": one_in }))
+    }
+
+    /// Each domain's count and digest of the meetings under an epoch.
+    pub fn digests(&mut self, epoch: Epoch) -> io::Result<Vec<Digest>> {
+        Ok(serde_json::from_value(self.ask(&json!({ "ask": "digests", "epoch": epoch }))?)?)
     }
 
     /// Reports and probes a second, over all of them.

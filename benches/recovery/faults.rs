@@ -1,0 +1,139 @@
+//! The ways in which a dispatch server is killed: RFC 6201's reset methods.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use baton::stage::company::Company;
+use baton::stage::processes::signal_to;
+use baton::sys::clock;
+use baton::time::Nanos;
+use baton::wire::Epoch;
+use rustix::process::Signal;
+use serde::Serialize;
+
+/// How often a kill during a recovery is tried.
+const TRIES: usize = 20;
+/// How long a successor's first frame is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A reset method.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum Fault {
+    #[serde(rename = "engine killed")]
+    Engine,
+    #[serde(rename = "engine killed while recovering")]
+    DuringRecovery,
+    #[serde(rename = "engine and standby killed together")]
+    EngineAndStandby,
+    #[serde(rename = "engine and keeper killed, and started again")]
+    EngineAndKeeper,
+}
+
+/// One kill.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    /// The clock just before `kill`.
+    pub killed: Nanos,
+    /// When somebody knew; none where the successor's report tells that.
+    pub detected: Option<Nanos>,
+    /// The epoch until then.
+    pub old: Epoch,
+}
+
+impl Fault {
+    pub const ALL: [Self; 4] = [Self::Engine, Self::DuringRecovery, Self::EngineAndStandby, Self::EngineAndKeeper];
+
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Engine => "engine killed",
+            Self::DuringRecovery => "engine killed while recovering",
+            Self::EngineAndStandby => "engine and standby killed together",
+            Self::EngineAndKeeper => "engine and keeper killed, and started again",
+        }
+    }
+
+    /// How often, of so many kills of the engine.
+    pub const fn trials(self, engine_kills: u32) -> u32 {
+        let share = match self {
+            Self::Engine => engine_kills,
+            Self::DuringRecovery | Self::EngineAndStandby => engine_kills / 3,
+            Self::EngineAndKeeper => engine_kills / 6,
+        };
+        if share == 0 { 1 } else { share }
+    }
+
+    /// Whether every frame has to survive it: the sockets outlive all but the keeper.
+    pub const fn keeps_frames(self) -> bool {
+        !matches!(self, Self::EngineAndKeeper)
+    }
+
+    /// Kills; `epoch` tells the one in use.
+    pub fn strike(self, company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
+        match self {
+            Self::Engine => kill_engine(company, epoch()),
+            Self::DuringRecovery => kill_twice(company, epoch),
+            Self::EngineAndStandby => kill_children(company, epoch()),
+            Self::EngineAndKeeper => kill_all(company, epoch()),
+        }
+    }
+}
+
+fn kill_engine(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+    let engine = company.engine()?;
+    Ok(Kill { killed: signal_to(engine, Signal::KILL)?, detected: None, old })
+}
+
+/// Kills an engine, waits for the first takeover frame of the next, and kills that one before it is through.
+fn kill_twice(company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
+    for _ in 0..TRIES {
+        let (old, engine) = (epoch(), company.engine()?);
+        signal_to(engine, Signal::KILL)?;
+        let begun = Instant::now();
+        while company.servers.recovery(old)?.takeover_first_ns.is_none() {
+            if begun.elapsed() > PATIENCE {
+                return Err("no successor sent a takeover frame".into());
+            }
+        }
+        let successor = company.dispatch.children().into_iter().find(|&child| child != engine);
+        let successor = successor.ok_or("an engine sent a takeover frame, and the keeper has no child")?;
+        let (between, killed) = (epoch(), signal_to(successor, Signal::KILL)?);
+        let over = company.servers.recovery(old)?.replay_done_under_next_ns;
+        if over.is_none_or(|at| Nanos(at) > killed) {
+            return Ok(Kill { killed, detected: None, old: between });
+        }
+        // It was over before: this was a kill of an engine like any other.
+        let begun = Instant::now();
+        while company.servers.recovery(between)?.replay_done_ns.is_none() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Err(format!("each of {TRIES} recoveries was over before a kill came in between").into())
+}
+
+/// Kills all that the keeper has started.
+fn kill_children(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+    let (engine, mut children) = (company.engine()?, company.dispatch.children());
+    // The standby first: it would not see the engine die.
+    children.sort_by_key(|&child| child == engine);
+    let mut killed = clock::now();
+    for (number, child) in children.into_iter().enumerate() {
+        let at = signal_to(child, Signal::KILL)?;
+        killed = if number == 0 { at } else { killed };
+    }
+    Ok(Kill { killed, detected: None, old })
+}
+
+fn kill_all(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+    let children = company.dispatch.children();
+    // The keeper first, or it would start the next engine.
+    let killed = company.dispatch.signal(Signal::KILL)?;
+    for child in children {
+        // An engine without a keeper may have ended already.
+        let _ = signal_to(child, Signal::KILL);
+    }
+    // As a service manager does: it waits for the main process, and starts it again.
+    company.dispatch.wait()?;
+    let detected = Some(clock::now());
+    company.start_again()?;
+    Ok(Kill { killed, detected, old })
+}

@@ -1,0 +1,255 @@
+//! One size: its stage, its company, and every fault as often as it is to come.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use baton::sim::RecoveryNow;
+use baton::stage::Stage;
+use baton::stage::company::{Company, Script};
+use baton::stage::operator::Operators;
+use baton::stage::words::{count, microseconds, thousands, time};
+use baton::table::Table;
+use baton::time::Nanos;
+use baton::wire::Epoch;
+use serde_json::Value;
+
+use super::Args;
+use super::faults::{Fault, Kill};
+use super::figures::{Memory, OfFault, OfSize, Process, Trial, percentile};
+use super::losses;
+use super::prepare::{self, OPERATED};
+use super::sizes::{FIRST_DEVICE, MEMBERS, Size};
+
+/// Huge pages for the rings of both sides.
+const PAGES_OF_RINGS: u64 = 48;
+const HUGE_PAGE: u64 = 2 << 20;
+/// How long things run undisturbed before a fault.
+const UNDISTURBED: Duration = Duration::from_millis(50);
+/// What a dispatch server that does not tell of its standby is given to have one.
+const STANDBY_PAUSE: Duration = Duration::from_millis(150);
+/// Between two looks at the autonomous servers: seldom enough not to disturb what is measured.
+const LOOK: Duration = Duration::from_millis(2);
+/// For anything that must come.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Everybody at one size.
+struct Play<'a> {
+    size: Size,
+    args: &'a Args,
+    company: Company<'a>,
+    table: Arc<Table>,
+    operators: Operators,
+}
+
+/// Measures a size.
+pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn Error>> {
+    let preload = size.preload()?;
+    let begun = Instant::now();
+    let bytes = Table::bytes(prepare::capacity(&size));
+    let pages_of_table = bytes.div_ceil(HUGE_PAGE);
+    let mut stage = Stage::set_with(stage_name, PAGES_OF_RINGS + pages_of_table)?;
+    stage.set_program(env!("CARGO_BIN_EXE_baton").into());
+    let huge = stage.huge_pages() >= PAGES_OF_RINGS + pages_of_table && stage.mount_huge_pages().is_ok();
+    let reservation = prepare::database(&stage, &size, &preload)?;
+    let (table, on) = match prepare::table(&stage, &size, &preload, reservation) {
+        Ok(table) => (table, if huge { "hugetlbfs" } else { "tmpfs" }),
+        Err(error) if huge => {
+            say(&format!("no table on hugetlbfs ({error}): it lies on tmpfs"));
+            stage.unmount_huge_pages()?;
+            (prepare::table(&stage, &size, &preload, reservation)?, "tmpfs")
+        }
+        Err(error) => return Err(error),
+    };
+    let prepared = begun.elapsed();
+    say(&format!(
+        "prepared in {}: table of {} MiB on {on}, {} huge pages borrowed",
+        time(microseconds(prepared)),
+        thousands(bytes >> 20),
+        stage.huge_pages()
+    ));
+
+    let mut company = Company::gather(&stage, &script(&size, args))?;
+    let begun = Instant::now();
+    let mut reconciled = recovered(&mut company, preload.epoch(), &size, args.reconcile());
+    if let Ok(RecoveryNow { replay_done_ns: None, .. }) = reconciled {
+        say(&format!("the first recovery is not over after {}", time(microseconds(begun.elapsed()))));
+        reconciled = recovered(&mut company, preload.epoch(), &size, PATIENCE);
+    }
+    reconciled?;
+    company.servers.rate(args.reports, args.probes)?;
+    let operators = Operators::begin(company.api.clone(), prepare::ledger(&size, &preload));
+    let mut play = Play { size, args, company, table, operators };
+    let mut faults = Vec::new();
+    for fault in Fault::ALL {
+        let trials = fault.trials(args.trials.unwrap_or(size.trials));
+        faults.push(play.fault(fault, trials)?);
+    }
+    let memory = play.memory(bytes)?;
+    Ok(OfSize {
+        name: size.name(),
+        meetings: size.meetings,
+        terminals: size.terminals,
+        autonomous_servers: size.domains,
+        field: size.is_field(),
+        conferences_in_database: size.stored.min(size.meetings),
+        operations_acknowledged: play.operators.acknowledged(),
+        table_on: on,
+        prepared_ms: prepared.as_millis() as u64,
+        memory,
+        faults,
+    })
+}
+
+impl Play<'_> {
+    fn fault(&mut self, fault: Fault, trials: u32) -> Result<OfFault, Box<dyn Error>> {
+        let mut all = Vec::new();
+        let begun = Instant::now();
+        for number in 0..trials {
+            let trial = self.trial(fault).map_err(|error| format!("{}, trial {number}: {error}", fault.words()))?;
+            for example in &trial.losses.examples {
+                say(&format!("LOST: {example}"));
+            }
+            all.push(trial);
+            if begun.elapsed() > self.args.budget() && number + 1 < trials {
+                say(&format!("{} of {trials} trials, for they take too long", number + 1));
+                break;
+            }
+        }
+        let of = OfFault::of(fault, all);
+        let p50 = |phase: &super::figures::Phase| phase.p50_us.map_or("–".into(), time);
+        say(&format!(
+            "{:<44} {:>3} trials: noticed {:>8}, first takeover {:>8} (p99 {:>8}), all {:>8}, reconciled {:>8}; {} lost",
+            fault.words(),
+            of.trials,
+            p50(&of.detect),
+            p50(&of.first_takeover),
+            percentile(&of.first_takeover.raw_us, 0.99).map_or("–".into(), time),
+            p50(&of.all_acknowledged),
+            p50(&of.reconciled),
+            count(of.frames_lost, "frame"),
+        ));
+        Ok(of)
+    }
+
+    /// One fault under load, and what it cost.
+    fn trial(&mut self, fault: Fault) -> Result<Trial, Box<dyn Error>> {
+        self.wait_for_standby()?;
+        self.company.servers.reset_counters()?;
+        thread::sleep(UNDISTURBED);
+        let table = Arc::clone(&self.table);
+        let kill = fault.strike(&mut self.company, &move || table.epoch())?;
+        let seen = recovered(&mut self.company, kill.old, &self.size, self.args.reconcile())?;
+        let last = self.last_recovery()?;
+        let detected = kill.detected.or_else(|| last["predecessor"]["noticed_ns"].as_u64().map(Nanos));
+        let cold = last["main_to_first_takeover_ns"].as_u64();
+        let (losses, rest) = {
+            let (ledger, _held) = self.operators.hold()?;
+            losses::count(&mut self.company, &self.table, &ledger, seen.replay_done_ns.is_some())?
+        };
+        self.company.servers.rate(self.args.reports, self.args.probes)?;
+        let since = |at: Nanos, kill: &Kill| microseconds(at.since(kill.killed));
+        let all = seen.taken_over + u64::from(OPERATED) >= u64::from(self.size.meetings);
+        Ok(Trial {
+            detect_us: detected.filter(|&at| at >= kill.killed).map(|at| since(at, &kill)),
+            first_takeover_us: seen.takeover_first_ns.map(|at| since(Nanos(at), &kill)),
+            all_acknowledged_us: seen.takeover_last_ns.filter(|_| all).map(|at| since(Nanos(at), &kill)),
+            reconciled_us: seen.replay_done_ns.map(|at| since(Nanos(at), &kill)),
+            main_to_first_takeover_us: cold.map(|ns| ns as f64 / 1e3),
+            meetings_taken_over: seen.taken_over,
+            reports_acknowledged: rest.counters.reports_acknowledged,
+            requests_stale: rest.counters.requests_stale,
+            losses,
+        })
+    }
+
+    /// Asks until the engine is there to answer.
+    fn last_recovery(&mut self) -> Result<Value, Box<dyn Error>> {
+        let mut answer = Value::Null;
+        self.company.wait("the report of the recovery", |company| {
+            answer = company.ask("/recovery/last").unwrap_or_default();
+            Ok((!answer.is_null()).then_some(()))
+        })?;
+        Ok(answer)
+    }
+
+    /// Waits until another engine could take over at once.
+    fn wait_for_standby(&mut self) -> Result<(), Box<dyn Error>> {
+        let mut tells = false;
+        self.company.wait("a standby", |company| {
+            let Ok(status) = company.ask("/status") else { return Ok(None) };
+            tells = !status["standby"].is_null();
+            Ok((!tells || status["standby"] == "ready").then_some(()))
+        })?;
+        if !tells {
+            thread::sleep(STANDBY_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self, table_bytes: u64) -> Result<Memory, Box<dyn Error>> {
+        self.wait_for_standby()?;
+        let engine = self.company.engine()?;
+        let others = self.company.dispatch.children().into_iter().filter(|&child| child != engine);
+        let simulation = self.company.simulation.pid();
+        Ok(Memory {
+            table_bytes,
+            engine: Process::of(engine),
+            standby: others.filter_map(Process::of).next(),
+            keeper: Process::of(self.company.dispatch.pid()),
+            simulation: Process::of(simulation),
+        })
+    }
+}
+
+/// Waits until every autonomous server is reconciled under an epoch after `old`, or for so long; gives what is then.
+fn recovered(
+    company: &mut Company<'_>,
+    old: Epoch,
+    size: &Size,
+    patience: Duration,
+) -> Result<RecoveryNow, Box<dyn Error>> {
+    let begun = Instant::now();
+    loop {
+        let seen = company.servers.recovery(old)?;
+        company.dispatch.must_live()?;
+        if seen.replay_done_ns.is_some() || (begun.elapsed() > patience && seen.takeover_first_ns.is_some()) {
+            return Ok(seen);
+        }
+        if begun.elapsed() > patience.max(PATIENCE) {
+            return Err(format!("no takeover of {} meetings in {patience:?}", size.meetings).into());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Rooms as they are needed, threads where they are wanted, and the conferences that are there from the beginning.
+fn script(size: &Size, args: &Args) -> Script {
+    let capacity = prepare::capacity(size);
+    let mut simulation: Vec<String> = [
+        ("--preload", size.meetings.to_string()),
+        ("--members", MEMBERS.to_string()),
+        ("--preload-terminals", size.terminals.to_string()),
+        ("--base", FIRST_DEVICE.to_string()),
+    ]
+    .into_iter()
+    .flat_map(|(option, value)| [option.to_owned(), value])
+    .collect();
+    simulation.extend(args.spins().then(|| "--spin".to_owned()));
+    if args.pins() {
+        simulation.extend(["--core".to_owned(), "0".to_owned()]);
+    }
+    let cores = if args.pins() { "cores = [1]\n" } else { "" };
+    Script {
+        table: format!("meetings = {}\nterminals = {}", capacity.meetings, capacity.terminals),
+        sections: format!("[worker]\n{cores}wait = {:?}\n", args.wait.word()),
+        simulation,
+        patience: PATIENCE,
+        ..Script::new(size.domains.into())
+    }
+}
+
+pub fn say(what: &str) {
+    eprintln!("    {what}");
+}
