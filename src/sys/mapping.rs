@@ -1,4 +1,4 @@
-//! Memory that outlives a process: a file on tmpfs, mapped shared, looked at as words.
+//! Memory that outlives a process: a file on tmpfs or hugetlbfs, mapped shared, looked at as words.
 //!
 //! What always holds: the words are atomics and nothing else, because other processes, alive or dead in the middle of
 //! anything, write to them too. The file's blocks are allocated before it is mapped, so that a full file system is an
@@ -15,13 +15,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 
+const WORD: u64 = 8;
+/// HUGETLBFS_MAGIC, include/uapi/linux/magic.h: its files are whole huge pages, and so is what is mapped of them.
+const HUGETLBFS: i64 = 0x9584_58f6;
+
 /// Words that several processes share, or that live on the heap.
 pub struct Mapping {
     backing: Backing,
 }
 
 enum Backing {
-    File { map: MmapRaw, file: File },
+    File { map: MmapRaw, file: File, unit: u64 },
     Heap(Box<[SharedWord]>),
 }
 
@@ -74,6 +78,7 @@ impl Mapping {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file =
             rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).map_err(failed("create a file in its folder"))?;
+        let bytes = bytes.next_multiple_of(unit(&file).map_err(failed("look at its file system"))?);
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|error| match error {
             rustix::io::Errno::NOSPC => MappingError::NoRoom { path: path.to_owned(), bytes },
             error => io_error(path, "allocate it", error.into()),
@@ -117,7 +122,8 @@ impl Mapping {
         }
         let map =
             MmapOptions::new().len(bytes as usize).map_raw(&file).map_err(|error| io_error(path, "map it", error))?;
-        Ok(Self { backing: Backing::File { map, file } })
+        let unit = unit(&file).map_err(|error| io_error(path, "look at its file system", error.into()))?;
+        Ok(Self { backing: Backing::File { map, file, unit } })
     }
 
     /// Its words.
@@ -138,6 +144,14 @@ impl Mapping {
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.words().len() as u64 * 8
+    }
+
+    /// What its length is a multiple of: a huge page on hugetlbfs, elsewhere a word.
+    pub fn unit(&self) -> u64 {
+        match &self.backing {
+            Backing::File { unit, .. } => *unit,
+            Backing::Heap(_) => WORD,
+        }
     }
 
     /// Its file's descriptor; none on the heap.
@@ -256,6 +270,12 @@ pub fn boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map(BootId).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Bytes that a file of this one's file system comes in.
+fn unit(file: impl AsFd) -> rustix::io::Result<u64> {
+    let system = rustix::fs::fstatfs(file)?;
+    Ok(if system.f_type == HUGETLBFS { system.f_bsize as u64 } else { WORD })
 }
 
 fn io_error(path: &Path, step: &'static str, error: io::Error) -> MappingError {
