@@ -22,9 +22,11 @@ mod extents;
 #[cfg(test)]
 mod file_tests;
 mod index;
+mod inspect;
 #[cfg(test)]
 mod kill_tests;
 mod layout;
+mod look;
 #[cfg(test)]
 mod loom;
 mod meetings;
@@ -32,7 +34,9 @@ mod open;
 mod owner;
 mod read;
 mod recover;
+pub mod resize;
 mod slot;
+mod slot_set;
 pub mod snapshot;
 mod structure;
 mod terminals;
@@ -44,11 +48,14 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use inspect::{Counts, DomainCount, Inspection};
+pub use look::Looked;
 pub use meetings::Part;
 pub use open::{OpenError, Refusal};
 pub use read::Cursor;
 pub use recover::Recovered;
 pub use terminals::Terminal;
+pub use verify::Progress;
 pub(crate) use writer::is_newer;
 pub use writer::{Reported, Writer};
 
