@@ -129,7 +129,7 @@ pub const LOOKS_MAX: u32 = 20;
 /// Between two looks. A writer that the scheduler kept away over all of them would be taken for a dead one.
 pub const LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Times that one look begins again because a writer was there.
-pub const LOOK_TRIES_MAX: u32 = 4096;
+pub const LOOK_TRIES_MAX: u32 = 1024;
 /// Places of a living table that are looked at again.
 pub const SUSPECTS_MAX: usize = 1024;
 /// Entries of an AF_XDP ring, at least. With powers of two from here on, every queue's chunks begin on a page, as they must.

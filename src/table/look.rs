@@ -1,8 +1,8 @@
 //! Verifying a table that lives: what does not agree for a moment, because a writer is at it, is no flaw.
 //!
 //! What seems wrong is looked at again, by itself, and a look counts only if no membership changed during it and nobody had
-//! the claim to change it: then what was seen was at rest, but for reports, which change one record each. And it is a flaw
-//! only if several looks, pauses between them, agree to the letter, and the words of what is looked at are the same
+//! the claim to change it: then what was seen was at rest, but for reports, which change one record each. (Where there is no
+//! such time, each of very many tries has to show it.) And it is a flaw only if several looks, pauses between them, agree to the letter, and the words of what is looked at are the same
 //! in all of them. What is good in one look is good.
 
 use std::sync::atomic::{Ordering, fence};
@@ -95,18 +95,21 @@ enum Look {
     },
 }
 
-/// One look that nobody disturbed.
+/// One look that nobody disturbed; or, where membership never rests for as long as a look takes, one that was flawed at every
+/// try while the words stood still: a moment that is met so often is none.
 fn look(words: Words<'_>, subject: Subject) -> Look {
     // Who has the structure, and what owners are at, is what is asked there.
     let needs_rest = !matches!(subject, Subject::Structure | Subject::Cell(_));
+    let stood = stamp(words, subject);
+    let mut last = Vec::new();
     for tried in 0..LOOK_TRIES_MAX {
         // In this order: an operation that is under way when the claim is looked at has begun before, and has the claim;
         // one that begins later counts on. Acquire pairs with the Release of whoever gives the claim back, or counts.
         let sequence = words.sequence().load(Ordering::Acquire);
         let free = words.structure().load(Ordering::Acquire) == 0;
         let before = (sequence, stamp(words, subject));
-        let flaws = Check::of_some(words).look(subject);
-        if flaws.is_empty() {
+        last = Check::of_some(words).look(subject);
+        if last.is_empty() {
             return Look::Good;
         }
         // Pairs with the Release fence that an operation begins with: had the look seen a store of it, the loads below
@@ -114,11 +117,11 @@ fn look(words: Words<'_>, subject: Subject) -> Look {
         fence(Ordering::Acquire);
         let after = (words.sequence().load(Ordering::Relaxed), stamp(words, subject));
         if before == after && (free || !needs_rest) {
-            return Look::Flawed { flaws, stamp: before.1 };
+            return Look::Flawed { flaws: last, stamp: before.1 };
         }
         pause(tried);
     }
-    Look::Disturbed
+    if stamp(words, subject) == stood { Look::Flawed { flaws: last, stamp: stood } } else { Look::Disturbed }
 }
 
 /// The words that say whether a subject stood still, as one.

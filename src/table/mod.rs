@@ -28,6 +28,8 @@ mod kill_tests;
 mod layout;
 mod look;
 #[cfg(test)]
+mod look_tests;
+#[cfg(test)]
 mod loom;
 mod meetings;
 mod open;
@@ -35,6 +37,8 @@ mod owner;
 mod read;
 mod recover;
 pub mod resize;
+#[cfg(test)]
+mod resize_tests;
 mod slot;
 mod slot_set;
 pub mod snapshot;

@@ -165,6 +165,11 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
         meetings: wanted.meetings.unwrap_or(before.meetings),
         terminals: wanted.terminals.unwrap_or(before.terminals),
     };
+    let bytes = Table::bytes(after);
+    if bytes == 0 {
+        let Capacity { meetings, terminals } = after;
+        return Err(broken(OpenError::Capacity { meetings, terminals, max: SLOTS_MAX }));
+    }
     let (parts, terminals) = (old.count_parts(), old.count_terminals());
     for (what, holds, room) in [("parts of meetings", parts, after.meetings), ("terminals", terminals, after.terminals)]
     {
@@ -175,11 +180,8 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
     let names = Names { path, new: beside(path, ".resizing"), old: beside(path, ".before-resize") };
     names.clear(&old, wanted.discard_old)?;
     // Without a name until it is whole, and gone with us if it never is.
-    let mapping = match Table::bytes(after) {
-        0 => Err(OpenError::Capacity { meetings: after.meetings, terminals: after.terminals, max: SLOTS_MAX }),
-        bytes => Mapping::create(path, bytes).map_err(Into::into),
-    };
-    let new = mapping.and_then(|mapping| Table::create(mapping, after, old.boot_id())).map_err(broken)?;
+    let mapping = Mapping::create(path, bytes).map_err(|error| broken(error.into()))?;
+    let new = Table::create(mapping, after, old.boot_id()).map_err(broken)?;
     let new = Arc::new(new);
 
     // We have the lock: all who wrote are dead.

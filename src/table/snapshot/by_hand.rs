@@ -101,3 +101,57 @@ fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) 
     written?;
     Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::super::file_tests::{Folder, furnished};
+    use super::super::{read, write};
+    use super::*;
+
+    #[test]
+    fn a_header_says_what_it_is_whoever_wrote_it() {
+        let folder = Folder::new();
+        let path = folder.file("snapshot");
+        let bytes = write(&furnished(&folder.file("table")), &path).unwrap();
+        let ours = head(&path).unwrap();
+        assert_eq!((ours.is_ours(), ours.bytes), (true, bytes));
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(ours.digest_text(), blake3::hash(&whole[HEADER_BYTES..]).to_hex().as_str());
+        let mut later = whole.clone();
+        later[8] = 9;
+        std::fs::write(&path, &later[..HEADER_BYTES]).unwrap();
+        let theirs = head(&path).unwrap();
+        assert_eq!((theirs.version, theirs.is_ours(), theirs.digest), (9, false, ours.digest));
+        std::fs::write(&path, &whole[..HEADER_BYTES - 1]).unwrap();
+        assert!(matches!(head(&path).unwrap_err().what, SnapshotFault::NotASnapshot));
+    }
+
+    #[test]
+    fn one_by_hand_meets_neither_the_servers_nor_what_is_none() {
+        let folder = Folder::new();
+        let table = furnished(&folder.file("table"));
+        let (path, taken) = (folder.file("snapshot"), Snapshot::of(&table));
+        // The server's own, half written.
+        std::fs::write(folder.file("snapshot.new"), "half").unwrap();
+        let first = write_by_hand(&taken, &path).unwrap();
+        assert_eq!(read(&path).unwrap(), taken);
+        assert_eq!(first, head(&path).unwrap());
+        // Another takes its place.
+        let mut control = Arc::clone(&table).writer(super::super::super::OwnerId::CONTROL);
+        control.remove_part(crate::wire::MeetingId(1), crate::wire::Domain::new(2).unwrap()).unwrap();
+        assert_ne!(write_by_hand(&Snapshot::of(&table), &path).unwrap().digest, first.digest);
+        assert_eq!(std::fs::read(folder.file("snapshot.new")).unwrap(), b"half");
+        // What is none does not give way: a file, a link, a folder.
+        std::fs::write(folder.file("mine"), "mine").unwrap();
+        std::os::unix::fs::symlink(&path, folder.file("link")).unwrap();
+        std::fs::create_dir(folder.file("folder")).unwrap();
+        for other in ["mine", "link", "folder"] {
+            let refused = write_by_hand(&taken, &folder.file(other)).unwrap_err();
+            assert!(matches!(refused.what, SnapshotFault::NotASnapshot), "{refused}");
+        }
+        assert_eq!(std::fs::read(folder.file("mine")).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 6, "and nothing is left beside them");
+    }
+}
