@@ -13,6 +13,7 @@ pub mod run;
 pub mod sim;
 pub mod starter;
 pub mod status;
+pub mod table;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ enum Command {
     Status(status::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
+    /// Look at the table, verify it, write a snapshot of it, resize it
+    Table(table::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
     /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Recovery(args) => recovery::run(&args),
+        Command::Table(args) => table::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Engine(args) => engine::run(&args),
