@@ -13,6 +13,7 @@ pub mod run;
 pub mod sim;
 pub mod starter;
 pub mod status;
+pub mod upgrade;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Command {
     Meeting(meeting::Args),
     /// Show how the server does
     Status(status::Args),
+    /// Hand over to the program as it is on disk now
+    Upgrade(upgrade::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
     /// Check a configuration, or print an example
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Recovery(args) => recovery::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -18,6 +18,7 @@
 mod engine;
 mod estate;
 pub mod handover;
+pub mod program;
 mod restarts;
 mod starter;
 mod store;
@@ -53,6 +54,9 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
         return Err(KeeperError::NoManager);
     }
     let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
+    // Before it is replaced.
+    let program =
+        std::env::current_exe().map_err(|error| KeeperError::System { doing: "find the program's own file", error })?;
     // Without privileges there are none to drop; what needs them says so itself.
     let user = if is_root() { Some(find_user(&config.runtime.user)?) } else { None };
     let system = |doing| move |error| KeeperError::System { doing, error };
@@ -62,7 +66,7 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
     let estate = Estate::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
     capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;
-    supervisor::Supervisor::new(estate, starter, stop, manager).run()
+    supervisor::Supervisor::new(estate, (starter, program), stop, manager).run()
 }
 
 fn find_user(name: &str) -> Result<User, KeeperError> {
