@@ -13,6 +13,8 @@
 //! - An engine that cannot come to control anything is not started in a tight loop ([`Restarts`]).
 //! - Once the estate is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
 //!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
+//! - A program that is put in the place of the keeper's own starts nothing before an upgrade is asked for (`supervisor::upgrade`), and
+//!   takes nothing over that it would understand otherwise ([`program::Identity`]).
 //! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
 mod engine;

@@ -43,7 +43,7 @@ impl Identity {
             let (theirs, ours) = (other.layout, self.layout);
             return Err(format!(
                 "version {version} lays the table out otherwise ({theirs:016x}, not {ours:016x}): stop the server and \
-                 start it again, by the database"
+                 start that one with --path database"
             ));
         }
         if other.wire != self.wire {

@@ -93,6 +93,10 @@ fn a_manifest_of_another_version_is_refused_before_it_is_read() {
     descriptors::send(ours.as_fd(), br#"{"version":99,"what":"ever"}"#, &[]).unwrap();
     let Err(error) = handover::receive_from(theirs) else { panic!("it is foreign") };
     assert!(error.to_string().contains("start the keeper again"), "{error}");
+    let mut buffer = [0; 4096];
+    let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
+    let said = serde_json::from_slice(&buffer[..bytes]).unwrap();
+    assert_eq!(said, Notice::Failed { why: error.to_string() }, "the keeper hears why");
 }
 
 #[test]

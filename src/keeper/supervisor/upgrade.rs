@@ -151,8 +151,11 @@ impl Supervisor {
         self.incarnation += 1;
         let active = self.engine.as_ref().map_or(0, |engine| engine.process.id());
         let candidate = Engine::start(&self.starter, program)?;
-        candidate.stand_by(&self.estate, self.incarnation, active)?;
-        Ok(candidate)
+        match candidate.stand_by(&self.estate, self.incarnation, active) {
+            // It is gone already, and how it ended says more.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(candidate),
+            stands => stands.map(|()| candidate),
+        }
     }
 
     fn await_candidate(&mut self, candidate: Engine, then: Then) {
