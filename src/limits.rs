@@ -176,3 +176,14 @@ pub const ENGINES_MAX: usize = 8;
 pub const STARTER_WAIT_MS: u64 = 10_000;
 /// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
+
+/// Seconds for which the program that an upgrade brings is on trial, unless the client says otherwise.
+pub const UPGRADE_TRIAL_S: u64 = 30;
+/// The longest trial that one may ask for: in it, the program of before stands by.
+pub const UPGRADE_TRIAL_S_MAX: u64 = 3600;
+/// How long the new program may take to stand by; then the upgrade is refused.
+pub const UPGRADE_READY: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long the engine that hands over finishes what clients have asked for.
+pub const UPGRADE_DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long after the order to hand over an engine is given up, and killed: its heir waits.
+pub const UPGRADE_YIELD: std::time::Duration = std::time::Duration::from_secs(5);

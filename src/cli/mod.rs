@@ -14,6 +14,7 @@ pub mod sim;
 pub mod starter;
 pub mod status;
 pub mod table;
+pub mod upgrade;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,8 @@ enum Command {
     Meeting(meeting::Args),
     /// Show how the server does
     Status(status::Args),
+    /// Hand over to the program as it is on disk now
+    Upgrade(upgrade::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
     /// Look at the table, verify it, write a snapshot of it, resize it
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Recovery(args) => recovery::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Config(args) => config::run(&args),

@@ -70,6 +70,7 @@ pub use writer::{Reported, Writer};
 use crate::limits::OWNERS_MAX;
 use crate::sys::mapping::Mapping;
 use crate::wire::{Domain, MeetingId};
+pub use layout::LAYOUT_HASH;
 use layout::{Layout, Words};
 
 /// How much a table holds, fixed when it is created.
