@@ -94,7 +94,7 @@ fn kill_twice(company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Ki
                 return Err("no successor sent a takeover frame".into());
             }
         }
-        let successor = company.dispatch.children().into_iter().find(|&child| child != engine);
+        let successor = company.dispatch.engines().into_iter().find(|&child| child != engine);
         let successor = successor.ok_or("an engine sent a takeover frame, and the keeper has no child")?;
         let (between, killed) = (epoch(), signal_to(successor, Signal::KILL)?);
         let over = company.servers.recovery(old)?.replay_done_under_next_ns;
@@ -112,7 +112,7 @@ fn kill_twice(company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Ki
 
 /// Kills all that the keeper has started.
 fn kill_children(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
-    let (engine, mut children) = (company.engine()?, company.dispatch.children());
+    let (engine, mut children) = (company.engine()?, company.dispatch.engines());
     // The standby first: it would not see the engine die.
     children.sort_by_key(|&child| child == engine);
     let mut killed = clock::now();
@@ -124,7 +124,7 @@ fn kill_children(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn 
 }
 
 fn kill_all(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
-    let children = company.dispatch.children();
+    let children = company.dispatch.engines();
     // The keeper first, or it would start the next engine.
     let killed = company.dispatch.signal(Signal::KILL)?;
     for child in children {

@@ -191,7 +191,7 @@ impl Play<'_> {
     fn memory(&mut self, table_bytes: u64) -> Result<Memory, Box<dyn Error>> {
         self.wait_for_standby()?;
         let engine = self.company.engine()?;
-        let others = self.company.dispatch.children().into_iter().filter(|&child| child != engine);
+        let others = self.company.dispatch.engines().into_iter().filter(|&child| child != engine);
         let simulation = self.company.simulation.pid();
         Ok(Memory {
             table_bytes,
