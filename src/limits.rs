@@ -120,6 +120,18 @@ pub const READ_TRIES_MAX: u32 = 65_536;
 pub const WALK_TRIES_MAX: u32 = 16;
 /// Flaws of a table that are listed when it is verified.
 pub const FLAWS_MAX: usize = 64;
+/// Slots between two tellings of how far a long work is.
+pub const PROGRESS_EVERY: u64 = 1 << 16;
+/// Looks at what seems a flaw of a living table that have to agree, before it is one.
+pub const LOOKS: u32 = 5;
+/// Looks at it in all; what has not stood still by then is told as undecided.
+pub const LOOKS_MAX: u32 = 20;
+/// Between two looks. A writer that the scheduler kept away over all of them would be taken for a dead one.
+pub const LOOK_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+/// Times that one look begins again because a writer was there.
+pub const LOOK_TRIES_MAX: u32 = 1024;
+/// Places of a living table that are looked at again.
+pub const SUSPECTS_MAX: usize = 1024;
 /// Entries of an AF_XDP ring, at least. With powers of two from here on, every queue's chunks begin on a page, as they must.
 pub const RING_ENTRIES_MIN: u32 = 64;
 const _: () = assert!((RING_ENTRIES_MIN as usize * CHUNK_BYTES).is_multiple_of(4096));
@@ -164,3 +176,14 @@ pub const ENGINES_MAX: usize = 8;
 pub const STARTER_WAIT_MS: u64 = 10_000;
 /// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
+
+/// Seconds for which the program that an upgrade brings is on trial, unless the client says otherwise.
+pub const UPGRADE_TRIAL_S: u64 = 30;
+/// The longest trial that one may ask for: in it, the program of before stands by.
+pub const UPGRADE_TRIAL_S_MAX: u64 = 3600;
+/// How long the new program may take to stand by; then the upgrade is refused.
+pub const UPGRADE_READY: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long the engine that hands over finishes what clients have asked for.
+pub const UPGRADE_DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long after the order to hand over an engine is given up, and killed: its heir waits.
+pub const UPGRADE_YIELD: std::time::Duration = std::time::Duration::from_secs(5);

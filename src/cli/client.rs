@@ -52,6 +52,12 @@ pub enum ClientError {
     /// It was refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// An upgrade was made, and undone.
+    #[error("the new program failed in its trial, and the one before controls again: {0}")]
+    Returned(String),
+    /// An upgrade was begun, and nobody has been seen to control since.
+    #[error("engine {0} was to take over and has not said in time that it controls; see `baton status`, and the log")]
+    NobodyControls(u32),
     /// The answer is not what this version understands.
     #[error("the server's answer is not understood: {0}; is it of this version?")]
     Foreign(String),

@@ -13,6 +13,8 @@ pub mod run;
 pub mod sim;
 pub mod starter;
 pub mod status;
+pub mod table;
+pub mod upgrade;
 
 use std::process::ExitCode;
 
@@ -42,8 +44,12 @@ enum Command {
     Meeting(meeting::Args),
     /// Show how the server does
     Status(status::Args),
+    /// Hand over to the program as it is on disk now
+    Upgrade(upgrade::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
+    /// Look at the table, verify it, write a snapshot of it, resize it
+    Table(table::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
     /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
@@ -64,7 +70,9 @@ pub fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Recovery(args) => recovery::run(&args),
+        Command::Table(args) => table::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Engine(args) => engine::run(&args),

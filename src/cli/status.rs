@@ -35,6 +35,8 @@ fn show(status: &Status, counters: bool) {
     line("epoch", status.epoch.to_string());
     line("engine", format!("process {}, up {:?}", status.pid, whole(Duration::from_millis(status.uptime_ms))));
     line("standby", status.standby.clone());
+    line("program", format!("{}, {}", status.program.version, status.program.path));
+    line("upgrade", status.upgrade.to_string());
     line("recovered by", status.path.clone());
     line("parts", format!("{} of {}", status.parts, status.parts_capacity));
     line("terminals", format!("{} of {}", status.terminals, status.terminals_capacity));

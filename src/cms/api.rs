@@ -27,8 +27,8 @@ use tokio::sync::{oneshot, watch};
 
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, body, meeting, terminal};
 use self::listener::Bounded;
-use super::{Answer, ConferenceRequest, Refusal, RefusalKind, Reply, Request, View};
-use crate::limits::{BODY_BYTES_MAX, REQUEST_QUEUE};
+use super::{Answer, ConferenceRequest, Refusal, RefusalKind, Reply, Request, UpgradeForm, View};
+use crate::limits::{BODY_BYTES_MAX, REQUEST_QUEUE, UPGRADE_READY};
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -125,9 +125,16 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Takes no more connections, which wait for the next engine, and lets requests that it has be answered. Does not wait for that.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+}
+
 impl Drop for Api {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.stop();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was printed by its hook; there is nobody else to tell.
             let _ = thread.join();
@@ -153,6 +160,7 @@ fn router(shared: Shared) -> Router {
         .route("/status", get(|shared, asked| ask(shared, asked, Request::Status)))
         .route("/recovery/last", get(|shared, asked| ask(shared, asked, Request::RecoveryLast)))
         .route("/orphans", get(|shared, asked| ask(shared, asked, Request::Orphans)))
+        .route("/upgrade", post(upgrade))
         .route("/table", get(table))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
@@ -220,6 +228,13 @@ async fn set_layout(
 
 async fn end(shared: State<Shared>, asked: Query<Asked>, Path(id): Path<String>) -> Result<Response, Refusal> {
     change((shared, asked), ConferenceRequest::End { meeting: meeting(&id)? }).await
+}
+
+/// Answered when the new program stands by and the hand-over begins, which may be later than other answers.
+async fn upgrade(State(shared): State<Shared>, bytes: Bytes) -> Result<Response, Refusal> {
+    let form = if bytes.is_empty() { UpgradeForm::default() } else { body(&bytes)? };
+    form.trial()?;
+    json(StatusCode::OK, &shared.submitter.ask(Request::Upgrade(form), UPGRADE_READY).await?)
 }
 
 async fn change((shared, asked): Asking, request: ConferenceRequest) -> Result<Response, Refusal> {

@@ -17,6 +17,7 @@ mod database;
 mod operations;
 mod parameters;
 mod request;
+mod upgrade;
 mod view;
 
 pub use database::{
@@ -29,4 +30,5 @@ pub use request::{
     Answer, Changed, ConferenceRequest, DomainStatus, NewMember, Orphan, Refusal, RefusalKind, Refused, Reply, Request,
     StartMeeting, Started, Status,
 };
+pub use upgrade::{Program, UpgradeForm, UpgradeState, Upgrading};
 pub use view::{MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};

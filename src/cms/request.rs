@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::PartParameters;
+use super::{PartParameters, Program, UpgradeForm, UpgradeState, Upgrading};
 use crate::telemetry::StageSummary;
 use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
@@ -22,6 +22,8 @@ pub enum Request {
     RecoveryLast,
     /// Meetings that autonomous servers hold and we do not know.
     Orphans,
+    /// Hand over to the program as it is on disk now.
+    Upgrade(UpgradeForm),
 }
 
 /// What may be done to a conference.
@@ -177,6 +179,8 @@ pub enum Answer {
     Recovery(serde_json::Value),
     /// What autonomous servers hold and we do not know.
     Orphans(Vec<Orphan>),
+    /// The hand-over begins.
+    Upgrading(Upgrading),
 }
 
 /// A conference that was started.
@@ -316,6 +320,10 @@ pub struct Status {
     /// `ready`, `starting`, or why there is no standby.
     #[serde(default)]
     pub standby: String,
+    /// What the engine runs.
+    pub program: Program,
+    /// How the last upgrade does.
+    pub upgrade: UpgradeState,
 }
 
 /// How an autonomous domain does.

@@ -25,14 +25,16 @@ pub(super) struct Engine {
     pub stands: bool,
     /// What it said when it gave up.
     pub failed: Option<String>,
+    /// Its end was ordered, so that its standby takes over.
+    pub yields: bool,
 }
 
 impl Engine {
-    /// Starts one. It waits for its inheritance.
-    pub(super) fn start(starter: &Starter) -> io::Result<Self> {
+    /// Starts one, of this program or of the keeper's own. It waits for its inheritance.
+    pub(super) fn start(starter: &Starter, program: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         let (line, theirs) = descriptors::pair()?;
-        let process = starter.engine(theirs)?;
-        Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None })
+        let process = starter.engine(theirs, program)?;
+        Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None, yields: false })
     }
 
     /// Hands it the estate, to control.

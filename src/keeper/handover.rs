@@ -11,6 +11,8 @@ use std::os::unix::net::UnixListener;
 
 use serde::{Deserialize, Serialize};
 
+use super::program::Identity;
+use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
 use crate::config::Config;
 use crate::sys::af_xdp;
 use crate::sys::descriptors::{self, Received};
@@ -18,7 +20,7 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
@@ -112,7 +114,10 @@ pub struct Handover {
 #[serde(rename_all = "lowercase")]
 pub enum Notice {
     /// A standby's: everything is mapped and touched, and it waits for the locks.
-    Standing,
+    Standing {
+        /// What it runs.
+        program: Identity,
+    },
     /// It controls: workers run and hold their locks, and the first takeover frames are on their way.
     Ready,
     /// The table holds every meeting that the database holds: from now on it serves whoever comes next.
@@ -123,6 +128,11 @@ pub enum Notice {
         domain: Domain,
         /// Where.
         mac: Mac,
+    },
+    /// A client asks for an upgrade.
+    Upgrade {
+        /// What it says.
+        form: UpgradeForm,
     },
     /// It cannot go on, and ends. Starting another at once would not help.
     Failed {
@@ -153,6 +163,21 @@ pub enum Order {
     Standby {
         /// In words: "ready", or why there is none.
         state: String,
+    },
+    /// To the one that controls: leave table and rings to the standby, which takes over, and exit with success.
+    Yield {
+        /// What the client that asked for it is told.
+        upgrading: Upgrading,
+    },
+    /// To the one that controls: the upgrade that was asked for does not take place, and it goes on.
+    Stay {
+        /// Why, in words.
+        why: String,
+    },
+    /// To the one that controls: how the last upgrade does, for the status.
+    Upgraded {
+        /// How.
+        state: UpgradeState,
     },
 }
 
@@ -232,7 +257,11 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     let value: serde_json::Value = serde_json::from_slice(&buffer[..received.bytes]).map_err(foreign)?;
     let version = value.get("version").and_then(serde_json::Value::as_u64);
     if version != Some(u64::from(VERSION)) {
-        return Err(HandoverError::Foreign(format!("version {version:?} where {VERSION} is expected")));
+        let version = version.map_or("none".into(), |version| version.to_string());
+        let error = HandoverError::Foreign(format!("version {version} where {VERSION} is expected"));
+        // Of all that is said, this is what every version understands; a keeper that does not needs no telling.
+        let _ = KeeperLine::from(socket).tell(&Notice::Failed { why: error.to_string() });
+        return Err(error);
     }
     let manifest: Manifest = serde_json::from_value(value).map_err(foreign)?;
     let mut descriptors = received.descriptors.into_iter();

@@ -13,11 +13,14 @@
 //! - An engine that cannot come to control anything is not started in a tight loop ([`Restarts`]).
 //! - Once the estate is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
 //!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
+//! - A program that is put in the place of the keeper's own starts nothing before an upgrade is asked for (`supervisor::upgrade`), and
+//!   takes nothing over that it would understand otherwise ([`program::Identity`]).
 //! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
 mod engine;
 mod estate;
 pub mod handover;
+pub mod program;
 mod restarts;
 mod starter;
 mod store;
@@ -53,6 +56,9 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
         return Err(KeeperError::NoManager);
     }
     let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
+    // Before it is replaced.
+    let program =
+        std::env::current_exe().map_err(|error| KeeperError::System { doing: "find the program's own file", error })?;
     // Without privileges there are none to drop; what needs them says so itself.
     let user = if is_root() { Some(find_user(&config.runtime.user)?) } else { None };
     let system = |doing| move |error| KeeperError::System { doing, error };
@@ -62,7 +68,7 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
     let estate = Estate::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
     capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;
-    supervisor::Supervisor::new(estate, starter, stop, manager).run()
+    supervisor::Supervisor::new(estate, (starter, program), stop, manager).run()
 }
 
 fn find_user(name: &str) -> Result<User, KeeperError> {

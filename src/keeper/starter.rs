@@ -8,7 +8,8 @@
 //! starter its keeper: it ends with the line between them. A keeper without a starter cannot go on, and ends as well.
 //!
 //! ```text
-//!   keeper ──► start, with the engine's line     starter ──► started, with a pidfd; or refused
+//!   keeper ──► start, with the engine's line,    starter ──► started, with a pidfd; or refused
+//!              and its program if another
 //!              kill                                          ended: the engine's status, once for each
 //! ```
 
@@ -63,9 +64,10 @@ impl Starter {
         Ok(Self { line: Rc::new(Line { socket, ended: RefCell::default() }), _process: process })
     }
 
-    /// Has an engine started with this as its standard input.
-    pub fn engine(&self, stdin: OwnedFd) -> io::Result<Started> {
-        self.line.ask(&Request::Start, &[stdin.as_fd()])?;
+    /// Has an engine started with this as its standard input: of this program, or of the keeper's own.
+    pub fn engine(&self, stdin: OwnedFd, program: Option<BorrowedFd<'_>>) -> io::Result<Started> {
+        let beside: Vec<_> = [stdin.as_fd()].into_iter().chain(program).collect();
+        self.line.ask(&Request::Start, &beside)?;
         loop {
             match self.line.hear()? {
                 (Answer::Started(id), Some(pidfd)) => {
@@ -218,7 +220,7 @@ fn attend(line: BorrowedFd<'_>, engines: &mut Vec<Process>) -> io::Result<std::c
         if !asked {
             continue;
         }
-        let Received { bytes, descriptors } = descriptors::receive(line, &mut buffer, 1, true)?;
+        let Received { bytes, descriptors } = descriptors::receive(line, &mut buffer, 2, true)?;
         match serde_json::from_slice(&buffer[..bytes])? {
             Request::Kill(id) => engines.iter_mut().filter(|engine| engine.id() == id).for_each(Process::kill),
             Request::Start => match start(engines, descriptors) {
@@ -233,8 +235,12 @@ fn start(engines: &mut Vec<Process>, descriptors: Vec<OwnedFd>) -> io::Result<&P
     if engines.len() >= ENGINES_MAX {
         return Err(io::Error::other("dead engines are still being taken apart"));
     }
-    let stdin = descriptors.into_iter().next().ok_or_else(|| io::Error::other("an engine without a line"))?;
-    engines.push(Process::start_self(&["engine"], stdin, None)?);
+    let mut descriptors = descriptors.into_iter();
+    let stdin = descriptors.next().ok_or_else(|| io::Error::other("an engine without a line"))?;
+    engines.push(match descriptors.next() {
+        Some(program) => Process::start_opened(program.as_fd(), &["engine"], stdin)?,
+        None => Process::start_self(&["engine"], stdin, None)?,
+    });
     Ok(engines.last().expect("one was just pushed"))
 }
 

@@ -8,15 +8,21 @@
 //! The keeper does not decide that a standby takes over: the kernel does, by the locks (`sys::succession`). It only keeps up
 //! with it.
 
+mod upgrade;
+
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::upgrade::Upgrades;
 use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
 use super::handover::{Death, Notice, Order};
+use super::program::Identity;
 use super::restarts::Restarts;
 use super::starter::Starter;
 use crate::sys::clock;
@@ -45,6 +51,7 @@ pub(super) struct Supervisor {
     standby_due: Instant,
     /// Until when a standby whose engine is dead may take to say that it controls.
     heir_due: Option<Instant>,
+    upgrades: Upgrades,
     restarts: Restarts,
     /// Standbys that ended of themselves, one after the other.
     standby_failures: Restarts,
@@ -58,7 +65,13 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(estate: Estate, starter: Starter, stop: StopSignals, manager: ServiceManager) -> Self {
+    /// `program` is where the keeper's own was found.
+    pub(super) fn new(
+        estate: Estate,
+        (starter, program): (Starter, PathBuf),
+        stop: StopSignals,
+        manager: ServiceManager,
+    ) -> Self {
         let now = Instant::now();
         Self {
             estate,
@@ -71,6 +84,7 @@ impl Supervisor {
             due: now,
             standby_due: now,
             heir_due: None,
+            upgrades: Upgrades::new(program),
             restarts: Restarts::default(),
             standby_failures: Restarts::default(),
             incarnation: 0,
@@ -87,6 +101,7 @@ impl Supervisor {
         let result = self.keep();
         // All are gone before what they use is; the standby first, or it would follow.
         self.standby = None;
+        self.upgrades.stop();
         drop((self.engine.take(), self.followed.take()));
         self.estate.clear_away();
         if result.is_ok() {
@@ -105,6 +120,7 @@ impl Supervisor {
             self.heed_engine()?;
             self.heed_standby()?;
             self.heed_followed()?;
+            self.heed_upgrade()?;
         }
         Ok(())
     }
@@ -127,12 +143,13 @@ impl Supervisor {
     /// follows goes by it.
     fn wants_standby(&self) -> bool {
         let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
-        controls && self.standby.is_none() && self.followed.is_none() && self.estate.is_complete()
+        let none = self.standby.is_none() && self.followed.is_none() && self.upgrades.candidate().is_none();
+        controls && none && self.estate.is_complete()
     }
 
     fn start_engine(&mut self) -> Result<(), KeeperError> {
         self.incarnation += 1;
-        let started = Engine::start(&self.starter).and_then(|heir| {
+        let started = self.start_process().and_then(|heir| {
             heir.inherit(&self.estate, self.incarnation, self.predecessor.clone())?;
             Ok(heir)
         });
@@ -148,11 +165,22 @@ impl Supervisor {
         Ok(())
     }
 
+    fn start_process(&mut self) -> io::Result<Engine> {
+        let started = Engine::start(&self.starter, self.upgrades.program());
+        match started {
+            Err(error) if self.upgrades.program().is_some() => {
+                self.upgrades.fall_back(&format!("cannot be started ({error})"));
+                Engine::start(&self.starter, None)
+            }
+            started => started,
+        }
+    }
+
     fn start_standby(&mut self) {
         let Some(engine) = &self.engine else { return };
         self.incarnation += 1;
         let active = engine.process.id();
-        let started = Engine::start(&self.starter).and_then(|standby| {
+        let started = self.start_process().and_then(|standby| {
             standby.stand_by(&self.estate, self.incarnation, active)?;
             Ok(standby)
         });
@@ -175,10 +203,7 @@ impl Supervisor {
 
     /// What the status shows of the standby.
     fn tell_engine(&self, state: &str) {
-        if let Some(engine) = &self.engine {
-            // An engine that is gone needs no telling.
-            let _ = engine.order(&Order::Standby { state: state.into() });
-        }
+        self.tell(&Order::Standby { state: state.into() });
     }
 
     /// Sleeps until a signal, a death, a notice, or something that is due.
@@ -186,17 +211,21 @@ impl Supervisor {
         let until = match (&self.engine, self.stopping) {
             (_, Some(end)) => Some(end),
             (None, None) => Some(self.due),
-            (Some(_), None) => self.wants_standby().then_some(self.standby_due).into_iter().chain(self.heir_due).min(),
+            (Some(_), None) => {
+                let standby_due = self.wants_standby().then_some(self.standby_due);
+                standby_due.into_iter().chain(self.heir_due).chain(self.upgrades.due()).min()
+            }
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
         let longest = self.manager.longest_wait(Duration::from_secs(60));
         let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
         let mut watched = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
-        for engine in self.engine.iter().chain(&self.standby).chain(&self.followed) {
+        let candidate = self.upgrades.candidate();
+        for engine in self.engine.iter().chain(&self.standby).chain(&self.followed).chain(candidate) {
             watched.push(PollFd::from_borrowed_fd(engine.process.as_fd(), PollFlags::IN));
         }
-        for line in self.engine.iter().chain(&self.standby).filter_map(Engine::line) {
+        for line in self.engine.iter().chain(&self.standby).chain(candidate).filter_map(Engine::line) {
             watched.push(PollFd::from_borrowed_fd(line, PollFlags::IN));
         }
         match poll(&mut watched, Some(&time)) {
@@ -211,6 +240,7 @@ impl Supervisor {
         if came > 0 && self.stopping.is_none() {
             // It would take the end of the one that controls for its death.
             self.standby = None;
+            self.upgrades.stop();
         }
         match (self.stopping, &mut self.engine) {
             (None, engine) if came > 0 => {
@@ -250,18 +280,20 @@ impl Supervisor {
             self.hurry_heir();
             return Ok(());
         };
-        self.bury(engine, describe(status), noticed_ns)
+        let how = ending(&engine, status);
+        self.bury(engine, how, noticed_ns)
     }
 
     /// What the one that controls says.
     fn heed_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Ready => self.controls(),
-            Notice::Standing => {}
+            Notice::Standing { .. } => {}
+            Notice::Upgrade { form } => self.upgrade(form),
             Notice::Complete => self.estate.complete(),
             Notice::NextHop { domain, mac } => {
                 self.estate.learned(domain, mac);
-                if let Some(standby) = &self.standby {
+                for standby in self.standby.iter().chain(self.upgrades.candidate()) {
                     let _ = standby.order(&Order::NextHop { domain, mac });
                 }
             }
@@ -287,7 +319,9 @@ impl Supervisor {
         self.standby_due = self.standby_due.max(now + STANDBY_AFTER);
         let said = format!("engine {} controls", engine.process.id());
         tracing::info!("{said}");
+        let pid = engine.process.id();
         self.manager.ready(&said);
+        self.note_control(pid);
     }
 
     /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
@@ -306,7 +340,13 @@ impl Supervisor {
         let ended = standby.process.ended().map_err(looking)?;
         while let Some(notice) = self.standby.as_mut().and_then(Engine::notice) {
             match notice {
-                Notice::Standing => {
+                Notice::Standing { program } => {
+                    if let Err(why) = Identity::ours().admit(&program) {
+                        self.standby = None;
+                        self.upgrades.fall_back(&why);
+                        self.lack_standby(&format!("may not take over: {why}"));
+                        return Ok(());
+                    }
                     if let Some(standby) = &mut self.standby {
                         standby.stands = true;
                         tracing::info!("engine {} stands by", standby.process.id());
@@ -331,7 +371,12 @@ impl Supervisor {
         }
         let (Some(status), Some(standby)) = (ended, self.standby.take_if(|_| ended.is_some())) else { return Ok(()) };
         let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
-        self.lack_standby(&format!("(engine {}) {}{why}", standby.process.id(), describe(status)));
+        let how = describe(status);
+        self.ended_on_trial(standby.process.id(), &how);
+        if !standby.stands {
+            self.upgrades.fall_back(&format!("{how}{why} before it stood by"));
+        }
+        self.lack_standby(&format!("(engine {}) {how}{why}", standby.process.id()));
         Ok(())
     }
 
@@ -340,16 +385,23 @@ impl Supervisor {
         let Some(followed) = &mut self.followed else { return Ok(()) };
         let Some(status) = followed.process.ended().map_err(looking)? else { return Ok(()) };
         if let Some(followed) = self.followed.take() {
-            self.has_followed(&followed, &describe(status));
+            let how = ending(&followed, status);
+            self.has_followed(&followed, &how);
         }
         Ok(())
     }
 
     /// Says who followed whom; a standby that follows too often gets a successor later and later.
     fn has_followed(&mut self, dead: &Engine, how: &str) {
+        let (pid, heir) = (dead.process.id(), self.engine.as_ref().map_or(0, |engine| engine.process.id()));
+        if dead.yields {
+            self.standby_due = self.standby_due.max(Instant::now() + STANDBY_AFTER);
+            tracing::info!("engine {pid} {how} to engine {heir}");
+            return;
+        }
+        self.ended_on_trial(pid, how);
         let pause = self.restarts.died(dead.ready.map(|since| since.elapsed()));
         self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
-        let (pid, heir) = (dead.process.id(), self.engine.as_ref().map_or(0, |engine| engine.process.id()));
         tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
         if !pause.is_zero() {
             let in_vain = self.restarts.in_vain();
@@ -368,6 +420,7 @@ impl Supervisor {
         }
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
         self.heir_due = None;
+        self.dismiss_candidate("the engine that was to yield has died; ask again");
         if engine.failed.is_none()
             && let Some(heir) = self.standby.take()
         {
@@ -378,14 +431,22 @@ impl Supervisor {
             return Ok(());
         }
         // What stopped this one, by its own word, would stop its standby too.
-        self.standby = None;
+        if let Some(standby) = self.standby.take() {
+            self.ended_on_trial(standby.process.id(), "was let go with the engine before it");
+        }
         let controlled = engine.ready.map(|since| since.elapsed());
+        let on_trial = self.ended_on_trial(pid, engine.failed.as_ref().unwrap_or(&how));
         let pause = match &engine.failed {
+            // What stopped it need not stop the program of before.
+            _ if on_trial => Duration::ZERO,
             Some(why) if !self.has_controlled => return Err(KeeperError::Engine(why.clone())),
             Some(_) => self.restarts.failed(controlled),
             None => self.restarts.died(controlled),
         };
         self.due = Instant::now() + pause;
+        if !pause.is_zero() {
+            self.upgrades.fall_back("comes to nothing");
+        }
         if pause.is_zero() {
             // The heir first, the log line after.
             self.start_engine()?;
@@ -402,6 +463,15 @@ impl Supervisor {
             );
         }
         Ok(())
+    }
+}
+
+/// How an engine ended, in words.
+fn ending(engine: &Engine, status: ExitStatus) -> String {
+    match engine.yields {
+        true if status.success() => "handed over".into(),
+        true => format!("{} as it handed over", describe(status)),
+        false => describe(status),
     }
 }
 

@@ -139,6 +139,10 @@ fn lock(mapping: &Mapping, name: &Path) -> Result<(), Refusal> {
         }
         std::thread::sleep(LOCK_PAUSE);
     }
+    // A resize that had the lock until now has put another table in this one's place.
+    if !mapping.is_at(name).map_err(system)? {
+        return Err(system(io::Error::other("another table has its name by now; start again, and that one serves")));
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use super::handover::{self, Death, HandoverError, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use super::program::Identity;
 use crate::config::{Config, Overrides};
 use crate::limits::{DOMAINS_MAX, WORKERS_MAX};
 use crate::sys::af_xdp;
@@ -92,6 +93,10 @@ fn a_manifest_of_another_version_is_refused_before_it_is_read() {
     descriptors::send(ours.as_fd(), br#"{"version":99,"what":"ever"}"#, &[]).unwrap();
     let Err(error) = handover::receive_from(theirs) else { panic!("it is foreign") };
     assert!(error.to_string().contains("start the keeper again"), "{error}");
+    let mut buffer = [0; 4096];
+    let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
+    let said = serde_json::from_slice(&buffer[..bytes]).unwrap();
+    assert_eq!(said, Notice::Failed { why: error.to_string() }, "the keeper hears why");
 }
 
 #[test]
@@ -113,7 +118,13 @@ fn notices_and_orders_pass_and_the_end_of_the_line_is_seen() {
     let (ours, theirs) = descriptors::pair().unwrap();
     let line = KeeperLine::from(theirs);
     let mut buffer = [0; 4096];
-    for notice in [Notice::Ready, Notice::Complete, Notice::Failed { why: "no".into() }, Notice::Fenced { epoch: 5 }] {
+    for notice in [
+        Notice::Standing { program: Identity::ours() },
+        Notice::Ready,
+        Notice::Complete,
+        Notice::Failed { why: "no".into() },
+        Notice::Fenced { epoch: 5 },
+    ] {
         line.tell(&notice).unwrap();
         let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
         assert_eq!(serde_json::from_slice::<Notice>(&buffer[..bytes]).unwrap(), notice);

@@ -39,6 +39,7 @@ use super::post::Post;
 use super::shared::Shared;
 use super::snapshots::Snapshots;
 use super::store::{Journal, Store};
+use super::upgrade::Upgrade;
 use super::wake::Wake;
 use crate::cascade::Topology;
 use crate::cms::api::{Api, ApiRequest, Submitter};
@@ -123,6 +124,7 @@ pub(super) struct Control {
     succession: Arc<Succession>,
     /// How the standby does, by the keeper's word.
     pub(super) standby: String,
+    pub(super) upgrade: Upgrade,
     listener: Option<UnixListener>,
     snapshots: Option<Snapshots>,
     api: Option<Api>,
@@ -219,6 +221,7 @@ impl Control {
             orders,
             succession,
             standby: "none yet".into(),
+            upgrade: Upgrade::new(),
             listener: Some(api),
             snapshots: None,
             api: None,
@@ -234,8 +237,9 @@ impl Control {
         }
     }
 
-    /// Works until the end: an order of the keeper, its death, or a newer controller.
-    pub fn run(mut self) -> ExitCode {
+    /// Works until the end: an order of the keeper, its death, or a newer controller. Afterwards nothing of this touches the table;
+    /// dropping it closes the rest.
+    pub fn run(&mut self) -> ExitCode {
         // Whatever the first frames did not need, and what they left.
         self.transmit(clock::now());
         if let Err(error) = self.open_the_rest() {
@@ -269,6 +273,11 @@ impl Control {
                 self.give_up(&Notice::Failed { why });
                 break ExitCode::FAILURE;
             }
+            if self.is_to_leave(now) {
+                // The next engine answers clients from here on.
+                self.api.as_mut().map(Api::stop);
+                break ExitCode::SUCCESS;
+            }
             busy = if worked { busy + 1 } else { 0 };
             if (!worked || busy.is_multiple_of(BUSY_ROUNDS_MAX))
                 && let Some(code) = self.wait(&mut events, worked)
@@ -277,6 +286,7 @@ impl Control {
             }
         };
         self.shared.stop();
+        self.post.wake();
         code
     }
 
@@ -392,6 +402,9 @@ impl Control {
             match order {
                 Ok(Order::Stop) => return Some(self.stop()),
                 Ok(Order::Standby { state }) => self.standby = state,
+                Ok(Order::Yield { upgrading }) => self.upgrade.begin(upgrading, clock::now()),
+                Ok(Order::Stay { why }) => self.upgrade.refuse(&why),
+                Ok(Order::Upgraded { state }) => self.upgrade.state = state,
                 // It is we who learn.
                 Ok(Order::NextHop { .. }) => {}
                 Err(error) => {

@@ -23,6 +23,7 @@ use super::store::{Journal, Store};
 use crate::cascade::Topology;
 use crate::cms::{CommitError, DatabaseError, Job, Outcome, Reservation};
 use crate::keeper::handover::{Death, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use crate::keeper::program::Identity;
 use crate::limits::GENERATION_BLOCK;
 use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
@@ -79,10 +80,10 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         Ok(prepared) => prepared,
         Err(error) => return end(error),
     };
-    // Held to the end of this thread's work, which is the control thread's.
-    let Some(_lock) = lock else { return ExitCode::SUCCESS };
+    // Held to the end of this thread's work on table and rings, which is the control thread's.
+    let Some(lock) = lock else { return ExitCode::SUCCESS };
     match heir.take_over(mapped, born, api) {
-        Ok((control, threads)) => {
+        Ok((mut control, threads)) => {
             let code = control.run();
             for thread in threads {
                 // A worker that panicked has printed why, and its keeper starts another engine.
@@ -90,6 +91,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             }
+            // Whoever stands by goes on here, and does not wait for database and clients to be let go.
+            drop(lock);
             code
         }
         Err(error) => {
@@ -150,7 +153,7 @@ impl Heir {
             let touched = memory::touch_all().map_err(system("its own memory map"))?;
             tracing::debug!(bytes = touched, "everything is mapped and touched");
             // A keeper that is gone ends this process by its line.
-            let _ = heir.keeper.tell(&Notice::Standing);
+            let _ = heir.keeper.tell(&Notice::Standing { program: Identity::ours() });
         }
         Ok(heir)
     }

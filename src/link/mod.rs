@@ -26,6 +26,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod upgrade;
 mod wake;
 mod worker;
 

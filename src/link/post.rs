@@ -29,6 +29,11 @@ impl Post {
         self.outboxes.iter().all(|(outbox, _)| outbox.has_room())
     }
 
+    /// Wakes every worker, so that it sees what was said to all.
+    pub fn wake(&self) {
+        self.outboxes.iter().for_each(|(_, wake)| wake.wake());
+    }
+
     /// Sends a message to a domain's autonomous server. What cannot be sent is counted; whoever asked repeats it.
     pub fn message(&mut self, topology: &Topology, domain: Domain, header: &Header, message: &Message) {
         let Some(envelope) = topology.next_hop(domain) else {

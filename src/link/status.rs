@@ -38,6 +38,8 @@ impl Control {
             stages: self.collector.summaries(),
             mode: self.mode.clone(),
             standby: self.standby.clone(),
+            program: self.upgrade.program.clone(),
+            upgrade: self.upgrade.state.clone(),
         }
     }
 

@@ -97,7 +97,8 @@ fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Wake, shared: &Shared,
         worker.settle();
         let longest = if worker.is_settled() { LONGEST_WAIT } else { KERNEL_WAIT };
         wake.announce();
-        if !worker.step(clock::now()) {
+        // Whoever stops the threads wakes them after it has said so.
+        if !worker.step(clock::now()) && !shared.is_stopping() {
             // An interrupted wait is a short one.
             let _ = poll.poll(&mut events, Some(longest));
         }

@@ -1,6 +1,7 @@
 //! The proof: count and digest of what each side believes that we control.
 //!
-//! A difference is an alarm and starts a round anew: a listing from 0, then a takeover by name of what it lacked. The
+//! A difference is an alarm and starts a round anew: a listing from 0, then a takeover by name of what it lacked, and STATE
+//! of what has another version. The
 //! rounds of a round have no overlap, so that the listing is younger than everything it is held against.
 
 use super::ask::Ask;

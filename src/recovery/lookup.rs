@@ -1,5 +1,9 @@
 //! Step 1, lookup: learn which meetings the autonomous server holds, and look each up in the cache or the database.
 //!
+//! On the database path everything begins with the listing. A living cache knows what it holds, and asks for a listing only
+//! once its takeovers are answered and only if the autonomous server said in CONNECT_ACK that it holds another number of
+//! meetings than it was found to hold. That is how what nobody here knows is found; a differing audit is the other reason.
+//!
 //! The listing comes by ascending id, in transactions of as many pages as the autonomous server likes. After a whole
 //! transaction the next asks from behind its last id, until one is empty; when a page is lost, the next asks from behind
 //! the pages that came without a gap. A page may come twice: looking up and writing back are idempotent.
@@ -182,8 +186,8 @@ impl ServerRecovery {
             }
             Some(known) if matches!(known.step, Step::Taken | Step::Updated) => {
                 known.round = round;
-                // A listing that runs beside the takeovers may have been written before ours was done. A later one that
-                // still names another controller means that ours was lost with the autonomous server's memory.
+                // The first round's takeovers may have been answered after a page was written. A later one that still names
+                // another controller means that ours was lost with the autonomous server's memory.
                 if !self.overlaps && summary.controller != self.epoch {
                     let version = holdings.version(self.domain, meeting).unwrap_or(summary.version);
                     self.enqueue_takeover(meeting, version, Some(summary));
@@ -207,7 +211,7 @@ impl ServerRecovery {
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
-                if holdings.update_meeting(self.domain, summary) || self.all_states {
+                if holdings.update_meeting(self.domain, summary) || self.all_states || self.doubted.contains(&meeting) {
                     self.set_step(meeting, Step::Asked);
                     self.enqueue_update(meeting);
                 }
@@ -229,7 +233,7 @@ impl ServerRecovery {
     }
 
     /// The next part that we hold and this round's listing did not name: it is asked for by name, because absence
-    /// proves nothing. While the listing runs beside, that is simply the next part.
+    /// proves nothing. Where a living cache is swept before any listing, that is simply the next part.
     pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<TakeoverEntry> {
         while !self.swept {
             let next = if self.sweeps_database {

@@ -6,10 +6,15 @@
 //! autonomous server says now over what cache and database said then. `audit` proves that both sides agree.
 //!
 //! ```text
-//! cache path      CONNECT ┐ TAKEOVER_BATCH… ┐ at once, from the table alone
-//!                 INFO_QUERY… beside them   ├ STATE_QUERY… as each is answered ─ REPLAY_DONE ─ AUDIT
+//! cache path      TAKEOVER_BATCH ─ CONNECT ─ TAKEOVER_BATCH… ──────────────────────── REPLAY_DONE ─ AUDIT
+//!                                   where the number held differs: INFO_QUERY… ┐
+//!                        where version or number of members does: STATE_QUERY… ┘
 //! database path   CONNECT ─ INFO_QUERY… ─ TAKEOVER_BATCH… ─ STATE_QUERY… ─ REPLAY_DONE ─ AUDIT
 //! ```
+//!
+//! A living cache is believed as far as counts and versions agree, and proven by the audit: one that agrees costs takeover
+//! pages and an audit, and nothing else. An audit that differs brings a listing, and STATE of the meetings whose version
+//! differs. What came from the database may be older than the autonomous servers' word, so all of its STATE is asked for.
 //!
 //! What always holds here: no I/O, no clock, no randomness; time is an argument. Nothing is taken from absence: a
 //! meeting that a listing lacks is asked for by name, and only the autonomous server's own UNKNOWN_MEETING makes it

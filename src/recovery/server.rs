@@ -38,8 +38,8 @@ pub(super) enum Step {
     OrphanEnded,
 }
 
-/// What the machine knows of one meeting. One that a living cache held and the autonomous server gave at once has no entry: of a
-/// million meetings nothing need be remembered that the table does not say.
+/// What the machine knows of one meeting. One that a living cache held and the autonomous server gave at
+/// once has no entry: of a million meetings nothing need be remembered that the table does not say.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub step: Step,
@@ -76,13 +76,16 @@ pub struct ServerRecovery {
     /// The autonomous server is busy: nothing but CONNECT is sent before.
     pub(super) quiet_until: Nanos,
     pub(super) meetings: BTreeMap<MeetingId, Known>,
-    /// What was told already, so that a second round does not tell it again.
     /// Meetings that this round's listing named and that nothing more is to be noted of.
     pub(super) named: HashSet<MeetingId>,
     /// Meetings that the sweep over the cache asked for and the autonomous server holds.
     pub(super) swept_held: u32,
     /// Whether every terminal's state is to be asked for, because the cache came from the database.
     pub(super) all_states: bool,
+    /// Meetings whose terminals were to be asked for when the machine began again: their versions were written already, so
+    /// that no audit would tell.
+    pub(super) doubted: BTreeSet<MeetingId>,
+    /// What was told already, so that a second round does not tell it again.
     pub(super) told_missing: BTreeSet<MeetingId>,
     pub(super) told_orphan: BTreeSet<MeetingId>,
     pub(super) told_full: BTreeSet<MeetingId>,
@@ -122,6 +125,7 @@ impl ServerRecovery {
             named: HashSet::new(),
             swept_held: 0,
             all_states: path == Path::Database,
+            doubted: BTreeSet::new(),
             told_missing: BTreeSet::new(),
             told_orphan: BTreeSet::new(),
             told_full: BTreeSet::new(),
@@ -145,7 +149,12 @@ impl ServerRecovery {
         let events = std::mem::take(&mut self.events);
         // What came from the database and was not updated yet must still be.
         let all_states = self.all_states && !self.is_updated();
-        *self = Self { transactions, events, all_states, stale: self.stale, ..fresh };
+        let mut doubted = std::mem::take(&mut self.doubted);
+        if !all_states {
+            let wanted = self.meetings.iter().filter(|(_, known)| matches!(known.step, Step::Asked | Step::Taken));
+            doubted.extend(wanted.map(|(meeting, _)| *meeting));
+        }
+        *self = Self { transactions, events, all_states, doubted, stale: self.stale, ..fresh };
     }
 
     /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
@@ -362,7 +371,8 @@ impl ServerRecovery {
     }
 
     /// Whether what the cache says of terminals is believed where the audit agrees, and asked for only where it does not.
-    /// A meeting's version counts all that was commanded; what terminals did meanwhile they report until it is acknowledged.
+    /// A meeting's version counts all that was commanded; what terminals did meanwhile they report until it is
+    /// acknowledged.
     pub(super) fn trusts_cache(&self) -> bool {
         self.overlaps && !self.all_states
     }
@@ -382,6 +392,7 @@ impl ServerRecovery {
 
     /// A meeting that ended meanwhile.
     pub(super) fn forget(&mut self, meeting: MeetingId) {
+        self.doubted.remove(&meeting);
         self.meetings.remove(&meeting);
     }
 

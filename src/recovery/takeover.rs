@@ -1,6 +1,8 @@
 //! Step 3, take over: ask for control; on the answer, the meeting is *in meeting*.
 //!
 //! A page of entries is a transaction of its own, and as many are outstanding as the autonomous server said that it takes.
+//! From a living cache the first page goes out before CONNECT. Of what the autonomous server then gives, with as many
+//! members as the cache has, nothing is asked and nothing remembered here but a count: the audit proves the rest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,7 +81,7 @@ impl ServerRecovery {
         Some(self.takeover_request(transaction, entries))
     }
 
-    /// Where steps overlap, at once; in order, when the link is up and the listing done.
+    /// From a living cache at once; in order, when the link is up and the listing done.
     fn may_take_over(&self) -> bool {
         self.overlaps || (self.connect.is_connected() && self.listing.is_complete())
     }
@@ -108,7 +110,7 @@ impl ServerRecovery {
         let mut answered = [false; TakeoverEntry::PER_PAGE];
         let mut flight = None;
         for (at, result) in results.enumerate() {
-            let Some(place) = place(at, &result) else { continue };
+            let Some(place) = place(at, &result).filter(|place| !answered[*place]) else { continue };
             // An answer about nothing that was asked is none: the page is repeated when it is due.
             let flight = flight.get_or_insert_with(|| self.takeovers.flights.swap_remove(index));
             flight.ask.answered(now, &mut self.round_trip);
@@ -138,7 +140,7 @@ impl ServerRecovery {
                 }
                 match standing {
                     // Nobody looked it up anew, so nothing of it is in doubt before the audit says so.
-                    Standing::InMeeting if self.trusts_cache() && !self.meetings.contains_key(&meeting) => {
+                    Standing::InMeeting if self.believes(meeting) => {
                         let Progress { asked, taken_over, updated, .. } = &mut self.progress;
                         [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
                     }
@@ -162,6 +164,11 @@ impl ServerRecovery {
                 self.tell_refused(meeting, Opcode::TakeoverBatchAck.wire(), status);
             }
         }
+    }
+
+    /// Whether what the cache says of a meeting's terminals needs no asking.
+    fn believes(&self, meeting: MeetingId) -> bool {
+        self.trusts_cache() && !self.meetings.contains_key(&meeting) && !self.doubted.contains(&meeting)
     }
 
     /// The autonomous server said itself that it has no such meeting.

@@ -1,7 +1,9 @@
 //! Step 4, update backwards: what the autonomous server says now overwrites what cache and database said then.
 //!
 //! Meeting information comes with the listing; business state, decode state and additional information of the terminals
-//! with STATE. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
+//! with STATE. STATE is asked for of every meeting that came from the database, and from a living cache only of one whose
+//! version or number of members differs: a version counts every command, and what terminals did meanwhile they report
+//! until it is acknowledged. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
 //! the part had the version that it has now, because a member may have been added since, and the answer would not know.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -109,7 +111,7 @@ impl ServerRecovery {
         None
     }
 
-    /// Where steps overlap, as each takeover is answered; in order, when all are.
+    /// Under a living cache, as each takeover is answered; in order, when all are.
     fn may_update(&self) -> bool {
         self.overlaps || (self.swept && self.takeovers.is_idle())
     }
@@ -153,6 +155,7 @@ impl ServerRecovery {
             }
         }
         self.updates.flights.swap_remove(index);
+        self.doubted.remove(&meeting);
         self.set_step(meeting, Step::Updated);
     }
 }

@@ -1,19 +1,27 @@
-//! Memory that outlives a process: a file on tmpfs, mapped shared, looked at as words.
+//! Memory that outlives a process: a file on tmpfs or hugetlbfs, mapped shared, looked at as words.
 //!
 //! What always holds: the words are atomics and nothing else, because other processes, alive or dead in the middle of
 //! anything, write to them too. The file's blocks are allocated before it is mapped, so that a full file system is an
 //! error of [`Mapping::create`] and never a SIGBUS later; only someone who truncates the file of a running server can
 //! still cause one, which its mode (0600) leaves to root.
+//!
+//! Who only looks maps it without the right to write ([`Mapping::open_read_only`]), and the kernel holds him to it: a store
+//! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::Inspection`]).
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
+
+const WORD: u64 = 8;
+/// HUGETLBFS_MAGIC, include/uapi/linux/magic.h: its files are whole huge pages, and so is what is mapped of them.
+const HUGETLBFS: i64 = 0x9584_58f6;
 
 /// Words that several processes share, or that live on the heap.
 pub struct Mapping {
@@ -21,7 +29,7 @@ pub struct Mapping {
 }
 
 enum Backing {
-    File { map: MmapRaw, file: File },
+    File { map: MmapRaw, file: File, unit: u64 },
     Heap(Box<[SharedWord]>),
 }
 
@@ -74,6 +82,7 @@ impl Mapping {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file =
             rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).map_err(failed("create a file in its folder"))?;
+        let bytes = bytes.next_multiple_of(unit(&file).map_err(failed("look at its file system"))?);
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes).map_err(|error| match error {
             rustix::io::Errno::NOSPC => MappingError::NoRoom { path: path.to_owned(), bytes },
             error => io_error(path, "allocate it", error.into()),
@@ -99,6 +108,28 @@ impl Mapping {
         Self::map(file.map_err(|error| io_error(path, "open it", error))?, path)
     }
 
+    /// Maps a file that exists, for reading alone: neither file nor mapping can be written to, and the right to read the
+    /// file is enough. Whoever has such a mapping must reach no store to its words.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, MappingError> {
+        let file = File::open(path).map_err(|error| io_error(path, "open it", error))?;
+        let bytes = mappable(&file, path)?;
+        // PROT_READ and MAP_SHARED: what writers do is seen.
+        let map = MmapOptions::new().len(bytes).map_raw_read_only(&file);
+        let unit = unit(&file).map_err(|error| io_error(path, "look at its file system", error.into()))?;
+        Ok(Self { backing: Backing::File { map: map.map_err(|error| io_error(path, "map it", error))?, file, unit } })
+    }
+
+    /// Whether it is this file that bears the name now.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let Backing::File { file, .. } = &self.backing else { return Ok(false) };
+        let own = file.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Maps a file whose descriptor was inherited or received.
     pub fn adopt(fd: OwnedFd) -> Result<Self, MappingError> {
         Self::map(fd.into(), Path::new("table"))
@@ -111,22 +142,20 @@ impl Mapping {
     }
 
     fn map(file: File, path: &Path) -> Result<Self, MappingError> {
-        let bytes = file.metadata().map_err(|error| io_error(path, "look at it", error))?.len();
-        if bytes == 0 || bytes % 8 != 0 || usize::try_from(bytes).is_err() {
-            return Err(MappingError::Size { path: path.to_owned(), bytes });
-        }
-        let map =
-            MmapOptions::new().len(bytes as usize).map_raw(&file).map_err(|error| io_error(path, "map it", error))?;
-        Ok(Self { backing: Backing::File { map, file } })
+        let bytes = mappable(&file, path)?;
+        let map = MmapOptions::new().len(bytes).map_raw(&file).map_err(|error| io_error(path, "map it", error))?;
+        let unit = unit(&file).map_err(|error| io_error(path, "look at its file system", error.into()))?;
+        Ok(Self { backing: Backing::File { map, file, unit } })
     }
 
     /// Its words.
     pub fn words(&self) -> &[SharedWord] {
         match &self.backing {
             Backing::File { map, .. } => {
-                // SAFETY: `MmapRaw` guarantees `len` mapped, readable and writable bytes from a page-aligned address,
-                // for as long as it lives, which is longer than the borrow given out. `map` checked that the length
-                // is whole words and within the file. A SharedWord is an AtomicU64 (`repr(transparent)`), which has the
+                // SAFETY: `MmapRaw` guarantees `len` mapped and readable bytes from a page-aligned address, for as long as
+                // it lives, which is longer than the borrow given out. They are writable too, or else this is a mapping
+                // of `open_read_only`, whose holder reaches no store, and `load` keeps to what the standard library
+                // allows on such memory. `mappable` checked that the length is whole words and within the file. A SharedWord is an AtomicU64 (`repr(transparent)`), which has the
                 // size and alignment of a u64 and no invalid bit pattern; every process that maps this file touches it through this type alone, so
                 // concurrent access is atomic.
                 unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<SharedWord>(), map.len() / 8) }
@@ -138,6 +167,14 @@ impl Mapping {
     /// Its length in bytes.
     pub fn bytes(&self) -> u64 {
         self.words().len() as u64 * 8
+    }
+
+    /// What its length is a multiple of: a huge page on hugetlbfs, elsewhere a word.
+    pub fn unit(&self) -> u64 {
+        match &self.backing {
+            Backing::File { unit, .. } => *unit,
+            Backing::Heap(_) => WORD,
+        }
     }
 
     /// Its file's descriptor; none on the heap.
@@ -179,7 +216,16 @@ impl SharedWord {
     /// As [`AtomicU64::load`].
     #[inline]
     pub fn load(&self, ordering: Ordering) -> u64 {
-        self.0.load(ordering)
+        match ordering {
+            Ordering::Acquire => {
+                // On memory that is mapped for reading alone, relaxed loads are all that `std::sync::atomic` vouches for; with
+                // a fence behind, they are an acquiring one. On x86-64 both are the same instruction.
+                let value = self.0.load(Ordering::Relaxed);
+                fence(Ordering::Acquire);
+                value
+            }
+            ordering => self.0.load(ordering),
+        }
     }
 
     /// As [`AtomicU64::store`].
@@ -241,6 +287,13 @@ mod fuse {
     }
 }
 
+/// The length of a file, where it is one of words.
+fn mappable(file: &File, path: &Path) -> Result<usize, MappingError> {
+    let bytes = file.metadata().map_err(|error| io_error(path, "look at it", error))?.len();
+    let whole = bytes != 0 && bytes % 8 == 0;
+    usize::try_from(bytes).ok().filter(|_| whole).ok_or(MappingError::Size { path: path.to_owned(), bytes })
+}
+
 /// The kernel's boot, as it names itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct BootId(pub u128);
@@ -256,6 +309,12 @@ pub fn boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map(BootId).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Bytes that a file of this one's file system comes in.
+fn unit(file: impl AsFd) -> rustix::io::Result<u64> {
+    let system = rustix::fs::fstatfs(file)?;
+    Ok(if system.f_type == HUGETLBFS { system.f_bsize as u64 } else { WORD })
 }
 
 fn io_error(path: &Path, step: &'static str, error: io::Error) -> MappingError {

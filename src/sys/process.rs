@@ -1,7 +1,7 @@
 //! Processes: started without privileges, seen to end, and who a user is.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -68,6 +68,15 @@ impl User {
     }
 }
 
+fn baton(program: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.arg0("baton").args(arguments);
+    for variable in super::notify::VARIABLES {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// Whether this process is root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -88,12 +97,17 @@ impl Process {
     /// The system's.
     pub fn start_self(arguments: &[&str], stdin: OwnedFd, user: Option<&User>) -> io::Result<Self> {
         // Not its path: that may lead to another version by now.
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("baton").args(arguments);
-        for variable in super::notify::VARIABLES {
-            command.env_remove(variable);
-        }
-        Self::start(command, stdin, user)
+        Self::start(baton(Path::new("/proc/self/exe"), arguments), stdin, user)
+    }
+
+    /// As [`Self::start_self`], but starts what this descriptor is of, which may have been opened by its path alone (`O_PATH`).
+    ///
+    /// # Errors
+    /// The system's: the file is not executable, or no program.
+    pub fn start_opened(program: BorrowedFd<'_>, arguments: &[&str], stdin: OwnedFd) -> io::Result<Self> {
+        // The descriptor is the child's too until it executes, and so is this way to it.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        Self::start(baton(&path, arguments), stdin, None)
     }
 
     /// Starts a program; as this user and with that user's group alone, if one is given, which needs root.

@@ -12,25 +12,25 @@ use crate::wire::{Epoch, Role};
 
 const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 16 };
 
-struct Folder(tempfile::TempDir);
+pub(super) struct Folder(pub tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::Builder::new().prefix("baton-table-").tempdir_in("/dev/shm").unwrap())
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 }
 
-fn furnished(path: &Path) -> Arc<Table> {
+pub(super) fn furnished(path: &Path) -> Arc<Table> {
     let table = Arc::new(Table::create_at(path, CAPACITY, BootId(77)).unwrap());
     furnish(&table);
     table
 }
 
-fn furnish(table: &Arc<Table>) {
+pub(super) fn furnish(table: &Arc<Table>) {
     table.set_reservation(2, 30, 90);
     let mut control = table.writer(OwnerId::CONTROL);
     for number in 1..=3 {

@@ -98,9 +98,25 @@ impl<'a, W: Word> Index<'a, W> {
         place.map(|place| place.store(0, Ordering::Release)).is_some()
     }
 
-    /// How many entries it has.
-    pub fn count(self) -> usize {
-        self.buckets.iter().chain(self.stash).filter(|place| place.load(Ordering::Relaxed) != 0).count()
+    /// How many entries it has room for.
+    pub fn room(self) -> usize {
+        self.buckets.len() + self.stash.len()
+    }
+
+    /// The slot that the entry in a place names; none where the place is free, or there is no such place.
+    pub fn slot_at(self, place: usize) -> Option<u32> {
+        // Acquire as in `find`.
+        let entry = self.place(place)?.load(Ordering::Acquire);
+        (entry != 0).then_some((entry as u32).wrapping_sub(1))
+    }
+
+    /// Whether a place is the first that has this slot's entry: where it ought to be, and no second one.
+    pub fn is_place_of(self, place: usize, hash: u64, slot: u32) -> bool {
+        self.place(place).zip(self.place_of(hash, slot)).is_some_and(|(place, first)| std::ptr::eq(place, first))
+    }
+
+    fn place(self, place: usize) -> Option<&'a W> {
+        self.buckets.get(place).or_else(|| self.stash.get(place.checked_sub(self.buckets.len())?))
     }
 
     fn place_of(self, hash: u64, slot: u32) -> Option<&'a W> {

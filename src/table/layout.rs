@@ -49,7 +49,7 @@ const _: () =
 
 /// What has to be the same in the program that wrote a table and the one that reads it. The first number is counted up
 /// with each change that the others do not show.
-pub(super) const LAYOUT_HASH: u64 = {
+pub const LAYOUT_HASH: u64 = {
     let facts = [
         1,
         BANK as u64,

@@ -24,9 +24,13 @@ mod extents;
 #[cfg(test)]
 mod file_tests;
 mod index;
+mod inspect;
 #[cfg(test)]
 mod kill_tests;
 mod layout;
+mod look;
+#[cfg(test)]
+mod look_tests;
 #[cfg(test)]
 mod loom;
 mod meetings;
@@ -36,7 +40,11 @@ mod owner;
 mod power_cut_tests;
 mod read;
 mod recover;
+pub mod resize;
+#[cfg(test)]
+mod resize_tests;
 mod slot;
+mod slot_set;
 pub mod snapshot;
 mod structure;
 mod terminals;
@@ -48,17 +56,21 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use inspect::{Counts, DomainCount, Inspection};
+pub use look::Looked;
 pub use meetings::Part;
 pub use open::{OpenError, Refusal};
 pub use read::Cursor;
 pub use recover::Recovered;
 pub use terminals::Terminal;
+pub use verify::Progress;
 pub(crate) use writer::is_newer;
 pub use writer::{Reported, Writer};
 
 use crate::limits::OWNERS_MAX;
 use crate::sys::mapping::Mapping;
 use crate::wire::{Domain, MeetingId};
+pub use layout::LAYOUT_HASH;
 use layout::{Layout, Words};
 
 /// How much a table holds, fixed when it is created.

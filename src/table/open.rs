@@ -84,8 +84,9 @@ impl Table {
     /// Lays out a new, empty table in zeroed memory of [`Table::bytes`].
     pub fn create(mapping: Mapping, capacity: Capacity, boot: BootId) -> Result<Self, OpenError> {
         let layout = layout_of(capacity)?;
-        if mapping.bytes() != layout.bytes() {
-            return Err(Refusal::Length { expected: layout.bytes(), found: mapping.bytes() }.into());
+        let expected = layout.bytes().next_multiple_of(mapping.unit());
+        if mapping.bytes() != expected {
+            return Err(Refusal::Length { expected, found: mapping.bytes() }.into());
         }
         let header = header(&layout, boot);
         for (word, value) in mapping.words().iter().zip(header).rev() {
@@ -120,8 +121,9 @@ impl Table {
         if layout.bytes() != said[2] {
             return Err(Refusal::Header.into());
         }
-        if layout.bytes() != found {
-            return Err(Refusal::Length { expected: layout.bytes(), found }.into());
+        let expected = layout.bytes().next_multiple_of(mapping.unit());
+        if expected != found {
+            return Err(Refusal::Length { expected, found }.into());
         }
         let table = Self::over(mapping, layout);
         if table.words().epoch().is_claimed_beyond(OWNERS_MAX) || table.read_epoch().is_none() {

@@ -166,6 +166,12 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         self.words[0].load(Ordering::Relaxed) & OWNER_MASK > owners as u64
     }
 
+    /// The control word: while it is the same, the record is.
+    pub fn control(self) -> u64 {
+        // Acquire as in `read`.
+        self.words[0].load(Ordering::Acquire)
+    }
+
     /// Whether anybody has claimed it.
     pub fn is_claimed(self) -> bool {
         // Relaxed: a statement for people, when nobody writes.

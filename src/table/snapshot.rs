@@ -10,12 +10,16 @@
 //! Taking one stops nobody: each record is read as any reader does. It is not one instant of the table, and need not be:
 //! what changed while it was taken, the autonomous servers say again in the update.
 
+mod by_hand;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
+
+pub use by_hand::{Head, head, write_by_hand};
 
 use super::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::sys::mapping::BootId;

@@ -1,92 +1,174 @@
 //! Whether everything in a table agrees with everything else: for inspection, and for tests that kill.
+//!
+//! All that can be wrong is wrong with a *subject*: a slot, an entry, an extent, a claim. Each is looked at by itself, so that what
+//! a living table shows for a moment can be looked at again ([`super::look`]). What is as large as the table is remembered
+//! as bits: a table of ten million terminals takes a megabyte or two to verify.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use super::index::Index;
 use super::layout::Words;
+use super::meetings::{meeting_hash, part_hash};
 use super::owner::Cell;
-use super::structure::{chain, count_of, live, members, previous_of};
+use super::slot_set::SlotSet;
+use super::structure::{chain, count_of, members, previous_of};
+use super::terminals::terminal_hash;
 use super::{OwnerId, Table};
-use crate::limits::{FLAWS_MAX, OWNERS_MAX};
+use crate::limits::{FLAWS_MAX, OWNERS_MAX, PROGRESS_EVERY};
+use crate::sys::mapping::SharedWord;
+
+/// Gets how much of a long work is done, of how much, every now and then.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 impl Table {
     /// Looks at every slot, chain, index and extent, and says what does not agree, up to a bound. Nobody may write
     /// meanwhile; what a dead writer left is a flaw until [`Table::recover`] was there. It reads the whole table.
     pub fn verify(&self) -> Vec<String> {
-        let mut check = Check { words: self.words(), flaws: Vec::new(), members: HashSet::new() };
-        check.claims();
-        check.parts();
-        check.terminals();
-        check.extents();
-        check.flaws
+        self.verify_with(&mut |_, _| {})
+    }
+
+    /// As [`Table::verify`], telling how far it is.
+    pub fn verify_with(&self, progress: Progress<'_>) -> Vec<String> {
+        let mut flaws = Vec::new();
+        let mut check = Check::of_all(self.words());
+        for subject in subjects(self.words(), progress) {
+            let room = FLAWS_MAX - flaws.len();
+            flaws.extend(check.look(subject).into_iter().take(room));
+        }
+        flaws
     }
 }
 
-struct Check<'a> {
-    words: Words<'a>,
-    flaws: Vec<String>,
-    /// Terminals' slots that some part's chain names.
-    members: HashSet<u32>,
+/// What something can be wrong with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Subject {
+    Structure,
+    Epoch,
+    Cell(OwnerId),
+    Part(u32),
+    Terminal(u32),
+    /// A place of an index.
+    Entry(Which, usize),
+    Extent(u32),
 }
 
-impl Check<'_> {
+/// An index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Which {
+    Parts,
+    Meetings,
+    Terminals,
+}
+
+impl Which {
+    pub fn of(self, words: Words<'_>) -> Index<'_, SharedWord> {
+        match self {
+            Self::Parts => words.part_index(),
+            Self::Meetings => words.meeting_index(),
+            Self::Terminals => words.terminal_index(),
+        }
+    }
+}
+
+/// All of a table, parts before terminals: whose chains name a terminal is known when it is looked at.
+pub(super) fn subjects<'a>(words: Words<'a>, progress: Progress<'a>) -> impl Iterator<Item = Subject> + 'a {
+    let capacity = words.capacity();
+    let entries = move |which: Which| (0..which.of(words).room()).map(move |place| Subject::Entry(which, place));
+    let indexes = [Which::Parts, Which::Meetings, Which::Terminals];
+    let room: usize = indexes.iter().map(|which| which.of(words).room()).sum();
+    let total = u64::from(capacity.meetings) + u64::from(capacity.terminals) + u64::from(words.extents()) + room as u64;
+    let mut done = 0;
+    [Subject::Structure, Subject::Epoch]
+        .into_iter()
+        .chain((0..OWNERS_MAX as u8).map(|owner| Subject::Cell(OwnerId(owner))))
+        .chain((0..capacity.meetings).map(Subject::Part))
+        .chain((0..capacity.terminals).map(Subject::Terminal))
+        .chain(indexes.into_iter().flat_map(entries))
+        .chain((0..words.extents()).map(Subject::Extent))
+        .inspect(move |_| {
+            done += 1;
+            if done % PROGRESS_EVERY == 0 {
+                progress(done.min(total), total);
+            }
+        })
+}
+
+/// One look at one subject after the other.
+pub(super) struct Check<'a> {
+    words: Words<'a>,
+    flaws: Vec<String>,
+    /// Terminals' slots that some part's chain names; none where not all parts are looked at.
+    members: Option<SlotSet>,
+}
+
+impl<'a> Check<'a> {
+    /// For looking at all subjects in their order.
+    pub fn of_all(words: Words<'a>) -> Self {
+        Self { words, flaws: Vec::new(), members: Some(SlotSet::new(words.capacity().terminals)) }
+    }
+
+    /// For looking at some.
+    pub fn of_some(words: Words<'a>) -> Self {
+        Self { words, flaws: Vec::new(), members: None }
+    }
+
+    /// What is wrong with it.
+    pub fn look(&mut self, subject: Subject) -> Vec<String> {
+        match subject {
+            Subject::Structure => {
+                let holder = self.words.structure().load(Ordering::Acquire);
+                self.expect(holder == 0, || format!("owner {} has the structure", holder - 1));
+            }
+            Subject::Epoch => self.expect(!self.words.epoch().is_claimed(), || "the epoch is claimed".into()),
+            Subject::Cell(owner) => {
+                let operation = Cell(self.words.cell(owner)).operation();
+                self.expect(operation.is_none(), || format!("owner {} is at {operation:?}", owner.0));
+            }
+            Subject::Part(slot) => self.part(slot),
+            Subject::Terminal(slot) => self.terminal(slot),
+            Subject::Entry(which, place) => self.entry(which, place),
+            Subject::Extent(extent) => self.extent(extent),
+        }
+        std::mem::take(&mut self.flaws)
+    }
+
     fn expect(&mut self, holds: bool, flaw: impl FnOnce() -> String) {
         if !holds && self.flaws.len() < FLAWS_MAX {
             self.flaws.push(flaw());
         }
     }
 
-    fn claims(&mut self) {
+    fn part(&mut self, slot: u32) {
         let words = self.words;
-        let holder = words.structure().load(Ordering::Acquire);
-        self.expect(holder == 0, || format!("owner {} has the structure", holder - 1));
-        self.expect(!words.epoch().is_claimed(), || "the epoch is claimed".into());
-        for owner in (0..OWNERS_MAX as u8).map(OwnerId) {
-            let operation = Cell(words.cell(owner)).operation();
-            self.expect(operation.is_none(), || format!("owner {} is at {operation:?}", owner.0));
-        }
-    }
-
-    fn parts(&mut self) {
-        let words = self.words;
-        let bits: HashSet<u32> = live(words.part_bits(), 0).collect();
-        let mut meetings = HashSet::new();
-        for slot in 0..words.capacity().meetings {
-            let claimed = words.part(slot).is_none_or(|slot| slot.is_claimed());
-            self.expect(!claimed, || format!("part slot {slot} is claimed"));
-            let record = match words.read_part(slot) {
-                Ok(record) => record.map(|(_, part)| part),
-                Err(why) => {
-                    self.expect(false, || format!("part slot {slot} is unreadable: {why:?}"));
-                    continue;
-                }
-            };
-            self.expect(bits.contains(&slot) == record.is_some(), || {
-                format!("part slot {slot} has its bit {}, its record is {record:?}", bits.contains(&slot))
-            });
-            let domain = words.place_domain(slot).map_or(0, |place| place.load(Ordering::Acquire));
-            let expected = record.map_or(0, |part| part.domain.number());
-            self.expect(domain == expected, || format!("part slot {slot} has place {domain}, its record {record:?}"));
-            let Some(part) = record else { continue };
-            meetings.insert(part.meeting);
-            let found = words.find_part(part.meeting, part.domain).ok().flatten().map(|(slot, ..)| slot);
-            self.expect(found == Some(slot), || format!("{part:?} of slot {slot} is found at {found:?}"));
-            let in_chain = words
-                .first_part_of(part.meeting)
-                .map_or(0, |first| chain(words, first).filter(|&other| other == slot).count());
-            self.expect(in_chain == 1, || format!("{part:?} of slot {slot} is {in_chain} times in its chain"));
-            self.members_of(slot);
-        }
-        let entries = (words.part_index().count(), words.meeting_index().count());
-        self.expect(entries == (bits.len(), meetings.len()), || {
-            format!("the indexes have {entries:?} entries for {} parts of {} meetings", bits.len(), meetings.len())
+        let claimed = words.part(slot).is_none_or(|slot| slot.is_claimed());
+        self.expect(!claimed, || format!("part slot {slot} is claimed"));
+        let record = match words.read_part(slot) {
+            Ok(record) => record.map(|(_, part)| part),
+            Err(why) => return self.expect(false, || format!("part slot {slot} is unreadable: {why:?}")),
+        };
+        let live = is_live(words.part_bits(), slot);
+        self.expect(live == record.is_some(), || {
+            format!("part slot {slot} has its bit {live}, its record is {record:?}")
         });
+        let domain = words.place_domain(slot).map_or(0, |place| place.load(Ordering::Acquire));
+        let expected = record.map_or(0, |part| part.domain.number());
+        self.expect(domain == expected, || format!("part slot {slot} has place {domain}, its record {record:?}"));
+        let Some(part) = record else { return };
+        let found = words.find_part(part.meeting, part.domain).ok().flatten().map(|(slot, ..)| slot);
+        self.expect(found == Some(slot), || format!("{part:?} of slot {slot} is found at {found:?}"));
+        let in_chain = words
+            .first_part_of(part.meeting)
+            .map_or(0, |first| chain(words, first).filter(|&other| other == slot).count());
+        self.expect(in_chain == 1, || format!("{part:?} of slot {slot} is {in_chain} times in its chain"));
+        self.members_of(slot);
     }
 
     fn members_of(&mut self, part: u32) {
         let words = self.words;
         let mut before = None;
         let mut count = 0;
+        let mut met = HashSet::new();
         for member in members(words, part) {
             count += 1;
             let record = words.read_terminal(member).ok().flatten().map(|(_, raw)| raw);
@@ -97,7 +179,10 @@ impl Check<'_> {
             self.expect(previous == before, || {
                 format!("terminal slot {member} is behind {before:?}, says {previous:?}")
             });
-            let first_time = self.members.insert(member);
+            let first_time = match &mut self.members {
+                Some(members) => members.insert(member),
+                None => met.insert(member),
+            };
             self.expect(first_time, || format!("terminal slot {member} is in two chains"));
             before = Some(member);
         }
@@ -105,47 +190,71 @@ impl Check<'_> {
         self.expect(said == count, || format!("part slot {part} has {count} members, says {said}"));
     }
 
-    fn terminals(&mut self) {
+    fn terminal(&mut self, slot: u32) {
         let words = self.words;
-        let bits: HashSet<u32> = live(words.terminal_bits(), 0).collect();
-        for slot in 0..words.capacity().terminals {
-            let claimed = words.terminal(slot).is_none_or(|slot| slot.is_claimed());
-            self.expect(!claimed, || format!("terminal slot {slot} is claimed"));
-            let record = match words.read_terminal(slot) {
-                Ok(record) => record.map(|(_, raw)| raw),
-                Err(why) => {
-                    self.expect(false, || format!("terminal slot {slot} is unreadable: {why:?}"));
-                    continue;
-                }
-            };
-            self.expect(bits.contains(&slot) == record.is_some(), || {
-                format!("terminal slot {slot} has its bit {}, its record is {record:?}", bits.contains(&slot))
-            });
-            let Some(raw) = record else { continue };
-            let found = words.find_terminal(raw.address()).ok().flatten().map(|(slot, ..)| slot);
-            self.expect(found == Some(slot), || format!("{} of slot {slot} is found at {found:?}", raw.address()));
-            let member = self.members.contains(&slot);
-            self.expect(member, || format!("{} of slot {slot} is in no chain", raw.address()));
-            let owner =
-                raw.extent().and_then(|extent| words.extent_owner(extent)).map(|word| word.load(Ordering::Acquire));
-            self.expect(owner.is_none_or(|owner| owner == u64::from(slot) + 1), || {
-                format!("{} of slot {slot} names an extent of owner word {owner:?}", raw.address())
-            });
-        }
-        let entries = words.terminal_index().count();
-        self.expect(entries == bits.len(), || format!("the index has {entries} entries for {} terminals", bits.len()));
+        let claimed = words.terminal(slot).is_none_or(|slot| slot.is_claimed());
+        self.expect(!claimed, || format!("terminal slot {slot} is claimed"));
+        let record = match words.read_terminal(slot) {
+            Ok(record) => record.map(|(_, raw)| raw),
+            Err(why) => return self.expect(false, || format!("terminal slot {slot} is unreadable: {why:?}")),
+        };
+        let live = is_live(words.terminal_bits(), slot);
+        self.expect(live == record.is_some(), || {
+            format!("terminal slot {slot} has its bit {live}, its record is {record:?}")
+        });
+        let Some(raw) = record else { return };
+        let found = words.find_terminal(raw.address()).ok().flatten().map(|(slot, ..)| slot);
+        self.expect(found == Some(slot), || format!("{} of slot {slot} is found at {found:?}", raw.address()));
+        let member = match &self.members {
+            Some(members) => members.contains(slot),
+            None => members(words, raw.part()).any(|member| member == slot),
+        };
+        self.expect(member, || format!("{} of slot {slot} is in no chain", raw.address()));
+        let owner = raw.extent().and_then(|extent| words.extent_owner(extent)).map(|word| word.load(Ordering::Acquire));
+        self.expect(owner.is_none_or(|owner| owner == u64::from(slot) + 1), || {
+            format!("{} of slot {slot} names an extent of owner word {owner:?}", raw.address())
+        });
     }
 
-    fn extents(&mut self) {
+    /// That each record is found is looked at with the record. So what is left to be wrong with an entry is that it
+    /// names no record, or one that is not looked for here, or that it is there twice.
+    fn entry(&mut self, which: Which, place: usize) {
         let words = self.words;
-        for extent in 0..words.extents() {
-            let owner = words.extent_owner(extent).map_or(0, |word| word.load(Ordering::Acquire));
-            let slot = owner.checked_sub(1).and_then(|slot| u32::try_from(slot).ok());
-            let named =
-                slot.and_then(|slot| words.read_terminal(slot).ok().flatten()).and_then(|(_, raw)| raw.extent());
-            self.expect(owner == 0 || named == Some(extent), || {
-                format!("extent {extent} is owned by terminal slot {slot:?}, which names {named:?}")
+        let Some(slot) = which.of(words).slot_at(place) else { return };
+        let hash = match which {
+            Which::Parts | Which::Meetings => words.read_part(slot).ok().flatten().map(|(_, part)| match which {
+                Which::Meetings => meeting_hash(part.meeting),
+                _ => part_hash(part.meeting, part.domain),
+            }),
+            Which::Terminals => words.read_terminal(slot).ok().flatten().map(|(_, raw)| terminal_hash(raw.address())),
+        };
+        let right = hash.is_some_and(|hash| which.of(words).is_place_of(place, hash, slot));
+        self.expect(right, || format!("place {place} of the index of {which:?} names slot {slot}, and should not"));
+        if which == Which::Meetings
+            && let Ok(Some((_, part))) = words.read_part(slot)
+        {
+            let first = words.first_part_of(part.meeting);
+            self.expect(first == Some(slot), || {
+                format!(
+                    "place {place} of the index of Meetings names slot {slot}, {:?} begins at {first:?}",
+                    part.meeting
+                )
             });
         }
     }
+
+    fn extent(&mut self, extent: u32) {
+        let words = self.words;
+        let owner = words.extent_owner(extent).map_or(0, |word| word.load(Ordering::Acquire));
+        let slot = owner.checked_sub(1).and_then(|slot| u32::try_from(slot).ok());
+        let named = slot.and_then(|slot| words.read_terminal(slot).ok().flatten()).and_then(|(_, raw)| raw.extent());
+        self.expect(owner == 0 || named == Some(extent), || {
+            format!("extent {extent} is owned by terminal slot {slot:?}, which names {named:?}")
+        });
+    }
+}
+
+fn is_live(bits: &[SharedWord], slot: u32) -> bool {
+    // Acquire pairs with the Release of `set_bit`.
+    bits.get(slot as usize / 64).is_some_and(|word| word.load(Ordering::Acquire) >> (slot % 64) & 1 == 1)
 }

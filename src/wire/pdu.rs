@@ -15,7 +15,7 @@ use super::values::wire_enum;
 use super::{MeetingId, Status};
 
 /// The version that this implementation speaks.
-pub(super) const VERSION: u8 = 2;
+pub const VERSION: u8 = 2;
 
 wire_enum! {
     /// What a frame asks or answers. D the dispatch server, A an autonomous server, T a terminal.

@@ -68,9 +68,15 @@ pub struct Server {
 impl Server {
     /// Starts one in the namespace of a side.
     pub fn start(pair: &Pair, side: Side, configuration: &Path, arguments: &[&str]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_baton")), pair, side, configuration, arguments)
+    }
+
+    /// As [`Self::start`], from this file.
+    pub fn start_program(program: &Path, pair: &Pair, side: Side, configuration: &Path, arguments: &[&str]) -> Self {
         let mut keeper = Command::new("nsenter")
             .arg(format!("--net={}", pair.path(side).display()))
-            .args([env!("CARGO_BIN_EXE_baton"), "run", "--config"])
+            .arg(program)
+            .args(["run", "--config"])
             .arg(configuration)
             .args(arguments)
             .stdin(Stdio::null())

@@ -6,6 +6,7 @@ use crate::cms::{Answer, Job, Orphan, Outcome, ReplyId, Request};
 use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
 use crate::link::store::Store;
+use crate::link::upgrade::too_late;
 use crate::recovery::{Cursor, DatabaseStore, Holdings, TableHoldings};
 use crate::time::Nanos;
 use crate::wire::{Domain, Frame, MeetingSummary, Message, Status, encode_message};
@@ -135,6 +136,14 @@ impl Control {
         for taken in 0..CONTROL_BATCH {
             let Ok(ApiRequest { request, deadline, reply }) = self.requests.try_recv() else { return taken > 0 };
             let answer = match request {
+                Request::Conference(_) if self.upgrade.is_ordered() => {
+                    let _ = reply.send(Err(too_late()));
+                    continue;
+                }
+                Request::Upgrade(form) => {
+                    self.upgrade.ask(form, reply, &self.keeper);
+                    continue;
+                }
                 Request::Conference(request) => {
                     self.next_reply += 1;
                     let id = ReplyId(self.next_reply);

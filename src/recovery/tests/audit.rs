@@ -10,12 +10,8 @@ use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Opcode, Stat
 fn replayed(meetings: &[u64], settings: Settings) -> (Hand, Request) {
     let mut hand = Hand::new(Path::Cache, Shelf::cached(meetings.iter().copied()), settings);
     let requests = hand.requests();
-    hand.connect_ack(&requests[0], 8);
-    hand.end_listing(&the(&requests, Opcode::InfoQuery));
+    hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
-    for query in hand.requests() {
-        hand.page::<crate::wire::TerminalState>(&query, Opcode::State, (0, 1), &[]);
-    }
     let audit = hand.request();
     hand.events();
     (hand, audit)

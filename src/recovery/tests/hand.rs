@@ -22,12 +22,15 @@ pub fn domain() -> Domain {
 pub struct Hand {
     pub server: ServerRecovery,
     pub shelf: Shelf,
+    /// How many meetings CONNECT_ACK says are held: as many as the cache holds, unless the test says otherwise.
+    pub held: u32,
     pub now: Nanos,
 }
 
 impl Hand {
     pub fn new(path: Path, shelf: Shelf, settings: Settings) -> Self {
-        Self { server: ServerRecovery::new(domain(), EPOCH, path, settings, Nanos(0)), shelf, now: Nanos(0) }
+        let held = shelf.cache.len() as u32;
+        Self { server: ServerRecovery::new(domain(), EPOCH, path, settings, Nanos(0)), shelf, held, now: Nanos(0) }
     }
 
     pub fn cache(shelf: Shelf) -> Self {
@@ -118,7 +121,7 @@ impl Hand {
 
     pub fn connect_ack(&mut self, request: &Request, window: u16) -> bool {
         let highest_epoch = Epoch::new(1, 6);
-        self.answer(request, Message::ConnectAck { highest_epoch, boot_generation: 1, held: 0, window })
+        self.answer(request, Message::ConnectAck { highest_epoch, boot_generation: 1, held: self.held, window })
     }
 
     /// Grants everything that a takeover asks for.

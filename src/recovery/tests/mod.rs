@@ -1,6 +1,7 @@
 //! The machine by hand-made answers; `simulation` holds it against an autonomous server written by somebody else.
 
 mod audit;
+mod cache;
 mod hand;
 mod lookup;
 mod machine;

@@ -49,6 +49,16 @@ impl Shelf {
         Self { database: Self::cached(meetings).cache, ..Self::default() }
     }
 
+    /// A cache whose meetings have each a member that no autonomous server counts.
+    pub fn cut_short(meetings: impl IntoIterator<Item = u64>) -> Self {
+        let mut shelf = Self::cached(meetings);
+        for (meeting, item) in &mut shelf.cache {
+            let member = super::hand::terminal(meeting.0, 999);
+            item.terminals.insert(member.terminal, member);
+        }
+        shelf
+    }
+
     pub fn state(&self, meeting: u64) -> MeetingState {
         self.cache[&MeetingId(meeting)].state
     }
@@ -93,7 +103,14 @@ impl Holdings for Shelf {
         self.cache.get(&meeting).map(|item| item.version)
     }
 
-    fn taken_over(&mut self, _: Domain, meeting: MeetingId, epoch: Epoch, _: MeetingState, _: u16) -> Standing {
+    fn taken_over(
+        &mut self,
+        _: Domain,
+        meeting: MeetingId,
+        epoch: Epoch,
+        _: MeetingState,
+        participants: u16,
+    ) -> Standing {
         self.takeovers += 1;
         let item = self.cache.get_mut(&meeting).expect("only what is held is taken over");
         item.epoch = epoch;
@@ -101,7 +118,8 @@ impl Holdings for Shelf {
             MeetingState::Starting | MeetingState::Ending => Standing::Unfinished,
             _ => {
                 item.state = MeetingState::InMeeting;
-                Standing::InMeeting
+                let agrees = item.terminals.len() == usize::from(participants);
+                if agrees { Standing::InMeeting } else { Standing::Differing }
             }
         }
     }

@@ -9,9 +9,9 @@ use crate::wire::{MeetingId, MeetingState, Message, Opcode, Status};
 fn cache_path_takes_over_before_it_is_told_anything() {
     let mut hand = Hand::cache(Shelf::cached(1..=100));
     let requests = hand.requests();
-    use Opcode::{Connect, InfoQuery, TakeoverBatch};
-    assert_eq!(opcodes(&requests), [Connect, TakeoverBatch, TakeoverBatch, InfoQuery]);
-    assert_eq!(entries(&requests[1]), (1..=63).collect::<Vec<_>>());
+    use Opcode::{Connect, TakeoverBatch};
+    assert_eq!(opcodes(&requests), [TakeoverBatch, Connect, TakeoverBatch]);
+    assert_eq!(entries(&requests[0]), (1..=63).collect::<Vec<_>>());
     assert_eq!(entries(&requests[2]), (64..=100).collect::<Vec<_>>());
     assert!(requests.iter().all(|request| request.header.epoch == EPOCH));
     assert_eq!(hand.server.timeline().first_takeover, Some(hand.now));
@@ -133,8 +133,7 @@ fn a_refused_meeting_is_an_alarm_and_holds_nothing_up() {
     let opcode = Opcode::TakeoverBatchAck.wire();
     let refused = Event::Refused { domain: domain(), meeting: MeetingId(1), opcode, status: Status::Conflict };
     assert!(hand.events().contains(&refused));
-    hand.connect_ack(&requests[0], 4);
-    hand.end_listing(&the(&requests, Opcode::InfoQuery));
+    hand.connect_ack(&the(&requests, Opcode::Connect), 4);
     hand.play(&[]);
     assert_eq!((hand.server.phase(), hand.server.progress().refused), (Phase::Reconciled, 1));
 }

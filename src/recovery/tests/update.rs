@@ -5,12 +5,11 @@ use super::shelf::Shelf;
 use crate::recovery::Request;
 use crate::wire::{MeetingId, Opcode, Status};
 
-/// A machine with one meeting taken over, and its STATE_QUERY.
+/// A machine with one meeting taken over that has other members than the cache knows, and its STATE_QUERY.
 fn taken() -> (Hand, Request) {
-    let mut hand = Hand::cache(Shelf::cached([1]));
+    let mut hand = Hand::cache(Shelf::cut_short([1]));
     let requests = hand.requests();
-    hand.connect_ack(&requests[0], 8);
-    hand.end_listing(&the(&requests, Opcode::InfoQuery));
+    hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
     let query = hand.request();
     assert_eq!((query.opcode(), query.header.meeting), (Opcode::StateQuery.wire(), MeetingId(1)));
@@ -95,11 +94,13 @@ fn a_meeting_ended_meanwhile_is_forgotten() {
 
 #[test]
 fn a_newer_listing_has_the_members_asked_for_again() {
-    let mut hand = Hand::cache(Shelf::cached([1]));
+    let mut hand = Hand::cache(Shelf::cut_short([1]));
+    hand.held = 2;
     let requests = hand.requests();
-    hand.connect_ack(&requests[0], 8);
+    hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
-    let query = hand.request();
+    let requests = hand.requests();
+    let query = the(&requests, Opcode::StateQuery);
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
     assert_eq!(hand.shelf.updates, 1);
     hand.page(&the(&requests, Opcode::InfoQuery), Opcode::Info, (0, 1), &[summary(1, 6)]);

@@ -1,0 +1,44 @@
+//! `baton table snapshot`: the table as it is now, as a file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Failure, Holder, Place, inspect_at};
+use crate::table::snapshot::write_by_hand;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Where to; a snapshot that is there gives way, anything else does not. Beside the table, with `.snapshot` behind its
+    /// name, where nothing is said
+    out: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let path = args.place.path()?;
+    let table = inspect_at(path.clone())?;
+    let live = Holder::of(&table)?.is_live();
+    let out = args.out.clone().unwrap_or_else(|| {
+        let mut name = path.clone().into_os_string();
+        name.push(".snapshot");
+        name.into()
+    });
+    let snapshot = table.snapshot();
+    let head = write_by_hand(&snapshot, &out).map_err(Failure::of)?;
+    let terminals: usize = snapshot.parts.iter().map(|(_, members)| members.len()).sum();
+    if args.place.json {
+        let report = json!({
+            "table": path, "live": live, "snapshot": out, "bytes": head.bytes, "blake3": head.digest_text(),
+            "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch.to_string(),
+        });
+        println!("{report:#}");
+    } else {
+        let (parts, epoch) = (snapshot.parts.len(), snapshot.epoch);
+        println!("{}: {} bytes, {parts} parts and {terminals} terminals, epoch {epoch}", out.display(), head.bytes);
+        println!("blake3 {}", head.digest_text());
+    }
+    Ok(ExitCode::SUCCESS)
+}

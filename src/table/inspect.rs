@@ -1,0 +1,181 @@
+//! Looking at a table without being able to change it, whoever has it.
+//!
+//! The memory is mapped for reading alone, so that no mistake here can disturb a server. Of the table within, an
+//! [`Inspection`] lends out what reads and nothing else: neither the table, nor a writer, nor its words. That what it does
+//! lend out reaches no store is shown by a test, under which a store is a death.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::layout::LAYOUT_HASH;
+use super::snapshot::Snapshot;
+use super::{Capacity, Looked, OpenError, Part, Progress, Table, Terminal};
+use crate::limits::PROGRESS_EVERY;
+use crate::sys::holds::lock_taker;
+use crate::sys::mapping::{BootId, Mapping};
+use crate::wire::{Domain, Epoch, Level, MeetingId, MeetingState};
+
+/// A table that is only looked at.
+#[derive(Debug)]
+pub struct Inspection {
+    table: Table,
+}
+
+/// What a table or a snapshot holds, counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Parts.
+    pub parts: u64,
+    /// Members of these parts.
+    pub members: u64,
+    /// Parts by state.
+    pub states: BTreeMap<MeetingState, u64>,
+    /// Parts by level.
+    pub levels: BTreeMap<Level, u64>,
+    /// Parts and members by domain.
+    pub domains: BTreeMap<Domain, DomainCount>,
+}
+
+/// What there is in one domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DomainCount {
+    /// Parts.
+    pub parts: u64,
+    /// Their members.
+    pub members: u64,
+}
+
+impl Counts {
+    /// Counts parts.
+    pub fn of(parts: impl Iterator<Item = Part>) -> Self {
+        let mut counts = Self::default();
+        for part in parts {
+            let members = u64::from(part.participants);
+            counts.parts += 1;
+            counts.members += members;
+            *counts.states.entry(part.state).or_default() += 1;
+            *counts.levels.entry(part.level).or_default() += 1;
+            let domain = counts.domains.entry(part.domain).or_default();
+            domain.parts += 1;
+            domain.members += members;
+        }
+        counts
+    }
+}
+
+impl Table {
+    /// The table in a file, to be looked at: while a server has it, or nobody. It takes the right to read the file.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub fn inspect(path: &Path) -> Result<Inspection, OpenError> {
+        Ok(Inspection { table: Self::open(Mapping::open_read_only(path)?)? })
+    }
+}
+
+impl Inspection {
+    #[cfg(test)]
+    pub(super) fn over(table: Table) -> Self {
+        Self { table }
+    }
+
+    /// Who took the lock of its file, if it is held: the keeper of the server that lives by it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn holder(&self) -> io::Result<Option<u32>> {
+        self.table.mapping().fd().map_or(Ok(None), lock_taker)
+    }
+
+    /// How it is laid out.
+    pub fn layout_hash(&self) -> u64 {
+        LAYOUT_HASH
+    }
+
+    /// The length of its file.
+    pub fn bytes(&self) -> u64 {
+        self.table.mapping().bytes()
+    }
+
+    /// What it holds at most.
+    pub fn capacity(&self) -> Capacity {
+        self.table.capacity()
+    }
+
+    /// The boot under which it was created.
+    pub fn boot_id(&self) -> BootId {
+        self.table.boot_id()
+    }
+
+    /// The epoch of who controls.
+    pub fn epoch(&self) -> Epoch {
+        self.table.epoch()
+    }
+
+    /// The end of the block of generations that the database has reserved.
+    pub fn generation_end(&self) -> u32 {
+        self.table.generation_end()
+    }
+
+    /// How many terminals it holds.
+    pub fn count_terminals(&self) -> u32 {
+        self.table.count_terminals()
+    }
+
+    /// Extents in use, and how many there are.
+    pub fn extents(&self) -> (u32, u32) {
+        let words = self.table.words();
+        let used = |extent: &u32| words.extent_owner(*extent).is_some_and(|owner| owner.load(Ordering::Relaxed) != 0);
+        ((0..words.extents()).filter(used).count() as u32, words.extents())
+    }
+
+    /// All parts of all meetings.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        self.table.parts()
+    }
+
+    /// The parts in a domain.
+    pub fn parts_in(&self, domain: Domain) -> impl Iterator<Item = Part> + '_ {
+        self.table.parts_in(domain)
+    }
+
+    /// The parts of a meeting.
+    pub fn parts_of(&self, meeting: MeetingId) -> impl Iterator<Item = Part> + use<> {
+        self.table.parts_of(meeting)
+    }
+
+    /// The members of a part.
+    pub fn members(&self, meeting: MeetingId, domain: Domain) -> impl Iterator<Item = Terminal> + use<> {
+        self.table.members(meeting, domain)
+    }
+
+    /// Reads every record, and gives how many could not be read.
+    pub fn count_unreadable(&self, progress: Progress<'_>) -> u64 {
+        let before = self.table.unreadable();
+        let total = u64::from(self.table.count_parts()) + u64::from(self.table.count_terminals());
+        let records = self.table.parts().map(drop).chain(self.table.terminals().map(drop));
+        for (done, ()) in (1..).zip(records) {
+            if done % PROGRESS_EVERY == 0 {
+                progress(done.min(total), total);
+            }
+        }
+        self.table.unreadable() - before
+    }
+
+    /// [`Table::verify_with`]: where nobody writes.
+    pub fn verify(&self, progress: Progress<'_>) -> Vec<String> {
+        self.table.verify_with(progress)
+    }
+
+    /// [`Table::verify_living`]: where somebody may.
+    pub fn verify_living(&self, progress: Progress<'_>, wait: impl FnMut()) -> Looked {
+        self.table.verify_living(progress, wait)
+    }
+
+    /// What it holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.table)
+    }
+}

@@ -1,0 +1,153 @@
+//! Verifying a table that lives: what does not agree for a moment, because a writer is at it, is no flaw.
+//!
+//! What seems wrong is looked at again, by itself, and a look counts only if no membership changed during it and nobody had
+//! the claim to change it: then what was seen was at rest, but for reports, which change one record each. (Where there is no
+//! such time, each of very many tries has to show it.) And it is a flaw only if several looks, pauses between them, agree to the letter, and the words of what is looked at are the same
+//! in all of them. What is good in one look is good.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::Table;
+use super::layout::Words;
+use super::structure::pause;
+use super::verify::{Check, Progress, Subject, subjects};
+use crate::limits::{FLAWS_MAX, LOOK_TRIES_MAX, LOOKS, LOOKS_MAX, SUSPECTS_MAX};
+use crate::wire::mix;
+
+/// What came of verifying a living table.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Looked {
+    /// What is wrong with it, up to a bound.
+    pub flaws: Vec<String>,
+    /// What seemed wrong, and was not when it was looked at again.
+    pub momentary: u64,
+    /// What seemed wrong, and did not stand still long enough to tell.
+    pub undecided: u64,
+}
+
+impl Table {
+    /// As [`Table::verify`], beside whoever writes. `wait` is what lies between two looks.
+    pub fn verify_living(&self, progress: Progress<'_>, mut wait: impl FnMut()) -> Looked {
+        let words = self.words();
+        let mut looked = Looked::default();
+        let mut suspects = Vec::new();
+        let mut check = Check::of_all(words);
+        for subject in subjects(words, progress) {
+            if check.look(subject).is_empty() {
+                continue;
+            }
+            // Most of what is seen in passing is gone at once: so the list is for what is not.
+            match look(words, subject) {
+                Look::Good => looked.momentary += 1,
+                seen if suspects.len() < SUSPECTS_MAX => suspects.push(Suspect { subject, seen, agreed: 1 }),
+                _ => looked.undecided += 1,
+            }
+        }
+        for _ in 1..LOOKS_MAX {
+            if suspects.iter().all(Suspect::is_settled) {
+                break;
+            }
+            wait();
+            suspects.iter_mut().filter(|suspect| !suspect.is_settled()).for_each(|suspect| suspect.look_again(words));
+        }
+        for suspect in suspects {
+            match suspect.seen {
+                Look::Good => looked.momentary += 1,
+                Look::Flawed { flaws, .. } if suspect.agreed >= LOOKS => {
+                    let room = FLAWS_MAX - looked.flaws.len();
+                    looked.flaws.extend(flaws.into_iter().take(room));
+                }
+                _ => looked.undecided += 1,
+            }
+        }
+        looked
+    }
+}
+
+/// What seems wrong.
+struct Suspect {
+    subject: Subject,
+    seen: Look,
+    /// Looks in a row that saw the same.
+    agreed: u32,
+}
+
+impl Suspect {
+    fn is_settled(&self) -> bool {
+        matches!(self.seen, Look::Good) || (matches!(self.seen, Look::Flawed { .. }) && self.agreed >= LOOKS)
+    }
+
+    fn look_again(&mut self, words: Words<'_>) {
+        let seen = look(words, self.subject);
+        self.agreed = if seen == self.seen { self.agreed + 1 } else { 1 };
+        self.seen = seen;
+    }
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Look {
+    Good,
+    /// A writer was there every time.
+    Disturbed,
+    Flawed {
+        flaws: Vec<String>,
+        stamp: u64,
+    },
+}
+
+/// One look that nobody disturbed; or, where membership never rests for as long as a look takes, one that was flawed at every
+/// try while the words stood still: a moment that is met so often is none.
+fn look(words: Words<'_>, subject: Subject) -> Look {
+    // Who has the structure, and what owners are at, is what is asked there.
+    let needs_rest = !matches!(subject, Subject::Structure | Subject::Cell(_));
+    let stood = stamp(words, subject);
+    let mut last = Vec::new();
+    for tried in 0..LOOK_TRIES_MAX {
+        // In this order: an operation that is under way when the claim is looked at has begun before, and has the claim;
+        // one that begins later counts on. Acquire pairs with the Release of whoever gives the claim back, or counts.
+        let sequence = words.sequence().load(Ordering::Acquire);
+        let free = words.structure().load(Ordering::Acquire) == 0;
+        let before = (sequence, stamp(words, subject));
+        last = Check::of_some(words).look(subject);
+        if last.is_empty() {
+            return Look::Good;
+        }
+        // Pairs with the Release fence that an operation begins with: had the look seen a store of it, the loads below
+        // would see its number.
+        fence(Ordering::Acquire);
+        let after = (words.sequence().load(Ordering::Relaxed), stamp(words, subject));
+        if before == after && (free || !needs_rest) {
+            return Look::Flawed { flaws: last, stamp: before.1 };
+        }
+        pause(tried);
+    }
+    if stamp(words, subject) == stood { Look::Flawed { flaws: last, stamp: stood } } else { Look::Disturbed }
+}
+
+/// The words that say whether a subject stood still, as one.
+fn stamp(words: Words<'_>, subject: Subject) -> u64 {
+    let of = |words: &[u64]| words.iter().fold(0, |sum, &word| mix(sum ^ word));
+    let load = |word: Option<&crate::sys::mapping::SharedWord>| word.map_or(0, |word| word.load(Ordering::Acquire));
+    let terminal = |slot: u32| words.terminal(slot).map_or(0, |slot| slot.control());
+    match subject {
+        Subject::Structure => of(&[load(Some(words.structure())), load(Some(words.sequence()))]),
+        Subject::Epoch => words.epoch().control(),
+        Subject::Cell(owner) => {
+            let mut cell: Vec<_> = words.cell(owner).iter().map(|word| load(Some(word))).collect();
+            cell.push(load(Some(words.sequence())));
+            of(&cell)
+        }
+        Subject::Part(slot) => of(&[
+            words.part(slot).map_or(0, |slot| slot.control()),
+            load(words.part_link(slot)),
+            load(words.place_domain(slot)),
+            load(words.place_sibling(slot)),
+        ]),
+        Subject::Terminal(slot) => of(&[terminal(slot), load(words.terminal_link(slot))]),
+        Subject::Entry(which, place) => which.of(words).slot_at(place).map_or(0, |slot| u64::from(slot) + 1),
+        Subject::Extent(extent) => {
+            let owner = load(words.extent_owner(extent));
+            of(&[owner, owner.checked_sub(1).map_or(0, |slot| terminal(slot as u32))])
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Looking does not disturb, and tells a writer that is at it from a flaw.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::file_tests::{Folder, furnish, furnished};
+use super::structure::set_bit;
+use super::tests::{domain, part, report};
+use super::*;
+use crate::limits::LOOKS;
+use crate::sys::mapping::killed_after;
+use crate::wire::Role;
+
+/// Stops the writers, also where the test fails.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn nobody() -> impl FnMut(u64, u64) {
+    |_, _| {}
+}
+
+#[test]
+fn an_inspection_reaches_no_store() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 8, terminals: 16 }));
+    furnish(&table);
+    let inspection = Inspection::over(Arc::into_inner(table).unwrap());
+    let looked = killed_after(0, || {
+        let counts = Counts::of(inspection.parts());
+        let in_domain = Counts::of(inspection.parts_in(domain(2)));
+        let members =
+            inspection.parts_of(MeetingId(1)).map(|part| inspection.members(MeetingId(1), part.domain).count());
+        let members: usize = members.sum();
+        let head = (inspection.boot_id(), inspection.epoch(), inspection.generation_end(), inspection.capacity());
+        let snapshot = inspection.snapshot();
+        let flaws = inspection.verify(&mut nobody());
+        let living = inspection.verify_living(&mut nobody(), || {});
+        let counted = (inspection.extents(), inspection.count_terminals(), inspection.count_unreadable(&mut nobody()));
+        (counts.parts, in_domain.members, members, head.3, snapshot.parts.len(), flaws.len(), living, counted)
+    });
+    let (parts, in_domain, members, capacity, archived, flaws, living, counted) = looked.expect("a store is a death");
+    assert_eq!((parts, in_domain, members, archived), (3, 6, 6, 3));
+    assert_eq!((capacity, flaws, living), (Capacity { meetings: 8, terminals: 16 }, 0, Looked::default()));
+    assert_eq!(counted, ((5, 64), 6, 0), "20 to 60 bytes are in extents");
+    // And that a store would have been one.
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 1 }));
+    assert!(killed_after(0, || table.set_reservation(1, 1, 2)).is_none());
+}
+
+#[test]
+fn an_inspected_file_is_mapped_for_reading_alone() {
+    let folder = Folder::new();
+    let path = folder.file("table");
+    drop(furnished(&path));
+    let inspection = Table::inspect(&path).unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let lines: Vec<_> = maps.lines().filter(|line| line.ends_with(path.to_str().unwrap())).collect();
+    assert!(matches!(lines[..], [line] if line.contains(" r--s ")), "{lines:?}");
+    assert_eq!(inspection.holder().unwrap(), None);
+    let server = Table::open_at(&path).unwrap();
+    assert!(server.mapping().try_lock().unwrap());
+    assert_eq!(inspection.holder().unwrap(), Some(std::process::id()));
+}
+
+#[test]
+fn what_a_living_writer_is_at_is_no_flaw_and_what_stands_still_is_one() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 64, terminals: 256 }));
+    let stop = AtomicBool::new(false);
+    let mut control = table.writer(OwnerId::CONTROL);
+    for number in 1..=2 {
+        control.insert_part(&part(1000, number)).unwrap();
+        for device in 1..=20 {
+            let terminal = Terminal::new(domain(number).device(device), MeetingId(1000), Role::Participant);
+            control.join(MeetingId(1000), domain(number), &terminal).unwrap();
+        }
+    }
+    let (slot, ..) = table.words().find_part(MeetingId(1000), domain(2)).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        let stopping = Stopping(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for meeting in 1..=20 {
+                    control.insert_part(&part(meeting, 3)).unwrap();
+                    for device in 0..4 {
+                        let address = domain(3).device(meeting as u16 * 4 + device);
+                        let terminal = Terminal::new(address, MeetingId(meeting), Role::Participant);
+                        control.join(MeetingId(meeting), domain(3), &terminal).unwrap();
+                    }
+                }
+                for meeting in 1..=20 {
+                    assert_eq!(control.remove_part(MeetingId(meeting), domain(3)), Ok(true));
+                }
+            }
+        });
+        let mut worker = table.writer(OwnerId::worker(0));
+        let stop = &stop;
+        let reporting = move || {
+            let mut version = 0;
+            while !stop.load(Ordering::Relaxed) {
+                version += 1;
+                // Long and short in turn: extents are taken and given back.
+                let info = &[7; 64][..if version % 2 == 0 { 64 } else { 3 }];
+                report(&mut worker, domain(1).device(1 + version as u16 % 20), version, info);
+            }
+        };
+        scope.spawn(reporting);
+        let wait = || std::thread::sleep(std::time::Duration::from_millis(5));
+        let mut momentary = 0;
+        for _ in 0..300 {
+            let looked = table.verify_living(&mut nobody(), wait);
+            momentary += looked.momentary;
+            assert_eq!(looked.flaws, Vec::<String>::new());
+        }
+        // Damage where no writer is at: a part that says that it has a member more.
+        let link = table.words().part_link(slot).unwrap();
+        link.store(link.load(Ordering::Relaxed) + (1 << 32), Ordering::Release);
+        let mut found = 0;
+        for _ in 0..10 {
+            let looked = table.verify_living(&mut nobody(), wait);
+            assert!(looked.flaws.len() <= 1, "{looked:?}");
+            found += looked.flaws.iter().filter(|flaw| flaw.contains("has 20 members, says 21")).count();
+        }
+        drop(stopping);
+        assert!(found > 0, "it stands still among all that moves");
+        println!("{momentary} moments, found {found} of 10");
+        assert!(momentary > 0, "the writers were met");
+    });
+}
+
+#[test]
+fn a_flaw_of_a_living_table_has_been_seen_as_often_as_is_said() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 8, terminals: 16 }));
+    furnish(&table);
+    let bits = table.words().part_bits();
+    set_bit(bits, 1, false);
+    let mut looks = 1;
+    let looked = table.verify_living(&mut nobody(), || looks += 1);
+    assert_eq!((looks, looked.flaws.len(), looked.undecided), (LOOKS, 1, 0), "{looked:?}");
+    // It is put right between two looks: it was a moment's.
+    set_bit(bits, 1, false);
+    let looked = table.verify_living(&mut nobody(), || set_bit(bits, 1, true));
+    assert_eq!((looked.flaws, looked.momentary), (vec![], 1));
+}
+
+#[test]
+fn entries_that_name_nobody_or_twice_are_flaws() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 8, terminals: 16 }));
+    furnish(&table);
+    let words = table.words();
+    let (slot, _, raw) = words.find_terminal(domain(2).device(1)).unwrap().unwrap();
+    let hash = super::terminals::terminal_hash(raw.address());
+    assert!(words.terminal_index().insert(hash, slot));
+    let flaws = table.verify();
+    assert!(matches!(&flaws[..], [flaw] if flaw.contains("index of Terminals names slot")), "{flaws:?}");
+    assert!(words.terminal_index().remove(hash, slot));
+    assert_eq!(table.verify(), Vec::<String>::new());
+    assert!(words.part_index().insert(12345, 7));
+    assert!(words.meeting_index().insert(54321, 1));
+    let flaws = table.verify();
+    assert_eq!(flaws.iter().filter(|flaw| flaw.contains("and should not")).count(), 2, "{flaws:?}");
+}

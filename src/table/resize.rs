@@ -1,0 +1,342 @@
+//! Another capacity for a table: a new file with all that the old one holds, put in its place.
+//!
+//! What always holds: the table's name leads to the old table, whole, or to the new one, whole. The new one is filled without a
+//! name, compared with the old one, and named `<path>.resizing`; one rename puts it in place. Whoever is killed leaves at most
+//! that name and one more for the old table, `<path>.before-resize`, which the next attempt knows for what they are.
+//!
+//! The lock of the old table's file is held all the while, so no server can begin to use it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use super::{Capacity, OpenError, OwnerId, Part, Table, TableError, Terminal};
+use crate::limits::{PROGRESS_EVERY, SLOTS_MAX};
+use crate::sys::holds::lock_taker;
+use crate::sys::mapping::{Mapping, MappingError};
+use crate::wire::Epoch;
+
+/// Why a table was not resized. It is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ResizeError {
+    /// It cannot be opened, or the new one cannot be made.
+    #[error("{}: {error}", path.display())]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong.
+        error: OpenError,
+    },
+    /// A server lives by it.
+    #[error(
+        "{}: {} has this table; stop that server (SIGTERM to `baton run`), resize, and start it again",
+        path.display(), by(*.pid)
+    )]
+    Held {
+        /// The table.
+        path: PathBuf,
+        /// Who took its lock.
+        pid: Option<u32>,
+    },
+    /// Another file got its name just now.
+    #[error("{}: another file got this name just now; look who did that, and try again", .0.display())]
+    Moved(PathBuf),
+    /// It holds more than the new one could.
+    #[error("{}: it holds {holds} {what}, and was to have room for {room}; ask for more", path.display())]
+    TooSmall {
+        /// The table.
+        path: PathBuf,
+        /// Of what there would be too little.
+        what: &'static str,
+        /// How many it holds.
+        holds: u32,
+        /// How many were asked for.
+        room: u32,
+    },
+    /// What it holds does not fit for another reason.
+    #[error("{}: what it holds does not fit into a table of this capacity: {error}; ask for more", path.display())]
+    Unfit {
+        /// The table.
+        path: PathBuf,
+        /// Why.
+        error: TableError,
+    },
+    /// A file is in the way.
+    #[error("{}: is in the way; look what it is, and take it away or rename it", .0.display())]
+    InTheWay(PathBuf),
+    /// It does not agree with itself.
+    #[error(
+        "{}: something is wrong with this table, which copying would hide: {flaw} (`baton table verify` says all)",
+        path.display()
+    )]
+    Flawed {
+        /// The table.
+        path: PathBuf,
+        /// The first flaw.
+        flaw: String,
+    },
+    /// The copy is not like the original.
+    #[error("{}: the new table does not hold what the old one does, {what}; it was thrown away", path.display())]
+    Differs {
+        /// The table.
+        path: PathBuf,
+        /// In what.
+        what: String,
+    },
+    /// The system refused a step.
+    #[error("{}: cannot {step}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+fn by(pid: Option<u32>) -> String {
+    pid.map_or("another process".into(), |pid| format!("process {pid}"))
+}
+
+/// What is asked for; what is not named stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// Parts of meetings.
+    pub meetings: Option<u32>,
+    /// Terminals.
+    pub terminals: Option<u32>,
+    /// Whether the old table goes, instead of staying as `<path>.before-resize`.
+    pub discard_old: bool,
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resized {
+    /// The capacity that it had.
+    pub before: Capacity,
+    /// The capacity that it has.
+    pub after: Capacity,
+    /// Parts that were copied.
+    pub parts: u32,
+    /// Terminals that were copied.
+    pub terminals: u32,
+    /// The length of the new file.
+    pub bytes: u64,
+    /// Where the old table is.
+    pub kept: Option<PathBuf>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The old table is looked at: so much, of so much.
+    Verifying(u64, u64),
+    /// Its records are put into the new one: so many, of so many.
+    Copying(u64, u64),
+    /// Both are compared.
+    Comparing(u64, u64),
+    /// The new one is whole, and has a name beside the old one.
+    Named,
+    /// The old one has its second name.
+    Kept,
+    /// The new one is in place.
+    Swapped,
+}
+
+/// Makes a table's capacity another one. `tell` hears of every step after it was made.
+///
+/// # Errors
+/// The table is as it was, but that what the dead had begun in it may have been brought to its end.
+pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Result<Resized, ResizeError> {
+    let broken = |error| ResizeError::Table { path: path.to_owned(), error };
+    let failed = |step| move |error| ResizeError::Io { path: path.to_owned(), step, error };
+    let old = Table::open_at(path).map_err(broken)?;
+    if !old.mapping().try_lock().map_err(failed("lock it"))? {
+        let pid = old.mapping().fd().and_then(|file| lock_taker(file).ok().flatten());
+        return Err(ResizeError::Held { path: path.to_owned(), pid });
+    }
+    if !old.mapping().is_at(path).map_err(failed("look at it"))? {
+        return Err(ResizeError::Moved(path.to_owned()));
+    }
+    let before = old.capacity();
+    let after = Capacity {
+        meetings: wanted.meetings.unwrap_or(before.meetings),
+        terminals: wanted.terminals.unwrap_or(before.terminals),
+    };
+    let bytes = Table::bytes(after);
+    if bytes == 0 {
+        let Capacity { meetings, terminals } = after;
+        return Err(broken(OpenError::Capacity { meetings, terminals, max: SLOTS_MAX }));
+    }
+    let (parts, terminals) = (old.count_parts(), old.count_terminals());
+    for (what, holds, room) in [("parts of meetings", parts, after.meetings), ("terminals", terminals, after.terminals)]
+    {
+        if holds > room {
+            return Err(ResizeError::TooSmall { path: path.to_owned(), what, holds, room });
+        }
+    }
+    let names = Names { path, new: beside(path, ".resizing"), old: beside(path, ".before-resize") };
+    names.clear(&old, wanted.discard_old)?;
+    // Without a name until it is whole, and gone with us if it never is.
+    let mapping = Mapping::create(path, bytes).map_err(|error| broken(error.into()))?;
+    let new = Table::create(mapping, after, old.boot_id()).map_err(broken)?;
+    let new = Arc::new(new);
+
+    // We have the lock: all who wrote are dead.
+    old.recover();
+    if let Some(flaw) = old.verify_with(&mut |done, of| tell(Step::Verifying(done, of))).into_iter().next() {
+        return Err(ResizeError::Flawed { path: path.to_owned(), flaw });
+    }
+    copy(&old, &new, tell).map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
+    compare(&old, &new, tell).map_err(|what| ResizeError::Differs { path: path.to_owned(), what })?;
+    let bytes = new.mapping().bytes();
+    let kept = names.swap(new.mapping(), wanted.discard_old, tell)?;
+    Ok(Resized { before, after, parts, terminals, bytes, kept })
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// The table's name, and the two others that a resize uses.
+struct Names<'a> {
+    path: &'a Path,
+    new: PathBuf,
+    old: PathBuf,
+}
+
+impl Names<'_> {
+    /// Takes away what a killed resize left, and nothing else.
+    fn clear(&self, old: &Table, discard_old: bool) -> Result<(), ResizeError> {
+        let io = |path: &Path, step| {
+            let path = path.to_owned();
+            move |error| ResizeError::Io { path, step, error }
+        };
+        if self.new.symlink_metadata().is_ok() {
+            Table::inspect(&self.new).map_err(|_| ResizeError::InTheWay(self.new.clone()))?;
+            fs::remove_file(&self.new).map_err(io(&self.new, "take away what a killed resize left"))?;
+        }
+        if !discard_old && self.old.symlink_metadata().is_ok() {
+            // The table's own second name, from a death in front of the last step.
+            if !old.mapping().is_at(&self.old).map_err(io(&self.old, "look at it"))? {
+                return Err(ResizeError::InTheWay(self.old.clone()));
+            }
+            fs::remove_file(&self.old).map_err(io(&self.old, "take away what a killed resize left"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the new table in the old one's place. Gives where the old one is now.
+    fn swap(
+        &self,
+        new: &Mapping,
+        discard_old: bool,
+        tell: &mut dyn FnMut(Step),
+    ) -> Result<Option<PathBuf>, ResizeError> {
+        let mut swap = || {
+            new.publish(&self.new).map_err(|error| match error {
+                MappingError::Exists(path) => ResizeError::InTheWay(path),
+                error => ResizeError::Table { path: self.path.to_owned(), error: error.into() },
+            })?;
+            tell(Step::Named);
+            if !discard_old {
+                fs::hard_link(self.path, &self.old).map_err(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists => ResizeError::InTheWay(self.old.clone()),
+                    _ => ResizeError::Io { path: self.old.clone(), step: "give it to the old table", error },
+                })?;
+                tell(Step::Kept);
+            }
+            fs::rename(&self.new, self.path).map_err(|error| ResizeError::Io {
+                path: self.path.to_owned(),
+                step: "put the new table in its place",
+                error,
+            })?;
+            tell(Step::Swapped);
+            Ok(())
+        };
+        let swapped = swap();
+        if swapped.is_err() && new.is_at(&self.new).unwrap_or(false) {
+            let _ = fs::remove_file(&self.new);
+        }
+        swapped.map(|()| (!discard_old).then(|| self.old.clone()))
+    }
+}
+
+/// Puts all that one table holds into an empty one.
+fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(), TableError> {
+    let epoch = old.epoch();
+    if epoch != Epoch::NONE || old.generation_end() != 0 {
+        new.set_reservation(epoch.term(), epoch.generation(), old.generation_end());
+    }
+    let mut writer = new.writer(OwnerId::CONTROL);
+    let mut pace = Pace::over(old);
+    for part in old.parts() {
+        writer.insert_part(&part)?;
+        pace.done(|done, of| tell(Step::Copying(done, of)));
+        let members: Vec<_> = old.members(part.meeting, part.domain).collect();
+        // A member that joins stands in front of those who are there.
+        for member in members.iter().rev() {
+            writer.join(part.meeting, part.domain, member)?;
+            pace.done(|done, of| tell(Step::Copying(done, of)));
+        }
+    }
+    Ok(())
+}
+
+/// Says in what two tables differ: every part, every member, and what the header holds.
+fn compare(old: &Table, new: &Table, tell: &mut dyn FnMut(Step)) -> Result<(), String> {
+    let head = |table: &Table| (table.boot_id(), table.epoch(), table.generation_end());
+    let counts = |table: &Table| (table.count_parts(), table.count_terminals());
+    if head(old) != head(new) {
+        return Err(format!("its header says {:?} for {:?}", head(new), head(old)));
+    }
+    if counts(old) != counts(new) {
+        return Err(format!("parts and terminals are {:?} for {:?}", counts(new), counts(old)));
+    }
+    let members = |table: &Table, part: &Part| -> Vec<Terminal> { table.members(part.meeting, part.domain).collect() };
+    let mut pace = Pace::over(old);
+    for part in old.parts() {
+        let found = new.part(part.meeting, part.domain);
+        if found != Some(part) {
+            return Err(format!("{found:?} is there for {part:?}"));
+        }
+        pace.done(|done, of| tell(Step::Comparing(done, of)));
+        let (before, after) = (members(old, &part), members(new, &part));
+        if before.len() != usize::from(part.participants) || before != after {
+            return Err(format!("the members of {:?} in {:?} differ", part.meeting, part.domain));
+        }
+        for member in before {
+            if new.terminal(member.terminal) != Some(member) {
+                return Err(format!("{} is not found as it was", member.terminal));
+            }
+            pace.done(|done, of| tell(Step::Comparing(done, of)));
+        }
+    }
+    match new.verify().into_iter().next() {
+        None => Ok(()),
+        Some(flaw) => Err(flaw),
+    }
+}
+
+/// Counts records, and tells now and then.
+struct Pace {
+    done: u64,
+    of: u64,
+}
+
+impl Pace {
+    fn over(table: &Table) -> Self {
+        Self { done: 0, of: u64::from(table.count_parts()) + u64::from(table.count_terminals()) }
+    }
+
+    fn done(&mut self, tell: impl FnOnce(u64, u64)) {
+        self.done += 1;
+        if self.done.is_multiple_of(PROGRESS_EVERY) {
+            tell(self.done, self.of);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Snapshots that people ask for: what a file says of itself, whoever wrote it, and one written where they want it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, failed, header};
+
+/// What a snapshot's header says, whatever version wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The version of the format.
+    pub version: u32,
+    /// The layout of the archive.
+    pub layout: u64,
+    /// The length of the whole file in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the archive.
+    pub digest: [u8; 32],
+}
+
+impl Head {
+    /// Whether this program reads what comes behind it.
+    pub const fn is_ours(&self) -> bool {
+        self.version == VERSION && self.layout == LAYOUT_HASH
+    }
+
+    /// The digest in hexadecimal digits.
+    pub fn digest_text(&self) -> String {
+        blake3::Hash::from_bytes(self.digest).to_hex().to_string()
+    }
+
+    fn parse(head: &[u8; HEADER_BYTES]) -> Option<Self> {
+        let number = |at: usize| u64::from_le_bytes(*head[at..].first_chunk().unwrap_or(&[0; 8]));
+        (head[..8] == MAGIC).then(|| Self {
+            version: number(8) as u32,
+            layout: number(16),
+            bytes: number(24).saturating_add(HEADER_BYTES as u64),
+            digest: *head[32..].first_chunk().unwrap_or(&[0; 32]),
+        })
+    }
+}
+
+/// What a snapshot's header says. What is behind it is not looked at.
+///
+/// # Errors
+/// It cannot be read, or is no snapshot.
+pub fn head(path: &Path) -> Result<Head, SnapshotError> {
+    let read = || {
+        let mut file = File::open(path).map_err(failed("open it"))?;
+        let mut head = [0; HEADER_BYTES];
+        match file.read_exact(&mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(SnapshotFault::NotASnapshot),
+            Err(error) => Err(failed("read it")(error)),
+            Ok(()) => Head::parse(&head).ok_or(SnapshotFault::NotASnapshot),
+        }
+    };
+    read().map_err(|what| SnapshotError { path: path.to_owned(), what })
+}
+
+/// Writes a snapshot to a place that somebody named, durably. One that was there gives way; anything else stays, and is an
+/// error. Never meets the snapshot that a server writes to the same place meanwhile: each has a file of its own until
+/// it is whole. And it follows no link of somebody's who may write to the folder, for it may be root's.
+///
+/// # Errors
+/// What is there is as it was.
+pub fn write_by_hand(snapshot: &Snapshot, path: &Path) -> Result<Head, SnapshotError> {
+    let wrong = |what| SnapshotError { path: path.to_owned(), what };
+    let replace = match path.symlink_metadata() {
+        Ok(found) if found.is_file() => head(path).map(|_| true)?,
+        Ok(_) => return Err(wrong(SnapshotFault::NotASnapshot)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(wrong(failed("look at what is there")(error))),
+    };
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    write_beside(snapshot, path, &beside, replace).map_err(wrong)
+}
+
+fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) -> Result<Head, SnapshotFault> {
+    let archive = rkyv::to_bytes::<rkyv::rancor::Error>(&snapshot.archive())
+        .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
+    let head = header(&archive);
+    let mut file = File::create_new(beside).map_err(failed("create the file beside it"))?;
+    let written = (|| {
+        let written = file.write_all(&head).and_then(|()| file.write_all(&archive));
+        written.map_err(failed("write it"))?;
+        file.sync_all().map_err(failed("make it durable"))?;
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let renamed = renameat_with(CWD, beside, CWD, path, flags).map_err(io::Error::from);
+        renamed.map_err(failed("put it in its place"))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("make its name durable"))
+    })();
+    if written.is_err() {
+        let _ = std::fs::remove_file(beside);
+    }
+    written?;
+    Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::super::file_tests::{Folder, furnished};
+    use super::super::{read, write};
+    use super::*;
+
+    #[test]
+    fn a_header_says_what_it_is_whoever_wrote_it() {
+        let folder = Folder::new();
+        let path = folder.file("snapshot");
+        let bytes = write(&furnished(&folder.file("table")), &path).unwrap();
+        let ours = head(&path).unwrap();
+        assert_eq!((ours.is_ours(), ours.bytes), (true, bytes));
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(ours.digest_text(), blake3::hash(&whole[HEADER_BYTES..]).to_hex().as_str());
+        let mut later = whole.clone();
+        later[8] = 9;
+        std::fs::write(&path, &later[..HEADER_BYTES]).unwrap();
+        let theirs = head(&path).unwrap();
+        assert_eq!((theirs.version, theirs.is_ours(), theirs.digest), (9, false, ours.digest));
+        std::fs::write(&path, &whole[..HEADER_BYTES - 1]).unwrap();
+        assert!(matches!(head(&path).unwrap_err().what, SnapshotFault::NotASnapshot));
+    }
+
+    #[test]
+    fn one_by_hand_meets_neither_the_servers_nor_what_is_none() {
+        let folder = Folder::new();
+        let table = furnished(&folder.file("table"));
+        let (path, taken) = (folder.file("snapshot"), Snapshot::of(&table));
+        // The server's own, half written.
+        std::fs::write(folder.file("snapshot.new"), "half").unwrap();
+        let first = write_by_hand(&taken, &path).unwrap();
+        assert_eq!(read(&path).unwrap(), taken);
+        assert_eq!(first, head(&path).unwrap());
+        // Another takes its place.
+        let mut control = Arc::clone(&table).writer(super::super::super::OwnerId::CONTROL);
+        control.remove_part(crate::wire::MeetingId(1), crate::wire::Domain::new(2).unwrap()).unwrap();
+        assert_ne!(write_by_hand(&Snapshot::of(&table), &path).unwrap().digest, first.digest);
+        assert_eq!(std::fs::read(folder.file("snapshot.new")).unwrap(), b"half");
+        // What is none does not give way: a file, a link, a folder.
+        std::fs::write(folder.file("mine"), "mine").unwrap();
+        std::os::unix::fs::symlink(&path, folder.file("link")).unwrap();
+        std::fs::create_dir(folder.file("folder")).unwrap();
+        for other in ["mine", "link", "folder"] {
+            let refused = write_by_hand(&taken, &folder.file(other)).unwrap_err();
+            assert!(matches!(refused.what, SnapshotFault::NotASnapshot), "{refused}");
+        }
+        assert_eq!(std::fs::read(folder.file("mine")).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 6, "and nothing is left beside them");
+    }
+}

@@ -1,0 +1,268 @@
+//! Upgrades of a running server: `baton run` from a file that is replaced meanwhile, on a veth of its own.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use baton::sdk::{Endpoint, EndpointSettings};
+use baton::wire::{
+    DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
+    encode_message,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::netns::{Pair, Side};
+use support::server::{Place, Server, gone, kill};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A trial that no test waits out.
+const LONG: &str = "600";
+
+/// A server that runs from a file of its own, with its standby.
+struct Stage {
+    server: Server,
+    engine: u32,
+    standby: u32,
+    pair: Pair,
+    place: Place,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn set() -> Self {
+        // Not where the place is: nobody should have to be able to get there.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let (pair, place) = (Pair::new(1), Place::new());
+        let program = folder.path().join("baton");
+        fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
+        let configuration = place.configure("left", "");
+        let mut server = Server::start_program(&program, &pair, Side::Left, &configuration, &[]);
+        let engine = server.engine();
+        let standby = server.standby();
+        Self { server, engine, standby, pair, place, folder }
+    }
+
+    fn program(&self) -> PathBuf {
+        self.folder.path().join("baton")
+    }
+
+    /// Puts another file in the program's place, as an installation does.
+    fn install(&self, from: &str) {
+        let new = self.folder.path().join("new");
+        fs::copy(from, &new).unwrap();
+        fs::rename(new, self.program()).unwrap();
+    }
+
+    fn baton(&self, arguments: &[&str]) -> Output {
+        let socket = self.place.path("run/api.sock");
+        Command::new(env!("CARGO_BIN_EXE_baton")).args(arguments).arg("--socket").arg(socket).output().unwrap()
+    }
+
+    fn upgrade(&self, within: &str) -> Output {
+        self.baton(&["upgrade", "--json", "--within", within])
+    }
+
+    fn status(&self) -> Value {
+        json(&self.baton(&["status", "--json"]))
+    }
+
+    /// Waits until the status says this of the last upgrade.
+    fn upgrade_is(&self, state: &str) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if status["upgrade"]["state"] == state {
+                return status;
+            }
+            assert!(Instant::now() < end, "not `{state}` in time: {status:#}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// After something was refused: those that were there are there, and the standby follows as ever.
+    fn goes_on(mut self) {
+        let status = self.status();
+        assert_eq!(status["pid"], self.engine, "{status:#}");
+        assert_eq!(status["upgrade"]["state"], "none");
+        assert_eq!(self.server.children().into_iter().collect::<BTreeSet<_>>(), [self.engine, self.standby].into());
+        kill(self.engine, Signal::KILL);
+        assert_eq!(self.server.engine(), self.standby);
+    }
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn generation(status: &Value) -> u32 {
+    status["epoch"].as_u64().expect("an epoch is a number") as u32
+}
+
+/// What an autonomous server measures the way by.
+fn probe(buffer: &mut [u8], to: Mac, from: Mac, sequence: u64) -> usize {
+    let envelope = Envelope {
+        dst_mac: to,
+        src_mac: from,
+        vlan: None,
+        ethertype: DEFAULT_ETHERTYPE,
+        to: "1/65535".parse().unwrap(),
+        from: "366/0".parse().unwrap(),
+        label: None,
+    };
+    let header = Header {
+        status: 0,
+        flags: FlagsHeader::default(),
+        transaction: Transaction(sequence as u32),
+        epoch: Epoch::default(),
+        meeting: MeetingId(0),
+    };
+    encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
+}
+
+fn echoed(bytes: &[u8]) -> Option<u64> {
+    match Frame::parse(bytes, DEFAULT_ETHERTYPE).ok()?.message().ok()? {
+        Message::ProbeEcho { sequence, .. } => Some(sequence),
+        _ => None,
+    }
+}
+
+/// Sends probes until it is told to stop; gives how many, and which of them were not echoed.
+fn probe_until(endpoint: &mut Endpoint, stop: &AtomicBool) -> (u64, BTreeSet<u64>) {
+    let from = endpoint.mac();
+    let (mut sent, mut open, mut end) = (0, BTreeSet::new(), None);
+    loop {
+        if end.is_none() && open.len() < 256 && endpoint.send(|buffer| probe(buffer, Mac([0xff; 6]), from, sent)) {
+            open.insert(sent);
+            sent += 1;
+        }
+        endpoint.flush().unwrap();
+        let heard = |bytes: &[u8], _| {
+            if let Some(sequence) = echoed(bytes) {
+                open.remove(&sequence);
+            }
+        };
+        endpoint.receive(Duration::from_micros(200), heard).unwrap();
+        if end.is_none() && stop.load(Ordering::Relaxed) {
+            end = Some(Instant::now() + PATIENCE);
+        }
+        if end.is_some_and(|end| open.is_empty() || Instant::now() > end) {
+            return (sent, open);
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_program_is_kept() {
+    let mut stage = Stage::set();
+    let before = stage.status();
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    let mut endpoint = stage.pair.on(Side::Right, || Endpoint::open("right", &EndpointSettings::default()).unwrap());
+    let stop = AtomicBool::new(false);
+    let after = json(&stage.upgrade("1"));
+    let heir = after["pid"].as_u64().unwrap() as u32;
+    assert!(heir != stage.engine && heir != stage.standby, "{after:#}");
+    assert_eq!(generation(&after), generation(&before) + 1, "one engine followed one");
+    assert_eq!(after["upgrade"]["state"], "trial");
+    assert_eq!(after["program"]["path"], stage.program().to_str().unwrap());
+    gone(stage.engine);
+    let said = stage.server.line_with(&format!("engine {} handed over to engine {heir}", stage.engine));
+    assert!(!said.contains("WARN") && !stage.server.heard.contains("killed"), "{}", stage.server.heard);
+
+    // The trial ends, and the standby is of the new program too.
+    stage.upgrade_is("kept");
+    let standby = loop {
+        let standby = stage.server.standby();
+        if stage.server.heard.contains("its program is kept") {
+            break standby;
+        }
+    };
+
+    // Once more, under traffic.
+    let (output, (sent, lost)) = thread::scope(|scope| {
+        let traffic = scope.spawn(|| probe_until(&mut endpoint, &stop));
+        thread::sleep(Duration::from_millis(200));
+        let output = stage.upgrade(LONG);
+        thread::sleep(Duration::from_millis(200));
+        stop.store(true, Ordering::Relaxed);
+        (output, traffic.join().unwrap())
+    });
+    let again = json(&output);
+    assert!(again["pid"] != heir && again["pid"] != standby, "{again:#}");
+    assert_eq!(generation(&again), generation(&after) + 1);
+    assert!(sent > 100, "there was traffic: {sent} probes");
+    assert!(lost.is_empty(), "{} of {sent} probes were not echoed: {lost:?}", lost.len());
+    eprintln!("{sent} probes over a hand-over, all echoed");
+}
+
+#[test]
+fn a_program_that_does_not_stand_by_is_refused_and_all_goes_on() {
+    let stage = Stage::set();
+    stage.install("/bin/false");
+    let output = stage.upgrade(LONG);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no upgrade") && said.contains("exited with status 1"), "{said}");
+    stage.goes_on();
+}
+
+#[test]
+fn a_file_that_is_no_program_or_not_there_is_refused_by_its_name() {
+    let stage = Stage::set();
+    let refused = |why: &str| {
+        let output = stage.upgrade(LONG);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(stage.program().to_str().unwrap()) && said.contains(why), "{said}");
+    };
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    fs::set_permissions(stage.program(), fs::Permissions::from_mode(0o600)).unwrap();
+    refused("Permission denied");
+    fs::write(stage.program(), "no program").unwrap();
+    fs::set_permissions(stage.program(), fs::Permissions::from_mode(0o755)).unwrap();
+    refused("Exec format error");
+    fs::remove_file(stage.program()).unwrap();
+    refused("No such file");
+    stage.goes_on();
+}
+
+#[test]
+fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
+    let mut stage = Stage::set();
+    let before = stage.status();
+    assert!(Path::new(before["program"]["path"].as_str().unwrap()) == stage.program(), "{before:#}");
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    let heir = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    stage.server.line_with("on trial");
+    let standby = stage.server.standby();
+    let output = stage.upgrade(LONG);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("on trial"), "one after the other");
+    kill(heir, Signal::KILL);
+    assert_eq!(stage.server.engine(), standby, "by the locks, whoever noticed first");
+    let after = stage.upgrade_is("returned");
+    assert_eq!(after["pid"], standby);
+    assert!(after["upgrade"]["why"].as_str().unwrap().contains("killed (SIGKILL)"), "{after:#}");
+    assert!(after["program"]["path"].as_str().unwrap().ends_with(" (deleted)"), "of the file before: {after:#}");
+    assert_eq!(generation(&after), generation(&before) + 2);
+    // The next is of the program before as well; what is on disk may be tried again.
+    let next = stage.server.standby();
+    assert!(fs::read_link(format!("/proc/{next}/exe")).unwrap().to_str().unwrap().ends_with(" (deleted)"));
+    let again = json(&stage.upgrade(LONG));
+    assert_eq!(again["upgrade"]["state"], "trial");
+}
+
+#[test]
+fn a_trial_of_no_time_is_refused() {
+    let stage = Stage::set();
+    let output = stage.upgrade("0");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    stage.goes_on();
+}
