@@ -103,7 +103,9 @@ pub fn table(
     preload: &Preload,
     reservation: Reservation,
 ) -> Result<Arc<Table>, Box<dyn Error>> {
-    let table = Arc::new(Table::create_at(&stage.table(), capacity(size), boot_id()?)?);
+    Table::create_at(&stage.table(), capacity(size), boot_id()?)?;
+    // As the dispatch server will: what it would not take is found here.
+    let table = Arc::new(Table::open_at(&stage.table())?);
     let Reservation { term, first, end } = reservation;
     table.set_reservation(term, first, end);
     let mut writer = table.writer(OwnerId::CONTROL);

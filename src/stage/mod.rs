@@ -18,6 +18,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -30,6 +31,8 @@ const PREFIX: &str = "baton-demo-";
 pub const INTERFACE: &str = "v2v0";
 /// Huge pages of 2 MiB that are asked for unless somebody wants others: room for the UMEM of both sides.
 pub const HUGE_PAGES: u64 = 48;
+/// How long a mount may be busy with processes that were killed.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(1);
 const HUGE_PAGES_FILE: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Which end of the veth pair.
@@ -285,9 +288,22 @@ fn unmount_below(folder: &Path) -> Result<(), StageError> {
     let points: Vec<_> = listed.lines().filter_map(|line| line.split(' ').nth(1)).collect();
     // The last mounted first: one may lie in another.
     for point in points.into_iter().rev().filter(|point| Path::new(point).starts_with(folder)) {
-        command("umount", &[point])?;
+        unmount(point)?;
     }
     Ok(())
+}
+
+/// Who had files there and was killed may still be on his way out. Whoever stays for longer keeps what he has mapped, and
+/// nobody finds it any more.
+fn unmount(point: &str) -> Result<(), StageError> {
+    let begun = Instant::now();
+    while begun.elapsed() < UNMOUNT_PATIENCE {
+        if command("umount", &[point]).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    command("umount", &["--lazy", point]).map(drop)
 }
 
 fn remove(path: &Path) -> Result<(), StageError> {
