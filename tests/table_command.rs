@@ -40,7 +40,7 @@ fn part(meeting: u64, number: u64) -> Part {
         domain: domain(number),
         version: meeting,
         epoch: Epoch::new(3, 7),
-        state: if meeting % 2 == 0 { MeetingState::InMeeting } else { MeetingState::Starting },
+        state: if meeting.is_multiple_of(2) { MeetingState::InMeeting } else { MeetingState::Starting },
         level: Level::new(1 + (meeting % 5) as u8).unwrap(),
         layout: Layout::new(4).unwrap(),
         participants: 0,
@@ -105,7 +105,7 @@ fn refused(code: i32, arguments: &[&str], table: &Path) -> String {
 }
 
 /// A process that has the table locked and writes to it: this test's own program, as [`living_child`].
-struct Living(Child, BufReader<ChildStdout>);
+struct Living(Child, #[expect(dead_code, reason = "closed, it would end the writer")] BufReader<ChildStdout>);
 
 impl Living {
     fn start(table: &Path) -> Self {

@@ -106,7 +106,7 @@ pub fn svg(sizes: &[OfSize], subtitle: &str) -> String {
                 );
             }
         }
-        if let Some(p50) = points(false).last().and_then(|(_, it)| it.p50_us) {
+        if let Some(p50) = points(false).next_back().and_then(|(_, it)| it.p50_us) {
             labels.push((y.at(p50), format!("{name}, {}", time(p50)), colour));
         }
     }

@@ -95,7 +95,7 @@ fn a_manifest_of_another_version_is_refused_before_it_is_read() {
     assert!(error.to_string().contains("start the keeper again"), "{error}");
     let mut buffer = [0; 4096];
     let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
-    let said = serde_json::from_slice(&buffer[..bytes]).unwrap();
+    let said: Notice = serde_json::from_slice(&buffer[..bytes]).unwrap();
     assert_eq!(said, Notice::Failed { why: error.to_string() }, "the keeper hears why");
 }
 

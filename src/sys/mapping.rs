@@ -5,7 +5,7 @@
 //! error of [`Mapping::create`] and never a SIGBUS later; only someone who truncates the file of a running server can
 //! still cause one, which its mode (0600) leaves to root.
 //!
-//! Who only looks maps it without the right to write ([`Mapping::open_read_only`]), and the kernel holds him to it: a store
+//! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel holds him to it: a store
 //! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::Inspection`]).
 
 use std::fmt;

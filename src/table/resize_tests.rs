@@ -45,9 +45,12 @@ fn a_larger_table_holds_what_the_old_one_held_whenever_it_dies() {
         assert_eq!(capacity, if step == Step::Swapped { ROOM } else { before.0 });
         steps.push((step, names(&folder)));
     });
-    let kept = Some(folder.file("table.before-resize"));
+    let kept = folder.file("table.before-resize");
     let (bytes, after) = (Table::bytes(ROOM), ROOM);
-    assert_eq!(done.unwrap(), Resized { before: before.0, after, parts: 3, terminals: 6, bytes, kept: kept.clone() });
+    assert_eq!(
+        done.unwrap(),
+        Resized { before: before.0, after, parts: 3, terminals: 6, bytes, kept: Some(kept.clone()) }
+    );
     let folders: Vec<_> = steps.iter().map(|(step, names)| (*step, names.join(" "))).collect();
     let expected = [
         (Step::Named, "table table.resizing"),
@@ -55,7 +58,7 @@ fn a_larger_table_holds_what_the_old_one_held_whenever_it_dies() {
         (Step::Swapped, "table table.before-resize"),
     ];
     assert_eq!(folders, expected.map(|(step, names)| (step, names.to_owned())));
-    assert_eq!(content(&kept.unwrap()), before);
+    assert_eq!(content(&kept), before);
     // And it can be used: more than the old one had room for.
     let table = Arc::new(Table::open_at(&path).unwrap());
     let mut control = table.writer(OwnerId::CONTROL);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::cms::{Change, Changed, Database, KeyParameters, MeetingView, Started, Status, TableDump};
+use crate::cms::{Change, Changed, Database, KeyParameters, MeetingView, Started, Status, TableDump, Upgrading};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
@@ -114,6 +114,9 @@ fn each_path_asks_for_what_it_says() {
         Request::Status => Ok(Answer::Status(Box::default())),
         Request::RecoveryLast => Ok(Answer::Recovery(Value::Null)),
         Request::Orphans => Ok(Answer::Orphans(Vec::new())),
+        Request::Upgrade(form) => {
+            Ok(Answer::Upgrading(Upgrading { heir: 7, version: "1.2.3".into(), within: form.within }))
+        }
     });
     let body = r#"{"meeting":7,"name":"Board","layout":9,"chairman":"366/1001","members":["366/1001",{"terminal":"366/1002","role":"speaker one"}]}"#;
     let (status, answer) = served.ask("POST", "/meetings", body);
@@ -256,3 +259,21 @@ fn many_clients_are_served_at_once() {
 }
 
 const CONNECTIONS: usize = 64;
+
+#[test]
+fn an_upgrade_is_asked_for_with_a_time_and_nothing_else() {
+    let served = serve(|request| match request {
+        Request::Upgrade(form) => {
+            Ok(Answer::Upgrading(Upgrading { heir: 7, version: "1.2.3".into(), within: form.within }))
+        }
+        _ => changed(),
+    });
+    for (body, within) in [("", 30), ("{}", 30), (r#"{"within":5}"#, 5)] {
+        let (status, answer) = served.ask("POST", "/upgrade", body);
+        assert_eq!((status, answer), (200, json!({"heir": 7, "version": "1.2.3", "within": within})));
+        assert_eq!(served.asked(), Request::Upgrade(UpgradeForm { within }));
+    }
+    for body in [r#"{"within":0}"#, r#"{"path":"/tmp/mine"}"#, "5 seconds"] {
+        assert_eq!(served.ask("POST", "/upgrade", body).0, 400, "{body}");
+    }
+}
