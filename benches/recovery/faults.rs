@@ -11,6 +11,8 @@ use baton::wire::Epoch;
 use rustix::process::Signal;
 use serde::Serialize;
 
+use super::play::UNDISTURBED;
+
 /// How often a kill during a recovery is tried.
 const TRIES: usize = 20;
 /// How long a successor's first frame is waited for.
@@ -106,6 +108,7 @@ fn kill_twice(company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Ki
         while company.servers.recovery(between)?.replay_done_ns.is_none() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
+        std::thread::sleep(UNDISTURBED);
     }
     Err(format!("each of {TRIES} recoveries was over before a kill came in between").into())
 }

@@ -25,8 +25,9 @@ use super::sizes::{FIRST_DEVICE, MEMBERS, Size};
 /// Huge pages for the rings of both sides.
 const PAGES_OF_RINGS: u64 = 48;
 const HUGE_PAGE: u64 = 2 << 20;
-/// How long things run undisturbed before a fault.
-const UNDISTURBED: Duration = Duration::from_millis(50);
+/// How long things run undisturbed before a fault. A keeper takes deaths for accidents that come more than a quarter of a
+/// second after the engine came to control; quicker ones it takes for a crash loop, and pauses.
+pub const UNDISTURBED: Duration = Duration::from_millis(300);
 /// What a dispatch server that does not tell of its standby is given to have one.
 const STANDBY_PAUSE: Duration = Duration::from_millis(150);
 /// Between two looks at the autonomous servers: seldom enough not to disturb what is measured.
