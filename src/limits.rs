@@ -48,6 +48,10 @@ pub const REQUEST_QUEUE: usize = 1024;
 /// Commands to autonomous servers that are on their way at once.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
 
+/// Heap that a standby holds ready beyond what it uses, in bytes: what it allocates between its predecessor's death and the first
+/// answers, so that nothing of it is a page fault.
+pub const STANDBY_HEAP_BYTES: usize = 16 << 20;
+
 /// Generations that the database reserves at a time. At one take-over a second a block lasts 18 hours.
 pub const GENERATION_BLOCK: u32 = 65_536;
 

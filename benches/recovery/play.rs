@@ -243,6 +243,7 @@ fn script(size: &Size, args: &Args) -> Script {
     }
     let cores = if args.pins() { "cores = [1]\n" } else { "" };
     Script {
+        core: args.pins().then_some(1),
         table: format!("meetings = {}\nterminals = {}", capacity.meetings, capacity.terminals),
         sections: format!("[worker]\n{cores}wait = {:?}\n", args.wait.word()),
         simulation,

@@ -24,7 +24,7 @@ use crate::cascade::Topology;
 use crate::cms::{CommitError, DatabaseError, Job, Outcome, Reservation};
 use crate::keeper::handover::{Death, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
 use crate::keeper::program::Identity;
-use crate::limits::GENERATION_BLOCK;
+use crate::limits::{GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
@@ -150,6 +150,7 @@ impl Heir {
         if heir.manifest.role == Role::Standby {
             heir.equipment = Some(heir.equip()?);
             heir.rehearse();
+            memory::reserve_heap(STANDBY_HEAP_BYTES);
             let touched = memory::touch_all().map_err(system("its own memory map"))?;
             tracing::debug!(bytes = touched, "everything is mapped and touched");
             // A keeper that is gone ends this process by its line.
@@ -209,7 +210,7 @@ impl Heir {
         let mut journal = Journal::default();
         // With a living cache the epoch is in the table, and the database is not waited for.
         let epoch = (self.path == Path::Cache).then(|| self.table.bump_generation()).flatten();
-        let mut rings = mapped.take_over()?;
+        let mut senders = mapped.take_over()?;
         let sent = epoch.map(|epoch| {
             let mut recovery = self.recovery(epoch, begun);
             let ready = first::Ready {
@@ -218,9 +219,10 @@ impl Heir {
                 writer: &mut writer,
                 journal: &mut journal,
             };
-            let first = first::send(&mut recovery, ready, &mut rings, begun);
+            let first = first::send(&mut recovery, ready, senders.sockets(), begun);
             (epoch, recovery, first)
         });
+        let rings = senders.receive()?;
         self.say(&recovered);
         let mut equipment = match self.equipment.take() {
             Some(equipment) => equipment,

@@ -102,6 +102,8 @@ pub struct Script {
     pub sections: String,
     /// Further arguments of the simulation.
     pub simulation: Vec<String>,
+    /// The core that the dispatch server has, all of its processes; any where none is given.
+    pub core: Option<u16>,
     /// How long anything is waited for.
     pub patience: Duration,
 }
@@ -109,13 +111,21 @@ pub struct Script {
 impl Script {
     /// The default configuration for so many autonomous servers.
     pub const fn new(domains: u64) -> Self {
-        Self { domains, table: String::new(), sections: String::new(), simulation: Vec::new(), patience: PATIENCE }
+        Self {
+            domains,
+            table: String::new(),
+            sections: String::new(),
+            simulation: Vec::new(),
+            core: None,
+            patience: PATIENCE,
+        }
     }
 }
 
 /// Dispatch server and autonomous servers.
 pub struct Company<'a> {
     stage: &'a Stage,
+    core: Option<u16>,
     patience: Duration,
     /// The keeper.
     pub dispatch: Actor,
@@ -131,8 +141,9 @@ impl<'a> Company<'a> {
     /// Brings everybody onto the stage. The dispatch server may not control yet.
     pub fn gather(stage: &'a Stage, script: &Script) -> Result<Self, CompanyError> {
         write_configuration(stage, script).map_err(doing("writing the configuration"))?;
-        let mut simulation = Actor::start(stage, Side::Servers, "simulation", &simulation_arguments(stage, script))?;
-        let mut dispatch = start_dispatch(stage)?;
+        let mut simulation =
+            Actor::start(stage, Side::Servers, "simulation", None, &simulation_arguments(stage, script))?;
+        let mut dispatch = start_dispatch(stage, script.core)?;
         let begun = Instant::now();
         let servers = loop {
             simulation.must_live()?;
@@ -144,7 +155,7 @@ impl<'a> Company<'a> {
             }
         };
         let api = Api::new(stage.run().join("api.sock"));
-        Ok(Self { stage, patience: script.patience, dispatch, simulation, servers, api })
+        Ok(Self { stage, core: script.core, patience: script.patience, dispatch, simulation, servers, api })
     }
 
     /// Waits for something, looking now and then.
@@ -246,7 +257,7 @@ impl<'a> Company<'a> {
 
     /// Starts the dispatch server again, after it has ended.
     pub fn start_again(&mut self) -> Result<(), CompanyError> {
-        self.dispatch = start_dispatch(self.stage)?;
+        self.dispatch = start_dispatch(self.stage, self.core)?;
         Ok(())
     }
 
@@ -257,9 +268,9 @@ impl<'a> Company<'a> {
     }
 }
 
-fn start_dispatch(stage: &Stage) -> Result<Actor, ProcessError> {
+fn start_dispatch(stage: &Stage, core: Option<u16>) -> Result<Actor, ProcessError> {
     let configuration = configuration_file(stage).display().to_string();
-    Actor::start(stage, Side::Dispatch, "dispatch", &["run".into(), "--config".into(), configuration])
+    Actor::start(stage, Side::Dispatch, "dispatch", core, &["run".into(), "--config".into(), configuration])
 }
 
 fn simulation_arguments(stage: &Stage, script: &Script) -> Vec<String> {

@@ -46,18 +46,27 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Starts the stage's program with these arguments, on one side of the stage. It dies with us.
-    pub fn start(stage: &Stage, side: Side, name: &'static str, arguments: &[String]) -> Result<Self, ProcessError> {
+    /// Starts the stage's program with these arguments, on one side of the stage and, where one is given, on this core alone. It
+    /// dies with us.
+    pub fn start(
+        stage: &Stage,
+        side: Side,
+        name: &'static str,
+        core: Option<u16>,
+        arguments: &[String],
+    ) -> Result<Self, ProcessError> {
         let system = |what: String| move |error| ProcessError::System { what, error };
         let program = stage.program().map_err(system("this program's own path".into()))?;
         let log = stage.data().join(format!("{name}.log"));
         let file = || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (out, err) = (file(), file());
         let open = || system(log.display().to_string());
-        // nsenter and setpriv replace themselves, so the child's process id is the program's own. nsenter, unlike `ip netns
+        let pinned = core.map(|core| ["taskset".to_owned(), "--cpu-list".to_owned(), core.to_string()]);
+        // nsenter, taskset and setpriv replace themselves, so the child's process id is the program's own. nsenter, unlike `ip netns
         // exec`, stays in this mount namespace, and what the keeper mounts outlives the keeper.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", stage.namespace(side)))
+            .args(pinned.iter().flatten())
             .args(["setpriv", "--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(arguments)

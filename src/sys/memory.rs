@@ -26,6 +26,28 @@ pub fn touch_all() -> io::Result<u64> {
     Ok(touched)
 }
 
+/// Has the heap of the calling thread keep `bytes` more than it uses, for what is allocated later: [`touch_all`] touches them
+/// as well, and nothing is given back to the system from then on. Of the process's first thread, for others may have heaps of
+/// their own.
+///
+/// A page fault costs a microsecond on bare metal and more than ten in many virtual machines, and a heap grows by pages.
+#[cfg(target_env = "gnu")]
+pub fn reserve_heap(bytes: usize) {
+    // glibc takes blocks above its threshold, which it moves by itself unless it is set, from mappings of their own.
+    const MMAP_THRESHOLD_MAX: libc::c_int = 32 << 20;
+    assert!(bytes < MMAP_THRESHOLD_MAX as usize, "a block that large would not come from the heap");
+    // SAFETY: mallopt only sets parameters of the allocator, under the allocator's own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD_MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+    }
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(bytes)));
+}
+
+/// As above; of another allocator nothing is known that would serve.
+#[cfg(not(target_env = "gnu"))]
+pub fn reserve_heap(_: usize) {}
+
 /// From a line such as `7f00-7f10 rw-s 00000000 00:01 17 /dev/shm/table`: where, and how it is touched. Written to where that is
 /// allowed, for a page that is only read would be copied, or looked up again, at the first store.
 fn region(line: &str) -> Option<(usize, usize, Advice)> {
@@ -50,6 +72,20 @@ mod tests {
         assert!(matches!(written, Some((0x7f0_0000, 0x7f1_0000, Advice::LinuxPopulateWrite))), "{written:?}");
         assert!(matches!(region("10-20 r-xp 0 0 0 baton"), Some((0x10, 0x20, Advice::LinuxPopulateRead))));
         assert!(region("10-20 ---p 0 0 0").is_none() && region("").is_none() && region("x-y rw-p").is_none());
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn a_reserved_heap_stays() {
+        // On a thread of its own, and so perhaps of its own arena: either way the block is not a mapping that goes.
+        const BYTES: usize = 4 << 20;
+        reserve_heap(BYTES);
+        let block = Vec::<u8>::with_capacity(BYTES / 2);
+        let at = block.as_ptr().addr();
+        drop(block);
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let there = maps.lines().filter_map(region).any(|(from, to, _)| (from..to).contains(&at));
+        assert!(there, "{at:x} is in none of\n{maps}");
     }
 
     #[test]

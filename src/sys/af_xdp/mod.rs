@@ -1,7 +1,7 @@
 //! AF_XDP: frames between a network interface and this process, without the network stack.
 //!
 //! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the keeper does it, once.
-//! [`map`] maps what was opened, and [`Mapped::take_over`] gives the sockets to work with: an engine does it, without privileges,
+//! [`map`] maps what was opened, and [`Mapped::take_over`] gives the sockets to send with, then to work with: an engine does it, without privileges,
 //! with the descriptors that it inherited. The first engine does it exactly as every later one.
 //!
 //! ```text
@@ -135,22 +135,46 @@ pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<
 }
 
 impl Mapped {
-    /// One socket for each descriptor, in their order, to work with.
+    /// One socket for each descriptor, in their order, to send with.
     ///
-    /// Whoever had them before must be dead. What it held comes back: frames that it received and did not release are
-    /// received again, chunks that it had in its hands are free, what it had flushed is sent with the next flush at the latest.
-    pub fn take_over(self) -> Result<Vec<Socket>, XdpError> {
+    /// Whoever had them before must be dead. What it held of them comes back: chunks that it had in its hands are free, what
+    /// it had flushed is sent with the next flush at the latest.
+    pub fn take_over(self) -> Result<Senders, XdpError> {
         let mut sockets = Vec::with_capacity(self.settings.sockets());
         for queue in self.queues {
             sockets.extend(queue.take_over(&self.settings)?);
         }
-        Ok(sockets)
+        Ok(Senders { sockets, rings: self.settings.rings as usize })
     }
 }
 
-/// [`map`] and [`Mapped::take_over`] in one, where whoever had them before is dead already.
+/// Sockets that send, and have not looked yet at what was received: a queue's memory is many words, and the first frames need
+/// not wait for the reading of it.
+#[derive(Debug)]
+pub struct Senders {
+    sockets: Vec<Socket>,
+    rings: usize,
+}
+
+impl Senders {
+    /// The sockets, for sending alone.
+    pub fn sockets(&mut self) -> &mut [Socket] {
+        &mut self.sockets
+    }
+
+    /// The sockets, for everything. Frames that the dead received and did not release are received again, and chunks that
+    /// they had in their hands go back to the kernel.
+    pub fn receive(self) -> Result<Vec<Socket>, XdpError> {
+        for of_queue in self.sockets.chunks(self.rings) {
+            Socket::take_back_received(of_queue)?;
+        }
+        Ok(self.sockets)
+    }
+}
+
+/// [`map`], [`Mapped::take_over`] and [`Senders::receive`] in one, where whoever had them before is dead already.
 pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
-    map(settings, umem, sockets)?.take_over()
+    map(settings, umem, sockets)?.take_over()?.receive()
 }
 
 /// Whether this is the memory that [`bind`] made under these settings, as it granted them.

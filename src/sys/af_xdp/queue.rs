@@ -53,6 +53,9 @@ pub(super) struct MappedQueue {
     completion: Ring<u64>,
     /// Receive and transmit ring of each socket.
     pairs: Vec<(Ring<Descriptor>, Ring<Descriptor>)>,
+    /// What the queue's sockets will share, made ahead.
+    returned: ArrayQueue<Chunk>,
+    sent: Box<[ArrayQueue<Chunk>]>,
 }
 
 impl MappedQueue {
@@ -72,15 +75,18 @@ impl MappedQueue {
             let receive = Ring::map(socket.as_fd(), RECEIVE, &of.rx, settings.receive)?;
             pairs.push((receive, Ring::map(socket.as_fd(), TRANSMIT, &of.tx, settings.transmit)?));
         }
-        Ok(Self { number, area, sockets, fill, completion, pairs })
+        let returned = ArrayQueue::new(settings.receive as usize);
+        let sent = (0..settings.rings).map(|_| ArrayQueue::new(settings.transmit as usize)).collect();
+        Ok(Self { number, area, sockets, fill, completion, pairs, returned, sent })
     }
 
-    /// Takes back what nobody has: what the dead held, or everything where nobody worked yet.
+    /// Takes back what nobody has of what is for sending: what the dead held, or everything where nobody worked yet. Of what
+    /// was received see [`Queue::take_back_received`].
     ///
-    /// While this runs the kernel goes on receiving and sending. It only ever has chunks whose words say so, and it gets
-    /// none from here but at the end, so what is decided here stays true.
+    /// While this runs the kernel goes on sending. It only ever has chunks whose words say so, and it gets none from here,
+    /// so what is decided here stays true.
     pub fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
-        let Self { number, area, sockets, fill, completion, pairs } = self;
+        let Self { number, area, sockets, fill, completion, pairs, returned, sent } = self;
         let mut rings = Rings { fill: Producer::over(fill)?, completion: Consumer::over(completion)? };
         let pairs: Vec<(Consumer<_>, Producer<_>)> = pairs
             .into_iter()
@@ -89,23 +95,17 @@ impl MappedQueue {
 
         rings.complete_all(&area);
         let transmitting: Vec<_> = pairs.iter().map(|(_, transmit)| transmit).collect();
-        let receiving: Vec<_> = pairs.iter().map(|(receive, _)| receive).collect();
         let free = free_to_transmit(settings, &area, &transmitting)?;
-        let unfilled = free_to_receive(settings, &area, &receiving, &rings.fill)?;
-
         let queue = Arc::new(Queue {
             number,
             interface: settings.interface.name.clone(),
             rings: Mutex::new(rings),
-            returned: ArrayQueue::new(settings.receive as usize),
-            sent: (0..settings.rings).map(|_| ArrayQueue::new(settings.transmit as usize)).collect(),
+            returned,
+            sent,
             receive: settings.receive,
             transmit: settings.transmit,
             area,
         });
-        if queue.refill(unfilled.into_iter()) {
-            wake_to_receive(&sockets[0]);
-        }
         let parts = sockets.into_iter().zip(pairs).zip(free).enumerate();
         Ok(parts
             .map(|(ring, ((fd, (receive, transmit)), free))| {
@@ -116,6 +116,16 @@ impl MappedQueue {
 }
 
 impl Queue {
+    /// Takes the receive chunks back that nobody has, and gives them to the kernel. `rings` are those of all the queue's
+    /// sockets, and nothing was received from one yet. True: the kernel wants to be woken to take the chunks.
+    ///
+    /// While this runs the kernel goes on receiving. It only ever has chunks whose words say so, and it gets none from here
+    /// but at the end, so what is decided here stays true.
+    pub fn take_back_received(&self, rings: &[&Consumer<Descriptor>]) -> Result<bool, XdpError> {
+        let unfilled = free_to_receive(self.receive, &self.area, rings, &self.rings.lock().fill)?;
+        Ok(self.refill(unfilled.into_iter()))
+    }
+
     /// Gives receive chunks back to the kernel. True: it wants to be woken to take them.
     ///
     /// Their words say that a process has them, and no receive ring has them any more.
@@ -235,12 +245,12 @@ fn free_to_transmit(
 
 /// The receive chunks that neither the kernel nor a receive ring has.
 fn free_to_receive(
-    settings: &Settings,
+    chunks: u32,
     area: &Area,
     rings: &[&Consumer<Descriptor>],
     fill: &Producer<u64>,
 ) -> Result<Vec<Chunk>, XdpError> {
-    let mut received = vec![false; settings.receive as usize];
+    let mut received = vec![false; chunks as usize];
     for ring in rings {
         for ahead in 0..ring.available() {
             let Some(entry) = ring.peek(ahead) else { break };
@@ -313,7 +323,7 @@ mod tests {
         let (mut fill, mut filled) = ring::<u64>();
         let (mut kernel, mut received) = ring::<Descriptor>();
         let left = |received: &Consumer<Descriptor>, fill: &Producer<u64>| {
-            numbers(free_to_receive(&settings, &area, &[received], fill).unwrap())
+            numbers(free_to_receive(settings.receive, &area, &[received], fill).unwrap())
         };
         assert_eq!(left(&received, &fill), (0..ENTRIES).collect::<Vec<_>>(), "at the very first all are free");
         for number in 0..ENTRIES {
@@ -391,9 +401,9 @@ mod tests {
         let (mut kernel, twice) = ring::<Descriptor>();
         arrives(&mut kernel, area.reclaim(1));
         arrives(&mut kernel, area.reclaim(1));
-        assert!(matches!(free_to_receive(&settings, &area, &[&twice], &fill), Err(XdpError::Foreign { .. })));
+        assert!(matches!(free_to_receive(settings.receive, &area, &[&twice], &fill), Err(XdpError::Foreign { .. })));
         area.set_owner(&area.reclaim(0), Owner::Transmit(0));
-        assert!(matches!(free_to_receive(&settings, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
+        assert!(matches!(free_to_receive(settings.receive, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
         area.set_owner(&area.reclaim(ENTRIES as usize), Owner::Fill(0));
         assert!(matches!(free_to_transmit(&settings, &area, &[&transmit]), Err(XdpError::Foreign { .. })));
     }

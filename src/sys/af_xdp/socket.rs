@@ -87,6 +87,15 @@ impl Socket {
         Self { fd, queue, ring, receive, transmit, held, free }
     }
 
+    /// Takes back what the dead had received: of all of a queue's sockets, before one of them receives.
+    pub(super) fn take_back_received(of_queue: &[Self]) -> Result<(), XdpError> {
+        let rings: Vec<_> = of_queue.iter().map(|socket| &socket.receive).collect();
+        if of_queue[0].queue.take_back_received(&rings)? {
+            wake_to_receive(&of_queue[0].fd);
+        }
+        Ok(())
+    }
+
     /// The queue of the interface that it is on.
     pub fn queue(&self) -> u32 {
         self.queue.number
