@@ -85,32 +85,31 @@ fn kill_engine(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Er
     Ok(Kill { killed: signal_to(engine, Signal::KILL)?, detected: None, old })
 }
 
-/// Kills an engine, waits for the first takeover frame of the next, and kills that one before it is through.
+/// Kills an engine, and its successor after that one's first takeover frame and before it is through. How long that is, is
+/// found by trying: to look when it sends would take longer than the whole of it.
 fn kill_twice(company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
+    let mut pause = Duration::from_micros(500);
     for _ in 0..TRIES {
         let (old, engine) = (epoch(), company.engine()?);
-        signal_to(engine, Signal::KILL)?;
-        let begun = Instant::now();
-        while company.servers.recovery(old)?.takeover_first_ns.is_none() {
-            if begun.elapsed() > PATIENCE {
-                return Err("no successor sent a takeover frame".into());
-            }
-        }
         let successor = company.dispatch.engines().into_iter().find(|&child| child != engine);
-        let successor = successor.ok_or("an engine sent a takeover frame, and the keeper has no child")?;
+        let successor = successor.ok_or("an engine is to be followed, and the keeper has no standby")?;
+        signal_to(engine, Signal::KILL)?;
+        std::thread::sleep(pause);
         let (between, killed) = (epoch(), signal_to(successor, Signal::KILL)?);
-        let over = company.servers.recovery(old)?.replay_done_under_next_ns;
-        if over.is_none_or(|at| Nanos(at) > killed) {
-            return Ok(Kill { killed, detected: None, old: between });
+        let seen = company.servers.recovery(old)?;
+        match (seen.takeover_first_ns, seen.replay_done_under_next_ns) {
+            (Some(_), Some(over)) if Nanos(over) <= killed => pause = pause * 2 / 3,
+            (Some(first), _) if Nanos(first) <= killed => return Ok(Kill { killed, detected: None, old: between }),
+            _ => pause = pause * 4 / 3,
         }
-        // It was over before: this was a kill of an engine like any other.
         let begun = Instant::now();
         while company.servers.recovery(between)?.replay_done_ns.is_none() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
+        company.wait("a standby", |company| Ok((company.dispatch.engines().len() == 2).then_some(())))?;
         std::thread::sleep(UNDISTURBED);
     }
-    Err(format!("each of {TRIES} recoveries was over before a kill came in between").into())
+    Err(format!("none of {TRIES} kills came between a first takeover frame and the end of the recovery").into())
 }
 
 /// Kills all that the keeper has started.

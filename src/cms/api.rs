@@ -29,6 +29,7 @@ use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, body, meeting
 use self::listener::Bounded;
 use super::{Answer, ConferenceRequest, Refusal, RefusalKind, Reply, Request, UpgradeForm, View};
 use crate::limits::{BODY_BYTES_MAX, REQUEST_QUEUE, UPGRADE_READY};
+use crate::sys::threads::{Behind, spawn_behind};
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -120,7 +121,7 @@ impl Api {
             }
         };
         let run = move || runtime.block_on(serve);
-        let thread = std::thread::Builder::new().name("api".into()).spawn(run)?;
+        let thread = spawn_behind("api", Behind::Near, run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -29,7 +29,7 @@ use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::succession::{Held, Succession};
-use crate::sys::{clock, memory};
+use crate::sys::{clock, memory, threads};
 use crate::table::{OpenError, OwnerId, Recovered, Table};
 use crate::time::Nanos;
 use crate::wire::Epoch;
@@ -115,6 +115,9 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
         }
         Ok(control)
     };
+    if heir.manifest.role == Role::Standby && !threads::run_first() {
+        tracing::debug!("this standby waits as others do: the system lets it run nothing in real time");
+    }
     let control = take().map_err(refused)?;
     Ok((!succession.is_closed()).then_some(control))
 }
@@ -220,6 +223,7 @@ impl Heir {
                 journal: &mut journal,
             };
             let first = first::send(&mut recovery, ready, senders.sockets(), begun);
+            threads::run_with_others();
             (epoch, recovery, first)
         });
         let rings = senders.receive()?;

@@ -9,6 +9,7 @@ use crossbeam::channel::{Receiver, unbounded};
 
 use super::shared::Shared;
 use crate::keeper::handover::{KeeperLine, Order};
+use crate::sys::threads::{Behind, spawn_behind};
 
 /// What the keeper says. Its orders are few: how many wait is bounded by how often links and standbys change.
 pub(super) struct Line {
@@ -23,7 +24,7 @@ impl Line {
         let stands_by = Arc::new(AtomicBool::new(stands_by));
         let (told, orders) = unbounded();
         let standing = Arc::clone(&stands_by);
-        std::thread::Builder::new().name("keeper's line".into()).spawn(move || {
+        spawn_behind("keeper's line", Behind::Far, move || {
             loop {
                 let order = keeper.order();
                 let ended = order.is_err();

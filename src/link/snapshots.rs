@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::limits::SNAPSHOT_INTERVAL;
+use crate::sys::threads::{Behind, spawn_behind};
 use crate::table::{Table, snapshot};
 
 /// The thread. Dropping it waits for the snapshot that it is writing, and ends it.
@@ -28,7 +29,7 @@ impl Snapshots {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("snapshots".into()).spawn(run)?;
+        let thread = spawn_behind("snapshots", Behind::Far, run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

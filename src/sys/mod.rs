@@ -17,3 +17,4 @@ pub mod seccomp;
 pub mod sigbus;
 pub mod signals;
 pub mod succession;
+pub mod threads;

@@ -36,6 +36,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_gettid, libc::SYS_getpid, libc::SYS_sched_yield, libc::SYS_getcpu,
     libc::SYS_sched_getaffinity, libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler,
     libc::SYS_sched_getscheduler, libc::SYS_sched_setparam, libc::SYS_sched_getparam, libc::SYS_sched_setattr,
+    libc::SYS_setpriority,
     libc::SYS_sched_getattr, libc::SYS_sched_get_priority_max, libc::SYS_sched_get_priority_min,
     libc::SYS_clock_gettime, libc::SYS_clock_getres, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
     libc::SYS_gettimeofday, libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,

@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use super::{Change, CommitError, Database, DatabaseError, Reservation};
 use crate::cms::KeyParameters;
 use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
+use crate::sys::threads::{Behind, spawn_behind};
 use crate::wire::{Epoch, MeetingId};
 
 /// How often the lock of a process that is dying is tried for, and for how long.
@@ -94,7 +95,7 @@ impl DatabaseThread {
     pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
         let run = move || Run { jobs, tell }.run(&settings);
-        let thread = std::thread::Builder::new().name("database".into()).spawn(run)?;
+        let thread = spawn_behind("database", Behind::Near, run)?;
         Ok(Self { jobs: Some(sender), thread: Some(thread) })
     }
 

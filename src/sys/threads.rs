@@ -1,0 +1,91 @@
+//! Threads, by whether others wait for what they do.
+//!
+//! On a death every thread of the dead has to run once more, to its end, and whoever goes on waits for those that held its
+//! locks. Where there are fewer processors than threads, the scheduler says who is first: the threads that nothing waits for
+//! stand behind, and one that is about to take over stands before everybody where the system allows it.
+//!
+//! The thread that ends last takes the process's memory apart, a millisecond and more in which the kernel may let nobody else
+//! have the processor (`exit_mm`; `PREEMPT_LAZY`). That should be none that somebody waits for.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+use rustix::process::setpriority_process;
+
+use crate::limits::REALTIME_PRIORITY_MAX;
+
+/// How far a thread stands behind those that work with rings and table, as a nice value: each step is about a tenth of its
+/// share of a processor that they want too (sched(7)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Behind {
+    /// Clients wait for it.
+    Near = 10,
+    /// Nobody waits for it.
+    Far = 19,
+}
+
+/// Starts a thread that gives way to the others. What it starts gives way as well.
+///
+/// # Errors
+/// The system's: no more threads.
+pub fn spawn_behind<T: Send + 'static>(
+    name: &str,
+    behind: Behind,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    Builder::new().name(name.into()).spawn(move || {
+        // To give way needs no right. On Linux it is the calling thread's alone.
+        if let Err(error) = setpriority_process(None, behind as i32) {
+            tracing::debug!("a thread does not give way to the others: {error}");
+        }
+        run()
+    })
+}
+
+/// Puts the calling thread before all threads that do not run in real time, where this process may do that
+/// (`RLIMIT_RTPRIO`). Gives whether it is.
+pub fn run_first() -> bool {
+    schedule(libc::SCHED_FIFO, REALTIME_PRIORITY_MAX as libc::c_int)
+}
+
+/// Puts the calling thread among the others again.
+pub fn run_with_others() {
+    schedule(libc::SCHED_OTHER, 0);
+}
+
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
+    // SAFETY: all bytes zero are such parameters; which fields there are beside the priority differs between C libraries.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = priority;
+    // SAFETY: the parameters are read during the call alone; 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_behind_leaves_the_others_where_they_are() {
+        let before = getpriority_process(None).unwrap();
+        let behind = spawn_behind("behind", Behind::Far, || getpriority_process(None).unwrap()).unwrap();
+        assert_eq!((behind.join().unwrap(), getpriority_process(None).unwrap()), (Behind::Far as i32, before));
+    }
+
+    #[test]
+    fn a_thread_that_ran_first_runs_with_others_again() {
+        // SAFETY: 0 is the calling thread.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        let thread = std::thread::spawn(move || {
+            let before = policy();
+            let first = run_first();
+            assert_eq!(policy(), if first { libc::SCHED_FIFO } else { before });
+            run_with_others();
+            assert_eq!(policy(), libc::SCHED_OTHER);
+        });
+        thread.join().unwrap();
+    }
+}
