@@ -82,10 +82,12 @@ pub trait Holdings {
 
     /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch `epoch`. A part that
     /// is `starting` or `ending` stays so and is [`Standing::Unfinished`]. `participants` are what the server counts.
+    /// Where a walk over the cache gave the part, `found` is where it stood then: the part is most likely still there.
     fn taken_over(
         &mut self,
         domain: Domain,
         meeting: MeetingId,
+        found: Option<Cursor>,
         epoch: Epoch,
         state: MeetingState,
         participants: u16,

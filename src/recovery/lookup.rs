@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use super::ask::Ask;
 use super::server::Step;
+use super::takeover::Wanted;
 use super::{Event, Holdings, Lookup, Request, ServerRecovery};
 use crate::time::Nanos;
-use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Page, TakeoverEntry};
+use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Page};
 
 /// Where the listing stands.
 #[derive(Clone, Debug, Default)]
@@ -234,7 +235,7 @@ impl ServerRecovery {
 
     /// The next part that we hold and this round's listing did not name: it is asked for by name, because absence
     /// proves nothing. Where a living cache is swept before any listing, that is simply the next part.
-    pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<TakeoverEntry> {
+    pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<Wanted> {
         while !self.swept {
             let next = if self.sweeps_database {
                 holdings.next_in_database(self.domain, &mut self.cursor)
@@ -249,7 +250,7 @@ impl ServerRecovery {
                     if !self.trusts_cache() {
                         self.set_step(entry.meeting, Step::Asked);
                     }
-                    return Some(entry);
+                    return Some((entry, (!self.sweeps_database).then_some(self.cursor)));
                 }
             }
         }

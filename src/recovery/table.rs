@@ -191,6 +191,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         &mut self,
         domain: Domain,
         meeting: MeetingId,
+        found: Option<Cursor>,
         epoch: Epoch,
         _: MeetingState,
         participants: u16,
@@ -208,7 +209,10 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 }
             }
         };
-        let _ = self.writer.update_part(meeting, domain, change);
+        let _ = match found {
+            Some(found) => self.writer.update_part_near(table::Cursor(found.0 as u32), meeting, domain, change),
+            None => self.writer.update_part(meeting, domain, change),
+        };
         standing
     }
 

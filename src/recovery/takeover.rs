@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::ask::Ask;
 use super::server::Step;
-use super::{Absence, Body, Event, Holdings, Progress, Request, ServerRecovery, Standing};
+use super::{Absence, Body, Cursor, Event, Holdings, Progress, Request, ServerRecovery, Standing};
 use crate::time::Nanos;
 use crate::wire::{
     Header, MeetingId, MeetingSummary, Opcode, Page, Record, Status, TakeoverEntry, TakeoverResult, Transaction,
@@ -18,15 +18,19 @@ use crate::wire::{
 /// Takeovers wanted and on their way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Takeovers {
-    queue: VecDeque<TakeoverEntry>,
+    queue: VecDeque<Wanted>,
     flights: Vec<Flight>,
 }
+
+/// One takeover, and where the walk over the cache stood when it gave it.
+pub(super) type Wanted = (TakeoverEntry, Option<Cursor>);
 
 /// One page on its way.
 #[derive(Clone, Debug)]
 struct Flight {
     ask: Ask,
     entries: Arc<[TakeoverEntry]>,
+    found: Box<[Option<Cursor>]>,
 }
 
 impl Takeovers {
@@ -50,7 +54,7 @@ impl ServerRecovery {
         if let Some(known) = self.meetings.get_mut(&meeting) {
             known.summary = summary.map(|summary| Box::new(*summary));
         }
-        self.takeovers.queue.push_back(TakeoverEntry { meeting, version });
+        self.takeovers.queue.push_back((TakeoverEntry { meeting, version }, None));
     }
 
     pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
@@ -64,9 +68,13 @@ impl ServerRecovery {
             return None;
         }
         let mut entries = Vec::with_capacity(TakeoverEntry::PER_PAGE);
+        let mut found = Vec::with_capacity(TakeoverEntry::PER_PAGE);
         while entries.len() < TakeoverEntry::PER_PAGE {
             match self.takeovers.queue.pop_front().or_else(|| self.next_held(holdings)) {
-                Some(entry) => entries.push(entry),
+                Some((entry, at)) => {
+                    entries.push(entry);
+                    found.push(at);
+                }
                 None => break,
             }
         }
@@ -76,7 +84,7 @@ impl ServerRecovery {
         let entries: Arc<[_]> = entries.into();
         let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
         let transaction = ask.transaction;
-        self.takeovers.flights.push(Flight { ask, entries: Arc::clone(&entries) });
+        self.takeovers.flights.push(Flight { ask, entries: Arc::clone(&entries), found: found.into() });
         self.timeline.first_takeover.get_or_insert(now);
         Some(self.takeover_request(transaction, entries))
     }
@@ -115,26 +123,22 @@ impl ServerRecovery {
             let flight = flight.get_or_insert_with(|| self.takeovers.flights.swap_remove(index));
             flight.ask.answered(now, &mut self.round_trip);
             answered[place] = true;
-            self.handle_result(now, &result, &entries[place], holdings);
+            let wanted = (entries[place], flight.found[place]);
+            self.handle_result(now, &result, &wanted, holdings);
         }
         if flight.is_some() {
             let unanswered = entries.iter().zip(answered).filter(|(_, answered)| !answered);
-            self.takeovers.queue.extend(unanswered.map(|(entry, _)| *entry));
+            self.takeovers.queue.extend(unanswered.map(|(entry, _)| (*entry, None)));
         }
     }
 
-    fn handle_result(
-        &mut self,
-        now: Nanos,
-        result: &TakeoverResult,
-        entry: &TakeoverEntry,
-        holdings: &mut dyn Holdings,
-    ) {
+    fn handle_result(&mut self, now: Nanos, result: &TakeoverResult, wanted: &Wanted, holdings: &mut dyn Holdings) {
         let meeting = result.meeting;
         self.swept_held += u32::from(result.status != Status::UnknownMeeting);
         match result.status {
             Status::Ok | Status::Already => {
-                let standing = holdings.taken_over(self.domain, meeting, self.epoch, result.state, result.participants);
+                let (state, participants) = (result.state, result.participants);
+                let standing = holdings.taken_over(self.domain, meeting, wanted.1, self.epoch, state, participants);
                 if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
                     holdings.update_meeting(self.domain, &summary);
                 }
@@ -157,7 +161,7 @@ impl ServerRecovery {
                 self.progress.busy += 1;
                 self.quiet_until = self.quiet_until.max(now + self.settings.rto_max);
                 self.swept_held = self.swept_held.saturating_sub(1);
-                self.takeovers.queue.push_back(*entry);
+                self.takeovers.queue.push_back(*wanted);
             }
             status => {
                 self.set_step(meeting, Step::Refused);

@@ -94,16 +94,28 @@ impl Words<'_> {
         Ok(part.map(|part| (seen, Part { participants: members as u16, ..part })))
     }
 
+    /// The part in a slot, if it is this one.
+    #[inline]
+    pub fn part_of(
+        self,
+        slot: u32,
+        meeting: MeetingId,
+        domain: Domain,
+    ) -> Result<Option<(u32, Seen, Part)>, Unreadable> {
+        let there = self.read_part(slot)?.filter(|(_, part)| part.meeting == meeting && part.domain == domain);
+        Ok(there.map(|(seen, part)| (slot, seen, part)))
+    }
+
     pub fn find_part(self, meeting: MeetingId, domain: Domain) -> Result<Option<(u32, Seen, Part)>, Unreadable> {
         let mut wrong = None;
-        let found = self.part_index().find(part_hash(meeting, domain), |slot| match self.read_part(slot) {
-            Ok(Some((seen, part))) if part.meeting == meeting && part.domain == domain => Some((slot, seen, part)),
-            Ok(_) => None,
-            Err(unreadable) => {
-                wrong = Some(unreadable);
-                None
-            }
-        });
+        let found =
+            self.part_index().find(part_hash(meeting, domain), |slot| match self.part_of(slot, meeting, domain) {
+                Ok(found) => found,
+                Err(unreadable) => {
+                    wrong = Some(unreadable);
+                    None
+                }
+            });
         if found.is_some() { Ok(found) } else { wrong.map_or(Ok(None), Err) }
     }
 

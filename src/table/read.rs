@@ -96,6 +96,16 @@ impl Table {
         self.words().part_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
     }
 
+    /// How many parts it holds in a domain, without a look at any of them.
+    pub fn count_parts_in(&self, domain: Domain) -> u32 {
+        let words = self.words();
+        // Relaxed: a number is all that comes of it.
+        let here = |slot: &u32| {
+            words.place_domain(*slot).is_some_and(|place| place.load(Ordering::Relaxed) == domain.number())
+        };
+        live(words.part_bits(), 0).filter(here).count() as u32
+    }
+
     /// How many terminals it holds.
     pub fn count_terminals(&self) -> u32 {
         self.words().terminal_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()

@@ -8,7 +8,7 @@ use super::owner::{Cell, Operation};
 use super::slot::Unreadable;
 use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause, set_bit};
 use super::terminals::{Raw, Stated, Terminal};
-use super::{OwnerId, Table, TableError, extents};
+use super::{Cursor, OwnerId, Table, TableError, extents};
 use crate::limits::{
     CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX,
 };
@@ -188,9 +188,34 @@ impl Writer {
         domain: Domain,
         change: impl FnOnce(&mut Part),
     ) -> Result<bool, TableError> {
+        self.change_part(None, meeting, domain, change)
+    }
+
+    /// As [`Self::update_part`], of a part that a walk gave before its cursor stood so: without a look into the index, if
+    /// it is still there.
+    pub fn update_part_near(
+        &mut self,
+        cursor: Cursor,
+        meeting: MeetingId,
+        domain: Domain,
+        change: impl FnOnce(&mut Part),
+    ) -> Result<bool, TableError> {
+        self.change_part(cursor.0.checked_sub(1), meeting, domain, change)
+    }
+
+    #[inline]
+    fn change_part(
+        &mut self,
+        near: Option<u32>,
+        meeting: MeetingId,
+        domain: Domain,
+        change: impl FnOnce(&mut Part),
+    ) -> Result<bool, TableError> {
         let words = self.table.words();
         for tried in 0..CLAIM_TRIES_CONTROL {
-            let Some((slot, seen, mut part)) = words.find_part(meeting, domain)? else { return Ok(false) };
+            let there = near.and_then(|slot| words.part_of(slot, meeting, domain).ok().flatten());
+            let found = there.map_or_else(|| words.find_part(meeting, domain), |there| Ok(Some(there)))?;
+            let Some((slot, seen, mut part)) = found else { return Ok(false) };
             Cell(words.cell(self.owner)).note_part(slot);
             let Some(claim) = words.part(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
                 pause(tried);

@@ -33,7 +33,7 @@ impl Control {
         };
         let expected = match (frame.message(), frame.page()) {
             (Ok(Message::Heartbeat { sent_ns }), _) => {
-                let held = self.writer.table().parts_in(domain).count() as u32;
+                let held = self.writer.table().count_parts_in(domain);
                 let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
                 let message = Message::HeartbeatAck { sent_ns, held };
                 self.post

@@ -107,6 +107,7 @@ impl Holdings for Shelf {
         &mut self,
         _: Domain,
         meeting: MeetingId,
+        _: Option<Cursor>,
         epoch: Epoch,
         _: MeetingState,
         participants: u16,
