@@ -139,14 +139,14 @@ impl<S: KeyStore> TableHoldings<'_, S> {
 
 impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
-        let mut at = table::Cursor(cursor.0 as u32);
+        let mut at = table::Cursor(cursor.0);
         let part = loop {
-            let part = self.table().next_part_in(domain, &mut at)?;
+            let (_, part) = self.table().next_part_by_level(domain, &mut at)?;
             if !matches!(part.state, MeetingState::None | MeetingState::Prepared | MeetingState::Ended) {
                 break part;
             }
         };
-        cursor.0 = at.0.into();
+        cursor.0 = at.0;
         Some(TakeoverEntry { meeting: part.meeting, version: part.version })
     }
 

@@ -28,6 +28,7 @@ mod inspect;
 #[cfg(test)]
 mod kill_tests;
 mod layout;
+mod levels;
 mod look;
 #[cfg(test)]
 mod look_tests;

@@ -5,6 +5,7 @@
 
 use super::extents::give_back;
 use super::layout::Words;
+use super::levels::fit_levels;
 use super::owner::{Cell, Operation};
 use super::structure::{Structure, claim_part, members, set_bit};
 use super::{OwnerId, TableError};
@@ -48,6 +49,12 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
             Some(true) => recovered.finished += 1,
             Some(false) => recovered.undone += 1,
             None => {}
+        }
+    }
+    // Behind the operations, which are the last to say what is in a slot.
+    for slot in owners().filter_map(|owner| Cell(words.cell(owner)).part()) {
+        if let Ok(record) = words.read_part(slot) {
+            fit_levels(words, slot, record.map(|(_, part)| part.level));
         }
     }
     owners().for_each(|owner| Cell(words.cell(owner)).clear());

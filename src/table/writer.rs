@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layout::Words;
+use super::levels::set_level_bit;
 use super::meetings::Part;
 use super::owner::{Cell, Operation};
 use super::slot::Unreadable;
@@ -196,8 +197,17 @@ impl Writer {
                 pause(tried);
                 continue;
             };
+            let level = part.level;
             change(&mut part);
-            claim.publish(&Part { meeting, domain, ..part }.encode());
+            let record = Part { meeting, domain, ..part }.encode();
+            if part.level == level {
+                claim.publish(&record);
+            } else {
+                set_level_bit(words.level_bits(part.level), slot, true);
+                // Under the claim until the last: another change, back to the level that it had, must not lose its bit.
+                let _kept = claim.publish_and_keep(&record);
+                set_level_bit(words.level_bits(level), slot, false);
+            }
             return Ok(true);
         }
         Err(TableError::Contended)
@@ -229,6 +239,7 @@ impl Writer {
         };
         self.part_hint = slot;
         structure.clear_members(slot);
+        set_level_bit(words.level_bits(part.level), slot, true);
         claim.publish(&part.encode());
         let entered = structure.enter_part(slot, part);
         if !entered {
