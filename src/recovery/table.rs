@@ -47,7 +47,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             participants: 0,
             chairman: parameters.chairman,
         };
-        match self.writer.insert_part(&part) {
+        match self.insert_part(&part) {
             Ok(()) | Err(TableError::Exists) => {}
             Err(error) => return Err(error),
         }
@@ -65,6 +65,23 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             }
         }
         self.writer.update_part(meeting, domain, |part| part.state = state).map(drop)
+    }
+
+    /// Enters a part, in the place of one whose record is damaged where there is one.
+    fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
+        match self.writer.insert_part(part) {
+            Err(TableError::Damaged) if self.writer.discard_damaged(part.meeting, part.domain)? => {
+                let (meeting, domain) = (part.meeting.0, part.domain.number());
+                tracing::warn!(
+                    meeting,
+                    domain,
+                    "the table's record of a meeting was damaged, by something other than Baton; it was thrown away, and \
+                     is written anew"
+                );
+                self.writer.insert_part(part)
+            }
+            other => other,
+        }
     }
 
     /// The part, if it is in the table whole.
@@ -291,7 +308,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             participants: 0,
             chairman: summary.chairman,
         };
-        if !matches!(self.writer.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
+        if !matches!(self.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
             return false;
         }
         let part = PartParameters { domain, version: summary.version, state: MeetingState::InMeeting };

@@ -187,6 +187,8 @@ fn damage_is_an_error_and_never_a_panic_or_a_wrong_record() {
                 );
             }
             for number in 1..=4 {
+                let _ = control.discard_damaged(MeetingId(1), domain(number));
+                assert!(control.discard_damaged(MeetingId(1), domain(number)) != Ok(true), "word {at}");
                 let _ = control.remove_part(MeetingId(1), domain(number));
                 let _ = control.insert_part(&part(4, number));
             }

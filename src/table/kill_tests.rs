@@ -8,9 +8,9 @@ use super::*;
 use crate::sys::mapping::killed_after;
 use crate::wire::{Epoch, Level, MeetingState, Role};
 
-type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);
+pub(super) type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);
 
-fn dump(table: &Table) -> Dump {
+pub(super) fn dump(table: &Table) -> Dump {
     let mut parts: Vec<Part> = table.parts().collect();
     let mut terminals: Vec<Terminal> = table.terminals().collect();
     parts.sort_by_key(|part| (part.meeting, part.domain));
@@ -20,7 +20,7 @@ fn dump(table: &Table) -> Dump {
 
 /// Meeting 1 has parts in domains 1 to 3 of level 1, meeting 2 in domain 1 of level 2. Part 1 in 1 has members 1 to 4, of whom 2 and 4 have
 /// long information; part 1 in 2 has member 1.
-fn furnished() -> Arc<Table> {
+pub(super) fn furnished() -> Arc<Table> {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 6, terminals: 8 }));
     table.set_reservation(1, 5, 100);
     let mut control = table.writer(OwnerId::CONTROL);
@@ -53,7 +53,7 @@ fn assert_old_or_new(table: &Table, before: &Dump, after: &Dump, story: &str) ->
     found
 }
 
-fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
+pub(super) fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
     // Nothing leaked: it can still be filled to its capacity, and emptied.
     let mut control = table.writer(OwnerId::CONTROL);
     for _ in found.2.len()..6 {
@@ -113,7 +113,7 @@ fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
     assert!(deaths > 20, "{name} died {deaths} times: the stores are counted");
 }
 
-fn control(table: &Arc<Table>) -> Writer {
+pub(super) fn control(table: &Arc<Table>) -> Writer {
     table.writer(OwnerId::CONTROL)
 }
 

@@ -178,6 +178,18 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         self.words[0].load(Ordering::Relaxed) & OWNER_MASK > owners as u64
     }
 
+    /// The slot as it is, to be claimed although its record cannot be read.
+    pub fn seen(self) -> Seen {
+        Seen(self.control())
+    }
+
+    /// The bank that is not current: the record before this one, or what a writer is at.
+    pub fn other_bank(self) -> [u64; B] {
+        // Acquire as in `read`. Whoever is at it meanwhile makes a copy that does not fit its checksum.
+        let number = !(self.words[0].load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
+        std::array::from_fn(|at| self.words[1 + number * B + at].load(Ordering::Relaxed))
+    }
+
     /// The control word: while it is the same, the record is.
     pub fn control(self) -> u64 {
         // Acquire as in `read`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::discard::damaged_part;
 use super::layout::Words;
 use super::levels::set_level_bit;
 use super::meetings::Part;
@@ -266,6 +267,20 @@ impl Writer {
         structure.end();
         self.part_hint = self.part_hint.min(slot);
         done.map(|()| true)
+    }
+
+    /// Takes a part out whose record is damaged, and with it the members whose own are not; false where there is none such.
+    /// Which slot is a part's that cannot be read is said in `discard`. As [`Self::remove_part`] it is to be called again where
+    /// another writer keeps a member.
+    pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
+        let words = self.table.words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some(slot) = damaged_part(words, meeting, domain) else { return Ok(false) };
+        structure.begin(Operation::DiscardPart, slot, None);
+        let done = structure.discard_part(slot);
+        structure.end();
+        self.part_hint = self.part_hint.min(slot);
+        done
     }
 
     /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing.

@@ -1,9 +1,11 @@
 //! The machine over the table itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::hand::{EPOCH, domain, entries};
-use crate::recovery::{DatabaseStore, Path, ServerRecovery, Settings, TableHoldings};
+use super::hand::{EPOCH, domain, entries, summary};
+use crate::cms::Database;
+use crate::recovery::{DatabaseStore, Holdings, Lookup, Path, ServerRecovery, Settings, TableHoldings};
 use crate::table::{Capacity, OwnerId, Part, Table};
 use crate::time::Nanos;
 use crate::wire::{Address, Epoch, Layout, Level, MeetingId, MeetingState, Opcode, Record, TakeoverEntry};
@@ -47,4 +49,28 @@ fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
     assert_eq!(asked.len(), TakeoverEntry::PER_PAGE);
     let expected: Vec<u64> = (low + 1..=low + high).chain(1..=per_page - high).collect();
     assert_eq!(asked, expected);
+}
+
+#[test]
+fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 8 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    writer.insert_part(&part(7, Level::HIGHEST)).unwrap();
+    let words = table.mapping().words();
+    let at = words.iter().rposition(|word| word.load(Ordering::Relaxed) == Epoch::new(1, 6).0).expect("in its record");
+    words[at].store(0, Ordering::Relaxed);
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let database = Database::open(&folder.path().join("database.redb")).unwrap();
+    let mut written = Vec::new();
+    let mut holdings = TableHoldings {
+        writer: &mut writer,
+        store: &mut DatabaseStore { database: Some(&database), write: |changes| written.push(changes) },
+        is_busy: &|_| false,
+        orphan: &mut |_, _| {},
+    };
+    let listed = summary(7, 5);
+    assert_eq!(holdings.look_up(domain(), &listed), Lookup::Unknown);
+    assert!(holdings.adopt(domain(), &listed), "in the slot of what was damaged, for there is no other");
+    assert_eq!(holdings.look_up(domain(), &listed), Lookup::Found { version: 5, epoch: Epoch::NONE });
+    assert_eq!((written.len(), table.verify()), (1, vec![]));
 }
