@@ -59,8 +59,9 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             }
             (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
             match self.writer.join(meeting, domain, &terminal) {
-                // Whoever has it was told so later: the autonomous server's list will say who is right.
-                Ok(()) | Err(TableError::Exists | TableError::Conflict(_)) => {}
+                // Whoever has it was told so later: the autonomous server's list will say who is right. One whose record is
+                // damaged is not worth its meeting, which comes back without it.
+                Ok(()) | Err(TableError::Exists | TableError::Conflict(_) | TableError::Damaged) => {}
                 Err(error) => return Err(error),
             }
         }
