@@ -66,8 +66,9 @@ pub enum Absence {
 /// Calls come from the control thread alone; no call waits. Writes to the database that follow from one may come to be
 /// durable later, because everything they say can be asked of the autonomous server again.
 pub trait Holdings {
-    /// The next live part of this domain in the cache, level 1 first where that costs nothing; it may have been marked
-    /// missing before. None at the end. The very first call must not depend on how much the cache holds.
+    /// The next live part of this domain in the cache, level 1 first; it may have been marked missing before. None at the
+    /// end. The very first call must not depend on how much the cache holds. A part whose level rises during the walk may
+    /// not be given: the counts of what is held differ then, and bring a listing.
     fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
 
     /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there.

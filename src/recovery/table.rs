@@ -47,7 +47,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             participants: 0,
             chairman: parameters.chairman,
         };
-        match self.writer.insert_part(&part) {
+        match self.insert_part(&part) {
             Ok(()) | Err(TableError::Exists) => {}
             Err(error) => return Err(error),
         }
@@ -59,12 +59,30 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             }
             (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
             match self.writer.join(meeting, domain, &terminal) {
-                // Whoever has it was told so later: the autonomous server's list will say who is right.
-                Ok(()) | Err(TableError::Exists | TableError::Conflict(_)) => {}
+                // Whoever has it was told so later: the autonomous server's list will say who is right. One whose record is
+                // damaged is not worth its meeting, which comes back without it.
+                Ok(()) | Err(TableError::Exists | TableError::Conflict(_) | TableError::Damaged) => {}
                 Err(error) => return Err(error),
             }
         }
         self.writer.update_part(meeting, domain, |part| part.state = state).map(drop)
+    }
+
+    /// Enters a part, in the place of one whose record is damaged where there is one.
+    fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
+        match self.writer.insert_part(part) {
+            Err(TableError::Damaged) if self.writer.discard_damaged(part.meeting, part.domain)? => {
+                let (meeting, domain) = (part.meeting.0, part.domain.number());
+                tracing::warn!(
+                    meeting,
+                    domain,
+                    "the table's record of a meeting was damaged, by something other than Baton; it was thrown away, and \
+                     is written anew"
+                );
+                self.writer.insert_part(part)
+            }
+            other => other,
+        }
     }
 
     /// The part, if it is in the table whole.
@@ -139,14 +157,14 @@ impl<S: KeyStore> TableHoldings<'_, S> {
 
 impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
-        let mut at = table::Cursor(cursor.0 as u32);
+        let mut at = table::Cursor(cursor.0);
         let part = loop {
-            let part = self.table().next_part_in(domain, &mut at)?;
+            let (_, part) = self.table().next_part_by_level(domain, &mut at)?;
             if !matches!(part.state, MeetingState::None | MeetingState::Prepared | MeetingState::Ended) {
                 break part;
             }
         };
-        cursor.0 = at.0.into();
+        cursor.0 = at.0;
         Some(TakeoverEntry { meeting: part.meeting, version: part.version })
     }
 
@@ -295,7 +313,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             participants: 0,
             chairman: summary.chairman,
         };
-        if !matches!(self.writer.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
+        if !matches!(self.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
             return false;
         }
         let part = PartParameters { domain, version: summary.version, state: MeetingState::InMeeting };

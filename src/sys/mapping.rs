@@ -247,6 +247,26 @@ impl SharedWord {
         }
         self.0.compare_exchange(old, new, success, failure)
     }
+
+    /// As [`AtomicU64::fetch_or`].
+    #[inline]
+    pub fn fetch_or(&self, bits: u64, ordering: Ordering) -> u64 {
+        #[cfg(test)]
+        if !fuse::burn() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.fetch_or(bits, ordering)
+    }
+
+    /// As [`AtomicU64::fetch_and`].
+    #[inline]
+    pub fn fetch_and(&self, bits: u64, ordering: Ordering) -> u64 {
+        #[cfg(test)]
+        if !fuse::burn() {
+            return self.0.load(Ordering::Relaxed);
+        }
+        self.0.fetch_and(bits, ordering)
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::snapshot::{self, Snapshot, SnapshotFault};
-use super::tests::{domain, part, report};
+use super::tests::{domain, part, report, walked};
 use super::*;
 use crate::sys::mapping::BootId;
 use crate::wire::{Epoch, Role};
@@ -166,6 +166,10 @@ fn damage_is_an_error_and_never_a_panic_or_a_wrong_record() {
                 let known = |(known, _): &(Part, _)| Part { participants: part.participants, ..*known } == part;
                 assert!(expected.parts.iter().any(known), "word {at}: {part:?}");
             }
+            for (_, part) in (1..=4).flat_map(|number| walked(&table, number)) {
+                let known = |(known, _): &(Part, _)| Part { participants: part.participants, ..*known } == part;
+                assert!(expected.parts.iter().any(known), "word {at}: {part:?}");
+            }
             for terminal in table.terminals() {
                 let known = expected.parts.iter().any(|(_, members)| members.contains(&terminal));
                 assert!(known, "word {at}: {terminal:?}");
@@ -183,6 +187,8 @@ fn damage_is_an_error_and_never_a_panic_or_a_wrong_record() {
                 );
             }
             for number in 1..=4 {
+                let _ = control.discard_damaged(MeetingId(1), domain(number));
+                assert!(control.discard_damaged(MeetingId(1), domain(number)) != Ok(true), "word {at}");
                 let _ = control.remove_part(MeetingId(1), domain(number));
                 let _ = control.insert_part(&part(4, number));
             }

@@ -110,6 +110,19 @@ impl<'a, W: Word> Index<'a, W> {
         (entry != 0).then_some((entry as u32).wrapping_sub(1))
     }
 
+    /// Whether the entry in a place is of a key with this hash, as far as entries tell.
+    pub fn is_filed_under(self, place: usize, hash: u64) -> bool {
+        self.place(place).is_some_and(|place| place.load(Ordering::Acquire) >> 32 == tag(hash))
+    }
+
+    /// Lets the entry in a place name another slot, under whatever key it is filed; or takes it out.
+    pub fn rename_at(self, place: usize, slot: Option<u32>) {
+        let Some(place) = self.place(place) else { return };
+        let filed = place.load(Ordering::Relaxed) >> 32 << 32;
+        // Release pairs with the Acquire load of `find`.
+        place.store(slot.map_or(0, |slot| filed | (u64::from(slot) + 1)), Ordering::Release);
+    }
+
     /// Whether a place is the first that has this slot's entry: where it ought to be, and no second one.
     pub fn is_place_of(self, place: usize, hash: u64, slot: u32) -> bool {
         self.place(place).zip(self.place_of(hash, slot)).is_some_and(|(place, first)| std::ptr::eq(place, first))

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::tests::{domain, part, report};
+use super::tests::{domain, part, report, walked};
 use super::*;
 use crate::sys::mapping::killed_after;
-use crate::wire::{Epoch, MeetingState, Role};
+use crate::wire::{Epoch, Level, MeetingState, Role};
 
-type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);
+pub(super) type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);
 
-fn dump(table: &Table) -> Dump {
+pub(super) fn dump(table: &Table) -> Dump {
     let mut parts: Vec<Part> = table.parts().collect();
     let mut terminals: Vec<Terminal> = table.terminals().collect();
     parts.sort_by_key(|part| (part.meeting, part.domain));
@@ -18,14 +18,14 @@ fn dump(table: &Table) -> Dump {
     (table.epoch(), table.generation_end(), parts, terminals)
 }
 
-/// Meeting 1 has parts in domains 1 to 3, meeting 2 in domain 1. Part 1 in 1 has members 1 to 4, of whom 2 and 4 have
+/// Meeting 1 has parts in domains 1 to 3 of level 1, meeting 2 in domain 1 of level 2. Part 1 in 1 has members 1 to 4, of whom 2 and 4 have
 /// long information; part 1 in 2 has member 1.
-fn furnished() -> Arc<Table> {
+pub(super) fn furnished() -> Arc<Table> {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 6, terminals: 8 }));
     table.set_reservation(1, 5, 100);
     let mut control = table.writer(OwnerId::CONTROL);
     for (meeting, number) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
-        control.insert_part(&part(meeting, number)).unwrap();
+        control.insert_part(&Part { level: Level::new(meeting as u8).unwrap(), ..part(meeting, number) }).unwrap();
     }
     for (number, device) in [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)] {
         control.join(MeetingId(1), domain(number), &member(number, device, usize::from(device) * 15 % 40)).unwrap();
@@ -42,11 +42,18 @@ fn member(number: u64, device: u16, info: usize) -> Terminal {
 fn assert_old_or_new(table: &Table, before: &Dump, after: &Dump, story: &str) -> Dump {
     assert_eq!(table.verify(), Vec::<String>::new(), "{story}");
     let found = dump(table);
+    for number in 1..4 {
+        let mut met: Vec<Part> = walked(table, number).into_iter().map(|(_, part)| part).collect();
+        assert!(met.is_sorted_by_key(|part| part.level), "{story}: {met:?}");
+        met.sort_by_key(|part| part.meeting);
+        let there = found.2.iter().filter(|part| part.domain == domain(number));
+        assert!(met.iter().eq(there), "{story}: a walk by level meets {met:?}");
+    }
     assert!(&found == before || &found == after, "{story}: neither the old table nor the new one: {found:#?}");
     found
 }
 
-fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
+pub(super) fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
     // Nothing leaked: it can still be filled to its capacity, and emptied.
     let mut control = table.writer(OwnerId::CONTROL);
     for _ in found.2.len()..6 {
@@ -80,6 +87,12 @@ fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
         // What readers find with the dead writer's claims in place is a record, old or new, and no waiting.
         for part in table.parts() {
             assert!(table.members(part.meeting, part.domain).count() <= 5);
+            let met = walked(&table, part.domain.number());
+            assert_eq!(
+                met.iter().filter(|(_, met)| *met == part).count(),
+                1,
+                "{name}, killed at store {first}: {part:?}"
+            );
         }
         assert_eq!(table.unreadable(), 0);
         table.recover();
@@ -100,7 +113,7 @@ fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
     assert!(deaths > 20, "{name} died {deaths} times: the stores are counted");
 }
 
-fn control(table: &Arc<Table>) -> Writer {
+pub(super) fn control(table: &Arc<Table>) -> Writer {
     table.writer(OwnerId::CONTROL)
 }
 
@@ -159,6 +172,12 @@ fn a_change_is_in_or_not() {
         let changed = control(table).update_part(MeetingId(1), domain(1), |part| part.state = MeetingState::Ending);
         assert_eq!(changed, Ok(true));
     });
+    for level in [Level::HIGHEST, Level::LOWEST] {
+        kill_everywhere(&format!("a part goes to {level:?}"), |table| {
+            let changed = control(table).update_part(MeetingId(2), domain(1), |part| part.level = level);
+            assert_eq!(changed, Ok(true));
+        });
+    }
     kill_everywhere("a window and a caption are set", |table| {
         let changed = control(table).update_terminal(domain(1).device(1), |terminal| {
             terminal.window = 3;

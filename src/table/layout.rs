@@ -1,10 +1,11 @@
 //! Where everything is in the table's words.
 //!
 //! ```text
-//! header │ owner cells │ live bitmaps │ parts: two indexes, places, slots │ terminals: index, slots │ extents: owners, banks
+//! header │ owner cells │ bitmaps │ parts: two indexes, places, slots │ terminals: index, slots │ extents: owners, banks
 //!
 //! header    0 magic │ 1 layout hash │ 2 bytes │ 3 meetings << 32 │ terminals │ 4, 5 boot id │ 6 checksum of 0 to 5
 //!           8 structure claim │ 9 structure sequence │ 16.. slot: epoch │ end of its block
+//! bitmaps   live parts │ live terminals │ parts of level 1 │ 2 │ 3 │ 4 │ 5; a bit for each slot
 //! slot      control │ bank 0 (7) │ bank 1 (7) │ link
 //! place     domain │ sibling         link of a part      members << 32 │ first member + 1
 //! extent    bank 0 (8) │ bank 1 (8)  link of a terminal  previous + 1 << 32 │ next + 1
@@ -20,7 +21,7 @@ use super::slot::Slot;
 use super::{Capacity, OwnerId};
 use crate::limits::{EXTENTS_MIN, INFO_BYTES_INLINE, INFO_BYTES_MAX, OWNERS_MAX, SLOTS_MAX, TERMINALS_PER_EXTENT};
 use crate::sys::mapping::SharedWord;
-use crate::wire::mix;
+use crate::wire::{Level, mix};
 
 const _: () = assert!(cfg!(target_endian = "little"), "the table's words are little-endian, and used as they are");
 
@@ -51,7 +52,7 @@ const _: () =
 /// with each change that the others do not show.
 pub const LAYOUT_HASH: u64 = {
     let facts = [
-        1,
+        2,
         BANK as u64,
         SLOT as u64,
         LINK as u64,
@@ -83,6 +84,7 @@ pub(super) struct Layout {
     cells: usize,
     part_bits: Range<usize>,
     terminal_bits: Range<usize>,
+    level_bits: [Range<usize>; Level::ALL.len()],
     part_index: Range<usize>,
     meeting_index: Range<usize>,
     places: usize,
@@ -112,6 +114,7 @@ impl Layout {
         let cells = region(OWNERS_MAX * CELL).start;
         let part_bits = region(meetings.div_ceil(64));
         let terminal_bits = region(terminals.div_ceil(64));
+        let level_bits = Level::ALL.map(|_| region(meetings.div_ceil(64)));
         // A part is found by meeting and domain, and the first of a meeting's parts by the meeting.
         let part_index = region(Index::<SharedWord>::words(meetings));
         let meeting_index = region(Index::<SharedWord>::words(meetings));
@@ -127,6 +130,7 @@ impl Layout {
             cells,
             part_bits,
             terminal_bits,
+            level_bits,
             part_index,
             meeting_index,
             places,
@@ -187,6 +191,11 @@ impl<'a> Words<'a> {
 
     pub fn terminal_bits(self) -> &'a [SharedWord] {
         &self.words[self.layout.terminal_bits.clone()]
+    }
+
+    /// The parts of a level: bits that [`super::levels`] sets.
+    pub fn level_bits(self, level: Level) -> &'a [SharedWord] {
+        &self.words[self.layout.level_bits[usize::from(level.number()) - 1].clone()]
     }
 
     pub fn part_index(self) -> Index<'a, SharedWord> {

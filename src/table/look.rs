@@ -9,10 +9,11 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Table;
 use super::layout::Words;
+use super::levels::is_of_level;
 use super::structure::pause;
 use super::verify::{Check, Progress, Subject, subjects};
 use crate::limits::{FLAWS_MAX, LOOK_TRIES_MAX, LOOKS, LOOKS_MAX, SUSPECTS_MAX};
-use crate::wire::mix;
+use crate::wire::{Level, mix};
 
 /// What came of verifying a living table.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -142,6 +143,7 @@ fn stamp(words: Words<'_>, subject: Subject) -> u64 {
             load(words.part_link(slot)),
             load(words.place_domain(slot)),
             load(words.place_sibling(slot)),
+            Level::ALL.iter().fold(0, |set, &level| set << 1 | u64::from(is_of_level(words.level_bits(level), slot))),
         ]),
         Subject::Terminal(slot) => of(&[terminal(slot), load(words.terminal_link(slot))]),
         Subject::Entry(which, place) => which.of(words).slot_at(place).map_or(0, |slot| u64::from(slot) + 1),

@@ -21,20 +21,24 @@
 //! | walk | any two operations on the structure | `a_walk_never_changes_chains` |
 //! | walk | link | `a_member_that_is_reached_has_its_link` |
 //! | change the structure | change it | `one_at_a_time_has_the_structure_and_sees_what_the_last_did` |
+//! | walk by level | change a level | `a_part_that_sinks_is_met_by_a_walk` |
+//! | change a level | change it | `whoever_changes_a_level_last_leaves_its_bit` |
+//! | change a level | change another part's | `bits_of_one_word_are_changed_beside_each_other` |
 //! | read the epoch | change it | `the_epoch_is_read_whole_and_never_goes_back` |
 //!
 //! A walk over the live bitmap and `set_bit` are the pair of find and insert again: one Release store behind the record,
 //! one Acquire load in front of it. An update of a part or terminal is the pair of two that claim a slot.
 //!
-//! What cannot run beside each other, and why: two that change an index, a chain or a bitmap, for they have the structure's
+//! What cannot run beside each other, and why: two that change an index, a chain or a live bitmap, for they have the structure's
 //! claim; two that change the epoch, for one thread controls; two that write an owner's cell, for a number has one writer
 //! ([`super::Table::writer`]); recovery and any writer, for it has the lock that the kernel gives to nobody before the
 //! last writer is dead; two recoveries, for the same lock; creation and anything, for the file has no name before.
 //!
-//! Slots, extents' owners, indexes, the structure's claim and the count of operations are the production code over
+//! Slots, extents' owners, indexes, bits of levels, the structure's claim and the count of operations are the production code over
 //! loom's words. Links of chains are models of their stores, and say so.
 
 mod around;
+mod levels;
 
 use std::sync::atomic::Ordering;
 
@@ -57,6 +61,14 @@ impl Word for AtomicU64 {
 
     fn compare_exchange(&self, old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
         self.compare_exchange(old, new, success, failure)
+    }
+
+    fn fetch_or(&self, bits: u64, ordering: Ordering) -> u64 {
+        self.fetch_or(bits, ordering)
+    }
+
+    fn fetch_and(&self, bits: u64, ordering: Ordering) -> u64 {
+        self.fetch_and(bits, ordering)
     }
 
     fn fence(ordering: Ordering) {

@@ -12,7 +12,7 @@
 //! - Membership (parts, and who is in them) is changed by one writer at a time (`structure`), reports by all writers beside
 //!   each other (`writer`).
 //! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory are never followed out of
-//!   it: a damaged table gives errors, not panics.
+//!   it: a damaged table gives errors, not panics. A part that cannot be read can be thrown away (`discard`).
 //! - Nothing allocates but what says so, and capacity is fixed when the table is created: [`TableError::Full`], never SIGBUS.
 //!
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
@@ -20,6 +20,9 @@
 
 #[cfg(test)]
 mod capacity_tests;
+mod discard;
+#[cfg(test)]
+mod discard_tests;
 mod extents;
 #[cfg(test)]
 mod file_tests;
@@ -28,6 +31,7 @@ mod inspect;
 #[cfg(test)]
 mod kill_tests;
 mod layout;
+mod levels;
 mod look;
 #[cfg(test)]
 mod look_tests;

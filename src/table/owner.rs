@@ -21,6 +21,7 @@ pub(super) enum Operation {
     RemovePart = 2,
     Join = 3,
     Leave = 4,
+    DiscardPart = 5,
 }
 
 /// One owner's cell.
@@ -63,7 +64,7 @@ impl Cell<'_> {
     }
 
     pub fn operation(self) -> Option<Operation> {
-        [Operation::InsertPart, Operation::RemovePart, Operation::Join, Operation::Leave]
+        [Operation::InsertPart, Operation::RemovePart, Operation::Join, Operation::Leave, Operation::DiscardPart]
             .into_iter()
             .find(|&operation| operation as u64 == self.0[0].load(Ordering::Relaxed))
     }

@@ -5,6 +5,7 @@
 
 use super::extents::give_back;
 use super::layout::Words;
+use super::levels::fit_levels;
 use super::owner::{Cell, Operation};
 use super::structure::{Structure, claim_part, members, set_bit};
 use super::{OwnerId, TableError};
@@ -50,6 +51,12 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
             None => {}
         }
     }
+    // Behind the operations, which are the last to say what is in a slot.
+    for slot in owners().filter_map(|owner| Cell(words.cell(owner)).part()) {
+        if let Ok(record) = words.read_part(slot) {
+            fit_levels(words, slot, record.map(|(_, part)| part.level));
+        }
+    }
     owners().for_each(|owner| Cell(words.cell(owner)).clear());
     recovered
 }
@@ -72,15 +79,20 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
             _ => false,
         },
         Operation::RemovePart => {
-            if let Some(slot) = terminal.filter(|&slot| matches!(words.read_terminal(slot), Ok(None))) {
-                set_bit(words.terminal_bits(), slot, false);
-            } else if let Some(slot) = terminal {
-                // The chain may have let go of it already, and no walk below would meet it.
-                let _ = structure.take_out_terminal(slot, part);
-            }
+            take_out_noted(structure, terminal, part);
             structure.repair_members(part);
             take_out(structure, part);
             true
+        }
+        Operation::DiscardPart => {
+            take_out_noted(structure, terminal, part);
+            match words.read_part(part) {
+                Ok(None) => {
+                    structure.vacate_part(part);
+                    true
+                }
+                _ => structure.discard_part(part) == Ok(true),
+            }
         }
         Operation::Join => match terminal.map(|slot| (slot, words.read_terminal(slot))) {
             Some((slot, Ok(Some((_, raw))))) if raw.part() == part => {
@@ -108,6 +120,17 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     };
     cell.end();
     finished
+}
+
+/// Takes out the member that whoever took out a part was at.
+fn take_out_noted(structure: &Structure<'_>, terminal: Option<u32>, part: u32) {
+    let words = structure.words;
+    if let Some(slot) = terminal.filter(|&slot| matches!(words.read_terminal(slot), Ok(None))) {
+        set_bit(words.terminal_bits(), slot, false);
+    } else if let Some(slot) = terminal {
+        // The chain may have let go of it already, and no walk would meet it.
+        let _ = structure.take_out_terminal(slot, part);
+    }
 }
 
 fn take_out(structure: &Structure<'_>, part: u32) {

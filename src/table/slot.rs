@@ -28,6 +28,8 @@ pub(super) trait Word {
     fn load(&self, ordering: Ordering) -> u64;
     fn store(&self, value: u64, ordering: Ordering);
     fn compare_exchange(&self, old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
+    fn fetch_or(&self, bits: u64, ordering: Ordering) -> u64;
+    fn fetch_and(&self, bits: u64, ordering: Ordering) -> u64;
     fn fence(ordering: Ordering);
     fn pause();
 }
@@ -46,6 +48,16 @@ impl Word for SharedWord {
     #[inline]
     fn compare_exchange(&self, old: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
         self.compare_exchange(old, new, success, failure)
+    }
+
+    #[inline]
+    fn fetch_or(&self, bits: u64, ordering: Ordering) -> u64 {
+        self.fetch_or(bits, ordering)
+    }
+
+    #[inline]
+    fn fetch_and(&self, bits: u64, ordering: Ordering) -> u64 {
+        self.fetch_and(bits, ordering)
     }
 
     #[inline]
@@ -145,7 +157,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         self.words[0].compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees its sequence too.
         W::fence(Ordering::Release);
-        Some(Claim { slot: self, seen: seen.0 })
+        Some(Claim { slot: self, seen: seen.0, owner })
     }
 
     /// Takes the claim away from an owner that is dead. Gives whether it had one. The record stays the old one.
@@ -166,6 +178,18 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         self.words[0].load(Ordering::Relaxed) & OWNER_MASK > owners as u64
     }
 
+    /// The slot as it is, to be claimed although its record cannot be read.
+    pub fn seen(self) -> Seen {
+        Seen(self.control())
+    }
+
+    /// The bank that is not current: the record before this one, or what a writer is at.
+    pub fn other_bank(self) -> [u64; B] {
+        // Acquire as in `read`. Whoever is at it meanwhile makes a copy that does not fit its checksum.
+        let number = !(self.words[0].load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
+        std::array::from_fn(|at| self.words[1 + number * B + at].load(Ordering::Relaxed))
+    }
+
     /// The control word: while it is the same, the record is.
     pub fn control(self) -> u64 {
         // Acquire as in `read`.
@@ -184,9 +208,10 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
 pub(super) struct Claim<'a, W: Word, const B: usize> {
     slot: Slot<'a, W, B>,
     seen: u64,
+    owner: OwnerId,
 }
 
-impl<W: Word, const B: usize> Claim<'_, W, B> {
+impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
     /// The number of the bank that this claim writes.
     pub fn bank(&self) -> usize {
         !(self.seen >> OWNER_BITS) as usize & 1
@@ -200,6 +225,19 @@ impl<W: Word, const B: usize> Claim<'_, W, B> {
         // Release pairs with the Acquire loads of `read` and `claim`: the bank is whole before it is current.
         self.slot.words[0].store(next, Ordering::Release);
         std::mem::forget(self);
+    }
+
+    /// Makes `record` the current one, and keeps the slot from other writers until what goes with the record is in place
+    /// too. Dropped, the claim leaves the new record.
+    #[inline]
+    pub fn publish_and_keep(self, record: &[u64; B]) -> Self {
+        self.write(record);
+        let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
+        // Release as in `publish`. Whoever is killed from here on has the claim, and its record stands.
+        self.slot.words[0].store(next | (u64::from(self.owner.0) + 1), Ordering::Release);
+        let kept = Self { seen: next, ..self };
+        std::mem::forget(self);
+        kept
     }
 
     /// Writes the bank that is not current.

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::extents::give_back;
 use super::layout::Words;
+use super::levels::fit_levels;
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
 use super::owner::{Cell, Operation};
 use super::slot::{Claim, Unreadable, Word};
@@ -128,6 +129,7 @@ impl<'a> Structure<'a> {
             domain.store(0, Ordering::Release);
         }
         set_bit(self.words.part_bits(), slot, false);
+        fit_levels(self.words, slot, None);
     }
 
     /// Puts a terminal that is not in its part's chain in front of it.

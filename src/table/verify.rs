@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::index::Index;
 use super::layout::Words;
+use super::levels::is_of_level;
 use super::meetings::{meeting_hash, part_hash};
 use super::owner::Cell;
 use super::slot_set::SlotSet;
@@ -17,6 +18,7 @@ use super::terminals::terminal_hash;
 use super::{OwnerId, Table};
 use crate::limits::{FLAWS_MAX, OWNERS_MAX, PROGRESS_EVERY};
 use crate::sys::mapping::SharedWord;
+use crate::wire::Level;
 
 /// Gets how much of a long work is done, of how much, every now and then.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -151,6 +153,13 @@ impl<'a> Check<'a> {
         self.expect(live == record.is_some(), || {
             format!("part slot {slot} has its bit {live}, its record is {record:?}")
         });
+        for level in Level::ALL {
+            let set = is_of_level(words.level_bits(level), slot);
+            let is = record.is_some_and(|part| part.level == level);
+            self.expect(set == is, || {
+                format!("part slot {slot} has its bit of level {} {set}, its record is {record:?}", level.number())
+            });
+        }
         let domain = words.place_domain(slot).map_or(0, |place| place.load(Ordering::Acquire));
         let expected = record.map_or(0, |part| part.domain.number());
         self.expect(domain == expected, || format!("part slot {slot} has place {domain}, its record {record:?}"));

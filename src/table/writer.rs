@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::discard::damaged_part;
 use super::layout::Words;
+use super::levels::set_level_bit;
 use super::meetings::Part;
 use super::owner::{Cell, Operation};
 use super::slot::Unreadable;
@@ -221,8 +223,17 @@ impl Writer {
                 pause(tried);
                 continue;
             };
+            let level = part.level;
             change(&mut part);
-            claim.publish(&Part { meeting, domain, ..part }.encode());
+            let record = Part { meeting, domain, ..part }.encode();
+            if part.level == level {
+                claim.publish(&record);
+            } else {
+                set_level_bit(words.level_bits(part.level), slot, true);
+                // Under the claim until the last: another change, back to the level that it had, must not lose its bit.
+                let _kept = claim.publish_and_keep(&record);
+                set_level_bit(words.level_bits(level), slot, false);
+            }
             return Ok(true);
         }
         Err(TableError::Contended)
@@ -254,6 +265,7 @@ impl Writer {
         };
         self.part_hint = slot;
         structure.clear_members(slot);
+        set_level_bit(words.level_bits(part.level), slot, true);
         claim.publish(&part.encode());
         let entered = structure.enter_part(slot, part);
         if !entered {
@@ -280,6 +292,20 @@ impl Writer {
         structure.end();
         self.part_hint = self.part_hint.min(slot);
         done.map(|()| true)
+    }
+
+    /// Takes a part out whose record is damaged, and with it the members whose own are not; false where there is none such.
+    /// Which slot is a part's that cannot be read is said in `discard`. As [`Self::remove_part`] it is to be called again where
+    /// another writer keeps a member.
+    pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
+        let words = self.table.words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some(slot) = damaged_part(words, meeting, domain) else { return Ok(false) };
+        structure.begin(Operation::DiscardPart, slot, None);
+        let done = structure.discard_part(slot);
+        structure.end();
+        self.part_hint = self.part_hint.min(slot);
+        done
     }
 
     /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing.

@@ -222,6 +222,8 @@ impl Level {
     pub const HIGHEST: Self = Self(1);
     /// The lowest.
     pub const LOWEST: Self = Self(5);
+    /// All of them, the highest first.
+    pub const ALL: [Self; 5] = [Self(1), Self(2), Self(3), Self(4), Self(5)];
 
     /// The level of this number.
     pub const fn new(number: u8) -> Option<Self> {

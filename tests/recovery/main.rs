@@ -5,13 +5,14 @@ mod compare;
 mod world;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use baton::cms::{Change, Member};
 use baton::recovery::{Event, Orphans, Path, Phase, Settings};
 use baton::sim::{NetworkSettings, Random};
 use baton::table::{Capacity, OwnerId, Part, Table};
-use baton::wire::{Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
+use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
 
 use compare::{assert_database, assert_table};
 use world::{World, free_terminals};
@@ -372,4 +373,47 @@ fn a_part_whose_restoring_was_cut_short_is_restored_again() {
     assert_database(&world);
     let terminal = world.table.terminal(member).expect("its autonomous server has it");
     assert_eq!(terminal.window, 5, "which no autonomous server says, and the database alone knows");
+}
+
+/// Flips a bit of every record of a part in the table's memory.
+fn damage(table: &Table, meeting: MeetingId, domain: Domain) {
+    let words: Vec<u64> = table.mapping().words().iter().map(|word| word.load(Ordering::Relaxed)).collect();
+    // A record begins with the meeting, and with the domain below state, level and layout.
+    let is_record = |at: &usize| {
+        words[*at] == meeting.0 && words[at + 1] & Domain::MAX == domain.number() && words[at + 1] >> 48 != 0
+    };
+    for at in (0..words.len() - 2).filter(is_record) {
+        table.mapping().words()[at + 2].store(words[at + 2] ^ 1, Ordering::Relaxed);
+    }
+    assert_eq!(table.part(meeting, domain), None);
+}
+
+#[test]
+fn what_is_damaged_in_the_table_is_taken_from_the_database() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+        world.confer(1..=20, 3);
+        let damaged = [(3, 0), (4, 1), (17, 0), (17, 1)];
+        for (meeting, site) in damaged {
+            damage(&world.table, MeetingId(meeting), world.sites[site].server.domain());
+        }
+        live_on(&mut world);
+        // Nothing is thrown away before there is something to put in its place.
+        world.database_open = seed % 2 == 0;
+        world.start(Path::Cache, &Settings::default());
+        world.run_for(Duration::from_secs(3));
+        if !world.database_open {
+            assert_eq!((world.table.count_parts(), world.is_reconciled()), (40, false));
+            assert!(!world.table.verify().is_empty());
+        }
+        world.database_open = true;
+        reconcile(&mut world);
+        settle(&mut world);
+        assert_table(&world, &[]);
+        assert_database(&world);
+        assert_eq!(world.table.verify(), Vec::<String>::new());
+        let events = &world.dispatch.as_ref().expect("alive").events;
+        let alarm = |event: &Event| matches!(event, Event::Full { .. } | Event::Orphan { .. } | Event::Missing { .. });
+        assert!(!events.iter().any(alarm), "{events:?}");
+    });
 }

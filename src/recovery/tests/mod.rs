@@ -6,5 +6,6 @@ mod hand;
 mod lookup;
 mod machine;
 mod shelf;
+mod table;
 mod takeover;
 mod update;

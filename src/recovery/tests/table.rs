@@ -1,0 +1,127 @@
+//! The machine over the table itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::hand::{EPOCH, domain, entries, summary};
+use crate::cms::{Change, Database, KeyParameters, Member, PartParameters};
+use crate::recovery::{DatabaseStore, Holdings, Lookup, Path, ServerRecovery, Settings, TableHoldings};
+use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
+use crate::time::Nanos;
+use crate::wire::{Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Record, Role, TakeoverEntry};
+
+fn part(meeting: u64, level: Level) -> Part {
+    Part {
+        meeting: MeetingId(meeting),
+        domain: domain(),
+        version: 1,
+        epoch: Epoch::new(1, 6),
+        state: MeetingState::InMeeting,
+        level,
+        layout: Layout::new(4).expect("a layout"),
+        participants: 0,
+        chairman: Address::default(),
+    }
+}
+
+#[test]
+fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 1000, terminals: 8 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    let per_page = TakeoverEntry::PER_PAGE as u64;
+    let (low, high) = (3 * per_page, per_page / 2);
+    for meeting in 1..=low {
+        writer.insert_part(&part(meeting, Level::LOWEST)).unwrap();
+    }
+    for meeting in low + 1..=low + high {
+        writer.insert_part(&part(meeting, Level::HIGHEST)).unwrap();
+    }
+    let mut server = ServerRecovery::new(domain(), EPOCH, Path::Cache, Settings::default(), Nanos(0));
+    let mut holdings = TableHoldings {
+        writer: &mut writer,
+        store: &mut DatabaseStore { database: None, write: drop },
+        is_busy: &|_| false,
+        orphan: &mut |_, _| {},
+    };
+    let first = server.poll_transmit(Nanos(0), &mut holdings).expect("a request");
+    assert_eq!(first.opcode(), Opcode::TakeoverBatch.wire());
+    let asked = entries(&first);
+    assert_eq!(asked.len(), TakeoverEntry::PER_PAGE);
+    let expected: Vec<u64> = (low + 1..=low + high).chain(1..=per_page - high).collect();
+    assert_eq!(asked, expected);
+}
+
+/// Clears the last word of the table that is this one: of a record, which is behind all that leads to it.
+fn damage(table: &Table, word: u64) {
+    let words = table.mapping().words();
+    let at = words.iter().rposition(|at| at.load(Ordering::Relaxed) == word).expect("in its record");
+    words[at].store(0, Ordering::Relaxed);
+}
+
+fn database() -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let database = Database::open(&folder.path().join("database.redb")).unwrap();
+    (folder, database)
+}
+
+/// The part's record is damaged, and that of one of its members too.
+#[test]
+fn a_member_that_cannot_be_read_does_not_keep_its_meeting_away() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 8 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    let meeting = MeetingId(7);
+    writer.insert_part(&part(7, Level::HIGHEST)).unwrap();
+    let members = [1001, 1002, 1003].map(|device| domain().device(device));
+    for member in members {
+        writer.join(meeting, domain(), &Terminal::new(member, meeting, Role::Participant)).unwrap();
+    }
+    damage(&table, members[1].number());
+    damage(&table, Epoch::new(1, 6).0);
+    let (_folder, database) = database();
+    let stored = Change::Create(KeyParameters {
+        meeting,
+        name: String::new(),
+        level: Level::HIGHEST,
+        layout: Layout::new(4).unwrap(),
+        chairman: Address::default(),
+        created_ms: 1,
+        parts: vec![PartParameters { domain: domain(), version: 3, state: MeetingState::InMeeting }],
+        members: members
+            .map(|terminal| Member { terminal, role: Role::Participant, flags: Flags::default(), window: 2 })
+            .to_vec(),
+    });
+    database.commit(&[stored], EPOCH).unwrap();
+    let mut holdings = TableHoldings {
+        writer: &mut writer,
+        store: &mut DatabaseStore { database: Some(&database), write: drop },
+        is_busy: &|_| false,
+        orphan: &mut |_, _| {},
+    };
+    assert_eq!(holdings.look_up(domain(), &summary(7, 5)), Lookup::Found { version: 3, epoch: Epoch::NONE });
+    let mut there: Vec<_> = table.members(meeting, domain()).map(|member| (member.terminal, member.window)).collect();
+    there.sort_unstable();
+    assert_eq!(there, [(members[0], 2), (members[2], 2)]);
+    let restored = table.part(meeting, domain()).expect("it is whole again");
+    assert_eq!((restored.state, restored.participants), (MeetingState::Recovering, 2));
+}
+
+#[test]
+fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 8 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    writer.insert_part(&part(7, Level::HIGHEST)).unwrap();
+    damage(&table, Epoch::new(1, 6).0);
+    let (_folder, database) = database();
+    let mut written = Vec::new();
+    let mut holdings = TableHoldings {
+        writer: &mut writer,
+        store: &mut DatabaseStore { database: Some(&database), write: |changes| written.push(changes) },
+        is_busy: &|_| false,
+        orphan: &mut |_, _| {},
+    };
+    let listed = summary(7, 5);
+    assert_eq!(holdings.look_up(domain(), &listed), Lookup::Unknown);
+    assert!(holdings.adopt(domain(), &listed), "in the slot of what was damaged, for there is no other");
+    assert_eq!(holdings.look_up(domain(), &listed), Lookup::Found { version: 5, epoch: Epoch::NONE });
+    assert_eq!((written.len(), table.verify()), (1, vec![]));
+}

@@ -1,0 +1,141 @@
+//! Taking a part out of which nothing can be read, because its record is damaged.
+//!
+//! Its record says neither whose it is nor where it is entered. So whose it is, is taken from the entry of the index that led
+//! to it, and, before that is believed, from the record that the slot held before, which is the same part's or that of a free
+//! slot; where that says nothing, from the domain of its place. And where it is entered is looked for: every entry and every link
+//! that names the slot goes, whatever it is filed under. That reads both indexes and all places, and is rare.
+//!
+//! Entries of two parts are taken for each other where 32 bits of their hashes, their buckets and their domains are the same and
+//! the slot's earlier record says nothing. Then the damaged part of the other one goes. Nothing is lost by that either: it
+//! could not be read, is unknown from now on, and comes back from the database as this one does.
+
+use std::sync::atomic::Ordering;
+
+use super::TableError;
+use super::layout::Words;
+use super::meetings::{FREE, Part, meeting_hash, part_hash};
+use super::slot::Unreadable;
+use super::structure::{Structure, TableClaim, chain, live, members, pause};
+use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
+use crate::wire::{Domain, MeetingId};
+
+/// The slot of a meeting's part in a domain, if its record is damaged.
+pub(super) fn damaged_part(words: Words<'_>, meeting: MeetingId, domain: Domain) -> Option<u32> {
+    words.part_index().find(part_hash(meeting, domain), |slot| {
+        let damaged = matches!(words.read_part(slot), Err(Unreadable::Damaged));
+        (damaged && is_taken_for(words, slot, meeting, domain)).then_some(slot)
+    })
+}
+
+fn is_taken_for(words: Words<'_>, slot: u32, meeting: MeetingId, domain: Domain) -> bool {
+    match words.part(slot).and_then(|slot| Part::decode(&slot.other_bank())).flatten() {
+        Some(earlier) => (earlier.meeting, earlier.domain) == (meeting, domain),
+        None => words.place_domain(slot).is_some_and(|place| place.load(Ordering::Acquire) == domain.number()),
+    }
+}
+
+impl<'a> Structure<'a> {
+    /// Takes a part out whose record is damaged. False, and nothing done, where it is not.
+    pub fn discard_part(&self, slot: u32) -> Result<bool, TableError> {
+        let Some(claim) = self.claim_damaged(slot)? else { return Ok(false) };
+        self.discard_members(slot)?;
+        self.bypass(slot);
+        let index = self.words.part_index();
+        for place in (0..index.room()).filter(|&place| index.slot_at(place) == Some(slot)) {
+            index.rename_at(place, None);
+        }
+        claim.publish(&FREE);
+        self.vacate_part(slot);
+        Ok(true)
+    }
+
+    fn claim_damaged(&self, slot: u32) -> Result<Option<TableClaim<'a>>, TableError> {
+        let table_slot = self.words.part(slot).ok_or(TableError::Damaged)?;
+        for tried in 0..CLAIM_TRIES_CONTROL {
+            if let Some(claim) = table_slot.claim(table_slot.seen(), self.owner) {
+                // Looked at once more, under the claim: who had it until now may have published.
+                let damaged = matches!(self.words.read_part(slot), Err(Unreadable::Damaged));
+                return Ok(damaged.then_some(claim));
+            }
+            pause(tried);
+        }
+        Err(TableError::Contended)
+    }
+
+    /// Takes out the members whose records name the part. Its chain hangs on a slot that something has damaged: where it leads
+    /// to what is no member, or to fewer than it says, they are looked for among all terminals.
+    fn discard_members(&self, part: u32) -> Result<(), TableError> {
+        let words = self.words;
+        let is_member = |slot: u32| matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.part() == part);
+        for _ in 0..MEMBERS_MAX {
+            let Some(member) = members(words, part).next() else { break };
+            let damaged = matches!(words.read_terminal(member), Err(Unreadable::Damaged));
+            if !damaged && !is_member(member) {
+                break;
+            }
+            match self.take_out_terminal(member, part) {
+                Err(TableError::Damaged) => self.unlink(member, part),
+                other => other?,
+            }
+        }
+        // Relaxed: who has the structure's claim made it what it is.
+        if words.part_link(part).is_some_and(|link| link.load(Ordering::Relaxed) != 0) {
+            self.clear_members(part);
+            live(words.terminal_bits(), 0)
+                .filter(|&slot| is_member(slot))
+                .try_for_each(|member| self.take_out_terminal(member, part))?;
+        }
+        Ok(())
+    }
+
+    /// Lets whatever leads to a part in its meeting's chain lead to the one behind it.
+    fn bypass(&self, slot: u32) {
+        let words = self.words;
+        let meeting_of = |part: u32| words.read_part(part).ok().flatten().map(|(_, part)| part.meeting);
+        let is_free = |part: u32| matches!(words.read_part(part), Ok(None));
+        let heir = chain(words, slot).skip(1).find(|&part| part != slot && !is_free(part));
+        for before in live(words.part_bits(), 0).filter(|&part| part != slot && words.sibling_of(part) == Some(slot)) {
+            let fits = |heir: &u32| match (meeting_of(before), meeting_of(*heir)) {
+                (Some(one), Some(other)) => one == other,
+                // What cannot be read will come to be discarded itself.
+                _ => true,
+            };
+            self.set_sibling(before, heir.filter(fits));
+        }
+        let index = words.meeting_index();
+        for place in (0..index.room()).filter(|&place| index.slot_at(place) == Some(slot)) {
+            let Some((heir, meeting)) = heir.map(|heir| (heir, meeting_of(heir))) else {
+                index.rename_at(place, None);
+                continue;
+            };
+            let heir = match meeting {
+                Some(meeting) if !index.is_filed_under(place, meeting_hash(meeting)) => None,
+                // A part that was entered since has begun a chain of its own, for this one could not be seen.
+                Some(meeting) => match words.first_part_of(meeting) {
+                    Some(first) => {
+                        self.append(first, heir);
+                        None
+                    }
+                    None => Some(heir),
+                },
+                None => Some(heir),
+            };
+            index.rename_at(place, heir);
+        }
+    }
+
+    fn append(&self, first: u32, heir: u32) {
+        if chain(self.words, first).all(|part| part != heir)
+            && let Some(last) = chain(self.words, first).last()
+        {
+            self.set_sibling(last, Some(heir));
+        }
+    }
+
+    fn set_sibling(&self, part: u32, behind: Option<u32>) {
+        if let Some(sibling) = self.words.place_sibling(part) {
+            // Release pairs with the Acquire loads of walks.
+            sibling.store(behind.map_or(0, |behind| u64::from(behind) + 1), Ordering::Release);
+        }
+    }
+}
