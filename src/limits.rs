@@ -154,7 +154,7 @@ pub const HELD_MAX: usize = 512;
 const _: () =
     assert!(HELD_MAX >= BURST && HELD_MAX <= 1024, "half of the smallest receive ring that is configured by default");
 
-/// Nanoseconds that an idle worker looks at its ring again and again before it sleeps.
+/// Nanoseconds that an idle worker looks at its ring again and again before it sleeps, where it is to do so.
 pub const SPIN_NS: u64 = 50_000;
 
 /// Frames, requests and outcomes of each kind that the control thread takes in one round.

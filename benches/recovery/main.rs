@@ -85,13 +85,18 @@ struct Args {
 /// What a worker does while its ring is empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 enum Wait {
+    Busy,
+    Adaptive,
     Sleep,
-    Spin,
 }
 
 impl Wait {
     const fn word(self) -> &'static str {
-        if matches!(self, Self::Sleep) { "sleep" } else { "spin" }
+        match self {
+            Self::Busy => "busy",
+            Self::Adaptive => "adaptive",
+            Self::Sleep => "sleep",
+        }
     }
 }
 

@@ -316,11 +316,13 @@ pub struct Worker {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wait {
-    /// Sleeps until the kernel has a frame for it.
+    /// Looks again and again: a whole CPU for the shortest latency.
+    Busy,
+    /// Looks again for a moment, then sleeps.
     #[default]
+    Adaptive,
+    /// Sleeps until the kernel has a frame for it: for a worker that shares its CPU.
     Sleep,
-    /// Looks again: a whole CPU for the shortest latency.
-    Spin,
 }
 
 /// What the command line sets over the file.

@@ -90,7 +90,12 @@ fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Wake, shared: &Shared,
             continue;
         }
         // Looking again for a moment costs less than a sleep and a wake-up, and is faster by more.
-        if manner.wait == Wait::Spin || now.since(worked) < Duration::from_nanos(SPIN_NS) {
+        let looks_again = match manner.wait {
+            Wait::Busy => true,
+            Wait::Adaptive => now.since(worked) < Duration::from_nanos(SPIN_NS),
+            Wait::Sleep => false,
+        };
+        if looks_again {
             std::hint::spin_loop();
             continue;
         }

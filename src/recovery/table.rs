@@ -228,7 +228,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             }
         };
         let _ = match found {
-            Some(found) => self.writer.update_part_near(table::Cursor(found.0 as u32), meeting, domain, change),
+            Some(found) => self.writer.update_part_near(table::Cursor(found.0), meeting, domain, change),
             None => self.writer.update_part(meeting, domain, change),
         };
         standing

@@ -202,7 +202,7 @@ impl Writer {
         domain: Domain,
         change: impl FnOnce(&mut Part),
     ) -> Result<bool, TableError> {
-        self.change_part(cursor.0.checked_sub(1), meeting, domain, change)
+        self.change_part((cursor.0 as u32).checked_sub(1), meeting, domain, change)
     }
 
     #[inline]
