@@ -5,22 +5,19 @@ use std::process::ExitCode;
 use super::{FAILED, complain, log_to_stderr};
 use crate::keeper::handover;
 use crate::link::engine;
-use crate::sys::{capabilities, clock, process, seccomp, sigbus};
+use crate::sys::{capabilities, process, sigbus};
+use crate::time::Nanos;
 
 /// What `run` starts.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Waits for the inheritance and takes over.
-pub fn run(_: &Args) -> ExitCode {
-    let born = clock::now();
+/// Waits for the inheritance and takes over. `born` is when the process began its main.
+pub fn run(born: Nanos) -> ExitCode {
     log_to_stderr();
     abort_on_panic();
     // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
-    let confined = process::tie_to_parent()
-        .and_then(|()| sigbus::explain())
-        .and_then(|()| capabilities::keep_none())
-        .and_then(|()| seccomp::confine());
+    let confined = process::tie_to_parent().and_then(|()| sigbus::explain()).and_then(|()| capabilities::keep_none());
     if let Err(error) = confined {
         complain(&error);
         return ExitCode::from(FAILED);

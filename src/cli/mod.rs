@@ -18,6 +18,7 @@ pub mod upgrade;
 
 use std::process::ExitCode;
 
+use crate::sys::clock;
 use clap::{Parser, Subcommand};
 
 /// It could not be done.
@@ -65,6 +66,12 @@ enum Command {
 
 /// Parses what was typed, does it, and gives the exit code.
 pub fn main() -> ExitCode {
+    let born = clock::now();
+    // A keeper's engine has nothing to be parsed, and control waits for it: looking at what all else could be typed takes
+    // as long as it needs for taking over.
+    if std::env::args_os().skip(1).eq(["engine"]) {
+        return engine::run(born);
+    }
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Sim(args) => sim::run(&args),
@@ -75,7 +82,7 @@ pub fn main() -> ExitCode {
         Command::Table(args) => table::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Engine(args) => engine::run(&args),
+        Command::Engine(engine::Args {}) => engine::run(born),
         Command::Starter(args) => starter::run(&args),
     }
 }
@@ -99,14 +106,16 @@ pub(crate) fn complain(error: &dyn std::error::Error) {
 /// (`debug`, or by module such as `baton::keeper=debug`).
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| "info".into());
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would say on standard error that standard error cannot be written to, and panic over that: nobody may
         // lose a conference because a log's reader went away.
-        .log_internal_errors(false)
-        .try_init();
+        .log_internal_errors(false);
+    let _ = match tracing_subscriber::EnvFilter::try_from_env("BATON_LOG") {
+        Ok(filter) => log.with_env_filter(filter).try_init(),
+        Err(_) => log.try_init(),
+    };
 }

@@ -29,7 +29,7 @@ use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::succession::{Held, Succession};
-use crate::sys::{clock, memory, threads};
+use crate::sys::{clock, memory, seccomp, threads};
 use crate::table::{OpenError, OwnerId, Recovered, Table};
 use crate::time::Nanos;
 use crate::wire::Epoch;
@@ -142,6 +142,9 @@ impl Heir {
         succession: Arc<Succession>,
         keeper: Arc<KeeperLine>,
     ) -> Result<Self, EngineError> {
+        if manifest.role == Role::Standby {
+            seccomp::confine().map_err(system("giving up system calls"))?;
+        }
         let mut topology = Topology::new(&manifest.config, manifest.mac);
         for &(domain, mac) in &manifest.next_hops {
             topology.handle_authentic(domain, mac);
@@ -226,6 +229,11 @@ impl Heir {
             threads::run_with_others();
             (epoch, recovery, first)
         });
+        if self.manifest.role != Role::Standby {
+            // Before a frame is read, and not before the first ones are sent: the kernel takes longer to compile
+            // the filter than it takes to send them.
+            seccomp::confine().map_err(system("giving up system calls"))?;
+        }
         let rings = senders.receive()?;
         self.say(&recovered);
         let mut equipment = match self.equipment.take() {
