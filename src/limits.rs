@@ -176,8 +176,9 @@ pub const FILL_BATCH: usize = 64;
 pub const REALTIME_PRIORITY_MAX: u64 = 10;
 /// Engines that a starter has running at once: one in control, one that waits, and those that are being taken apart.
 pub const ENGINES_MAX: usize = 8;
-/// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do.
-pub const STARTER_WAIT_MS: u64 = 10_000;
+/// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do. Less than half of the time after which
+/// the service manager takes the keeper itself for dead (`WatchdogSec` of the unit): it is to be the keeper that says why it ends.
+pub const STARTER_WAIT_MS: u64 = 4_000;
 /// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
 

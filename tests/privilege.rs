@@ -86,6 +86,40 @@ fn a_keeper_without_its_starter_ends_and_says_so() {
     gone(engine);
 }
 
+/// In the pause before the next engine of a crash loop nobody asks the starter for anything.
+#[test]
+fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    loop {
+        let engine = server.engine();
+        kill(engine, Signal::KILL);
+        // From then on the pause is long enough to be met; one that controlled for long starts the count anew.
+        if server.heard.contains("the next starts in 800ms")
+            && server.line_with(&format!("engine {engine} killed")).contains("the next starts in")
+        {
+            break;
+        }
+    }
+    kill(server.starter().unwrap(), Signal::KILL);
+    assert_eq!(server.code(), 1, "{}", server.heard);
+    assert!(server.heard.contains("the process that starts engines is gone"), "{}", server.heard);
+}
+
+#[test]
+fn a_keeper_whose_starter_does_not_answer_ends_and_waits_for_nobody() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    let engine = server.engine();
+    let starter = server.starter().unwrap();
+    kill(starter, Signal::STOP);
+    kill(engine, Signal::KILL);
+    assert_eq!(server.code(), 1, "{}", server.heard);
+    assert!(server.heard.contains("the process that starts engines does not answer"), "{}", server.heard);
+    kill(starter, Signal::KILL);
+    gone(starter);
+}
+
 #[test]
 fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_three_capabilities() {
     let (pair, place) = (Pair::new(1), Place::new());

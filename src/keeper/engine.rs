@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::estate::Estate;
 use super::handover::{Death, Notice, Order, Role};
-use super::starter::{Started, Starter};
+use super::starter::{StartError, Started, Starter};
 use crate::sys::descriptors;
 
 /// Bytes of a notice, at most.
@@ -31,7 +31,7 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Starts one, of this program or of the keeper's own. It waits for its inheritance.
-    pub(super) fn start(starter: &Starter, program: Option<BorrowedFd<'_>>) -> io::Result<Self> {
+    pub(super) fn start(starter: &Starter, program: Option<BorrowedFd<'_>>) -> Result<Self, StartError> {
         let (line, theirs) = descriptors::pair()?;
         let process = starter.engine(theirs, program)?;
         Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None, yields: false })

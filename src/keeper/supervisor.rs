@@ -24,7 +24,7 @@ use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
 use super::handover::{Death, Notice, Order};
 use super::restarts::Restarts;
-use super::starter::Starter;
+use super::starter::{StartError, Starter};
 use crate::sys::clock;
 use crate::sys::notify::ServiceManager;
 use crate::sys::process::describe;
@@ -113,6 +113,8 @@ impl Supervisor {
     fn keep(&mut self) -> Result<(), KeeperError> {
         while self.stopping.is_none() || self.engine.is_some() {
             self.start_what_is_due()?;
+            // After that and before anything is waited for: whoever could not be asked is not asked again.
+            self.starter.check().map_err(|lost| KeeperError::System { doing: "go on", error: lost.into() })?;
             self.manager.beat();
             self.wait()?;
             self.heed_signals();
@@ -147,7 +149,11 @@ impl Supervisor {
         });
         match started {
             Ok(engine) => self.engine = Some(engine),
-            Err(error) if !self.has_controlled => return Err(KeeperError::System { doing: "start an engine", error }),
+            // The loop sees to what is lost, and ends.
+            Err(StartError::Line(_)) => {}
+            Err(StartError::Refused(error)) if !self.has_controlled => {
+                return Err(KeeperError::System { doing: "start an engine", error });
+            }
             Err(error) => {
                 let pause = self.restarts.failed(None);
                 tracing::error!("cannot start an engine: {error}; trying again in {pause:?}");
@@ -157,10 +163,10 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_process(&mut self) -> io::Result<Engine> {
+    fn start_process(&mut self) -> Result<Engine, StartError> {
         let started = Engine::start(&self.starter, self.upgrades.program());
         match started {
-            Err(error) if self.upgrades.program().is_some() => {
+            Err(StartError::Refused(error)) if self.upgrades.program().is_some() => {
                 self.upgrades.fall_back(&format!("cannot be started ({error})"));
                 Engine::start(&self.starter, None)
             }
@@ -182,7 +188,10 @@ impl Supervisor {
         let longest = self.manager.longest_wait(Duration::from_secs(60));
         let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-        let mut watched = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
+        let mut watched = vec![
+            PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.starter.as_fd(), PollFlags::IN),
+        ];
         let candidate = self.upgrades.candidate();
         for engine in self.engine.iter().chain(&self.standby).chain(&self.followed).chain(candidate) {
             watched.push(PollFd::from_borrowed_fd(engine.process.as_fd(), PollFlags::IN));

@@ -7,6 +7,7 @@ use super::super::estate::KeeperError;
 use super::super::handover::{Notice, Order};
 use super::super::program::Identity;
 use super::super::restarts::Restarts;
+use super::super::starter::StartError;
 use super::{STANDBY_AFTER, Supervisor, ending, looking};
 use crate::sys::process::describe;
 
@@ -32,7 +33,9 @@ impl Supervisor {
                 self.tell_engine("starting");
                 self.standby = Some(standby);
             }
-            Err(error) => self.lack_standby(&format!("cannot be started: {error}")),
+            // The loop sees to what is lost, and ends.
+            Err(StartError::Line(_)) => {}
+            Err(StartError::Refused(error)) => self.lack_standby(&format!("cannot be started: {error}")),
         }
     }
 

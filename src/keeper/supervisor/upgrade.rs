@@ -19,6 +19,7 @@ use super::super::engine::Engine;
 use super::super::estate::KeeperError;
 use super::super::handover::{Notice, Order};
 use super::super::program::Identity;
+use super::super::starter::StartError;
 use super::{Supervisor, looking};
 use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
 use crate::limits::{UPGRADE_READY, UPGRADE_YIELD};
@@ -147,14 +148,14 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_candidate(&mut self, program: Option<BorrowedFd<'_>>) -> std::io::Result<Engine> {
+    fn start_candidate(&mut self, program: Option<BorrowedFd<'_>>) -> Result<Engine, StartError> {
         self.incarnation += 1;
         let active = self.engine.as_ref().map_or(0, |engine| engine.process.id());
         let candidate = Engine::start(&self.starter, program)?;
         match candidate.stand_by(&self.estate, self.incarnation, active) {
             // It is gone already, and how it ended says more.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(candidate),
-            stands => stands.map(|()| candidate),
+            stands => Ok(stands.map(|()| candidate)?),
         }
     }
 
@@ -297,7 +298,8 @@ impl Supervisor {
             return;
         }
         let started = self.upgrades.program().map(|program| program.try_clone_to_owned());
-        let started = started.transpose().and_then(|program| self.start_candidate(program.as_ref().map(AsFd::as_fd)));
+        let started = started.transpose().map_err(StartError::from);
+        let started = started.and_then(|program| self.start_candidate(program.as_ref().map(AsFd::as_fd)));
         match started {
             Ok(candidate) => self.await_candidate(candidate, Then::StandBy),
             Err(error) => tracing::warn!("the standby stays one of the program of before: {error}"),
