@@ -141,6 +141,29 @@ fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_thre
     });
 }
 
+/// A keeper that replaces another build's program and dies before it has pinned its own leaves one that has no name; to open that
+/// by its number takes CAP_SYS_ADMIN.
+#[test]
+fn steering_whose_program_is_not_the_pinned_one_is_replaced_without_administering_the_system() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let folder = place.path("run/bpf");
+    fs::create_dir_all(&folder).unwrap();
+    baton::sys::mounts::mount_bpf(&folder).unwrap();
+    pair.on(Side::Left, || {
+        let settings = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+        let attach = |name: &str, pins: &str| {
+            Steering::attach(&Interface::find(name).unwrap(), &settings, Some(&folder.join(pins)))
+        };
+        drop(attach("left", "pins").unwrap());
+        let lo = attach("lo", "others").unwrap();
+        fs::rename(folder.join("others/steer"), folder.join("pins/steer")).unwrap();
+        capabilities::keep_only(capabilities::KEEPER | CapabilitySet::PERFMON).unwrap();
+        let steering = attach("left", "pins").unwrap();
+        steering.detach().unwrap();
+        lo.detach().unwrap();
+    });
+}
+
 /// Not a test: the process that is confined as an engine is, and then does what a test asks of it.
 #[test]
 fn confined_process() {
