@@ -20,7 +20,7 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
@@ -65,6 +65,8 @@ pub struct Death {
 pub struct Manifest {
     /// The version of this conversation.
     pub version: u32,
+    /// What the keeper runs: an engine of a program that does not match takes nothing over, whoever asks it to.
+    pub keeper: Identity,
     /// What it is for.
     pub role: Role,
     /// Engines that this keeper has started, this one included.

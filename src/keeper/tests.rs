@@ -24,6 +24,7 @@ fn manifest() -> Manifest {
     }
     Manifest {
         version: handover::VERSION,
+        keeper: Identity::ours(),
         role: Role::Active,
         incarnation: 3,
         config: Config::parse(Path::new("test"), &text, &Overrides::default()).unwrap(),

@@ -37,6 +37,8 @@ use crate::wire::Epoch;
 /// Why an engine cannot go on.
 #[derive(Debug, thiserror::Error)]
 enum EngineError {
+    #[error("this program may not take over: {0}")]
+    Program(String),
     #[error("the table that was handed over cannot be used: {0}")]
     Table(#[from] OpenError),
     #[error("the rings that were handed over cannot be used: {0}")]
@@ -71,6 +73,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         Err(error) => return end(system("the locks of the succession")(error)),
     };
     let prepare = || {
+        // Whoever waits for the locks may be handed them before its keeper has heard what it is.
+        manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
         let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?;
         let mapped = af_xdp::map(&manifest.xdp, umem, sockets)?;
         let heir = Heir::new(manifest, table, Arc::clone(&succession), Arc::clone(&keeper))?;
