@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::program::Identity;
@@ -193,6 +194,13 @@ impl KeeperLine {
     /// The keeper is gone.
     pub fn tell(&self, notice: &Notice) -> io::Result<()> {
         descriptors::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
+    }
+
+    /// Whether the keeper is gone.
+    pub fn is_closed(&self) -> bool {
+        let mut watched = [PollFd::new(&self.0, PollFlags::empty())];
+        let looked = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&Timespec::default())));
+        looked.is_ok() && watched[0].revents().contains(PollFlags::HUP)
     }
 
     /// The next order; waits for it.

@@ -108,7 +108,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
 }
 
 /// Waits until nobody works with table and rings any more, by the locks of all who could; gives the control thread's own. None
-/// where whoever had them meant nobody to follow.
+/// where whoever had them meant nobody to follow, or the keeper died with them: its engines are dying too, and what was its is
+/// the next keeper's.
 fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a>>, EngineError> {
     let refused = system("a lock of the succession");
     let take = || {
@@ -120,7 +121,7 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
         Ok(control)
     };
     let control = take().map_err(refused)?;
-    Ok((!succession.is_closed()).then_some(control))
+    Ok((!succession.is_closed() && !heir.keeper.is_closed()).then_some(control))
 }
 
 /// Who is to take over: everything mapped, and, where it stands by, made ahead.
