@@ -202,11 +202,14 @@ impl Heir {
         api: UnixListener,
     ) -> Result<(Control, Vec<JoinHandle<()>>), EngineError> {
         let begun = clock::now();
+        let mut heard = Vec::new();
         if let Some(equipment) = &self.equipment {
             equipment.line.controls();
             for order in equipment.line.orders.try_iter() {
-                if let Ok(Order::NextHop { domain, mac }) = order {
-                    self.topology.handle_authentic(domain, mac);
+                match order {
+                    Ok(Order::NextHop { domain, mac }) => drop(self.topology.handle_authentic(domain, mac)),
+                    // To stop, or that the keeper is gone: the control thread's to heed, before it waits for more.
+                    order => heard.push(order),
                 }
             }
         }
@@ -262,6 +265,7 @@ impl Heir {
             collector,
             store,
             keeper: self.keeper,
+            heard,
             orders: line.orders,
             succession: self.succession,
             api,
