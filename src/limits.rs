@@ -179,6 +179,8 @@ pub const ENGINES_MAX: usize = 8;
 /// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do. Less than half of the time after which
 /// the service manager takes the keeper itself for dead (`WatchdogSec` of the unit): it is to be the keeper that says why it ends.
 pub const STARTER_WAIT_MS: u64 = 4_000;
+/// Bytes of what an engine's word holds in words: so many of it are said on, to another engine or to a client.
+pub const WORDS_BYTES_MAX: usize = 1024;
 /// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
 

@@ -25,7 +25,7 @@ pub(super) const VERSION: u32 = 4;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
-const NOTE_BYTES: usize = 4096;
+pub(super) const NOTE_BYTES: usize = 4096;
 
 /// What an engine is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
