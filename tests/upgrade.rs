@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -256,6 +256,37 @@ fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
     assert!(fs::read_link(format!("/proc/{next}/exe")).unwrap().to_str().unwrap().ends_with(" (deleted)"));
     let again = json(&stage.upgrade(LONG));
     assert_eq!(again["upgrade"]["state"], "trial");
+}
+
+#[test]
+fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
+    let mut stage = Stage::set();
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    let socket = stage.place.path("run/api.sock");
+    let spawn = |arguments: &[&str]| {
+        let mut baton = Command::new(env!("CARGO_BIN_EXE_baton"));
+        baton.args(arguments).arg("--socket").arg(&socket).stdout(Stdio::null()).stderr(Stdio::piped());
+        baton.spawn().unwrap()
+    };
+    // No autonomous server answers: the engine has something to finish before it hands over.
+    let mut starting = spawn(&["meeting", "start", "366/1001", "366/1002"]);
+    let end = Instant::now() + PATIENCE;
+    while stage.status()["operations"].as_u64() == Some(0) {
+        assert!(Instant::now() < end, "no operation in time: {:#}", stage.status());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let upgrading = spawn(&["upgrade", "--within", LONG]);
+    let heir = stage.server.standby();
+    kill(heir, Signal::KILL);
+    let output = upgrading.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let status = stage.upgrade_is("returned");
+    assert_eq!(status["pid"], stage.engine, "{status:#}");
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(stage.status()["pid"], stage.engine, "it would have left by now");
+    assert_eq!(stage.server.heard.matches(" controls").count(), 1, "{}", stage.server.heard);
+    starting.kill().unwrap();
+    starting.wait().unwrap();
 }
 
 #[test]

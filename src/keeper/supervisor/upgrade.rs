@@ -51,7 +51,7 @@ enum Stage {
         time: Duration,
         /// Its end, once that engine controls.
         until: Option<Instant>,
-        /// Until when the one before may take to yield.
+        /// Until when the one that controlled may take to yield.
         yield_due: Option<Instant>,
     },
 }
@@ -283,6 +283,13 @@ impl Supervisor {
         self.upgrades.stage = Stage::Idle;
         self.upgrades.state = UpgradeState::Returned { why: format!("engine {engine} {how}") };
         tracing::error!("the new program failed in its trial: engine {engine} {how}; the one before is returned to");
+        if let Some(yielding) =
+            self.engine.as_mut().filter(|yielding| yielding.yields && yielding.process.id() != engine)
+        {
+            // It was to make room for the one that is dead.
+            yielding.yields = false;
+            self.refuse_upgrade(&format!("engine {engine} {how}"));
+        }
         self.tell_upgrade();
         true
     }
