@@ -117,7 +117,7 @@ impl Supervisor {
             self.starter.check().map_err(|lost| KeeperError::System { doing: "go on", error: lost.into() })?;
             self.manager.beat();
             self.wait()?;
-            self.heed_signals();
+            self.heed_signals()?;
             self.estate.check_interface()?;
             self.heed_engine()?;
             self.heed_standby()?;
@@ -205,10 +205,12 @@ impl Supervisor {
         }
     }
 
-    fn heed_signals(&mut self) {
+    fn heed_signals(&mut self) -> Result<(), KeeperError> {
         let came = self.stop.take();
         let now = Instant::now();
         if came > 0 && self.stopping.is_none() {
+            // It may control already, and has said so; then it is to be stopped and not to be let go.
+            self.heed_standby()?;
             // It would take the end of the one that controls for its death.
             self.standby = None;
             self.upgrades.stop();
@@ -237,6 +239,7 @@ impl Supervisor {
             }
             _ => {}
         }
+        Ok(())
     }
 
     fn heed_engine(&mut self) -> Result<(), KeeperError> {

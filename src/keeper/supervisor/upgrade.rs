@@ -204,7 +204,7 @@ impl Supervisor {
             match notice {
                 Notice::Standing { program } => {
                     match Identity::ours().admit(&program) {
-                        Ok(()) => self.let_stand_by(program.version),
+                        Ok(()) => self.let_stand_by(program.version)?,
                         Err(why) => self.dismiss_candidate(&why),
                     }
                     return Ok(());
@@ -235,8 +235,16 @@ impl Supervisor {
     }
 
     /// It stands by, and is what it should be: the present standby is let go, and what was planned follows.
-    fn let_stand_by(&mut self, version: String) {
-        let Stage::Awaited { mut candidate, then, .. } = std::mem::take(&mut self.upgrades.stage) else { return };
+    fn let_stand_by(&mut self, version: String) -> Result<(), KeeperError> {
+        // Unless that controls already, and has said so: then the candidate has been let go.
+        self.heed_standby()?;
+        let (mut candidate, then) = match std::mem::take(&mut self.upgrades.stage) {
+            Stage::Awaited { candidate, then, .. } => (candidate, then),
+            stage => {
+                self.upgrades.stage = stage;
+                return Ok(());
+            }
+        };
         let heir = candidate.process.id();
         candidate.stands = true;
         tracing::info!("engine {heir} stands by");
@@ -244,7 +252,7 @@ impl Supervisor {
         self.standby = Some(*candidate);
         let Then::HandOver { program, time } = then else {
             self.tell_engine("ready");
-            return;
+            return Ok(());
         };
         let upgrading = Upgrading { heir, version, within: time.as_secs() };
         if let Some(engine) = &mut self.engine {
@@ -253,6 +261,7 @@ impl Supervisor {
         self.tell(&Order::Yield { upgrading });
         let yield_due = Some(Instant::now() + UPGRADE_YIELD);
         self.upgrades.stage = Stage::Trial { program, engine: heir, time, until: None, yield_due };
+        Ok(())
     }
 
     /// An engine has come to control.
