@@ -75,6 +75,48 @@ fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
     server.standby();
 }
 
+/// It was taken for the heir, and given two seconds to become it.
+#[test]
+fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    thread::sleep(Duration::from_millis(300));
+    // Between the next standby's start and its word there is time to stop it.
+    kill(standby, Signal::KILL);
+    let late = loop {
+        // Not before it executes: until then its starter waits for it.
+        let executes =
+            |id: u32| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("engine"));
+        let next = server.children().into_iter().find(|&id| id != engine && id != standby && executes(id));
+        if let Some(next) = next {
+            break next;
+        }
+        thread::sleep(Duration::from_micros(200));
+    };
+    kill(late, Signal::STOP);
+    kill(engine, Signal::KILL);
+    let heir = server.engine();
+    assert!(heir != late, "{}", server.heard);
+    assert!(!server.heard.contains("has not taken over in time"), "{}", server.heard);
+    gone(late);
+}
+
+/// Ordered to stop between its engine's death and its taking over, it threw the order away.
+#[test]
+fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    kill(standby, Signal::STOP);
+    kill(engine, Signal::KILL);
+    server.line_with(&format!("its standby, engine {standby}, took over"));
+    server.signal(Signal::TERM);
+    server.line_with("stopping");
+    kill(standby, Signal::CONT);
+    assert_eq!(server.code(), 0, "{}", server.heard);
+    assert!(server.heard.contains("snapshot written"), "{}", server.heard);
+    assert!(!server.heard.contains("without a snapshot"), "{}", server.heard);
+}
+
 #[test]
 fn a_standby_of_a_server_that_stops_does_not_follow() {
     let (pair, place) = (Pair::new(1), Place::new());

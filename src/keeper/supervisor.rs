@@ -307,11 +307,17 @@ impl Supervisor {
         if let Some(epoch) = self.fenced {
             return Err(KeeperError::Fenced(epoch));
         }
+        // It may stand by or control since it was last listened to.
+        self.heed_standby()?;
+        if self.engine.is_some() {
+            self.has_followed(&engine, &how);
+            return Ok(());
+        }
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
         self.heir_due = None;
         self.dismiss_candidate("the engine that was to yield has died; ask again");
         if engine.failed.is_none()
-            && let Some(heir) = self.standby.take()
+            && let Some(heir) = self.standby.take_if(|standby| standby.stands)
         {
             // It has the locks, or will have them in a moment.
             self.heir_due = Some(Instant::now() + HEIR_PATIENCE);
@@ -319,9 +325,16 @@ impl Supervisor {
             self.has_followed(&engine, &how);
             return Ok(());
         }
-        // What stopped this one, by its own word, would stop its standby too.
-        if let Some(standby) = self.standby.take() {
+        // One that does not stand by yet would keep its heirs waiting: whoever is started has the locks as soon as it is dead.
+        let mut late = self.standby.take();
+        if let Some(standby) = &mut late {
+            standby.process.kill();
             self.ended_on_trial(standby.process.id(), "was let go with the engine before it");
+        }
+        if engine.failed.is_some() {
+            // What stopped this one, by its own word, would stop its standby too, and must not: nobody is started before that is
+            // gone, for then the locks are handed on again.
+            late = None;
         }
         let controlled = engine.ready.map(|since| since.elapsed());
         let on_trial = self.ended_on_trial(pid, engine.failed.as_ref().unwrap_or(&how));
@@ -340,6 +353,7 @@ impl Supervisor {
             // The heir first, the log line after.
             self.start_engine()?;
         }
+        drop(late);
         let why = engine.failed.map(|why| format!(": {why}")).unwrap_or_default();
         if pause.is_zero() {
             tracing::warn!(
