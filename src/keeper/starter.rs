@@ -24,6 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::handover::HandoverError;
@@ -45,8 +46,15 @@ enum Request {
 #[serde(rename_all = "lowercase")]
 enum Answer {
     Started(u32),
-    Refused(String),
-    Ended { id: u32, status: i32 },
+    Refused {
+        why: String,
+        /// It is the file that cannot be executed.
+        program: bool,
+    },
+    Ended {
+        id: u32,
+        status: i32,
+    },
 }
 
 /// Why no engine was started.
@@ -55,6 +63,9 @@ pub(super) enum StartError {
     /// It may be tried again: the starter, or the system, could not just then.
     #[error("{0}")]
     Refused(io::Error),
+    /// Another program may do: this one cannot be executed.
+    #[error("{0}")]
+    Program(io::Error),
     /// There is nobody to start one, and will not be.
     #[error("{0}")]
     Line(Lost),
@@ -123,7 +134,8 @@ impl Starter {
                 (Answer::Started(_), None) => {
                     return Err(StartError::Line(self.line.lose(Lost::Foreign("an engine without a pidfd".into()))));
                 }
-                (Answer::Refused(why), _) => return Err(StartError::Refused(io::Error::other(why))),
+                (Answer::Refused { why, program: false }, _) => return Err(StartError::Refused(io::Error::other(why))),
+                (Answer::Refused { why, program: true }, _) => return Err(StartError::Program(io::Error::other(why))),
                 (Answer::Ended { id, status }, _) => self.line.note(id, status),
             }
         }
@@ -328,7 +340,10 @@ fn attend(line: BorrowedFd<'_>, engines: &mut Vec<Process>) -> io::Result<std::c
             Request::Kill(id) => engines.iter_mut().filter(|engine| engine.id() == id).for_each(Process::kill),
             Request::Start => match start(engines, descriptors) {
                 Ok(engine) => tell(&Answer::Started(engine.id()), &[engine.as_fd()])?,
-                Err(error) => tell(&Answer::Refused(error.to_string()), &[])?,
+                Err(error) => {
+                    let program = is_of_the_file(&error);
+                    tell(&Answer::Refused { why: error.to_string(), program }, &[])?;
+                }
             },
         }
     }
@@ -345,6 +360,13 @@ fn start(engines: &mut Vec<Process>, descriptors: Vec<OwnedFd>) -> io::Result<&P
         None => Process::start_self(&["engine"], stdin, None)?,
     });
     Ok(engines.last().expect("one was just pushed"))
+}
+
+/// Whether execve refused the file (execve(2)), and not the system another process.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let Some(error) = Errno::from_io_error(error) else { return false };
+    matches!(error, Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::NOEXEC | Errno::INVAL | Errno::ISDIR)
+        || matches!(error, Errno::LIBBAD | Errno::LOOP | Errno::NOTDIR | Errno::TXTBSY)
 }
 
 #[cfg(test)]
@@ -389,5 +411,19 @@ mod tests {
         let unit = include_str!("../../scripts/systemd/baton.service");
         let seconds = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")?.strip_suffix('s')).unwrap();
         assert!(STARTER_WAIT_MS * 2 < seconds.parse::<u64>().unwrap() * 1000);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_executed_is_told_from_a_system_that_has_no_process_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        std::fs::write(&path, "no program").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let (line, _) = descriptors::pair().unwrap();
+        assert!(is_of_the_file(&Process::start_opened(file.as_fd(), &[], line).unwrap_err()));
+        for error in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE] {
+            assert!(!is_of_the_file(&error.into()));
+        }
+        assert!(!is_of_the_file(&io::Error::other("dead engines are still being taken apart")));
     }
 }

@@ -13,11 +13,13 @@ mod upgrade;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
 use self::upgrade::Upgrades;
 use super::engine::Engine;
@@ -151,10 +153,10 @@ impl Supervisor {
             Ok(engine) => self.engine = Some(engine),
             // The loop sees to what is lost, and ends.
             Err(StartError::Line(_)) => {}
-            Err(StartError::Refused(error)) if !self.has_controlled => {
+            Err(StartError::Refused(error) | StartError::Program(error)) if !self.has_controlled => {
                 return Err(KeeperError::System { doing: "start an engine", error });
             }
-            Err(error) => {
+            Err(StartError::Refused(error) | StartError::Program(error)) => {
                 let pause = self.restarts.failed(None);
                 tracing::error!("cannot start an engine: {error}; trying again in {pause:?}");
                 self.due = Instant::now() + pause;
@@ -166,7 +168,7 @@ impl Supervisor {
     fn start_process(&mut self) -> Result<Engine, StartError> {
         let started = Engine::start(&self.starter, self.upgrades.program());
         match started {
-            Err(StartError::Refused(error)) if self.upgrades.program().is_some() => {
+            Err(StartError::Program(error)) if self.upgrades.program().is_some() => {
                 self.upgrades.fall_back(&format!("cannot be started ({error})"));
                 Engine::start(&self.starter, None)
             }
@@ -255,7 +257,7 @@ impl Supervisor {
             return Ok(());
         };
         let how = ending(&engine, status);
-        self.bury(engine, how, noticed_ns)
+        self.bury(engine, status, how, noticed_ns)
     }
 
     /// What the one that controls says.
@@ -299,7 +301,7 @@ impl Supervisor {
     }
 
     /// Sees to what follows from an engine's end.
-    fn bury(&mut self, engine: Engine, how: String, noticed_ns: u64) -> Result<(), KeeperError> {
+    fn bury(&mut self, engine: Engine, status: ExitStatus, how: String, noticed_ns: u64) -> Result<(), KeeperError> {
         let pid = engine.process.id();
         if self.stopping.is_some() {
             return Ok(());
@@ -346,7 +348,7 @@ impl Supervisor {
             None => self.restarts.died(controlled),
         };
         self.due = Instant::now() + pause;
-        if !pause.is_zero() {
+        if !pause.is_zero() && is_its_own(status) {
             self.upgrades.fall_back("comes to nothing");
         }
         if pause.is_zero() {
@@ -376,6 +378,11 @@ fn ending(engine: &Engine, status: ExitStatus) -> String {
         true => format!("{} as it handed over", describe(status)),
         false => describe(status),
     }
+}
+
+/// Whether an end says anything of the program that ended: who is killed (by an operator, for want of memory) did nothing.
+fn is_its_own(status: ExitStatus) -> bool {
+    status.signal().is_none_or(|signal| signal != Signal::KILL.as_raw())
 }
 
 fn looking(error: io::Error) -> KeeperError {

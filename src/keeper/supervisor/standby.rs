@@ -8,7 +8,7 @@ use super::super::handover::{Notice, Order};
 use super::super::program::Identity;
 use super::super::restarts::Restarts;
 use super::super::starter::StartError;
-use super::{STANDBY_AFTER, Supervisor, ending, looking};
+use super::{STANDBY_AFTER, Supervisor, ending, is_its_own, looking};
 use crate::sys::process::describe;
 
 impl Supervisor {
@@ -35,7 +35,9 @@ impl Supervisor {
             }
             // The loop sees to what is lost, and ends.
             Err(StartError::Line(_)) => {}
-            Err(StartError::Refused(error)) => self.lack_standby(&format!("cannot be started: {error}")),
+            Err(StartError::Refused(error) | StartError::Program(error)) => {
+                self.lack_standby(&format!("cannot be started: {error}"))
+            }
         }
     }
 
@@ -101,7 +103,7 @@ impl Supervisor {
         let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
         let how = describe(status);
         self.ended_on_trial(standby.process.id(), &how);
-        if !standby.stands {
+        if !standby.stands && is_its_own(status) {
             self.upgrades.fall_back(&format!("{how}{why} before it stood by"));
         }
         self.lack_standby(&format!("(engine {}) {how}{why}", standby.process.id()));
