@@ -161,7 +161,7 @@ pub const SPIN_NS: u64 = 50_000;
 pub const CONTROL_BATCH: usize = 256;
 /// What the database's thread says and the control thread has not yet heard.
 pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
-/// How long the lock of a dying process on the database is waited for.
+/// How long an engine that ends waits for the database that a dying process holds; how often it is said that one does.
 pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Between two snapshots of a living table.

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::{Change, CommitError, Database, DatabaseError, Reservation};
 use crate::cms::KeyParameters;
 use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
 use crate::wire::{Epoch, MeetingId};
 
-/// How often the lock of a process that is dying is tried for, and for how long.
+/// The first and the longest pause between two tries for the lock of a process that is dying.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
@@ -25,7 +25,8 @@ pub struct JobId(pub u64);
 pub struct DatabaseSettings {
     /// The file.
     pub path: PathBuf,
-    /// How long another process may hold it before opening is given up.
+    /// How long a process that holds it may take to die after this one was to end, with what is to be written yet; and how
+    /// often it is said that one holds it.
     pub patience: Duration,
 }
 
@@ -51,7 +52,7 @@ pub enum Job {
 /// What the thread tells.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Another process has the file open; it is tried on. Said once.
+    /// Another process has the file open; it is tried on for as long as that takes. Said at first, and every so often.
     Waiting(DatabaseError),
     /// It is open. Comes before any other outcome but [`Outcome::Waiting`].
     Opened(Opened),
@@ -85,6 +86,8 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct DatabaseThread {
     jobs: Option<Sender<Job>>,
+    /// Nothing is sent: its end is the word to end.
+    alive: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,9 +96,10 @@ impl DatabaseThread {
     /// block for long: every commit behind it waits.
     pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
-        let run = move || Run { jobs, tell }.run(&settings);
+        let (alive, wanted) = bounded(0);
+        let run = move || Run { jobs, wanted, tell }.run(&settings);
         let thread = std::thread::Builder::new().name("database".into()).spawn(run)?;
-        Ok(Self { jobs: Some(sender), thread: Some(thread) })
+        Ok(Self { jobs: Some(sender), alive: Some(alive), thread: Some(thread) })
     }
 
     /// Hands a job over without waiting; gives it back where [`DATABASE_QUEUE`] wait already.
@@ -109,7 +113,7 @@ impl DatabaseThread {
 
 impl Drop for DatabaseThread {
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        drop((self.jobs.take(), self.alive.take()));
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was printed by its hook; there is nobody else to tell.
             let _ = thread.join();
@@ -119,6 +123,7 @@ impl Drop for DatabaseThread {
 
 struct Run<F> {
     jobs: Receiver<Job>,
+    wanted: Receiver<()>,
     tell: F,
 }
 
@@ -145,17 +150,18 @@ impl<F: FnMut(Outcome)> Run<F> {
     }
 
     /// Opens the file. The lock of a process that was killed is released with its last descriptor, which is some
-    /// milliseconds after others learn of its death.
+    /// milliseconds after others learn of its death. A thread of it that hangs in the kernel keeps it for longer, and even then
+    /// it comes free some day: as long as anybody wants the database it is tried for.
     fn open(&mut self, settings: &DatabaseSettings) -> Result<Database, DatabaseError> {
         let begun = Instant::now();
         let mut pause = RETRY;
-        let mut said = false;
+        let mut say = begun;
         loop {
             match Database::open(&settings.path) {
-                Err(error @ DatabaseError::Held { .. }) if begun.elapsed() < settings.patience => {
-                    if !said {
+                Err(error @ DatabaseError::Held { .. }) if self.is_wanted() || begun.elapsed() < settings.patience => {
+                    if Instant::now() >= say {
                         (self.tell)(Outcome::Waiting(error));
-                        said = true;
+                        say = Instant::now() + settings.patience.max(RETRY_MAX);
                     }
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(RETRY_MAX);
@@ -163,6 +169,10 @@ impl<F: FnMut(Outcome)> Run<F> {
                 result => return result,
             }
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.try_recv() != Err(TryRecvError::Disconnected)
     }
 
     fn serve(&mut self, database: &Database) {
