@@ -174,7 +174,7 @@ pub const BUSY_ROUNDS_MAX: u32 = 64;
 pub const FILL_BATCH: usize = 64;
 /// The highest real-time priority that an engine may give its threads.
 pub const REALTIME_PRIORITY_MAX: u64 = 10;
-/// Engines that a starter has running at once: one in control, one that waits, and those that are being taken apart.
+/// Engines that a starter has running at once: one in control, those that wait, and those that are being taken apart.
 pub const ENGINES_MAX: usize = 8;
 /// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do. Less than half of the time after which
 /// the service manager takes the keeper itself for dead (`WatchdogSec` of the unit): it is to be the keeper that says why it ends.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use self::standby::Followed;
 use self::upgrade::Upgrades;
 use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
@@ -46,8 +47,8 @@ pub(super) struct Supervisor {
     engine: Option<Engine>,
     /// Waits for the locks of the one that controls.
     standby: Option<Engine>,
-    /// Has been followed by its standby already; its end is still to be seen.
-    followed: Option<Engine>,
+    /// Those that their standbys have followed already; their ends are still to be seen.
+    followed: Vec<Followed>,
     /// When there is to be an engine again, if there is none; when there is to be a standby.
     due: Instant,
     standby_due: Instant,
@@ -82,7 +83,7 @@ impl Supervisor {
             stop,
             engine: None,
             standby: None,
-            followed: None,
+            followed: Vec::new(),
             due: now,
             standby_due: now,
             heir_due: None,
@@ -104,7 +105,7 @@ impl Supervisor {
         // All are gone before what they use is; the standby first, or it would follow.
         self.standby = None;
         self.upgrades.stop();
-        drop((self.engine.take(), self.followed.take()));
+        drop((self.engine.take(), std::mem::take(&mut self.followed)));
         self.estate.clear_away();
         if result.is_ok() {
             tracing::info!("stopped");
@@ -183,7 +184,8 @@ impl Supervisor {
             (None, None) => Some(self.due),
             (Some(_), None) => {
                 let standby_due = self.wants_standby().then_some(self.standby_due);
-                standby_due.into_iter().chain(self.heir_due).chain(self.upgrades.due()).min()
+                let followed = self.followed.iter().filter_map(|followed| followed.due);
+                standby_due.into_iter().chain(self.heir_due).chain(self.upgrades.due()).chain(followed).min()
             }
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
@@ -195,7 +197,8 @@ impl Supervisor {
             PollFd::from_borrowed_fd(self.starter.as_fd(), PollFlags::IN),
         ];
         let candidate = self.upgrades.candidate();
-        for engine in self.engine.iter().chain(&self.standby).chain(&self.followed).chain(candidate) {
+        let followed = self.followed.iter().map(|followed| &followed.engine);
+        for engine in self.engine.iter().chain(&self.standby).chain(followed).chain(candidate) {
             watched.push(PollFd::from_borrowed_fd(engine.process.as_fd(), PollFlags::IN));
         }
         for line in self.engine.iter().chain(&self.standby).chain(candidate).filter_map(Engine::line) {
@@ -312,7 +315,7 @@ impl Supervisor {
         // It may stand by or control since it was last listened to.
         self.heed_standby()?;
         if self.engine.is_some() {
-            self.has_followed(&engine, &how);
+            self.has_followed(&engine, self.pid(), &how);
             return Ok(());
         }
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
@@ -324,7 +327,7 @@ impl Supervisor {
             // It has the locks, or will have them in a moment.
             self.heir_due = Some(Instant::now() + HEIR_PATIENCE);
             self.engine = Some(heir);
-            self.has_followed(&engine, &how);
+            self.has_followed(&engine, self.pid(), &how);
             return Ok(());
         }
         // One that does not stand by yet would keep its heirs waiting: whoever is started has the locks as soon as it is dead.

@@ -1,6 +1,6 @@
 //! The standby as its keeper sees it: started beside the engine that controls, and followed when it has taken that one's place.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::engine::Engine;
 use super::super::estate::KeeperError;
@@ -9,15 +9,36 @@ use super::super::program::Identity;
 use super::super::restarts::Restarts;
 use super::super::starter::StartError;
 use super::{STANDBY_AFTER, Supervisor, ending, is_its_own, looking};
+use crate::limits::ENGINES_MAX;
 use crate::sys::process::describe;
 
+/// How long an engine may take to end that has been followed: it lets database and clients go, or the kernel takes it apart.
+const FOLLOWED_PATIENCE: Duration = Duration::from_secs(5);
+/// As many of them leave room for one that controls, its standby, and the candidate of an upgrade.
+const FOLLOWED_MAX: usize = ENGINES_MAX - 3;
+
+/// An engine that its standby has followed.
+pub(super) struct Followed {
+    pub engine: Engine,
+    /// The process that followed it.
+    pub heir: u32,
+    /// When it is killed, if it has not ended by then.
+    pub due: Option<Instant>,
+}
+
 impl Supervisor {
+    /// The process that controls, or is about to.
+    pub(super) fn pid(&self) -> u32 {
+        self.engine.as_ref().map_or(0, |engine| engine.process.id())
+    }
+
     /// Whether there should be a standby that is not: once an engine controls, and the table holds everything, so that whoever
     /// follows goes by it.
     pub(super) fn wants_standby(&self) -> bool {
         let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
-        let none = self.standby.is_none() && self.followed.is_none() && self.upgrades.candidate().is_none();
-        controls && none && self.estate.is_complete()
+        let none = self.standby.is_none() && self.upgrades.candidate().is_none();
+        // The dead are not waited for, unless there are so many that the starter would refuse.
+        controls && none && self.followed.len() < FOLLOWED_MAX && self.estate.is_complete()
     }
 
     pub(super) fn start_standby(&mut self) {
@@ -86,8 +107,12 @@ impl Supervisor {
                 }
                 Notice::Ready => {
                     // It has the locks: the one before is dead, though the kernel may still be taking it apart.
-                    self.followed = self.engine.take();
-                    self.engine = self.standby.take();
+                    let due = Some(Instant::now() + FOLLOWED_PATIENCE);
+                    let heir = self.standby.take();
+                    if let (Some(engine), Some(heir)) = (self.engine.take(), &heir) {
+                        self.followed.push(Followed { engine, heir: heir.process.id(), due });
+                    }
+                    self.engine = heir;
                     self.controls();
                     break;
                 }
@@ -110,20 +135,28 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sees the end of an engine that its standby has followed already.
+    /// Sees the ends of engines that their standbys have followed already, and sees to it that they come.
     pub(super) fn heed_followed(&mut self) -> Result<(), KeeperError> {
-        let Some(followed) = &mut self.followed else { return Ok(()) };
-        let Some(status) = followed.process.ended().map_err(looking)? else { return Ok(()) };
-        if let Some(followed) = self.followed.take() {
-            let how = ending(&followed, status);
-            self.has_followed(&followed, &how);
+        let now = Instant::now();
+        for mut followed in std::mem::take(&mut self.followed) {
+            let Followed { engine, heir, due } = &mut followed;
+            if let Some(status) = engine.process.ended().map_err(looking)? {
+                let how = ending(engine, status);
+                self.has_followed(engine, *heir, &how);
+                continue;
+            }
+            if due.take_if(|due| now >= *due).is_some() {
+                tracing::error!("engine {} was followed and does not end: it is killed", engine.process.id());
+                engine.process.kill();
+            }
+            self.followed.push(followed);
         }
         Ok(())
     }
 
     /// Says who followed whom; a standby that follows too often gets a successor later and later.
-    pub(super) fn has_followed(&mut self, dead: &Engine, how: &str) {
-        let (pid, heir) = (dead.process.id(), self.engine.as_ref().map_or(0, |engine| engine.process.id()));
+    pub(super) fn has_followed(&mut self, dead: &Engine, heir: u32, how: &str) {
+        let pid = dead.process.id();
         if dead.yields {
             self.standby_due = self.standby_due.max(Instant::now() + STANDBY_AFTER);
             tracing::info!("engine {pid} {how} to engine {heir}");

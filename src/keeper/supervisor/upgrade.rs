@@ -128,7 +128,7 @@ impl Supervisor {
             Stage::Awaited { .. } => return Err("an upgrade is under way; wait for its end".into()),
             Stage::Trial { .. } => return Err("the last upgrade is on trial; wait for its end".into()),
         }
-        if !self.estate.is_complete() || self.followed.is_some() {
+        if !self.estate.is_complete() {
             return Err("nobody could stand by yet, for the last recovery is under way; ask again in a second".into());
         }
         let time = form.trial().map_err(|refusal| refusal.to_string())?;
