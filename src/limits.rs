@@ -86,7 +86,7 @@ const _: () = assert!(REQUEST_QUEUE <= OPERATIONS_MAX, "what waits for the contr
 pub const AUDIT_SILENCE_ATTEMPTS: u32 = 5;
 
 /// Engines that a keeper starts one after the other without a pause though none of them came to control anything.
-pub const RESTARTS_FREE: u32 = 3;
+pub const RESTARTS_FREE: u32 = 5;
 /// The longest pause, in milliseconds, between two starts of an engine that does not come to control anything.
 pub const RESTART_PAUSE_MS_MAX: u64 = 10_000;
 /// Milliseconds that a new keeper waits for the processes of a dead one to be gone.

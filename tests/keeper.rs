@@ -187,12 +187,12 @@ fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_th
     // On a machine that is busy one may control for long enough to count for something; then it takes more of them.
     for _ in 0..100 {
         kill(server.engine(), Signal::KILL);
-        if server.heard.contains("5 in a row came to nothing: the next starts in 200ms") {
+        if server.heard.contains("7 in a row came to nothing: the next starts in 200ms") {
             break;
         }
     }
-    assert!(server.heard.contains("4 in a row came to nothing: the next starts in 100ms"), "{}", server.heard);
-    assert!(server.heard.contains("5 in a row came to nothing: the next starts in 200ms"), "{}", server.heard);
+    assert!(server.heard.contains("6 in a row came to nothing: the next starts in 100ms"), "{}", server.heard);
+    assert!(server.heard.contains("7 in a row came to nothing: the next starts in 200ms"), "{}", server.heard);
     server.engine();
 }
 
