@@ -289,6 +289,26 @@ fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
     starting.wait().unwrap();
 }
 
+/// Somebody who kills engines says nothing of their program.
+#[test]
+fn a_kept_program_is_kept_though_its_engines_are_killed_one_after_the_other() {
+    let mut stage = Stage::set();
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    let mut engine = json(&stage.upgrade("1"))["pid"].as_u64().unwrap() as u32;
+    stage.upgrade_is("kept");
+    while stage.server.engine() != engine {}
+    for _ in 0..100 {
+        kill(engine, Signal::KILL);
+        engine = stage.server.engine();
+        if stage.server.heard.contains("in a row came to nothing: the next starts in") {
+            break;
+        }
+    }
+    assert!(stage.server.heard.contains("in a row came to nothing: the next starts in"), "{}", stage.server.heard);
+    assert_eq!(stage.upgrade_is("kept")["pid"], engine);
+    assert!(!stage.server.heard.contains("keeper's own program again"), "{}", stage.server.heard);
+}
+
 #[test]
 fn a_trial_of_no_time_is_refused() {
     let stage = Stage::set();
