@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -16,6 +17,7 @@ use baton::wire::{
     DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
     encode_message,
 };
+use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::netns::{Pair, Side};
@@ -287,6 +289,33 @@ fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
     assert_eq!(stage.server.heard.matches(" controls").count(), 1, "{}", stage.server.heard);
     starting.kill().unwrap();
     starting.wait().unwrap();
+}
+
+/// With somebody else at the database an engine waits for that with what it has to write yet, after it has handed over too.
+#[test]
+fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and_is_killed() {
+    let mut stage = Stage::set();
+    let database = fs::File::open(stage.place.path("db/baton.redb")).unwrap();
+    let mut engine = stage.engine;
+    loop {
+        kill(engine, Signal::KILL);
+        let end = Instant::now() + Duration::from_secs(1);
+        let taken = || rustix::fs::flock(&database, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let taken = iter::repeat_with(taken).take_while(|_| Instant::now() < end).any(|taken| taken);
+        engine = stage.server.engine();
+        stage.server.standby();
+        if taken {
+            break;
+        }
+    }
+    let heir = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    while stage.server.engine() != heir {}
+    stage.server.standby();
+    assert!(stage.server.children().contains(&engine), "it has not ended, and is not waited for");
+    stage.server.line_with(&format!("engine {engine} was followed and does not end: it is killed"));
+    gone(engine);
+    drop(database);
+    assert_eq!(stage.status()["pid"], heir);
 }
 
 /// Somebody who kills engines says nothing of their program.
