@@ -43,7 +43,7 @@ impl Stage {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (pair, place) = (Pair::new(1), Place::new());
         let program = folder.path().join("baton");
-        fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
+        copy(env!("CARGO_BIN_EXE_baton"), &program);
         let configuration = place.configure("left", "");
         let mut server = Server::start_program(&program, &pair, Side::Left, &configuration, &[]);
         let engine = server.engine();
@@ -58,7 +58,7 @@ impl Stage {
     /// Puts another file in the program's place, as an installation does.
     fn install(&self, from: &str) {
         let new = self.folder.path().join("new");
-        fs::copy(from, &new).unwrap();
+        copy(from, &new);
         fs::rename(new, self.program()).unwrap();
     }
 
@@ -97,6 +97,12 @@ impl Stage {
         kill(self.engine, Signal::KILL);
         assert_eq!(self.server.engine(), self.standby);
     }
+}
+
+/// By a process of its own: a file that is open for writing is not executed, and what another test starts at this moment has a copy
+/// of every descriptor of ours until it executes.
+fn copy(from: &str, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 fn json(output: &Output) -> Value {
