@@ -86,7 +86,7 @@ const _: () = assert!(REQUEST_QUEUE <= OPERATIONS_MAX, "what waits for the contr
 pub const AUDIT_SILENCE_ATTEMPTS: u32 = 5;
 
 /// Engines that a keeper starts one after the other without a pause though none of them came to control anything.
-pub const RESTARTS_FREE: u32 = 3;
+pub const RESTARTS_FREE: u32 = 5;
 /// The longest pause, in milliseconds, between two starts of an engine that does not come to control anything.
 pub const RESTART_PAUSE_MS_MAX: u64 = 10_000;
 /// Milliseconds that a new keeper waits for the processes of a dead one to be gone.
@@ -161,7 +161,7 @@ pub const SPIN_NS: u64 = 50_000;
 pub const CONTROL_BATCH: usize = 256;
 /// What the database's thread says and the control thread has not yet heard.
 pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
-/// How long the lock of a dying process on the database is waited for.
+/// How long an engine that ends waits for the database that a dying process holds; how often it is said that one does.
 pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Between two snapshots of a living table.
@@ -174,10 +174,13 @@ pub const BUSY_ROUNDS_MAX: u32 = 64;
 pub const FILL_BATCH: usize = 64;
 /// The highest real-time priority that an engine may give its threads.
 pub const REALTIME_PRIORITY_MAX: u64 = 10;
-/// Engines that a starter has running at once: one in control, one that waits, and those that are being taken apart.
+/// Engines that a starter has running at once: one in control, those that wait, and those that are being taken apart.
 pub const ENGINES_MAX: usize = 8;
-/// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do.
-pub const STARTER_WAIT_MS: u64 = 10_000;
+/// Milliseconds that a keeper waits for an answer of its starter, which has nothing else to do. Less than half of the time after which
+/// the service manager takes the keeper itself for dead (`WatchdogSec` of the unit): it is to be the keeper that says why it ends.
+pub const STARTER_WAIT_MS: u64 = 4_000;
+/// Bytes of what an engine's word holds in words: so many of it are said on, to another engine or to a client.
+pub const WORDS_BYTES_MAX: usize = 1024;
 /// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
 

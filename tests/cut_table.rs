@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use baton::sys::mapping::BootId;
-use baton::sys::sigbus;
+use baton::sys::{seccomp, sigbus};
 use baton::table::{Capacity, Table};
 use rustix::process::Signal;
 use support::netns::{Pair, Side};
@@ -26,6 +26,8 @@ fn reader_child() {
     let Some(file) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     sigbus::explain().unwrap();
     let table = Table::open_at(&file).unwrap();
+    // As engines are: what a handler calls is held against the same list.
+    seccomp::confine().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..TOUCHING {
             scope.spawn(|| {

@@ -314,12 +314,14 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     assert!(manager.log().contains("not taken up: they are left number"), "{}", manager.log());
     assert!(manager.sockets().is_disjoint(&before));
 
-    // A socket is missing.
+    // A socket is missing, and there is something of another version's.
     service.end(Signal::KILL);
-    manager.store.remove("socket-0").unwrap();
+    let socket = manager.store.remove("socket-0").unwrap();
+    manager.store.insert("ring-0".into(), socket);
     service = manager.start(&pair, &configuration);
     manager.until("READY=1");
     assert!(manager.log().contains("not taken up: socket 0 is not among them"), "{}", manager.log());
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem"]);
     service.end(Signal::KILL);
 }
 

@@ -28,6 +28,11 @@ fn status(id: u32, name: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim().to_owned()
 }
 
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().expect("util-linux");
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Starts a server, and waits until it has a standby: gives it with the engine that controls and the one that stands by.
 fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
     let mut server = Server::start(pair, Side::Left, &place.configure("left", ""), &[]);
@@ -73,6 +78,77 @@ fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
     let heir = server.engine();
     assert!(heir != engine && heir != standby);
     server.standby();
+}
+
+/// It was taken for the heir, and given two seconds to become it.
+#[test]
+fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    thread::sleep(Duration::from_millis(300));
+    // Between the next standby's start and its word there is time to stop it.
+    kill(standby, Signal::KILL);
+    let late = loop {
+        // Not before it executes: until then its starter waits for it.
+        let executes =
+            |id: u32| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("engine"));
+        let next = server.children().into_iter().find(|&id| id != engine && id != standby && executes(id));
+        if let Some(next) = next {
+            break next;
+        }
+        thread::sleep(Duration::from_micros(200));
+    };
+    kill(late, Signal::STOP);
+    kill(engine, Signal::KILL);
+    let heir = server.engine();
+    assert!(heir != late, "{}", server.heard);
+    assert!(!server.heard.contains("has not taken over in time"), "{}", server.heard);
+    gone(late);
+}
+
+/// Ordered to stop between its engine's death and its taking over, it threw the order away.
+#[test]
+fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    kill(standby, Signal::STOP);
+    // When it goes on, what was said to it is heard before the locks are looked at.
+    for task in fs::read_dir(format!("/proc/{standby}/task")).unwrap() {
+        let task = task.unwrap();
+        let id = task.file_name().into_string().unwrap();
+        run("taskset", &["-cp", "0", &id]);
+        if fs::read_to_string(task.path().join("comm")).unwrap().trim() == "keeper's line" {
+            run("chrt", &["-r", "-p", "10", &id]);
+        }
+    }
+    kill(engine, Signal::KILL);
+    server.line_with(&format!("its standby, engine {standby}, took over"));
+    server.signal(Signal::TERM);
+    server.line_with("stopping");
+    kill(standby, Signal::CONT);
+    assert_eq!(server.code(), 0, "{}", server.heard);
+    assert!(server.heard.contains("snapshot written"), "{}", server.heard);
+    assert!(!server.heard.contains("without a snapshot"), "{}", server.heard);
+}
+
+/// It controlled already, and was let go for a standby: nobody wrote a snapshot.
+#[test]
+fn a_standby_that_took_over_unheard_is_stopped_in_order() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let (mut server, engine, standby) = with_standby(&pair, &place);
+    server.signal(Signal::STOP);
+    kill(engine, Signal::KILL);
+    let socket = place.path("run/api.sock");
+    wait_until("the standby controls", || {
+        let mut status = Command::new(env!("CARGO_BIN_EXE_baton"));
+        let said = status.args(["status", "--json", "--socket"]).arg(&socket).output().unwrap().stdout;
+        serde_json::from_slice::<serde_json::Value>(&said).is_ok_and(|status| status["pid"] == standby)
+    });
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    assert_eq!(server.code(), 0, "{}", server.heard);
+    assert!(server.heard.contains("snapshot written"), "{}", server.heard);
+    gone(standby);
 }
 
 #[test]
@@ -145,12 +221,12 @@ fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_th
     // On a machine that is busy one may control for long enough to count for something; then it takes more of them.
     for _ in 0..100 {
         kill(server.engine(), Signal::KILL);
-        if server.heard.contains("5 in a row came to nothing: the next starts in 200ms") {
+        if server.heard.contains("7 in a row came to nothing: the next starts in 200ms") {
             break;
         }
     }
-    assert!(server.heard.contains("4 in a row came to nothing: the next starts in 100ms"), "{}", server.heard);
-    assert!(server.heard.contains("5 in a row came to nothing: the next starts in 200ms"), "{}", server.heard);
+    assert!(server.heard.contains("6 in a row came to nothing: the next starts in 100ms"), "{}", server.heard);
+    assert!(server.heard.contains("7 in a row came to nothing: the next starts in 200ms"), "{}", server.heard);
     server.engine();
 }
 

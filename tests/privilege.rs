@@ -86,6 +86,40 @@ fn a_keeper_without_its_starter_ends_and_says_so() {
     gone(engine);
 }
 
+/// In the pause before the next engine of a crash loop nobody asks the starter for anything.
+#[test]
+fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    loop {
+        let engine = server.engine();
+        kill(engine, Signal::KILL);
+        // From then on the pause is long enough to be met; one that controlled for long starts the count anew.
+        if server.heard.contains("the next starts in 800ms")
+            && server.line_with(&format!("engine {engine} killed")).contains("the next starts in")
+        {
+            break;
+        }
+    }
+    kill(server.starter().unwrap(), Signal::KILL);
+    assert_eq!(server.code(), 1, "{}", server.heard);
+    assert!(server.heard.contains("the process that starts engines is gone"), "{}", server.heard);
+}
+
+#[test]
+fn a_keeper_whose_starter_does_not_answer_ends_and_waits_for_nobody() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+    let engine = server.engine();
+    let starter = server.starter().unwrap();
+    kill(starter, Signal::STOP);
+    kill(engine, Signal::KILL);
+    assert_eq!(server.code(), 1, "{}", server.heard);
+    assert!(server.heard.contains("the process that starts engines does not answer"), "{}", server.heard);
+    kill(starter, Signal::KILL);
+    gone(starter);
+}
+
 #[test]
 fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_three_capabilities() {
     let (pair, place) = (Pair::new(1), Place::new());
@@ -104,6 +138,29 @@ fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_thre
         assert_eq!(second.mode(), mode);
         capabilities::keep_only(capabilities::KEEPER).unwrap();
         second.detach().unwrap();
+    });
+}
+
+/// A keeper that replaces another build's program and dies before it has pinned its own leaves one that has no name; to open that
+/// by its number takes CAP_SYS_ADMIN.
+#[test]
+fn steering_whose_program_is_not_the_pinned_one_is_replaced_without_administering_the_system() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let folder = place.path("run/bpf");
+    fs::create_dir_all(&folder).unwrap();
+    baton::sys::mounts::mount_bpf(&folder).unwrap();
+    pair.on(Side::Left, || {
+        let settings = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+        let attach = |name: &str, pins: &str| {
+            Steering::attach(&Interface::find(name).unwrap(), &settings, Some(&folder.join(pins)))
+        };
+        drop(attach("left", "pins").unwrap());
+        let lo = attach("lo", "others").unwrap();
+        fs::rename(folder.join("others/steer"), folder.join("pins/steer")).unwrap();
+        capabilities::keep_only(capabilities::KEEPER | CapabilitySet::PERFMON).unwrap();
+        let steering = attach("left", "pins").unwrap();
+        steering.detach().unwrap();
+        lo.detach().unwrap();
     });
 }
 

@@ -4,9 +4,10 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use baton::wire::{
     DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
     encode_message,
 };
+use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::netns::{Pair, Side};
@@ -41,7 +43,7 @@ impl Stage {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (pair, place) = (Pair::new(1), Place::new());
         let program = folder.path().join("baton");
-        fs::copy(env!("CARGO_BIN_EXE_baton"), &program).unwrap();
+        copy(env!("CARGO_BIN_EXE_baton"), &program);
         let configuration = place.configure("left", "");
         let mut server = Server::start_program(&program, &pair, Side::Left, &configuration, &[]);
         let engine = server.engine();
@@ -56,7 +58,7 @@ impl Stage {
     /// Puts another file in the program's place, as an installation does.
     fn install(&self, from: &str) {
         let new = self.folder.path().join("new");
-        fs::copy(from, &new).unwrap();
+        copy(from, &new);
         fs::rename(new, self.program()).unwrap();
     }
 
@@ -95,6 +97,12 @@ impl Stage {
         kill(self.engine, Signal::KILL);
         assert_eq!(self.server.engine(), self.standby);
     }
+}
+
+/// By a process of its own: a file that is open for writing is not executed, and what another test starts at this moment has a copy
+/// of every descriptor of ours until it executes.
+fn copy(from: &str, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 fn json(output: &Output) -> Value {
@@ -256,6 +264,84 @@ fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
     assert!(fs::read_link(format!("/proc/{next}/exe")).unwrap().to_str().unwrap().ends_with(" (deleted)"));
     let again = json(&stage.upgrade(LONG));
     assert_eq!(again["upgrade"]["state"], "trial");
+}
+
+#[test]
+fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
+    let mut stage = Stage::set();
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    let socket = stage.place.path("run/api.sock");
+    let spawn = |arguments: &[&str]| {
+        let mut baton = Command::new(env!("CARGO_BIN_EXE_baton"));
+        baton.args(arguments).arg("--socket").arg(&socket).stdout(Stdio::null()).stderr(Stdio::piped());
+        baton.spawn().unwrap()
+    };
+    // No autonomous server answers: the engine has something to finish before it hands over.
+    let mut starting = spawn(&["meeting", "start", "366/1001", "366/1002"]);
+    let end = Instant::now() + PATIENCE;
+    while stage.status()["operations"].as_u64() == Some(0) {
+        assert!(Instant::now() < end, "no operation in time: {:#}", stage.status());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let upgrading = spawn(&["upgrade", "--within", LONG]);
+    let heir = stage.server.standby();
+    kill(heir, Signal::KILL);
+    let output = upgrading.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let status = stage.upgrade_is("returned");
+    assert_eq!(status["pid"], stage.engine, "{status:#}");
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(stage.status()["pid"], stage.engine, "it would have left by now");
+    assert_eq!(stage.server.heard.matches(" controls").count(), 1, "{}", stage.server.heard);
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+}
+
+/// With somebody else at the database an engine waits for that with what it has to write yet, after it has handed over too.
+#[test]
+fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and_is_killed() {
+    let mut stage = Stage::set();
+    let database = fs::File::open(stage.place.path("db/baton.redb")).unwrap();
+    let mut engine = stage.engine;
+    loop {
+        kill(engine, Signal::KILL);
+        let end = Instant::now() + Duration::from_secs(1);
+        let taken = || rustix::fs::flock(&database, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let taken = iter::repeat_with(taken).take_while(|_| Instant::now() < end).any(|taken| taken);
+        engine = stage.server.engine();
+        stage.server.standby();
+        if taken {
+            break;
+        }
+    }
+    let heir = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    while stage.server.engine() != heir {}
+    stage.server.standby();
+    assert!(stage.server.children().contains(&engine), "it has not ended, and is not waited for");
+    stage.server.line_with(&format!("engine {engine} was followed and does not end: it is killed"));
+    gone(engine);
+    drop(database);
+    assert_eq!(stage.status()["pid"], heir);
+}
+
+/// Somebody who kills engines says nothing of their program.
+#[test]
+fn a_kept_program_is_kept_though_its_engines_are_killed_one_after_the_other() {
+    let mut stage = Stage::set();
+    stage.install(env!("CARGO_BIN_EXE_baton"));
+    let mut engine = json(&stage.upgrade("1"))["pid"].as_u64().unwrap() as u32;
+    stage.upgrade_is("kept");
+    while stage.server.engine() != engine {}
+    for _ in 0..100 {
+        kill(engine, Signal::KILL);
+        engine = stage.server.engine();
+        if stage.server.heard.contains("in a row came to nothing: the next starts in") {
+            break;
+        }
+    }
+    assert!(stage.server.heard.contains("in a row came to nothing: the next starts in"), "{}", stage.server.heard);
+    assert_eq!(stage.upgrade_is("kept")["pid"], engine);
+    assert!(!stage.server.heard.contains("keeper's own program again"), "{}", stage.server.heard);
 }
 
 #[test]

@@ -295,13 +295,18 @@ fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::
 }
 
 fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
-    open_with(path, |builder| builder.create(path))
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A file's name is durable with its folder, and no flush of the file makes that so.
+    let settle = || std::fs::File::open(folder)?.sync_all();
+    open_with(path, |builder| builder.create(path), settle)
 }
 
-/// Opens what `create` makes of redb's settings; `path` is how errors name it.
+/// Opens what `create` makes of redb's settings; `path` is how errors name it. `settle` makes the name of a new file durable, before
+/// anything is written that says that it is not new.
 fn open_with(
     path: &Path,
     create: impl FnOnce(&redb::Builder) -> Result<redb::Database, redb::DatabaseError>,
+    settle: impl FnOnce() -> std::io::Result<()>,
 ) -> Result<redb::Database, DatabaseError> {
     let storage = |error: redb::Error| DatabaseError::Storage { path: path.into(), source: Box::new(error) };
     let foreign = |why: String| DatabaseError::Foreign { path: path.into(), why };
@@ -315,12 +320,12 @@ fn open_with(
         }
         other => storage(other.into()),
     })?;
-    let format = prepare(&redb).map_err(storage)?;
+    let format = prepare(&redb, settle).map_err(storage)?;
     if format != FORMAT { Err(foreign(format!("rows of format {format}"))) } else { Ok(redb) }
 }
 
 /// Creates what is missing, so that readers find every table; gives the format of the rows.
-fn prepare(redb: &redb::Database) -> Result<u64, redb::Error> {
+fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) -> Result<u64, redb::Error> {
     let format = {
         let transaction = redb.begin_read()?;
         match transaction.open_table(FACTS) {
@@ -332,6 +337,7 @@ fn prepare(redb: &redb::Database) -> Result<u64, redb::Error> {
     if let Some(format) = format {
         return Ok(format);
     }
+    settle()?;
     let transaction = redb.begin_write()?;
     rows::Writer::open(&transaction)?;
     transaction.open_table(FACTS)?.insert("format", FORMAT)?;

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::handover::{self, Death, Manifest, Role, TableOrigin};
+use super::program::Identity;
 use super::store::Store;
 use super::table::KeptTable;
 use crate::config::{Config, ConfigError};
@@ -251,6 +252,7 @@ impl Estate {
     ) -> io::Result<()> {
         let manifest = Manifest {
             version: handover::VERSION,
+            keeper: Identity::ours(),
             role,
             incarnation,
             config: self.config.clone(),

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::program::Identity;
@@ -20,11 +21,11 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
-const NOTE_BYTES: usize = 4096;
+pub(super) const NOTE_BYTES: usize = 4096;
 
 /// What an engine is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ pub struct Death {
 pub struct Manifest {
     /// The version of this conversation.
     pub version: u32,
+    /// What the keeper runs: an engine of a program that does not match takes nothing over, whoever asks it to.
+    pub keeper: Identity,
     /// What it is for.
     pub role: Role,
     /// Engines that this keeper has started, this one included.
@@ -191,6 +194,13 @@ impl KeeperLine {
     /// The keeper is gone.
     pub fn tell(&self, notice: &Notice) -> io::Result<()> {
         descriptors::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
+    }
+
+    /// Whether the keeper is gone.
+    pub fn is_closed(&self) -> bool {
+        let mut watched = [PollFd::new(&self.0, PollFlags::empty())];
+        let looked = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&Timespec::default())));
+        looked.is_ok() && watched[0].revents().contains(PollFlags::HUP)
     }
 
     /// The next order; waits for it.

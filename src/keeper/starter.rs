@@ -5,7 +5,8 @@
 //! while it still may, gives the capabilities up, and has that process start and end engines. It has no privileges at all.
 //!
 //! What always holds: engines do not outlive their starter (the kernel kills them, [`crate::sys::process::tie_to_parent`]), nor the
-//! starter its keeper: it ends with the line between them. A keeper without a starter cannot go on, and ends as well.
+//! starter its keeper: it ends with the line between them. A keeper whose starter is gone, or answers too late for its answers to
+//! be told apart, cannot go on, and ends as well: what was lost on the line once is never tried again ([`Starter::check`]).
 //!
 //! ```text
 //!   keeper ──► start, with the engine's line,    starter ──► started, with a pidfd; or refused
@@ -13,7 +14,7 @@
 //!              kill                                          ended: the engine's status, once for each
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::handover::HandoverError;
@@ -44,8 +46,52 @@ enum Request {
 #[serde(rename_all = "lowercase")]
 enum Answer {
     Started(u32),
-    Refused(String),
-    Ended { id: u32, status: i32 },
+    Refused {
+        why: String,
+        /// It is the file that cannot be executed.
+        program: bool,
+    },
+    Ended {
+        id: u32,
+        status: i32,
+    },
+}
+
+/// Why no engine was started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// It may be tried again: the starter, or the system, could not just then.
+    #[error("{0}")]
+    Refused(io::Error),
+    /// Another program may do: this one cannot be executed.
+    #[error("{0}")]
+    Program(io::Error),
+    /// There is nobody to start one, and will not be.
+    #[error("{0}")]
+    Line(Lost),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The line to the starter is of no use any more.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error("the process that starts engines is gone")]
+    Gone,
+    #[error("the process that starts engines does not answer")]
+    Silent,
+    #[error("the process that starts engines says what nobody understands: {0}")]
+    Foreign(String),
+}
+
+impl From<Lost> for io::Error {
+    fn from(lost: Lost) -> Self {
+        Self::other(lost)
+    }
 }
 
 /// The keeper's side.
@@ -53,7 +99,7 @@ enum Answer {
 pub(super) struct Starter {
     line: Rc<Line>,
     /// Dropped last: with it every engine goes.
-    _process: Process,
+    process: Option<Process>,
 }
 
 impl Starter {
@@ -61,22 +107,54 @@ impl Starter {
     pub fn start(user: Option<&User>) -> io::Result<Self> {
         let (socket, theirs) = descriptors::pair()?;
         let process = Process::start_self(&["starter"], theirs, user)?;
-        Ok(Self { line: Rc::new(Line { socket, ended: RefCell::default() }), _process: process })
+        Ok(Self { line: Rc::new(Line::new(socket)), process: Some(process) })
+    }
+
+    /// Whether engines can be started and ended.
+    ///
+    /// # Errors
+    /// The starter has ended, or the line to it was lost at any time before.
+    pub fn check(&self) -> Result<(), Lost> {
+        match self.line.lost.get() {
+            Some(lost) => Err(lost.clone()),
+            None if self.process.as_ref().is_some_and(|process| has_ended(process.as_fd())) => Err(Lost::Gone),
+            None => Ok(()),
+        }
     }
 
     /// Has an engine started with this as its standard input: of this program, or of the keeper's own.
-    pub fn engine(&self, stdin: OwnedFd, program: Option<BorrowedFd<'_>>) -> io::Result<Started> {
+    pub fn engine(&self, stdin: OwnedFd, program: Option<BorrowedFd<'_>>) -> Result<Started, StartError> {
         let beside: Vec<_> = [stdin.as_fd()].into_iter().chain(program).collect();
-        self.line.ask(&Request::Start, &beside)?;
+        self.line.ask(&Request::Start, &beside).map_err(StartError::Line)?;
         loop {
-            match self.line.hear()? {
+            match self.line.hear().map_err(StartError::Line)? {
                 (Answer::Started(id), Some(pidfd)) => {
                     return Ok(Started { id, pidfd, line: self.line.clone(), status: None });
                 }
-                (Answer::Started(_), None) => return Err(io::Error::other("the starter's answer is not whole")),
-                (Answer::Refused(why), _) => return Err(io::Error::other(why)),
+                (Answer::Started(_), None) => {
+                    return Err(StartError::Line(self.line.lose(Lost::Foreign("an engine without a pidfd".into()))));
+                }
+                (Answer::Refused { why, program: false }, _) => return Err(StartError::Refused(io::Error::other(why))),
+                (Answer::Refused { why, program: true }, _) => return Err(StartError::Program(io::Error::other(why))),
                 (Answer::Ended { id, status }, _) => self.line.note(id, status),
             }
+        }
+    }
+}
+
+impl AsFd for Starter {
+    /// Readable when the starter has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.process.as_ref().expect("there until it is dropped").as_fd()
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        if self.line.is_silent() {
+            // Who does not answer may not end either, and to kill it takes CAP_KILL. It ends with the line, if it ever does
+            // anything; the keeper does not wait for that.
+            std::mem::forget(self.process.take());
         }
     }
 }
@@ -86,26 +164,55 @@ struct Line {
     socket: OwnedFd,
     /// Ends that were heard of while something else was waited for.
     ended: RefCell<BTreeMap<u32, ExitStatus>>,
+    /// Why it is of no use any more. An answer that is not waited for any longer would be taken for the next one's.
+    lost: OnceCell<Lost>,
 }
 
 impl Line {
-    fn ask(&self, request: &Request, beside: &[BorrowedFd<'_>]) -> io::Result<()> {
-        descriptors::send(self.socket.as_fd(), &serde_json::to_vec(request)?, beside)
+    fn new(socket: OwnedFd) -> Self {
+        Self { socket, ended: RefCell::default(), lost: OnceCell::new() }
     }
 
-    fn hear(&self) -> io::Result<(Answer, Option<OwnedFd>)> {
-        if !readable(self.socket.as_fd(), Some(Duration::from_millis(STARTER_WAIT_MS)))? {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the process that starts engines does not answer"));
+    fn ask(&self, request: &Request, beside: &[BorrowedFd<'_>]) -> Result<(), Lost> {
+        self.usable()?;
+        let word = serde_json::to_vec(request).expect("a word of numbers");
+        descriptors::send(self.socket.as_fd(), &word, beside).map_err(|error| self.lose_by(&error))
+    }
+
+    fn hear(&self) -> Result<(Answer, Option<OwnedFd>), Lost> {
+        self.usable()?;
+        let longest = Some(Duration::from_millis(STARTER_WAIT_MS));
+        if !readable(self.socket.as_fd(), longest).map_err(|error| self.lose_by(&error))? {
+            return Err(self.lose(Lost::Silent));
         }
         let mut buffer = [0; NOTE_BYTES];
         let received = descriptors::receive(self.socket.as_fd(), &mut buffer, 1, false);
-        let Received { bytes, descriptors } = received.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                io::Error::new(error.kind(), "the process that starts engines is gone")
-            }
-            _ => error,
-        })?;
-        Ok((serde_json::from_slice(&buffer[..bytes])?, descriptors.into_iter().next()))
+        let Received { bytes, descriptors } = received.map_err(|error| self.lose_by(&error))?;
+        let answer = serde_json::from_slice(&buffer[..bytes]);
+        let answer = answer.map_err(|error| self.lose(Lost::Foreign(error.to_string())))?;
+        Ok((answer, descriptors.into_iter().next()))
+    }
+
+    fn is_silent(&self) -> bool {
+        self.lost.get() == Some(&Lost::Silent)
+    }
+
+    fn usable(&self) -> Result<(), Lost> {
+        self.lost.get().map_or(Ok(()), |lost| Err(lost.clone()))
+    }
+
+    /// Never to be used again.
+    fn lose(&self, how: Lost) -> Lost {
+        self.lost.get_or_init(|| how).clone()
+    }
+
+    fn lose_by(&self, error: &io::Error) -> Lost {
+        self.lose(match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Lost::Gone,
+            // It has not even taken what it was asked before.
+            io::ErrorKind::WouldBlock => Lost::Silent,
+            _ => Lost::Foreign(error.to_string()),
+        })
     }
 
     fn note(&self, id: u32, status: i32) {
@@ -113,7 +220,7 @@ impl Line {
     }
 
     /// Waits for how this process ended, which is certain that it has.
-    fn end_of(&self, id: u32) -> io::Result<ExitStatus> {
+    fn end_of(&self, id: u32) -> Result<ExitStatus, Lost> {
         loop {
             if let Some(status) = self.ended.borrow_mut().remove(&id) {
                 return Ok(status);
@@ -168,10 +275,18 @@ impl Drop for Started {
     fn drop(&mut self) {
         if !matches!(self.ended(), Ok(Some(_))) {
             self.kill();
-            let _ = readable(self.pidfd.as_fd(), None);
-            let _ = self.ended();
+            // A starter that answers has it killed at once; how long the kernel takes to take it apart is its own affair.
+            let longest = Duration::from_millis(if self.line.is_silent() { 0 } else { STARTER_WAIT_MS });
+            match readable(self.pidfd.as_fd(), Some(longest)) {
+                Ok(true) => drop(self.ended()),
+                _ => drop(self.line.lose(Lost::Silent)),
+            }
         }
     }
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    readable(pidfd, Some(Duration::ZERO)).unwrap_or(false)
 }
 
 /// Waits for something to read, no longer than this.
@@ -225,7 +340,10 @@ fn attend(line: BorrowedFd<'_>, engines: &mut Vec<Process>) -> io::Result<std::c
             Request::Kill(id) => engines.iter_mut().filter(|engine| engine.id() == id).for_each(Process::kill),
             Request::Start => match start(engines, descriptors) {
                 Ok(engine) => tell(&Answer::Started(engine.id()), &[engine.as_fd()])?,
-                Err(error) => tell(&Answer::Refused(error.to_string()), &[])?,
+                Err(error) => {
+                    let program = is_of_the_file(&error);
+                    tell(&Answer::Refused { why: error.to_string(), program }, &[])?;
+                }
             },
         }
     }
@@ -244,6 +362,13 @@ fn start(engines: &mut Vec<Process>, descriptors: Vec<OwnedFd>) -> io::Result<&P
     Ok(engines.last().expect("one was just pushed"))
 }
 
+/// Whether execve refused the file (execve(2)), and not the system another process.
+fn is_of_the_file(error: &io::Error) -> bool {
+    let Some(error) = Errno::from_io_error(error) else { return false };
+    matches!(error, Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::NOEXEC | Errno::INVAL | Errno::ISDIR)
+        || matches!(error, Errno::LIBBAD | Errno::LOOP | Errno::NOTDIR | Errno::TXTBSY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,19 +377,53 @@ mod tests {
     fn who_is_gone_is_said_to_be() {
         let (ours, theirs) = descriptors::pair().unwrap();
         drop(theirs);
-        let line = Line { socket: ours, ended: RefCell::default() };
+        let line = Line::new(ours);
         assert!(line.hear().unwrap_err().to_string().contains("is gone"));
     }
 
     #[test]
     fn ends_are_kept_until_they_are_asked_for() {
         let (ours, theirs) = descriptors::pair().unwrap();
-        let line = Line { socket: ours, ended: RefCell::default() };
+        let line = Line::new(ours);
         for (id, status) in [(7, 9), (8, 0)] {
             let word = serde_json::to_vec(&Answer::Ended { id, status }).unwrap();
             descriptors::send(theirs.as_fd(), &word, &[]).unwrap();
         }
         assert_eq!(line.end_of(8).unwrap().into_raw(), 0);
         assert_eq!(line.end_of(7).unwrap().into_raw(), 9);
+    }
+
+    /// A late answer would be taken for that to what is asked next.
+    #[test]
+    fn a_line_that_was_lost_is_never_used_again() {
+        let (ours, theirs) = descriptors::pair().unwrap();
+        let line = Line::new(ours);
+        line.lose(Lost::Silent);
+        let word = serde_json::to_vec(&Answer::Started(7)).unwrap();
+        descriptors::send(theirs.as_fd(), &word, &[]).unwrap();
+        assert_eq!(line.ask(&Request::Start, &[]).unwrap_err(), Lost::Silent);
+        assert_eq!(line.hear().unwrap_err(), Lost::Silent);
+        assert!(!readable(theirs.as_fd(), Some(Duration::ZERO)).unwrap(), "nothing was asked");
+    }
+
+    #[test]
+    fn a_silent_starter_is_given_up_before_the_service_manager_gives_up_its_keeper() {
+        let unit = include_str!("../../scripts/systemd/baton.service");
+        let seconds = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")?.strip_suffix('s')).unwrap();
+        assert!(STARTER_WAIT_MS * 2 < seconds.parse::<u64>().unwrap() * 1000);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_executed_is_told_from_a_system_that_has_no_process_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("program");
+        std::fs::write(&path, "no program").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let (line, _) = descriptors::pair().unwrap();
+        assert!(is_of_the_file(&Process::start_opened(file.as_fd(), &[], line).unwrap_err()));
+        for error in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE] {
+            assert!(!is_of_the_file(&error.into()));
+        }
+        assert!(!is_of_the_file(&io::Error::other("dead engines are still being taken apart")));
     }
 }

@@ -13,6 +13,7 @@
 //!   same memory, without a lock, which would otherwise never come free.
 //! - The table is not kept there. Its file has a name and outlives every process by that; and its lock must not.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -179,8 +180,10 @@ impl<'a> Store<'a> {
     fn clear(&mut self, why: &str) {
         tracing::warn!("the rings that the service manager kept are not taken up: {why}");
         let api = self.take(API);
-        self.stored.clear();
-        for name in [INVENTORY.into(), UMEM.into()].into_iter().chain((0..WORKERS_MAX).map(socket_name)) {
+        // Of another version's some may have names that this one would not give, and are in the way all the same.
+        let found: BTreeSet<_> = self.stored.drain(..).map(|(name, _)| name).collect();
+        let ours = [INVENTORY.into(), UMEM.into()].into_iter().chain((0..WORKERS_MAX).map(socket_name));
+        for name in found.into_iter().chain(ours).collect::<BTreeSet<_>>() {
             self.forget(&name);
         }
         if let Err(error) = self.manager.settle() {

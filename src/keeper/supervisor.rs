@@ -8,23 +8,26 @@
 //! The keeper does not decide that a standby takes over: the kernel does, by the locks (`sys::succession`). It only keeps up
 //! with it.
 
+mod standby;
 mod upgrade;
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
+use self::standby::Followed;
 use self::upgrade::Upgrades;
 use super::engine::Engine;
 use super::estate::{Estate, KeeperError};
 use super::handover::{Death, Notice, Order};
-use super::program::Identity;
 use super::restarts::Restarts;
-use super::starter::Starter;
+use super::starter::{StartError, Starter};
 use crate::sys::clock;
 use crate::sys::notify::ServiceManager;
 use crate::sys::process::describe;
@@ -44,8 +47,8 @@ pub(super) struct Supervisor {
     engine: Option<Engine>,
     /// Waits for the locks of the one that controls.
     standby: Option<Engine>,
-    /// Has been followed by its standby already; its end is still to be seen.
-    followed: Option<Engine>,
+    /// Those that their standbys have followed already; their ends are still to be seen.
+    followed: Vec<Followed>,
     /// When there is to be an engine again, if there is none; when there is to be a standby.
     due: Instant,
     standby_due: Instant,
@@ -80,7 +83,7 @@ impl Supervisor {
             stop,
             engine: None,
             standby: None,
-            followed: None,
+            followed: Vec::new(),
             due: now,
             standby_due: now,
             heir_due: None,
@@ -102,7 +105,7 @@ impl Supervisor {
         // All are gone before what they use is; the standby first, or it would follow.
         self.standby = None;
         self.upgrades.stop();
-        drop((self.engine.take(), self.followed.take()));
+        drop((self.engine.take(), std::mem::take(&mut self.followed)));
         self.estate.clear_away();
         if result.is_ok() {
             tracing::info!("stopped");
@@ -113,9 +116,11 @@ impl Supervisor {
     fn keep(&mut self) -> Result<(), KeeperError> {
         while self.stopping.is_none() || self.engine.is_some() {
             self.start_what_is_due()?;
+            // After that and before anything is waited for: whoever could not be asked is not asked again.
+            self.starter.check().map_err(|lost| KeeperError::System { doing: "go on", error: lost.into() })?;
             self.manager.beat();
             self.wait()?;
-            self.heed_signals();
+            self.heed_signals()?;
             self.estate.check_interface()?;
             self.heed_engine()?;
             self.heed_standby()?;
@@ -139,14 +144,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Whether there should be a standby that is not: once an engine controls, and the table holds everything, so that whoever
-    /// follows goes by it.
-    fn wants_standby(&self) -> bool {
-        let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
-        let none = self.standby.is_none() && self.followed.is_none() && self.upgrades.candidate().is_none();
-        controls && none && self.estate.is_complete()
-    }
-
     fn start_engine(&mut self) -> Result<(), KeeperError> {
         self.incarnation += 1;
         let started = self.start_process().and_then(|heir| {
@@ -155,8 +152,12 @@ impl Supervisor {
         });
         match started {
             Ok(engine) => self.engine = Some(engine),
-            Err(error) if !self.has_controlled => return Err(KeeperError::System { doing: "start an engine", error }),
-            Err(error) => {
+            // The loop sees to what is lost, and ends.
+            Err(StartError::Line(_)) => {}
+            Err(StartError::Refused(error) | StartError::Program(error)) if !self.has_controlled => {
+                return Err(KeeperError::System { doing: "start an engine", error });
+            }
+            Err(StartError::Refused(error) | StartError::Program(error)) => {
                 let pause = self.restarts.failed(None);
                 tracing::error!("cannot start an engine: {error}; trying again in {pause:?}");
                 self.due = Instant::now() + pause;
@@ -165,45 +166,15 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_process(&mut self) -> io::Result<Engine> {
+    fn start_process(&mut self) -> Result<Engine, StartError> {
         let started = Engine::start(&self.starter, self.upgrades.program());
         match started {
-            Err(error) if self.upgrades.program().is_some() => {
+            Err(StartError::Program(error)) if self.upgrades.program().is_some() => {
                 self.upgrades.fall_back(&format!("cannot be started ({error})"));
                 Engine::start(&self.starter, None)
             }
             started => started,
         }
-    }
-
-    fn start_standby(&mut self) {
-        let Some(engine) = &self.engine else { return };
-        self.incarnation += 1;
-        let active = engine.process.id();
-        let started = self.start_process().and_then(|standby| {
-            standby.stand_by(&self.estate, self.incarnation, active)?;
-            Ok(standby)
-        });
-        match started {
-            Ok(standby) => {
-                self.tell_engine("starting");
-                self.standby = Some(standby);
-            }
-            Err(error) => self.lack_standby(&format!("cannot be started: {error}")),
-        }
-    }
-
-    /// The engine goes on without a standby for a while.
-    fn lack_standby(&mut self, why: &str) {
-        let pause = self.standby_failures.failed(None);
-        tracing::error!("the standby {why}; the engine goes on without one, and the next is tried in {pause:?}");
-        self.tell_engine(&format!("none: it {why}"));
-        self.standby_due = Instant::now() + pause;
-    }
-
-    /// What the status shows of the standby.
-    fn tell_engine(&self, state: &str) {
-        self.tell(&Order::Standby { state: state.into() });
     }
 
     /// Sleeps until a signal, a death, a notice, or something that is due.
@@ -213,16 +184,21 @@ impl Supervisor {
             (None, None) => Some(self.due),
             (Some(_), None) => {
                 let standby_due = self.wants_standby().then_some(self.standby_due);
-                standby_due.into_iter().chain(self.heir_due).chain(self.upgrades.due()).min()
+                let followed = self.followed.iter().filter_map(|followed| followed.due);
+                standby_due.into_iter().chain(self.heir_due).chain(self.upgrades.due()).chain(followed).min()
             }
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
         let longest = self.manager.longest_wait(Duration::from_secs(60));
         let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-        let mut watched = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
+        let mut watched = vec![
+            PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.starter.as_fd(), PollFlags::IN),
+        ];
         let candidate = self.upgrades.candidate();
-        for engine in self.engine.iter().chain(&self.standby).chain(&self.followed).chain(candidate) {
+        let followed = self.followed.iter().map(|followed| &followed.engine);
+        for engine in self.engine.iter().chain(&self.standby).chain(followed).chain(candidate) {
             watched.push(PollFd::from_borrowed_fd(engine.process.as_fd(), PollFlags::IN));
         }
         for line in self.engine.iter().chain(&self.standby).chain(candidate).filter_map(Engine::line) {
@@ -234,10 +210,12 @@ impl Supervisor {
         }
     }
 
-    fn heed_signals(&mut self) {
+    fn heed_signals(&mut self) -> Result<(), KeeperError> {
         let came = self.stop.take();
         let now = Instant::now();
         if came > 0 && self.stopping.is_none() {
+            // It may control already, and has said so; then it is to be stopped and not to be let go.
+            self.heed_standby()?;
             // It would take the end of the one that controls for its death.
             self.standby = None;
             self.upgrades.stop();
@@ -266,6 +244,7 @@ impl Supervisor {
             }
             _ => {}
         }
+        Ok(())
     }
 
     fn heed_engine(&mut self) -> Result<(), KeeperError> {
@@ -281,7 +260,7 @@ impl Supervisor {
             return Ok(());
         };
         let how = ending(&engine, status);
-        self.bury(engine, how, noticed_ns)
+        self.bury(engine, status, how, noticed_ns)
     }
 
     /// What the one that controls says.
@@ -324,93 +303,8 @@ impl Supervisor {
         self.note_control(pid);
     }
 
-    /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
-    fn hurry_heir(&mut self) {
-        if self.heir_due.is_some_and(|due| Instant::now() >= due)
-            && let Some(engine) = &mut self.engine
-        {
-            tracing::error!("the standby, engine {}, has not taken over in time: it is killed", engine.process.id());
-            engine.process.kill();
-            self.heir_due = None;
-        }
-    }
-
-    fn heed_standby(&mut self) -> Result<(), KeeperError> {
-        let Some(standby) = &mut self.standby else { return Ok(()) };
-        let ended = standby.process.ended().map_err(looking)?;
-        while let Some(notice) = self.standby.as_mut().and_then(Engine::notice) {
-            match notice {
-                Notice::Standing { program } => {
-                    if let Err(why) = Identity::ours().admit(&program) {
-                        self.standby = None;
-                        self.upgrades.fall_back(&why);
-                        self.lack_standby(&format!("may not take over: {why}"));
-                        return Ok(());
-                    }
-                    if let Some(standby) = &mut self.standby {
-                        standby.stands = true;
-                        tracing::info!("engine {} stands by", standby.process.id());
-                    }
-                    self.standby_failures = Restarts::default();
-                    self.tell_engine("ready");
-                }
-                Notice::Ready => {
-                    // It has the locks: the one before is dead, though the kernel may still be taking it apart.
-                    self.followed = self.engine.take();
-                    self.engine = self.standby.take();
-                    self.controls();
-                    break;
-                }
-                Notice::Failed { why } => {
-                    if let Some(standby) = &mut self.standby {
-                        standby.failed = Some(why);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let (Some(status), Some(standby)) = (ended, self.standby.take_if(|_| ended.is_some())) else { return Ok(()) };
-        let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
-        let how = describe(status);
-        self.ended_on_trial(standby.process.id(), &how);
-        if !standby.stands {
-            self.upgrades.fall_back(&format!("{how}{why} before it stood by"));
-        }
-        self.lack_standby(&format!("(engine {}) {how}{why}", standby.process.id()));
-        Ok(())
-    }
-
-    /// Sees the end of an engine that its standby has followed already.
-    fn heed_followed(&mut self) -> Result<(), KeeperError> {
-        let Some(followed) = &mut self.followed else { return Ok(()) };
-        let Some(status) = followed.process.ended().map_err(looking)? else { return Ok(()) };
-        if let Some(followed) = self.followed.take() {
-            let how = ending(&followed, status);
-            self.has_followed(&followed, &how);
-        }
-        Ok(())
-    }
-
-    /// Says who followed whom; a standby that follows too often gets a successor later and later.
-    fn has_followed(&mut self, dead: &Engine, how: &str) {
-        let (pid, heir) = (dead.process.id(), self.engine.as_ref().map_or(0, |engine| engine.process.id()));
-        if dead.yields {
-            self.standby_due = self.standby_due.max(Instant::now() + STANDBY_AFTER);
-            tracing::info!("engine {pid} {how} to engine {heir}");
-            return;
-        }
-        self.ended_on_trial(pid, how);
-        let pause = self.restarts.died(dead.ready.map(|since| since.elapsed()));
-        self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
-        tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
-        if !pause.is_zero() {
-            let in_vain = self.restarts.in_vain();
-            tracing::error!("{in_vain} engines in a row came to nothing: the next standby starts in {pause:?}");
-        }
-    }
-
     /// Sees to what follows from an engine's end.
-    fn bury(&mut self, engine: Engine, how: String, noticed_ns: u64) -> Result<(), KeeperError> {
+    fn bury(&mut self, engine: Engine, status: ExitStatus, how: String, noticed_ns: u64) -> Result<(), KeeperError> {
         let pid = engine.process.id();
         if self.stopping.is_some() {
             return Ok(());
@@ -418,21 +312,34 @@ impl Supervisor {
         if let Some(epoch) = self.fenced {
             return Err(KeeperError::Fenced(epoch));
         }
+        // It may stand by or control since it was last listened to.
+        self.heed_standby()?;
+        if self.engine.is_some() {
+            self.has_followed(&engine, self.pid(), &how);
+            return Ok(());
+        }
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
         self.heir_due = None;
         self.dismiss_candidate("the engine that was to yield has died; ask again");
         if engine.failed.is_none()
-            && let Some(heir) = self.standby.take()
+            && let Some(heir) = self.standby.take_if(|standby| standby.stands)
         {
             // It has the locks, or will have them in a moment.
             self.heir_due = Some(Instant::now() + HEIR_PATIENCE);
             self.engine = Some(heir);
-            self.has_followed(&engine, &how);
+            self.has_followed(&engine, self.pid(), &how);
             return Ok(());
         }
-        // What stopped this one, by its own word, would stop its standby too.
-        if let Some(standby) = self.standby.take() {
+        // One that does not stand by yet would keep its heirs waiting: whoever is started has the locks as soon as it is dead.
+        let mut late = self.standby.take();
+        if let Some(standby) = &mut late {
+            standby.process.kill();
             self.ended_on_trial(standby.process.id(), "was let go with the engine before it");
+        }
+        if engine.failed.is_some() {
+            // What stopped this one, by its own word, would stop its standby too, and must not: nobody is started before that is
+            // gone, for then the locks are handed on again.
+            late = None;
         }
         let controlled = engine.ready.map(|since| since.elapsed());
         let on_trial = self.ended_on_trial(pid, engine.failed.as_ref().unwrap_or(&how));
@@ -444,13 +351,14 @@ impl Supervisor {
             None => self.restarts.died(controlled),
         };
         self.due = Instant::now() + pause;
-        if !pause.is_zero() {
+        if !pause.is_zero() && is_its_own(status) {
             self.upgrades.fall_back("comes to nothing");
         }
         if pause.is_zero() {
             // The heir first, the log line after.
             self.start_engine()?;
         }
+        drop(late);
         let why = engine.failed.map(|why| format!(": {why}")).unwrap_or_default();
         if pause.is_zero() {
             tracing::warn!(
@@ -473,6 +381,11 @@ fn ending(engine: &Engine, status: ExitStatus) -> String {
         true => format!("{} as it handed over", describe(status)),
         false => describe(status),
     }
+}
+
+/// Whether an end says anything of the program that ended: who is killed (by an operator, for want of memory) did nothing.
+fn is_its_own(status: ExitStatus) -> bool {
+    status.signal().is_none_or(|signal| signal != Signal::KILL.as_raw())
 }
 
 fn looking(error: io::Error) -> KeeperError {

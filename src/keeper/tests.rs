@@ -24,6 +24,7 @@ fn manifest() -> Manifest {
     }
     Manifest {
         version: handover::VERSION,
+        keeper: Identity::ours(),
         role: Role::Active,
         incarnation: 3,
         config: Config::parse(Path::new("test"), &text, &Overrides::default()).unwrap(),
@@ -131,7 +132,9 @@ fn notices_and_orders_pass_and_the_end_of_the_line_is_seen() {
     }
     descriptors::send(ours.as_fd(), &serde_json::to_vec(&Order::Stop).unwrap(), &[]).unwrap();
     assert_eq!(line.order().unwrap(), Order::Stop);
+    assert!(!line.is_closed());
     drop(ours);
+    assert!(line.is_closed());
     assert_eq!(line.order().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(line.tell(&Notice::Ready).is_err());
 }

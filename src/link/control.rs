@@ -82,6 +82,8 @@ pub(super) struct Inheritance {
     /// Already open where the epoch had to come from it.
     pub store: Option<Store>,
     pub keeper: Arc<KeeperLine>,
+    /// Orders that came before it controlled.
+    pub heard: Vec<io::Result<Order>>,
     pub orders: Receiver<io::Result<Order>>,
     pub succession: Arc<Succession>,
     pub api: UnixListener,
@@ -120,6 +122,7 @@ pub(super) struct Control {
     waiting: HashMap<ReplyId, tokio::sync::oneshot::Sender<Reply>>,
     next_reply: u64,
     keeper: Arc<KeeperLine>,
+    heard: Vec<io::Result<Order>>,
     orders: Receiver<io::Result<Order>>,
     succession: Arc<Succession>,
     /// How the standby does, by the keeper's word.
@@ -175,6 +178,7 @@ impl Control {
             mut collector,
             store,
             keeper,
+            heard,
             orders,
             succession,
             api,
@@ -218,6 +222,7 @@ impl Control {
             waiting: HashMap::new(),
             next_reply: 0,
             keeper,
+            heard,
             orders,
             succession,
             standby: "none yet".into(),
@@ -385,6 +390,7 @@ impl Control {
             || !self.shared.inbox.is_empty()
             || !self.requests.is_empty()
             || !self.orders.is_empty()
+            || !self.heard.is_empty()
             || self.store.as_ref().is_some_and(|store| !store.outcomes.is_empty());
         // An outbox that is full empties within the time that a worker needs for a burst, and nobody wakes us then.
         let timeout = if queued {
@@ -398,7 +404,8 @@ impl Control {
         let _ = self.poll.poll(events, Some(timeout));
         self.shared.control.awake();
         self.collector.collect();
-        while let Ok(order) = self.orders.try_recv() {
+        let heard = std::mem::take(&mut self.heard);
+        for order in heard.into_iter().chain(self.orders.try_iter()) {
             match order {
                 Ok(Order::Stop) => return Some(self.stop()),
                 Ok(Order::Standby { state }) => self.standby = state,

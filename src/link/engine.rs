@@ -37,6 +37,8 @@ use crate::wire::Epoch;
 /// Why an engine cannot go on.
 #[derive(Debug, thiserror::Error)]
 enum EngineError {
+    #[error("this program may not take over: {0}")]
+    Program(String),
     #[error("the table that was handed over cannot be used: {0}")]
     Table(#[from] OpenError),
     #[error("the rings that were handed over cannot be used: {0}")]
@@ -71,6 +73,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         Err(error) => return end(system("the locks of the succession")(error)),
     };
     let prepare = || {
+        // Whoever waits for the locks may be handed them before its keeper has heard what it is.
+        manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
         let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?;
         let mapped = af_xdp::map(&manifest.xdp, umem, sockets)?;
         let heir = Heir::new(manifest, table, Arc::clone(&succession), Arc::clone(&keeper))?;
@@ -104,7 +108,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
 }
 
 /// Waits until nobody works with table and rings any more, by the locks of all who could; gives the control thread's own. None
-/// where whoever had them meant nobody to follow.
+/// where whoever had them meant nobody to follow, or the keeper died with them: its engines are dying too, and what was its is
+/// the next keeper's.
 fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a>>, EngineError> {
     let refused = system("a lock of the succession");
     let take = || {
@@ -119,7 +124,7 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
         tracing::debug!("this standby waits as others do: the system lets it run nothing in real time");
     }
     let control = take().map_err(refused)?;
-    Ok((!succession.is_closed()).then_some(control))
+    Ok((!succession.is_closed() && !heir.keeper.is_closed()).then_some(control))
 }
 
 /// Who is to take over: everything mapped, and, where it stands by, made ahead.
@@ -203,11 +208,14 @@ impl Heir {
         api: UnixListener,
     ) -> Result<(Control, Vec<JoinHandle<()>>), EngineError> {
         let begun = clock::now();
+        let mut heard = Vec::new();
         if let Some(equipment) = &self.equipment {
             equipment.line.controls();
             for order in equipment.line.orders.try_iter() {
-                if let Ok(Order::NextHop { domain, mac }) = order {
-                    self.topology.handle_authentic(domain, mac);
+                match order {
+                    Ok(Order::NextHop { domain, mac }) => drop(self.topology.handle_authentic(domain, mac)),
+                    // To stop, or that the keeper is gone: the control thread's to heed, before it waits for more.
+                    order => heard.push(order),
                 }
             }
         }
@@ -269,6 +277,7 @@ impl Heir {
             collector,
             store,
             keeper: self.keeper,
+            heard,
             orders: line.orders,
             succession: self.succession,
             api,

@@ -53,8 +53,11 @@ impl Upgrade {
         self.leaves = Some(now + UPGRADE_DRAIN);
     }
 
-    /// There is none, and this engine goes on.
+    /// There is none, and this engine goes on, though it may have been ordered to leave: whoever was to follow is dead.
     pub fn refuse(&mut self, why: &str) {
+        if self.leaves.take().is_some() {
+            tracing::info!(%why, "not handing over: this engine goes on");
+        }
         if let Some(client) = self.client.take() {
             let _ = client.send(Err(refusal(why)));
         }
@@ -80,4 +83,18 @@ pub(super) fn too_late() -> Refusal {
 
 fn refusal(why: &str) -> Refusal {
     Refusal::new(RefusalKind::Conflict, format!("no upgrade: {why}"), "all is as it was")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_was_to_leave_stays_when_the_upgrade_is_taken_back() {
+        let mut upgrade = Upgrade::new();
+        upgrade.begin(Upgrading { heir: 7, version: "9.9.9".into(), within: 1 }, Nanos(1));
+        assert!(upgrade.is_ordered());
+        upgrade.refuse("engine 7 killed (SIGKILL)");
+        assert!(!upgrade.is_ordered());
+    }
 }

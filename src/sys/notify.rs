@@ -170,7 +170,7 @@ pub fn stored() -> Vec<Stored> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let mut stored = Vec::new();
-    for number in (FIRST..).take(count.min(STORED_MAX)) {
+    for number in (FIRST..).take(count) {
         // SAFETY: a number that is not open is refused by the kernel with EBADF, and one that is open is only asked about.
         if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
             break;
@@ -178,7 +178,11 @@ pub fn stored() -> Vec<Stored> {
         // SAFETY: the descriptor is open (just asked) and was opened by who started this process, for it and under this
         // number (`LISTEN_PID`, `LISTEN_FDS`); nothing of this process knows the number, and `TAKEN` gives it out once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-        stored.push((names.next().unwrap_or_default().to_owned(), descriptor));
+        let name = names.next().unwrap_or_default().to_owned();
+        // What is beyond is nobody's, and closed: what this process starts is not to have it either.
+        if stored.len() < STORED_MAX {
+            stored.push((name, descriptor));
+        }
     }
     stored
 }

@@ -41,8 +41,9 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut
     // Relaxed: nothing is published with it. Who comes late is ended with the process, and must not end it sooner.
     if EXPLAINING.swap(true, Ordering::Relaxed) {
         loop {
-            // SAFETY: `pause` is async-signal-safe (signal-safety(7)) and takes nothing.
-            unsafe { libc::pause() };
+            // SAFETY: `poll` is async-signal-safe (signal-safety(7)) and is given no descriptor to look at. And not `pause`: that
+            // is no call that a confined engine may make.
+            unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
         }
     }
     // SAFETY: the kernel gives a handler that was installed with SA_SIGINFO a siginfo_t that lives as long as it runs.

@@ -14,7 +14,7 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +24,18 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 
 use crate::limits::OWNERS_MAX;
 
-const MAGIC: u64 = u64::from_be_bytes(*b"BatonSu1");
+/// With what a mutex is to this program: each C library has its own, and one that took the other's would wait for ever, or find
+/// free what is held.
+const MAGIC: u64 = magic(
+    if cfg!(target_env = "gnu") {
+        b'g'
+    } else if cfg!(target_env = "musl") {
+        b'm'
+    } else {
+        b'?'
+    },
+    size_of::<pthread_mutex_t>(),
+);
 const HEADER_BYTES: usize = 64;
 /// A lock has a cache line of its own.
 const LOCK_BYTES: usize = 64;
@@ -40,10 +51,16 @@ unsafe extern "C" {
     fn pthread_mutex_consistent(mutex: *mut pthread_mutex_t) -> c_int;
 }
 
-/// The locks, mapped.
+const fn magic(library: u8, mutex_bytes: usize) -> u64 {
+    assert!(mutex_bytes <= LOCK_BYTES);
+    u64::from_be_bytes([b'B', b'a', b't', b'o', b'n', b'S', library, mutex_bytes as u8])
+}
+
+/// The locks, mapped; for as long as the process lives, which is a few pages. A thread may end with a lock (`mem::forget`, or a
+/// death that is not the process's), and then the kernel and every other list of held locks of that thread point into it.
 #[derive(Debug)]
 pub struct Succession {
-    map: MmapRaw,
+    map: ManuallyDrop<MmapRaw>,
 }
 
 /// How a lock was found.
@@ -85,7 +102,7 @@ impl Succession {
     /// Maps what another process made.
     ///
     /// # Errors
-    /// `InvalidData` where it is something else; the system's.
+    /// `InvalidData` where it is something else, or another C library's; the system's.
     pub fn open(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let foreign = || io::Error::new(io::ErrorKind::InvalidData, "the locks of the succession are something else");
         let sealed = fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
@@ -98,7 +115,7 @@ impl Succession {
     }
 
     fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self { map: MmapOptions::new().len(BYTES).map_raw(&fd)? })
+        Ok(Self { map: ManuallyDrop::new(MmapOptions::new().len(BYTES).map_raw(&fd)?) })
     }
 
     /// Takes a lock, and waits for it as long as a living thread has it.
@@ -107,8 +124,8 @@ impl Succession {
     /// The system's: the memory is not what it should be.
     pub fn take(&self, number: usize) -> io::Result<(Held<'_>, Found)> {
         let mutex = self.mutex(number);
-        // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is mapped for as long as `self` lives; every
-        // process uses it by these functions alone, which is what a process-shared mutex is for.
+        // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is never unmapped (`map`), so that a guard
+        // that is forgotten leaves a lock in the thread's robust list and not a place where one was; every process uses it by these functions alone, which is what a process-shared mutex is for.
         let found = match unsafe { libc::pthread_mutex_lock(mutex.get()) } {
             0 => Found::Free,
             libc::EOWNERDEAD => {
@@ -232,5 +249,28 @@ mod tests {
         ftruncate(&fd, BYTES as u64).unwrap();
         fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
         assert_eq!(Succession::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    /// An upgrade from a program of glibc's to one of musl's, and back.
+    #[test]
+    fn locks_of_another_c_library_are_refused() {
+        let (succession, fd) = Succession::create().unwrap();
+        for other in [magic(b'x', size_of::<pthread_mutex_t>()), magic(b'g', 41), magic(b'm', 41)] {
+            succession.word(0).store(other, Ordering::Relaxed);
+            assert_eq!(Succession::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        succession.word(0).store(MAGIC, Ordering::Relaxed);
+        assert!(Succession::open(fd.as_fd()).is_ok());
+    }
+
+    #[test]
+    fn a_lock_that_its_thread_forgot_is_handed_on_though_its_mapping_was_let_go() {
+        let (succession, fd) = Succession::create().unwrap();
+        let forgets = move || {
+            let theirs = Succession::open(fd.as_fd()).unwrap();
+            std::mem::forget(theirs.take(5).unwrap().0);
+        };
+        thread::spawn(forgets).join().unwrap();
+        assert_eq!(succession.take(5).unwrap().1, Found::OfTheDead);
     }
 }

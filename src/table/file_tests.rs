@@ -265,3 +265,23 @@ fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
     fs::remove_file(&path).unwrap();
     assert!(matches!(snapshot::read(&path).unwrap_err().what, SnapshotFault::Io { .. }));
 }
+
+/// An engine that was followed writes its last while its heir writes its first.
+#[test]
+fn a_snapshot_that_another_process_writes_is_not_met_and_what_the_dead_left_goes() {
+    let folder = Folder::new();
+    let (path, table) = (folder.file("snapshot"), furnished(&folder.file("table")));
+    let (living, dead, other) =
+        (folder.file("snapshot.1.new"), folder.file("snapshot.2.new"), folder.file("other.2.new"));
+    for file in [&living, &dead, &other] {
+        fs::write(file, "half").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for file in [&dead, &other] {
+        fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+    }
+    snapshot::write(&table, &path).unwrap();
+    assert_eq!(snapshot::read(&path).unwrap(), Snapshot::of(&table));
+    assert_eq!(fs::read(&living).unwrap(), b"half");
+    assert!(!dead.exists() && other.exists());
+}

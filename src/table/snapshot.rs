@@ -5,16 +5,19 @@
 //! ```
 //!
 //! The header comes first and never changes its shape, so any version of Baton can say what it cannot read. All is
-//! little-endian. A snapshot is written beside its place, made durable, and renamed: what is there is whole, old or new.
+//! little-endian. A snapshot is written beside its place, made durable, and renamed: what is there is whole, old or new. Beside
+//! it each process has a file of its own, for an engine that was followed may be writing its last while its heir writes the first.
 //!
 //! Taking one stops nobody: each record is read as any reader does. It is not one instant of the table, and need not be:
 //! what changed while it was taken, the autonomous servers say again in the update.
 
 mod by_hand;
 
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
@@ -32,6 +35,8 @@ const VERSION: u32 = 1;
 /// Counted up with each change to [`Contents`]'s fields.
 const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 1);
 const HEADER_BYTES: usize = 64;
+/// Nobody writes a snapshot for as long.
+const LEFT_AFTER: Duration = Duration::from_secs(600);
 
 /// What a table held.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -299,7 +304,36 @@ pub fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
 }
 
 fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
+    sweep(path);
     write_to(&mut Files(None), snapshot, path)
+}
+
+/// Removes what processes that were killed as they wrote have left beside the snapshot: what nobody has written to for long.
+/// That it could not be is no reason to write none.
+fn sweep(path: &Path) {
+    let (Some(name), Ok(beside)) = (path.file_name().and_then(OsStr::to_str), fs::read_dir(folder_of(path))) else {
+        return;
+    };
+    for entry in beside.flatten() {
+        let found = entry.file_name();
+        let left =
+            found.to_str().is_some_and(|found| found.starts_with(&format!("{name}.")) && found.ends_with(".new"));
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if left && age().is_some_and(|age| age >= LEFT_AFTER) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Where this process writes what is to be at this path.
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    beside.into()
 }
 
 /// What writing a snapshot asks of a file system: steps between which the power may go.
@@ -328,7 +362,7 @@ impl Files {
 impl Place for Files {
     fn create(&mut self, path: &Path) -> io::Result<()> {
         // Unlinked and not emptied: where a power cut tore a rename, it is the last snapshot's other name.
-        match std::fs::remove_file(path) {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -345,7 +379,7 @@ impl Place for Files {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
+        fs::rename(from, to)
     }
 
     fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
@@ -356,17 +390,14 @@ impl Place for Files {
 pub(super) fn write_to(place: &mut impl Place, snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
     let archive = rkyv::to_bytes::<rancor::Error>(&snapshot.archive())
         .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+    let beside = beside(path);
     place.create(&beside).map_err(failed("create the file beside it"))?;
     let written = place.write(&header(&archive)).and_then(|()| place.write(&archive));
     written.map_err(failed("write it"))?;
     place.sync().map_err(failed("make it durable"))?;
     place.rename(&beside, path).map_err(failed("put it in its place"))?;
     // The name is durable with its folder.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    place.sync_folder(folder).map_err(failed("make its name durable"))?;
+    place.sync_folder(folder_of(path)).map_err(failed("make its name durable"))?;
     Ok((HEADER_BYTES + archive.len()) as u64)
 }
 
@@ -381,7 +412,7 @@ fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {
 }
 
 fn read_snapshot(path: &Path) -> Result<Snapshot, SnapshotFault> {
-    parse(&std::fs::read(path).map_err(failed("read it"))?)
+    parse(&fs::read(path).map_err(failed("read it"))?)
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Snapshot, SnapshotFault> {

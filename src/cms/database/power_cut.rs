@@ -155,7 +155,7 @@ fn content(database: &Database) -> Content {
 
 fn on(disk: &Disk) -> Result<Database, DatabaseError> {
     let path = Path::new("disk");
-    let redb = open_with(path, |builder| builder.create_with_backend(disk.clone()))?;
+    let redb = open_with(path, |builder| builder.create_with_backend(disk.clone()), || Ok(()))?;
     Ok(Database { redb: Arc::new(RwLock::new(Some(redb))), path: path.into() })
 }
 

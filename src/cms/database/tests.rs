@@ -242,14 +242,19 @@ fn the_thread_waits_for_a_holder_and_says_so() {
 }
 
 #[test]
-fn the_thread_gives_up_in_the_end_and_refuses_what_it_is_asked() {
+fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_asked() {
     let (_folder, database) = open();
     let settings = DatabaseSettings { path: database.path().to_owned(), patience: Duration::ZERO };
     let (tell, told) = mpsc::channel();
     let thread = DatabaseThread::spawn(settings, move |outcome| tell.send(outcome).unwrap()).unwrap();
     thread.submit(Job::Reserve { count: 1 }).unwrap();
-    assert!(matches!(told.recv().unwrap(), Outcome::Failed(DatabaseError::Held { .. })));
-    assert!(matches!(told.recv().unwrap(), Outcome::Reserved(Err(CommitError::Storage(_)))));
+    for _ in 0..2 {
+        assert!(matches!(told.recv().unwrap(), Outcome::Waiting(DatabaseError::Held { .. })));
+    }
+    drop(thread);
+    let mut rest = told.iter().skip_while(|outcome| matches!(outcome, Outcome::Waiting(_)));
+    assert!(matches!(rest.next().unwrap(), Outcome::Failed(DatabaseError::Held { .. })));
+    assert!(matches!(rest.next().unwrap(), Outcome::Reserved(Err(CommitError::Storage(_)))));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::{Change, CommitError, Database, DatabaseError, Reservation};
 use crate::cms::KeyParameters;
@@ -13,7 +13,7 @@ use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::wire::{Epoch, MeetingId};
 
-/// How often the lock of a process that is dying is tried for, and for how long.
+/// The first and the longest pause between two tries for the lock of a process that is dying.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
@@ -26,7 +26,8 @@ pub struct JobId(pub u64);
 pub struct DatabaseSettings {
     /// The file.
     pub path: PathBuf,
-    /// How long another process may hold it before opening is given up.
+    /// How long a process that holds it may take to die after this one was to end, with what is to be written yet; and how
+    /// often it is said that one holds it.
     pub patience: Duration,
 }
 
@@ -52,7 +53,7 @@ pub enum Job {
 /// What the thread tells.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Another process has the file open; it is tried on. Said once.
+    /// Another process has the file open; it is tried on for as long as that takes. Said at first, and every so often.
     Waiting(DatabaseError),
     /// It is open. Comes before any other outcome but [`Outcome::Waiting`].
     Opened(Opened),
@@ -86,6 +87,8 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct DatabaseThread {
     jobs: Option<Sender<Job>>,
+    /// Nothing is sent: its end is the word to end.
+    alive: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -94,9 +97,10 @@ impl DatabaseThread {
     /// block for long: every commit behind it waits.
     pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
-        let run = move || Run { jobs, tell }.run(&settings);
+        let (alive, wanted) = bounded(0);
+        let run = move || Run { jobs, wanted, tell }.run(&settings);
         let thread = spawn_behind("database", Behind::Near, run)?;
-        Ok(Self { jobs: Some(sender), thread: Some(thread) })
+        Ok(Self { jobs: Some(sender), alive: Some(alive), thread: Some(thread) })
     }
 
     /// Hands a job over without waiting; gives it back where [`DATABASE_QUEUE`] wait already.
@@ -110,7 +114,7 @@ impl DatabaseThread {
 
 impl Drop for DatabaseThread {
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        drop((self.jobs.take(), self.alive.take()));
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was printed by its hook; there is nobody else to tell.
             let _ = thread.join();
@@ -120,6 +124,7 @@ impl Drop for DatabaseThread {
 
 struct Run<F> {
     jobs: Receiver<Job>,
+    wanted: Receiver<()>,
     tell: F,
 }
 
@@ -146,17 +151,18 @@ impl<F: FnMut(Outcome)> Run<F> {
     }
 
     /// Opens the file. The lock of a process that was killed is released with its last descriptor, which is some
-    /// milliseconds after others learn of its death.
+    /// milliseconds after others learn of its death. A thread of it that hangs in the kernel keeps it for longer, and even then
+    /// it comes free some day: as long as anybody wants the database it is tried for.
     fn open(&mut self, settings: &DatabaseSettings) -> Result<Database, DatabaseError> {
         let begun = Instant::now();
         let mut pause = RETRY;
-        let mut said = false;
+        let mut say = begun;
         loop {
             match Database::open(&settings.path) {
-                Err(error @ DatabaseError::Held { .. }) if begun.elapsed() < settings.patience => {
-                    if !said {
+                Err(error @ DatabaseError::Held { .. }) if self.is_wanted() || begun.elapsed() < settings.patience => {
+                    if Instant::now() >= say {
                         (self.tell)(Outcome::Waiting(error));
-                        said = true;
+                        say = Instant::now() + settings.patience.max(RETRY_MAX);
                     }
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(RETRY_MAX);
@@ -164,6 +170,10 @@ impl<F: FnMut(Outcome)> Run<F> {
                 result => return result,
             }
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.try_recv() != Err(TryRecvError::Disconnected)
     }
 
     fn serve(&mut self, database: &Database) {

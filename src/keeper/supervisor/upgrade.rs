@@ -19,6 +19,7 @@ use super::super::engine::Engine;
 use super::super::estate::KeeperError;
 use super::super::handover::{Notice, Order};
 use super::super::program::Identity;
+use super::super::starter::StartError;
 use super::{Supervisor, looking};
 use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
 use crate::limits::{UPGRADE_READY, UPGRADE_YIELD};
@@ -50,7 +51,7 @@ enum Stage {
         time: Duration,
         /// Its end, once that engine controls.
         until: Option<Instant>,
-        /// Until when the one before may take to yield.
+        /// Until when the one that controlled may take to yield.
         yield_due: Option<Instant>,
     },
 }
@@ -127,7 +128,7 @@ impl Supervisor {
             Stage::Awaited { .. } => return Err("an upgrade is under way; wait for its end".into()),
             Stage::Trial { .. } => return Err("the last upgrade is on trial; wait for its end".into()),
         }
-        if !self.estate.is_complete() || self.followed.is_some() {
+        if !self.estate.is_complete() {
             return Err("nobody could stand by yet, for the last recovery is under way; ask again in a second".into());
         }
         let time = form.trial().map_err(|refusal| refusal.to_string())?;
@@ -147,14 +148,14 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_candidate(&mut self, program: Option<BorrowedFd<'_>>) -> std::io::Result<Engine> {
+    fn start_candidate(&mut self, program: Option<BorrowedFd<'_>>) -> Result<Engine, StartError> {
         self.incarnation += 1;
         let active = self.engine.as_ref().map_or(0, |engine| engine.process.id());
         let candidate = Engine::start(&self.starter, program)?;
         match candidate.stand_by(&self.estate, self.incarnation, active) {
             // It is gone already, and how it ended says more.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(candidate),
-            stands => stands.map(|()| candidate),
+            stands => Ok(stands.map(|()| candidate)?),
         }
     }
 
@@ -203,7 +204,7 @@ impl Supervisor {
             match notice {
                 Notice::Standing { program } => {
                     match Identity::ours().admit(&program) {
-                        Ok(()) => self.let_stand_by(program.version),
+                        Ok(()) => self.let_stand_by(program.version)?,
                         Err(why) => self.dismiss_candidate(&why),
                     }
                     return Ok(());
@@ -234,8 +235,16 @@ impl Supervisor {
     }
 
     /// It stands by, and is what it should be: the present standby is let go, and what was planned follows.
-    fn let_stand_by(&mut self, version: String) {
-        let Stage::Awaited { mut candidate, then, .. } = std::mem::take(&mut self.upgrades.stage) else { return };
+    fn let_stand_by(&mut self, version: String) -> Result<(), KeeperError> {
+        // Unless that controls already, and has said so: then the candidate has been let go.
+        self.heed_standby()?;
+        let (mut candidate, then) = match std::mem::take(&mut self.upgrades.stage) {
+            Stage::Awaited { candidate, then, .. } => (candidate, then),
+            stage => {
+                self.upgrades.stage = stage;
+                return Ok(());
+            }
+        };
         let heir = candidate.process.id();
         candidate.stands = true;
         tracing::info!("engine {heir} stands by");
@@ -243,7 +252,7 @@ impl Supervisor {
         self.standby = Some(*candidate);
         let Then::HandOver { program, time } = then else {
             self.tell_engine("ready");
-            return;
+            return Ok(());
         };
         let upgrading = Upgrading { heir, version, within: time.as_secs() };
         if let Some(engine) = &mut self.engine {
@@ -252,6 +261,7 @@ impl Supervisor {
         self.tell(&Order::Yield { upgrading });
         let yield_due = Some(Instant::now() + UPGRADE_YIELD);
         self.upgrades.stage = Stage::Trial { program, engine: heir, time, until: None, yield_due };
+        Ok(())
     }
 
     /// An engine has come to control.
@@ -282,6 +292,13 @@ impl Supervisor {
         self.upgrades.stage = Stage::Idle;
         self.upgrades.state = UpgradeState::Returned { why: format!("engine {engine} {how}") };
         tracing::error!("the new program failed in its trial: engine {engine} {how}; the one before is returned to");
+        if let Some(yielding) =
+            self.engine.as_mut().filter(|yielding| yielding.yields && yielding.process.id() != engine)
+        {
+            // It was to make room for the one that is dead.
+            yielding.yields = false;
+            self.refuse_upgrade(&format!("engine {engine} {how}"));
+        }
         self.tell_upgrade();
         true
     }
@@ -297,7 +314,8 @@ impl Supervisor {
             return;
         }
         let started = self.upgrades.program().map(|program| program.try_clone_to_owned());
-        let started = started.transpose().and_then(|program| self.start_candidate(program.as_ref().map(AsFd::as_fd)));
+        let started = started.transpose().map_err(StartError::from);
+        let started = started.and_then(|program| self.start_candidate(program.as_ref().map(AsFd::as_fd)));
         match started {
             Ok(candidate) => self.await_candidate(candidate, Then::StandBy),
             Err(error) => tracing::warn!("the standby stays one of the program of before: {error}"),

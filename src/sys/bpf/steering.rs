@@ -210,11 +210,14 @@ impl Steering {
         if index != interface.index {
             return Err(SteerError::PinnedElsewhere { folder: folder.to_owned(), interface: index });
         }
-        let found = attached(program, folder)?;
-        let mode = mode_on(&found, index)?;
-        let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
         let fresh = Self::load(settings)?;
-        if let Some(maps) = Maps::of_build(folder, &found, &fresh)? {
+        let mode = mode_on(&fresh.program, index)?;
+        let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
+        // One that cannot be opened is another build's as well: a keeper that died between replacing the program and pinning
+        // the new one leaves a program without a name, and what that takes a keeper need not have.
+        if let Ok(found) = attached(program, folder)
+            && let Some(maps) = Maps::of_build(folder, &found, &fresh)?
+        {
             let steering = Self { program: found, maps, link };
             steering.set(settings)?;
             return Ok(Some(steering));
@@ -334,6 +337,7 @@ fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
     ProgramHandle::from_prog_id(id).map_err(|error| call("opening the attached program")(os_error(&error)))
 }
 
+/// How the interface is steered; any program will do to ask by.
 fn mode_on(program: &ProgramHandle, interface: u32) -> Result<Mode, SteerError> {
     let state = Xdp::new(program.as_fd()).query(interface as i32, XdpFlags::NONE);
     let state = state.map_err(|error| call("asking how it is attached")(os_error(&error)))?;

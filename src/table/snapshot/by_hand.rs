@@ -2,11 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, failed, header};
+use super::{
+    HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, beside, failed, folder_of,
+    header,
+};
 
 /// What a snapshot's header says, whatever version wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,10 +77,7 @@ pub fn write_by_hand(snapshot: &Snapshot, path: &Path) -> Result<Head, SnapshotE
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(wrong(failed("look at what is there")(error))),
     };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = PathBuf::from(beside);
-    write_beside(snapshot, path, &beside, replace).map_err(wrong)
+    write_beside(snapshot, path, &beside(path), replace).map_err(wrong)
 }
 
 fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) -> Result<Head, SnapshotFault> {
@@ -92,8 +92,7 @@ fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) 
         let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
         let renamed = renameat_with(CWD, beside, CWD, path, flags).map_err(io::Error::from);
         renamed.map_err(failed("put it in its place"))?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("make its name durable"))
+        File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed("make its name durable"))
     })();
     if written.is_err() {
         let _ = std::fs::remove_file(beside);

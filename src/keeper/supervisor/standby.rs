@@ -1,0 +1,174 @@
+//! The standby as its keeper sees it: started beside the engine that controls, and followed when it has taken that one's place.
+
+use std::time::{Duration, Instant};
+
+use super::super::engine::Engine;
+use super::super::estate::KeeperError;
+use super::super::handover::{Notice, Order};
+use super::super::program::Identity;
+use super::super::restarts::Restarts;
+use super::super::starter::StartError;
+use super::{STANDBY_AFTER, Supervisor, ending, is_its_own, looking};
+use crate::limits::ENGINES_MAX;
+use crate::sys::process::describe;
+
+/// How long an engine may take to end that has been followed: it lets database and clients go, or the kernel takes it apart.
+const FOLLOWED_PATIENCE: Duration = Duration::from_secs(5);
+/// As many of them leave room for one that controls, its standby, and the candidate of an upgrade.
+const FOLLOWED_MAX: usize = ENGINES_MAX - 3;
+
+/// An engine that its standby has followed.
+pub(super) struct Followed {
+    pub engine: Engine,
+    /// The process that followed it.
+    pub heir: u32,
+    /// When it is killed, if it has not ended by then.
+    pub due: Option<Instant>,
+}
+
+impl Supervisor {
+    /// The process that controls, or is about to.
+    pub(super) fn pid(&self) -> u32 {
+        self.engine.as_ref().map_or(0, |engine| engine.process.id())
+    }
+
+    /// Whether there should be a standby that is not: once an engine controls, and the table holds everything, so that whoever
+    /// follows goes by it.
+    pub(super) fn wants_standby(&self) -> bool {
+        let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
+        let none = self.standby.is_none() && self.upgrades.candidate().is_none();
+        // The dead are not waited for, unless there are so many that the starter would refuse.
+        controls && none && self.followed.len() < FOLLOWED_MAX && self.estate.is_complete()
+    }
+
+    pub(super) fn start_standby(&mut self) {
+        let Some(engine) = &self.engine else { return };
+        self.incarnation += 1;
+        let active = engine.process.id();
+        let started = self.start_process().and_then(|standby| {
+            standby.stand_by(&self.estate, self.incarnation, active)?;
+            Ok(standby)
+        });
+        match started {
+            Ok(standby) => {
+                self.tell_engine("starting");
+                self.standby = Some(standby);
+            }
+            // The loop sees to what is lost, and ends.
+            Err(StartError::Line(_)) => {}
+            Err(StartError::Refused(error) | StartError::Program(error)) => {
+                self.lack_standby(&format!("cannot be started: {error}"))
+            }
+        }
+    }
+
+    /// The engine goes on without a standby for a while.
+    pub(super) fn lack_standby(&mut self, why: &str) {
+        let pause = self.standby_failures.failed(None);
+        tracing::error!("the standby {why}; the engine goes on without one, and the next is tried in {pause:?}");
+        self.tell_engine(&format!("none: it {why}"));
+        self.standby_due = Instant::now() + pause;
+    }
+
+    /// What the status shows of the standby.
+    pub(super) fn tell_engine(&self, state: &str) {
+        self.tell(&Order::Standby { state: state.into() });
+    }
+
+    /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
+    pub(super) fn hurry_heir(&mut self) {
+        if self.heir_due.is_some_and(|due| Instant::now() >= due)
+            && let Some(engine) = &mut self.engine
+        {
+            tracing::error!("the standby, engine {}, has not taken over in time: it is killed", engine.process.id());
+            engine.process.kill();
+            self.heir_due = None;
+        }
+    }
+
+    pub(super) fn heed_standby(&mut self) -> Result<(), KeeperError> {
+        let Some(standby) = &mut self.standby else { return Ok(()) };
+        let ended = standby.process.ended().map_err(looking)?;
+        while let Some(notice) = self.standby.as_mut().and_then(Engine::notice) {
+            match notice {
+                Notice::Standing { program } => {
+                    if let Err(why) = Identity::ours().admit(&program) {
+                        self.standby = None;
+                        self.upgrades.fall_back(&why);
+                        self.lack_standby(&format!("may not take over: {why}"));
+                        return Ok(());
+                    }
+                    if let Some(standby) = &mut self.standby {
+                        standby.stands = true;
+                        tracing::info!("engine {} stands by", standby.process.id());
+                    }
+                    self.standby_failures = Restarts::default();
+                    self.tell_engine("ready");
+                }
+                Notice::Ready => {
+                    // It has the locks: the one before is dead, though the kernel may still be taking it apart.
+                    let due = Some(Instant::now() + FOLLOWED_PATIENCE);
+                    let heir = self.standby.take();
+                    if let (Some(engine), Some(heir)) = (self.engine.take(), &heir) {
+                        self.followed.push(Followed { engine, heir: heir.process.id(), due });
+                    }
+                    self.engine = heir;
+                    self.controls();
+                    break;
+                }
+                Notice::Failed { why } => {
+                    if let Some(standby) = &mut self.standby {
+                        standby.failed = Some(why);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (Some(status), Some(standby)) = (ended, self.standby.take_if(|_| ended.is_some())) else { return Ok(()) };
+        let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
+        let how = describe(status);
+        self.ended_on_trial(standby.process.id(), &how);
+        if !standby.stands && is_its_own(status) {
+            self.upgrades.fall_back(&format!("{how}{why} before it stood by"));
+        }
+        self.lack_standby(&format!("(engine {}) {how}{why}", standby.process.id()));
+        Ok(())
+    }
+
+    /// Sees the ends of engines that their standbys have followed already, and sees to it that they come.
+    pub(super) fn heed_followed(&mut self) -> Result<(), KeeperError> {
+        let now = Instant::now();
+        for mut followed in std::mem::take(&mut self.followed) {
+            let Followed { engine, heir, due } = &mut followed;
+            if let Some(status) = engine.process.ended().map_err(looking)? {
+                let how = ending(engine, status);
+                self.has_followed(engine, *heir, &how);
+                continue;
+            }
+            if due.take_if(|due| now >= *due).is_some() {
+                tracing::error!("engine {} was followed and does not end: it is killed", engine.process.id());
+                engine.process.kill();
+            }
+            self.followed.push(followed);
+        }
+        Ok(())
+    }
+
+    /// Says who followed whom; a standby that follows too often gets a successor later and later.
+    pub(super) fn has_followed(&mut self, dead: &Engine, heir: u32, how: &str) {
+        let pid = dead.process.id();
+        if dead.yields {
+            self.standby_due = self.standby_due.max(Instant::now() + STANDBY_AFTER);
+            tracing::info!("engine {pid} {how} to engine {heir}");
+            return;
+        }
+        self.ended_on_trial(pid, how);
+        let pause = self.restarts.died(dead.ready.map(|since| since.elapsed()));
+        self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
+        tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
+        if !pause.is_zero() {
+            let in_vain = self.restarts.in_vain();
+            tracing::error!("{in_vain} engines in a row came to nothing: the next standby starts in {pause:?}");
+        }
+    }
+}
