@@ -43,7 +43,8 @@ pub enum Written {
 pub enum Standing {
     /// It is in meeting, with as many members as the autonomous server says.
     InMeeting,
-    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of its command.
+    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of its command. Or it
+    /// is in doubt: its version was written and its members were not yet.
     Differing,
     /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it,
     /// and with it its members.
@@ -74,7 +75,7 @@ pub trait Holdings {
     fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
 
     /// Looks a listed meeting up: in the cache, else in the database, from where it is put into the cache with the
-    /// key parameters and members that the database has.
+    /// key parameters and members that the database has, and in doubt.
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup;
 
     /// The version of a part in the cache; none where it is not there.
@@ -92,13 +93,14 @@ pub trait Holdings {
     ) -> Standing;
 
     /// First unit of the update: level, layout, chairman, participants and version of the part become what the
-    /// autonomous server says, unless the part has a newer version. Gives whether the version changed, for then the
-    /// members may have too; false where there is no such part.
+    /// autonomous server says, unless the part has a newer version. Where the version changes the members may have too,
+    /// and the part is in doubt from the same store on. Gives whether it is; false where there is no such part.
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
 
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
     /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a
-    /// terminal that is not in it left, one that is only in it joined.
+    /// terminal that is not in it left, one that is only in it joined. While only some of it is written the part is in
+    /// doubt, and after the last of it no more.
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written;
 
     /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part
@@ -108,7 +110,7 @@ pub trait Holdings {
     /// An orphan was seen, perhaps not for the first time. For the list that operators read.
     fn orphan(&mut self, domain: Domain, summary: &MeetingSummary);
 
-    /// Puts an orphan into cache and database by what its summary says. False where there is no room.
+    /// Puts an orphan into cache and database by what its summary says, in doubt. False where there is no room.
     fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
 
     /// Count and digest (wire.md §6) of the parts of this domain under this epoch.

@@ -211,7 +211,7 @@ impl ServerRecovery {
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
-                if holdings.update_meeting(self.domain, summary) || self.all_states || self.doubted.contains(&meeting) {
+                if holdings.update_meeting(self.domain, summary) {
                     self.set_step(meeting, Step::Asked);
                     self.enqueue_update(meeting);
                 }

@@ -80,11 +80,6 @@ pub struct ServerRecovery {
     pub(super) named: HashSet<MeetingId>,
     /// Meetings that the sweep over the cache asked for and the autonomous server holds.
     pub(super) swept_held: u32,
-    /// Whether every terminal's state is to be asked for, because the cache came from the database.
-    pub(super) all_states: bool,
-    /// Meetings whose terminals were to be asked for when the machine began again: their versions were written already, so
-    /// that no audit would tell.
-    pub(super) doubted: BTreeSet<MeetingId>,
     /// What was told already, so that a second round does not tell it again.
     pub(super) told_missing: BTreeSet<MeetingId>,
     pub(super) told_orphan: BTreeSet<MeetingId>,
@@ -124,8 +119,6 @@ impl ServerRecovery {
             meetings: BTreeMap::new(),
             named: HashSet::new(),
             swept_held: 0,
-            all_states: path == Path::Database,
-            doubted: BTreeSet::new(),
             told_missing: BTreeSet::new(),
             told_orphan: BTreeSet::new(),
             told_full: BTreeSet::new(),
@@ -140,21 +133,14 @@ impl ServerRecovery {
     }
 
     /// Begins again: the autonomous server restarted, or its link came back after it was thought down. Where the database
-    /// was to be walked and has not been, it still is; else the cache holds everything by now. A machine that stopped
-    /// stays so.
+    /// was to be walked and has not been, it still is; else the cache holds everything by now, and what of it was not
+    /// updated yet is in doubt there. A machine that stopped stays so.
     pub fn restart(&mut self, now: Nanos) {
         let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
         let transactions = std::mem::take(&mut self.transactions);
         let events = std::mem::take(&mut self.events);
-        // What came from the database and was not updated yet must still be.
-        let all_states = self.all_states && !self.is_updated();
-        let mut doubted = std::mem::take(&mut self.doubted);
-        if !all_states {
-            let wanted = self.meetings.iter().filter(|(_, known)| matches!(known.step, Step::Asked | Step::Taken));
-            doubted.extend(wanted.map(|(meeting, _)| *meeting));
-        }
-        *self = Self { transactions, events, all_states, doubted, stale: self.stale, ..fresh };
+        *self = Self { transactions, events, stale: self.stale, ..fresh };
     }
 
     /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
@@ -371,10 +357,10 @@ impl ServerRecovery {
     }
 
     /// Whether what the cache says of terminals is believed where the audit agrees, and asked for only where it does not.
-    /// A meeting's version counts all that was commanded; what terminals did meanwhile they report until it is
-    /// acknowledged.
+    /// A meeting's version counts all that was commanded, unless the cache has the part in doubt; what terminals did
+    /// meanwhile they report until it is acknowledged.
     pub(super) fn trusts_cache(&self) -> bool {
-        self.overlaps && !self.all_states
+        self.overlaps
     }
 
     pub(super) fn request(&self, transaction: Transaction, meeting: MeetingId, message: Message) -> Request {
@@ -392,7 +378,6 @@ impl ServerRecovery {
 
     /// A meeting that ended meanwhile.
     pub(super) fn forget(&mut self, meeting: MeetingId) {
-        self.doubted.remove(&meeting);
         self.meetings.remove(&meeting);
     }
 

@@ -29,7 +29,8 @@ impl<S: KeyStore> TableHoldings<'_, S> {
     }
 
     /// Puts a part into the table by what the database says of it. Until its last member is in it is `prepared`, which
-    /// to a lookup is not there: a death in the midst must not leave a part that looks whole.
+    /// to a lookup is not there: a death in the midst must not leave a part that looks whole. It is in doubt, for the
+    /// autonomous server may have gone on since.
     fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
         let meeting = parameters.meeting;
         let state = match part.state {
@@ -46,6 +47,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             layout: parameters.layout,
             participants: 0,
             chairman: parameters.chairman,
+            in_doubt: true,
         };
         match self.writer.insert_part(&part) {
             Ok(()) | Err(TableError::Exists) => {}
@@ -64,12 +66,17 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                 Err(error) => return Err(error),
             }
         }
-        self.writer.update_part(meeting, domain, |part| part.state = state).map(drop)
+        self.writer.update_part(meeting, domain, |part| (part.state, part.in_doubt) = (state, true)).map(drop)
     }
 
     /// The part, if it is in the table whole.
     fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
         self.table().part(meeting, domain).filter(|part| part.state != MeetingState::Prepared)
+    }
+
+    /// Marks a part as in doubt or takes the mark away; false where another writer holds the part.
+    fn set_doubt(&mut self, meeting: MeetingId, domain: Domain, in_doubt: bool) -> bool {
+        self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
     }
 
     /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since. Gives
@@ -203,8 +210,8 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
                 _ => {
                     part.state = MeetingState::InMeeting;
-                    standing =
-                        if part.participants == participants { Standing::InMeeting } else { Standing::Differing };
+                    let differs = part.in_doubt || part.participants != participants;
+                    standing = if differs { Standing::Differing } else { Standing::InMeeting };
                 }
             }
         };
@@ -213,22 +220,29 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     }
 
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
-        let mut newer = false;
+        let mut in_doubt = false;
         let change = |part: &mut Part| {
             if summary.version >= part.version {
-                newer = summary.version > part.version;
+                // In one store with the version: a death before the members are written must not leave it believed.
+                part.in_doubt |= summary.version > part.version;
                 part.version = summary.version;
                 part.level = summary.level;
                 part.layout = summary.layout;
                 part.chairman = summary.chairman;
             }
+            in_doubt = part.in_doubt;
         };
         let _ = self.writer.update_part(summary.meeting, domain, change);
-        newer
+        in_doubt
     }
 
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
         if (self.is_busy)(meeting) {
+            return Written::Later;
+        }
+        let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
+        // A list that is half applied may have as many members as a whole one.
+        if !part.in_doubt && !self.set_doubt(meeting, domain, true) {
             return Written::Later;
         }
         let mut written = Written::Whole;
@@ -252,9 +266,10 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 Err(_) => written = Written::Full,
             }
         }
-        if let Some(part) = self.table().part(meeting, domain) {
-            self.write_back(&part, &moved);
+        if written == Written::Whole && !self.set_doubt(meeting, domain, false) {
+            return Written::Later;
         }
+        self.write_back(&part, &moved);
         written
     }
 
@@ -290,9 +305,12 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             layout: summary.layout,
             participants: 0,
             chairman: summary.chairman,
+            in_doubt: true,
         };
-        if !matches!(self.writer.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
-            return false;
+        match self.writer.insert_part(&part) {
+            Ok(()) => {}
+            Err(TableError::Exists) if self.set_doubt(meeting, domain, true) => {}
+            Err(_) => return false,
         }
         let part = PartParameters { domain, version: summary.version, state: MeetingState::InMeeting };
         self.store.write(vec![if known {

@@ -139,7 +139,7 @@ impl ServerRecovery {
                     holdings.update_meeting(self.domain, &summary);
                 }
                 match standing {
-                    // Nobody looked it up anew, so nothing of it is in doubt before the audit says so.
+                    // Nobody looked it up anew, and nothing of it is in doubt before the audit says so.
                     Standing::InMeeting if self.believes(meeting) => {
                         let Progress { asked, taken_over, updated, .. } = &mut self.progress;
                         [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
@@ -168,7 +168,7 @@ impl ServerRecovery {
 
     /// Whether what the cache says of a meeting's terminals needs no asking.
     fn believes(&self, meeting: MeetingId) -> bool {
-        self.trusts_cache() && !self.meetings.contains_key(&meeting) && !self.doubted.contains(&meeting)
+        self.trusts_cache() && !self.meetings.contains_key(&meeting)
     }
 
     /// The autonomous server said itself that it has no such meeting.

@@ -2,8 +2,9 @@
 //!
 //! Meeting information comes with the listing; business state, decode state and additional information of the terminals
 //! with STATE. STATE is asked for of every meeting that came from the database, and from a living cache only of one whose
-//! version or number of members differs: a version counts every command, and what terminals did meanwhile they report
-//! until it is acknowledged. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
+//! version or number of members differs, or that is marked as in doubt: a version counts every command, and what terminals
+//! did meanwhile they report until it is acknowledged. The mark is in the cache itself, because whatever asks may die
+//! between writing the version and writing the members. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
 //! the part had the version that it has now, because a member may have been added since, and the answer would not know.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -155,7 +156,6 @@ impl ServerRecovery {
             }
         }
         self.updates.flights.swap_remove(index);
-        self.doubted.remove(&meeting);
         self.set_step(meeting, Step::Updated);
     }
 }

@@ -14,11 +14,17 @@ pub struct Item {
     pub epoch: Epoch,
     pub state: MeetingState,
     pub terminals: BTreeMap<Address, TerminalState>,
+    pub in_doubt: bool,
 }
 
 impl Item {
     pub fn new(version: u64, state: MeetingState) -> Self {
-        Self { version, epoch: Epoch::NONE, state, terminals: BTreeMap::new() }
+        Self { version, epoch: Epoch::NONE, state, terminals: BTreeMap::new(), in_doubt: false }
+    }
+
+    /// As it is in the cache when it came from the database.
+    fn restored(&self) -> Self {
+        Self { in_doubt: true, ..self.clone() }
     }
 }
 
@@ -77,7 +83,7 @@ impl Holdings for Shelf {
 
     fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
         let entry = Self::next(&self.database, cursor)?;
-        self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].clone());
+        self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].restored());
         Some(entry)
     }
 
@@ -91,7 +97,7 @@ impl Holdings for Shelf {
         }
         match self.database.get(&meeting) {
             Some(item) => {
-                self.cache.insert(meeting, item.clone());
+                self.cache.insert(meeting, item.restored());
                 Lookup::Found { version: item.version, epoch: Epoch::NONE }
             }
             None if self.ended.contains(&meeting) => Lookup::Ended,
@@ -118,7 +124,7 @@ impl Holdings for Shelf {
             MeetingState::Starting | MeetingState::Ending => Standing::Unfinished,
             _ => {
                 item.state = MeetingState::InMeeting;
-                let agrees = item.terminals.len() == usize::from(participants);
+                let agrees = !item.in_doubt && item.terminals.len() == usize::from(participants);
                 if agrees { Standing::InMeeting } else { Standing::Differing }
             }
         }
@@ -126,9 +132,9 @@ impl Holdings for Shelf {
 
     fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
         let Some(item) = self.cache.get_mut(&summary.meeting) else { return false };
-        let newer = summary.version > item.version;
+        item.in_doubt |= summary.version > item.version;
         item.version = item.version.max(summary.version);
-        newer
+        item.in_doubt
     }
 
     fn update_terminals(&mut self, _: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
@@ -140,6 +146,7 @@ impl Holdings for Shelf {
         self.updates += 1;
         let item = self.cache.get_mut(&meeting).expect("only what is held is updated");
         item.terminals = terminals.iter().map(|state| (state.terminal, *state)).collect();
+        item.in_doubt = false;
         Written::Whole
     }
 
@@ -157,7 +164,7 @@ impl Holdings for Shelf {
     }
 
     fn adopt(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
-        self.cache.insert(summary.meeting, Item::new(summary.version, MeetingState::Recovering));
+        self.cache.insert(summary.meeting, Item::new(summary.version, MeetingState::Recovering).restored());
         true
     }
 

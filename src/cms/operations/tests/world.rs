@@ -281,6 +281,7 @@ impl World {
                 layout: parameters.layout,
                 participants: 0,
                 chairman: parameters.chairman,
+                in_doubt: false,
             };
             self.writer.insert_part(&entered).unwrap();
             for member in parameters.members_in(part.domain) {
