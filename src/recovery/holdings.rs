@@ -100,7 +100,7 @@ pub trait Holdings {
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
     /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a
     /// terminal that is not in it left, one that is only in it joined. While only some of it is written the part is in
-    /// doubt, and after the last of it no more.
+    /// doubt, and after the last of it no more. A part that is `starting` or `ending` is left as it is.
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written;
 
     /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part

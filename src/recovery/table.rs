@@ -241,6 +241,10 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             return Written::Later;
         }
         let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
+        // Whoever finishes it has its members, written ahead; in its autonomous server only some of them may be yet.
+        if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
+            return Written::Whole;
+        }
         // A list that is half applied may have as many members as a whole one.
         if !part.in_doubt && !self.set_doubt(meeting, domain, true) {
             return Written::Later;

@@ -159,3 +159,14 @@ fn what_is_adopted_is_in_doubt() {
     assert!(memory.with(|holdings| holdings.adopt(domain(), &orphan)));
     assert_eq!(memory.taken_over(9, 0), Standing::Differing);
 }
+
+#[test]
+fn members_of_what_is_unfinished_are_left_to_whoever_finishes_it() {
+    for state in [MeetingState::Starting, MeetingState::Ending] {
+        let mut memory = Memory::new(Capacity { meetings: 16, terminals: 64 });
+        memory.enter(1, state, &[1001, 1002]);
+        // Only the first of them was asked for before the death.
+        assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
+        assert_eq!((memory.members(1), memory.written.len()), (vec![1001, 1002], 0), "{state}");
+    }
+}
