@@ -93,9 +93,11 @@ pub trait Holdings {
     ) -> Standing;
 
     /// First unit of the update: level, layout, chairman, participants and version of the part become what the
-    /// autonomous server says, unless the part has a newer version. Where the version changes the members may have too,
-    /// and the part is in doubt from the same store on. Gives whether it is; false where there is no such part.
-    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
+    /// autonomous server says, unless the part has a newer version. That counts for nothing where it `may_go_back` and no
+    /// operation is under way: an autonomous server whose memory went back would never agree. Where the version
+    /// changes the members may have too, and the part is in doubt from the same store on. Gives whether its members
+    /// are to be asked for: it is in doubt, or has more of them or fewer; false where there is no such part.
+    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool;
 
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
     /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a

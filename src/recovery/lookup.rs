@@ -191,12 +191,12 @@ impl ServerRecovery {
                 if !self.overlaps && summary.controller != self.epoch {
                     let version = holdings.version(self.domain, meeting).unwrap_or(summary.version);
                     self.enqueue_takeover(meeting, version, Some(summary));
-                } else if holdings.update_meeting(self.domain, summary) {
+                } else if self.update_meeting(summary, holdings) {
                     self.enqueue_update(meeting);
                 }
             }
             Some(known) if known.step == Step::Unfinished && known.round == round => {
-                holdings.update_meeting(self.domain, summary);
+                self.update_meeting(summary, holdings);
             }
             Some(known) if known.step == Step::Refused && known.round == round => {}
             _ => {
@@ -206,12 +206,18 @@ impl ServerRecovery {
         }
     }
 
+    /// Writes a meeting's information back; gives whether its members are to be asked for. From the second round on an
+    /// audit has differed, and what is listed counts though it is older.
+    pub(super) fn update_meeting(&self, summary: &MeetingSummary, holdings: &mut dyn Holdings) -> bool {
+        holdings.update_meeting(self.domain, summary, self.round > 1)
+    }
+
     fn look_up(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
         let meeting = summary.meeting;
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
-                if holdings.update_meeting(self.domain, summary) {
+                if self.update_meeting(summary, holdings) {
                     self.set_step(meeting, Step::Asked);
                     self.enqueue_update(meeting);
                 }

@@ -219,18 +219,20 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         standing
     }
 
-    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
+    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool {
+        let is_busy = (self.is_busy)(summary.meeting);
         let mut in_doubt = false;
         let change = |part: &mut Part| {
-            if summary.version >= part.version {
+            // What is listed while a command is under way may be older than its acknowledgement.
+            if summary.version >= part.version || (may_go_back && !is_busy) {
                 // In one store with the version: a death before the members are written must not leave it believed.
-                part.in_doubt |= summary.version > part.version;
+                part.in_doubt |= summary.version != part.version;
                 part.version = summary.version;
                 part.level = summary.level;
                 part.layout = summary.layout;
                 part.chairman = summary.chairman;
             }
-            in_doubt = part.in_doubt;
+            in_doubt = part.in_doubt || (summary.participants != part.participants && !is_busy);
         };
         let _ = self.writer.update_part(summary.meeting, domain, change);
         in_doubt

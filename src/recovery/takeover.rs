@@ -136,7 +136,7 @@ impl ServerRecovery {
             Status::Ok | Status::Already => {
                 let standing = holdings.taken_over(self.domain, meeting, self.epoch, result.state, result.participants);
                 if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
-                    holdings.update_meeting(self.domain, &summary);
+                    self.update_meeting(&summary, holdings);
                 }
                 match standing {
                     // Nobody looked it up anew, and nothing of it is in doubt before the audit says so.

@@ -79,7 +79,7 @@ impl Memory {
     }
 
     fn update_meeting(&mut self, summary: &MeetingSummary) -> bool {
-        self.with(|holdings| holdings.update_meeting(domain(), summary))
+        self.with(|holdings| holdings.update_meeting(domain(), summary, false))
     }
 
     fn update_terminals(&mut self, meeting: u64, terminals: &[TerminalState]) -> Written {
@@ -169,4 +169,28 @@ fn members_of_what_is_unfinished_are_left_to_whoever_finishes_it() {
         assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
         assert_eq!((memory.members(1), memory.written.len()), (vec![1001, 1002], 0), "{state}");
     }
+}
+
+#[test]
+fn a_version_goes_back_where_it_may_and_nothing_is_under_way() {
+    let mut memory = Memory::with_members(&[1001]);
+    let listed = |version| MeetingSummary { participants: 1, ..summary(1, version) };
+    assert!(memory.update_meeting(&listed(5)));
+    assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
+    assert!(!memory.update_meeting(&listed(3)), "what is listed may be older than what was acknowledged");
+    memory.busy = true;
+    assert!(!memory.with(|holdings| holdings.update_meeting(domain(), &listed(3), true)));
+    assert_eq!(memory.part(1).version, 5);
+    memory.busy = false;
+    assert!(memory.with(|holdings| holdings.update_meeting(domain(), &listed(3), true)));
+    assert!(memory.part(1).version == 3 && memory.part(1).in_doubt);
+}
+
+#[test]
+fn another_number_of_members_is_asked_about_though_the_versions_agree() {
+    let mut memory = Memory::with_members(&[1001]);
+    let listed = MeetingSummary { participants: 2, ..summary(1, 1) };
+    assert!(memory.update_meeting(&listed));
+    memory.busy = true;
+    assert!(!memory.update_meeting(&listed), "one may be entered ahead of its command");
 }

@@ -130,10 +130,11 @@ impl Holdings for Shelf {
         }
     }
 
-    fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
+    fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool {
         let Some(item) = self.cache.get_mut(&summary.meeting) else { return false };
-        item.in_doubt |= summary.version > item.version;
-        item.version = item.version.max(summary.version);
+        if summary.version > item.version || (may_go_back && summary.version < item.version) {
+            (item.version, item.in_doubt) = (summary.version, true);
+        }
         item.in_doubt
     }
 
