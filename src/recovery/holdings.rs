@@ -1,5 +1,6 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
+use super::Unreadable;
 use crate::wire::{Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
 
 /// Where a walk over the parts of a domain stands. What the number means is the walked thing's own affair; 0 is the
@@ -71,8 +72,9 @@ pub trait Holdings {
     /// missing before. None at the end. The very first call must not depend on how much the cache holds.
     fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
 
-    /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there.
-    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
+    /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there. None
+    /// at the end, which a database that cannot be read is not: the cursor stays, and the walk goes on from there.
+    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable>;
 
     /// Looks a listed meeting up: in the cache, else in the database, from where it is put into the cache with the
     /// key parameters and members that the database has, and in doubt.

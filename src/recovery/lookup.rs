@@ -241,11 +241,15 @@ impl ServerRecovery {
     /// The next part that we hold and this round's listing did not name: it is asked for by name, because absence
     /// proves nothing. Where a living cache is swept before any listing, that is simply the next part.
     pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<TakeoverEntry> {
-        while !self.swept {
+        while !self.swept && self.sweep_resume <= self.now {
             let next = if self.sweeps_database {
                 holdings.next_in_database(self.domain, &mut self.cursor)
             } else {
-                holdings.next_in_cache(self.domain, &mut self.cursor)
+                Ok(holdings.next_in_cache(self.domain, &mut self.cursor))
+            };
+            let Ok(next) = next else {
+                self.sweep_resume = self.now + self.settings.rto_max;
+                return None;
             };
             match next {
                 None => self.swept = true,

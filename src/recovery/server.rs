@@ -73,6 +73,8 @@ pub struct ServerRecovery {
     pub(super) cursor: Cursor,
     pub(super) sweeps_database: bool,
     pub(super) swept: bool,
+    /// The database could not be read: the walk goes on then.
+    pub(super) sweep_resume: Nanos,
     /// The autonomous server is busy: nothing but CONNECT is sent before.
     pub(super) quiet_until: Nanos,
     pub(super) meetings: BTreeMap<MeetingId, Known>,
@@ -91,7 +93,7 @@ pub struct ServerRecovery {
     pub(super) progress: Progress,
     stale: bool,
     /// The latest time that was heard of.
-    now: Nanos,
+    pub(super) now: Nanos,
 }
 
 impl ServerRecovery {
@@ -115,6 +117,7 @@ impl ServerRecovery {
             cursor: Cursor::default(),
             sweeps_database: path == Path::Database,
             swept: false,
+            sweep_resume: Nanos(0),
             quiet_until: Nanos(0),
             meetings: BTreeMap::new(),
             named: HashSet::new(),
@@ -259,10 +262,10 @@ impl ServerRecovery {
         if self.stale {
             return None;
         }
-        let quiet = Some(self.quiet_until).filter(|quiet| *quiet > self.now);
-        let steps =
-            [self.takeovers.due(), self.listing.due(), self.updates.due(), self.ends.due(), self.audit.due(), quiet];
-        let steps = steps.into_iter().flatten().map(|due| due.max(self.quiet_until)).min();
+        let [quiet, sweep] = [self.quiet_until, self.sweep_resume].map(|at| Some(at).filter(|at| *at > self.now));
+        let steps = [self.takeovers.due(), self.listing.due(), self.updates.due(), self.ends.due(), self.audit.due()];
+        let steps = steps.into_iter().chain([quiet, sweep]);
+        let steps = steps.flatten().map(|due| due.max(self.quiet_until)).min();
         steps.into_iter().chain(self.connect.due()).min()
     }
 

@@ -157,17 +157,20 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         Some(TakeoverEntry { meeting: part.meeting, version: part.version })
     }
 
-    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
         loop {
-            let (meeting, part) = self.store.next_part(domain, MeetingId(cursor.0)).ok()??;
+            let Some((meeting, part)) = self.store.next_part(domain, MeetingId(cursor.0))? else { return Ok(None) };
+            // Before the cursor moves: what cannot be read now is come back to.
+            let held = self.store.meeting(meeting)?;
             // The highest number is nobody's id: the database gives ids out ascending from 1.
-            cursor.0 = meeting.0.checked_add(1)?;
-            let Ok(Held::Alive(parameters)) = self.store.meeting(meeting) else { continue };
+            let Some(next) = meeting.0.checked_add(1) else { return Ok(None) };
+            cursor.0 = next;
+            let Held::Alive(parameters) = held else { continue };
             if self.part(meeting, domain).is_none() {
                 // Without room it is asked for nonetheless, for the autonomous server's answer is worth having.
                 let _ = self.restore(domain, &parameters, &part);
             }
-            return Some(TakeoverEntry { meeting, version: part.version });
+            return Ok(Some(TakeoverEntry { meeting, version: part.version }));
         }
     }
 

@@ -104,7 +104,8 @@ impl Control {
         for _ in 0..FILL_BATCH {
             let Some(&domain) = filling.domains.last() else { break };
             let mut cursor = filling.cursor;
-            let next = holdings!(self).next_in_database(domain, &mut cursor);
+            // What cannot be read now is tried again in the next round; the table is whole after a real end alone.
+            let Ok(next) = holdings!(self).next_in_database(domain, &mut cursor) else { return false };
             filling.cursor = cursor;
             if next.is_none() {
                 filling.domains.pop();

@@ -135,7 +135,7 @@ fn what_came_from_the_database_is_in_doubt() {
     let mut memory = Memory::new(Capacity { meetings: 16, terminals: 64 });
     stored(&memory, 1);
     stored_elsewhere(&memory, 2);
-    memory.with(|holdings| holdings.next_in_database(domain(), &mut Cursor::default())).expect("it is stored");
+    memory.with(|holdings| holdings.next_in_database(domain(), &mut Cursor::default())).unwrap().expect("it is stored");
     let found = memory.with(|holdings| holdings.look_up(domain(), &summary(2, 1)));
     assert!(matches!(found, Lookup::Found { version: 1, .. }), "{found:?}");
     assert_eq!([1, 2].map(|meeting| memory.taken_over(meeting, 1)), [Standing::Differing; 2]);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::recovery::{Absence, Cursor, Holdings, Lookup, Standing, Written};
+use crate::recovery::{Absence, Cursor, Holdings, Lookup, Standing, Unreadable, Written};
 use crate::wire::{
     Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState, digest_of,
 };
@@ -81,10 +81,13 @@ impl Holdings for Shelf {
         Self::next(&self.cache, cursor)
     }
 
-    fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
-        let entry = Self::next(&self.database, cursor)?;
+    fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
+        if self.database_closed {
+            return Err(Unreadable);
+        }
+        let Some(entry) = Self::next(&self.database, cursor) else { return Ok(None) };
         self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].restored());
-        Some(entry)
+        Ok(Some(entry))
     }
 
     fn look_up(&mut self, _: Domain, summary: &MeetingSummary) -> Lookup {
