@@ -23,6 +23,16 @@ pub struct TableHoldings<'a, S> {
     pub orphan: &'a mut dyn FnMut(Domain, &MeetingSummary),
 }
 
+/// Where a terminal of a list is afterwards.
+enum Placed {
+    /// In its meeting, as before or new.
+    Here,
+    /// In its meeting, and no longer in this one.
+    MovedFrom(MeetingId),
+    /// In another meeting, where something newer put it.
+    Elsewhere,
+}
+
 impl<S: KeyStore> TableHoldings<'_, S> {
     fn table(&self) -> &Table {
         self.writer.table()
@@ -79,14 +89,13 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
     }
 
-    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since. Gives
-    /// the meeting that it was in before, if that was another.
+    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since.
     fn write_terminal(
         &mut self,
         domain: Domain,
         meeting: MeetingId,
         state: &TerminalState,
-    ) -> Result<Option<MeetingId>, TableError> {
+    ) -> Result<Placed, TableError> {
         let mut terminal = Terminal::from(state);
         let known = self.table().terminal(state.terminal);
         match known {
@@ -98,16 +107,23 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                     }
                     counts
                 };
-                return self.writer.update_terminal(state.terminal, change).map(|_| None);
+                return self.writer.update_terminal(state.terminal, change).map(|_| Placed::Here);
             }
-            // A terminal is in one meeting: the other one's list, older or newer, does not have it.
+            // It has reported out of the other one since: this answer is one that was remembered.
+            Some(known) if is_newer(known.version, state.version) => return Ok(Placed::Elsewhere),
+            // A terminal is in one meeting: the other one's list, older or newer, does not have it. Which of the two is
+            // the older one the other's autonomous server has to say once more.
             Some(known) => {
+                if !self.set_doubt(known.meeting, domain, true) {
+                    return Err(TableError::Contended);
+                }
                 self.writer.leave(known.meeting, state.terminal)?;
                 terminal.window = known.window;
             }
             None => {}
         }
-        self.writer.join(meeting, domain, &terminal).map(|()| known.map(|known| known.meeting))
+        let placed = known.map_or(Placed::Here, |known| Placed::MovedFrom(known.meeting));
+        self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
 
     /// Layout and chairman of the whole conference, which the database has once and every part has of its own. Where parts
@@ -255,6 +271,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             return Written::Later;
         }
         let mut written = Written::Whole;
+        let mut all_here = true;
         let mut moved = Vec::new();
         let left: Vec<Address> = self
             .table()
@@ -270,12 +287,14 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         }
         for state in terminals {
             match self.write_terminal(domain, meeting, state) {
-                Ok(before) => moved.extend(before.map(|before| (before, state.terminal))),
+                Ok(Placed::Here) => {}
+                Ok(Placed::MovedFrom(before)) => moved.push((before, state.terminal)),
+                Ok(Placed::Elsewhere) => all_here = false,
                 Err(TableError::Contended | TableError::Conflict(_)) => return Written::Later,
                 Err(_) => written = Written::Full,
             }
         }
-        if written == Written::Whole && !self.set_doubt(meeting, domain, false) {
+        if written == Written::Whole && all_here && !self.set_doubt(meeting, domain, false) {
             return Written::Later;
         }
         self.write_back(&part, &moved);

@@ -194,3 +194,17 @@ fn another_number_of_members_is_asked_about_though_the_versions_agree() {
     memory.busy = true;
     assert!(!memory.update_meeting(&listed), "one may be entered ahead of its command");
 }
+
+#[test]
+fn a_remembered_answer_does_not_take_a_terminal_out_of_its_newer_meeting() {
+    let mut memory = Memory::with_members(&[1001]);
+    memory.enter(2, MeetingState::InMeeting, &[]);
+    let newer = TerminalState { version: 7, ..terminal(1, 1001) };
+    assert_eq!(memory.update_terminals(1, &[newer]), Written::Whole);
+    assert_eq!(memory.update_terminals(2, &[TerminalState { version: 3, ..terminal(2, 1001) }]), Written::Whole);
+    assert_eq!((memory.members(1), memory.members(2)), (vec![1001], vec![]));
+    assert!(memory.part(2).in_doubt && !memory.part(1).in_doubt, "one of them has what the other was said to have");
+    assert_eq!(memory.update_terminals(2, &[TerminalState { version: 8, ..terminal(2, 1001) }]), Written::Whole);
+    assert_eq!((memory.members(1), memory.members(2)), (vec![], vec![1001]));
+    assert!(memory.part(1).in_doubt && !memory.part(2).in_doubt, "whom it was taken from is asked about once more");
+}
