@@ -151,6 +151,8 @@ impl ServerRecovery {
     pub fn doubt(&mut self) {
         if self.audit.has_agreed() {
             self.audit = Audit::default();
+        } else {
+            self.audit.ask_anew();
         }
     }
 

@@ -128,3 +128,15 @@ fn an_autonomous_server_whose_memory_went_back_is_believed_in_the_second_round()
     let audit = hand.request();
     assert_eq!(audit.body, Body::Message(Message::ReplayDone { count: 1, digest: digest_of(MeetingId(1), 4) }));
 }
+
+#[test]
+fn an_audit_on_its_way_does_not_answer_a_later_doubt() {
+    let (mut hand, audit) = replayed(&[1], Settings::default());
+    hand.server.doubt();
+    hand.agree(&audit);
+    assert_eq!(hand.events(), [], "it was answered before the command that nobody knows of was carried out");
+    let again = hand.request();
+    assert_ne!(again.header.transaction, audit.header.transaction);
+    hand.agree(&again);
+    assert!(hand.server.is_reconciled());
+}
