@@ -35,9 +35,9 @@ struct Query {
 }
 
 impl Query {
-    /// Asks anew: pages of the old answer do not count for the new one.
-    fn renew(&mut self) {
-        self.ask.renew();
+    /// Asks anew, and not before: pages of the old answer do not count for the new one.
+    fn renew(&mut self, not_before: Nanos) {
+        self.ask.refused(not_before);
         self.pages.clear();
     }
 
@@ -135,7 +135,7 @@ impl ServerRecovery {
         if query.pages.len() != usize::from(page.pages) {
             if query.pages.iter().any(Option::is_some) {
                 // Two answers of different length to one transaction: neither is believed.
-                query.renew();
+                query.renew(now);
                 return;
             }
             query.pages = vec![None; page.pages.into()];
@@ -144,9 +144,10 @@ impl ServerRecovery {
         query.pages[usize::from(page.page)] = Some(records.filter(|record| record.meeting == meeting).collect());
         let Some(terminals) = query.whole() else { return };
         match holdings.version(self.domain, meeting) {
-            Some(version) if version != query.version => return query.renew(),
+            Some(version) if version != query.version => return query.renew(now),
             Some(_) => match holdings.update_terminals(self.domain, meeting, &terminals) {
-                Written::Later => return query.renew(),
+                // At once it would go round as fast as the link does, for as long as an operation is under way.
+                Written::Later => return query.renew(now + self.settings.rto_min),
                 Written::Full => self.tell_full(meeting),
                 Written::Whole => {}
             },
