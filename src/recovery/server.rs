@@ -92,6 +92,8 @@ pub struct ServerRecovery {
     pub(super) timeline: Timeline,
     pub(super) progress: Progress,
     stale: bool,
+    /// How many meetings the autonomous server said it holds when that last changed, and how many parts there were here.
+    heard: Option<(u32, u32)>,
     /// The latest time that was heard of.
     pub(super) now: Nanos,
 }
@@ -131,6 +133,7 @@ impl ServerRecovery {
             timeline: Timeline { began: now, ..Timeline::default() },
             progress: Progress::default(),
             stale: false,
+            heard: None,
             now,
         }
     }
@@ -153,6 +156,21 @@ impl ServerRecovery {
             self.audit = Audit::default();
         } else {
             self.audit.ask_anew();
+        }
+    }
+
+    /// Hears how many meetings the autonomous server holds, which every heartbeat's answer says. One that restarts faster
+    /// than its link goes down is noticed by that alone: by a change that our own starts and ends, `ours` being the
+    /// parts that there are here, do not account for. It costs an audit where one of them was just under way.
+    pub fn handle_held(&mut self, held: u32, ours: impl FnOnce() -> u32) {
+        if self.heard.is_some_and(|(last, _)| last == held) {
+            return;
+        }
+        let ours = ours();
+        let before = self.heard.replace((held, ours));
+        let grown = |now: u32, before: u32| i64::from(now) - i64::from(before);
+        if before.is_some_and(|before| grown(held, before.0) != grown(ours, before.1)) {
+            self.doubt();
         }
     }
 
