@@ -65,6 +65,7 @@ impl Control {
                 Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
                 Outcome::Opened(opened) => {
                     self.view.set_database(opened.database.clone());
+                    self.journal.forget_updates_of(&opened.unfinished);
                     store.opened = Some(opened);
                     let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
                     if left < GENERATION_BLOCK / 2 {
