@@ -80,8 +80,11 @@ pub struct ServerRecovery {
     pub(super) meetings: BTreeMap<MeetingId, Known>,
     /// Meetings that this round's listing named and that nothing more is to be noted of.
     pub(super) named: HashSet<MeetingId>,
-    /// Meetings that the sweep over the cache asked for and the autonomous server holds.
+    /// Meetings that the sweep over the cache asked for and the autonomous server holds, without those that a client has
+    /// started since: they would make up for orphans.
     pub(super) swept_held: u32,
+    /// Whether what is held under this epoch may have been taken over by this machine before it began again.
+    pub(super) began_again: bool,
     /// What was told already, so that a second round does not tell it again.
     pub(super) told_missing: BTreeSet<MeetingId>,
     pub(super) told_orphan: BTreeSet<MeetingId>,
@@ -124,6 +127,7 @@ impl ServerRecovery {
             meetings: BTreeMap::new(),
             named: HashSet::new(),
             swept_held: 0,
+            began_again: false,
             told_missing: BTreeSet::new(),
             told_orphan: BTreeSet::new(),
             told_full: BTreeSet::new(),
@@ -146,7 +150,7 @@ impl ServerRecovery {
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
         let transactions = std::mem::take(&mut self.transactions);
         let events = std::mem::take(&mut self.events);
-        *self = Self { transactions, events, stale: self.stale, ..fresh };
+        *self = Self { transactions, events, stale: self.stale, began_again: true, ..fresh };
     }
 
     /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was

@@ -131,7 +131,8 @@ impl ServerRecovery {
         holdings: &mut dyn Holdings,
     ) {
         let meeting = result.meeting;
-        self.swept_held += u32::from(result.status != Status::UnknownMeeting);
+        let is_ours = result.status == Status::Already && !self.began_again;
+        self.swept_held += u32::from(result.status != Status::UnknownMeeting && !is_ours);
         match result.status {
             Status::Ok | Status::Already => {
                 let standing = holdings.taken_over(self.domain, meeting, self.epoch, result.state, result.participants);

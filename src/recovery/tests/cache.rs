@@ -245,3 +245,11 @@ fn a_death_after_the_walk_over_the_database_still_asks_for_all_states() {
     next.grant(&takeover);
     assert_eq!(asked_about(&next.requests()), [1, 2]);
 }
+
+#[test]
+fn a_meeting_started_meanwhile_does_not_make_up_for_an_orphan() {
+    // CONNECT_ACK counted meeting 1 and an orphan; a client started meeting 2 after it and before the sweep came there.
+    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok), result(2, Status::Already)]);
+    assert!(is_listing(&hand.request()));
+}
