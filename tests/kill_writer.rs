@@ -87,6 +87,7 @@ fn part(meeting: MeetingId, domain: Domain, version: u64) -> Part {
         layout: Layout::new(1 + (dice >> 24) as u8 % 13).unwrap(),
         participants: 0,
         chairman: Address::from_number(mix(dice)),
+        in_doubt: dice >> 32 & 1 != 0,
     }
 }
 

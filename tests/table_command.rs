@@ -45,6 +45,7 @@ fn part(meeting: u64, number: u64) -> Part {
         layout: Layout::new(4).unwrap(),
         participants: 0,
         chairman: domain(number).device(meeting as u16 * 8),
+        in_doubt: false,
     }
 }
 

@@ -121,6 +121,7 @@ pub fn table(
                 layout: meeting.layout,
                 participants: 0,
                 chairman: meeting.chairman,
+                in_doubt: false,
             })?;
             for state in domain.members(nth) {
                 writer.join(meeting.meeting, domain.domain(), &Terminal::from(&state))?;

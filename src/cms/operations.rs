@@ -8,7 +8,8 @@
 //!
 //! What always holds here:
 //! - The autonomous server is the truth: the table says that something is so after its acknowledgement. Only joining
-//!   is entered ahead, for a new member's first report may overtake the acknowledgement.
+//!   is entered ahead, for a new member's first report may overtake the acknowledgement. Its version of a part stands
+//!   for every change up to it: past a change that was not acknowledged it does not go.
 //! - Start and end are written ahead, so that a death in the midst leaves `starting` or `ending` behind in the database,
 //!   and the next engine finishes it ([`Operations::handle_opened`]).
 //! - A conference has one operation at a time, in the order of the requests; conferences do not wait for each other. All
@@ -57,7 +58,8 @@ pub struct ReplyId(pub u64);
 /// What the engine should know of at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OperationsEvent {
-    /// Commands to this domain were given up unanswered: nobody knows whether they were carried out.
+    /// Commands to this domain were given up unanswered, and nobody knows whether they were carried out; or an answer
+    /// named a version that tells of a change which nobody here has heard of.
     Unanswered {
         /// Whose autonomous server.
         domain: Domain,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, bounded};
 
 use super::shared::Shared;
-use crate::cms::{Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
+use crate::cms::{
+    Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Opened, Outcome,
+};
 use crate::config::Config;
 use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE, JOURNAL_UPDATES_MAX};
 use crate::wire::Epoch;
@@ -33,6 +35,17 @@ impl Journal {
         let updates = std::mem::take(&mut self.updates);
         self.queue.retain(|(id, _)| !updates.contains(id));
         self.closed = true;
+    }
+
+    /// Forgets what recovery wrote of conferences that the database, open now, has unfinished: written before anybody could
+    /// know that, it would undo what was written ahead of an end.
+    pub fn forget_updates_of(&mut self, unfinished: &[KeyParameters]) {
+        let is_unfinished = |change: &Change| match change {
+            Change::Part(meeting, _) => unfinished.iter().any(|parameters| parameters.meeting == *meeting),
+            _ => false,
+        };
+        let updates = &mut self.updates;
+        self.queue.retain(|(id, changes)| !(changes.iter().any(is_unfinished) && updates.remove(id)));
     }
 
     /// Takes an update of recovery's. Nobody waits for it: all it says can be asked of the autonomous server again.
@@ -107,5 +120,40 @@ impl Store {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cms::PartParameters;
+    use crate::wire::{Address, Domain, Layout, Level, MeetingId, MeetingState};
+
+    fn part(state: MeetingState) -> PartParameters {
+        PartParameters { domain: Domain::new(1).unwrap(), version: 4, state }
+    }
+
+    #[test]
+    fn what_recovery_wrote_before_the_database_was_open_does_not_undo_an_end() {
+        let mut journal = Journal::default();
+        let changes = |meeting| vec![Change::Part(MeetingId(meeting), part(MeetingState::InMeeting))];
+        for meeting in [1, 2] {
+            journal.update(changes(meeting));
+        }
+        journal.operation(JobId(7), changes(2));
+        let ending = KeyParameters {
+            meeting: MeetingId(2),
+            name: String::new(),
+            level: Level::HIGHEST,
+            layout: Layout::new(4).unwrap(),
+            chairman: Address::default(),
+            created_ms: 1,
+            parts: vec![part(MeetingState::Ending)],
+            members: Vec::new(),
+        };
+        journal.forget_updates_of(&[ending]);
+        let left: Vec<_> = journal.queue.iter().map(|(id, _)| id.0).collect();
+        assert_eq!(left, [UPDATE_JOBS | 1, 7], "another conference's, and what an operation waits for");
+        assert_eq!(journal.updates.len(), 1);
     }
 }

@@ -71,6 +71,7 @@ impl Rig {
             layout: Layout::new(4).unwrap(),
             participants: 0,
             chairman: Address::default(),
+            in_doubt: false,
         };
         writer.insert_part(&part).unwrap();
         for device in 1..=3 {

@@ -27,6 +27,11 @@ impl Audit {
         self.agreed
     }
 
+    /// Gives a REPLAY_DONE on its way up: its answer may be older than what is to be proven.
+    pub fn ask_anew(&mut self) {
+        self.ask = None;
+    }
+
     pub fn ask_mut(&mut self) -> Option<&mut Ask> {
         self.ask.as_mut()
     }

@@ -101,6 +101,13 @@ impl Recovery {
         }
     }
 
+    /// Hears how many meetings a domain's autonomous server holds; see [`ServerRecovery::handle_held`].
+    pub fn handle_held(&mut self, domain: Domain, held: u32, ours: impl FnOnce() -> u32) {
+        if let Some(server) = self.server_mut(domain) {
+            server.handle_held(held, ours);
+        }
+    }
+
     /// The machine of a domain.
     pub fn server(&self, domain: Domain) -> Option<&ServerRecovery> {
         self.index(domain).map(|index| &self.servers[index])

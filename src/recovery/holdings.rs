@@ -1,5 +1,6 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
+use super::Unreadable;
 use crate::wire::{Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
 
 /// Where a walk over the parts of a domain stands. What the number means is the walked thing's own affair; 0 is the
@@ -43,7 +44,8 @@ pub enum Written {
 pub enum Standing {
     /// It is in meeting, with as many members as the autonomous server says.
     InMeeting,
-    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of its command.
+    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of its command. Or it
+    /// is in doubt: its version was written and its members were not yet.
     Differing,
     /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it,
     /// and with it its members.
@@ -71,11 +73,12 @@ pub trait Holdings {
     /// not be given: the counts of what is held differ then, and bring a listing.
     fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
 
-    /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there.
-    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
+    /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there. None
+    /// at the end, which a database that cannot be read is not: the cursor stays, and the walk goes on from there.
+    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable>;
 
     /// Looks a listed meeting up: in the cache, else in the database, from where it is put into the cache with the
-    /// key parameters and members that the database has.
+    /// key parameters and members that the database has, and in doubt.
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup;
 
     /// The version of a part in the cache; none where it is not there.
@@ -95,13 +98,16 @@ pub trait Holdings {
     ) -> Standing;
 
     /// First unit of the update: level, layout, chairman, participants and version of the part become what the
-    /// autonomous server says, unless the part has a newer version. Gives whether the version changed, for then the
-    /// members may have too; false where there is no such part.
-    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
+    /// autonomous server says, unless the part has a newer version. That counts for nothing where it `may_go_back` and no
+    /// operation is under way: an autonomous server whose memory went back would never agree. Where the version
+    /// changes the members may have too, and the part is in doubt from the same store on. Gives whether its members
+    /// are to be asked for: it is in doubt, or has more of them or fewer; false where there is no such part.
+    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool;
 
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
     /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a
-    /// terminal that is not in it left, one that is only in it joined.
+    /// terminal that is not in it left, one that is only in it joined. While only some of it is written the part is in
+    /// doubt, and after the last of it no more. A part that is `starting` or `ending` is left as it is.
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written;
 
     /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part
@@ -111,7 +117,7 @@ pub trait Holdings {
     /// An orphan was seen, perhaps not for the first time. For the list that operators read.
     fn orphan(&mut self, domain: Domain, summary: &MeetingSummary);
 
-    /// Puts an orphan into cache and database by what its summary says. False where there is no room.
+    /// Puts an orphan into cache and database by what its summary says, in doubt. False where there is no room.
     fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
 
     /// Count and digest (wire.md §6) of the parts of this domain under this epoch.

@@ -192,12 +192,12 @@ impl ServerRecovery {
                 if !self.overlaps && summary.controller != self.epoch {
                     let version = holdings.version(self.domain, meeting).unwrap_or(summary.version);
                     self.enqueue_takeover(meeting, version, Some(summary));
-                } else if holdings.update_meeting(self.domain, summary) {
+                } else if self.update_meeting(summary, holdings) {
                     self.enqueue_update(meeting);
                 }
             }
             Some(known) if known.step == Step::Unfinished && known.round == round => {
-                holdings.update_meeting(self.domain, summary);
+                self.update_meeting(summary, holdings);
             }
             Some(known) if known.step == Step::Refused && known.round == round => {}
             _ => {
@@ -207,12 +207,18 @@ impl ServerRecovery {
         }
     }
 
+    /// Writes a meeting's information back; gives whether its members are to be asked for. From the second round on an
+    /// audit has differed, and what is listed counts though it is older.
+    pub(super) fn update_meeting(&self, summary: &MeetingSummary, holdings: &mut dyn Holdings) -> bool {
+        holdings.update_meeting(self.domain, summary, self.round > 1)
+    }
+
     fn look_up(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
         let meeting = summary.meeting;
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
-                if holdings.update_meeting(self.domain, summary) || self.all_states || self.doubted.contains(&meeting) {
+                if self.update_meeting(summary, holdings) {
                     self.set_step(meeting, Step::Asked);
                     self.enqueue_update(meeting);
                 }
@@ -236,11 +242,15 @@ impl ServerRecovery {
     /// The next part that we hold and this round's listing did not name: it is asked for by name, because absence
     /// proves nothing. Where a living cache is swept before any listing, that is simply the next part.
     pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<Wanted> {
-        while !self.swept {
+        while !self.swept && self.sweep_resume <= self.now {
             let next = if self.sweeps_database {
                 holdings.next_in_database(self.domain, &mut self.cursor)
             } else {
-                holdings.next_in_cache(self.domain, &mut self.cursor)
+                Ok(holdings.next_in_cache(self.domain, &mut self.cursor))
+            };
+            let Ok(next) = next else {
+                self.sweep_resume = self.now + self.settings.rto_max;
+                return None;
             };
             match next {
                 None => self.swept = true,

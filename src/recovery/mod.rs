@@ -14,7 +14,8 @@
 //!
 //! A living cache is believed as far as counts and versions agree, and proven by the audit: one that agrees costs takeover
 //! pages and an audit, and nothing else. An audit that differs brings a listing, and STATE of the meetings whose version
-//! differs. What came from the database may be older than the autonomous servers' word, so all of its STATE is asked for.
+//! differs. What came from the database may be older than the autonomous servers' word, so it is in doubt, and all of its
+//! STATE is asked for. So is that of a part which a death left in doubt, its version written and its members not.
 //!
 //! What always holds here: no I/O, no clock, no randomness; time is an argument. Nothing is taken from absence: a
 //! meeting that a listing lacks is asked for by name, and only the autonomous server's own UNKNOWN_MEETING makes it

@@ -73,18 +73,18 @@ pub struct ServerRecovery {
     pub(super) cursor: Cursor,
     pub(super) sweeps_database: bool,
     pub(super) swept: bool,
+    /// The database could not be read: the walk goes on then.
+    pub(super) sweep_resume: Nanos,
     /// The autonomous server is busy: nothing but CONNECT is sent before.
     pub(super) quiet_until: Nanos,
     pub(super) meetings: BTreeMap<MeetingId, Known>,
     /// Meetings that this round's listing named and that nothing more is to be noted of.
     pub(super) named: HashSet<MeetingId>,
-    /// Meetings that the sweep over the cache asked for and the autonomous server holds.
+    /// Meetings that the sweep over the cache asked for and the autonomous server holds, without those that a client has
+    /// started since: they would make up for orphans.
     pub(super) swept_held: u32,
-    /// Whether every terminal's state is to be asked for, because the cache came from the database.
-    pub(super) all_states: bool,
-    /// Meetings whose terminals were to be asked for when the machine began again: their versions were written already, so
-    /// that no audit would tell.
-    pub(super) doubted: BTreeSet<MeetingId>,
+    /// Whether what is held under this epoch may have been taken over by this machine before it began again.
+    pub(super) began_again: bool,
     /// What was told already, so that a second round does not tell it again.
     pub(super) told_missing: BTreeSet<MeetingId>,
     pub(super) told_orphan: BTreeSet<MeetingId>,
@@ -95,8 +95,10 @@ pub struct ServerRecovery {
     pub(super) timeline: Timeline,
     pub(super) progress: Progress,
     stale: bool,
+    /// How many meetings the autonomous server said it holds when that last changed, and how many parts there were here.
+    heard: Option<(u32, u32)>,
     /// The latest time that was heard of.
-    now: Nanos,
+    pub(super) now: Nanos,
 }
 
 impl ServerRecovery {
@@ -120,12 +122,12 @@ impl ServerRecovery {
             cursor: Cursor::default(),
             sweeps_database: path == Path::Database,
             swept: false,
+            sweep_resume: Nanos(0),
             quiet_until: Nanos(0),
             meetings: BTreeMap::new(),
             named: HashSet::new(),
             swept_held: 0,
-            all_states: path == Path::Database,
-            doubted: BTreeSet::new(),
+            began_again: false,
             told_missing: BTreeSet::new(),
             told_orphan: BTreeSet::new(),
             told_full: BTreeSet::new(),
@@ -135,26 +137,20 @@ impl ServerRecovery {
             timeline: Timeline { began: now, ..Timeline::default() },
             progress: Progress::default(),
             stale: false,
+            heard: None,
             now,
         }
     }
 
     /// Begins again: the autonomous server restarted, or its link came back after it was thought down. Where the database
-    /// was to be walked and has not been, it still is; else the cache holds everything by now. A machine that stopped
-    /// stays so.
+    /// was to be walked and has not been, it still is; else the cache holds everything by now, and what of it was not
+    /// updated yet is in doubt there. A machine that stopped stays so.
     pub fn restart(&mut self, now: Nanos) {
         let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
         let transactions = std::mem::take(&mut self.transactions);
         let events = std::mem::take(&mut self.events);
-        // What came from the database and was not updated yet must still be.
-        let all_states = self.all_states && !self.is_updated();
-        let mut doubted = std::mem::take(&mut self.doubted);
-        if !all_states {
-            let wanted = self.meetings.iter().filter(|(_, known)| matches!(known.step, Step::Asked | Step::Taken));
-            doubted.extend(wanted.map(|(meeting, _)| *meeting));
-        }
-        *self = Self { transactions, events, all_states, doubted, stale: self.stale, ..fresh };
+        *self = Self { transactions, events, stale: self.stale, began_again: true, ..fresh };
     }
 
     /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
@@ -162,6 +158,23 @@ impl ServerRecovery {
     pub fn doubt(&mut self) {
         if self.audit.has_agreed() {
             self.audit = Audit::default();
+        } else {
+            self.audit.ask_anew();
+        }
+    }
+
+    /// Hears how many meetings the autonomous server holds, which every heartbeat's answer says. One that restarts faster
+    /// than its link goes down is noticed by that alone: by a change that our own starts and ends, `ours` being the
+    /// parts that there are here, do not account for. It costs an audit where one of them was just under way.
+    pub fn handle_held(&mut self, held: u32, ours: impl FnOnce() -> u32) {
+        if self.heard.is_some_and(|(last, _)| last == held) {
+            return;
+        }
+        let ours = ours();
+        let before = self.heard.replace((held, ours));
+        let grown = |now: u32, before: u32| i64::from(now) - i64::from(before);
+        if before.is_some_and(|before| grown(held, before.0) != grown(ours, before.1)) {
+            self.doubt();
         }
     }
 
@@ -273,10 +286,10 @@ impl ServerRecovery {
         if self.stale {
             return None;
         }
-        let quiet = Some(self.quiet_until).filter(|quiet| *quiet > self.now);
-        let steps =
-            [self.takeovers.due(), self.listing.due(), self.updates.due(), self.ends.due(), self.audit.due(), quiet];
-        let steps = steps.into_iter().flatten().map(|due| due.max(self.quiet_until)).min();
+        let [quiet, sweep] = [self.quiet_until, self.sweep_resume].map(|at| Some(at).filter(|at| *at > self.now));
+        let steps = [self.takeovers.due(), self.listing.due(), self.updates.due(), self.ends.due(), self.audit.due()];
+        let steps = steps.into_iter().chain([quiet, sweep]);
+        let steps = steps.flatten().map(|due| due.max(self.quiet_until)).min();
         steps.into_iter().chain(self.connect.due()).min()
     }
 
@@ -371,10 +384,10 @@ impl ServerRecovery {
     }
 
     /// Whether what the cache says of terminals is believed where the audit agrees, and asked for only where it does not.
-    /// A meeting's version counts all that was commanded; what terminals did meanwhile they report until it is
-    /// acknowledged.
+    /// A meeting's version counts all that was commanded, unless the cache has the part in doubt; what terminals did
+    /// meanwhile they report until it is acknowledged.
     pub(super) fn trusts_cache(&self) -> bool {
-        self.overlaps && !self.all_states
+        self.overlaps
     }
 
     pub(super) fn request(&self, transaction: Transaction, meeting: MeetingId, message: Message) -> Request {
@@ -392,7 +405,6 @@ impl ServerRecovery {
 
     /// A meeting that ended meanwhile.
     pub(super) fn forget(&mut self, meeting: MeetingId) {
-        self.doubted.remove(&meeting);
         self.meetings.remove(&meeting);
     }
 

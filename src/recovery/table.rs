@@ -23,13 +23,24 @@ pub struct TableHoldings<'a, S> {
     pub orphan: &'a mut dyn FnMut(Domain, &MeetingSummary),
 }
 
+/// Where a terminal of a list is afterwards.
+enum Placed {
+    /// In its meeting, as before or new.
+    Here,
+    /// In its meeting, and no longer in this one.
+    MovedFrom(MeetingId),
+    /// In another meeting, where something newer put it.
+    Elsewhere,
+}
+
 impl<S: KeyStore> TableHoldings<'_, S> {
     fn table(&self) -> &Table {
         self.writer.table()
     }
 
     /// Puts a part into the table by what the database says of it. Until its last member is in it is `prepared`, which
-    /// to a lookup is not there: a death in the midst must not leave a part that looks whole.
+    /// to a lookup is not there: a death in the midst must not leave a part that looks whole. It is in doubt, for the
+    /// autonomous server may have gone on since.
     fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
         let meeting = parameters.meeting;
         let state = match part.state {
@@ -46,6 +57,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             layout: parameters.layout,
             participants: 0,
             chairman: parameters.chairman,
+            in_doubt: true,
         };
         match self.insert_part(&part) {
             Ok(()) | Err(TableError::Exists) => {}
@@ -65,7 +77,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                 Err(error) => return Err(error),
             }
         }
-        self.writer.update_part(meeting, domain, |part| part.state = state).map(drop)
+        self.writer.update_part(meeting, domain, |part| (part.state, part.in_doubt) = (state, true)).map(drop)
     }
 
     /// Enters a part, in the place of one whose record is damaged where there is one.
@@ -90,14 +102,18 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         self.table().part(meeting, domain).filter(|part| part.state != MeetingState::Prepared)
     }
 
-    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since. Gives
-    /// the meeting that it was in before, if that was another.
+    /// Marks a part as in doubt or takes the mark away; false where another writer holds the part.
+    fn set_doubt(&mut self, meeting: MeetingId, domain: Domain, in_doubt: bool) -> bool {
+        self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
+    }
+
+    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since.
     fn write_terminal(
         &mut self,
         domain: Domain,
         meeting: MeetingId,
         state: &TerminalState,
-    ) -> Result<Option<MeetingId>, TableError> {
+    ) -> Result<Placed, TableError> {
         let mut terminal = Terminal::from(state);
         let known = self.table().terminal(state.terminal);
         match known {
@@ -109,16 +125,23 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                     }
                     counts
                 };
-                return self.writer.update_terminal(state.terminal, change).map(|_| None);
+                return self.writer.update_terminal(state.terminal, change).map(|_| Placed::Here);
             }
-            // A terminal is in one meeting: the other one's list, older or newer, does not have it.
+            // It has reported out of the other one since: this answer is one that was remembered.
+            Some(known) if is_newer(known.version, state.version) => return Ok(Placed::Elsewhere),
+            // A terminal is in one meeting: the other one's list, older or newer, does not have it. Which of the two is
+            // the older one the other's autonomous server has to say once more.
             Some(known) => {
+                if !self.set_doubt(known.meeting, domain, true) {
+                    return Err(TableError::Contended);
+                }
                 self.writer.leave(known.meeting, state.terminal)?;
                 terminal.window = known.window;
             }
             None => {}
         }
-        self.writer.join(meeting, domain, &terminal).map(|()| known.map(|known| known.meeting))
+        let placed = known.map_or(Placed::Here, |known| Placed::MovedFrom(known.meeting));
+        self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
 
     /// Layout and chairman of the whole conference, which the database has once and every part has of its own. Where parts
@@ -168,17 +191,20 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         Some(TakeoverEntry { meeting: part.meeting, version: part.version })
     }
 
-    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+    fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
         loop {
-            let (meeting, part) = self.store.next_part(domain, MeetingId(cursor.0)).ok()??;
+            let Some((meeting, part)) = self.store.next_part(domain, MeetingId(cursor.0))? else { return Ok(None) };
+            // Before the cursor moves: what cannot be read now is come back to.
+            let held = self.store.meeting(meeting)?;
             // The highest number is nobody's id: the database gives ids out ascending from 1.
-            cursor.0 = meeting.0.checked_add(1)?;
-            let Ok(Held::Alive(parameters)) = self.store.meeting(meeting) else { continue };
+            let Some(next) = meeting.0.checked_add(1) else { return Ok(None) };
+            cursor.0 = next;
+            let Held::Alive(parameters) = held else { continue };
             if self.part(meeting, domain).is_none() {
                 // Without room it is asked for nonetheless, for the autonomous server's answer is worth having.
                 let _ = self.restore(domain, &parameters, &part);
             }
-            return Some(TakeoverEntry { meeting, version: part.version });
+            return Ok(Some(TakeoverEntry { meeting, version: part.version }));
         }
     }
 
@@ -222,8 +248,8 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
                 _ => {
                     part.state = MeetingState::InMeeting;
-                    standing =
-                        if part.participants == participants { Standing::InMeeting } else { Standing::Differing };
+                    let differs = part.in_doubt || part.participants != participants;
+                    standing = if differs { Standing::Differing } else { Standing::InMeeting };
                 }
             }
         };
@@ -234,26 +260,40 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         standing
     }
 
-    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
-        let mut newer = false;
+    fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool {
+        let is_busy = (self.is_busy)(summary.meeting);
+        let mut in_doubt = false;
         let change = |part: &mut Part| {
-            if summary.version >= part.version {
-                newer = summary.version > part.version;
+            // What is listed while a command is under way may be older than its acknowledgement.
+            if summary.version >= part.version || (may_go_back && !is_busy) {
+                // In one store with the version: a death before the members are written must not leave it believed.
+                part.in_doubt |= summary.version != part.version;
                 part.version = summary.version;
                 part.level = summary.level;
                 part.layout = summary.layout;
                 part.chairman = summary.chairman;
             }
+            in_doubt = part.in_doubt || (summary.participants != part.participants && !is_busy);
         };
         let _ = self.writer.update_part(summary.meeting, domain, change);
-        newer
+        in_doubt
     }
 
     fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
         if (self.is_busy)(meeting) {
             return Written::Later;
         }
+        let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
+        // Whoever finishes it has its members, written ahead; in its autonomous server only some of them may be yet.
+        if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
+            return Written::Whole;
+        }
+        // A list that is half applied may have as many members as a whole one.
+        if !part.in_doubt && !self.set_doubt(meeting, domain, true) {
+            return Written::Later;
+        }
         let mut written = Written::Whole;
+        let mut all_here = true;
         let mut moved = Vec::new();
         let left: Vec<Address> = self
             .table()
@@ -269,14 +309,17 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         }
         for state in terminals {
             match self.write_terminal(domain, meeting, state) {
-                Ok(before) => moved.extend(before.map(|before| (before, state.terminal))),
+                Ok(Placed::Here) => {}
+                Ok(Placed::MovedFrom(before)) => moved.push((before, state.terminal)),
+                Ok(Placed::Elsewhere) => all_here = false,
                 Err(TableError::Contended | TableError::Conflict(_)) => return Written::Later,
                 Err(_) => written = Written::Full,
             }
         }
-        if let Some(part) = self.table().part(meeting, domain) {
-            self.write_back(&part, &moved);
+        if written == Written::Whole && all_here && !self.set_doubt(meeting, domain, false) {
+            return Written::Later;
         }
+        self.write_back(&part, &moved);
         written
     }
 
@@ -312,9 +355,12 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             layout: summary.layout,
             participants: 0,
             chairman: summary.chairman,
+            in_doubt: true,
         };
-        if !matches!(self.insert_part(&part), Ok(()) | Err(TableError::Exists)) {
-            return false;
+        match self.insert_part(&part) {
+            Ok(()) => {}
+            Err(TableError::Exists) if self.set_doubt(meeting, domain, true) => {}
+            Err(_) => return false,
         }
         let part = PartParameters { domain, version: summary.version, state: MeetingState::InMeeting };
         self.store.write(vec![if known {

@@ -134,16 +134,17 @@ impl ServerRecovery {
 
     fn handle_result(&mut self, now: Nanos, result: &TakeoverResult, wanted: &Wanted, holdings: &mut dyn Holdings) {
         let meeting = result.meeting;
-        self.swept_held += u32::from(result.status != Status::UnknownMeeting);
+        let is_ours = result.status == Status::Already && !self.began_again;
+        self.swept_held += u32::from(result.status != Status::UnknownMeeting && !is_ours);
         match result.status {
             Status::Ok | Status::Already => {
                 let (state, participants) = (result.state, result.participants);
                 let standing = holdings.taken_over(self.domain, meeting, wanted.1, self.epoch, state, participants);
                 if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
-                    holdings.update_meeting(self.domain, &summary);
+                    self.update_meeting(&summary, holdings);
                 }
                 match standing {
-                    // Nobody looked it up anew, so nothing of it is in doubt before the audit says so.
+                    // Nobody looked it up anew, and nothing of it is in doubt before the audit says so.
                     Standing::InMeeting if self.believes(meeting) => {
                         let Progress { asked, taken_over, updated, .. } = &mut self.progress;
                         [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
@@ -172,7 +173,7 @@ impl ServerRecovery {
 
     /// Whether what the cache says of a meeting's terminals needs no asking.
     fn believes(&self, meeting: MeetingId) -> bool {
-        self.trusts_cache() && !self.meetings.contains_key(&meeting) && !self.doubted.contains(&meeting)
+        self.trusts_cache() && !self.meetings.contains_key(&meeting)
     }
 
     /// The autonomous server said itself that it has no such meeting.

@@ -2,8 +2,9 @@
 //!
 //! Meeting information comes with the listing; business state, decode state and additional information of the terminals
 //! with STATE. STATE is asked for of every meeting that came from the database, and from a living cache only of one whose
-//! version or number of members differs: a version counts every command, and what terminals did meanwhile they report
-//! until it is acknowledged. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
+//! version or number of members differs, or that is marked as in doubt: a version counts every command, and what terminals
+//! did meanwhile they report until it is acknowledged. The mark is in the cache itself, because whatever asks may die
+//! between writing the version and writing the members. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
 //! the part had the version that it has now, because a member may have been added since, and the answer would not know.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,9 +35,9 @@ struct Query {
 }
 
 impl Query {
-    /// Asks anew: pages of the old answer do not count for the new one.
-    fn renew(&mut self) {
-        self.ask.renew();
+    /// Asks anew, and not before: pages of the old answer do not count for the new one.
+    fn renew(&mut self, not_before: Nanos) {
+        self.ask.refused(not_before);
         self.pages.clear();
     }
 
@@ -134,7 +135,7 @@ impl ServerRecovery {
         if query.pages.len() != usize::from(page.pages) {
             if query.pages.iter().any(Option::is_some) {
                 // Two answers of different length to one transaction: neither is believed.
-                query.renew();
+                query.renew(now);
                 return;
             }
             query.pages = vec![None; page.pages.into()];
@@ -143,9 +144,10 @@ impl ServerRecovery {
         query.pages[usize::from(page.page)] = Some(records.filter(|record| record.meeting == meeting).collect());
         let Some(terminals) = query.whole() else { return };
         match holdings.version(self.domain, meeting) {
-            Some(version) if version != query.version => return query.renew(),
+            Some(version) if version != query.version => return query.renew(now),
             Some(_) => match holdings.update_terminals(self.domain, meeting, &terminals) {
-                Written::Later => return query.renew(),
+                // At once it would go round as fast as the link does, for as long as an operation is under way.
+                Written::Later => return query.renew(now + self.settings.rto_min),
                 Written::Full => self.tell_full(meeting),
                 Written::Whole => {}
             },
@@ -155,7 +157,6 @@ impl ServerRecovery {
             }
         }
         self.updates.flights.swap_remove(index);
-        self.doubted.remove(&meeting);
         self.set_step(meeting, Step::Updated);
     }
 }

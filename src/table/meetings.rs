@@ -1,10 +1,12 @@
 //! Meetings, by part: the record of one, and how it is found.
 //!
 //! ```text
-//! 0 meeting │ 1 domain (40) state level layout │ 2 version │ 3 epoch │ 4 chairman │ 5 zero │ 6 checksum
+//! 0 meeting │ 1 domain (40) state level layout │ 2 version │ 3 epoch │ 4 chairman │ 5 marks │ 6 checksum
+//!                                                                               └ bit 0 in doubt, the others 0
 //! ```
 //!
-//! A slot is free where its word 1 is 0, for 0 is no domain.
+//! A slot is free where its word 1 is 0, for 0 is no domain. A table older than the marks has none set: it reads as it was
+//! meant.
 
 use std::sync::atomic::Ordering;
 
@@ -33,7 +35,13 @@ pub struct Part {
     pub participants: u16,
     /// The chairman's address; 0 where there is none.
     pub chairman: Address,
+    /// Whether its members may be others than the version stands for. A version is believed across a death, so it is
+    /// never written before the members that it stands for without this mark, which the same store publishes.
+    pub in_doubt: bool,
 }
+
+/// Word 5, bit 0: the members may be others than the version stands for.
+const IN_DOUBT: u64 = 1;
 
 /// The record of a free slot.
 pub(super) const FREE: [u64; BANK] = [0; BANK];
@@ -43,8 +51,9 @@ impl Part {
         let kind = u64::from(self.state.wire()) << 40
             | u64::from(self.level.number()) << 48
             | u64::from(self.layout.windows()) << 56;
-        let mut bank =
-            [self.meeting.0, self.domain.number() | kind, self.version, self.epoch.0, self.chairman.number(), 0, 0];
+        let marks = if self.in_doubt { IN_DOUBT } else { 0 };
+        let (chairman, domain) = (self.chairman.number(), self.domain.number());
+        let mut bank = [self.meeting.0, domain | kind, self.version, self.epoch.0, chairman, marks, 0];
         bank[BANK - 1] = checksum(&bank[..BANK - 1], &[]);
         bank
     }
@@ -68,6 +77,7 @@ impl Part {
             layout: Layout::new((bank[1] >> 56) as u8)?,
             participants: 0,
             chairman: Address::from_number(bank[4]),
+            in_doubt: bank[5] & IN_DOUBT != 0,
         }))
     }
 }

@@ -166,6 +166,8 @@ impl Snapshot {
         for (part, members) in &mut parts {
             members.sort_by_key(|member| member.terminal);
             part.participants = members.len() as u16;
+            // Whatever it is put back into, all of it is in doubt there.
+            part.in_doubt = false;
         }
         Self {
             boot_id: table.boot_id(),
@@ -181,7 +183,7 @@ impl Snapshot {
     pub fn restore(&self, writer: &mut Writer) -> Result<Restored, TableError> {
         let mut restored = Restored::default();
         for (part, members) in &self.parts {
-            match writer.insert_part(part) {
+            match writer.insert_part(&Part { in_doubt: true, ..*part }) {
                 Ok(()) => restored.parts += 1,
                 Err(TableError::Exists) => restored.known += 1,
                 Err(error) => return Err(error),
@@ -255,6 +257,7 @@ impl PartArchive {
             layout: Layout::new(self.layout).ok_or(wrong("no layout"))?,
             participants: u16::try_from(members.len()).map_err(|_| wrong("too many members"))?,
             chairman: Address::from_number(self.chairman.into()),
+            in_doubt: false,
         };
         Ok((part, members))
     }

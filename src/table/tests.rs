@@ -24,6 +24,7 @@ pub(super) fn part(meeting: u64, number: u64) -> Part {
         layout: Layout::new(4).unwrap(),
         participants: 0,
         chairman: domain(number).device(1),
+        in_doubt: false,
     }
 }
 
@@ -493,4 +494,21 @@ impl Oracle {
         }
         assert_eq!(table.terminals().count(), self.terminals.len());
     }
+}
+
+#[test]
+fn a_part_in_doubt_stays_so_until_it_is_said_otherwise() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 16, terminals: 16 }));
+    let mut control = table.writer(OwnerId::CONTROL);
+    let marked = Part { in_doubt: true, ..part(1, 2) };
+    control.insert_part(&marked).unwrap();
+    control.update_part(MeetingId(1), domain(2), |part| part.version = 9).unwrap();
+    control
+        .join(MeetingId(1), domain(2), &Terminal::new(domain(2).device(7), MeetingId(1), Role::Participant))
+        .unwrap();
+    table.recover();
+    let in_doubt = || table.part(MeetingId(1), domain(2)).unwrap().in_doubt;
+    assert!(in_doubt());
+    control.update_part(MeetingId(1), domain(2), |part| part.in_doubt = false).unwrap();
+    assert!(!in_doubt());
 }

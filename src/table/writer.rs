@@ -48,7 +48,7 @@ pub enum Reported {
 /// let (meeting, domain) = (MeetingId(7), Domain::new(366).unwrap());
 /// let part = Part {
 ///     meeting, domain, version: 1, epoch: Epoch::new(1, 1), state: MeetingState::InMeeting, level: Level::HIGHEST,
-///     layout: Layout::new(4).unwrap(), participants: 0, chairman: domain.device(1001),
+///     layout: Layout::new(4).unwrap(), participants: 0, chairman: domain.device(1001), in_doubt: false,
 /// };
 /// control.insert_part(&part)?;
 /// control.join(meeting, domain, &Terminal::new(domain.device(1001), meeting, Role::Chairman))?;

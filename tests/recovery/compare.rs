@@ -92,6 +92,9 @@ pub fn assert_table(world: &World, orphans: &[MeetingId]) {
     for (address, terminal) in &theirs.terminals {
         assert_eq!(ours.terminals.get(address), Some(terminal), "{address}");
     }
+    for part in world.table.parts().filter(|part| part.state == MeetingState::InMeeting) {
+        assert!(!part.in_doubt, "{} in {} is as its autonomous server has it", part.meeting, part.domain);
+    }
     assert_eq!(ours.parts.len(), theirs.parts.len(), "no part but theirs");
     assert_eq!(ours.terminals.len(), theirs.terminals.len(), "no terminal but theirs");
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 use baton::cms::{Change, Member};
 use baton::recovery::{Event, Orphans, Path, Phase, Settings};
 use baton::sim::{NetworkSettings, Random};
-use baton::table::{Capacity, OwnerId, Part, Table};
+use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
 
 use compare::{assert_database, assert_table};
-use world::{World, free_terminals};
+use world::{World, free_terminals, summary_of};
 
 /// Long enough for any link that comes back, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -415,5 +415,41 @@ fn what_is_damaged_in_the_table_is_taken_from_the_database() {
         let events = &world.dispatch.as_ref().expect("alive").events;
         let alarm = |event: &Event| matches!(event, Event::Full { .. } | Event::Orphan { .. } | Event::Missing { .. });
         assert!(!events.iter().any(alarm), "{events:?}");
+    });
+}
+
+#[test]
+fn a_death_between_versions_and_members_is_made_good() {
+    by_seeds(|seed| {
+        let mut world = World::new(seed, 1, 100, NetworkSettings::PERFECT);
+        world.confer(1..=20, 2);
+        // Another member each: a newer version, and as many as before.
+        for meeting in (1..=20).map(MeetingId) {
+            let site = &mut world.sites[0];
+            let leaves = site.server.members(meeting).next().expect("it has two");
+            let terminal = free_terminals(&site.server).next().expect("there are more");
+            let role = Role::Participant;
+            for command in [Message::MemberRemove { terminal: leaves }, Message::MemberAdd { terminal, role }] {
+                site.server.command_here(world.now, meeting, &command).expect("it can be done there");
+            }
+        }
+        world.start(Path::Cache, &Settings::default());
+        let recovery = |world: &World| world.dispatch.as_ref().expect("alive").recovery.report().servers.remove(0);
+        while recovery(&world).listed_ns.is_none() {
+            world.run_for(Duration::from_micros(1));
+        }
+        world.kill();
+        let is_new =
+            |part: Part| part.version == summary_of(&world.sites[0].server, part.meeting).expect("held").version;
+        assert!(world.table.parts().all(is_new), "the versions are written");
+        let site = &world.sites[0];
+        let has_left = |member: Terminal| !site.server.members(member.meeting).any(|other| other == member.terminal);
+        assert_eq!(world.table.terminals().filter(|member| has_left(*member)).count(), 20, "and the members are not");
+        world.start(Path::Cache, &Settings::default());
+        reconcile(&mut world);
+        assert_eq!(recovery(&world).progress.differing, 0, "no audit tells that they lack");
+        settle(&mut world);
+        assert_table(&world, &[]);
+        assert_database(&world);
     });
 }

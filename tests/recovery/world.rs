@@ -131,6 +131,7 @@ impl World {
                     layout,
                     participants: 0,
                     chairman: summary.chairman,
+                    in_doubt: false,
                 };
                 writer.insert_part(&part).expect("room");
                 parts.push(PartParameters { domain, version: summary.version, state: MeetingState::InMeeting });

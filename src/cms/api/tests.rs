@@ -44,6 +44,7 @@ fn serve(mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
         layout: Layout::new(4).unwrap(),
         participants: 0,
         chairman: terminal(1001),
+        in_doubt: false,
     };
     writer.insert_part(&part).unwrap();
     for (device, role) in [(1002, Role::Participant), (1001, Role::Chairman)] {

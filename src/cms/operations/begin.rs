@@ -412,6 +412,7 @@ pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: Meeting
         layout: parameters.layout,
         participants: 0,
         chairman: parameters.chairman,
+        in_doubt: false,
     }
 }
 

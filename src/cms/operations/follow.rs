@@ -103,15 +103,19 @@ impl Operations {
         let (meeting, domain) = (operation.meeting, heard.domain);
         operation.answered_by(domain);
         if let Ok(version) = heard.result {
-            let newest = operation.versions.entry(domain).or_default();
-            *newest = version.max(*newest);
+            operation.versions.entry(domain).or_default().hear(version, heard.already);
         }
         match (heard.asked, heard.result) {
             (Message::MeetingStart { .. }, Ok(version)) => {
                 let epoch = self.epoch;
                 warn(|| {
                     writer.update_part(meeting, domain, |part| {
-                        (part.version, part.epoch) = (part.version.max(version), epoch);
+                        part.epoch = epoch;
+                        // Nobody is in a conference that began just now, whatever its version; who is in one that was
+                        // there before, its version alone does not tell.
+                        if !heard.already {
+                            part.version = version;
+                        }
                     })
                 });
                 self.send_adds(id, operation, domain);
@@ -121,8 +125,8 @@ impl Operations {
                 operation.failed.push(domain);
                 operation.fail(declined(domain, "the start of the conference", status));
             }
-            (Message::MemberAdd { terminal, role }, Ok(version)) => {
-                self.note(meeting, domain, version, writer, |part| {
+            (Message::MemberAdd { terminal, role }, Ok(_)) => {
+                self.note(operation, domain, writer, |part| {
                     if role == Role::Chairman {
                         part.chairman = terminal;
                     }
@@ -144,14 +148,12 @@ impl Operations {
             }
             // Whom the autonomous server does not know, or has in no meeting of this id, is out.
             (Message::MemberRemove { terminal }, Ok(_) | Err(Status::UnknownTerminal)) => {
-                let version = heard.result.unwrap_or(0);
-                self.note(meeting, domain, version, writer, |part| forget_chairman(&mut part.chairman, terminal));
+                self.note(operation, domain, writer, |part| forget_chairman(&mut part.chairman, terminal));
                 warn(|| writer.leave(meeting, terminal));
-                operation.versions.entry(domain).or_default();
                 operation.changes.push(Change::RemoveMember(meeting, terminal));
             }
-            (Message::RoleSet { terminal, role }, Ok(version)) => {
-                self.note(meeting, domain, version, writer, |part| {
+            (Message::RoleSet { terminal, role }, Ok(_)) => {
+                self.note(operation, domain, writer, |part| {
                     if role == Role::Chairman {
                         part.chairman = terminal;
                     } else {
@@ -160,12 +162,12 @@ impl Operations {
                 });
                 self.note_member(operation, terminal, writer, |member| member.role = role);
             }
-            (Message::FlagsSet { terminal, mask, value }, Ok(version)) => {
-                self.note(meeting, domain, version, writer, |_| {});
+            (Message::FlagsSet { terminal, mask, value }, Ok(_)) => {
+                self.note(operation, domain, writer, |_| {});
                 self.note_member(operation, terminal, writer, |member| member.flags = member.flags.with(mask, value));
             }
-            (Message::LayoutSet { layout }, Ok(version)) => {
-                self.note(meeting, domain, version, writer, |part| part.layout = layout);
+            (Message::LayoutSet { layout }, Ok(_)) => {
+                self.note(operation, domain, writer, |part| part.layout = layout);
             }
             // An autonomous server that does not have the conference has ended it.
             (Message::MeetingEnd { .. }, Ok(_) | Err(Status::UnknownMeeting)) => {
@@ -176,21 +178,36 @@ impl Operations {
         }
     }
 
-    /// Enters into the table what an autonomous server has acknowledged of a part.
+    /// Enters into the table what an autonomous server has acknowledged of a part. Where a command before this one is not
+    /// acknowledged the version stays behind, and goes on when it is.
     fn note(
         &self,
-        meeting: MeetingId,
+        operation: &mut Operation,
         domain: Domain,
-        version: u64,
         writer: &mut Writer,
         change: impl Fn(&mut crate::table::Part),
     ) {
+        let acknowledged = operation.versions.entry(domain).or_default();
         warn(|| {
-            writer.update_part(meeting, domain, |part| {
-                part.version = part.version.max(version);
+            writer.update_part(operation.meeting, domain, |part| {
+                part.version = acknowledged.reach(part.version);
                 change(part);
             })
         });
+    }
+
+    /// Wants both sides held against each other where an autonomous server named a version that the table has not come to:
+    /// a change was made there that nobody here has heard of, by a command whose acknowledgement was lost, with us or
+    /// with whom we follow. The version that stayed behind is what the audit finds it by.
+    fn look_for_gaps(&mut self, operation: &mut Operation, writer: &mut Writer) {
+        let domains: Vec<_> = operation.versions.keys().copied().collect();
+        for domain in domains {
+            self.note(operation, domain, writer, |_| {});
+            let part = writer.table().part(operation.meeting, domain);
+            if part.is_some_and(|part| operation.versions[&domain].is_ahead_of(part.version)) {
+                self.unanswered.insert(domain);
+            }
+        }
     }
 
     /// Enters into the table, and marks for the database, what an autonomous server has acknowledged of a member. A
@@ -275,6 +292,7 @@ impl Operations {
         for &domain in operation.starting.iter().filter(|domain| !operation.failed.contains(domain)) {
             warn(|| writer.update_part(meeting, domain, |part| part.state = MeetingState::InMeeting));
         }
+        self.look_for_gaps(operation, writer);
         let mut changes = self.parts_now(operation, writer);
         changes.append(&mut operation.changes);
         match operation.failure.take() {

@@ -67,6 +67,8 @@ pub(super) struct Answered {
     pub asked: Message,
     /// The version that the meeting's part has now, or why not.
     pub result: Result<u64, Status>,
+    /// Whether it was so before: this command has not changed anything.
+    pub already: bool,
     pub round_trip: Duration,
 }
 
@@ -175,6 +177,7 @@ impl Lanes {
             domain,
             asked,
             result,
+            already: header.status == Status::Already.wire(),
             round_trip: now.since(flight.sent),
         })
     }

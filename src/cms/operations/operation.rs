@@ -61,6 +61,39 @@ pub(super) enum Waiting {
     Room,
 }
 
+/// The versions that an autonomous server has acknowledged commands to one part with.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledged {
+    /// The highest that it named.
+    highest: u64,
+    /// Those that commands of this operation made.
+    made: BTreeSet<u64>,
+}
+
+impl Acknowledged {
+    /// Hears an answer; `already` where the command changed nothing.
+    pub fn hear(&mut self, version: u64, already: bool) {
+        self.highest = self.highest.max(version);
+        if !already {
+            self.made.insert(version);
+        }
+    }
+
+    /// How far the table's version may go: it stands for every change up to it, so it does not go past one that nobody
+    /// here has heard of.
+    pub fn reach(&self, mut version: u64) -> u64 {
+        while version.checked_add(1).is_some_and(|next| self.made.contains(&next)) {
+            version += 1;
+        }
+        version
+    }
+
+    /// Whether the part had a version, at its autonomous server, that this one is behind.
+    pub fn is_ahead_of(&self, version: u64) -> bool {
+        self.highest > version
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Operation {
     pub meeting: MeetingId,
@@ -84,8 +117,8 @@ pub(super) struct Operation {
     pub joined: BTreeSet<Address>,
     /// Commands that are not answered.
     pub outstanding: BTreeMap<Domain, usize>,
-    /// Parts that acknowledged something, and the version that each has since.
-    pub versions: BTreeMap<Domain, u64>,
+    /// Parts that acknowledged something, and with which versions.
+    pub versions: BTreeMap<Domain, Acknowledged>,
     /// The version of a terminal's state when a command about it was sent.
     pub seen: BTreeMap<Address, u32>,
     /// What the last commit is to write besides the parts.

@@ -314,3 +314,84 @@ fn a_busy_server_is_asked_again_when_it_said() {
     world.settle();
     world.check();
 }
+
+/// The version that the table has of a part, and the one that its autonomous server has.
+fn versions(world: &World, meeting: MeetingId) -> (u64, u64) {
+    let part = world.writer.table().part(meeting, domain(1)).unwrap();
+    (part.version, world.servers[0].meetings().find(|held| held.meeting == meeting).unwrap().version)
+}
+
+#[test]
+fn a_command_whose_answer_was_lost_is_not_hidden_by_the_next_ones() {
+    let mut world = perfect(1);
+    let (a, b) = (terminal(1, 1), terminal(1, 2));
+    world.must(conference(1, &[a]));
+    let port = world.ports[0];
+    world.network.set_cut(port, true);
+    let asked = world.ask_within(add(ONE, &[b]), Duration::from_millis(50));
+    world.run_until(|world| world.replies.contains_key(&asked));
+    assert_eq!(world.replies[&asked].clone().unwrap_err().kind, RefusalKind::Unreachable);
+    world.network.set_cut(port, false);
+    // What the command did there before its answers were lost.
+    let now = world.now;
+    world.servers[0].command_here(now, ONE, &Message::MemberAdd { terminal: b, role: Role::Participant }).unwrap();
+    world.doubted.clear();
+    world.must(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
+    assert_eq!(versions(&world, ONE), (2, 4), "an audit would find that the table lacks a change");
+    assert!(world.doubted.contains(&domain(1)), "and is asked for");
+    world.settle();
+    world.check();
+}
+
+#[test]
+fn what_was_so_before_tells_of_no_change() {
+    let mut world = perfect(1);
+    world.must(conference(1, &[terminal(1, 1)]));
+    let now = world.now;
+    world.servers[0].command_here(now, ONE, &Message::LayoutSet { layout: layout(9) }).unwrap();
+    world.must(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
+    assert_eq!(versions(&world, ONE), (2, 3));
+    assert!(world.doubted.contains(&domain(1)));
+    world.settle();
+    world.check();
+}
+
+/// A change of chairman that is under way: its two commands, and the version before.
+fn change_of_chairman(world: &mut World) -> (u64, [super::Command; 2], u64) {
+    world.must(conference(1, &[terminal(1, 1), terminal(1, 2)]));
+    let before = versions(world, ONE).0;
+    let asked = world.ask_within(role(terminal(1, 2), Role::Chairman), Duration::from_millis(40));
+    let commands = [(); 2].map(|()| world.operations.poll_transmit(world.now).unwrap());
+    let port = world.ports[0];
+    world.network.set_cut(port, true);
+    (asked, commands, before)
+}
+
+fn acknowledge_role(world: &mut World, command: &super::Command, version: u64) {
+    let Message::RoleSet { terminal, .. } = command.message else { panic!("{command:?}") };
+    let message = Message::MemberAck { opcode: Opcode::RoleSetAck, version, terminal };
+    let header = command.header.answer(Status::Ok);
+    assert!(world.operations.handle_message(world.now, domain(1), &header, &message, &mut world.writer));
+}
+
+#[test]
+fn a_later_answer_alone_does_not_stand_for_the_one_before() {
+    let mut world = perfect(1);
+    let (asked, commands, before) = change_of_chairman(&mut world);
+    acknowledge_role(&mut world, &commands[1], before + 2);
+    world.run_until(|world| world.replies.contains_key(&asked));
+    assert_eq!(versions(&world, ONE).0, before);
+    assert!(world.doubted.contains(&domain(1)));
+}
+
+#[test]
+fn answers_that_overtake_each_other_count_when_both_have_come() {
+    let mut world = perfect(1);
+    let (_, commands, before) = change_of_chairman(&mut world);
+    acknowledge_role(&mut world, &commands[1], before + 2);
+    assert_eq!(versions(&world, ONE).0, before);
+    acknowledge_role(&mut world, &commands[0], before + 1);
+    world.step();
+    assert_eq!(versions(&world, ONE).0, before + 2);
+    assert!(world.doubted.is_empty());
+}

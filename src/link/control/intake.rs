@@ -42,6 +42,8 @@ impl Control {
             }
             (Ok(Message::HeartbeatAck { sent_ns, held }), _) => {
                 self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
+                let table = self.writer.table();
+                self.recovery.handle_held(domain, held, || table.parts_in(domain).count() as u32);
                 true
             }
             (Ok(message), _) => {
@@ -63,6 +65,7 @@ impl Control {
                 Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
                 Outcome::Opened(opened) => {
                     self.view.set_database(opened.database.clone());
+                    self.journal.forget_updates_of(&opened.unfinished);
                     store.opened = Some(opened);
                     let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
                     if left < GENERATION_BLOCK / 2 {
@@ -104,7 +107,8 @@ impl Control {
         for _ in 0..FILL_BATCH {
             let Some(&domain) = filling.domains.last() else { break };
             let mut cursor = filling.cursor;
-            let next = holdings!(self).next_in_database(domain, &mut cursor);
+            // What cannot be read now is tried again in the next round; the table is whole after a real end alone.
+            let Ok(next) = holdings!(self).next_in_database(domain, &mut cursor) else { return false };
             filling.cursor = cursor;
             if next.is_none() {
                 filling.domains.pop();

@@ -107,3 +107,36 @@ fn silence_is_an_alarm_once() {
     }
     assert_eq!(hand.events(), [Event::Silent { domain: domain() }]);
 }
+
+#[test]
+fn an_autonomous_server_whose_memory_went_back_is_believed_in_the_second_round() {
+    let mut shelf = Shelf::cached([1]);
+    shelf.cache.get_mut(&MeetingId(1)).unwrap().version = 9;
+    let mut hand = Hand::new(Path::Cache, shelf, Settings::default());
+    let requests = hand.requests();
+    hand.connect_ack(&the(&requests, Opcode::Connect), 8);
+    hand.grant(&the(&requests, Opcode::TakeoverBatch));
+    let audit = hand.request();
+    hand.answer(&audit, Message::Audit { count: 1, digest: digest_of(MeetingId(1), 4) });
+    let query = hand.request();
+    hand.page(&query, Opcode::Info, (0, 1), &[MeetingSummary { controller: EPOCH, ..summary(1, 4) }]);
+    let end = hand.request();
+    hand.end_listing(&end);
+    let query = hand.request();
+    assert_eq!((query.opcode(), query.header.meeting), (Opcode::StateQuery.wire(), MeetingId(1)));
+    hand.page::<crate::wire::TerminalState>(&query, Opcode::State, (0, 1), &[]);
+    let audit = hand.request();
+    assert_eq!(audit.body, Body::Message(Message::ReplayDone { count: 1, digest: digest_of(MeetingId(1), 4) }));
+}
+
+#[test]
+fn an_audit_on_its_way_does_not_answer_a_later_doubt() {
+    let (mut hand, audit) = replayed(&[1], Settings::default());
+    hand.server.doubt();
+    hand.agree(&audit);
+    assert_eq!(hand.events(), [], "it was answered before the command that nobody knows of was carried out");
+    let again = hand.request();
+    assert_ne!(again.header.transaction, audit.header.transaction);
+    hand.agree(&again);
+    assert!(hand.server.is_reconciled());
+}

@@ -153,7 +153,7 @@ fn what_came_from_the_database_is_asked_about() {
 }
 
 #[test]
-fn a_restart_in_the_midst_of_the_database_path_still_asks_for_all_states() {
+fn a_restart_in_the_midst_of_the_database_path_still_asks_for_the_states_that_did_not_come() {
     let mut hand = Hand::database(Shelf::stored([1, 2]));
     hand.held = 2;
     let connect = hand.request();
@@ -170,11 +170,9 @@ fn a_restart_in_the_midst_of_the_database_path_still_asks_for_all_states() {
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     let results = [TakeoverResult { participants: 1, ..result(1, Status::Already) }, result(2, Status::Already)];
     hand.page(&the(&requests, Opcode::TakeoverBatch), Opcode::TakeoverBatchAck, (0, 1), &results);
-    let queries = hand.requests();
-    assert_eq!(asked_about(&queries), [1, 2]);
-    for (query, meeting) in queries.iter().zip([1, 2]) {
-        hand.page(query, Opcode::State, (0, 1), &[terminal(meeting, 1000 + meeting as u16)]);
-    }
+    let query = hand.request();
+    assert_eq!(asked_about(std::slice::from_ref(&query)), [2]);
+    hand.page(&query, Opcode::State, (0, 1), &[terminal(2, 1002)]);
     let audit = hand.request();
     hand.agree(&audit);
     assert!(hand.server.is_reconciled());
@@ -202,4 +200,56 @@ fn a_restart_does_not_forget_what_was_in_doubt() {
     hand.server.restart(hand.now);
     hand.play(&[]);
     assert_eq!(hand.shelf.updates, 1, "what was answered is in doubt no more");
+}
+
+#[test]
+fn a_death_between_a_version_and_its_members_does_not_forget_the_members() {
+    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    hand.grant(&takeover);
+    let audit = hand.request();
+    hand.answer(&audit, Message::Audit { count: 2, digest: 5 });
+    let query = hand.request();
+    hand.page(&query, Opcode::Info, (0, 1), &[ours(1, 1), ours(2, 4)]);
+    let (mut next, takeover) = connected(hand.shelf, 2);
+    next.grant(&takeover);
+    let query = next.request();
+    assert_eq!(
+        asked_about(std::slice::from_ref(&query)),
+        [2],
+        "its version is the listed one, and its members are not"
+    );
+    next.page(&query, Opcode::State, (0, 1), &[terminal(2, 1001)]);
+    let audit = next.request();
+    next.agree(&audit);
+    let (mut last, takeover) = connected(next.shelf, 2);
+    last.page(
+        &takeover,
+        Opcode::TakeoverBatchAck,
+        (0, 1),
+        &[result(1, Status::Ok), TakeoverResult { participants: 1, ..result(2, Status::Ok) }],
+    );
+    assert_eq!(opcodes(&last.requests()), [Opcode::ReplayDone], "what was answered is in doubt no more");
+}
+
+#[test]
+fn a_death_after_the_walk_over_the_database_still_asks_for_all_states() {
+    let mut hand = Hand::database(Shelf::stored([1, 2]));
+    let connect = hand.request();
+    hand.connect_ack(&connect, 8);
+    let query = hand.request();
+    hand.end_listing(&query);
+    // The cache is whole now, and its members are as old as the database's.
+    let takeover = hand.request();
+    hand.grant(&takeover);
+    let (mut next, takeover) = connected(hand.shelf, 2);
+    next.grant(&takeover);
+    assert_eq!(asked_about(&next.requests()), [1, 2]);
+}
+
+#[test]
+fn a_meeting_started_meanwhile_does_not_make_up_for_an_orphan() {
+    // CONNECT_ACK counted meeting 1 and an orphan; a client started meeting 2 after it and before the sweep came there.
+    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok), result(2, Status::Already)]);
+    assert!(is_listing(&hand.request()));
 }

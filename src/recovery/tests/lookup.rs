@@ -2,7 +2,7 @@
 
 use super::hand::{Hand, domain, entries, opcodes, result, summary, the};
 use super::shelf::Shelf;
-use crate::recovery::{Body, Event, Orphans, Path, Request, Settings};
+use crate::recovery::{Body, Event, Orphans, Path, Phase, Request, Settings};
 use crate::wire::{Epoch, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status};
 
 fn first(request: &Request) -> u64 {
@@ -182,4 +182,20 @@ fn a_meeting_of_no_id_is_nobodys() {
     hand.page(&query, Opcode::Info, (0, 1), &[nobody]);
     assert_eq!(hand.events(), []);
     let _ = result(0, Status::Ok);
+}
+
+#[test]
+fn a_database_that_cannot_be_read_is_not_at_its_end() {
+    let mut hand = Hand::database(Shelf::stored([1, 2]));
+    hand.shelf.database_closed = true;
+    let connect = hand.request();
+    hand.connect_ack(&connect, 8);
+    let query = hand.request();
+    hand.end_listing(&query);
+    for _ in 0..3 {
+        assert_eq!((hand.requests(), hand.server.phase()), (vec![], Phase::TakingOver), "nothing is proven yet");
+        hand.wait();
+    }
+    hand.shelf.database_closed = false;
+    assert_eq!(entries(&hand.request()), [1, 2]);
 }

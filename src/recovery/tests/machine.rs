@@ -185,3 +185,15 @@ fn a_report_says_it_all_in_json() {
     assert!(text.contains(r#""path":"database""#) && text.contains(r#""phase":"connecting""#), "{text}");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("its own words"), report);
 }
+
+#[test]
+fn another_number_of_meetings_held_than_we_made_it_brings_an_audit() {
+    let mut hand = Hand::cache(Shelf::cached([1, 2]));
+    hand.play(&[]);
+    for (held, ours) in [(2, 2), (2, 2), (5, 5), (4, 4)] {
+        hand.server.handle_held(held, || ours);
+        assert!(hand.server.is_reconciled(), "{held} held, {ours} here: we started and ended them");
+    }
+    hand.server.handle_held(1, || 4);
+    assert_eq!(opcodes(&hand.requests()), [Opcode::ReplayDone]);
+}

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cache;
+mod doubt;
 mod hand;
 mod lookup;
 mod machine;

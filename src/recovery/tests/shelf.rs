@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::recovery::{Absence, Cursor, Holdings, Lookup, Standing, Written};
+use crate::recovery::{Absence, Cursor, Holdings, Lookup, Standing, Unreadable, Written};
 use crate::wire::{
     Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState, digest_of,
 };
@@ -14,11 +14,17 @@ pub struct Item {
     pub epoch: Epoch,
     pub state: MeetingState,
     pub terminals: BTreeMap<Address, TerminalState>,
+    pub in_doubt: bool,
 }
 
 impl Item {
     pub fn new(version: u64, state: MeetingState) -> Self {
-        Self { version, epoch: Epoch::NONE, state, terminals: BTreeMap::new() }
+        Self { version, epoch: Epoch::NONE, state, terminals: BTreeMap::new(), in_doubt: false }
+    }
+
+    /// As it is in the cache when it came from the database.
+    fn restored(&self) -> Self {
+        Self { in_doubt: true, ..self.clone() }
     }
 }
 
@@ -75,10 +81,13 @@ impl Holdings for Shelf {
         Self::next(&self.cache, cursor)
     }
 
-    fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
-        let entry = Self::next(&self.database, cursor)?;
-        self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].clone());
-        Some(entry)
+    fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
+        if self.database_closed {
+            return Err(Unreadable);
+        }
+        let Some(entry) = Self::next(&self.database, cursor) else { return Ok(None) };
+        self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].restored());
+        Ok(Some(entry))
     }
 
     fn look_up(&mut self, _: Domain, summary: &MeetingSummary) -> Lookup {
@@ -91,7 +100,7 @@ impl Holdings for Shelf {
         }
         match self.database.get(&meeting) {
             Some(item) => {
-                self.cache.insert(meeting, item.clone());
+                self.cache.insert(meeting, item.restored());
                 Lookup::Found { version: item.version, epoch: Epoch::NONE }
             }
             None if self.ended.contains(&meeting) => Lookup::Ended,
@@ -119,17 +128,18 @@ impl Holdings for Shelf {
             MeetingState::Starting | MeetingState::Ending => Standing::Unfinished,
             _ => {
                 item.state = MeetingState::InMeeting;
-                let agrees = item.terminals.len() == usize::from(participants);
+                let agrees = !item.in_doubt && item.terminals.len() == usize::from(participants);
                 if agrees { Standing::InMeeting } else { Standing::Differing }
             }
         }
     }
 
-    fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
+    fn update_meeting(&mut self, _: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool {
         let Some(item) = self.cache.get_mut(&summary.meeting) else { return false };
-        let newer = summary.version > item.version;
-        item.version = item.version.max(summary.version);
-        newer
+        if summary.version > item.version || (may_go_back && summary.version < item.version) {
+            (item.version, item.in_doubt) = (summary.version, true);
+        }
+        item.in_doubt
     }
 
     fn update_terminals(&mut self, _: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
@@ -141,6 +151,7 @@ impl Holdings for Shelf {
         self.updates += 1;
         let item = self.cache.get_mut(&meeting).expect("only what is held is updated");
         item.terminals = terminals.iter().map(|state| (state.terminal, *state)).collect();
+        item.in_doubt = false;
         Written::Whole
     }
 
@@ -158,7 +169,7 @@ impl Holdings for Shelf {
     }
 
     fn adopt(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
-        self.cache.insert(summary.meeting, Item::new(summary.version, MeetingState::Recovering));
+        self.cache.insert(summary.meeting, Item::new(summary.version, MeetingState::Recovering).restored());
         true
     }
 

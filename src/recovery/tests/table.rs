@@ -21,6 +21,7 @@ fn part(meeting: u64, level: Level) -> Part {
         layout: Layout::new(4).expect("a layout"),
         participants: 0,
         chairman: Address::default(),
+        in_doubt: false,
     }
 }
 

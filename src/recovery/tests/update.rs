@@ -77,6 +77,8 @@ fn a_record_held_by_another_writer_is_asked_for_again() {
     let (mut hand, query) = taken();
     hand.shelf.later = 1;
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
+    assert_eq!(hand.requests(), [], "not at once: whoever writes needs its time");
+    hand.wait();
     let again = hand.request();
     hand.page(&again, Opcode::State, (0, 1), &[terminal(1, 1001)]);
     assert_eq!(members(&hand), [1001]);

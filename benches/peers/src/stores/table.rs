@@ -94,6 +94,7 @@ fn part(n: u64) -> Result<Part, Failure> {
         layout: Layout::new(meeting.layout).ok_or("a layout")?,
         participants: 0,
         chairman: Address::from_number(meeting.chairman),
+        in_doubt: false,
     })
 }
 

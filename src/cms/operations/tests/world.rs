@@ -1,15 +1,15 @@
 //! A dispatch server's control in one process: operations, a real table and database, and simulated autonomous servers
 //! behind a seeded network.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::cms::{
-    Answer, Change, CommandSettings, ConferenceRequest, Database, JobId, Member, NewMember, Operations, PartParameters,
-    Refusal, Reply, ReplyId, StartMeeting,
+    Answer, Change, CommandSettings, ConferenceRequest, Database, JobId, Member, NewMember, Operations,
+    OperationsEvent, PartParameters, Refusal, Reply, ReplyId, StartMeeting,
 };
 use crate::limits::{COMMANDS_IN_FLIGHT_MAX, FRAME_BYTES_MAX};
 use crate::sim::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings};
@@ -66,6 +66,8 @@ pub struct World {
     /// Whether commits are carried out.
     pub commits_run: bool,
     next_reply: u64,
+    /// Domains that recovery was asked to hold against the table, and has not yet.
+    pub doubted: BTreeSet<Domain>,
     folder: TempDir,
 }
 
@@ -102,6 +104,7 @@ impl World {
             commits: VecDeque::new(),
             commits_run: true,
             next_reply: 0,
+            doubted: BTreeSet::new(),
             folder,
         }
     }
@@ -154,9 +157,11 @@ impl World {
         }
     }
 
-    /// Until no operation is under way.
+    /// Until no operation is under way, and recovery has done what it was asked for.
     pub fn settle(&mut self) {
         self.run_until(|world| world.operations.under_way() == 0 && world.operations.left() == 0);
+        let doubted = std::mem::take(&mut self.doubted);
+        self.take_over(|domain| doubted.contains(&domain));
         let until = self.now + Duration::from_secs(20);
         while self.now < until && !self.servers.iter().all(AutonomousServer::is_quiet) && self.step() {}
     }
@@ -219,6 +224,11 @@ impl World {
         while let Some((ReplyId(id), reply)) = self.operations.poll_reply() {
             assert!(self.replies.insert(id, reply).is_none(), "a client is answered once");
         }
+        while let Some(event) = self.operations.poll_event() {
+            if let OperationsEvent::Unanswered { domain } = event {
+                self.doubted.insert(domain);
+            }
+        }
     }
 
     fn send(&mut self, to: Domain, header: &Header, message: &Message) {
@@ -265,7 +275,7 @@ impl World {
             (self.writer, self.worker) = (table.writer(OwnerId::CONTROL), table.writer(OwnerId::worker(0)));
             self.database.clone().for_each_meeting(|meeting| self.restore(&meeting)).unwrap();
         }
-        self.take_over();
+        self.take_over(|_| true);
     }
 
     fn restore(&mut self, parameters: &crate::cms::KeyParameters) {
@@ -281,6 +291,7 @@ impl World {
                 layout: parameters.layout,
                 participants: 0,
                 chairman: parameters.chairman,
+                in_doubt: false,
             };
             self.writer.insert_part(&entered).unwrap();
             for member in parameters.members_in(part.domain) {
@@ -291,8 +302,8 @@ impl World {
     }
 
     /// What a recovery leaves: parts in meeting are ours, with the members and versions that the autonomous servers have.
-    fn take_over(&mut self) {
-        let parts: Vec<_> = self.writer.table().parts().collect();
+    fn take_over(&mut self, is_meant: impl Fn(Domain) -> bool) {
+        let parts: Vec<_> = self.writer.table().parts().filter(|part| is_meant(part.domain)).collect();
         for part in parts.into_iter().filter(|part| part.state == MeetingState::InMeeting) {
             let (meeting, epoch) = (part.meeting, self.epoch);
             let server = self.servers.iter().find(|server| server.domain() == part.domain).unwrap();
