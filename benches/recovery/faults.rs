@@ -82,8 +82,13 @@ impl Fault {
 
 fn kill_engine(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
     let engine = company.engine()?;
+    // That was a request that the engine answered. Deaths do not wait for one.
+    std::thread::sleep(QUIET);
     Ok(Kill { killed: signal_to(engine, Signal::KILL)?, detected: None, old })
 }
+
+/// So long an engine is asked nothing by us before it is killed.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// Kills an engine, and its successor after that one's first takeover frame and before it is through. How long that is, is
 /// found by trying: to look when it sends would take longer than the whole of it.

@@ -101,10 +101,14 @@ impl Wait {
 }
 
 impl Args {
-    fn pins(&self) -> bool {
-        // Asked once: with this program on a core of its own, it would be one.
+    /// How many there are: asked once, for this program is on one of its own soon.
+    fn cores() -> usize {
         static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
-        !self.no_pin && *CORES >= 2
+        *CORES
+    }
+
+    fn pins(&self) -> bool {
+        !self.no_pin && Self::cores() >= 2
     }
 
     fn spins(&self) -> bool {
@@ -243,7 +247,7 @@ fn machine() -> Value {
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     json!({
         "cpu": model.map(|(_, name)| name),
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "cores": Args::cores(),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "memory_kib": read("/proc/meminfo").split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()),
     })

@@ -241,9 +241,10 @@ fn script(size: &Size, args: &Args) -> Script {
     if args.pins() {
         simulation.extend(["--core".to_owned(), "0".to_owned()]);
     }
-    let cores = if args.pins() { "cores = [1]\n" } else { "" };
+    let cores = if args.pins() { "cores = [1]\ncontrol_core = 1\n" } else { "" };
     Script {
-        core: args.pins().then_some(1),
+        // All of them, though this program is pinned to one.
+        cpus: args.pins().then(|| format!("0-{}", Args::cores() - 1)),
         table: format!("meetings = {}\nterminals = {}", capacity.meetings, capacity.terminals),
         sections: format!("[worker]\n{cores}wait = {:?}\n", args.wait.word()),
         simulation,

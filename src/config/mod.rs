@@ -308,6 +308,8 @@ pub struct Worker {
     /// CPUs that workers are pinned to, in their order; empty: not pinned.
     #[serde(deserialize_with = "values::cores")]
     pub cores: Vec<u16>,
+    /// CPU that the control thread is pinned to, and before it what stands by for it; none: not pinned.
+    pub control_core: Option<u16>,
     /// What a worker does with an empty ring.
     pub wait: Wait,
 }

@@ -120,6 +120,11 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
         }
         Ok(control)
     };
+    if let Some(core) = heir.manifest.config.worker.control_core
+        && !threads::pin(core)
+    {
+        tracing::warn!(core, "the control thread cannot be pinned to its core; it runs where it is put");
+    }
     if heir.manifest.role == Role::Standby && !threads::run_first() {
         tracing::debug!("this standby waits as others do: the system lets it run nothing in real time");
     }

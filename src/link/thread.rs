@@ -16,8 +16,8 @@ use super::worker::Worker;
 use crate::config::Wait;
 use crate::limits::SPIN_NS;
 use crate::sys::af_xdp::Socket;
-use crate::sys::clock;
 use crate::sys::succession::Succession;
+use crate::sys::{clock, threads};
 
 const WAKE: Token = Token(0);
 const SOCKET: Token = Token(1);
@@ -65,9 +65,8 @@ pub(super) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Re
 }
 
 fn pin(manner: Manner) {
-    if let Some(core) = manner.core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id: core.into() })
-    {
+    let Some(core) = manner.core else { return threads::unpin() };
+    if !threads::pin(core) {
         tracing::warn!(worker = manner.number, core, "cannot be pinned to its core; it runs where it is put");
     }
 }

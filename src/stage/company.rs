@@ -102,8 +102,8 @@ pub struct Script {
     pub sections: String,
     /// Further arguments of the simulation.
     pub simulation: Vec<String>,
-    /// The core that the dispatch server has, all of its processes; any where none is given.
-    pub core: Option<u16>,
+    /// The CPUs that the dispatch server may have, as `taskset --cpu-list` takes them; where none are given, ours.
+    pub cpus: Option<String>,
     /// How long anything is waited for.
     pub patience: Duration,
 }
@@ -116,7 +116,7 @@ impl Script {
             table: String::new(),
             sections: String::new(),
             simulation: Vec::new(),
-            core: None,
+            cpus: None,
             patience: PATIENCE,
         }
     }
@@ -125,7 +125,7 @@ impl Script {
 /// Dispatch server and autonomous servers.
 pub struct Company<'a> {
     stage: &'a Stage,
-    core: Option<u16>,
+    cpus: Option<String>,
     patience: Duration,
     /// The keeper.
     pub dispatch: Actor,
@@ -143,7 +143,7 @@ impl<'a> Company<'a> {
         write_configuration(stage, script).map_err(doing("writing the configuration"))?;
         let mut simulation =
             Actor::start(stage, Side::Servers, "simulation", None, &simulation_arguments(stage, script))?;
-        let mut dispatch = start_dispatch(stage, script.core)?;
+        let mut dispatch = start_dispatch(stage, script.cpus.as_deref())?;
         let begun = Instant::now();
         let servers = loop {
             simulation.must_live()?;
@@ -155,7 +155,7 @@ impl<'a> Company<'a> {
             }
         };
         let api = Api::new(stage.run().join("api.sock"));
-        Ok(Self { stage, core: script.core, patience: script.patience, dispatch, simulation, servers, api })
+        Ok(Self { stage, cpus: script.cpus.clone(), patience: script.patience, dispatch, simulation, servers, api })
     }
 
     /// Waits for something, looking now and then.
@@ -257,7 +257,7 @@ impl<'a> Company<'a> {
 
     /// Starts the dispatch server again, after it has ended.
     pub fn start_again(&mut self) -> Result<(), CompanyError> {
-        self.dispatch = start_dispatch(self.stage, self.core)?;
+        self.dispatch = start_dispatch(self.stage, self.cpus.as_deref())?;
         Ok(())
     }
 
@@ -268,9 +268,9 @@ impl<'a> Company<'a> {
     }
 }
 
-fn start_dispatch(stage: &Stage, core: Option<u16>) -> Result<Actor, ProcessError> {
+fn start_dispatch(stage: &Stage, cpus: Option<&str>) -> Result<Actor, ProcessError> {
     let configuration = configuration_file(stage).display().to_string();
-    Actor::start(stage, Side::Dispatch, "dispatch", core, &["run".into(), "--config".into(), configuration])
+    Actor::start(stage, Side::Dispatch, "dispatch", cpus, &["run".into(), "--config".into(), configuration])
 }
 
 fn simulation_arguments(stage: &Stage, script: &Script) -> Vec<String> {

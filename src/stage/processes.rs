@@ -46,13 +46,13 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Starts the stage's program with these arguments, on one side of the stage and, where one is given, on this core alone. It
-    /// dies with us.
+    /// Starts the stage's program with these arguments, on one side of the stage and, where they are given, on these CPUs alone.
+    /// It dies with us.
     pub fn start(
         stage: &Stage,
         side: Side,
         name: &'static str,
-        core: Option<u16>,
+        cpus: Option<&str>,
         arguments: &[String],
     ) -> Result<Self, ProcessError> {
         let system = |what: String| move |error| ProcessError::System { what, error };
@@ -61,7 +61,7 @@ impl Actor {
         let file = || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (out, err) = (file(), file());
         let open = || system(log.display().to_string());
-        let pinned = core.map(|core| ["taskset".to_owned(), "--cpu-list".to_owned(), core.to_string()]);
+        let pinned = cpus.map(|cpus| ["taskset", "--cpu-list", cpus]);
         // nsenter, taskset and setpriv replace themselves, so the child's process id is the program's own. nsenter, unlike `ip netns
         // exec`, stays in this mount namespace, and what the keeper mounts outlives the keeper.
         let child = Command::new("nsenter")

@@ -8,9 +8,12 @@
 //! have the processor (`exit_mm`; `PREEMPT_LAZY`). That should be none that somebody waits for.
 
 use std::io;
+use std::sync::OnceLock;
 use std::thread::{Builder, JoinHandle};
 
+use core_affinity::CoreId;
 use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::limits::REALTIME_PRIORITY_MAX;
 
@@ -25,7 +28,28 @@ pub enum Behind {
     Far = 19,
 }
 
-/// Starts a thread that gives way to the others. What it starts gives way as well.
+/// The CPUs that this process had before a thread of it was pinned.
+static UNPINNED: OnceLock<CpuSet> = OnceLock::new();
+
+/// Pins the calling thread to a CPU. What it starts from now on is pinned with it, but for who is behind the others.
+/// Gives whether it is.
+pub fn pin(core: u16) -> bool {
+    if let Ok(cpus) = sched_getaffinity(None) {
+        UNPINNED.get_or_init(|| cpus);
+    }
+    core_affinity::set_for_current(CoreId { id: core.into() })
+}
+
+/// Lets the calling thread run on whatever CPU this process may run, though who started it was pinned.
+pub fn unpin() {
+    if let Some(cpus) = UNPINNED.get()
+        && let Err(error) = sched_setaffinity(None, cpus)
+    {
+        tracing::debug!("a thread stays on the CPU of who started it: {error}");
+    }
+}
+
+/// Starts a thread that gives way to the others, on whatever CPU this process may run. What it starts does so as well.
 ///
 /// # Errors
 /// The system's: no more threads.
@@ -39,6 +63,7 @@ pub fn spawn_behind<T: Send + 'static>(
         if let Err(error) = setpriority_process(None, behind as i32) {
             tracing::debug!("a thread does not give way to the others: {error}");
         }
+        unpin();
         run()
     })
 }
@@ -73,6 +98,19 @@ mod tests {
         let before = getpriority_process(None).unwrap();
         let behind = spawn_behind("behind", Behind::Far, || getpriority_process(None).unwrap()).unwrap();
         assert_eq!((behind.join().unwrap(), getpriority_process(None).unwrap()), (Behind::Far as i32, before));
+    }
+
+    #[test]
+    fn a_thread_behind_is_pinned_to_no_cpu() {
+        let pinned = std::thread::spawn(|| {
+            let before = sched_getaffinity(None).unwrap();
+            let first = (0..CpuSet::MAX_CPU).find(|&cpu| before.is_set(cpu)).unwrap();
+            assert!(pin(first as u16));
+            assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
+            let behind = spawn_behind("behind", Behind::Near, || sched_getaffinity(None).unwrap()).unwrap();
+            assert_eq!(behind.join().unwrap(), before);
+        });
+        pinned.join().unwrap();
     }
 
     #[test]
