@@ -48,6 +48,8 @@ pub const REQUEST_QUEUE: usize = 1024;
 /// Commands to autonomous servers that are on their way at once.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
 
+/// Transmit chunks that a socket leaves with the kernel, sent or not, before it looks which are sent.
+pub const UNCOLLECTED_MAX: usize = 4 * BURST;
 /// Heap that a standby holds ready beyond what it uses, in bytes: what it allocates between its predecessor's death and the first
 /// answers, so that nothing of it is a page fault.
 pub const STANDBY_HEAP_BYTES: usize = 16 << 20;

@@ -34,7 +34,8 @@ pub(super) struct Queue {
     /// Transmit chunks that the kernel has sent, by the ring that they belong to. Each has room for all of its ring's.
     sent: Box<[ArrayQueue<Chunk>]>,
     receive: u32,
-    transmit: u32,
+    /// Transmit chunks of each ring.
+    pub transmit: u32,
 }
 
 #[derive(Debug)]
@@ -228,15 +229,17 @@ fn free_to_transmit(
     for (ring, transmit) in rings.iter().enumerate() {
         let first = settings.receive as usize + ring * settings.transmit as usize;
         let mut own = Vec::with_capacity(settings.transmit as usize);
-        for number in first..first + settings.transmit as usize {
-            match area.owner(number) {
-                Some(Owner::Transmit(index)) if transmit.was_published(index) => continue,
-                Some(Owner::Transmit(_) | Owner::Process) => {}
+        for (number, owner) in area.owners(first..first + settings.transmit as usize) {
+            match owner {
+                Some(Owner::Transmit(index)) if transmit.was_published(index) => {}
+                Some(Owner::Process) => own.push(area.reclaim(number)),
+                Some(Owner::Transmit(_)) => {
+                    let chunk = area.reclaim(number);
+                    area.set_owner(&chunk, Owner::Process);
+                    own.push(chunk);
+                }
                 _ => return Err(XdpError::Foreign { what: "an owner word is none of a transmit chunk" }),
             }
-            let chunk = area.reclaim(number);
-            area.set_owner(&chunk, Owner::Process);
-            own.push(chunk);
         }
         free.push(own);
     }
@@ -263,10 +266,10 @@ fn free_to_receive(
         }
     }
     let mut free = Vec::new();
-    for (number, received) in received.into_iter().enumerate() {
-        match area.owner(number) {
+    for ((number, owner), received) in area.owners(0..received.len()).zip(&received) {
+        match owner {
             // The dead had finished with it, or nearly: where it is still in the ring it will be received again.
-            Some(Owner::Process) if received => continue,
+            Some(Owner::Process) if *received => continue,
             Some(Owner::Process) => {}
             // The kernel has it, or has given it back through a receive ring.
             Some(Owner::Fill(index)) if fill.was_published(index) => continue,

@@ -12,7 +12,7 @@ use super::XdpError;
 use super::queue::{Queue, wake_to_receive};
 use super::ring::{Consumer, Descriptor, Producer};
 use super::umem::{Chunk, Owner};
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, UNCOLLECTED_MAX};
 use crate::sys::bpf::{ARRIVAL_BYTES, arrival};
 use crate::time::Nanos;
 
@@ -156,11 +156,7 @@ impl Socket {
     /// If the length is more than the chunk's.
     pub fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         if self.free.is_empty() {
-            let (wake, sent) = self.queue.sent(self.ring);
-            self.free.extend(sent);
-            if wake {
-                wake_to_receive(&self.fd);
-            }
+            self.collect();
         }
         if !self.transmit.has_room() {
             return false;
@@ -181,6 +177,24 @@ impl Socket {
     /// adopts the socket. False where the kernel could not take all of them now: the next flush, even of nothing new, goes
     /// on in order. [`XdpError::InterfaceGone`]: nothing will ever come or go by this socket again.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
+        let flushed = self.hand_over();
+        // Not only when none is left: a successor collects them before its first frame.
+        if self.queue.transmit as usize - self.free.len() >= UNCOLLECTED_MAX {
+            self.collect();
+        }
+        flushed
+    }
+
+    /// Takes back what the kernel has sent.
+    fn collect(&mut self) {
+        let (wake, sent) = self.queue.sent(self.ring);
+        self.free.extend(sent);
+        if wake {
+            wake_to_receive(&self.fd);
+        }
+    }
+
+    fn hand_over(&mut self) -> Result<bool, XdpError> {
         self.transmit.publish();
         let mut waiting = self.transmit.waiting();
         // In copy mode a call sends 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE). Each turn leaves fewer, or is the last.

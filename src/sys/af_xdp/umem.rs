@@ -11,6 +11,7 @@
 //! for all that may come into it.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -227,15 +228,16 @@ impl Area {
     }
 
     /// Notes who has a chunk. A successor believes it, so it is said before the index that makes it true moves, and the
-    /// order is kept (Release, paired with [`Self::owner`] after this process is dead; until then, with nothing).
+    /// order is kept (Release, paired with [`Self::owners`] after this process is dead; until then, with nothing).
     pub fn set_owner(&self, chunk: &Chunk, owner: Owner) {
         self.umem.words()[self.first + chunk.0 as usize].store(owner.word(), Ordering::Release);
     }
 
-    /// Who has this chunk; none where the word is none of ours.
-    pub fn owner(&self, number: usize) -> Option<Owner> {
-        assert!(number < self.chunks, "a chunk of this queue");
-        Owner::of_word(self.umem.words()[self.first + number].load(Ordering::Acquire))
+    /// Who has each of these chunks; none where the word is none of ours. All at once, because a successor asks for thousands.
+    pub fn owners(&self, numbers: Range<usize>) -> impl Iterator<Item = (usize, Option<Owner>)> {
+        assert!(numbers.end <= self.chunks, "chunks of this queue");
+        let words = &self.umem.words()[self.first..][numbers.clone()];
+        numbers.zip(words).map(|(number, word)| (number, Owner::of_word(word.load(Ordering::Acquire))))
     }
 
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
@@ -279,7 +281,7 @@ mod tests {
         drop(area);
         let area = Area::new(Arc::new(Umem::open(fd.as_fd(), &settings()).unwrap()), &settings(), 1);
         for (number, owner) in owners.into_iter().enumerate() {
-            assert_eq!(area.owner(number), Some(owner));
+            assert_eq!(area.owners(number..number + 1).next(), Some((number, Some(owner))));
         }
     }
 
