@@ -37,7 +37,8 @@ fn the_example_says_the_defaults() {
     let file = folder.path().join("baton.toml");
     let said = Config::parse(&file, EXAMPLE, &Overrides::default()).unwrap();
     // With every commented key taken at its word, but for those that would contradict, it is the same configuration.
-    let others = ["secret", "laboratory", "vlan", "mac", "label", "queues", "workers", "cores", "probe_port"];
+    let others =
+        ["secret", "laboratory", "vlan", "mac", "label", "queues", "workers", "cores", "control_core", "probe_port"];
     let own_places = ["api_socket", "pin"];
     let spoken: String = EXAMPLE
         .lines()

@@ -315,6 +315,7 @@ impl Supervisor {
         // It may stand by or control since it was last listened to.
         self.heed_standby()?;
         if self.engine.is_some() {
+            self.count_death(&engine);
             self.has_followed(&engine, self.pid(), &how);
             return Ok(());
         }
@@ -327,6 +328,7 @@ impl Supervisor {
             // It has the locks, or will have them in a moment.
             self.heir_due = Some(Instant::now() + HEIR_PATIENCE);
             self.engine = Some(heir);
+            self.count_death(&engine);
             self.has_followed(&engine, self.pid(), &how);
             return Ok(());
         }

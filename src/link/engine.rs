@@ -239,9 +239,9 @@ impl Heir {
                 journal: &mut journal,
             };
             let first = first::send(&mut recovery, ready, senders.sockets(), begun);
-            threads::run_with_others();
             (epoch, recovery, first)
         });
+        threads::run_with_others();
         if self.manifest.role != Role::Standby {
             // Before a frame is read, and not before the first ones are sent: the kernel takes longer to compile
             // the filter than it takes to send them.

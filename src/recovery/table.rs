@@ -157,6 +157,14 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         (parts.first().map_or(part.layout, |first| first.layout), chairman.unwrap_or_default())
     }
 
+    /// Has the database no longer hold terminals where they were: whoever asks again finds them here already.
+    fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
+        if !moved.is_empty() {
+            let removed = moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal));
+            self.store.write(removed.collect());
+        }
+    }
+
     /// Has the database hold what the table holds of a part, and `moved` no longer where they were before.
     fn write_back(&mut self, part: &Part, moved: &[(MeetingId, Address)]) {
         let (meeting, domain) = (part.meeting, part.domain);
@@ -294,7 +302,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         }
         let mut written = Written::Whole;
         let mut all_here = true;
-        let mut moved = Vec::new();
+        let mut moved: Vec<(MeetingId, Address)> = Vec::new();
         let left: Vec<Address> = self
             .table()
             .members(meeting, domain)
@@ -312,11 +320,15 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 Ok(Placed::Here) => {}
                 Ok(Placed::MovedFrom(before)) => moved.push((before, state.terminal)),
                 Ok(Placed::Elsewhere) => all_here = false,
-                Err(TableError::Contended | TableError::Conflict(_)) => return Written::Later,
+                Err(TableError::Contended | TableError::Conflict(_)) => {
+                    self.write_moved(&moved);
+                    return Written::Later;
+                }
                 Err(_) => written = Written::Full,
             }
         }
         if written == Written::Whole && all_here && !self.set_doubt(meeting, domain, false) {
+            self.write_moved(&moved);
             return Written::Later;
         }
         self.write_back(&part, &moved);

@@ -80,10 +80,11 @@ impl<'a> Structure<'a> {
         }
         // Relaxed: who has the structure's claim made it what it is.
         if words.part_link(part).is_some_and(|link| link.load(Ordering::Relaxed) != 0) {
-            self.clear_members(part);
             live(words.terminal_bits(), 0)
                 .filter(|&slot| is_member(slot))
                 .try_for_each(|member| self.take_out_terminal(member, part))?;
+            // Last: it is what says that there may be more, to whoever comes here again.
+            self.clear_members(part);
         }
         Ok(())
     }

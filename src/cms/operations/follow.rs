@@ -126,6 +126,7 @@ impl Operations {
                 operation.fail(declined(domain, "the start of the conference", status));
             }
             (Message::MemberAdd { terminal, role }, Ok(_)) => {
+                self.note_member(operation, terminal, writer, |member| member.role = role);
                 self.note(operation, domain, writer, |part| {
                     if role == Role::Chairman {
                         part.chairman = terminal;
@@ -148,8 +149,9 @@ impl Operations {
             }
             // Whom the autonomous server does not know, or has in no meeting of this id, is out.
             (Message::MemberRemove { terminal }, Ok(_) | Err(Status::UnknownTerminal)) => {
-                self.note(operation, domain, writer, |part| forget_chairman(&mut part.chairman, terminal));
+                // The member first, here and below: a version stands for what is in the table before it.
                 warn(|| writer.leave(meeting, terminal));
+                self.note(operation, domain, writer, |part| forget_chairman(&mut part.chairman, terminal));
                 operation.changes.push(Change::RemoveMember(meeting, terminal));
             }
             (Message::RoleSet { terminal, role }, Ok(_)) => {
@@ -160,11 +162,10 @@ impl Operations {
                         forget_chairman(&mut part.chairman, terminal);
                     }
                 });
-                self.note_member(operation, terminal, writer, |member| member.role = role);
             }
             (Message::FlagsSet { terminal, mask, value }, Ok(_)) => {
-                self.note(operation, domain, writer, |_| {});
                 self.note_member(operation, terminal, writer, |member| member.flags = member.flags.with(mask, value));
+                self.note(operation, domain, writer, |_| {});
             }
             (Message::LayoutSet { layout }, Ok(_)) => {
                 self.note(operation, domain, writer, |part| part.layout = layout);

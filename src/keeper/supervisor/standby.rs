@@ -110,6 +110,7 @@ impl Supervisor {
                     let due = Some(Instant::now() + FOLLOWED_PATIENCE);
                     let heir = self.standby.take();
                     if let (Some(engine), Some(heir)) = (self.engine.take(), &heir) {
+                        self.count_death(&engine);
                         self.followed.push(Followed { engine, heir: heir.process.id(), due });
                     }
                     self.engine = heir;
@@ -154,21 +155,26 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Says who followed whom; a standby that follows too often gets a successor later and later.
-    pub(super) fn has_followed(&mut self, dead: &Engine, heir: u32, how: &str) {
-        let pid = dead.process.id();
-        if dead.yields {
-            self.standby_due = self.standby_due.max(Instant::now() + STANDBY_AFTER);
-            tracing::info!("engine {pid} {how} to engine {heir}");
-            return;
-        }
-        self.ended_on_trial(pid, how);
-        let pause = self.restarts.died(dead.ready.map(|since| since.elapsed()));
+    /// Counts a death that a standby follows, when it follows: the kernel may take the dead apart for long. A standby that
+    /// follows too often gets a successor later and later.
+    pub(super) fn count_death(&mut self, dead: &Engine) {
+        let pause =
+            if dead.yields { Duration::ZERO } else { self.restarts.died(dead.ready.map(|since| since.elapsed())) };
         self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
-        tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
         if !pause.is_zero() {
             let in_vain = self.restarts.in_vain();
             tracing::error!("{in_vain} engines in a row came to nothing: the next standby starts in {pause:?}");
         }
+    }
+
+    /// Says who followed whom.
+    pub(super) fn has_followed(&mut self, dead: &Engine, heir: u32, how: &str) {
+        let pid = dead.process.id();
+        if dead.yields {
+            tracing::info!("engine {pid} {how} to engine {heir}");
+            return;
+        }
+        self.ended_on_trial(pid, how);
+        tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
     }
 }

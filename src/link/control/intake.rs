@@ -43,7 +43,7 @@ impl Control {
             (Ok(Message::HeartbeatAck { sent_ns, held }), _) => {
                 self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
                 let table = self.writer.table();
-                self.recovery.handle_held(domain, held, || table.parts_in(domain).count() as u32);
+                self.recovery.handle_held(domain, held, || table.count_parts_in(domain));
                 true
             }
             (Ok(message), _) => {

@@ -89,6 +89,8 @@ impl Socket {
 
     /// Takes back what the dead had received: of all of a queue's sockets, before one of them receives.
     pub(super) fn take_back_received(of_queue: &[Self]) -> Result<(), XdpError> {
+        // A chunk that one of them holds would be taken for nobody's.
+        assert!(of_queue.iter().all(|socket| socket.held.is_empty()), "nothing was received yet");
         let rings: Vec<_> = of_queue.iter().map(|socket| &socket.receive).collect();
         if of_queue[0].queue.take_back_received(&rings)? {
             wake_to_receive(&of_queue[0].fd);
