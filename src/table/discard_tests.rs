@@ -7,7 +7,8 @@ use super::kill_tests::{Dump, assert_usable, control, dump, furnished};
 use super::layout::{BANK, LINK};
 use super::meetings::part_hash;
 use super::slot::Unreadable;
-use super::tests::{domain, part, walked};
+use super::tests::{domain, part};
+use super::walk_tests::walked;
 use super::*;
 use crate::sys::mapping::killed_after;
 use crate::wire::mix;
@@ -193,5 +194,30 @@ fn its_members_go_and_anothers_stay_wherever_its_chain_leads() {
         assert_eq!(discard(&table, (1, 1)), Ok(true));
         assert_eq!(table.verify(), Vec::<String>::new(), "{link:x}");
         assert_eq!(dump(&table), without(before, (1, 1)));
+    }
+}
+
+#[test]
+fn none_of_its_members_stays_behind_whenever_its_writer_dies() {
+    // One that leads nowhere and says that there are more: they are looked for among all.
+    let damaged = || {
+        let table = furnished();
+        let slot = damage(&table, (1, 1), 1);
+        table.words().part_link(slot).unwrap().store(4 << 32, Ordering::Relaxed);
+        table
+    };
+    let after = without(dump(&furnished()), (1, 1));
+    for stores in 0.. {
+        let table = damaged();
+        let done = killed_after(stores, || discard(&table, (1, 1))).is_some();
+        table.recover();
+        if !table.verify().is_empty() {
+            assert_eq!(discard(&table, (1, 1)), Ok(true), "killed at store {stores}");
+        }
+        assert_eq!(table.verify(), Vec::<String>::new(), "killed at store {stores}");
+        assert_eq!(dump(&table), after, "killed at store {stores}");
+        if done {
+            break;
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::snapshot::{self, Snapshot, SnapshotFault};
-use super::tests::{domain, part, report, walked};
+use super::tests::{domain, part, report};
+use super::walk_tests::walked;
 use super::*;
 use crate::sys::mapping::BootId;
 use crate::wire::{Epoch, Role};

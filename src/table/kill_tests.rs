@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::tests::{domain, part, report, walked};
+use super::tests::{domain, part, report};
+use super::walk_tests::walked;
 use super::*;
 use crate::sys::mapping::killed_after;
 use crate::wire::{Epoch, Level, MeetingState, Role};

@@ -55,6 +55,8 @@ mod terminals;
 #[cfg(test)]
 mod tests;
 mod verify;
+#[cfg(test)]
+mod walk_tests;
 mod writer;
 
 use std::sync::Arc;
