@@ -120,7 +120,9 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
         }
         Ok(control)
     };
-    if let Some(core) = heir.manifest.config.worker.control_core
+    let worker = &heir.manifest.config.worker;
+    threads::keep_free(worker.cores.iter().copied().chain(worker.control_core));
+    if let Some(core) = worker.control_core
         && !threads::pin(core)
     {
         tracing::warn!(core, "the control thread cannot be pinned to its core; it runs where it is put");
@@ -143,6 +145,7 @@ struct Heir {
     path: Path,
     /// What a standby has made ahead.
     equipment: Option<Equipment>,
+    recovery: Option<Recovery>,
 }
 
 impl Heir {
@@ -162,10 +165,12 @@ impl Heir {
         let peers = Arc::new(Peers::new(&topology));
         let path = if manifest.table == TableOrigin::Kept { Path::Cache } else { Path::Database };
         let table = Arc::new(table);
-        let mut heir = Self { manifest, table, topology, peers, succession, keeper, path, equipment: None };
+        let mut heir =
+            Self { manifest, table, topology, peers, succession, keeper, path, equipment: None, recovery: None };
         if heir.manifest.role == Role::Standby {
             heir.equipment = Some(heir.equip()?);
             heir.rehearse();
+            heir.recovery = Some(heir.new_recovery(heir.table.epoch(), clock::now()));
             memory::reserve_heap(STANDBY_HEAP_BYTES);
             let touched = memory::touch_all().map_err(system("its own memory map"))?;
             tracing::debug!(bytes = touched, "everything is mapped and touched");
@@ -189,7 +194,7 @@ impl Heir {
 
     /// Makes first frames from the table as it is and throws them away, so that the code for it has run once.
     fn rehearse(&self) {
-        let mut recovery = self.recovery(self.table.epoch(), clock::now());
+        let mut recovery = self.new_recovery(self.table.epoch(), clock::now());
         let mut writer = self.table.writer(OwnerId::CONTROL);
         let ready = first::Ready {
             topology: &self.topology,
@@ -200,7 +205,7 @@ impl Heir {
         first::send(&mut recovery, ready, &mut [first::Nowhere], clock::now());
     }
 
-    fn recovery(&self, epoch: Epoch, now: Nanos) -> Recovery {
+    fn new_recovery(&self, epoch: Epoch, now: Nanos) -> Recovery {
         let settings = super::control::recovery_settings(&self.manifest.config);
         Recovery::new(self.topology.domains(), epoch, self.path, &settings, now)
     }
@@ -231,7 +236,10 @@ impl Heir {
         let epoch = (self.path == Path::Cache).then(|| self.table.bump_generation()).flatten();
         let mut senders = mapped.take_over()?;
         let sent = epoch.map(|epoch| {
-            let mut recovery = self.recovery(epoch, begun);
+            let mut recovery = match self.recovery.take() {
+                Some(recovery) => recovery.begin(epoch, begun),
+                None => self.new_recovery(epoch, begun),
+            };
             let ready = first::Ready {
                 topology: &self.topology,
                 peers: &self.peers,
@@ -259,7 +267,7 @@ impl Heir {
             None => {
                 let store = Store::open(&self.manifest.config, &shared).map_err(system("a thread"))?;
                 let (epoch, store) = reserve(&self.table, store)?;
-                (epoch, self.recovery(epoch, begun), None, Some(store))
+                (epoch, self.new_recovery(epoch, begun), None, Some(store))
             }
         };
         shared.begin(epoch);

@@ -34,6 +34,13 @@ impl Recovery {
         Self { path, epoch, began: now, servers, turn: 0 }
     }
 
+    /// As [`Self::new`] under this epoch, with machines that were made ahead, when neither epoch nor time was known yet. Nothing was
+    /// asked of them.
+    pub fn begin(mut self, epoch: Epoch, now: Nanos) -> Self {
+        self.servers.iter_mut().for_each(|server| server.begin(epoch, now));
+        Self { epoch, began: now, ..self }
+    }
+
     /// Takes an authentic message of this domain's autonomous server; gives whether it was an answer to recovery.
     pub fn handle_message(
         &mut self,

@@ -142,6 +142,11 @@ impl ServerRecovery {
         }
     }
 
+    /// As [`Self::new`] under this epoch, of a machine that was made ahead and asked for nothing yet.
+    pub(super) fn begin(&mut self, epoch: Epoch, now: Nanos) {
+        (self.epoch, self.now, self.timeline.began) = (epoch, now, now);
+    }
+
     /// Begins again: the autonomous server restarted, or its link came back after it was thought down. Where the database
     /// was to be walked and has not been, it still is; else the cache holds everything by now, and what of it was not
     /// updated yet is in doubt there. A machine that stopped stays so.

@@ -28,28 +28,44 @@ pub enum Behind {
     Far = 19,
 }
 
-/// The CPUs that this process had before a thread of it was pinned.
-static UNPINNED: OnceLock<CpuSet> = OnceLock::new();
+/// The CPUs of threads that are pinned to none.
+static OTHERS: OnceLock<CpuSet> = OnceLock::new();
+
+/// Keeps these CPUs for who is pinned to them: threads that are pinned to none run on the others that this process has. Where that
+/// leaves one alone, it does not: what takes the dead apart would wait there for whatever else the machine is at. To be called
+/// before a thread is pinned; the first call counts.
+pub fn keep_free(cores: impl IntoIterator<Item = u16>) {
+    OTHERS.get_or_init(|| {
+        // One that the system does not tell of is as one that has every CPU.
+        let all = sched_getaffinity(None).unwrap_or_else(|_| {
+            let mut all = CpuSet::new();
+            (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
+            all
+        });
+        let mut others = all;
+        for core in cores.into_iter().map(usize::from).filter(|&core| core < CpuSet::MAX_CPU) {
+            others.unset(core);
+        }
+        if others.count() > 1 { others } else { all }
+    });
+}
 
 /// Pins the calling thread to a CPU. What it starts from now on is pinned with it, but for who is behind the others.
 /// Gives whether it is.
 pub fn pin(core: u16) -> bool {
-    if let Ok(cpus) = sched_getaffinity(None) {
-        UNPINNED.get_or_init(|| cpus);
-    }
     core_affinity::set_for_current(CoreId { id: core.into() })
 }
 
-/// Lets the calling thread run on whatever CPU this process may run, though who started it was pinned.
+/// Lets the calling thread run on every CPU that is not kept free, though who started it was pinned.
 pub fn unpin() {
-    if let Some(cpus) = UNPINNED.get()
+    if let Some(cpus) = OTHERS.get()
         && let Err(error) = sched_setaffinity(None, cpus)
     {
         tracing::debug!("a thread stays on the CPU of who started it: {error}");
     }
 }
 
-/// Starts a thread that gives way to the others, on whatever CPU this process may run. What it starts does so as well.
+/// Starts a thread that gives way to the others, and is pinned to no CPU. What it starts does so as well.
 ///
 /// # Errors
 /// The system's: no more threads.
@@ -105,10 +121,14 @@ mod tests {
         let pinned = std::thread::spawn(|| {
             let before = sched_getaffinity(None).unwrap();
             let first = (0..CpuSet::MAX_CPU).find(|&cpu| before.is_set(cpu)).unwrap();
+            keep_free([first as u16]);
             assert!(pin(first as u16));
             assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
             let behind = spawn_behind("behind", Behind::Near, || sched_getaffinity(None).unwrap()).unwrap();
-            assert_eq!(behind.join().unwrap(), before);
+            let cpus = behind.join().unwrap();
+            let left = before.count() - 1;
+            assert_eq!(cpus.count(), if left > 1 { left } else { before.count() });
+            assert_eq!(cpus.is_set(first), left <= 1);
         });
         pinned.join().unwrap();
     }

@@ -18,7 +18,7 @@ use super::terminals::terminal_hash;
 use super::{OwnerId, Table};
 use crate::limits::{FLAWS_MAX, OWNERS_MAX, PROGRESS_EVERY};
 use crate::sys::mapping::SharedWord;
-use crate::wire::Level;
+use crate::wire::{Level, MeetingId};
 
 /// Gets how much of a long work is done, of how much, every now and then.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -170,10 +170,10 @@ impl<'a> Check<'a> {
             .first_part_of(part.meeting)
             .map_or(0, |first| chain(words, first).filter(|&other| other == slot).count());
         self.expect(in_chain == 1, || format!("{part:?} of slot {slot} is {in_chain} times in its chain"));
-        self.members_of(slot);
+        self.members_of(slot, part.meeting);
     }
 
-    fn members_of(&mut self, part: u32) {
+    fn members_of(&mut self, part: u32, meeting: MeetingId) {
         let words = self.words;
         let mut before = None;
         let mut count = 0;
@@ -181,7 +181,7 @@ impl<'a> Check<'a> {
         for member in members(words, part) {
             count += 1;
             let record = words.read_terminal(member).ok().flatten().map(|(_, raw)| raw);
-            self.expect(record.is_some_and(|raw| raw.part() == part), || {
+            self.expect(record.is_some_and(|raw| raw.part() == part && raw.meeting() == meeting), || {
                 format!("terminal slot {member} is in the chain of part slot {part}, its record is {record:?}")
             });
             let previous = previous_of(words, member);
