@@ -2,7 +2,8 @@
 //!
 //! Any of the sockets serves the two rings, whichever comes by first. The others do not wait for it: they leave what they
 //! have in bounded queues, and whoever has the rings takes care of that too, or comes back for it. So no worker depends on
-//! another one's being awake.
+//! another one's being awake; only the kernel does, which gets no chunk while a thread that has the rings is not let run, and
+//! drops, and counts, what finds none (`receive_dropped`). Cores that run one worker each have no such thread.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
