@@ -2,6 +2,9 @@
 //!
 //! A loop, queue or table in Baton ends somewhere, and where it ends is written here.
 
+/// Records that a walk over the table has asked the memory for before it reads the first of them.
+pub const WALK_AHEAD: usize = 16;
+
 /// Frames that a worker takes from a ring at a time.
 pub const BURST: usize = 64;
 
@@ -158,6 +161,9 @@ const _: () =
 
 /// Nanoseconds that an idle worker looks at its ring again and again before it sleeps, where it is to do so.
 pub const SPIN_NS: u64 = 50_000;
+
+/// Frames that the control thread posts to a worker before it wakes it.
+pub const POSTED_MAX: usize = 16;
 
 /// Frames, requests and outcomes of each kind that the control thread takes in one round.
 pub const CONTROL_BATCH: usize = 256;

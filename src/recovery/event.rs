@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Wanted;
 use crate::wire::{
-    Domain, Envelope, Epoch, Header, Key, MeetingId, MeetingSummary, Message, Opcode, Status, TakeoverEntry,
-    encode_message, encode_page,
+    Domain, Envelope, Epoch, Header, Key, MeetingId, MeetingSummary, Message, Opcode, Status, encode_message,
+    encode_page,
 };
 
 /// A frame to be sent to a domain's autonomous server.
@@ -24,7 +25,7 @@ pub enum Body {
     /// A protocol payload.
     Message(Message),
     /// TAKEOVER_BATCH: one page, a transaction of its own.
-    Takeover(Arc<[TakeoverEntry]>),
+    Takeover(Arc<[Wanted]>),
 }
 
 impl Request {
@@ -48,8 +49,8 @@ impl Request {
     pub fn encode(&self, buffer: &mut [u8], envelope: &Envelope, key: &Key) -> usize {
         match &self.body {
             Body::Message(message) => encode_message(buffer, envelope, &self.header, message, key),
-            Body::Takeover(entries) => {
-                let entries = entries.iter().copied();
+            Body::Takeover(wanted) => {
+                let entries = wanted.iter().map(|(entry, _)| *entry);
                 encode_page(buffer, envelope, Opcode::TakeoverBatch, &self.header, (0, 1), entries, key).0
             }
         }

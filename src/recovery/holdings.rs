@@ -8,6 +8,9 @@ use crate::wire::{Domain, Epoch, MeetingId, MeetingState, MeetingSummary, Takeov
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cursor(pub u64);
 
+/// Gets what a walk meets, and says whether it wants more.
+pub type Meet<'a> = &'a mut dyn FnMut(TakeoverEntry, Cursor) -> bool;
+
 /// What is known of a meeting that an autonomous server listed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lookup {
@@ -68,10 +71,11 @@ pub enum Absence {
 /// Calls come from the control thread alone; no call waits. Writes to the database that follow from one may come to be
 /// durable later, because everything they say can be asked of the autonomous server again.
 pub trait Holdings {
-    /// The next live part of this domain in the cache, level 1 first; it may have been marked missing before. None at the
-    /// end. The very first call must not depend on how much the cache holds. A part whose level rises during the walk may
-    /// not be given: the counts of what is held differ then, and bring a listing.
-    fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry>;
+    /// Walks over the live parts of this domain in the cache from where `cursor` stands, level 1 first, while `meet` wants
+    /// another one; it gets each with the cursor behind it. One may have been marked missing before. False where there are no
+    /// more. The very first call must not depend on how much the cache holds. A part whose level rises during the walk may
+    /// not be met: the counts of what is held differ then, and bring a listing.
+    fn walk_cache(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool;
 
     /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there. None
     /// at the end, which a database that cannot be read is not: the cursor stays, and the walk goes on from there.
@@ -83,6 +87,9 @@ pub trait Holdings {
 
     /// The version of a part in the cache; none where it is not there.
     fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64>;
+
+    /// A part that a walk over the cache gave is spoken of soon: its record may be fetched. Changes nothing.
+    fn expect(&self, _found: Cursor) {}
 
     /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch `epoch`. A part that
     /// is `starting` or `ending` stays so and is [`Standing::Unfinished`]. `participants` are what the server counts.

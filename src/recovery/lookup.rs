@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::ask::Ask;
 use super::server::Step;
 use super::takeover::Wanted;
-use super::{Event, Holdings, Lookup, Request, ServerRecovery};
+use super::{Event, Holdings, Lookup, Request, ServerRecovery, Unreadable};
 use crate::time::Nanos;
-use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Page};
+use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Page, Record, TakeoverEntry};
 
 /// Where the listing stands.
 #[derive(Clone, Debug, Default)]
@@ -239,32 +239,41 @@ impl ServerRecovery {
         }
     }
 
-    /// The next part that we hold and this round's listing did not name: it is asked for by name, because absence
-    /// proves nothing. Where a living cache is swept before any listing, that is simply the next part.
-    pub(super) fn next_held(&mut self, holdings: &mut dyn Holdings) -> Option<Wanted> {
-        while !self.swept && self.sweep_resume <= self.now {
-            let next = if self.sweeps_database {
-                holdings.next_in_database(self.domain, &mut self.cursor)
-            } else {
-                Ok(holdings.next_in_cache(self.domain, &mut self.cursor))
-            };
-            let Ok(next) = next else {
-                self.sweep_resume = self.now + self.settings.rto_max;
-                return None;
-            };
-            match next {
-                None => self.swept = true,
-                Some(entry) if self.meetings.get(&entry.meeting).is_some_and(|known| known.round == self.round) => {}
-                Some(entry) if self.named.contains(&entry.meeting) => {}
-                Some(entry) => {
-                    if !self.trusts_cache() {
-                        self.set_step(entry.meeting, Step::Asked);
-                    }
-                    return Some((entry, (!self.sweeps_database).then_some(self.cursor)));
+    /// Fills a page with the next parts that we hold and this round's listing did not name: they are asked for by name, because
+    /// absence proves nothing. Where a living cache is swept before any listing, those are simply the next parts.
+    pub(super) fn take_held(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Holdings) {
+        let before = page.len();
+        if self.sweeps_database {
+            self.sweep_database(page, holdings);
+        } else if !self.swept {
+            let mut cursor = self.cursor;
+            let more = holdings.walk_cache(self.domain, &mut cursor, &mut |entry, at| {
+                if !self.is_listed(entry.meeting) {
+                    page.push((entry, Some(at)));
                 }
+                page.len() < TakeoverEntry::PER_PAGE
+            });
+            (self.cursor, self.swept) = (cursor, !more);
+        }
+        if !self.trusts_cache() {
+            page[before..].iter().for_each(|(entry, _)| self.set_step(entry.meeting, Step::Asked));
+        }
+    }
+
+    fn sweep_database(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Holdings) {
+        while !self.swept && self.sweep_resume <= self.now && page.len() < TakeoverEntry::PER_PAGE {
+            match holdings.next_in_database(self.domain, &mut self.cursor) {
+                Ok(Some(entry)) if self.is_listed(entry.meeting) => {}
+                Ok(Some(entry)) => page.push((entry, None)),
+                Ok(None) => self.swept = true,
+                Err(Unreadable) => self.sweep_resume = self.now + self.settings.rto_max,
             }
         }
-        None
+    }
+
+    /// Whether this round's listing named it.
+    fn is_listed(&self, meeting: MeetingId) -> bool {
+        self.meetings.get(&meeting).is_some_and(|known| known.round == self.round) || self.named.contains(&meeting)
     }
 
     pub(super) fn tell_full(&mut self, meeting: MeetingId) {

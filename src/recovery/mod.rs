@@ -48,11 +48,12 @@ pub use ask::TransactionSource;
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;
-pub use holdings::{Absence, Cursor, Holdings, Lookup, Standing, Written};
+pub use holdings::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Written};
 pub use report::{Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
 pub use table::TableHoldings;
+pub use takeover::Wanted;
 
 /// Where a recovery looks meetings up: decided by fact (boot id, layout, an intact header), not by guess.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 //! the database keeps of its part in one commit, so the database is never between two states of it.
 
 use super::database::{Held, KeyStore, Unreadable};
-use super::{Absence, Cursor, Holdings, Lookup, Standing, Written};
+use super::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Written};
 use crate::cms::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
 use crate::wire::{
@@ -187,16 +187,14 @@ impl<S: KeyStore> TableHoldings<'_, S> {
 }
 
 impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
-    fn next_in_cache(&mut self, domain: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
+    fn walk_cache(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
         let mut at = table::Cursor(cursor.0);
-        let part = loop {
-            let (_, part) = self.table().next_part_by_level(domain, &mut at)?;
-            if !matches!(part.state, MeetingState::None | MeetingState::Prepared | MeetingState::Ended) {
-                break part;
-            }
-        };
+        let more = self.table().walk_by_level(domain, &mut at, |at, part| {
+            matches!(part.state, MeetingState::None | MeetingState::Prepared | MeetingState::Ended)
+                || meet(TakeoverEntry { meeting: part.meeting, version: part.version }, Cursor(at.0))
+        });
         cursor.0 = at.0;
-        Some(TakeoverEntry { meeting: part.meeting, version: part.version })
+        more
     }
 
     fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
@@ -237,6 +235,10 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64> {
         self.table().part(meeting, domain).map(|part| part.version)
+    }
+
+    fn expect(&self, found: Cursor) {
+        self.table().fetch_near(table::Cursor(found.0));
     }
 
     fn taken_over(

@@ -23,14 +23,13 @@ pub(super) struct Takeovers {
 }
 
 /// One takeover, and where the walk over the cache stood when it gave it.
-pub(super) type Wanted = (TakeoverEntry, Option<Cursor>);
+pub type Wanted = (TakeoverEntry, Option<Cursor>);
 
 /// One page on its way.
 #[derive(Clone, Debug)]
 struct Flight {
     ask: Ask,
-    entries: Arc<[TakeoverEntry]>,
-    found: Box<[Option<Cursor>]>,
+    wanted: Arc<[Wanted]>,
 }
 
 impl Takeovers {
@@ -61,32 +60,27 @@ impl ServerRecovery {
         if let Some(flight) = self.takeovers.flights.iter_mut().find(|flight| flight.ask.due <= now) {
             flight.ask.again(now, &self.round_trip, &mut self.transactions);
             self.progress.repeated += 1;
-            let (transaction, entries) = (flight.ask.transaction, Arc::clone(&flight.entries));
-            return Some(self.takeover_request(transaction, entries));
+            let (transaction, wanted) = (flight.ask.transaction, Arc::clone(&flight.wanted));
+            return Some(self.takeover_request(transaction, wanted));
         }
         if self.takeovers.flights.len() >= self.connect.window().into() || !self.may_take_over() {
             return None;
         }
-        let mut entries = Vec::with_capacity(TakeoverEntry::PER_PAGE);
-        let mut found = Vec::with_capacity(TakeoverEntry::PER_PAGE);
-        while entries.len() < TakeoverEntry::PER_PAGE {
-            match self.takeovers.queue.pop_front().or_else(|| self.next_held(holdings)) {
-                Some((entry, at)) => {
-                    entries.push(entry);
-                    found.push(at);
-                }
-                None => break,
-            }
+        let mut page = Vec::with_capacity(TakeoverEntry::PER_PAGE);
+        let queued = self.takeovers.queue.len().min(TakeoverEntry::PER_PAGE);
+        page.extend(self.takeovers.queue.drain(..queued));
+        if page.len() < TakeoverEntry::PER_PAGE {
+            self.take_held(&mut page, holdings);
         }
-        if entries.is_empty() {
+        if page.is_empty() {
             return None;
         }
-        let entries: Arc<[_]> = entries.into();
+        let wanted: Arc<[_]> = page.into();
         let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
         let transaction = ask.transaction;
-        self.takeovers.flights.push(Flight { ask, entries: Arc::clone(&entries), found: found.into() });
+        self.takeovers.flights.push(Flight { ask, wanted: Arc::clone(&wanted) });
         self.timeline.first_takeover.get_or_insert(now);
-        Some(self.takeover_request(transaction, entries))
+        Some(self.takeover_request(transaction, wanted))
     }
 
     /// From a living cache at once; in order, when the link is up and the listing done.
@@ -94,9 +88,9 @@ impl ServerRecovery {
         self.overlaps || (self.connect.is_connected() && self.listing.is_complete())
     }
 
-    fn takeover_request(&self, transaction: Transaction, entries: Arc<[TakeoverEntry]>) -> Request {
+    fn takeover_request(&self, transaction: Transaction, wanted: Arc<[Wanted]>) -> Request {
         let header = Header::request(transaction, self.epoch, MeetingId::NONE);
-        Request { domain: self.domain, header, body: Body::Takeover(entries) }
+        Request { domain: self.domain, header, body: Body::Takeover(wanted) }
     }
 
     pub(super) fn handle_takeover_ack(
@@ -109,11 +103,12 @@ impl ServerRecovery {
         let flights = &mut self.takeovers.flights;
         let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
         let Ok(results) = page.records::<TakeoverResult>() else { return };
-        let entries = Arc::clone(&flights[index].entries);
+        let wanted = Arc::clone(&flights[index].wanted);
+        wanted.iter().filter_map(|(_, found)| *found).for_each(|found| holdings.expect(found));
         // Answered in the order asked, each result is found where it is looked for first.
-        let place = |at: usize, result: &TakeoverResult| match entries.get(at) {
-            Some(entry) if entry.meeting == result.meeting => Some(at),
-            _ => entries.iter().position(|entry| entry.meeting == result.meeting),
+        let place = |at: usize, result: &TakeoverResult| match wanted.get(at) {
+            Some((entry, _)) if entry.meeting == result.meeting => Some(at),
+            _ => wanted.iter().position(|(entry, _)| entry.meeting == result.meeting),
         };
         let mut answered = [false; TakeoverEntry::PER_PAGE];
         let mut flight = None;
@@ -123,12 +118,11 @@ impl ServerRecovery {
             let flight = flight.get_or_insert_with(|| self.takeovers.flights.swap_remove(index));
             flight.ask.answered(now, &mut self.round_trip);
             answered[place] = true;
-            let wanted = (entries[place], flight.found[place]);
-            self.handle_result(now, &result, &wanted, holdings);
+            self.handle_result(now, &result, &wanted[place], holdings);
         }
         if flight.is_some() {
-            let unanswered = entries.iter().zip(answered).filter(|(_, answered)| !answered);
-            self.takeovers.queue.extend(unanswered.map(|(entry, _)| (*entry, None)));
+            let unanswered = wanted.iter().zip(answered).filter(|(_, answered)| !answered);
+            self.takeovers.queue.extend(unanswered.map(|((entry, _), _)| (*entry, None)));
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! header    0 magic │ 1 layout hash │ 2 bytes │ 3 meetings << 32 │ terminals │ 4, 5 boot id │ 6 checksum of 0 to 5
 //!           8 structure claim │ 9 structure sequence │ 16.. slot: epoch │ end of its block
-//! bitmaps   live parts │ live terminals │ parts of level 1 │ 2 │ 3 │ 4 │ 5; a bit for each slot
+//! bitmaps   live parts │ live terminals │ parts of level 1 │ 2 │ 3 │ 4 │ 5; a bit for each slot │ domain tags of parts
 //! slot      control │ bank 0 (7) │ bank 1 (7) │ link
 //! place     domain │ sibling         link of a part      members << 32 │ first member + 1
 //! extent    bank 0 (8) │ bank 1 (8)  link of a terminal  previous + 1 << 32 │ next + 1
@@ -16,6 +16,7 @@
 
 use std::ops::Range;
 
+use super::domains::TAG_WORDS;
 use super::index::{BUCKET, Index, STASH};
 use super::slot::Slot;
 use super::{Capacity, OwnerId};
@@ -52,7 +53,7 @@ const _: () =
 /// with each change that the others do not show.
 pub const LAYOUT_HASH: u64 = {
     let facts = [
-        2,
+        3,
         BANK as u64,
         SLOT as u64,
         LINK as u64,
@@ -85,6 +86,7 @@ pub(super) struct Layout {
     part_bits: Range<usize>,
     terminal_bits: Range<usize>,
     level_bits: [Range<usize>; Level::ALL.len()],
+    domain_tags: Range<usize>,
     part_index: Range<usize>,
     meeting_index: Range<usize>,
     places: usize,
@@ -115,6 +117,7 @@ impl Layout {
         let part_bits = region(meetings.div_ceil(64));
         let terminal_bits = region(terminals.div_ceil(64));
         let level_bits = Level::ALL.map(|_| region(meetings.div_ceil(64)));
+        let domain_tags = region(meetings.div_ceil(64) * TAG_WORDS);
         // A part is found by meeting and domain, and the first of a meeting's parts by the meeting.
         let part_index = region(Index::<SharedWord>::words(meetings));
         let meeting_index = region(Index::<SharedWord>::words(meetings));
@@ -131,6 +134,7 @@ impl Layout {
             part_bits,
             terminal_bits,
             level_bits,
+            domain_tags,
             part_index,
             meeting_index,
             places,
@@ -198,6 +202,11 @@ impl<'a> Words<'a> {
         &self.words[self.layout.level_bits[usize::from(level.number()) - 1].clone()]
     }
 
+    /// Whose the parts are, side by side: tags that [`super::domains`] sets.
+    pub fn domain_tags(self) -> &'a [SharedWord] {
+        &self.words[self.layout.domain_tags.clone()]
+    }
+
     pub fn part_index(self) -> Index<'a, SharedWord> {
         Index::new(&self.words[self.layout.part_index.clone()])
     }
@@ -210,7 +219,7 @@ impl<'a> Words<'a> {
         Index::new(&self.words[self.layout.terminal_index.clone()])
     }
 
-    /// The domain of each part, side by side: what a walk over a domain's parts reads.
+    /// The domain of a part.
     pub fn place_domain(self, part: u32) -> Option<&'a SharedWord> {
         self.place(part).map(|place| &place[0])
     }
@@ -231,6 +240,14 @@ impl<'a> Words<'a> {
     /// Has a part's record fetched, both of its cache lines, because it is read soon.
     pub fn prefetch_part(self, part: u32) {
         if let Some(words) = self.part_words(part) {
+            words[0].prefetch();
+            words[LINE].prefetch();
+        }
+    }
+
+    /// Has a terminal's record fetched, likewise.
+    pub fn prefetch_terminal(self, terminal: u32) {
+        if let Some(words) = self.terminal_words(terminal) {
             words[0].prefetch();
             words[LINE].prefetch();
         }

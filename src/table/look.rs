@@ -8,6 +8,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::Table;
+use super::domains::tag_at;
 use super::layout::Words;
 use super::levels::is_of_level;
 use super::structure::pause;
@@ -143,6 +144,7 @@ fn stamp(words: Words<'_>, subject: Subject) -> u64 {
             load(words.part_link(slot)),
             load(words.place_domain(slot)),
             load(words.place_sibling(slot)),
+            tag_at(words.domain_tags(), slot),
             Level::ALL.iter().fold(0, |set, &level| set << 1 | u64::from(is_of_level(words.level_bits(level), slot))),
         ]),
         Subject::Terminal(slot) => of(&[terminal(slot), load(words.terminal_link(slot))]),

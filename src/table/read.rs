@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::Table;
+use super::ahead::Ahead;
+use super::domains::{Tag, tagged};
 use super::meetings::{Part, meeting_hash};
 use super::slot::Unreadable;
-use super::structure::{chain, live, members, undisturbed};
+use super::structure::{chain, live, members, slots_of, undisturbed};
 use super::terminals::Terminal;
 use crate::sys::mapping::SharedWord;
 use crate::wire::{Address, Domain, Epoch, Level, MeetingId, MeetingState, digest_of};
@@ -41,35 +43,51 @@ impl Table {
     /// All parts of all meetings.
     #[inline]
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        live(self.words().part_bits(), 0).filter_map(|slot| self.part_in(slot))
+        let words = self.words();
+        Ahead::of(live(words.part_bits(), 0), move |slot| words.prefetch_part(slot))
+            .filter_map(|slot| self.part_in(slot))
     }
 
     /// The parts in a domain. What is there all through the walk is met exactly once, whatever is entered, changed and
-    /// taken out meanwhile. A part costs a cache line, one of another domain an eighth of one.
+    /// taken out meanwhile. A part costs two cache lines, and 64 of other domains two.
     pub fn parts_in(&self, domain: Domain) -> impl Iterator<Item = Part> + '_ {
         self.slots_in(self.words().part_bits(), domain, 0).filter_map(move |slot| self.part_in_domain(slot, domain))
     }
 
-    /// The next part in a domain from where `cursor` stands, level 1 first, and its slot. Costs what [`Self::parts_in`] does,
-    /// and for each 64 slots another load.
+    /// Walks over the parts in a domain from where `cursor` stands, level 1 first, while `meet` wants another one; it gets
+    /// each with the cursor behind it. False where there are no more. Costs what [`Self::parts_in`] does.
     ///
     /// What is there all through a walk at one level is met exactly once, whatever becomes of others. One that sinks to a
     /// lower level meanwhile is met, and may be met again there. One that rises to a level which the walk has behind it may not
     /// be met: who needs all compares counts.
     #[inline]
-    pub fn next_part_by_level(&self, domain: Domain, cursor: &mut Cursor) -> Option<(u32, Part)> {
+    pub fn walk_by_level(
+        &self,
+        domain: Domain,
+        cursor: &mut Cursor,
+        mut meet: impl FnMut(Cursor, Part) -> bool,
+    ) -> bool {
         let (mut passed, mut from) = (cursor.0 >> 32, cursor.0 as u32);
         for level in Level::ALL.into_iter().skip(passed as usize) {
             for slot in self.slots_in(self.words().level_bits(level), domain, from) {
                 if let Some(part) = self.part_in_domain(slot, domain).filter(|part| part.level == level) {
                     cursor.0 = passed << 32 | (u64::from(slot) + 1);
-                    return Some((slot, part));
+                    if !meet(*cursor, part) {
+                        return true;
+                    }
                 }
             }
             (passed, from) = (passed + 1, 0);
         }
         cursor.0 = (Level::ALL.len() as u64) << 32;
-        None
+        false
+    }
+
+    /// Has the record of the part fetched that a walk gave with this cursor. Changes nothing.
+    pub fn fetch_near(&self, cursor: Cursor) {
+        if let Some(slot) = (cursor.0 as u32).checked_sub(1) {
+            self.words().prefetch_part(slot);
+        }
     }
 
     /// A terminal.
@@ -94,7 +112,9 @@ impl Table {
     /// Every terminal.
     #[inline]
     pub fn terminals(&self) -> impl Iterator<Item = Terminal> + '_ {
-        live(self.words().terminal_bits(), 0).filter_map(|slot| self.terminal_in(slot, None))
+        let words = self.words();
+        Ahead::of(live(words.terminal_bits(), 0), move |slot| words.prefetch_terminal(slot))
+            .filter_map(|slot| self.terminal_in(slot, None))
     }
 
     /// How many parts it holds.
@@ -102,14 +122,14 @@ impl Table {
         self.words().part_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
     }
 
-    /// How many parts it holds in a domain, without a look at any of them.
+    /// How many parts it holds in a domain, without a look at any of their records.
     pub fn count_parts_in(&self, domain: Domain) -> u32 {
         let words = self.words();
         // Relaxed: a number is all that comes of it.
         let is_here = |slot: &u32| {
             words.place_domain(*slot).is_some_and(|place| place.load(Ordering::Relaxed) == domain.number())
         };
-        live(words.part_bits(), 0).filter(is_here).count() as u32
+        self.tagged_slots(words.part_bits(), domain, 0).filter(is_here).count() as u32
     }
 
     /// How many terminals it holds.
@@ -137,25 +157,25 @@ impl Table {
         self.readable(self.words().read_part(slot)).map(|(_, part)| part)
     }
 
-    /// The live slots of a domain from one on, by their bits and places. With the first of each 64 slots, the records of the
-    /// next 64 are fetched: a domain's records lie scattered among those of others, where no processor foresees them.
+    /// The slots of a domain from one on whose bits are set, their records fetched ahead; and some of a domain that has the
+    /// same tag.
     #[inline]
     fn slots_in<'a>(&'a self, bits: &'a [SharedWord], domain: Domain, from: u32) -> impl Iterator<Item = u32> + 'a {
         let words = self.words();
-        // Acquire pairs with the Release store of `enter_part`.
-        let is_here = move |slot: u32| {
-            words.place_domain(slot).is_some_and(|place| place.load(Ordering::Acquire) == domain.number())
-        };
-        let mut before = from.checked_sub(1).map(|slot| slot / 64);
-        live(bits, from).filter(move |&slot| {
-            if before != Some(slot / 64) {
-                before = Some(slot / 64);
-                let next = (slot / 64 + 1) * 64;
-                live(bits, next).take_while(|&slot| slot < next + 64).filter(|&slot| is_here(slot)).for_each(|slot| {
-                    words.prefetch_part(slot);
-                });
+        Ahead::of(self.tagged_slots(bits, domain, from), move |slot| words.prefetch_part(slot))
+    }
+
+    #[inline]
+    fn tagged_slots<'a>(&'a self, bits: &'a [SharedWord], domain: Domain, from: u32) -> impl Iterator<Item = u32> + 'a {
+        let (tags, tag) = (self.words().domain_tags(), Tag::of(domain));
+        let first = (from / 64) as usize;
+        bits.iter().enumerate().skip(first).flat_map(move |(group, word)| {
+            // Acquire pairs with the Release stores of `set_bit` and `set_level_bit`.
+            let mut set = word.load(Ordering::Acquire);
+            if group == first {
+                set &= !0 << (from % 64);
             }
-            is_here(slot)
+            slots_of(group, if set == 0 { 0 } else { set & tagged(tags, group, tag) })
         })
     }
 

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::domains::{Tag, set_tag};
 use super::extents::give_back;
 use super::layout::Words;
 use super::levels::fit_levels;
@@ -67,6 +68,7 @@ impl<'a> Structure<'a> {
         let Some((domain, sibling)) = words.place_domain(slot).zip(words.place_sibling(slot)) else { return false };
         // Release, here and below, pairs with the Acquire loads of walks and look-ups.
         domain.store(part.domain.number(), Ordering::Release);
+        set_tag(words.domain_tags(), slot, Some(Tag::of(part.domain)));
         let hash = part_hash(part.meeting, part.domain);
         if !words.part_index().contains(hash, slot) && !words.part_index().insert(hash, slot) {
             return false;
@@ -128,6 +130,7 @@ impl<'a> Structure<'a> {
         if let Some(domain) = self.words.place_domain(slot) {
             domain.store(0, Ordering::Release);
         }
+        set_tag(self.words.domain_tags(), slot, None);
         set_bit(self.words.part_bits(), slot, false);
         fit_levels(self.words, slot, None);
     }
@@ -355,11 +358,16 @@ pub(super) fn live(bits: &[SharedWord], from: u32) -> impl Iterator<Item = u32> 
         if at == first {
             set &= !0 << (from % 64);
         }
-        std::iter::from_fn(move || {
-            let bit = set.trailing_zeros();
-            set &= set.wrapping_sub(1);
-            (bit < 64).then_some(at as u32 * 64 + bit)
-        })
+        slots_of(at, set)
+    })
+}
+
+/// The slots of a group of 64 whose bits are set.
+pub(super) fn slots_of(group: usize, mut set: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (bit < 64).then_some(group as u32 * 64 + bit)
     })
 }
 

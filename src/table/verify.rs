@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use super::domains::{Tag, has_tag};
 use super::index::Index;
 use super::layout::Words;
 use super::levels::is_of_level;
@@ -163,6 +164,8 @@ impl<'a> Check<'a> {
         let domain = words.place_domain(slot).map_or(0, |place| place.load(Ordering::Acquire));
         let expected = record.map_or(0, |part| part.domain.number());
         self.expect(domain == expected, || format!("part slot {slot} has place {domain}, its record {record:?}"));
+        let tagged = has_tag(words.domain_tags(), slot, record.map(|part| Tag::of(part.domain)));
+        self.expect(tagged, || format!("part slot {slot} has not the tag of its domain, its record {record:?}"));
         let Some(part) = record else { return };
         let found = words.find_part(part.meeting, part.domain).ok().flatten().map(|(slot, ..)| slot);
         self.expect(found == Some(slot), || format!("{part:?} of slot {slot} is found at {found:?}"));

@@ -15,20 +15,37 @@ fn a_walk_goes_on_where_it_stopped() {
     }
     let mut cursor = Cursor::default();
     let mut seen = Vec::new();
-    while let Some((_, part)) = table.next_part_by_level(domain(1), &mut cursor) {
+    while let Some(part) = next(&table, &mut cursor) {
         seen.push(part.meeting.0);
         // What is taken out and entered behind the cursor does not disturb it.
         control.remove_part(part.meeting, part.domain).unwrap();
     }
     seen.sort_unstable();
     assert_eq!(seen, (1..=200).filter(|meeting| meeting % 3 == 0).collect::<Vec<_>>());
-    assert_eq!(table.next_part_by_level(domain(1), &mut cursor), None);
+    assert_eq!(next(&table, &mut cursor), None);
+}
+
+/// The next part in domain 1.
+fn next(table: &Table, cursor: &mut Cursor) -> Option<Part> {
+    let mut met = None;
+    let more = table.walk_by_level(domain(1), cursor, |_, part| {
+        met = Some(part);
+        false
+    });
+    assert_eq!(more, met.is_some());
+    met
 }
 
 /// A domain's parts with their slots, as a walk by level meets them.
 pub(super) fn walked(table: &Table, number: u64) -> Vec<(u32, Part)> {
     let mut cursor = Cursor::default();
-    std::iter::from_fn(|| table.next_part_by_level(domain(number), &mut cursor)).collect()
+    let mut met = Vec::new();
+    let more = table.walk_by_level(domain(number), &mut cursor, |at, part| {
+        met.push((at.0 as u32 - 1, part));
+        true
+    });
+    assert!(!more);
+    met
 }
 
 fn level(number: u64) -> Level {
@@ -64,7 +81,7 @@ fn what_sinks_during_a_walk_is_met_and_what_stays_is_met_once() {
     let mut cursor = Cursor::default();
     let mut met = BTreeMap::<u64, u32>::new();
     let mut step = 0;
-    while let Some((_, part)) = table.next_part_by_level(domain(1), &mut cursor) {
+    while let Some(part) = next(&table, &mut cursor) {
         *met.entry(part.meeting.0).or_default() += 1;
         step += 1;
         // From both ends, so that some sink in front of the walk and some behind it.

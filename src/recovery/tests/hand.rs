@@ -171,7 +171,7 @@ impl Hand {
 /// The meetings that a takeover asks for.
 pub fn entries(request: &Request) -> Vec<u64> {
     match &request.body {
-        Body::Takeover(entries) => entries.iter().map(|entry| entry.meeting.0).collect(),
+        Body::Takeover(wanted) => wanted.iter().map(|(entry, _)| entry.meeting.0).collect(),
         other => panic!("not a takeover: {other:?}"),
     }
 }

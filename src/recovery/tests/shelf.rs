@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::recovery::{Absence, Cursor, Holdings, Lookup, Standing, Unreadable, Written};
+use crate::recovery::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Unreadable, Written};
 use crate::wire::{
     Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState, digest_of,
 };
@@ -77,8 +77,13 @@ impl Shelf {
 }
 
 impl Holdings for Shelf {
-    fn next_in_cache(&mut self, _: Domain, cursor: &mut Cursor) -> Option<TakeoverEntry> {
-        Self::next(&self.cache, cursor)
+    fn walk_cache(&mut self, _: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        while let Some(entry) = Self::next(&self.cache, cursor) {
+            if !meet(entry, *cursor) {
+                return true;
+            }
+        }
+        false
     }
 
     fn next_in_database(&mut self, _: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
