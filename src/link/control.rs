@@ -356,6 +356,7 @@ impl Control {
             }
             any = true;
         }
+        self.post.deliver();
         any
     }
 

@@ -6,12 +6,16 @@ use super::mailbox::Mailbox;
 use super::shared::Shared;
 use super::wake::Wake;
 use crate::cascade::Topology;
+use crate::limits::POSTED_MAX;
 use crate::time::Nanos;
 use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 
 /// Sends by the workers' outboxes, a domain's frames always by the same worker, so that they stay in order.
+///
+/// A worker that waits is woken for several frames at once, by [`Self::deliver`]: on the core of the control thread it would run
+/// at each of them, and a change of threads costs as much as a frame.
 pub(super) struct Post {
-    outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
+    outboxes: Vec<Outbox>,
     shared: Arc<Shared>,
     /// Frames for which no next hop was known.
     pub unroutable: u64,
@@ -19,19 +23,40 @@ pub(super) struct Post {
     pub overflowed: u64,
 }
 
+struct Outbox {
+    frames: Arc<Mailbox>,
+    worker: Arc<Wake>,
+    /// Frames that the worker was not woken for.
+    undelivered: usize,
+}
+
+impl Outbox {
+    fn deliver(&mut self) {
+        if std::mem::take(&mut self.undelivered) > 0 {
+            self.worker.wake();
+        }
+    }
+}
+
 impl Post {
     pub fn new(outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>, shared: Arc<Shared>) -> Self {
+        let outboxes = outboxes.into_iter().map(|(frames, worker)| Outbox { frames, worker, undelivered: 0 }).collect();
         Self { outboxes, shared, unroutable: 0, overflowed: 0 }
     }
 
     /// Whether any frame, whomever it is for, would find room.
     pub fn has_room(&self) -> bool {
-        self.outboxes.iter().all(|(outbox, _)| outbox.has_room())
+        self.outboxes.iter().all(|outbox| outbox.frames.has_room())
     }
 
     /// Wakes every worker, so that it sees what was said to all.
     pub fn wake(&self) {
-        self.outboxes.iter().for_each(|(_, wake)| wake.wake());
+        self.outboxes.iter().for_each(|outbox| outbox.worker.wake());
+    }
+
+    /// Has the workers send what was posted. Called whenever no more follows at once.
+    pub fn deliver(&mut self) {
+        self.outboxes.iter_mut().for_each(Outbox::deliver);
     }
 
     /// Sends a message to a domain's autonomous server. What cannot be sent is counted; whoever asked repeats it.
@@ -63,11 +88,15 @@ impl Post {
             debug_assert!(false, "{:?} is no domain of the configuration", envelope.to);
             return;
         };
-        let (outbox, wake) = &self.outboxes[place % self.outboxes.len()];
-        if outbox.post(Nanos::default(), |buffer| write(buffer, &peer.outbound)) {
-            wake.wake();
+        let among = self.outboxes.len();
+        let outbox = &mut self.outboxes[place % among];
+        if outbox.frames.post(Nanos::default(), |buffer| write(buffer, &peer.outbound)) {
+            outbox.undelivered += 1;
         } else {
             self.overflowed += 1;
+        }
+        if outbox.undelivered >= POSTED_MAX {
+            outbox.deliver();
         }
     }
 }

@@ -38,6 +38,8 @@ pub struct Worker<R> {
     held_since: Nanos,
     /// Something was queued on the ring and not handed to the kernel.
     unsent: bool,
+    /// Something was posted to the control thread, which was not woken for it.
+    for_control: bool,
 }
 
 /// What a frame leads to, once its bytes are no longer needed.
@@ -74,7 +76,20 @@ impl<R: Ring> Worker<R> {
         let unsent = true;
         let answers = Vec::with_capacity(REPORTS_PER_PAGE);
         let (held, held_since) = (0, Nanos(0));
-        Self { ring, writer, shared, outbox, counters, recorder, acknowledgements, answers, held, held_since, unsent }
+        Self {
+            ring,
+            writer,
+            shared,
+            outbox,
+            counters,
+            recorder,
+            acknowledgements,
+            answers,
+            held,
+            held_since,
+            unsent,
+            for_control: false,
+        }
     }
 
     /// Its rings.
@@ -93,6 +108,9 @@ impl<R: Ring> Worker<R> {
             }
             for i in before..self.held {
                 self.handle(i, now);
+            }
+            if std::mem::take(&mut self.for_control) {
+                self.shared.control.wake();
             }
             self.counters.add(Counter::Received, taken as u64);
         }
@@ -181,7 +199,7 @@ impl<R: Ring> Worker<R> {
 
     /// Reads a frame, and does what needs only its bytes: the ring is borrowed meanwhile, so answers come after.
     fn examine(&mut self, i: usize, now: Nanos) -> Result<Outcome, Malformed> {
-        let Self { ring, writer, shared, counters, recorder, answers, .. } = self;
+        let Self { ring, writer, shared, counters, recorder, answers, for_control, .. } = self;
         let received = ring.received(i);
         if let Some(arrived) = received.arrived {
             recorder.record(Stage::RingWait, now.since(arrived));
@@ -245,7 +263,7 @@ impl<R: Ring> Worker<R> {
                     length
                 });
                 counters.count(if posted { Counter::ToControl } else { Counter::ControlOverflow });
-                shared.control.wake();
+                *for_control = true;
                 Ok(Outcome::Nothing)
             }
             Ok(_) => Ok(Outcome::Count(Counter::Misdirected)),
