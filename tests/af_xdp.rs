@@ -183,7 +183,9 @@ fn what_one_socket_held_it_can_send_and_receive_again_and_again() {
         while socket.transmit(|buffer| write(buffer, 2, queued)) {
             queued += 1;
         }
-        assert_eq!(queued, u64::from(bound.settings.transmit), "round {round}: every transmit chunk takes a frame");
+        // The chunk that is for a successor's first frame was this one's as well.
+        let chunks = u64::from(bound.settings.transmit) - u64::from(round > 0);
+        assert_eq!(queued, chunks, "round {round}: every transmit chunk takes a frame");
         while !socket.flush().unwrap() {}
         let mut seen = 0;
         let began = Instant::now();

@@ -137,8 +137,7 @@ pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<
 impl Mapped {
     /// One socket for each descriptor, in their order, to send with.
     ///
-    /// Whoever had them before must be dead. What it held of them comes back: chunks that it had in its hands are free, what
-    /// it had flushed is sent with the next flush at the latest.
+    /// Whoever had them before must be dead. What it had flushed is sent with the next flush at the latest.
     pub fn take_over(self) -> Result<Senders, XdpError> {
         let mut sockets = Vec::with_capacity(self.settings.sockets());
         for queue in self.queues {
@@ -148,8 +147,8 @@ impl Mapped {
     }
 }
 
-/// Sockets that send, and have not looked yet at what was received: a queue's memory is many words, and the first frames need
-/// not wait for the reading of it.
+/// Sockets that send, and have not looked yet at what was received: a queue's memory is many words, and the first frame need
+/// not wait for the reading of it. It has a chunk of its own; with the second one a socket takes back what the dead had for sending.
 #[derive(Debug)]
 pub struct Senders {
     sockets: Vec<Socket>,
@@ -163,8 +162,9 @@ impl Senders {
     }
 
     /// The sockets, for everything. Frames that the dead received and did not release are received again, and chunks that
-    /// they had in their hands go back to the kernel.
-    pub fn receive(self) -> Result<Vec<Socket>, XdpError> {
+    /// they had in their hands go back to the kernel, or are free to send with.
+    pub fn receive(mut self) -> Result<Vec<Socket>, XdpError> {
+        self.sockets.iter_mut().try_for_each(Socket::take_back_sent)?;
         for of_queue in self.sockets.chunks(self.rings) {
             Socket::take_back_received(of_queue)?;
         }

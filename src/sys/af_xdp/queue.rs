@@ -5,6 +5,7 @@
 //! another one's being awake; only the kernel does, which gets no chunk while a thread that has the rings is not let run, and
 //! drops, and counts, what finds none (`receive_dropped`). Cores that run one worker each have no such thread.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -43,6 +44,8 @@ pub(super) struct Queue {
 struct Rings {
     fill: Producer<u64>,
     completion: Consumer<u64>,
+    /// For each ring, whether its transmit chunks were taken back: before, their words alone say where they are.
+    taken_back: Box<[bool]>,
 }
 
 /// The rings of a queue's sockets, mapped, and whoever works with them still may.
@@ -82,22 +85,17 @@ impl MappedQueue {
         Ok(Self { number, area, sockets, fill, completion, pairs, returned, sent })
     }
 
-    /// Takes back what nobody has of what is for sending: what the dead held, or everything where nobody worked yet. Of what
-    /// was received see [`Queue::take_back_received`].
-    ///
-    /// While this runs the kernel goes on sending. It only ever has chunks whose words say so, and it gets none from here,
-    /// so what is decided here stays true.
+    /// The sockets, each with the one chunk to send that its predecessor left alone. Of the others see
+    /// [`Queue::take_back_sent`], of what was received [`Queue::take_back_received`].
     pub fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
         let Self { number, area, sockets, fill, completion, pairs, returned, sent } = self;
-        let mut rings = Rings { fill: Producer::over(fill)?, completion: Consumer::over(completion)? };
+        let taken_back = vec![false; pairs.len()].into();
+        let rings = Rings { fill: Producer::over(fill)?, completion: Consumer::over(completion)?, taken_back };
         let pairs: Vec<(Consumer<_>, Producer<_>)> = pairs
             .into_iter()
             .map(|(receive, transmit)| Ok((Consumer::over(receive)?, Producer::over(transmit)?)))
             .collect::<Result<_, XdpError>>()?;
 
-        rings.complete_all(&area);
-        let transmitting: Vec<_> = pairs.iter().map(|(_, transmit)| transmit).collect();
-        let free = free_to_transmit(settings, &area, &transmitting)?;
         let queue = Arc::new(Queue {
             number,
             interface: settings.interface.name.clone(),
@@ -108,16 +106,57 @@ impl MappedQueue {
             transmit: settings.transmit,
             area,
         });
-        let parts = sockets.into_iter().zip(pairs).zip(free).enumerate();
-        Ok(parts
-            .map(|(ring, ((fd, (receive, transmit)), free))| {
-                Socket::new(fd, queue.clone(), ring as u32, receive, transmit, free)
+        let parts = sockets.into_iter().zip(pairs).enumerate();
+        parts
+            .map(|(ring, (fd, (receive, transmit)))| {
+                let spare = free_to_transmit(&queue.area, queue.spare(ring as u32), &transmit)?;
+                Ok(Socket::new(fd, queue.clone(), ring as u32, receive, transmit, spare))
             })
-            .collect())
+            .collect()
     }
 }
 
 impl Queue {
+    /// The transmit chunks of a ring that are sent with.
+    fn transmitted(&self, ring: u32) -> Range<usize> {
+        let first = (self.receive + ring * self.transmit) as usize;
+        first..first + self.transmit as usize - 1
+    }
+
+    /// The last transmit chunk of a ring, which a successor sends its first frame with: it has to look at one word for it, and
+    /// not at those of all. Nobody else sends with it.
+    fn spare(&self, ring: u32) -> Range<usize> {
+        let transmitted = self.transmitted(ring);
+        transmitted.end..transmitted.end + 1
+    }
+
+    /// Takes the transmit chunks of a ring back that the kernel does not have: what the dead held, or all where nobody worked
+    /// yet. Once, and before any of them is sent with.
+    ///
+    /// While this runs the kernel goes on sending. It only ever has chunks whose words say so, and it gets none from here,
+    /// so what is decided here stays true. Other sockets of the queue may be at work: chunks of this ring that they find sent
+    /// meanwhile they leave to this, which begins after them, or hand on after it.
+    pub fn take_back_sent(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
+        let mut rings = self.rings.lock();
+        self.collect(&mut rings);
+        assert!(!rings.taken_back[ring as usize], "chunks are taken back once");
+        let free = free_to_transmit(&self.area, self.transmitted(ring), transmit)?;
+        rings.taken_back[ring as usize] = true;
+        Ok(free)
+    }
+
+    /// Takes what the kernel has sent, and hands it on to the sockets whose it is.
+    fn collect(&self, rings: &mut Rings) {
+        let Rings { completion, taken_back, .. } = rings;
+        complete(completion, &self.area, |chunk| {
+            let ring = (chunk.number() - self.receive) / self.transmit;
+            let is_spare = self.spare(ring).contains(&(chunk.number() as usize));
+            if taken_back[ring as usize] && !is_spare {
+                self.sent[ring as usize].push(chunk).expect("it has room for every transmit chunk of the ring");
+            }
+        });
+    }
+
     /// Takes the receive chunks back that nobody has, and gives them to the kernel. `rings` are those of all the queue's
     /// sockets, and nothing was received from one yet. True: the kernel wants to be woken to take the chunks.
     ///
@@ -145,10 +184,7 @@ impl Queue {
     /// Takes back what the kernel has sent; gives a ring's own chunks. True: as for [`Self::refill`].
     pub fn sent(&self, ring: u32) -> (bool, impl Iterator<Item = Chunk>) {
         if let Some(mut rings) = self.rings.try_lock() {
-            rings.complete(&self.area, |chunk| {
-                let ring = (chunk.number() - self.receive) / self.transmit;
-                self.sent[ring as usize].push(chunk).expect("it has room for every transmit chunk of the ring");
-            });
+            self.collect(&mut rings);
         }
         (self.settle(), std::iter::from_fn(move || self.sent[ring as usize].pop()))
     }
@@ -194,55 +230,45 @@ impl Rings {
         self.fill.publish();
         self.fill.needs_wakeup()
     }
+}
 
-    /// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a successor would be given
-    /// it again.
-    fn complete(&mut self, area: &Area, mut keep: impl FnMut(Chunk)) {
-        let mut left = self.completion.available();
-        while left > 0 {
-            let batch = left.min(BATCH as u32);
-            let mut chunks: [Option<Chunk>; BATCH] = [const { None }; BATCH];
-            for chunk in &mut chunks[..batch as usize] {
-                let address = self.completion.take().expect("as many as were available");
-                let (taken, _) = area.take(address);
-                area.set_owner(&taken, Owner::Process);
-                *chunk = Some(taken);
-            }
-            self.completion.release(batch);
-            chunks.into_iter().flatten().for_each(&mut keep);
-            left -= batch;
+/// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a successor would be given it
+/// again.
+fn complete(completion: &mut Consumer<u64>, area: &Area, mut keep: impl FnMut(Chunk)) {
+    let mut left = completion.available();
+    while left > 0 {
+        let batch = left.min(BATCH as u32);
+        let mut chunks: [Option<Chunk>; BATCH] = [const { None }; BATCH];
+        for chunk in &mut chunks[..batch as usize] {
+            let address = completion.take().expect("as many as were available");
+            let (taken, _) = area.take(address);
+            area.set_owner(&taken, Owner::Process);
+            *chunk = Some(taken);
         }
-    }
-
-    /// On adoption the words are what counts, so the chunks need no keeping.
-    fn complete_all(&mut self, area: &Area) {
-        self.complete(area, drop);
+        completion.release(batch);
+        chunks.into_iter().flatten().for_each(&mut keep);
+        left -= batch;
     }
 }
 
-/// For each ring, its transmit chunks that the kernel does not have.
+/// Those of a ring's transmit chunks that the kernel does not have.
 fn free_to_transmit(
-    settings: &Settings,
     area: &Area,
-    rings: &[&Producer<Descriptor>],
-) -> Result<Vec<Vec<Chunk>>, XdpError> {
-    let mut free = Vec::new();
-    for (ring, transmit) in rings.iter().enumerate() {
-        let first = settings.receive as usize + ring * settings.transmit as usize;
-        let mut own = Vec::with_capacity(settings.transmit as usize);
-        for (number, owner) in area.owners(first..first + settings.transmit as usize) {
-            match owner {
-                Some(Owner::Transmit(index)) if transmit.was_published(index) => {}
-                Some(Owner::Process) => own.push(area.reclaim(number)),
-                Some(Owner::Transmit(_)) => {
-                    let chunk = area.reclaim(number);
-                    area.set_owner(&chunk, Owner::Process);
-                    own.push(chunk);
-                }
-                _ => return Err(XdpError::Foreign { what: "an owner word is none of a transmit chunk" }),
+    numbers: Range<usize>,
+    transmit: &Producer<Descriptor>,
+) -> Result<Vec<Chunk>, XdpError> {
+    let mut free = Vec::with_capacity(numbers.len());
+    for (number, owner) in area.owners(numbers) {
+        match owner {
+            Some(Owner::Transmit(index)) if transmit.was_published(index) => {}
+            Some(Owner::Process) => free.push(area.reclaim(number)),
+            Some(Owner::Transmit(_)) => {
+                let chunk = area.reclaim(number);
+                area.set_owner(&chunk, Owner::Process);
+                free.push(chunk);
             }
+            _ => return Err(XdpError::Foreign { what: "an owner word is none of a transmit chunk" }),
         }
-        free.push(own);
     }
     Ok(free)
 }
@@ -367,13 +393,11 @@ mod tests {
 
     #[test]
     fn a_transmission_can_be_cut_anywhere() {
-        let (settings, area) = (settings(), area());
+        let area = area();
         let (mut transmit, mut sent) = ring::<Descriptor>();
-        let (mut kernel, completion) = ring::<u64>();
-        let (fill, _) = ring::<u64>();
-        let mut rings = Rings { fill, completion };
+        let (mut kernel, mut completion) = ring::<u64>();
         let left = |transmit: &Producer<Descriptor>| {
-            numbers(free_to_transmit(&settings, &area, &[transmit]).unwrap().remove(0)).len() as u32
+            free_to_transmit(&area, ENTRIES as usize..2 * ENTRIES as usize, transmit).unwrap().len() as u32
         };
         assert_eq!(left(&transmit), ENTRIES, "at the very first all are free");
         let first = ENTRIES as usize;
@@ -393,7 +417,7 @@ mod tests {
         kernel.publish();
         assert_eq!(left(&transmit), ENTRIES - 1, "it was sent, and that was not looked at");
 
-        rings.complete_all(&area);
+        complete(&mut completion, &area, drop);
         assert_eq!(left(&transmit), ENTRIES, "it was sent, and that is known");
     }
 
@@ -409,6 +433,9 @@ mod tests {
         area.set_owner(&area.reclaim(0), Owner::Transmit(0));
         assert!(matches!(free_to_receive(settings.receive, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
         area.set_owner(&area.reclaim(ENTRIES as usize), Owner::Fill(0));
-        assert!(matches!(free_to_transmit(&settings, &area, &[&transmit]), Err(XdpError::Foreign { .. })));
+        assert!(matches!(
+            free_to_transmit(&area, ENTRIES as usize..2 * ENTRIES as usize, &transmit),
+            Err(XdpError::Foreign { .. })
+        ));
     }
 }

@@ -26,8 +26,10 @@ pub struct Socket {
     transmit: Producer<Descriptor>,
     /// Frames taken from the receive ring and not released. It has room for the whole ring and never grows.
     held: VecDeque<Held>,
-    /// Transmit chunks that nobody else has. Likewise.
+    /// Transmit chunks that nobody else has: one at first, then whatever the predecessor had. Likewise.
     free: Vec<Chunk>,
+    /// Whether those that the predecessor had are among them.
+    taken_back: bool,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,18 @@ impl Socket {
         free: Vec<Chunk>,
     ) -> Self {
         let held = VecDeque::with_capacity(receive.entries() as usize);
-        Self { fd, queue, ring, receive, transmit, held, free }
+        Self { fd, queue, ring, receive, transmit, held, free, taken_back: false }
+    }
+
+    /// Takes back what the dead had for sending, where it was not yet.
+    pub(super) fn take_back_sent(&mut self) -> Result<(), XdpError> {
+        if !self.taken_back {
+            let back = self.queue.take_back_sent(self.ring, &self.transmit)?;
+            self.free.reserve(self.queue.transmit as usize);
+            self.free.extend(back);
+            self.taken_back = true;
+        }
+        Ok(())
     }
 
     /// Takes back what the dead had received: of all of a queue's sockets, before one of them receives.
@@ -158,7 +171,8 @@ impl Socket {
     /// If the length is more than the chunk's.
     pub fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         if self.free.is_empty() {
-            self.collect();
+            // What is refused here is refused again by who takes back for good, and said.
+            if self.taken_back { self.collect() } else { drop(self.take_back_sent()) }
         }
         if !self.transmit.has_room() {
             return false;
@@ -180,8 +194,8 @@ impl Socket {
     /// on in order. [`XdpError::InterfaceGone`]: nothing will ever come or go by this socket again.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
         let flushed = self.hand_over();
-        // Not only when none is left: a successor collects them before its first frame.
-        if self.queue.transmit as usize - self.free.len() >= UNCOLLECTED_MAX {
+        // Not only when none is left: no frame shall wait for thousands to be collected.
+        if self.taken_back && self.queue.transmit as usize - self.free.len() >= UNCOLLECTED_MAX {
             self.collect();
         }
         flushed
