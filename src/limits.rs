@@ -53,6 +53,9 @@ pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
 
 /// Transmit chunks that a socket leaves with the kernel, sent or not, before it looks which are sent.
 pub const UNCOLLECTED_MAX: usize = 4 * BURST;
+/// Bytes of a thread's stack, all of which a standby has in its place: it is taken apart at its death.
+pub const STACK_BYTES: usize = 512 << 10;
+
 /// Heap that a standby holds ready beyond what it uses, in bytes: what it allocates between its predecessor's death and the first
 /// answers, so that nothing of it is a page fault.
 pub const STANDBY_HEAP_BYTES: usize = 16 << 20;

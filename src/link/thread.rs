@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::wake::Wake;
 use super::worker::Worker;
 use crate::config::Wait;
-use crate::limits::SPIN_NS;
+use crate::limits::{SPIN_NS, STACK_BYTES};
 use crate::sys::af_xdp::Socket;
 use crate::sys::succession::Succession;
 use crate::sys::{clock, threads};
@@ -61,7 +61,7 @@ pub(super) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Re
         let _ = start.begun.send(());
         run(worker, poll, &woken, &shared, manner);
     };
-    Ok((std::thread::Builder::new().name(name).spawn(run)?, wake))
+    Ok((std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run)?, wake))
 }
 
 fn pin(manner: Manner) {

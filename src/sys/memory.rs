@@ -8,6 +8,9 @@ use rustix::mm::{Advice, madvise};
 /// Touches everything that this process has mapped: program, heap, stacks, and what it shares. From then on nothing of it
 /// costs a page fault, unless the system takes pages back. What cannot be touched is passed over. Gives the bytes touched.
 ///
+/// What is this process's alone is put into huge pages where that goes: when it dies, its memory is taken apart on the core of
+/// whichever of its threads ends last, page by page, and nobody may interrupt that (2 to 3 ms for 40 MB of small pages).
+///
 /// Locking would promise more and needs a limit that is 8 MiB on many machines.
 ///
 /// # Errors
@@ -15,7 +18,14 @@ use rustix::mm::{Advice, madvise};
 pub fn touch_all() -> io::Result<u64> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let mut touched = 0;
-    for (from, to, advice) in maps.lines().filter_map(region) {
+    for Region { from, to, advice, private } in maps.lines().filter_map(region) {
+        let huge = from.next_multiple_of(HUGE_PAGE)..to / HUGE_PAGE * HUGE_PAGE;
+        if private && !huge.is_empty() {
+            for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
+                // SAFETY: as below; in huge pages or small ones, its bytes are the same. A kernel that has none refuses.
+                let _ = unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(huge.start), huge.len(), advice) };
+            }
+        }
         // SAFETY: populating changes no byte of a mapping, whoever has it: it only has the kernel enter its pages, and where
         // there is no such mapping any more, the call fails.
         let done = unsafe { madvise(std::ptr::with_exposed_provenance_mut(from), to - from, advice) };
@@ -48,18 +58,33 @@ pub fn reserve_heap(bytes: usize) {
 #[cfg(not(target_env = "gnu"))]
 pub fn reserve_heap(_: usize) {}
 
-/// From a line such as `7f00-7f10 rw-s 00000000 00:01 17 /dev/shm/table`: where, and how it is touched. Written to where that is
-/// allowed, for a page that is only read would be copied, or looked up again, at the first store.
-fn region(line: &str) -> Option<(usize, usize, Advice)> {
+/// Bytes of a huge page that anonymous memory is put into, on the machines that Baton runs on.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// A mapping of this process.
+struct Region {
+    from: usize,
+    to: usize,
+    /// How it is touched: written to where that is allowed, for a page that is only read would be copied, or looked up again, at
+    /// the first store.
+    advice: Advice,
+    /// Of no file, written to, and nobody else's.
+    private: bool,
+}
+
+/// From a line such as `7f00-7f10 rw-s 00000000 00:01 17 /dev/shm/table`.
+fn region(line: &str) -> Option<Region> {
     let mut fields = line.split_ascii_whitespace();
     let (from, to) = fields.next()?.split_once('-')?;
-    let advice = match fields.next()?.as_bytes() {
+    let permissions = fields.next()?.as_bytes();
+    let advice = match permissions {
         [_, b'w', ..] => Advice::LinuxPopulateWrite,
         [b'r', ..] => Advice::LinuxPopulateRead,
         _ => return None,
     };
     let number = |text| usize::from_str_radix(text, 16).ok();
-    Some((number(from)?, number(to)?, advice))
+    let private = permissions.starts_with(b"rw-p") && fields.nth(2) == Some("0");
+    Some(Region { from: number(from)?, to: number(to)?, advice, private })
 }
 
 #[cfg(test)]
@@ -68,9 +93,13 @@ mod tests {
 
     #[test]
     fn every_kind_of_region_is_told_apart() {
-        let written = region("7f00000-7f10000 rw-s 00000000 00:01 17 /dev/shm/table");
-        assert!(matches!(written, Some((0x7f0_0000, 0x7f1_0000, Advice::LinuxPopulateWrite))), "{written:?}");
-        assert!(matches!(region("10-20 r-xp 0 0 0 baton"), Some((0x10, 0x20, Advice::LinuxPopulateRead))));
+        let of = |line| region(line).map(|region| (region.from..region.to, region.advice as u32, region.private));
+        let (write, read) = (Advice::LinuxPopulateWrite as u32, Advice::LinuxPopulateRead as u32);
+        let shared = "7f00000-7f10000 rw-s 00000000 00:01 17 /dev/shm/table";
+        assert_eq!(of(shared), Some((0x7f0_0000..0x7f1_0000, write, false)));
+        assert_eq!(of("10-20 r-xp 0 00:00 0 baton"), Some((0x10..0x20, read, false)));
+        assert_eq!(of("10-20 rw-p 00000000 00:00 0                   [heap]"), Some((0x10..0x20, write, true)));
+        assert_eq!(of("10-20 rw-p 00003000 fe:00 12     /usr/bin/baton"), Some((0x10..0x20, write, false)));
         assert!(region("10-20 ---p 0 0 0").is_none() && region("").is_none() && region("x-y rw-p").is_none());
     }
 
@@ -84,7 +113,7 @@ mod tests {
         let at = block.as_ptr().addr();
         drop(block);
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let there = maps.lines().filter_map(region).any(|(from, to, _)| (from..to).contains(&at));
+        let there = maps.lines().filter_map(region).any(|region| (region.from..region.to).contains(&at));
         assert!(there, "{at:x} is in none of\n{maps}");
     }
 

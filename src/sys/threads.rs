@@ -15,7 +15,7 @@ use core_affinity::CoreId;
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::limits::REALTIME_PRIORITY_MAX;
+use crate::limits::{REALTIME_PRIORITY_MAX, STACK_BYTES};
 
 /// How far a thread stands behind those that work with rings and table, as a nice value: each step is about a tenth of its
 /// share of a processor that they want too (sched(7)).
@@ -74,7 +74,7 @@ pub fn spawn_behind<T: Send + 'static>(
     behind: Behind,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    Builder::new().name(name.into()).spawn(move || {
+    Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
         // To give way needs no right. On Linux it is the calling thread's alone.
         if let Err(error) = setpriority_process(None, behind as i32) {
             tracing::debug!("a thread does not give way to the others: {error}");

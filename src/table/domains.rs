@@ -81,7 +81,7 @@ mod tests {
     fn a_group_shows_whose_slots_are_whose() {
         let table = table(128, 4);
         let tags = table.words().domain_tags();
-        let of = |slot: u32| (slot % 5 > 0).then(|| Tag::of(domain(1 + u64::from(slot * slot % 7))));
+        let of = |slot: u32| (!slot.is_multiple_of(5)).then(|| Tag::of(domain(1 + u64::from(slot * slot % 7))));
         (0..128).for_each(|slot| set_tag(tags, slot, Some(Tag::of(domain(9)))));
         (0..128).for_each(|slot| set_tag(tags, slot, of(slot)));
         for number in 1..=8 {

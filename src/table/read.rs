@@ -17,6 +17,30 @@ use crate::wire::{Address, Domain, Epoch, Level, MeetingId, MeetingState, digest
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cursor(pub u64);
 
+/// One of some equal shares of a table's slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    number: usize,
+    of: usize,
+}
+
+impl Share {
+    /// All of them.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// That many shares, which together are the whole.
+    pub fn split(of: usize) -> impl Iterator<Item = Self> {
+        (0..of).map(move |number| Self { number, of })
+    }
+
+    #[inline]
+    fn live(self, bits: &[SharedWord]) -> impl Iterator<Item = u32> + '_ {
+        let begin = |number: usize| bits.len() * number / self.of;
+        let end = begin(self.number + 1);
+        live(&bits[..end], begin(self.number) as u32 * 64)
+    }
+}
+
 impl Table {
     /// A part of a meeting.
     pub fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
@@ -43,8 +67,14 @@ impl Table {
     /// All parts of all meetings.
     #[inline]
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        self.parts_in_share(Share::WHOLE)
+    }
+
+    /// The parts in a share of the table: so that several threads read it all, each its own.
+    #[inline]
+    pub fn parts_in_share(&self, share: Share) -> impl Iterator<Item = Part> + '_ {
         let words = self.words();
-        Ahead::of(live(words.part_bits(), 0), move |slot| words.prefetch_part(slot))
+        Ahead::of(share.live(words.part_bits()), move |slot| words.prefetch_part(slot))
             .filter_map(|slot| self.part_in(slot))
     }
 
@@ -112,8 +142,14 @@ impl Table {
     /// Every terminal.
     #[inline]
     pub fn terminals(&self) -> impl Iterator<Item = Terminal> + '_ {
+        self.terminals_in_share(Share::WHOLE)
+    }
+
+    /// The terminals in a share of the table.
+    #[inline]
+    pub fn terminals_in_share(&self, share: Share) -> impl Iterator<Item = Terminal> + '_ {
         let words = self.words();
-        Ahead::of(live(words.terminal_bits(), 0), move |slot| words.prefetch_terminal(slot))
+        Ahead::of(share.live(words.terminal_bits()), move |slot| words.prefetch_terminal(slot))
             .filter_map(|slot| self.terminal_in(slot, None))
     }
 
