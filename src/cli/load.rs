@@ -32,7 +32,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    send: Send,
+    send: SendArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -44,7 +44,7 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct Send {
+struct SendArgs {
     #[command(flatten)]
     what: What,
     /// Frames a second, or `max`
@@ -217,7 +217,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-impl Send {
+impl SendArgs {
     fn run(&self) -> Result<(), Failure> {
         if let Some(path) = &self.pcap {
             return self.capture(path);
