@@ -101,8 +101,8 @@ _Static_assert(sizeof(struct baton_load_progress) == 40, "no hole, no surprise")
 
 /* An entry of the map `load_frames`: how a frame begins, and its tag where that is not in the beginning. */
 struct baton_load_frame {
-	__u8 head[BATON_LOAD_HEAD_BYTES];
-	__u8 tag[BATON_LOAD_TAG_BYTES];
+	__u64 head[BATON_LOAD_HEAD_BYTES / 8]; /* bytes of the wire, in words because bindgen makes those without unsafe code */
+	__u64 tag[BATON_LOAD_TAG_BYTES / 8];
 };
 _Static_assert(sizeof(struct baton_load_frame) == 128, "two cache lines");
 

@@ -62,14 +62,16 @@ struct word {
 /* Writes as much of the head as the frame has room for, eight bytes at a time, then four where that is its end. */
 static __always_inline void write_head(void *data, void *end, const struct baton_load_frame *frame)
 {
+	const void *head = frame->head;
+
 #pragma unroll
 	for (int at = 0; at < BATON_LOAD_HEAD_BYTES; at += 8) {
 		if (data + at + 8 > end) {
 			if (data + at + 4 <= end)
-				((struct word *)(data + at))->value = ((const struct word *)(frame->head + at))->value;
+				((struct word *)(data + at))->value = ((const struct word *)(head + at))->value;
 			return;
 		}
-		((struct words *)(data + at))->value = ((const struct words *)(frame->head + at))->value;
+		((struct words *)(data + at))->value = ((const struct words *)(head + at))->value;
 	}
 }
 
@@ -117,8 +119,8 @@ int load(struct xdp_md *ctx)
 	write_head(data, end, frame);
 	at = how->tag_at & (BATON_LOAD_FRAME_BYTES - 1);
 	if (at && data + at + BATON_LOAD_TAG_BYTES <= end) {
-		((struct words *)(data + at))->value = ((const struct words *)frame->tag)->value;
-		((struct words *)(data + at + 8))->value = ((const struct words *)(frame->tag + 8))->value;
+		((struct words *)(data + at))->value = frame->tag[0];
+		((struct words *)(data + at + 8))->value = frame->tag[1];
 	}
 	at = how->version_at & (BATON_LOAD_FRAME_BYTES - 1);
 	if (at && data + at + 4 <= end)

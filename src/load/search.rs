@@ -85,7 +85,6 @@ impl Search {
     }
 
     /// The next rate to try: `Some(None)` is as fast as it goes, `None` that all is known.
-    #[expect(clippy::option_option, reason = "the end of the search is not the end of rates")]
     pub fn next(&self) -> Option<Option<u64>> {
         if self.trials.is_empty() {
             return Some(self.settings.to);

@@ -151,7 +151,8 @@ impl LiveFrames {
             if keys.len() == ENTRIES_A_CALL * size_of::<u32>() || index + 1 == count {
                 debug_assert_eq!(values.len() / ENTRY_BYTES, keys.len() / size_of::<u32>());
                 live.put(&keys, &values)?;
-                (keys.clear(), values.clear());
+                keys.clear();
+                values.clear();
             }
         }
         Ok(live)
