@@ -6,9 +6,10 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-const PROGRAM: &str = "bpf/steer.bpf.c";
+/// Programs, each with the object that becomes of it.
+const PROGRAMS: [(&str, &str); 2] = [("bpf/steer.bpf.c", "steer.bpf.o"), ("bpf/load.bpf.c", "load.bpf.o")];
 const ABI: &str = "bpf/abi.h";
-const SOURCES: [&str; 4] = [PROGRAM, ABI, "bpf/maps.h", "bpf/parse.h"];
+const HEADERS_OURS: [&str; 3] = [ABI, "bpf/maps.h", "bpf/parse.h"];
 
 /// Compilers to try, best first. The oldest that knows BTF and atomics well enough is 11.
 const CLANGS: [&str; 10] = [
@@ -20,13 +21,16 @@ const HEADERS: [(&str, &str); 3] =
     [("bpf/bpf_helpers.h", "libbpf-dev"), ("linux/bpf.h", "linux-libc-dev"), ("asm/types.h", "linux-libc-dev")];
 
 fn main() {
-    for source in SOURCES {
+    for source in PROGRAMS.iter().map(|(source, _)| *source).chain(HEADERS_OURS) {
         println!("cargo:rerun-if-changed={source}");
     }
     println!("cargo:rerun-if-env-changed=CLANG");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let includes = includes();
-    compile(&find_clang(), &includes, &out.join("steer.bpf.o"));
+    let clang = find_clang();
+    for (source, object) in PROGRAMS {
+        compile(&clang, &includes, source, &out.join(object));
+    }
     generate(&includes, &out.join("abi.rs"));
 }
 
@@ -70,16 +74,16 @@ fn includes() -> Vec<PathBuf> {
     folders
 }
 
-fn compile(clang: &str, includes: &[PathBuf], object: &Path) {
+fn compile(clang: &str, includes: &[PathBuf], source: &str, object: &Path) {
     let mut command = Command::new(clang);
     command.args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Ibpf"]);
     for folder in includes {
         command.arg("-idirafter").arg(folder);
     }
-    command.args(["-c", PROGRAM, "-o"]).arg(object);
+    command.args(["-c", source, "-o"]).arg(object);
     match command.output() {
         Ok(output) if output.status.success() => {}
-        Ok(output) => fail(&format!("{clang} refuses {PROGRAM}:\n{}", String::from_utf8_lossy(&output.stderr))),
+        Ok(output) => fail(&format!("{clang} refuses {source}:\n{}", String::from_utf8_lossy(&output.stderr))),
         Err(error) => fail(&format!("{clang} does not run: {error}")),
     }
 }

@@ -63,4 +63,54 @@ enum baton_verdict {
 	BATON_VERDICTS,
 };
 
+/*
+ * What follows is of bpf/load.bpf.c, the load generator's. It lives and dies with the process that loads it, so BATON_ABI is
+ * not about it.
+ */
+
+/* The longest protocol frame is 104 bytes; of a page, what is before its first record's information. */
+#define BATON_LOAD_HEAD_BYTES 112
+#define BATON_LOAD_TAG_BYTES 16
+/* The longest frame that is sent. A power of two, so that an offset is bounded by a mask. */
+#define BATON_LOAD_FRAME_BYTES 2048
+
+/* The only entry of the map `load_how`. */
+struct baton_load_how {
+	__u64 count;       /* frames to send; what runs beyond drops */
+	__u64 interval_ps; /* picoseconds from one frame to the next; 0: as fast as it goes */
+	__u64 sequence;    /* of the first frame, for probes */
+	__u32 frames;      /* entries of the map `load_frames`, sent in turn */
+	__u32 interface;   /* index of the interface that they leave by */
+	__u32 tag_at;      /* where an entry's tag goes; 0: it is in the head */
+	__u32 version_at;  /* where a version goes that grows by one with every turn; 0: nowhere */
+	__u32 version;     /* the first of them */
+	__u32 probe_at;    /* where the time of sending and the sequence go; 0: nowhere */
+};
+_Static_assert(sizeof(struct baton_load_how) == 48, "no hole, no surprise");
+
+/* The only entry of the map `load_progress`. */
+struct baton_load_progress {
+	__u64 sent;      /* frames handed to the interface */
+	__u64 first_ns;  /* CLOCK_MONOTONIC of the first */
+	__u64 marked;    /* so many had been sent ... */
+	__u64 marked_ns; /* ... at this time; not read for every frame, because that costs as much as sending half of one */
+	__u32 index;     /* of the next entry */
+	__u32 turn;      /* times that all entries were sent */
+};
+_Static_assert(sizeof(struct baton_load_progress) == 40, "no hole, no surprise");
+
+/* An entry of the map `load_frames`: how a frame begins, and its tag where that is not in the beginning. */
+struct baton_load_frame {
+	__u64 head[BATON_LOAD_HEAD_BYTES / 8]; /* bytes of the wire, in words because bindgen makes those without unsafe code */
+	__u64 tag[BATON_LOAD_TAG_BYTES / 8];
+};
+_Static_assert(sizeof(struct baton_load_frame) == 128, "two cache lines");
+
+/* What the sink counted: the index into its map. */
+enum baton_sunk {
+	BATON_SUNK_FRAMES,
+	BATON_SUNK_BYTES,
+	BATON_SUNK,
+};
+
 #endif

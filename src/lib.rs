@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Beside them: [`sdk`], a V2V endpoint for makers of autonomous servers and terminals; [`sim`], autonomous servers over
-//! real rings and in one process under a seeded clock; [`stage`], where demonstration and benchmarks play; [`telemetry`]; [`config`]; [`cli`]; and [`limits`], where every
+//! real rings and in one process under a seeded clock; [`load`], an open-loop load generator; [`stage`], where demonstration and benchmarks play; [`telemetry`]; [`config`]; [`cli`]; and [`limits`], where every
 //! bound is.
 //!
 //! What always holds between the rooms:
@@ -40,6 +40,7 @@ pub mod config;
 pub mod keeper;
 pub mod limits;
 pub mod link;
+pub mod load;
 pub mod recovery;
 pub mod sdk;
 pub mod sim;

@@ -205,3 +205,17 @@ pub const UPGRADE_READY: std::time::Duration = std::time::Duration::from_secs(10
 pub const UPGRADE_DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long after the order to hand over an engine is given up, and killed: its heir waits.
 pub const UPGRADE_YIELD: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Frames that a load prepares before it sends them live, in turn: 256 MiB of them.
+pub const LOAD_FRAMES_MAX: u32 = 1 << 21;
+/// Bytes of a frame of a load: the longest of a usual Ethernet, without what that adds behind.
+pub const LOAD_FRAME_BYTES_MAX: usize = 1514;
+const _: () = assert!(LOAD_FRAME_BYTES_MAX >= FRAME_BYTES_MAX && LOAD_FRAME_BYTES_MAX <= CHUNK_BYTES);
+/// Terminals that a load speaks for.
+pub const LOAD_TERMINALS_MAX: u32 = LOAD_FRAMES_MAX;
+/// Frames of one load: whether each was answered is a bit.
+pub const LOAD_COUNT_MAX: u64 = 1 << 32;
+/// Frames sent at the highest rate whose times are still known when their answers come.
+pub const LOAD_TIMES: usize = 1 << 18;
+/// Trials of one search for a rate.
+pub const LOAD_TRIALS_MAX: u32 = 64;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod load;
 pub mod meeting;
 pub mod recovery;
 pub mod run;
@@ -41,6 +42,8 @@ enum Command {
     Run(run::Args),
     /// Simulate autonomous servers with their terminals on an interface
     Sim(sim::Args),
+    /// Load a dispatch server, and see what it answers and how fast
+    Load(Box<load::Args>),
     /// Start, show, change and end conferences
     Meeting(meeting::Args),
     /// Show how the server does
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),

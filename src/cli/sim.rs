@@ -95,7 +95,7 @@ struct SecretArgs {
 
 /// Domains as typed: `1-4,7`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Domains(Vec<Domain>);
+pub(super) struct Domains(pub(super) Vec<Domain>);
 
 impl FromStr for Domains {
     type Err = String;
@@ -122,7 +122,7 @@ impl FromStr for Domains {
     }
 }
 
-fn ethertype(text: &str) -> Result<u16, String> {
+pub(super) fn ethertype(text: &str) -> Result<u16, String> {
     let number = match text.strip_prefix("0x") {
         Some(digits) => u16::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
@@ -215,10 +215,13 @@ impl Args {
 
 impl SecretArgs {
     fn of(&self, domain: Domain) -> Result<Option<Secret>, String> {
-        let Some(file) = &self.secret_file else { return Ok(None) };
-        let file = PathBuf::from(file.replace("{domain}", &domain.to_string()));
-        read_secret(&file).map(Some)
+        self.secret_file.as_deref().map(|file| secret_of(file, domain)).transpose()
     }
+}
+
+/// The secret of a domain in the file of this name, in which `{domain}` stands for the number.
+pub(super) fn secret_of(file: &str, domain: Domain) -> Result<Secret, String> {
+    read_secret(Path::new(&file.replace("{domain}", &domain.to_string())))
 }
 
 /// The message never repeats what the file holds: it may be most of a secret.

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod holds;
 pub mod interface;
+pub mod interrupt;
 pub mod mapping;
 pub mod memory;
 pub mod mounts;

@@ -53,7 +53,8 @@ pub fn keep_free(cores: impl IntoIterator<Item = u16>) {
 /// Pins the calling thread to a CPU. What it starts from now on is pinned with it, but for who is behind the others.
 /// Gives whether it is.
 pub fn pin(core: u16) -> bool {
-    core_affinity::set_for_current(CoreId { id: core.into() })
+    // What the kernel's set of CPUs has no place for is no CPU; core_affinity would index past it.
+    usize::from(core) < libc::CPU_SETSIZE as usize && core_affinity::set_for_current(CoreId { id: core.into() })
 }
 
 /// Lets the calling thread run on every CPU that is not kept free, though who started it was pinned.

@@ -5,7 +5,9 @@
 //! reader, takes no lock and allocates nothing.
 
 mod counters;
+mod hlog;
 mod stages;
 
 pub use counters::{Counter, Counters};
+pub use hlog::HistogramLog;
 pub use stages::{Collector, Recorder, Stage, StageSummary, recorder};

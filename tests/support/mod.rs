@@ -1,6 +1,7 @@
 //! What tests share.
 #![allow(dead_code, reason = "every test takes what it needs")]
 
+pub mod histogram;
 pub mod netns;
 pub mod probe;
 pub mod server;

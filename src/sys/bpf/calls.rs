@@ -133,3 +133,27 @@ pub(super) fn test_run(
     data_after.truncate(options.data_size_out as usize);
     Ok((options.retval, data_after, context_after.data))
 }
+
+/// Has the program run on `repeat` frames that the kernel makes, each as `data` is, and does with them what it answers. Blocks
+/// until all are through, or a signal comes to the thread.
+pub(super) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io::Result<()> {
+    let mut options = sys::bpf_test_run_opts {
+        data_in: data.as_ptr().cast(),
+        data_size_in: data.len() as u32,
+        repeat: repeat.min(i32::MAX as u32) as c_int,
+        flags: sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+        ..Default::default()
+    };
+    options.sz = size_of_val(&options) as _;
+    // SAFETY: `data` is as long as is said and outlives the call, and nothing is asked to be written.
+    checked(unsafe { sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) }).map(drop)
+}
+
+/// What XDP can do on an interface (`NETDEV_XDP_ACT_*`); 0 where the kernel does not tell.
+pub(super) fn xdp_features(interface: u32) -> io::Result<u64> {
+    let mut options = sys::bpf_xdp_query_opts::default();
+    options.sz = size_of_val(&options) as _;
+    // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no more than that.
+    checked(unsafe { sys::bpf_xdp_query(interface as c_int, 0, &mut options) })?;
+    Ok(options.feature_flags)
+}

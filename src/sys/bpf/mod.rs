@@ -5,6 +5,8 @@
 
 pub mod abi;
 mod calls;
+mod live;
+mod sink;
 mod steering;
 
 use std::io;
@@ -14,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use abi::BATON_ABI as ABI;
 pub use abi::{BATON_QUEUES_MAX as QUEUES_MAX, BATON_RINGS_PER_QUEUE_MAX as RINGS_PER_QUEUE_MAX};
+pub use live::{LiveError, LiveFrames, LiveHow, LiveProgress, takes_redirected};
+pub use sink::{Sink, Sunk};
 pub use steering::{Action, DryRun, OBJECT, Steering};
 
 use crate::time::Nanos;

@@ -40,10 +40,10 @@ struct Maps {
 }
 
 #[derive(Debug)]
-struct Link {
-    fd: OwnedFd,
-    mode: Mode,
-    pins: Option<PathBuf>,
+pub(super) struct Link {
+    pub(super) fd: OwnedFd,
+    pub(super) mode: Mode,
+    pub(super) pins: Option<PathBuf>,
 }
 
 impl Drop for Link {
@@ -238,27 +238,31 @@ impl Steering {
     }
 
     fn link(&self, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
-        let attach = |mode| calls::link_xdp(self.program.as_fd(), interface.index, mode).map(|fd| (fd, mode));
-        let native = match attach(Mode::Native) {
-            Ok(link) => return Ok(link),
-            Err(error) => error,
-        };
-        let generic = match attach(Mode::Generic) {
-            Ok(link) => return Ok(link),
-            Err(error) => error,
-        };
-        // Busy either way, or busy with a program of the other mode (EEXIST): the place is taken.
-        let taken =
-            |error: &io::Error| matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists);
-        if taken(&native) || taken(&generic) {
-            let program = Xdp::new(self.program.as_fd()).query_id(interface.index as i32, XdpFlags::NONE).unwrap_or(0);
-            return Err(SteerError::Occupied { interface: interface.name.clone(), program });
-        }
-        if native.kind() == io::ErrorKind::PermissionDenied {
-            return Err(SteerError::Privilege { what: "attaching a program" });
-        }
-        Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
+        link(self.program.as_fd(), interface)
     }
+}
+
+/// Puts a program on an interface: natively, else generically.
+pub(super) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
+    let attach = |mode| calls::link_xdp(program, interface.index, mode).map(|fd| (fd, mode));
+    let native = match attach(Mode::Native) {
+        Ok(link) => return Ok(link),
+        Err(error) => error,
+    };
+    let generic = match attach(Mode::Generic) {
+        Ok(link) => return Ok(link),
+        Err(error) => error,
+    };
+    // Busy either way, or busy with a program of the other mode (EEXIST): the place is taken.
+    let taken = |error: &io::Error| matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists);
+    if taken(&native) || taken(&generic) {
+        let there = Xdp::new(program).query_id(interface.index as i32, XdpFlags::NONE).unwrap_or(0);
+        return Err(SteerError::Occupied { interface: interface.name.clone(), program: there });
+    }
+    if native.kind() == io::ErrorKind::PermissionDenied {
+        return Err(SteerError::Privilege { what: "attaching a program" });
+    }
+    Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
 }
 
 impl Maps {
@@ -346,7 +350,7 @@ fn mode_on(program: &ProgramHandle, interface: u32) -> Result<Mode, SteerError> 
 }
 
 /// libbpf-rs keeps the errno to itself, but not the words, and not whether it was a matter of privilege.
-fn os_error(error: &libbpf_rs::Error) -> io::Error {
+pub(super) fn os_error(error: &libbpf_rs::Error) -> io::Error {
     let kind = match error.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
         libbpf_rs::ErrorKind::NotFound => io::ErrorKind::NotFound,
@@ -356,7 +360,7 @@ fn os_error(error: &libbpf_rs::Error) -> io::Error {
 }
 
 /// libbpf talks to stderr by itself; what it says belongs with the rest of what is logged.
-fn talk_through_tracing() {
+pub(super) fn talk_through_tracing() {
     fn say(level: libbpf_rs::PrintLevel, text: String) {
         match level {
             libbpf_rs::PrintLevel::Warn => tracing::warn!(target: "libbpf", "{}", text.trim_end()),

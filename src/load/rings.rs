@@ -1,0 +1,144 @@
+//! A load over AF_XDP rings: one thread writes what is due, and takes the answers in between.
+
+use std::time::Duration;
+
+use super::summary::Sent;
+use super::{By, Composer, LoadError, Moment, Pace, Plan, Summary, Tally, Watch, pin};
+use crate::limits::{BURST, LOAD_FRAME_BYTES_MAX};
+use crate::sdk::{Endpoint, EndpointSettings};
+use crate::sys::clock;
+use crate::time::Nanos;
+
+/// Who sleeps is woken so much too late, and more: what is due sooner is waited for awake.
+const WAKE: Duration = Duration::from_micros(80);
+/// The longest sleep: the end of the load, and who watches it, come round.
+const SLEEP_MAX: Duration = Duration::from_millis(5);
+/// How long after its time a load sends what was due in it.
+pub(super) const LATE_MAX: Duration = Duration::from_millis(100);
+/// Between two words to who watches.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// The rings of an interface that takes V2V answers. `composer` may be changed between loads.
+#[derive(Debug)]
+pub struct Rings {
+    endpoint: Endpoint,
+    core: Option<u16>,
+    /// What is sent.
+    pub composer: Composer,
+}
+
+/// What an interface is opened with: more room than a device has, for answers that come while frames are written.
+pub(super) fn settings(ethertype: u16) -> EndpointSettings {
+    EndpointSettings { ethertype, receive: 16_384, transmit: 2048, huge_pages: false }
+}
+
+impl Rings {
+    /// Opens the interface; frames bear its address as their source.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn open(interface: &str, mut composer: Composer, core: Option<u16>) -> Result<Self, LoadError> {
+        let endpoint = Endpoint::open(interface, &settings(composer.ethertype))?;
+        composer.src_mac = endpoint.mac();
+        Ok(Self { endpoint, core, composer })
+    }
+
+    /// Sends a load, and waits for its answers.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn run(&mut self, plan: &Plan, watch: Watch<'_>) -> Result<Summary, LoadError> {
+        pin(self.core)?;
+        let Self { endpoint, composer, .. } = self;
+        let before = endpoint.statistics()?;
+        let mut tally = Tally::new(plan.first);
+        let begin = clock::now();
+        let pace = plan.rate.map(|rate| Pace::new(begin, rate));
+        match pace {
+            Some(pace) => tally.set_pace(pace),
+            None => tally.set_unpaced(),
+        }
+        let limit = plan.time.map(|time| if pace.is_some() { time + LATE_MAX } else { time });
+        let (mut late, mut longest, mut last) = (0, 0, begin);
+        let mut watched = begin;
+        loop {
+            let now = clock::now();
+            // What is due before the end is sent, if late; a rate that is too high ends all the same.
+            let over = limit.is_some_and(|limit| now.since(begin) >= limit);
+            let count = if over { tally.sent() } else { plan.count };
+            let due = pace.map_or(count, |pace| pace.by(now)).min(count);
+            let room = due - tally.sent();
+            let mut wrote = 0;
+            while wrote < room.min(BURST as u64) {
+                let nth = tally.sent();
+                let sent = pace.map_or(now, |pace| pace.due(nth));
+                let write = |buffer: &mut [u8]| {
+                    let length = composer.frame(plan.first + nth, sent, &mut buffer[..LOAD_FRAME_BYTES_MAX]);
+                    longest = longest.max(length);
+                    length
+                };
+                if !endpoint.send(write) {
+                    break;
+                }
+                late = late.max(now.since(sent).as_nanos() as u64);
+                tally.note_sent(now);
+                wrote += 1;
+            }
+            if wrote > 0 {
+                last = now;
+            }
+            let flushed = endpoint.flush()?;
+            let done = tally.sent() >= count;
+            let sleep = match pace {
+                _ if !flushed || done => Duration::ZERO,
+                Some(pace) => pace.due(tally.sent()).since(clock::now()).saturating_sub(WAKE).min(SLEEP_MAX),
+                None => Duration::ZERO,
+            };
+            endpoint.receive(sleep, |bytes, at| tally.handle(bytes, at.unwrap_or_else(clock::now), composer))?;
+            if now.since(watched) >= WATCH {
+                watched = now;
+                watch(Moment { now, sent: tally.sent(), over: false }, &mut tally);
+            }
+            if done && flushed {
+                break;
+            }
+        }
+        listen(endpoint, &mut tally, composer, plan, watch)?;
+        let received = endpoint.statistics()?;
+        let received = super::live::since(received, before);
+        // From the first to the last lie so many intervals, less one frame.
+        let timed = tally.sent().saturating_sub(1);
+        let sent = Sent {
+            by: By::Rings,
+            nanoseconds: last.since(begin).as_nanos() as u64,
+            timed,
+            frame_bytes_max: longest,
+            late_ns_max: pace.map(|_| late),
+            received: Some(received),
+            repeated: false,
+        };
+        Ok(Summary::new(composer, plan, &tally, &sent))
+    }
+}
+
+/// Takes answers until none is missing, or the wait is over.
+pub(super) fn listen(
+    endpoint: &mut Endpoint,
+    tally: &mut Tally,
+    composer: &Composer,
+    plan: &Plan,
+    watch: Watch<'_>,
+) -> Result<(), LoadError> {
+    let expected = composer.kind.answers(plan.first, tally.sent());
+    let begin = clock::now();
+    let mut now: Nanos = begin;
+    // What is not answered at all is waited for all the same: an answer to it would be strange.
+    while now.since(begin) < plan.wait && (expected == 0 || tally.counts().answered < expected) {
+        endpoint.flush()?;
+        endpoint.receive(SLEEP_MAX, |bytes, at| tally.handle(bytes, at.unwrap_or_else(clock::now), composer))?;
+        now = clock::now();
+        watch(Moment { now, sent: tally.sent(), over: false }, tally);
+    }
+    watch(Moment { now, sent: tally.sent(), over: true }, tally);
+    Ok(())
+}
