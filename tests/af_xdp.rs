@@ -15,6 +15,7 @@ use baton::sys::interface::Interface;
 use baton::wire::DEFAULT_ETHERTYPE;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use support::huge_pages::HugePages;
 use support::netns::{Pair, Side};
 use support::probe::{read, write};
 
@@ -316,25 +317,6 @@ fn rings_shrink_to_what_may_be_locked() {
     assert!(error.to_string().contains("ulimit -l"), "{error}");
 }
 
-/// Eight more huge pages for the machine than it had, and as many less in the end.
-struct HugePages;
-
-impl HugePages {
-    fn change(by: i64) -> bool {
-        const FILE: &str = "/proc/sys/vm/nr_hugepages";
-        let count = || std::fs::read_to_string(FILE).unwrap().trim().parse::<i64>().unwrap();
-        let wanted = count() + by;
-        std::fs::write(FILE, wanted.to_string()).unwrap();
-        count() >= wanted
-    }
-}
-
-impl Drop for HugePages {
-    fn drop(&mut self) {
-        Self::change(-8);
-    }
-}
-
 #[test]
 fn frames_lie_in_huge_pages_where_there_are_some() {
     const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
@@ -347,11 +329,7 @@ fn frames_lie_in_huge_pages_where_there_are_some() {
     };
     // Whether there are some or not, frames have their place.
     bind();
-    let pages = HugePages;
-    if HugePages::change(8) {
+    if let Some(_pages) = HugePages::lent(8) {
         assert_eq!(bind(), HUGETLBFS_MAGIC);
-    } else {
-        eprintln!("THIS MACHINE HAS NO 16 MiB LEFT IN ONE PIECE: huge pages are not tested");
     }
-    drop(pages);
 }

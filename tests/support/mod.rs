@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test takes what it needs")]
 
 pub mod histogram;
+pub mod huge_pages;
 pub mod netns;
 pub mod probe;
 pub mod server;
