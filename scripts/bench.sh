@@ -12,6 +12,9 @@ set -euo pipefail
 called_from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# Huge pages for a table of 1,000,000 meetings with ten members each.
+readonly PEERS_PAGES=1000
+
 usage() { sed -n '2,9s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # The path of the bench's program, built.
@@ -53,7 +56,21 @@ recovery() {
         trap 'rm -f "'"$theirs"'"; "'"$bench"'" --clear "'"$stage"'"' EXIT
         scripts/setup-peers.sh
         say "the same with what others use"
-        cargo run --release --locked --quiet --manifest-path benches/peers/Cargo.toml -- --json "$theirs" || held=$?
+        # Baton's table lies on huge pages, as on dispatch hardware, where the kernel lends enough of them.
+        local huge before memory=/dev/shm
+        huge="$(mktemp -d)"
+        before="$(</proc/sys/vm/nr_hugepages)"
+        trap 'umount "'"$huge"'" 2>/dev/null; rmdir "'"$huge"'"; echo '"$before"' >/proc/sys/vm/nr_hugepages
+            rm -f "'"$theirs"'"; "'"$bench"'" --clear "'"$stage"'"' EXIT
+        echo $((before + PEERS_PAGES)) >/proc/sys/vm/nr_hugepages
+        if (($(</proc/sys/vm/nr_hugepages) >= before + PEERS_PAGES)) &&
+            mount -t hugetlbfs -o pagesize=2M none "$huge"; then
+            memory="$huge"
+        else
+            say "no $PEERS_PAGES huge pages: Baton's table lies on tmpfs"
+        fi
+        cargo run --release --locked --quiet --manifest-path benches/peers/Cargo.toml -- \
+            --json "$theirs" --memory "$memory" || held=$?
         if [[ -n "$json" && -s "$json" && -s "$theirs" ]]; then
             "$bench" --json "$json" --merge "$theirs" || held=$?
         fi

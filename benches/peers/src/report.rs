@@ -218,9 +218,7 @@ impl Target {
             bound,
             holds: figure >= bound,
         };
-        let last = summary.last_ratio.map(|figure| target("last meeting's key parameters read", figure));
-        let members = summary.members_ratio.map(|figure| target("last meeting's members read", figure));
-        last.into_iter().chain(members).collect()
+        summary.last_ratio.map(|figure| target("last meeting's key parameters read", figure)).into_iter().collect()
     }
 }
 
