@@ -415,6 +415,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_executed_is_told_from_a_system_that_has_no_process_left() {
+        let _copies = crate::sys::process::copies::made();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         std::fs::write(&path, "no program").unwrap();

@@ -258,6 +258,7 @@ mod tests {
 
     #[test]
     fn memory_is_owned_by_one_at_a_time_whoever_keeps_it() {
+        let _none_copied = crate::sys::process::copies::forbidden();
         let kept = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
         let owned = own(kept.as_fd()).unwrap();
         let other = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", kept.as_raw_fd())).unwrap();

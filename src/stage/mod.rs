@@ -365,6 +365,7 @@ mod tests {
 
     #[test]
     fn a_stage_leaves_nothing_behind() {
+        let _copies = crate::sys::process::copies::made();
         let before = huge_pages_now().unwrap();
         // Not this process's own name, which another test of it may use.
         let name = format!("{PREFIX}{}00", std::process::id());

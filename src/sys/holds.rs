@@ -120,9 +120,11 @@ fn taker_in(locks: &str, place: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::process::copies;
 
     #[test]
     fn a_name_is_held_by_one_and_freed_by_its_end() {
+        let _none_copied = copies::forbidden();
         let name = format!("baton.test.{}", std::process::id());
         let Asked::Ours(held) = NetworkName::ask(&name).unwrap() else { panic!("nobody else has it") };
         let Asked::Held(holder) = NetworkName::ask(&name).unwrap() else { panic!("it is held") };
@@ -136,6 +138,7 @@ mod tests {
 
     #[test]
     fn a_lock_file_names_its_holder() {
+        let _none_copied = copies::forbidden();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         std::fs::write(&path, "").unwrap();

@@ -209,6 +209,25 @@ pub fn tie_to_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
+/// A child has a copy of every descriptor until it has become its program, and what ends with the last copy of one lives
+/// until then. A test of such an end forbids the other tests of its process to start one meanwhile.
+#[cfg(test)]
+pub(crate) mod copies {
+    use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+    static STARTING: RwLock<()> = RwLock::new(());
+
+    /// For a test that starts processes.
+    pub(crate) fn made() -> RwLockReadGuard<'static, ()> {
+        STARTING.read()
+    }
+
+    /// For a test of what ends with a descriptor.
+    pub(crate) fn forbidden() -> RwLockWriteGuard<'static, ()> {
+        STARTING.write()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,6 +260,7 @@ mod tests {
 
     #[test]
     fn the_dead_that_are_still_listed_are_dead() {
+        let _copies = copies::made();
         assert!(lives(std::process::id()));
         let mut child = Command::new("true").spawn().unwrap();
         while lives(child.id()) {
@@ -254,6 +274,7 @@ mod tests {
 
     #[test]
     fn a_dropped_process_is_gone() {
+        let _copies = copies::made();
         let (ours, theirs) = crate::sys::descriptors::pair().unwrap();
         let mut command = Command::new("sleep");
         command.arg("1000");

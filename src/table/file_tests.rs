@@ -9,6 +9,7 @@ use super::tests::{domain, part, report};
 use super::walk_tests::walked;
 use super::*;
 use crate::sys::mapping::BootId;
+use crate::sys::process::copies;
 use crate::wire::{Epoch, Role};
 
 const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 16 };
@@ -67,6 +68,7 @@ fn a_file_that_is_there_is_not_written_over() {
 
 #[test]
 fn the_lock_is_free_only_when_its_holders_are_gone() {
+    let _none_copied = copies::forbidden();
     let folder = Folder::new();
     let path = folder.file("table");
     let first = furnished(&path);

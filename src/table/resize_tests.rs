@@ -11,6 +11,7 @@ use super::resize::{ResizeError, Resized, Step, Wanted, resize};
 use super::snapshot::Snapshot;
 use super::*;
 use crate::sys::mapping::BootId;
+use crate::sys::process::copies;
 
 const LARGER: Wanted = Wanted { meetings: Some(100), terminals: Some(1000), discard_old: false };
 const ROOM: Capacity = Capacity { meetings: 100, terminals: 1000 };
@@ -69,6 +70,7 @@ fn a_larger_table_holds_what_the_old_one_held_whenever_it_dies() {
 
 #[test]
 fn a_resize_that_died_at_any_step_is_done_again() {
+    let _none_copied = copies::forbidden();
     for dies in [Step::Named, Step::Kept] {
         let folder = Folder::new();
         let path = folder.file("table");
@@ -93,6 +95,7 @@ fn a_resize_that_died_at_any_step_is_done_again() {
 
 #[test]
 fn a_refused_resize_changes_nothing() {
+    let _none_copied = copies::forbidden();
     let folder = Folder::new();
     let path = folder.file("table");
     let served = furnished(&path);
@@ -126,6 +129,7 @@ fn a_refused_resize_changes_nothing() {
 
 #[test]
 fn extents_that_the_new_table_has_not_are_missed_before_anything_is_changed() {
+    let _none_copied = copies::forbidden();
     let folder = Folder::new();
     let path = folder.file("table");
     let table = Arc::new(Table::create_at(&path, Capacity { meetings: 8, terminals: 1000 }, BootId(77)).unwrap());
@@ -150,6 +154,7 @@ fn extents_that_the_new_table_has_not_are_missed_before_anything_is_changed() {
 
 #[test]
 fn a_table_whose_writer_died_is_recovered_and_a_damaged_one_is_not_copied() {
+    let _none_copied = copies::forbidden();
     let folder = Folder::new();
     let path = folder.file("table");
     let table = Arc::new(Table::create_at(&path, Capacity { meetings: 8, terminals: 16 }, BootId(7)).unwrap());
