@@ -195,6 +195,9 @@ pub const WORDS_BYTES_MAX: usize = 1024;
 /// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
 
+/// How long a standby may take until it stands by: it maps and touches everything, beside an engine that may be recovering.
+pub const STANDBY_READY: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Seconds for which the program that an upgrade brings is on trial, unless the client says otherwise.
 pub const UPGRADE_TRIAL_S: u64 = 30;
 /// The longest trial that one may ask for: in it, the program of before stands by.

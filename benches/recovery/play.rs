@@ -177,12 +177,20 @@ impl Play<'_> {
 
     /// Waits until another engine could take over at once.
     fn wait_for_standby(&mut self) -> Result<(), Box<dyn Error>> {
-        let mut tells = false;
-        self.company.wait("a standby", |company| {
-            let Ok(status) = company.ask("/status") else { return Ok(None) };
+        let (mut tells, mut said) = (false, String::new());
+        let waited = self.company.wait("a standby", |company| {
+            let status = match company.ask("/status") {
+                Ok(status) => status,
+                Err(error) => {
+                    said = error.to_string();
+                    return Ok(None);
+                }
+            };
+            said = status["standby"].to_string();
             tells = !status["standby"].is_null();
             Ok((!tells || status["standby"] == "ready").then_some(()))
-        })?;
+        });
+        waited.map_err(|error| format!("the engine says of its standby: {said}; {error}"))?;
         if !tells {
             thread::sleep(STANDBY_PAUSE);
         }

@@ -21,6 +21,8 @@ pub(super) struct Engine {
     line: OwnedFd,
     /// The other end has been closed: there is nothing more to come, and polling it would only spin.
     silent: bool,
+    /// When it was started.
+    pub started: Instant,
     /// Since when it controls, by its own word.
     pub ready: Option<Instant>,
     /// Whether it stands by, by its own word.
@@ -36,7 +38,8 @@ impl Engine {
     pub(super) fn start(starter: &Starter, program: Option<BorrowedFd<'_>>) -> Result<Self, StartError> {
         let (line, theirs) = descriptors::pair()?;
         let process = starter.engine(theirs, program)?;
-        Ok(Self { process, line, silent: false, ready: None, stands: false, failed: None, yields: false })
+        let started = Instant::now();
+        Ok(Self { process, line, silent: false, started, ready: None, stands: false, failed: None, yields: false })
     }
 
     /// Hands it the estate, to control.

@@ -185,7 +185,8 @@ impl Supervisor {
             (Some(_), None) => {
                 let standby_due = self.wants_standby().then_some(self.standby_due);
                 let followed = self.followed.iter().filter_map(|followed| followed.due);
-                standby_due.into_iter().chain(self.heir_due).chain(self.upgrades.due()).chain(followed).min()
+                let dues = standby_due.into_iter().chain(self.heir_due).chain(self.standing_due());
+                dues.chain(self.upgrades.due()).chain(followed).min()
             }
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.

@@ -9,7 +9,7 @@ use super::super::program::Identity;
 use super::super::restarts::Restarts;
 use super::super::starter::StartError;
 use super::{STANDBY_AFTER, Supervisor, ending, is_its_own, looking};
-use crate::limits::ENGINES_MAX;
+use crate::limits::{ENGINES_MAX, STANDBY_READY};
 use crate::sys::process::describe;
 
 /// How long an engine may take to end that has been followed: it lets database and clients go, or the kernel takes it apart.
@@ -86,6 +86,26 @@ impl Supervisor {
         }
     }
 
+    /// Until when the standby may take to stand by, if it does not yet and has not failed to.
+    pub(super) fn standing_due(&self) -> Option<Instant> {
+        let standby = self.standby.as_ref().filter(|standby| !standby.stands && standby.failed.is_none());
+        standby.map(|standby| standby.started + STANDBY_READY)
+    }
+
+    /// A standby that does not come to stand by keeps the next from being tried: it is killed, and its end is heeded as any other.
+    fn hurry_standby(&mut self) {
+        if self.standing_due().is_some_and(|due| Instant::now() >= due)
+            && let Some(standby) = &mut self.standby
+        {
+            let why = format!("it did not stand by within {} s", STANDBY_READY.as_secs());
+            let said = format!("none: engine {}: {why}", standby.process.id());
+            tracing::error!("engine {} is killed: {why}", standby.process.id());
+            standby.failed = Some(why);
+            standby.process.kill();
+            self.tell_engine(&said);
+        }
+    }
+
     pub(super) fn heed_standby(&mut self) -> Result<(), KeeperError> {
         let Some(standby) = &mut self.standby else { return Ok(()) };
         let ended = standby.process.ended().map_err(looking)?;
@@ -125,7 +145,10 @@ impl Supervisor {
                 _ => {}
             }
         }
-        let (Some(status), Some(standby)) = (ended, self.standby.take_if(|_| ended.is_some())) else { return Ok(()) };
+        let (Some(status), Some(standby)) = (ended, self.standby.take_if(|_| ended.is_some())) else {
+            self.hurry_standby();
+            return Ok(());
+        };
         let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
         let how = describe(status);
         self.ended_on_trial(standby.process.id(), &how);
