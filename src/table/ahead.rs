@@ -10,7 +10,12 @@
 
 use super::Table;
 use super::terminals::terminal_hash;
+use super::writer::is_newer;
 use crate::wire::Address;
+
+/// Where a terminal's record was a moment ago. A hint: whoever goes by it looks whether it still is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Near(pub(super) Option<u32>);
 
 impl Table {
     /// Has the records of these terminals fetched, which are read or reported on next. Best for a burst: much more than
@@ -27,17 +32,36 @@ impl Table {
     /// ```
     #[inline]
     pub fn prefetch(&self, terminals: impl Iterator<Item = Address> + Clone) {
-        let words = self.words();
-        let index = words.terminal_index();
         for terminal in terminals.clone() {
-            index.prefetch(terminal_hash(terminal));
+            self.prefetch_index(terminal);
         }
         for terminal in terminals {
-            // The first entry with the hash's tag: another terminal's would be one in thousands of millions.
-            index.find(terminal_hash(terminal), |slot| {
-                words.prefetch_terminal(slot);
-                Some(())
-            });
+            self.prefetch_record(terminal);
         }
+    }
+
+    /// The first half of [`Self::prefetch`], for one terminal: to be done for a whole burst before the second.
+    #[inline]
+    pub fn prefetch_index(&self, terminal: Address) {
+        self.words().terminal_index().prefetch(terminal_hash(terminal));
+    }
+
+    /// The second half of [`Self::prefetch`]; gives where the record is, for [`Writer::report_near`](super::Writer::report_near).
+    #[inline]
+    pub fn prefetch_record(&self, terminal: Address) -> Near {
+        let words = self.words();
+        // The first entry with the hash's tag: another terminal's would be one in thousands of millions.
+        Near(words.terminal_index().find(terminal_hash(terminal), |slot| {
+            words.prefetch_terminal(slot);
+            Some(slot)
+        }))
+    }
+
+    /// Whether the record there is this terminal's, in this version or a later one. False where that cannot be said: only a
+    /// look by the index tells whether the table knows a terminal.
+    #[inline]
+    pub fn is_known_near(&self, near: Near, terminal: Address, version: u32) -> bool {
+        let read = near.0.and_then(|slot| self.words().read_terminal(slot).ok().flatten());
+        read.is_some_and(|(_, raw)| raw.address() == terminal && !is_newer(version, raw.version()))
     }
 }

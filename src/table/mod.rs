@@ -63,6 +63,7 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use ahead::Near;
 pub use inspect::{Counts, DomainCount, Inspection};
 pub use look::Looked;
 pub use meetings::Part;

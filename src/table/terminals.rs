@@ -216,15 +216,17 @@ impl Raw {
     pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
         let len = info.len().min(if extent.is_some() { INFO_BYTES_MAX } else { INFO_BYTES_INLINE });
         self.words[0] = self.address().number() | (len as u64) << 56;
-        let mut bytes = [0; INFO_BYTES_MAX];
-        bytes[..len].copy_from_slice(&info[..len]);
-        let mut words = [0; EXTENT_BANK];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let info = &info[..len];
         match extent {
-            Some(extent) => (self.words[4], self.words[5], self.info) = (extent.into(), 0, words),
-            None => (self.words[4], self.words[5], self.info) = (words[0], words[1], [0; EXTENT_BANK]),
+            Some(extent) => {
+                (self.words[4], self.words[5], self.info) = (extent.into(), 0, [0; EXTENT_BANK]);
+                self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
+            }
+            None => {
+                let (front, behind) = info.split_at(len.min(8));
+                (self.words[4], self.words[5], self.info) = (word(front), word(behind), [0; EXTENT_BANK]);
+            }
         }
     }
 
@@ -302,6 +304,22 @@ impl<'a> Words<'a> {
         let Some(words) = self.terminal(slot) else { return Ok(None) };
         let (seen, raw) = self.read_raw(words)?;
         Ok((!raw.is_free()).then_some((seen, raw)))
+    }
+
+    /// As [`Self::find_terminal`], which is left out where the terminal's record is in this slot.
+    #[inline]
+    pub fn find_terminal_near(
+        self,
+        near: Option<u32>,
+        terminal: Address,
+    ) -> Result<Option<(u32, Seen, Raw)>, Unreadable> {
+        if let Some(slot) = near
+            && let Ok(Some((seen, raw))) = self.read_terminal(slot)
+            && raw.address() == terminal
+        {
+            return Ok(Some((slot, seen, raw)));
+        }
+        self.find_terminal(terminal)
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::Near;
 use super::discard::damaged_part;
 use super::layout::Words;
 use super::levels::set_level_bit;
@@ -104,9 +105,31 @@ impl Writer {
         stream: StreamKind,
         info: &[u8],
     ) -> Reported {
+        let near = Near::default();
+        self.report_near(near, terminal, meeting, version, business, decode, role, flags, channel, stream, info)
+    }
+
+    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: without a look into the index, if
+    /// it is still there.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
+    #[inline]
+    pub fn report_near(
+        &mut self,
+        near: Near,
+        terminal: Address,
+        meeting: MeetingId,
+        version: u32,
+        business: Business,
+        decode: Decode,
+        role: Role,
+        flags: Flags,
+        channel: u8,
+        stream: StreamKind,
+        info: &[u8],
+    ) -> Reported {
         let stated = Stated { version, business, decode, role, flags, channel, stream };
         for tried in 0..CLAIM_TRIES_WORKER {
-            match self.try_report(terminal, meeting, &stated, info) {
+            match self.try_report(near, terminal, meeting, &stated, info) {
                 Some(reported) => return reported,
                 // Without yielding: a worker gives its processor to nobody.
                 None => pause(tried % 2),
@@ -117,9 +140,16 @@ impl Writer {
 
     /// One try; none where another writer was there.
     #[inline]
-    fn try_report(&mut self, terminal: Address, meeting: MeetingId, stated: &Stated, info: &[u8]) -> Option<Reported> {
+    fn try_report(
+        &mut self,
+        near: Near,
+        terminal: Address,
+        meeting: MeetingId,
+        stated: &Stated,
+        info: &[u8],
+    ) -> Option<Reported> {
         let words = self.table.words();
-        let (slot, seen, old) = match words.find_terminal(terminal) {
+        let (slot, seen, old) = match words.find_terminal_near(near.0, terminal) {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Reported::UnknownTerminal),
             Err(Unreadable::Damaged) => return Some(Reported::Damaged),
