@@ -51,7 +51,7 @@ pub(super) struct Opened<'a> {
 }
 
 /// Finds the packet in a frame, and whose it is; or how to count it.
-#[inline]
+#[inline(always)]
 pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame<'a>, usize), Counter> {
     let is_probe = |port| GeneratorProbe::in_frame(received.bytes, port).is_some();
     let frame = match Frame::parse(received.bytes, shared.ethertype) {
@@ -208,7 +208,7 @@ const fn is_for_control(opcode: Opcode) -> bool {
 }
 
 /// Puts one state into the table; `near` says where its record was a moment ago. Gives the status to acknowledge with; none where the terminal shall repeat itself.
-#[inline]
+#[inline(always)]
 fn report(
     writer: &mut Writer,
     near: Near,

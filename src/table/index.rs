@@ -54,8 +54,8 @@ impl<'a, W: Word> Index<'a, W> {
             for place in places {
                 // Acquire pairs with the Release store of `insert`: the record that an entry names is published.
                 let entry = place.load(Ordering::Acquire);
-                if entry != 0
-                    && entry >> 32 == tag(hash)
+                if entry >> 32 == tag(hash)
+                    && entry != 0
                     && let Some(found) = look((entry as u32).wrapping_sub(1))
                 {
                     return Some(found);

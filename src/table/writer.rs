@@ -139,7 +139,7 @@ impl Writer {
     }
 
     /// One try; none where another writer was there.
-    #[inline]
+    #[inline(always)]
     fn try_report(
         &mut self,
         near: Near,

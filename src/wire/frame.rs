@@ -182,7 +182,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Finds the packet in the bytes that arrived. Bytes behind it (Ethernet's padding) are ignored.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8], ethertype: u16) -> Result<Self, Malformed> {
         let (ethernet, mut rest) = EthernetBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Short)?;
         let mut found = ethernet.ethertype.get();
@@ -262,7 +262,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The opcode, if version and opcode are ours and the opcode is in its own payload.
-    #[inline]
+    #[inline(always)]
     pub fn opcode(&self) -> Result<Opcode, Malformed> {
         let header = self.header_bytes();
         if header.version != VERSION {
