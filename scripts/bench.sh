@@ -2,9 +2,11 @@
 # Runs a bench and writes what it measured. benches/README.md says what the figures mean.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
+#   scripts/bench.sh worker [--json FILE] …
 #
 # recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison, what others
 #            take to have their meetings again (benches/peers), unless --no-peers
+# worker     what a report costs a worker over rings in memory, in time, instructions and allocations; two workers against one
 #
 # Exits non-zero if a target is missed. Other options are the bench's own: --help after the name lists them.
 set -euo pipefail
@@ -15,7 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # Huge pages for a table of 1,000,000 meetings with ten members each.
 readonly PEERS_PAGES=1000
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # The path of the bench's program, built.
 built() {
@@ -78,11 +80,32 @@ recovery() {
     return "$held"
 }
 
+worker() {
+    local arguments=()
+    while (($#)); do
+        case "$1" in
+            --json | --profile)
+                (($# >= 2)) || die "$1 needs a file"
+                local file="$2"
+                [[ "$file" == /* ]] || file="$called_from/$file"
+                arguments+=("$1" "$file")
+                shift 2
+                ;;
+            *) arguments+=("$1") && shift ;;
+        esac
+    done
+    say "building"
+    local bench
+    bench="$(built worker)"
+    "$bench" "${arguments[@]}"
+}
+
 name="${1:-}"
 (($#)) && shift
 case "$name" in
     recovery) recovery "$@" ;;
+    worker) worker "$@" ;;
     -h | --help) usage ;;
     "") usage >&2 && exit 2 ;;
-    *) die "no bench is called $name; there is: recovery" ;;
+    *) die "no bench is called $name; there are: recovery, worker" ;;
 esac

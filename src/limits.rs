@@ -162,6 +162,24 @@ pub const HELD_MAX: usize = 512;
 const _: () =
     assert!(HELD_MAX >= BURST && HELD_MAX <= 1024, "half of the smallest receive ring that is configured by default");
 
+/// Received entries that an overloaded worker looks through at a time for what must not wait.
+pub const LOOK_AHEAD: usize = 512;
+/// Entries waiting in a receive ring at which its worker is overloaded and sheds reports that change nothing, then all
+/// reports, then probes too. It stops at half of each. The first is some 300 µs of work, so that control frames wait less
+/// than a millisecond however many reports there are; the last is half of the ring that is configured by default.
+pub const SHED_AT: [usize; 3] = [512, 1024, 2048];
+/// Of a smaller ring, the same from where so much of it is full: an eighth, a quarter, half.
+pub const SHED_AT_PART: [usize; 3] = [8, 4, 2];
+const _: () = assert!(RING_ENTRIES_MIN as usize / SHED_AT_PART[0] / 2 > 0, "the smallest ring's overload has an end");
+const _: () =
+    assert!(HELD_MAX + LOOK_AHEAD <= 1024, "what is held fits a quarter of the ring that is configured by default");
+/// Nanoseconds between two answers BUSY of a worker to one domain.
+pub const BUSY_PAUSE_NS: u64 = 1_000_000;
+/// Answers BUSY in a burst, at most.
+pub const BUSY_PER_BURST: usize = 8;
+/// Nanoseconds after which to ask again, by a BUSY answer: an overload that lasts is not over sooner.
+pub const BUSY_RETRY_NS: u64 = 100_000_000;
+
 /// Nanoseconds that an idle worker looks at its ring again and again before it sleeps, where it is to do so.
 pub const SPIN_NS: u64 = 50_000;
 

@@ -8,6 +8,8 @@ use crate::wire::{Address, Envelope, Epoch, Header, MeetingId, Opcode, ReportAck
 /// The reports of one domain that wait for the next REPORT_ACK_BATCH to it.
 struct Waiting {
     envelope: Option<Envelope>,
+    /// A page went by that envelope: the next one's may be another. Until then it stands for what waits.
+    stale: bool,
     count: usize,
     entries: [ReportAck; ACKNOWLEDGEMENTS_PER_PAGE],
 }
@@ -38,31 +40,44 @@ impl std::ops::AddAssign for Flushed {
 impl Acknowledgements {
     pub fn new(domains: usize) -> Self {
         let nobody = ReportAck { terminal: Address::default(), version: 0, status: Status::Ok };
-        let waiting = || Waiting { envelope: None, count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
+        let waiting =
+            || Waiting { envelope: None, stale: true, count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
         Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains) }
     }
 
-    /// Takes an acknowledgement; sends the domain's page where that is full now.
-    pub fn push(
+    /// Whether it is to be said where the domain's next page goes.
+    #[inline]
+    pub fn is_unaddressed(&self, domain: usize) -> bool {
+        self.waiting[domain].stale
+    }
+
+    /// Says where the domain's next page goes: to its autonomous server, by the MAC that asked.
+    pub fn address(&mut self, domain: usize, peer: &Peer, reply: Envelope) {
+        let waiting = &mut self.waiting[domain];
+        (waiting.envelope, waiting.stale) = (Some(Envelope { to: peer.domain.server(), ..reply }), false);
+    }
+
+    /// Takes an acknowledgement; sends the domain's page where that is full now. The domain was
+    /// addressed before.
+    #[inline]
+    pub fn push<'a>(
         &mut self,
         domain: usize,
-        peer: &Peer,
-        reply: Envelope,
+        peer: impl FnOnce() -> (&'a Peer, Epoch),
         ack: ReportAck,
-        epoch: Epoch,
         ring: &mut impl Ring,
     ) -> Flushed {
         let waiting = &mut self.waiting[domain];
         if waiting.count == 0 {
             self.dirty.push(domain);
         }
-        waiting.envelope = Some(Envelope { to: peer.domain.server(), ..reply });
         waiting.entries[waiting.count] = ack;
         waiting.count += 1;
         if waiting.count < ACKNOWLEDGEMENTS_PER_PAGE {
             return Flushed::default();
         }
         self.dirty.retain(|&dirty| dirty != domain);
+        let (peer, epoch) = peer();
         self.send(domain, peer, epoch, ring)
     }
 
@@ -80,6 +95,7 @@ impl Acknowledgements {
     fn send(&mut self, domain: usize, peer: &Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
         let waiting = &mut self.waiting[domain];
         let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];
+        waiting.stale = true;
         let Some(envelope) = waiting.envelope else { return Flushed::default() };
         // Nobody answers it, so it needs no transaction of its own: 0 is nobody's.
         let header = Header::request(Transaction(0), epoch, MeetingId::NONE);

@@ -9,6 +9,9 @@ use super::ring::{Flushed, Received, Ring};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::time::Nanos;
 
+/// Entries that the receive ring says it has. More arrive all the same.
+const ENTRIES: usize = 4096;
+
 /// What outlives the worker, as the kernel's rings do.
 #[derive(Default)]
 struct Shared {
@@ -62,6 +65,14 @@ impl MemoryRing {
 }
 
 impl Ring for MemoryRing {
+    fn entries(&self) -> usize {
+        ENTRIES
+    }
+
+    fn waiting(&self) -> usize {
+        self.unreleased() - self.held.len()
+    }
+
     fn receive(&mut self, max: usize) -> usize {
         let shared = self.shared.lock();
         let held = self.held.len();

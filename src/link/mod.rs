@@ -10,12 +10,14 @@
 
 mod acknowledgements;
 mod control;
+mod desk;
 pub mod engine;
 mod equipment;
 mod first;
 mod line;
 mod mailbox;
 pub mod memory;
+mod overload;
 mod peers;
 mod post;
 mod ring;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cascade::Topology;
-use crate::wire::{Domain, Key, Mac};
+use crate::limits::DOMAINS_MAX;
+use crate::wire::{Domain, Key, Mac, mix};
 
 /// One domain.
 pub struct Peer {
@@ -38,7 +39,16 @@ impl Peer {
 }
 
 /// Every domain of the configuration, by its number.
-pub struct Peers(Box<[Peer]>);
+///
+/// Each frame is looked up here, so a domain is found by its hash: a place after the other from where that says, a quarter of
+/// them taken at most.
+pub struct Peers {
+    all: Box<[Peer]>,
+    /// Places in `all`, 1 the first; 0 is nobody's. A power of two of them.
+    places: Box<[u16]>,
+}
+
+const _: () = assert!(DOMAINS_MAX < u16::MAX as usize);
 
 impl Peers {
     /// The domains of a topology.
@@ -54,19 +64,37 @@ impl Peers {
             })
             .collect();
         peers.sort_by_key(|peer| peer.domain);
-        Self(peers.into())
+        assert!(peers.len() < u16::MAX as usize, "a configuration names fewer domains");
+        let mut places = vec![0; (peers.len() * 4).next_power_of_two()];
+        for (peer, place) in peers.iter().zip(1..) {
+            let mut at = first(peer.domain, places.len());
+            while places[at] != 0 {
+                at = (at + 1) % places.len();
+            }
+            places[at] = place;
+        }
+        Self { all: peers.into(), places: places.into() }
     }
 
     /// How many there are.
     #[expect(clippy::len_without_is_empty, reason = "a configuration names at least one domain")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// A domain and its place.
+    #[inline]
     pub fn find(&self, domain: Domain) -> Option<(usize, &Peer)> {
-        let place = self.0.binary_search_by_key(&domain, |peer| peer.domain).ok()?;
-        Some((place, &self.0[place]))
+        let mut at = first(domain, self.places.len());
+        // Three of four are nobody's, so this ends.
+        loop {
+            let place = usize::from(*self.places.get(at)?).checked_sub(1)?;
+            let peer = self.all.get(place)?;
+            if peer.domain == domain {
+                return Some((place, peer));
+            }
+            at = (at + 1) & (self.places.len() - 1);
+        }
     }
 
     /// The domain at a place.
@@ -74,11 +102,16 @@ impl Peers {
     /// # Panics
     /// If there is none.
     pub fn peer(&self, place: usize) -> &Peer {
-        &self.0[place]
+        &self.all[place]
     }
 
     /// All of them, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Peer> {
-        self.0.iter()
+        self.all.iter()
     }
+}
+
+/// Where a domain is looked for first.
+fn first(domain: Domain, places: usize) -> usize {
+    mix(domain.number()) as usize & (places - 1)
 }

@@ -20,6 +20,12 @@ pub enum Flushed {
 /// An entry that was received stays in the ring until it is released, and is released only after everything that
 /// follows from it was handed on: so the death of the worker makes its successor receive it again, and loses nothing.
 pub trait Ring {
+    /// Entries that the receive ring has.
+    fn entries(&self) -> usize;
+
+    /// How many entries wait to be received.
+    fn waiting(&self) -> usize;
+
     /// Looks at up to `max` more entries; gives how many are held now, those before included.
     fn receive(&mut self, max: usize) -> usize;
 
@@ -38,6 +44,14 @@ pub trait Ring {
 }
 
 impl Ring for Socket {
+    fn entries(&self) -> usize {
+        self.entries()
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting()
+    }
+
     fn receive(&mut self, max: usize) -> usize {
         self.receive(max)
     }

@@ -1,5 +1,7 @@
 //! The worker over rings in memory and a real table.
 
+mod overload;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;

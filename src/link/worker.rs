@@ -2,22 +2,36 @@
 //!
 //! It does alone what terminals ask (REPORT, REPORT_INFO) and probes; all else is the control thread's and goes there
 //! over a bounded queue. It never blocks, allocates, logs or takes a lock; what it cannot do it counts.
+//!
+//! A burst goes through four passes, so that memory is waited for once and not once a frame:
+//!
+//! ```text
+//! parse, fetch index lines ──► look up, fetch records ──► check tags, enter into the table ──► write answers
+//! ```
+//!
+//! Answers are written into chunks of their own and not into the frames that they answer. Receive and transmit chunks are two pools,
+//! and the owner word of each says by which pool's rules a successor takes it back; a chunk that changed pools would need a third rule,
+//! and one more instant at which a death has to be thought through, to spare a copy of 96 bytes. Of most reports nothing would
+//! be spared at all, for 63 of them are answered in one page.
+//!
+//! Where more waits than a worker can do, it looks through much of it at once, hands on what is for the control thread, and sheds
+//! (`overload`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::acknowledgements::{self, Acknowledgements};
+use super::desk::{Answers, Desk, Opened, Prompt, Says, open};
 use super::mailbox::Mailbox;
+use super::overload::{Overload, Refusals, Shedding};
 use super::ring::{Flushed, Ring};
 use super::shared::Shared;
-use crate::limits::{ACK_DELAY_NS, BURST, HELD_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT};
-use crate::table::{Reported, Writer};
+use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, HELD_MAX, LOOK_AHEAD};
+use crate::sys::clock;
+use crate::table::{Near, Writer};
 use crate::telemetry::{Counter, Counters, Recorder, Stage};
 use crate::time::Nanos;
-use crate::wire::{
-    Address, Envelope, FlagsHeader, Frame, GeneratorProbe, Header, Malformed, MeetingId, Message, Opcode, ReportAck,
-    Status, TerminalState, encode_message,
-};
+use crate::wire::{Envelope, Frame, Header, Message, Opcode, ReportAck, Status, encode_message};
 
 /// A worker over its rings.
 ///
@@ -30,8 +44,12 @@ pub struct Worker<R> {
     counters: Arc<Counters>,
     recorder: Recorder,
     acknowledgements: Acknowledgements,
-    /// The answers to the frame in hand.
-    answers: Vec<ReportAck>,
+    overload: Overload,
+    refusals: Refusals,
+    /// The held entries that are to go through the passes.
+    todo: Vec<usize>,
+    /// What a burst leads to.
+    answers: Answers,
     /// Entries received and not released.
     held: usize,
     /// When the oldest of them was received.
@@ -42,23 +60,11 @@ pub struct Worker<R> {
     for_control: bool,
 }
 
-/// What a frame leads to, once its bytes are no longer needed.
-enum Outcome {
-    Nothing,
-    Count(Counter),
-    Echo {
-        domain: usize,
-        reply: Envelope,
-        header: Header,
-        message: Message,
-    },
-    /// What is in `answers`.
-    Acknowledge {
-        domain: usize,
-        reply: Envelope,
-        header: Header,
-        info: bool,
-    },
+/// What is to become of a frame where there are too many.
+enum Sifted {
+    Now,
+    Later,
+    Shed(Counter),
 }
 
 impl<R: Ring> Worker<R> {
@@ -72,9 +78,10 @@ impl<R: Ring> Worker<R> {
         recorder: Recorder,
     ) -> Self {
         let acknowledgements = Acknowledgements::new(shared.peers.len());
+        let (overload, refusals) = (Overload::new(ring.entries()), Refusals::new(shared.peers.len()));
         // A predecessor may have died between queueing frames and telling the kernel: the first step tells it.
         let unsent = true;
-        let answers = Vec::with_capacity(REPORTS_PER_PAGE);
+        let (todo, answers) = (Vec::with_capacity(LOOK_AHEAD), Answers::new());
         let (held, held_since) = (0, Nanos(0));
         Self {
             ring,
@@ -84,6 +91,9 @@ impl<R: Ring> Worker<R> {
             counters,
             recorder,
             acknowledgements,
+            overload,
+            refusals,
+            todo,
             answers,
             held,
             held_since,
@@ -97,22 +107,24 @@ impl<R: Ring> Worker<R> {
         &self.ring
     }
 
+    /// Its rings, for whoever plays the other end.
+    pub fn ring_mut(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
     /// Takes one burst in and one burst out; says whether there was anything to do.
     pub fn step(&mut self, now: Nanos) -> bool {
         let before = self.held;
-        self.held = self.ring.receive(BURST);
+        let (shedding, begins) = self.overload.note(self.ring.waiting());
+        self.held = self.ring.receive(if shedding == Shedding::Nothing { BURST } else { LOOK_AHEAD });
         let taken = self.held - before;
         if taken > 0 {
             if before == 0 {
                 self.held_since = now;
             }
-            for i in before..self.held {
-                self.handle(i, now);
-            }
-            if std::mem::take(&mut self.for_control) {
-                self.shared.control.wake();
-            }
+            self.take_in(before, shedding, now);
             self.counters.add(Counter::Received, taken as u64);
+            self.counters.add(Counter::Overloads, begins.into());
         }
         let posted = self.send_outbox();
         let due = self.held >= HELD_MAX || now.since(self.held_since) >= Duration::from_nanos(ACK_DELAY_NS);
@@ -180,196 +192,152 @@ impl<R: Ring> Worker<R> {
         true
     }
 
-    /// Does what the `i`th held frame says.
-    fn handle(&mut self, i: usize, now: Nanos) {
-        match self.examine(i, now) {
-            Ok(Outcome::Nothing) => {}
-            Ok(Outcome::Count(counter)) => self.counters.count(counter),
-            Ok(Outcome::Echo { domain, reply, header, message }) => {
-                self.send(domain, reply, header, message);
-                self.counters.count(Counter::ProbesEchoed);
-            }
-            Ok(Outcome::Acknowledge { domain, reply, header, info }) => {
-                self.acknowledge(domain, reply, header, info);
-                self.recorder.record(Stage::Processing, crate::sys::clock::now().since(now));
-            }
-            Err(malformed) => self.counters.count(malformed.into()),
-        }
-    }
-
-    /// Reads a frame, and does what needs only its bytes: the ring is borrowed meanwhile, so answers come after.
-    fn examine(&mut self, i: usize, now: Nanos) -> Result<Outcome, Malformed> {
-        let Self { ring, writer, shared, counters, recorder, answers, for_control, .. } = self;
-        let received = ring.received(i);
-        if let Some(arrived) = received.arrived {
-            recorder.record(Stage::RingWait, now.since(arrived));
-        }
-        let is_probe = |port| GeneratorProbe::in_frame(received.bytes, port).is_some();
-        let frame = match Frame::parse(received.bytes, shared.ethertype) {
-            Err(Malformed::EtherType) if shared.probe_port.is_some_and(is_probe) => {
-                return Ok(Outcome::Count(Counter::GeneratorProbes));
-            }
-            frame => frame?,
-        };
-        let envelope = frame.envelope();
-        if envelope.to != shared.address {
-            return Ok(Outcome::Count(Counter::Misaddressed));
-        }
-        let Some((domain, peer)) = envelope.from.domain().and_then(|domain| shared.peers.find(domain)) else {
-            return Ok(Outcome::Count(Counter::UnknownDomain));
-        };
-        if !frame.authentic(&peer.inbound) {
-            return Ok(Outcome::Count(Counter::Unauthentic));
-        }
-        if peer.note(envelope.src_mac) {
-            shared.control.wake();
-        }
-        let (reply, header) = (envelope.reply(), frame.header());
-        // A terminal speaks for itself, its autonomous server for all of its domain.
-        let speaks_for = |terminal: Address| {
-            terminal == envelope.from || envelope.from.device() == 0 && terminal.domain() == envelope.from.domain()
-        };
-        // Version 0 is of a terminal that has not reported.
-        let may_be_told = |state: &TerminalState| state.version != 0 && speaks_for(state.terminal);
-        let mut report = |state: &TerminalState| {
-            let status = report(writer, state, counters, || shared.is_settled(domain));
-            let ack = status.map(|status| ReportAck { terminal: state.terminal, version: state.version, status });
-            answers.extend(ack);
-        };
-        match frame.opcode() {
-            Ok(Opcode::Report) => {
-                let state = reported(header.meeting, frame.message()?).filter(may_be_told);
-                report(&state.ok_or(Malformed::Value)?);
-                Ok(Outcome::Acknowledge { domain, reply, header, info: false })
-            }
-            Ok(Opcode::ReportInfo) => {
-                let states = frame.page()?.records::<TerminalState>()?;
-                if !states.clone().all(|state| may_be_told(&state)) {
-                    return Err(Malformed::Value);
+    /// Does what the entries that are held from one on say, or sheds them.
+    fn take_in(&mut self, from: usize, shedding: Shedding, now: Nanos) {
+        let mut todo = std::mem::take(&mut self.todo);
+        if shedding == Shedding::Nothing {
+            todo.extend(from..self.held);
+        } else {
+            self.refusals.begin();
+            for held in from..self.held {
+                match self.sift(held, shedding, now) {
+                    Sifted::Now => self.work(&[held], shedding, now),
+                    Sifted::Later => todo.push(held),
+                    Sifted::Shed(counter) => self.counters.count(counter),
                 }
-                states.for_each(|state| report(&state));
-                Ok(Outcome::Acknowledge { domain, reply, header, info: true })
             }
-            Ok(Opcode::Probe) => {
-                let Message::Probe { sent_ns, sequence } = frame.message()? else { return Err(Malformed::Opcode) };
-                let message = Message::ProbeEcho { sent_ns, sequence };
-                Ok(Outcome::Echo { domain, reply, header: header.answer(Status::Ok), message })
-            }
-            // ANSWER bears whatever opcode was asked with: the control thread knows what it asked.
-            Ok(opcode) if is_for_control(opcode) || frame.is_error_answer() => {
-                let posted = shared.inbox.post(received.arrived.unwrap_or(now), |buffer| {
-                    let length = received.bytes.len().min(buffer.len());
-                    buffer[..length].copy_from_slice(&received.bytes[..length]);
-                    length
-                });
-                counters.count(if posted { Counter::ToControl } else { Counter::ControlOverflow });
-                *for_control = true;
-                Ok(Outcome::Nothing)
-            }
-            Ok(_) => Ok(Outcome::Count(Counter::Misdirected)),
-            Err(malformed) => Err(malformed),
+            self.wake_control();
+        }
+        for burst in todo.chunks(BURST) {
+            self.work(burst, shedding, now);
+            self.wake_control();
+        }
+        self.answer();
+        todo.clear();
+        self.todo = todo;
+    }
+
+    /// Once for all that a burst has for the control thread: to wake somebody takes longer than to post a frame.
+    fn wake_control(&mut self) {
+        if std::mem::take(&mut self.for_control) {
+            self.shared.control.wake();
         }
     }
 
-    /// Acknowledges at once where that is asked for, else with the next page to the domain.
-    fn acknowledge(&mut self, domain: usize, reply: Envelope, header: Header, info: bool) {
-        for i in 0..self.answers.len() {
-            let ack = self.answers[i];
-            if header.flags.has(FlagsHeader::ACK_NOW) && ack.status == Status::Ok {
-                let (terminal, version) = (ack.terminal, ack.version);
-                let message = if info {
-                    Message::ReportInfoAck { terminal, version }
-                } else {
-                    Message::ReportAck { terminal, version }
-                };
-                let sent = self.send(domain, reply, header.answer(Status::Ok), message);
-                self.counters.count(if sent { Counter::Acknowledged } else { Counter::AcknowledgementsDropped });
-            } else {
-                let epoch = self.shared.epoch();
-                let peer = self.shared.peers.peer(domain);
-                let flushed = self.acknowledgements.push(domain, peer, reply, ack, epoch, &mut self.ring);
-                self.note(flushed);
-            }
+    /// Tells what must not wait, what can, and what is shed, by the look of it.
+    fn sift(&mut self, held: usize, shedding: Shedding, now: Nanos) -> Sifted {
+        // What is malformed or strange is counted in its turn.
+        let Ok((frame, domain)) = open(self.ring.received(held), &self.shared) else { return Sifted::Later };
+        let counter = match Opcode::from_wire(frame.opcode_raw()) {
+            Some(Opcode::Report | Opcode::ReportInfo) if shedding >= Shedding::Reports => Counter::ShedReports,
+            Some(Opcode::Probe) if shedding >= Shedding::Probes => Counter::ShedProbes,
+            Some(Opcode::Report | Opcode::ReportInfo | Opcode::Probe) => return Sifted::Later,
+            _ => return Sifted::Now,
+        };
+        if self.refusals.tell(domain, now, || frame.authentic(&self.shared.peers.peer(domain).inbound)) {
+            self.answers.prompt.push(Prompt { held, domain, says: Says::Busy });
         }
-        self.answers.clear();
+        Sifted::Shed(counter)
     }
 
-    fn send(&mut self, domain: usize, reply: Envelope, header: Header, message: Message) -> bool {
+    /// Has a burst of held entries go through the passes.
+    fn work(&mut self, burst: &[usize], shedding: Shedding, now: Nanos) {
+        let Self { ring, writer, shared, counters, recorder, acknowledgements, refusals, answers, for_control, .. } =
+            self;
+        let mut places = [const { None::<Opened<'_>> }; BURST];
+        let places = &mut places[..burst.len()];
+        for (&held, place) in burst.iter().zip(&mut *places) {
+            let received = ring.received(held);
+            if let Some(arrived) = received.arrived {
+                recorder.record_ns(Stage::RingWait, now.0.saturating_sub(arrived.0), 1);
+            }
+            match open(received, shared) {
+                Ok((frame, domain)) => {
+                    if let Some((terminal, _)) = frame.reports_on() {
+                        writer.table().prefetch_index(terminal);
+                    }
+                    *place = Some(Opened { held, received, frame, domain, near: Near::default() });
+                }
+                Err(counter) => counters.count(counter),
+            }
+        }
+        for opened in places.iter_mut().flatten() {
+            if let Some((terminal, _)) = opened.frame.reports_on() {
+                opened.near = writer.table().prefetch_record(terminal);
+            }
+        }
+        let mut desk = Desk { writer, shared, counters, acknowledgements, answers, for_control, reports: 0 };
+        for opened in places.iter().flatten() {
+            if shedding >= Shedding::Known && desk.is_known(opened) {
+                counters.count(Counter::ShedKnown);
+                let peer = shared.peers.peer(opened.domain);
+                if refusals.tell(opened.domain, now, || opened.frame.authentic(&peer.inbound)) {
+                    desk.prompt(opened, Says::Busy);
+                }
+            } else if let Err(counter) = desk.take(opened, now) {
+                counters.count(counter);
+            }
+        }
+        let reports = desk.reports;
+        if reports > 0 {
+            // One look at the clock for all: that of the burst's last report is the longest.
+            recorder.record_ns(Stage::Processing, clock::now().0.saturating_sub(now.0), reports);
+        }
+        self.answer();
+    }
+
+    /// Writes what the burst led to.
+    fn answer(&mut self) {
+        let shared = &*self.shared;
+        let mut flushed = acknowledgements::Flushed::default();
+        for &(domain, ack) in &self.answers.batched {
+            let to = || (shared.peers.peer(domain), shared.epoch());
+            flushed += self.acknowledgements.push(domain, to, ack, &mut self.ring);
+        }
+        self.answers.batched.clear();
+        self.note(flushed);
+        for i in 0..self.answers.prompt.len() {
+            let prompt = self.answers.prompt[i];
+            self.answer_at_once(&prompt);
+        }
+        self.answers.prompt.clear();
+    }
+
+    fn answer_at_once(&mut self, prompt: &Prompt) {
+        let received = self.ring.received(prompt.held);
+        // It was parsed before, and is the same.
+        let Ok(frame) = Frame::parse(received.bytes, self.shared.ethertype) else { return };
+        let (reply, header) = (frame.envelope().reply(), frame.header());
+        let (message, counter, otherwise) = match prompt.says {
+            Says::Acknowledged(ReportAck { terminal, version, .. }) => {
+                let message = Message::ReportAck { terminal, version };
+                (message, Counter::Acknowledged, Some(Counter::AcknowledgementsDropped))
+            }
+            Says::InfoAcknowledged(ReportAck { terminal, version, .. }) => {
+                let message = Message::ReportInfoAck { terminal, version };
+                (message, Counter::Acknowledged, Some(Counter::AcknowledgementsDropped))
+            }
+            Says::Echo { sent_ns, sequence } => (Message::ProbeEcho { sent_ns, sequence }, Counter::ProbesEchoed, None),
+            Says::Busy => {
+                let Some(opcode) = Opcode::from_wire(frame.opcode_raw()).and_then(Opcode::answer) else { return };
+                let refused = Message::Refused { opcode: opcode.wire(), status: Status::Busy, value: BUSY_RETRY_NS };
+                (refused, Counter::BusyTold, None)
+            }
+        };
+        let status = if matches!(prompt.says, Says::Busy) { Status::Busy } else { Status::Ok };
+        let sent = self.send(prompt.domain, &reply, &header.answer(status), &message);
+        if let Some(counter) = if sent { Some(counter) } else { otherwise } {
+            self.counters.count(counter);
+        }
+    }
+
+    fn send(&mut self, domain: usize, reply: &Envelope, header: &Header, message: &Message) -> bool {
         let key = &self.shared.peers.peer(domain).outbound;
-        let sent = self.ring.transmit(|buffer| encode_message(buffer, &reply, &header, &message, key));
+        let sent = self.ring.transmit(|buffer| encode_message(buffer, reply, header, message, key));
         if sent {
             self.counters.count(Counter::Sent);
             self.unsent = true;
         }
         sent
     }
-}
-
-/// The state that a REPORT tells; none of another message. Its short information ends at its last byte that is not 0.
-fn reported(meeting: MeetingId, message: Message) -> Option<TerminalState> {
-    let Message::Report { terminal, version, business, decode, role, flags, channel, stream, info: short } = message
-    else {
-        return None;
-    };
-    let mut info = [0; INFO_BYTES_MAX];
-    info[..INFO_BYTES_SHORT].copy_from_slice(&short);
-    let info_len = short.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u8 + 1);
-    Some(TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info })
-}
-
-/// Records of at least 32 bytes in a page of 1,008: the most answers to one frame.
-const REPORTS_PER_PAGE: usize = 1008 / 32;
-
-/// What is asked of a dispatch server, or answered to it, beyond reports and probes.
-const fn is_for_control(opcode: Opcode) -> bool {
-    matches!(
-        opcode,
-        Opcode::ConnectAck
-            | Opcode::Heartbeat
-            | Opcode::HeartbeatAck
-            | Opcode::Info
-            | Opcode::TakeoverAck
-            | Opcode::TakeoverBatchAck
-            | Opcode::State
-            | Opcode::Audit
-            | Opcode::MeetingStartAck
-            | Opcode::MemberAddAck
-            | Opcode::MemberRemoveAck
-            | Opcode::RoleSetAck
-            | Opcode::LayoutSetAck
-            | Opcode::FlagsSetAck
-            | Opcode::MeetingEndAck
-            | Opcode::WindowSetAck
-            | Opcode::StreamSetAck
-            | Opcode::InfoSetAck
-            | Opcode::MemberCallAck
-            | Opcode::TerminalReleaseAck
-            | Opcode::Topology
-            | Opcode::PathSetAck
-    )
-}
-
-/// Puts one state into the table. Gives the status to acknowledge with; none where the terminal shall repeat itself.
-fn report(
-    writer: &mut Writer,
-    state: &TerminalState,
-    counters: &Counters,
-    settled: impl FnOnce() -> bool,
-) -> Option<Status> {
-    let TerminalState { terminal, meeting, version, business, decode, role, flags, channel, stream, .. } = *state;
-    let reported =
-        writer.report(terminal, meeting, version, business, decode, role, flags, channel, stream, state.info());
-    let (counter, status) = match reported {
-        Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
-        Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
-        // While a domain is being recovered from the database, its terminals come to the table one after the other:
-        // "unknown" would be said too soon.
-        Reported::UnknownTerminal if settled() => (Counter::ReportsUnknown, Some(Status::UnknownTerminal)),
-        Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
-        Reported::UnknownTerminal | Reported::Contended | Reported::Full | Reported::Damaged => {
-            (Counter::ReportsDeferred, None)
-        }
-    };
-    counters.count(counter);
-    status
 }

@@ -19,6 +19,7 @@
 //! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
 mod ahead;
+mod burst;
 #[cfg(test)]
 mod capacity_tests;
 mod discard;
@@ -64,6 +65,7 @@ mod writer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use burst::Near;
 pub use inspect::{Counts, DomainCount, Inspection};
 pub use look::Looked;
 pub use meetings::Part;

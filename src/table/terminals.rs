@@ -197,6 +197,7 @@ impl Raw {
         (self.info_len() > INFO_BYTES_INLINE).then_some(self.words[4] as u32)
     }
 
+    #[inline(always)]
     pub fn set_stated(&mut self, stated: &Stated) {
         self.words[2] = u64::from(stated.version)
             | u64::from(stated.business.wire()) << 32
@@ -213,18 +214,21 @@ impl Raw {
 
     /// Puts information in: into the extent where that is given, which is where it is longer than
     /// [`INFO_BYTES_INLINE`]. What is beyond 64 bytes is cut.
+    #[inline(always)]
     pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
         let len = info.len().min(if extent.is_some() { INFO_BYTES_MAX } else { INFO_BYTES_INLINE });
         self.words[0] = self.address().number() | (len as u64) << 56;
-        let mut bytes = [0; INFO_BYTES_MAX];
-        bytes[..len].copy_from_slice(&info[..len]);
-        let mut words = [0; EXTENT_BANK];
-        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let info = &info[..len];
         match extent {
-            Some(extent) => (self.words[4], self.words[5], self.info) = (extent.into(), 0, words),
-            None => (self.words[4], self.words[5], self.info) = (words[0], words[1], [0; EXTENT_BANK]),
+            Some(extent) => {
+                (self.words[4], self.words[5], self.info) = (extent.into(), 0, [0; EXTENT_BANK]);
+                self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
+            }
+            None => {
+                let (front, behind) = info.split_at(len.min(8));
+                (self.words[4], self.words[5], self.info) = (word(front), word(behind), [0; EXTENT_BANK]);
+            }
         }
     }
 
@@ -254,6 +258,7 @@ impl Raw {
     }
 
     /// Makes it the current record.
+    #[inline(always)]
     pub fn publish(&self, words: Words<'_>, claim: Claim<'_, SharedWord, BANK>) {
         let mut bank = [0; BANK];
         bank[..BANK - 1].copy_from_slice(&self.words);
@@ -281,7 +286,7 @@ pub(super) fn terminal_hash(terminal: Address) -> u64 {
 
 impl<'a> Words<'a> {
     /// A terminal's record, free or not.
-    #[inline]
+    #[inline(always)]
     pub fn read_raw(self, slot: TableSlot<'a>) -> Result<(Seen, Raw), Unreadable> {
         slot.read(|bank, number| {
             let mut raw = Raw::FREE;
@@ -297,11 +302,27 @@ impl<'a> Words<'a> {
     }
 
     /// The terminal in a slot; none where it is free or there is no such slot.
-    #[inline]
+    #[inline(always)]
     pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
         let Some(words) = self.terminal(slot) else { return Ok(None) };
         let (seen, raw) = self.read_raw(words)?;
         Ok((!raw.is_free()).then_some((seen, raw)))
+    }
+
+    /// As [`Self::find_terminal`], which is left out where the terminal's record is in this slot.
+    #[inline(always)]
+    pub fn find_terminal_near(
+        self,
+        near: Option<u32>,
+        terminal: Address,
+    ) -> Result<Option<(u32, Seen, Raw)>, Unreadable> {
+        if let Some(slot) = near
+            && let Ok(Some((seen, raw))) = self.read_terminal(slot)
+            && raw.address() == terminal
+        {
+            return Ok(Some((slot, seen, raw)));
+        }
+        self.find_terminal(terminal)
     }
 
     #[inline]

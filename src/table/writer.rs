@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::burst::Near;
 use super::discard::damaged_part;
 use super::layout::Words;
 use super::levels::set_level_bit;
@@ -85,7 +86,8 @@ impl Writer {
         &self.table
     }
 
-    /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits.
+    /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits. Who has a burst of them
+    /// calls [`Table::prefetch`] first.
     /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions count from 1: 0 is of a terminal that
     /// has not reported yet, and any report is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
@@ -103,9 +105,31 @@ impl Writer {
         stream: StreamKind,
         info: &[u8],
     ) -> Reported {
+        let near = Near::default();
+        self.report_near(near, terminal, meeting, version, business, decode, role, flags, channel, stream, info)
+    }
+
+    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: without a look into the index, if
+    /// it is still there.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
+    #[inline]
+    pub fn report_near(
+        &mut self,
+        near: Near,
+        terminal: Address,
+        meeting: MeetingId,
+        version: u32,
+        business: Business,
+        decode: Decode,
+        role: Role,
+        flags: Flags,
+        channel: u8,
+        stream: StreamKind,
+        info: &[u8],
+    ) -> Reported {
         let stated = Stated { version, business, decode, role, flags, channel, stream };
         for tried in 0..CLAIM_TRIES_WORKER {
-            match self.try_report(terminal, meeting, &stated, info) {
+            match self.try_report(near, terminal, meeting, &stated, info) {
                 Some(reported) => return reported,
                 // Without yielding: a worker gives its processor to nobody.
                 None => pause(tried % 2),
@@ -115,10 +139,17 @@ impl Writer {
     }
 
     /// One try; none where another writer was there.
-    #[inline]
-    fn try_report(&mut self, terminal: Address, meeting: MeetingId, stated: &Stated, info: &[u8]) -> Option<Reported> {
+    #[inline(always)]
+    fn try_report(
+        &mut self,
+        near: Near,
+        terminal: Address,
+        meeting: MeetingId,
+        stated: &Stated,
+        info: &[u8],
+    ) -> Option<Reported> {
         let words = self.table.words();
-        let (slot, seen, old) = match words.find_terminal(terminal) {
+        let (slot, seen, old) = match words.find_terminal_near(near.0, terminal) {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Reported::UnknownTerminal),
             Err(Unreadable::Damaged) => return Some(Reported::Damaged),

@@ -45,6 +45,16 @@ counters! {
     ToControl "to_control",
     /// Frames for the control thread that found its queue full.
     ControlOverflow "control_overflow",
+    /// Times that the worker became overloaded and began to shed.
+    Overloads "overloads",
+    /// Reports shed that changed nothing: keep-alives, and repetitions of what the table has.
+    ShedKnown "shed_known",
+    /// Other reports shed.
+    ShedReports "shed_reports",
+    /// Probes shed.
+    ShedProbes "shed_probes",
+    /// Answers BUSY to what was shed.
+    BusyTold "busy_told",
     /// Frames handed to the kernel.
     Sent "sent",
     /// Frames of domains that the configuration does not name.

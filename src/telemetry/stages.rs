@@ -79,8 +79,13 @@ pub struct Recorder {
 impl Recorder {
     /// Records how long something took. No allocation, no lock.
     pub fn record(&mut self, stage: Stage, time: Duration) {
-        let ns = (time.as_nanos() as u64).clamp(1, LONGEST_NS);
-        self.current.0[stage as usize].saturating_record(ns);
+        self.record_ns(stage, time.as_nanos() as u64, 1);
+    }
+
+    /// Records that something took so many nanoseconds, so many times.
+    #[inline]
+    pub fn record_ns(&mut self, stage: Stage, ns: u64, count: u64) {
+        self.current.0[stage as usize].saturating_record_n(ns.clamp(1, LONGEST_NS), count);
     }
 
     /// Once a second hands what was recorded to the collector; where that has not come round, goes on recording.

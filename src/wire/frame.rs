@@ -3,11 +3,11 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::message::BODY_BYTES;
+use super::message::{BODY_BYTES, ReportBytes};
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::{PAGE_BYTES, PageBytes};
 use super::tag::TAG_BYTES;
-use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Status};
+use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Status, TerminalState};
 
 /// IEEE local experimental EtherType 1: the setting's default. Deployed devices differ per site.
 pub const DEFAULT_ETHERTYPE: u16 = 0x88B5;
@@ -182,6 +182,7 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Finds the packet in the bytes that arrived. Bytes behind it (Ethernet's padding) are ignored.
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8], ethertype: u16) -> Result<Self, Malformed> {
         let (ethernet, mut rest) = EthernetBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Short)?;
         let mut found = ethernet.ethertype.get();
@@ -229,14 +230,16 @@ impl<'a> Frame<'a> {
 
     /// Whether its tag proves that the key's holder sent it in the key's direction. In constant time.
     #[must_use]
+    #[inline]
     pub fn authentic(&self, key: &Key) -> bool {
         let (tagged, tag) = self.payload.split_at(self.payload.len() - TAG_BYTES);
-        let expected = key.tag(self.addresses, tagged);
-        let difference = expected.iter().zip(tag).fold(0, |all, (a, b)| all | (a ^ b));
+        let Some(tag) = tag.first_chunk() else { return false };
+        let difference = u128::from_ne_bytes(key.tag(self.addresses, tagged)) ^ u128::from_ne_bytes(*tag);
         std::hint::black_box(difference) == 0
     }
 
     /// The 24 bytes that both payloads begin with, whatever version and opcode say.
+    #[inline]
     pub fn header(&self) -> Header {
         self.header_bytes().header()
     }
@@ -246,7 +249,20 @@ impl<'a> Frame<'a> {
         self.header_bytes().opcode
     }
 
+    /// Whose report it is and of which version, where it looks like a REPORT: what tells in advance what it will touch. That it is
+    /// one in every respect only [`Self::message`] says.
+    #[inline]
+    pub fn reports_on(&self) -> Option<(Address, u32)> {
+        if self.opcode_raw() != Opcode::Report.wire() || self.packet != PacketType::Protocol {
+            return None;
+        }
+        let (terminal, rest) = U64::ref_from_prefix(&self.payload[HEADER_BYTES..]).ok()?;
+        let (version, _) = U32::ref_from_prefix(rest).ok()?;
+        Some((Address::from_number(terminal.get()), version.get()))
+    }
+
     /// The opcode, if version and opcode are ours and the opcode is in its own payload.
+    #[inline(always)]
     pub fn opcode(&self) -> Result<Opcode, Malformed> {
         let header = self.header_bytes();
         if header.version != VERSION {
@@ -273,6 +289,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The body of a protocol payload, or of a refusal.
+    #[inline]
     pub fn message(&self) -> Result<Message, Malformed> {
         let opcode = self.opcode()?;
         if self.packet != PacketType::Protocol && !self.is_refusal() {
@@ -280,6 +297,24 @@ impl<'a> Frame<'a> {
         }
         let body = self.payload[HEADER_BYTES..].first_chunk().ok_or(Malformed::Short)?;
         Message::read(opcode, self.header_bytes().status, body)
+    }
+
+    /// What a REPORT says: [`Self::message`] and the header's meeting in one, for the hot path. The short information ends at its
+    /// last byte that is not 0.
+    #[inline]
+    pub fn report(&self) -> Result<TerminalState, Malformed> {
+        let header = self.header_bytes();
+        if header.version != VERSION {
+            return Err(Malformed::Version);
+        }
+        if header.opcode != Opcode::Report.wire() || self.packet != PacketType::Protocol {
+            return Err(Malformed::Payload);
+        }
+        if !Status::from_wire(header.status).is_some_and(Status::is_success) {
+            return Err(Malformed::Value);
+        }
+        let body = ReportBytes::ref_from_prefix(&self.payload[HEADER_BYTES..]).map_err(|_| Malformed::Short)?.0;
+        body.state(header.header().meeting).ok_or(Malformed::Value)
     }
 
     /// The page of a data payload. A refusal has none: see [`Self::message`].

@@ -1,13 +1,14 @@
 //! The bodies of protocol payloads: 24 bytes behind the header, fields front to back without gaps.
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::frame::Malformed;
 use super::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Role, Status,
-    StreamKind,
+    StreamKind, TerminalState,
 };
-use crate::limits::INFO_BYTES_SHORT;
+use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT};
 
 /// Bytes of the body of a protocol payload.
 pub(super) const BODY_BYTES: usize = 24;
@@ -382,6 +383,45 @@ impl Message {
             Self::Refused { value, .. } => put(&value.to_be_bytes()),
         }
         body
+    }
+}
+
+/// The body of a REPORT as it lies in the frame.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct ReportBytes {
+    terminal: U64,
+    version: U32,
+    business: u8,
+    decode: u8,
+    role: u8,
+    flags: u8,
+    channel: u8,
+    stream: u8,
+    info: [u8; INFO_BYTES_SHORT],
+}
+
+const _: () = assert!(size_of::<ReportBytes>() == BODY_BYTES);
+
+impl ReportBytes {
+    /// The state that it tells of a member of this meeting; none where a value is none of its kind.
+    #[inline]
+    pub fn state(&self, meeting: MeetingId) -> Option<TerminalState> {
+        let mut info = [0; INFO_BYTES_MAX];
+        info[..INFO_BYTES_SHORT].copy_from_slice(&self.info);
+        Some(TerminalState {
+            meeting,
+            terminal: Address::from_number(self.terminal.get()),
+            version: self.version.get(),
+            business: Business::from_wire(self.business)?,
+            decode: Decode::from_wire(self.decode)?,
+            role: Role::from_wire(self.role)?,
+            flags: Flags(self.flags),
+            channel: self.channel,
+            stream: StreamKind::from_wire(self.stream)?,
+            info_len: self.info.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u8 + 1),
+            info,
+        })
     }
 }
 

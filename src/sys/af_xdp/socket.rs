@@ -121,6 +121,16 @@ impl Socket {
         self.ring
     }
 
+    /// Entries of its receive ring.
+    pub fn entries(&self) -> usize {
+        self.receive.entries() as usize
+    }
+
+    /// How many frames [`Self::receive`] would find.
+    pub fn waiting(&self) -> usize {
+        self.receive.available() as usize
+    }
+
     /// Takes up to `max` more frames from the ring; gives how many are now held, which [`Self::received`] shows.
     pub fn receive(&mut self, max: usize) -> usize {
         for _ in 0..max {

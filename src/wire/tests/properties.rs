@@ -239,9 +239,24 @@ fn page_round_trip<R: Record + PartialEq + Clone + std::fmt::Debug>(
 }
 
 /// Reads whatever can be read of these bytes, as every kind of thing that they could be.
+/// The state that a REPORT tells, by its message.
+fn reported(frame: &Frame<'_>) -> Option<TerminalState> {
+    let Ok(Message::Report { terminal, version, business, decode, role, flags, channel, stream, info: short }) =
+        frame.message()
+    else {
+        return None;
+    };
+    let mut info = [0; INFO_BYTES_MAX];
+    info[..short.len()].copy_from_slice(&short);
+    let info_len = (0..=6).rev().find(|&len| len == 0 || short[len - 1] != 0).unwrap() as u8;
+    let meeting = frame.header().meeting;
+    Some(TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info })
+}
+
 fn read_in_every_way(bytes: &[u8]) {
     let _ = GeneratorProbe::parse(bytes);
     let Ok(frame) = Frame::parse(bytes, DEFAULT_ETHERTYPE) else { return };
+    assert_eq!(frame.report().ok(), reported(&frame));
     let _ = (frame.authentic(&Key::Keyed([7; 32])), frame.opcode(), frame.message(), frame.is_error_answer());
     let Ok(page) = frame.page() else { return };
     let _ = page.records::<MeetingSummary>().map(Iterator::count);
@@ -268,6 +283,10 @@ proptest! {
         prop_assert_eq!(frame.header(), header);
         prop_assert_eq!(frame.opcode().map(Opcode::wire), Ok(message.opcode()));
         prop_assert_eq!(frame.message(), Ok(message));
+        let state = reported(&frame);
+        prop_assert_eq!(frame.report().ok(), state);
+        let subject = state.map(|state| (state.terminal, state.version));
+        prop_assert_eq!(frame.reports_on(), subject.filter(|_| frame.opcode() == Ok(Opcode::Report)));
     }
 
     #[test]

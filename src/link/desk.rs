@@ -1,0 +1,238 @@
+//! What one frame of a burst is worked on with, while the bytes of all of them are borrowed from the ring.
+
+use super::acknowledgements::Acknowledgements;
+use super::ring::Received;
+use super::shared::Shared;
+use crate::limits::{BURST, BUSY_PER_BURST};
+use crate::table::{Near, Reported, Writer};
+use crate::telemetry::{Counter, Counters};
+use crate::time::Nanos;
+use crate::wire::{
+    Address, FlagsHeader, Frame, GeneratorProbe, Malformed, Message, Opcode, ReportAck, Status, TerminalState,
+};
+
+/// What a burst leads to. It is written only when the frames' bytes are not borrowed any more: the ring has both.
+pub(super) struct Answers {
+    /// Acknowledgements that wait for company, with their domain.
+    pub batched: Vec<(usize, ReportAck)>,
+    /// What is answered at once.
+    pub prompt: Vec<Prompt>,
+}
+
+/// An answer to one frame at once.
+#[derive(Clone, Copy)]
+pub(super) struct Prompt {
+    /// The frame.
+    pub held: usize,
+    pub domain: usize,
+    pub says: Says,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Says {
+    Acknowledged(ReportAck),
+    /// The same of a REPORT_INFO.
+    InfoAcknowledged(ReportAck),
+    Echo {
+        sent_ns: u64,
+        sequence: u64,
+    },
+    Busy,
+}
+
+/// A frame of a known domain to us. It is not known to be authentic yet.
+pub(super) struct Opened<'a> {
+    pub held: usize,
+    pub received: Received<'a>,
+    pub frame: Frame<'a>,
+    pub domain: usize,
+    /// Of a REPORT.
+    pub near: Near,
+}
+
+/// Finds the packet in a frame, and whose it is; or how to count it.
+#[inline(always)]
+pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame<'a>, usize), Counter> {
+    let is_probe = |port| GeneratorProbe::in_frame(received.bytes, port).is_some();
+    let frame = match Frame::parse(received.bytes, shared.ethertype) {
+        Err(Malformed::EtherType) if shared.probe_port.is_some_and(is_probe) => return Err(Counter::GeneratorProbes),
+        frame => frame?,
+    };
+    let envelope = frame.envelope();
+    if envelope.to != shared.address {
+        return Err(Counter::Misaddressed);
+    }
+    let domain = envelope.from.domain().and_then(|domain| shared.peers.find(domain));
+    domain.map(|(domain, _)| (frame, domain)).ok_or(Counter::UnknownDomain)
+}
+
+/// What frames are worked on with while the ring's bytes are borrowed.
+pub(super) struct Desk<'w> {
+    pub writer: &'w mut Writer,
+    pub shared: &'w Shared,
+    pub counters: &'w Counters,
+    pub acknowledgements: &'w mut Acknowledgements,
+    pub answers: &'w mut Answers,
+    /// Set where there is something for the control thread: whoever has the desk wakes it.
+    pub for_control: &'w mut bool,
+    /// Frames of reports that were taken.
+    pub reports: u64,
+}
+
+impl Answers {
+    /// Room for whatever one burst can lead to.
+    pub fn new() -> Self {
+        let batched = Vec::with_capacity(BURST * REPORTS_PER_PAGE);
+        Self { batched, prompt: Vec::with_capacity(BURST * REPORTS_PER_PAGE + BUSY_PER_BURST) }
+    }
+}
+
+impl Desk<'_> {
+    /// Whether it is a report that would change nothing.
+    pub fn is_known(&self, opened: &Opened<'_>) -> bool {
+        let reports_on = opened.frame.reports_on();
+        reports_on.is_some_and(|(terminal, version)| self.writer.table().is_known_near(opened.near, terminal, version))
+    }
+
+    /// Does what a frame says; or how to count it.
+    #[inline]
+    pub fn take(&mut self, opened: &Opened<'_>, now: Nanos) -> Result<(), Counter> {
+        let Opened { frame, domain, near, .. } = opened;
+        let (envelope, peer) = (frame.envelope(), self.shared.peers.peer(*domain));
+        if !frame.authentic(&peer.inbound) {
+            return Err(Counter::Unauthentic);
+        }
+        if peer.note(envelope.src_mac) {
+            *self.for_control = true;
+        }
+        // A terminal speaks for itself, its autonomous server for all of its domain.
+        let speaks_for = |terminal: Address| {
+            terminal == envelope.from || envelope.from.device() == 0 && terminal.domain() == envelope.from.domain()
+        };
+        // Version 0 is of a terminal that has not reported.
+        let may_be_told = |state: &TerminalState| state.version != 0 && speaks_for(state.terminal);
+        match frame.opcode() {
+            Ok(Opcode::Report) => {
+                let state = frame.report()?;
+                if !may_be_told(&state) {
+                    return Err(Malformed::Value.into());
+                }
+                self.report(opened, *near, &state, Says::Acknowledged);
+                self.reports += 1;
+            }
+            Ok(Opcode::ReportInfo) => {
+                let states = frame.page()?.records::<TerminalState>()?;
+                if !states.clone().all(|state| may_be_told(&state)) {
+                    return Err(Malformed::Value.into());
+                }
+                states.for_each(|state| self.report(opened, Near::default(), &state, Says::InfoAcknowledged));
+                self.reports += 1;
+            }
+            Ok(Opcode::Probe) => {
+                let Message::Probe { sent_ns, sequence } = frame.message()? else {
+                    return Err(Malformed::Opcode.into());
+                };
+                self.prompt(opened, Says::Echo { sent_ns, sequence });
+            }
+            // ANSWER bears whatever opcode was asked with: the control thread knows what it asked.
+            Ok(opcode) if is_for_control(opcode) || frame.is_error_answer() => self.hand_on(opened, now),
+            Ok(_) => return Err(Counter::Misdirected),
+            Err(malformed) => return Err(malformed.into()),
+        }
+        Ok(())
+    }
+
+    /// Enters one state, and has it acknowledged: at once where that is asked for, else with the next page to the domain.
+    #[inline]
+    fn report(&mut self, opened: &Opened<'_>, near: Near, state: &TerminalState, says: fn(ReportAck) -> Says) {
+        let (shared, domain) = (self.shared, opened.domain);
+        let Some(status) = report(self.writer, near, state, self.counters, || shared.is_settled(domain)) else {
+            return;
+        };
+        let ack = ReportAck { terminal: state.terminal, version: state.version, status };
+        if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
+            return self.prompt(opened, says(ack));
+        }
+        if self.acknowledgements.is_unaddressed(domain) {
+            let reply = opened.frame.envelope().reply();
+            self.acknowledgements.address(domain, shared.peers.peer(domain), reply);
+        }
+        self.answers.batched.push((domain, ack));
+    }
+
+    pub fn prompt(&mut self, opened: &Opened<'_>, says: Says) {
+        self.answers.prompt.push(Prompt { held: opened.held, domain: opened.domain, says });
+    }
+
+    /// Hands a frame to the control thread.
+    fn hand_on(&mut self, opened: &Opened<'_>, now: Nanos) {
+        let Received { bytes, arrived } = opened.received;
+        let posted = self.shared.inbox.post(arrived.unwrap_or(now), |buffer| {
+            let length = bytes.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&bytes[..length]);
+            length
+        });
+        self.counters.count(if posted { Counter::ToControl } else { Counter::ControlOverflow });
+        *self.for_control = true;
+    }
+}
+
+/// Records of at least 32 bytes in a page of 1,008: the most answers to one frame.
+const REPORTS_PER_PAGE: usize = 1008 / 32;
+
+/// What is asked of a dispatch server, or answered to it, beyond reports and probes.
+const fn is_for_control(opcode: Opcode) -> bool {
+    matches!(
+        opcode,
+        Opcode::ConnectAck
+            | Opcode::Heartbeat
+            | Opcode::HeartbeatAck
+            | Opcode::Info
+            | Opcode::TakeoverAck
+            | Opcode::TakeoverBatchAck
+            | Opcode::State
+            | Opcode::Audit
+            | Opcode::MeetingStartAck
+            | Opcode::MemberAddAck
+            | Opcode::MemberRemoveAck
+            | Opcode::RoleSetAck
+            | Opcode::LayoutSetAck
+            | Opcode::FlagsSetAck
+            | Opcode::MeetingEndAck
+            | Opcode::WindowSetAck
+            | Opcode::StreamSetAck
+            | Opcode::InfoSetAck
+            | Opcode::MemberCallAck
+            | Opcode::TerminalReleaseAck
+            | Opcode::Topology
+            | Opcode::PathSetAck
+    )
+}
+
+/// Puts one state into the table; `near` says where its record was a moment ago. Gives the status to acknowledge with; none where the terminal shall repeat itself.
+#[inline(always)]
+fn report(
+    writer: &mut Writer,
+    near: Near,
+    state: &TerminalState,
+    counters: &Counters,
+    settled: impl FnOnce() -> bool,
+) -> Option<Status> {
+    let TerminalState { terminal, meeting, version, business, decode, role, flags, channel, stream, .. } = *state;
+    let info = state.info();
+    let reported =
+        writer.report_near(near, terminal, meeting, version, business, decode, role, flags, channel, stream, info);
+    let (counter, status) = match reported {
+        Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
+        Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
+        // While a domain is being recovered from the database, its terminals come to the table one after the other:
+        // "unknown" would be said too soon.
+        Reported::UnknownTerminal if settled() => (Counter::ReportsUnknown, Some(Status::UnknownTerminal)),
+        Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
+        Reported::UnknownTerminal | Reported::Contended | Reported::Full | Reported::Damaged => {
+            (Counter::ReportsDeferred, None)
+        }
+    };
+    counters.count(counter);
+    status
+}

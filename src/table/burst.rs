@@ -1,0 +1,67 @@
+//! Fetching ahead: the memory of a burst's terminals, asked for at once instead of one after the other.
+//!
+//! In a table that is larger than the caches a report waits twice for memory, for the index and then, because only that tells
+//! where, for the record. A processor has a dozen such waits under way at a time, if it is told what comes. So whoever has a
+//! burst of reports in hand names their terminals first: all index lines are asked for, then all records, and by the time that the
+//! first report is entered most are there.
+//!
+//! It changes nothing and promises nothing: a terminal that is not in the table, or comes, goes or moves meanwhile, costs a fetch
+//! that nobody needed. It neither allocates nor waits, and takes as long as there are terminals.
+
+use super::Table;
+use super::terminals::terminal_hash;
+use super::writer::is_newer;
+use crate::wire::Address;
+
+/// Where a terminal's record was a moment ago. A hint: whoever goes by it looks whether it still is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Near(pub(super) Option<u32>);
+
+impl Table {
+    /// Has the records of these terminals fetched, which are read or reported on next. Best for a burst: much more than
+    /// [`BURST`](crate::limits::BURST) terminals push each other out of the nearest cache again.
+    ///
+    /// ```
+    /// # use baton::table::{Capacity, Table};
+    /// # use baton::wire::Domain;
+    /// # let table = Table::on_heap(Capacity { meetings: 16, terminals: 64 });
+    /// # let domain = Domain::new(366).unwrap();
+    /// let burst = [domain.device(1001), domain.device(1002)];
+    /// table.prefetch(burst.iter().copied());
+    /// // … and then `Writer::report` for each.
+    /// ```
+    #[inline]
+    pub fn prefetch(&self, terminals: impl Iterator<Item = Address> + Clone) {
+        for terminal in terminals.clone() {
+            self.prefetch_index(terminal);
+        }
+        for terminal in terminals {
+            self.prefetch_record(terminal);
+        }
+    }
+
+    /// The first half of [`Self::prefetch`], for one terminal: to be done for a whole burst before the second.
+    #[inline]
+    pub fn prefetch_index(&self, terminal: Address) {
+        self.words().terminal_index().prefetch(terminal_hash(terminal));
+    }
+
+    /// The second half of [`Self::prefetch`]; gives where the record is, for [`Writer::report_near`](super::Writer::report_near).
+    #[inline]
+    pub fn prefetch_record(&self, terminal: Address) -> Near {
+        let words = self.words();
+        // The first entry with the hash's tag: another terminal's would be one in thousands of millions.
+        Near(words.terminal_index().find(terminal_hash(terminal), |slot| {
+            words.prefetch_terminal(slot);
+            Some(slot)
+        }))
+    }
+
+    /// Whether the record there is this terminal's, in this version or a later one. False where that cannot be said: only a
+    /// look by the index tells whether the table knows a terminal.
+    #[inline]
+    pub fn is_known_near(&self, near: Near, terminal: Address, version: u32) -> bool {
+        let read = near.0.and_then(|slot| self.words().read_terminal(slot).ok().flatten());
+        read.is_some_and(|(_, raw)| raw.address() == terminal && !is_newer(version, raw.version()))
+    }
+}
