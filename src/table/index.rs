@@ -65,6 +65,17 @@ impl<'a, W: Word> Index<'a, W> {
         None
     }
 
+    /// Has the cache lines fetched that [`Self::find`] looks at first.
+    #[inline]
+    pub fn prefetch(self, hash: u64) {
+        let [one, two, _] = self.places(hash);
+        for bucket in [one, two] {
+            if let Some(place) = bucket.first() {
+                place.prefetch();
+            }
+        }
+    }
+
     /// Whether there is an entry of this slot.
     pub fn contains(self, hash: u64, slot: u32) -> bool {
         self.place_of(hash, slot).is_some()
@@ -139,6 +150,7 @@ impl<'a, W: Word> Index<'a, W> {
 
     /// The two buckets of a hash, from its two halves, and the stash. Where both halves name the same bucket it is there once,
     /// so that no entry is met twice.
+    #[inline]
     fn places(self, hash: u64) -> [&'a [W]; 3] {
         let buckets = (self.buckets.len() / BUCKET) as u64;
         let number = |half: u64| ((half * buckets) >> 32) as usize;

@@ -18,6 +18,7 @@
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
 //! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
+mod ahead;
 #[cfg(test)]
 mod capacity_tests;
 mod discard;

@@ -32,6 +32,8 @@ pub(super) trait Word {
     fn fetch_and(&self, bits: u64, ordering: Ordering) -> u64;
     fn fence(ordering: Ordering);
     fn pause();
+    /// Has the cache line fetched that it is in. Means nothing to the model checker.
+    fn prefetch(&self) {}
 }
 
 impl Word for SharedWord {
@@ -68,6 +70,11 @@ impl Word for SharedWord {
     #[inline]
     fn pause() {
         std::hint::spin_loop();
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.prefetch();
     }
 }
 

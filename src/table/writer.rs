@@ -85,7 +85,8 @@ impl Writer {
         &self.table
     }
 
-    /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits.
+    /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits. Who has a burst of them
+    /// calls [`Table::prefetch`] first.
     /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions count from 1: 0 is of a terminal that
     /// has not reported yet, and any report is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
