@@ -2,9 +2,13 @@
 # Runs a bench and writes what it measured. benches/README.md says what the figures mean.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
+#   scripts/bench.sh table|wire|dataplane [--json FILE] …
 #
 # recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison, what others
 #            take to have their meetings again (benches/peers), unless --no-peers
+# table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
+# wire       what a frame costs to read and to write (benches/structures)
+# dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, AF_PACKET (benches/dataplane)
 #
 # Exits non-zero if a target is missed. Other options are the bench's own: --help after the name lists them.
 set -euo pipefail
@@ -12,7 +16,7 @@ set -euo pipefail
 called_from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # The path of the bench's program, built.
 built() {
@@ -61,11 +65,64 @@ recovery() {
     return "$held"
 }
 
+# The arguments, in `arguments`, with the file of --json as it is meant from where this was called.
+with_json_from_caller() {
+    arguments=()
+    while (($#)); do
+        if [[ "$1" == --json ]]; then
+            (($# >= 2)) || die "--json needs a file"
+            [[ "$2" == /* ]] && arguments+=(--json "$2") || arguments+=(--json "$called_from/$2")
+            shift
+        else
+            arguments+=("$1")
+        fi
+        shift
+    done
+}
+
+# Huge pages for a table of ten million terminals, on a folder of this run's, given back in every case.
+table() {
+    with_json_from_caller "$@"
+    local manifest=benches/structures/Cargo.toml held=0 pages=/proc/sys/vm/nr_hugepages before folder
+    cargo build --release --locked --quiet --manifest-path "$manifest"
+    folder="$(mktemp -d)"
+    if [[ $EUID -eq 0 ]]; then
+        before="$(<"$pages")"
+        trap 'umount "'"$folder"'" 2>/dev/null || true; rmdir "'"$folder"'"; echo "'"$before"'" >"'"$pages"'"' EXIT
+        echo $((before + 1400)) >"$pages"
+        mount -t hugetlbfs -o pagesize=2M none "$folder" && arguments+=(--huge "$folder")
+    else
+        trap 'rmdir "'"$folder"'"' EXIT
+        say "without root the table lies on small pages"
+    fi
+    benches/structures/target/release/structures table "${arguments[@]}" || held=$?
+    return "$held"
+}
+
+wire() {
+    with_json_from_caller "$@"
+    cargo run --release --locked --quiet --manifest-path benches/structures/Cargo.toml -- wire "${arguments[@]}"
+}
+
+dataplane() {
+    with_json_from_caller "$@"
+    need_root "the dataplane bench"
+    scripts/setup.sh
+    scripts/setup-peers.sh dataplane
+    cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
+    local held=0
+    # The program clears its namespaces away itself; killed outright, it cannot.
+    local stage="baton-dp$$"
+    trap 'for side in l r; do ip netns delete "'"$stage"'$side" 2>/dev/null || true; done' EXIT
+    benches/dataplane/target/release/dataplane --stage "$stage" "${arguments[@]}" || held=$?
+    return "$held"
+}
+
 name="${1:-}"
 (($#)) && shift
 case "$name" in
-    recovery) recovery "$@" ;;
+    recovery | table | wire | dataplane) "$name" "$@" ;;
     -h | --help) usage ;;
     "") usage >&2 && exit 2 ;;
-    *) die "no bench is called $name; there is: recovery" ;;
+    *) die "no bench is called $name; there are: recovery, table, wire, dataplane" ;;
 esac
