@@ -2,11 +2,14 @@
 # Runs a bench and writes what it measured. benches/README.md says what the figures mean.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
-#   scripts/bench.sh worker [--json FILE] …
+#   scripts/bench.sh worker|table|wire|dataplane [--json FILE] …
 #
 # recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison, what others
 #            take to have their meetings again (benches/peers), unless --no-peers
 # worker     what a report costs a worker over rings in memory, in time, instructions and allocations; two workers against one
+# table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
+# wire       what a frame costs to read and to write (benches/structures)
+# dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, AF_PACKET (benches/dataplane)
 #
 # Exits non-zero if a target is missed. Other options are the bench's own: --help after the name lists them.
 set -euo pipefail
@@ -17,7 +20,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # Huge pages for a table of 1,000,000 meetings with ten members each.
 readonly PEERS_PAGES=1000
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # The path of the bench's program, built.
 built() {
@@ -80,32 +83,73 @@ recovery() {
     return "$held"
 }
 
-worker() {
-    local arguments=()
+# The arguments, in `arguments`, with files as they are meant from where this was called.
+with_files_from_caller() {
+    arguments=()
     while (($#)); do
         case "$1" in
             --json | --profile)
                 (($# >= 2)) || die "$1 needs a file"
-                local file="$2"
-                [[ "$file" == /* ]] || file="$called_from/$file"
-                arguments+=("$1" "$file")
-                shift 2
+                [[ "$2" == /* ]] && arguments+=("$1" "$2") || arguments+=("$1" "$called_from/$2")
+                shift
                 ;;
-            *) arguments+=("$1") && shift ;;
+            *) arguments+=("$1") ;;
         esac
+        shift
     done
+}
+
+worker() {
+    with_files_from_caller "$@"
     say "building"
     local bench
     bench="$(built worker)"
     "$bench" "${arguments[@]}"
 }
 
+# Huge pages for a table of ten million terminals, on a folder of this run's, given back in every case.
+table() {
+    with_files_from_caller "$@"
+    local manifest=benches/structures/Cargo.toml held=0 pages=/proc/sys/vm/nr_hugepages before folder
+    cargo build --release --locked --quiet --manifest-path "$manifest"
+    folder="$(mktemp -d)"
+    if [[ $EUID -eq 0 ]]; then
+        before="$(<"$pages")"
+        trap 'umount "'"$folder"'" 2>/dev/null || true; rmdir "'"$folder"'"; echo "'"$before"'" >"'"$pages"'"' EXIT
+        echo $((before + 1400)) >"$pages"
+        mount -t hugetlbfs -o pagesize=2M none "$folder" && arguments+=(--huge "$folder")
+    else
+        trap 'rmdir "'"$folder"'"' EXIT
+        say "without root the table lies on small pages"
+    fi
+    benches/structures/target/release/structures table "${arguments[@]}" || held=$?
+    return "$held"
+}
+
+wire() {
+    with_files_from_caller "$@"
+    cargo run --release --locked --quiet --manifest-path benches/structures/Cargo.toml -- wire "${arguments[@]}"
+}
+
+dataplane() {
+    with_files_from_caller "$@"
+    need_root "the dataplane bench"
+    scripts/setup.sh
+    scripts/setup-peers.sh dataplane
+    cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
+    local held=0
+    # The program clears its namespaces away itself; killed outright, it cannot.
+    local stage="baton-dp$$"
+    trap 'for side in l r; do ip netns delete "'"$stage"'$side" 2>/dev/null || true; done' EXIT
+    benches/dataplane/target/release/dataplane --stage "$stage" "${arguments[@]}" || held=$?
+    return "$held"
+}
+
 name="${1:-}"
 (($#)) && shift
 case "$name" in
-    recovery) recovery "$@" ;;
-    worker) worker "$@" ;;
+    recovery | worker | table | wire | dataplane) "$name" "$@" ;;
     -h | --help) usage ;;
     "") usage >&2 && exit 2 ;;
-    *) die "no bench is called $name; there are: recovery, worker" ;;
+    *) die "no bench is called $name; there are: recovery, worker, table, wire, dataplane" ;;
 esac

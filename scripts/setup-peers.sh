@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what benches/peers compares Baton with, where it is missing; says what it does; does nothing where all is there.
+# Installs what benches/peers compares Baton with, or with `dataplane` what benches/dataplane does, where it is missing; says
+# what it does; does nothing where all is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -9,6 +10,14 @@ packages=(
     "kamailio                a SIP server whose dialog module comes back from a database"
     "kamailio-sqlite-modules that database"
 )
+
+if [[ "${1:-}" == dataplane ]]; then
+    packages=(
+        "dpdk-dev              testpmd"
+        "librte-net-af-xdp23   its AF_XDP driver"
+        "librte-mempool-ring23 its memory"
+    )
+fi
 
 command -v dpkg-query >/dev/null || die "no dpkg-query here: install redis-server, and kamailio with db_sqlite, by hand"
 missing=()

@@ -51,6 +51,9 @@ pub const REQUEST_QUEUE: usize = 1024;
 /// Commands to autonomous servers that are on their way at once.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
 
+/// Frames that a call hands to the interface at most, where the kernel lets that be said.
+pub const SEND_BUDGET: u32 = 4 * BURST as u32;
+
 /// Transmit chunks that a socket leaves with the kernel, sent or not, before it looks which are sent.
 pub const UNCOLLECTED_MAX: usize = 4 * BURST;
 /// Bytes of a thread's stack, all of which a standby has in its place: it is taken apart at its death.

@@ -19,6 +19,8 @@ use super::slot::Word;
 pub(super) const BUCKET: usize = 8;
 pub(super) const STASH: usize = 32;
 
+const _: () = assert!(BUCKET <= 64 && STASH <= 64, "`Index::find` has a bit for each place");
+
 /// An index over its words: buckets, then the stash.
 #[derive(Debug)]
 pub(super) struct Index<'a, W> {
@@ -50,11 +52,20 @@ impl<'a, W: Word> Index<'a, W> {
     /// Offers the slots that may have this key to `look`, until it takes one.
     #[inline]
     pub fn find<T>(self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
+        let tag = tag(hash);
         for places in self.places(hash) {
-            for place in places {
-                // Acquire pairs with the Release store of `insert`: the record that an entry names is published.
+            // Which of them may be it is told without a branch for each: where in a bucket a key lies nobody can predict.
+            let mut matching = 0_u64;
+            for (at, place) in places.iter().enumerate() {
+                matching |= u64::from(place.load(Ordering::Relaxed) >> 32 == tag) << at;
+            }
+            while matching != 0 {
+                let place = &places[matching.trailing_zeros() as usize];
+                matching &= matching - 1;
+                // Acquire pairs with the Release store of `insert`: the record that an entry names is published. What an entry
+                // has become since the look above is judged here; that of a key which stays is never another's.
                 let entry = place.load(Ordering::Acquire);
-                if entry >> 32 == tag(hash)
+                if entry >> 32 == tag
                     && entry != 0
                     && let Some(found) = look((entry as u32).wrapping_sub(1))
                 {

@@ -1,7 +1,7 @@
 //! The privileged half: memory registered, rings made, sockets bound.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socke
 
 use super::umem::Umem;
 use super::{Bound, Settings, XdpError, holders};
-use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, CHUNK_BYTES, RING_ENTRIES_MIN};
+use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, CHUNK_BYTES, RING_ENTRIES_MIN, SEND_BUDGET};
 
 /// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK: where the
 /// limit is too low for the sizes asked for, smaller ones are tried, and what was granted is said.
@@ -70,7 +70,25 @@ fn open(settings: &Settings) -> Result<OwnedFd, XdpError> {
     // In copy mode every frame on its way out counts against the send buffer, at some 2 KiB of the kernel's own memory. One who
     // may not raise it sends in smaller bursts.
     let _ = set_socket_send_buffer_size_force(&socket, settings.transmit as usize * CHUNK_BYTES);
+    raise_send_budget(&socket, settings.transmit);
     Ok(socket)
+}
+
+/// Lets a call send a whole burst in copy mode, where it would send 32 frames (Linux 6.17, net/xdp/xsk.c, `XDP_MAX_TX_SKB_BUDGET`;
+/// no more than the transmit ring, which is there already). An older kernel does not know it, and takes more calls.
+fn raise_send_budget(socket: &OwnedFd, transmit: u32) {
+    const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+    let budget = SEND_BUDGET.min(transmit);
+    // SAFETY: the value is a u32 that lives through the call, and its length is given.
+    let _ = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            XDP_MAX_TX_SKB_BUDGET,
+            (&raw const budget).cast(),
+            size_of_val(&budget) as libc::socklen_t,
+        )
+    };
 }
 
 /// Tells the kernel of a queue's part of the memory, through the queue's first socket, which brings the shared rings.

@@ -223,7 +223,7 @@ impl Socket {
     fn hand_over(&mut self) -> Result<bool, XdpError> {
         self.transmit.publish();
         let mut waiting = self.transmit.waiting();
-        // In copy mode a call sends 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE). Each turn leaves fewer, or is the last.
+        // In copy mode a call sends what `open` asked for, or 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE). Each turn leaves fewer, or is the last.
         while waiting > 0 {
             if !self.transmit.needs_wakeup() {
                 return Ok(true);

@@ -1,0 +1,122 @@
+//! Who is measured. Each runs on the right, on a thread of its own, until it is told to stop.
+
+mod ours;
+mod packet;
+mod testpmd;
+mod xdpilone;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use baton::sys::interface::Interface;
+use baton::sys::threads;
+use baton::table::Table;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::Failure;
+use crate::kernel::Kernel;
+use crate::net::Pair;
+
+/// A contestant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An XDP program of the kernel's, before any socket: the limit.
+    Kernel,
+    /// Baton's socket.
+    Baton,
+    /// Baton's steering and worker, with a table of a million terminals.
+    BatonWorker,
+    /// xdpilone: AF_XDP in Rust.
+    Xdpilone,
+    /// DPDK's testpmd over its AF_XDP driver.
+    Testpmd,
+    /// AF_PACKET with a ring of frames.
+    TpacketV2,
+    /// AF_PACKET with a ring of blocks.
+    TpacketV3,
+}
+
+impl Kind {
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("no contestant is hidden").get_name().to_owned()
+    }
+
+    /// Whether it is another AF_XDP receiver.
+    pub fn is_af_xdp_peer(self) -> bool {
+        matches!(self, Self::Xdpilone | Self::Testpmd)
+    }
+
+    pub fn can(self, mode: Mode) -> bool {
+        match mode {
+            Mode::Drop => self != Self::BatonWorker,
+            Mode::Echo => !matches!(self, Self::BatonWorker | Self::TpacketV3),
+            Mode::Report | Mode::ReportTagged => self == Self::BatonWorker,
+        }
+    }
+}
+
+/// What is done with a frame.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    Drop,
+    Echo,
+    /// Read, entered in the table, acknowledged by the page.
+    Report,
+    /// The same with tags checked and made.
+    ReportTagged,
+}
+
+/// What the two sides of a run share.
+pub struct Run {
+    pub pair: Arc<Pair>,
+    pub mode: Mode,
+    /// The table of the worker, where there is one.
+    pub table: Option<Arc<Table>>,
+    pub ready: AtomicBool,
+    pub stop: AtomicBool,
+}
+
+impl Run {
+    fn begin(&self) {
+        // Release pairs with the Acquire of who waits for it: the programs and sockets are in place.
+        self.ready.store(true, Ordering::Release);
+    }
+
+    fn goes_on(&self) -> bool {
+        // Relaxed: it orders nothing but itself.
+        !self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Receives until it is told to stop; gives how many frames it took (of the worker: reports that it applied).
+pub fn consume(kind: Kind, run: &Run) -> Result<u64, Failure> {
+    run.pair.enter(true)?;
+    if !threads::pin(1) {
+        return Err("there is no core 1 to receive on".into());
+    }
+    let interface = Interface::find("right")?;
+    match kind {
+        Kind::Kernel => kernel(run, &interface),
+        Kind::Baton => ours::socket(run, interface),
+        Kind::BatonWorker => ours::worker(run, interface),
+        Kind::Xdpilone => xdpilone::run(run, &interface),
+        Kind::Testpmd => testpmd::run(run),
+        Kind::TpacketV2 => packet::version_2(run, &interface),
+        Kind::TpacketV3 => packet::version_3(run, &interface),
+    }
+}
+
+fn kernel(run: &Run, interface: &Interface) -> Result<u64, Failure> {
+    let mut kernel = Kernel::load()?;
+    let program = if run.mode == Mode::Drop { "drop" } else { "echo" };
+    let _link = kernel.attach(program, interface.index)?;
+    run.begin();
+    while run.goes_on() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    kernel.seen()
+}

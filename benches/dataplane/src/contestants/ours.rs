@@ -1,0 +1,108 @@
+//! Baton's own: the socket alone, and a worker as a dispatch server runs it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use baton::cascade::Topology;
+use baton::config::{AutonomousDomain, Heartbeat};
+use baton::limits::BURST;
+use baton::link::{Mailbox, Peers, Shared, Wake, Worker};
+use baton::sys::af_xdp::{self, Settings, Socket};
+use baton::sys::bpf::{SteerSettings, Steering};
+use baton::sys::clock;
+use baton::sys::interface::Interface;
+use baton::table::OwnerId;
+use baton::telemetry::{Collector, Counter, Counters, recorder};
+use baton::wire::{DEFAULT_ETHERTYPE, Epoch};
+use mio::{Poll, Token};
+
+use super::{Mode, Run};
+use crate::Failure;
+use crate::kernel::Kernel;
+use crate::net::swap_macs;
+use crate::reports;
+
+/// The one socket of the interface.
+pub fn open(interface: Interface) -> Result<Socket, Failure> {
+    let settings = Settings { huge_pages: false, ..Settings::new(interface, 1) };
+    let bound = af_xdp::bind(&settings)?;
+    let mut sockets = af_xdp::adopt(&bound.settings, bound.umem, bound.sockets)?;
+    sockets.pop().ok_or_else(|| "one queue has one socket".into())
+}
+
+pub fn socket(run: &Run, interface: Interface) -> Result<u64, Failure> {
+    let mut kernel = Kernel::load()?;
+    let index = interface.index;
+    let mut socket = open(interface)?;
+    kernel.set_socket(socket.as_fd())?;
+    let _link = kernel.attach("redirect", index)?;
+    run.begin();
+    let mut taken = 0;
+    while run.goes_on() {
+        let held = socket.receive(BURST);
+        if held == 0 {
+            std::hint::spin_loop();
+            continue;
+        }
+        if run.mode == Mode::Echo {
+            for i in 0..held {
+                let mut frame = [0; baton::limits::CHUNK_BYTES];
+                let length = {
+                    let bytes = socket.received(i).bytes;
+                    frame[..bytes.len()].copy_from_slice(bytes);
+                    bytes.len()
+                };
+                socket.transmit(|buffer| {
+                    buffer[..length].copy_from_slice(&frame[..length]);
+                    swap_macs(&mut buffer[..length]);
+                    length
+                });
+            }
+            socket.flush()?;
+        }
+        socket.release(held);
+        taken += held as u64;
+    }
+    Ok(taken)
+}
+
+pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
+    let tagged = run.mode == Mode::ReportTagged;
+    let table = run.table.clone().ok_or("a worker needs a table")?;
+    let domains: Vec<_> = reports::domains()
+        .map(|number| {
+            let secret = tagged.then(reports::secret);
+            AutonomousDomain { number, mac: None, vlan: None, label: None, secret }
+        })
+        .collect();
+    let topology =
+        Topology::with(&domains, reports::server(), DEFAULT_ETHERTYPE, interface.mac()?, Heartbeat::default());
+    let poll = Poll::new()?;
+    let wake = Wake::new(poll.registry(), Token(0))?;
+    let peers = Arc::new(Peers::new(&topology));
+    let shared = Shared::new(reports::server(), (DEFAULT_ETHERTYPE, None), peers, Mailbox::new(64), wake, true);
+    let shared = Arc::new(shared);
+    shared.begin(Epoch::new(1, 1));
+    let counters = Arc::new(Counters::default());
+
+    let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+    let steering = Steering::attach(&interface, &steer, None)?;
+    let socket = open(interface)?;
+    steering.set_ring(0, 0, socket.as_fd())?;
+    let writer = table.writer(OwnerId::worker(0));
+    let recorder = recorder(&mut Collector::default());
+    let outbox = Arc::new(Mailbox::new(64));
+    let mut worker = Worker::new(socket, writer, shared, outbox, counters.clone(), recorder);
+    run.begin();
+    while run.goes_on() {
+        if !worker.step(clock::now()) {
+            std::hint::spin_loop();
+        }
+    }
+    worker.settle();
+    let wrong = counters.read(Counter::Unauthentic) + counters.read(Counter::ReportsUnknown);
+    if wrong > 0 {
+        return Err(format!("{wrong} reports were refused: the generator's frames are wrong").into());
+    }
+    Ok(counters.read(Counter::ReportsApplied))
+}

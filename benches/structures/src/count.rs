@@ -1,0 +1,121 @@
+//! Instructions and allocations of an operation.
+//!
+//! A child does the operation a fixed number of times between two stops, and its parent steps it from one to the other: each
+//! step is an instruction of the program's own (the kernel's are not counted). What the stops themselves cost is measured the
+//! same way, and taken off. Then the child does the same again under an allocator that counts.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::stores::{self, Kind, Store};
+use crate::{Failure, records, wire};
+
+/// How often the operation is done in one count.
+const TIMES: u32 = 1024;
+/// Terminals in a store for counting: how many do not change the number.
+const RECORDS: u32 = 20_000;
+/// The count of doing nothing.
+const NOTHING: &str = "nothing";
+
+/// Of one operation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Count {
+    pub instructions: f64,
+    pub allocations: f64,
+}
+
+/// Names an update of a store, and a look-up.
+pub fn update_of(kind: Kind) -> String {
+    format!("update:{}", kind.name())
+}
+
+pub fn look_up_of(kind: Kind) -> String {
+    format!("look-up:{}", kind.name())
+}
+
+/// Counts one operation, by name.
+pub fn count(name: &str) -> Result<Count, Failure> {
+    let (of_nothing, _) = steps(NOTHING)?;
+    let (of_all, allocations) = steps(name)?;
+    let each = |total: u64| total as f64 / f64::from(TIMES);
+    Ok(Count { instructions: each(of_all.saturating_sub(of_nothing)), allocations: each(allocations) })
+}
+
+fn steps(name: &str) -> Result<(u64, u64), Failure> {
+    let folder = tempfile::tempdir_in("/dev/shm")?;
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["count", name]).arg(folder.path()).stdout(Stdio::piped());
+    // A step into a repeated string instruction is a step for each byte; long copies are done by other instructions then.
+    let plain = "glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000";
+    let child = command.env("GLIBC_TUNABLES", plain).spawn()?;
+    let pid = Pid::from_raw(child.id().try_into()?);
+    let wait_for_stop = || match waitpid(pid, None)? {
+        WaitStatus::Stopped(_, signal) => Ok(signal),
+        other => Err(Failure::from(format!("{name} was to be counted, and ended: {other:?}"))),
+    };
+    while wait_for_stop()? != Signal::SIGSTOP {
+        ptrace::cont(pid, None)?;
+    }
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL)?;
+    let mut steps = 0;
+    loop {
+        ptrace::step(pid, None)?;
+        if wait_for_stop()? == Signal::SIGSTOP {
+            break;
+        }
+        steps += 1;
+    }
+    ptrace::detach(pid, None)?;
+    let output = child.wait_with_output()?;
+    let allocations = String::from_utf8(output.stdout)?.trim().parse()?;
+    Ok((steps, allocations))
+}
+
+/// What the child does.
+pub fn child(name: &str, folder: &Path) -> Result<(), Failure> {
+    let mut act = action(name, folder)?;
+    // Once before: what is done at first use only is no part of an operation.
+    act();
+    // A child that stands still would outlive a parent that was killed.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    ptrace::traceme()?;
+    raise(Signal::SIGSTOP)?;
+    act();
+    raise(Signal::SIGSTOP)?;
+    let info = allocation_counter::measure(&mut act);
+    println!("{}", info.count_total);
+    Ok(())
+}
+
+/// The operation of a name, `TIMES` times.
+fn action(name: &str, folder: &Path) -> Result<Box<dyn FnMut()>, Failure> {
+    if name == NOTHING {
+        return Ok(Box::new(|| {}));
+    }
+    if let Some(mut once) = wire::operation(name) {
+        return Ok(Box::new(move || (0..TIMES).for_each(|_| once())));
+    }
+    let (what, kind) = name.split_once(':').ok_or_else(|| format!("nothing is called {name}"))?;
+    let kind = <Kind as clap::ValueEnum>::from_str(kind, false)?;
+    fs::create_dir_all(folder)?;
+    let store: Box<dyn Store> = stores::make(kind, RECORDS, folder)?;
+    let mut terminals = records::shuffled(RECORDS);
+    terminals.truncate(TIMES as usize);
+    let mut version = 0;
+    Ok(match what {
+        "update" => Box::new(move || {
+            version += 1;
+            assert_eq!(store.update(0, &terminals, version), terminals.len() as u64);
+        }),
+        _ => Box::new(move || {
+            std::hint::black_box(store.look_up(&terminals));
+        }),
+    })
+}

@@ -1,0 +1,60 @@
+//! The table against concurrent maps and LMDB on the same records, and what a frame costs on its way through the wire format:
+//! time, instructions and allocations of each operation.
+//!
+//! `table` and `wire` are two benches of one program. In both, all contestants take turns, round by round, so that what else
+//! the machine does falls on all of them. Instructions are counted by single steps of a child (`count`), which needs no counters
+//! of the processor's and gives the same number each time.
+
+mod count;
+mod records;
+mod report;
+mod stores;
+mod table;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What the program can be asked for, and a failure of any part.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(about = "The table and the wire format, measured against what others use")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Updates and look-ups of the table, DashMap, papaya, scc and LMDB.
+    Table(table::Options),
+    /// Reading and writing of the messages that most frames are.
+    Wire(wire::Options),
+    /// One operation many times, to be counted step by step by the process that started this one.
+    #[command(hide = true)]
+    Count {
+        /// Which.
+        name: String,
+        /// Where stores that need a folder have it.
+        folder: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().what {
+        What::Table(options) => table::run(&options),
+        What::Wire(options) => wire::run(&options),
+        What::Count { name, folder } => count::child(&name, &folder).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
