@@ -51,6 +51,8 @@ pub const REQUEST_QUEUE: usize = 1024;
 /// Commands to autonomous servers that are on their way at once.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
 
+/// Microseconds for which the kernel runs the driver for a worker that found its ring empty and polls busily: one look, no wait.
+pub const BUSY_POLL_US: u32 = 1;
 /// Frames that a call hands to the interface at most, where the kernel lets that be said.
 pub const SEND_BUDGET: u32 = 4 * BURST as u32;
 

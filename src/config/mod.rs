@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use example::EXAMPLE;
 pub use file::ConfigError;
 
-use crate::limits::{MEETINGS_DEFAULT, TERMINALS_DEFAULT};
+use crate::limits::{MEETINGS_DEFAULT, TERMINALS_DEFAULT, WORKERS_MAX};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Domain, Key, Mac, Secret};
 
 /// Where a configuration is looked for when nobody names another place.
@@ -305,13 +305,54 @@ impl Default for Heartbeat {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
-    /// CPUs that workers are pinned to, in their order; empty: not pinned.
+    /// CPUs that workers are pinned to.
     #[serde(deserialize_with = "values::cores")]
-    pub cores: Vec<u16>,
-    /// CPU that the control thread is pinned to, and before it what stands by for it; none: not pinned.
+    pub cores: Cores,
+    /// CPU that the control thread is pinned to, and before it what stands by for it; none: not pinned, unless those of workers
+    /// are chosen: then this one is too.
     pub control_core: Option<u16>,
     /// What a worker does with an empty ring.
     pub wait: Wait,
+}
+
+/// CPUs that workers are pinned to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Cores {
+    /// These, in the workers' order; who has none is not pinned.
+    These(Vec<u16>),
+    /// Cores at the interface that the machine can spare.
+    Chosen(Auto),
+}
+
+/// The word for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// `auto`
+    Auto,
+}
+
+impl Default for Cores {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
+}
+
+impl Worker {
+    /// The CPU of a worker, if it is pinned.
+    pub fn core(&self, number: usize) -> Option<u16> {
+        match &self.cores {
+            Cores::These(cores) => cores.get(number).copied(),
+            Cores::Chosen(Auto::Auto) => None,
+        }
+    }
+
+    /// All CPUs that are pinned to.
+    pub fn pinned(&self) -> impl Iterator<Item = u16> + '_ {
+        let workers = (0..WORKERS_MAX).map_while(|number| self.core(number));
+        workers.chain(self.control_core)
+    }
 }
 
 /// What a worker does with an empty ring.

@@ -213,3 +213,18 @@ fn a_file_that_is_not_there_is_named_with_the_way_out() {
     let said = Config::read(Path::new("/nonexistent/baton.toml"), &Overrides::default()).unwrap_err().to_string();
     assert!(said.contains("/nonexistent/baton.toml") && said.contains("baton config example"), "{said}");
 }
+
+#[test]
+fn cores_are_listed_or_left_to_be_chosen() {
+    let cores = |value: &str| parse(&format!("{LEAST}[worker]\ncores = {value}\n")).map(|config| config.worker);
+    assert_eq!(cores("[2, 3]").unwrap().pinned().collect::<Vec<_>>(), [2, 3]);
+    let chosen = cores("\"auto\"").unwrap();
+    assert_eq!((&chosen.cores, chosen.core(0)), (&Cores::Chosen(Auto::Auto), None));
+    let kept: Worker = serde_json::from_value(serde_json::to_value(&chosen).unwrap()).unwrap();
+    assert_eq!(kept.cores, chosen.cores);
+    for wrong in ["\"all\"", "3", "[-1]"] {
+        let refused = cores(wrong).unwrap_err().to_string();
+        assert!(refused.contains("cores") || refused.contains("line"), "{refused}");
+    }
+    assert!(cores("\"all\"").unwrap_err().to_string().contains("a list of CPUs such as [2, 3], or \"auto\""));
+}

@@ -1,12 +1,15 @@
 //! Values that are parsed into what they mean. The error of each says what was expected; where it stood is added by
 //! who reads the file.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::de::{Deserializer, Error, Unexpected};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::{Auto, Cores};
 use crate::limits::{SLOTS_MAX, WORKERS_MAX};
 use crate::wire::{Address, Mac, Secret};
 
@@ -67,12 +70,31 @@ pub(super) fn ring_entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     Ok(number as u32)
 }
 
-pub(super) fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
-    let cores = Vec::<u16>::deserialize(deserializer)?;
-    if cores.len() > WORKERS_MAX {
-        return Err(Error::invalid_length(cores.len(), &"a CPU for each worker"));
+pub(super) fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cores, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = Cores;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of CPUs such as [2, 3], or \"auto\"")
+        }
+
+        fn visit_str<E: Error>(self, word: &str) -> Result<Cores, E> {
+            match word {
+                "auto" => Ok(Cores::Chosen(Auto::Auto)),
+                word => Err(E::invalid_value(Unexpected::Str(word), &self)),
+            }
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Cores, A::Error> {
+            let cores = Vec::<u16>::deserialize(SeqAccessDeserializer::new(list))?;
+            if cores.len() > WORKERS_MAX {
+                return Err(A::Error::invalid_length(cores.len(), &"a CPU for each worker"));
+            }
+            Ok(Cores::These(cores))
+        }
     }
-    Ok(cores)
+    deserializer.deserialize_any(Either)
 }
 
 /// What the kernel takes as an interface's name (`dev_valid_name`, net/core/dev.c).

@@ -12,7 +12,7 @@ use super::handover::{self, Death, Manifest, Role, TableOrigin};
 use super::program::Identity;
 use super::store::Store;
 use super::table::KeptTable;
-use crate::config::{Config, ConfigError};
+use crate::config::{Auto, Config, ConfigError, Cores, Wait};
 use crate::sys::af_xdp::{self, Bound, XdpError};
 use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
 use crate::sys::clock;
@@ -20,6 +20,7 @@ use crate::sys::holds::{Asked, LockFile, NetworkName};
 use crate::sys::interface::{Interface, InterfaceError};
 use crate::sys::mounts;
 use crate::sys::process::User;
+use crate::sys::processors::{self, Choice};
 use crate::sys::succession::Succession;
 use crate::table::OpenError;
 use crate::wire::{Domain, Mac};
@@ -172,7 +173,7 @@ impl Estate {
     ///
     /// # Errors
     /// See [`KeeperError`].
-    pub(super) fn open(config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
+    pub(super) fn open(mut config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
         let interface = Interface::find(&config.interface.name)?;
         let mac = interface.mac()?;
         // Before anything is touched: what follows belongs to whoever has these.
@@ -186,6 +187,7 @@ impl Estate {
             None => interface.queues()?,
         };
         let rings = config.rings_per_queue(queues)?;
+        choose_cores(&mut config, &interface, (queues * rings) as usize);
         // Before the sockets: a driver may reset its queues when it is given its first program.
         let steer =
             SteerSettings { ethertype: config.interface.ethertype, probe_port: config.interface.probe_port, rings };
@@ -304,6 +306,23 @@ impl Estate {
     }
 }
 
+/// Chooses processors where the operator leaves that to us.
+fn choose_cores(config: &mut Config, interface: &Interface, workers: usize) {
+    if config.worker.cores != Cores::Chosen(Auto::Auto) {
+        return;
+    }
+    config.worker.cores = Cores::default();
+    match processors::choose(interface, workers) {
+        Some(Choice { workers, control }) => {
+            config.worker.control_core = config.worker.control_core.or(control);
+            let control = config.worker.control_core;
+            tracing::info!(?workers, ?control, "processors are chosen");
+            config.worker.cores = Cores::These(workers);
+        }
+        None => tracing::warn!("there are too few cores to give {workers} workers one each: none is pinned"),
+    }
+}
+
 fn open_sockets(
     config: &Config,
     interface: Interface,
@@ -317,6 +336,8 @@ fn open_sockets(
         transmit: config.interface.transmit_ring,
         huge_pages: config.interface.huge_pages,
         zero_copy: config.interface.zero_copy,
+        // A driver that copies has interrupts, or none at all, as a veth pair.
+        busy_poll: config.interface.zero_copy && config.worker.wait == Wait::Busy,
         ..af_xdp::Settings::new(interface, queues)
     };
     let kept = store.rings(&wanted).map_err(|error| KeeperError::System { doing: "take up the rings", error })?;

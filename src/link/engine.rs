@@ -121,7 +121,7 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
         Ok(control)
     };
     let worker = &heir.manifest.config.worker;
-    threads::keep_free(worker.cores.iter().copied().chain(worker.control_core));
+    threads::keep_free(worker.pinned());
     if let Some(core) = worker.control_core
         && !threads::pin(core)
     {

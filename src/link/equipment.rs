@@ -75,7 +75,7 @@ impl Equipment {
             let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));
             let count = Arc::new(Counters::default());
             let (start, wait) = bounded(1);
-            let manner = Manner { number, wait: config.worker.wait, core: config.worker.cores.get(number).copied() };
+            let manner = Manner { number, wait: config.worker.wait, core: config.worker.core(number) };
             let start_of = Start { rings: wait, begun: says.clone(), succession: Arc::clone(succession) };
             let (thread, wake) = spawn(start_of, Arc::clone(&shared), manner)?;
             threads.push(thread);

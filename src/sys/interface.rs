@@ -83,6 +83,18 @@ impl Interface {
         }
     }
 
+    /// Where it is on a PCI bus, `0000:01:00.0`; none where it is on no bus, or its driver does not tell.
+    pub fn bus_address(&self) -> Option<String> {
+        let mut driver = Driver { command: ETHTOOL_GDRVINFO, ..Driver::default() };
+        let mut request = Request::new(&self.name, [0; UNION_BYTES]);
+        request.rest[..size_of::<usize>()].copy_from_slice(&(&raw mut driver).expose_provenance().to_ne_bytes());
+        self.ask::<SIOCETHTOOL>("driver", &mut request).ok()?;
+        // SAFETY: as of `Channels` above.
+        let told = unsafe { (&raw const driver).read_volatile() }.bus_address;
+        let text: Vec<u8> = told.into_iter().take_while(|&byte| byte != 0).collect();
+        String::from_utf8(text).ok().filter(|address| !address.is_empty() && !address.contains('/'))
+    }
+
     fn ask<const REQUEST: Opcode>(&self, what: &'static str, request: &mut Request) -> Result<(), InterfaceError> {
         let unreadable = |error: rustix::io::Errno| InterfaceError::Unreadable {
             name: self.name.clone(),
@@ -106,6 +118,7 @@ const UNION_BYTES: usize = 24;
 const SIOCGIFHWADDR: Opcode = 0x8927;
 const SIOCETHTOOL: Opcode = 0x8946;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const EOPNOTSUPP: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
 
 /// `struct ifreq`: a name, and a union of which the longest member has 24 bytes.
@@ -138,6 +151,20 @@ struct Channels {
     combined: u32,
 }
 
+/// `struct ethtool_drvinfo`.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Driver {
+    command: u32,
+    _names: [[u8; 32]; 3],
+    bus_address: [u8; 32],
+    _expansion_rom: [u8; 32],
+    _reserved: [u8; 12],
+    _counts: [u32; 5],
+}
+
+const _: () = assert!(size_of::<Driver>() == 196);
+
 impl Channels {
     const fn receiving(&self) -> u32 {
         self.receive + self.combined
@@ -154,6 +181,7 @@ mod tests {
         assert_eq!(lo.index, 1);
         assert_eq!(lo.mac().unwrap(), Mac::default());
         assert_eq!(lo.queues().unwrap(), 1);
+        assert_eq!(lo.bus_address(), None);
     }
 
     #[test]

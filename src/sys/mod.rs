@@ -14,6 +14,7 @@ pub mod memory;
 pub mod mounts;
 pub mod notify;
 pub mod process;
+pub mod processors;
 pub mod seccomp;
 pub mod sigbus;
 pub mod signals;

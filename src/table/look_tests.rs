@@ -1,7 +1,7 @@
 //! Looking does not disturb, and tells a writer that is at it from a flaw.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::file_tests::{Folder, furnish, furnished};
 use super::structure::set_bit;
@@ -69,6 +69,7 @@ fn an_inspected_file_is_mapped_for_reading_alone() {
 #[test]
 fn what_a_living_writer_is_at_is_no_flaw_and_what_stands_still_is_one() {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 64, terminals: 256 }));
+    let reported = AtomicU32::new(0);
     let stop = AtomicBool::new(false);
     let mut control = table.writer(OwnerId::CONTROL);
     for number in 1..=2 {
@@ -97,18 +98,26 @@ fn what_a_living_writer_is_at_is_no_flaw_and_what_stands_still_is_one() {
             }
         });
         let mut worker = table.writer(OwnerId::worker(0));
-        let stop = &stop;
+        let (stop, reported) = (&stop, &reported);
         let reporting = move || {
             let mut version = 0;
             while !stop.load(Ordering::Relaxed) {
                 version += 1;
+                reported.store(version, Ordering::Relaxed);
                 // Long and short in turn: extents are taken and given back.
                 let info = &[7; 64][..if version % 2 == 0 { 64 } else { 3 }];
                 report(&mut worker, domain(1).device(1 + version as u16 % 20), version, info);
             }
         };
         scope.spawn(reporting);
-        let wait = || std::thread::sleep(std::time::Duration::from_millis(5));
+        // Both writers go on meanwhile: one that is not let run stands still.
+        let so_far = || (table.words().sequence().load(Ordering::Relaxed), reported.load(Ordering::Relaxed));
+        let wait = || {
+            let before = so_far();
+            while so_far().0 == before.0 || so_far().1 == before.1 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        };
         let mut momentary = 0;
         for _ in 0..300 {
             let looked = table.verify_living(&mut nobody(), wait);

@@ -18,6 +18,7 @@
 
 mod holders;
 mod open;
+mod options;
 mod queue;
 mod ring;
 mod socket;
@@ -56,12 +57,24 @@ pub struct Settings {
     pub huge_pages: bool,
     /// Whether the driver shall work on the memory itself. Where it cannot, that is an error.
     pub zero_copy: bool,
+    /// Whether the sockets' workers run the driver by looking into their rings. Where the kernel cannot, interrupts do.
+    #[serde(default)]
+    pub busy_poll: bool,
 }
 
 impl Settings {
     /// One socket on every queue of the interface, the usual sizes, copy mode.
     pub fn new(interface: Interface, queues: u32) -> Self {
-        Self { interface, queues, rings: 1, receive: 4096, transmit: 2048, huge_pages: true, zero_copy: false }
+        Self {
+            interface,
+            queues,
+            rings: 1,
+            receive: 4096,
+            transmit: 2048,
+            huge_pages: true,
+            zero_copy: false,
+            busy_poll: false,
+        }
     }
 
     /// Sockets in all.

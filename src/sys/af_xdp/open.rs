@@ -1,20 +1,20 @@
 //! The privileged half: memory registered, rings made, sockets bound.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{
-    set_socket_send_buffer_size_force, set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
+    set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
     set_xdp_umem_fill_ring_size, set_xdp_umem_reg,
 };
 use rustix::net::xdp::{SocketAddrXdp, SocketAddrXdpFlags, SocketAddrXdpWithSharedUmem, XdpUmemReg, XdpUmemRegFlags};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
 
 use super::umem::Umem;
-use super::{Bound, Settings, XdpError, holders};
-use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, CHUNK_BYTES, RING_ENTRIES_MIN, SEND_BUDGET};
+use super::{Bound, Settings, XdpError, holders, options};
+use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, CHUNK_BYTES, RING_ENTRIES_MIN};
 
 /// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK: where the
 /// limit is too low for the sizes asked for, smaller ones are tried, and what was granted is said.
@@ -30,7 +30,10 @@ pub fn bind(settings: &Settings) -> Result<Bound, XdpError> {
                 settings.transmit /= 2;
             }
             Err(error) => return Err(error),
-            Ok((umem, sockets)) => return Ok(Bound { settings, umem, sockets }),
+            Ok((umem, sockets)) => {
+                settings.busy_poll &= sockets.iter().all(options::set_busy_polling);
+                return Ok(Bound { settings, umem, sockets });
+            }
         }
     }
 }
@@ -67,28 +70,8 @@ fn open(settings: &Settings) -> Result<OwnedFd, XdpError> {
     let ring = |error: Errno| XdpError::Call { what: "making a socket's rings", error: error.into() };
     set_xdp_rx_ring_size(&socket, settings.receive).map_err(ring)?;
     set_xdp_tx_ring_size(&socket, settings.transmit).map_err(ring)?;
-    // In copy mode every frame on its way out counts against the send buffer, at some 2 KiB of the kernel's own memory. One who
-    // may not raise it sends in smaller bursts.
-    let _ = set_socket_send_buffer_size_force(&socket, settings.transmit as usize * CHUNK_BYTES);
-    raise_send_budget(&socket, settings.transmit);
+    options::set_sending(&socket, settings);
     Ok(socket)
-}
-
-/// Lets a call send a whole burst in copy mode, where it would send 32 frames (Linux 6.17, net/xdp/xsk.c, `XDP_MAX_TX_SKB_BUDGET`;
-/// no more than the transmit ring, which is there already). An older kernel does not know it, and takes more calls.
-fn raise_send_budget(socket: &OwnedFd, transmit: u32) {
-    const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
-    let budget = SEND_BUDGET.min(transmit);
-    // SAFETY: the value is a u32 that lives through the call, and its length is given.
-    let _ = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            XDP_MAX_TX_SKB_BUDGET,
-            (&raw const budget).cast(),
-            size_of_val(&budget) as libc::socklen_t,
-        )
-    };
 }
 
 /// Tells the kernel of a queue's part of the memory, through the queue's first socket, which brings the shared rings.

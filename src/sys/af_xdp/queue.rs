@@ -110,7 +110,8 @@ impl MappedQueue {
         parts
             .map(|(ring, (fd, (receive, transmit)))| {
                 let spare = free_to_transmit(&queue.area, queue.spare(ring as u32), &transmit)?;
-                Ok(Socket::new(fd, queue.clone(), ring as u32, receive, transmit, spare))
+                let busy_poll = settings.busy_poll;
+                Ok(Socket::new(fd, queue.clone(), ring as u32, receive, transmit, spare, busy_poll))
             })
             .collect()
     }

@@ -30,6 +30,8 @@ pub struct Socket {
     free: Vec<Chunk>,
     /// Whether those that the predecessor had are among them.
     taken_back: bool,
+    /// Whether to look into an empty ring runs the driver.
+    busy_poll: bool,
 }
 
 #[derive(Debug)]
@@ -84,9 +86,10 @@ impl Socket {
         receive: Consumer<Descriptor>,
         transmit: Producer<Descriptor>,
         free: Vec<Chunk>,
+        busy_poll: bool,
     ) -> Self {
         let held = VecDeque::with_capacity(receive.entries() as usize);
-        Self { fd, queue, ring, receive, transmit, held, free, taken_back: false }
+        Self { fd, queue, ring, receive, transmit, held, free, taken_back: false, busy_poll }
     }
 
     /// Takes back what the dead had for sending, where it was not yet.
@@ -133,6 +136,9 @@ impl Socket {
 
     /// Takes up to `max` more frames from the ring; gives how many are now held, which [`Self::received`] shows.
     pub fn receive(&mut self, max: usize) -> usize {
+        if self.busy_poll && self.receive.available() == 0 {
+            wake_to_receive(&self.fd);
+        }
         for _ in 0..max {
             let Some(entry) = self.receive.take() else { break };
             let (chunk, at) = self.queue.area.take(entry.address);

@@ -1,0 +1,136 @@
+//! Which processors to pin to: cores at the network interface's node, one thread of each.
+//!
+//! Two threads of a core share what a worker lives on, its first two caches and its execution units, so only one of them is given
+//! away. What is in other nodes is farther from the frames. CPU 0 comes last: kernels leave most of their own work there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use super::interface::Interface;
+
+const SYS: &str = "/sys";
+
+/// Processors for an engine's threads that others wait for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// One for each worker.
+    pub workers: Vec<u16>,
+    /// One for the control thread, where one is left beside one for everything else.
+    pub control: Option<u16>,
+}
+
+/// Chooses for so many workers on an interface; none where that leaves nothing for the rest of the machine.
+pub fn choose(interface: &Interface, workers: usize) -> Option<Choice> {
+    let sys = Path::new(SYS);
+    let set = sched_getaffinity(None).ok()?;
+    let ours: BTreeSet<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).map(|cpu| cpu as u16).collect();
+    let node = interface.bus_address().and_then(|at| node_of(sys, &at));
+    choose_of(sys, &ours, node, workers)
+}
+
+fn choose_of(sys: &Path, ours: &BTreeSet<u16>, node: Option<u32>, workers: usize) -> Option<Choice> {
+    let near = node.map(|node| read_list(&sys.join(format!("devices/system/node/node{node}/cpulist"))));
+    let near: BTreeSet<_> = near.unwrap_or_default().intersection(ours).copied().collect();
+    let mut taken = BTreeSet::new();
+    let mut cores = Vec::new();
+    // A machine that does not tell, or whose near ones are not ours: all that are ours.
+    for &cpu in if near.is_empty() { ours } else { &near } {
+        if taken.contains(&cpu) {
+            continue;
+        }
+        let siblings = read_list(&sys.join(format!("devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")));
+        cores.push((siblings.contains(&0) || cpu == 0, cpu));
+        taken.extend(siblings);
+    }
+    cores.sort_unstable();
+    let mut cores = cores.into_iter().map(|(_, cpu)| cpu);
+    let chosen: Vec<_> = cores.by_ref().take(workers).collect();
+    let far = !near.is_empty() && near.len() < ours.len();
+    let left = cores.len() + usize::from(far);
+    let control = if left > 1 { cores.next() } else { None };
+    (chosen.len() == workers && left > 0).then_some(Choice { workers: chosen, control })
+}
+
+/// The node of what is at a place of a PCI bus.
+fn node_of(sys: &Path, bus_address: &str) -> Option<u32> {
+    let path = sys.join("bus/pci/devices").join(bus_address).join("numa_node");
+    // -1 is of a machine that has no nodes.
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// A list such as `0-3,8`; empty where it cannot be read.
+fn read_list(path: &Path) -> BTreeSet<u16> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let ranges = text.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two nodes of four cores with two threads each, numbered as Linux does on such a machine: the second threads come last.
+    fn machine() -> tempfile::TempDir {
+        let sys = tempfile::tempdir().unwrap();
+        let write = |at: &str, text: &str| {
+            let path = sys.path().join(at);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, format!("{text}\n")).unwrap();
+        };
+        write("devices/system/node/node0/cpulist", "0-3,8-11");
+        write("devices/system/node/node1/cpulist", "4-7,12-15");
+        for cpu in 0..16 {
+            let (first, second) = (cpu % 8, cpu % 8 + 8);
+            let at = format!("devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+            write(&at, &format!("{first},{second}"));
+        }
+        write("bus/pci/devices/0000:81:00.0/numa_node", "1");
+        write("bus/pci/devices/0000:00:03.0/numa_node", "-1");
+        sys
+    }
+
+    fn all() -> BTreeSet<u16> {
+        (0..16).collect()
+    }
+
+    #[test]
+    fn cores_are_of_the_interfaces_node_and_no_two_of_one_core() {
+        let sys = machine();
+        let node = node_of(sys.path(), "0000:81:00.0");
+        assert_eq!(node, Some(1));
+        let chosen = choose_of(sys.path(), &all(), node, 3).unwrap();
+        assert_eq!(chosen, Choice { workers: vec![4, 5, 6], control: Some(7) });
+        // The rest of the machine has the other node, and nothing here is left for control.
+        let chosen = choose_of(sys.path(), &all(), node, 4).unwrap();
+        assert_eq!(chosen, Choice { workers: vec![4, 5, 6, 7], control: None });
+        assert_eq!(choose_of(sys.path(), &all(), node, 5), None);
+    }
+
+    #[test]
+    fn the_first_core_is_given_last() {
+        let sys = machine();
+        assert_eq!(node_of(sys.path(), "0000:00:03.0"), None);
+        let chosen = choose_of(sys.path(), &all(), None, 6).unwrap();
+        assert_eq!(chosen, Choice { workers: vec![1, 2, 3, 4, 5, 6], control: Some(7) });
+        let chosen = choose_of(sys.path(), &all(), None, 7).unwrap();
+        assert_eq!(chosen, Choice { workers: vec![1, 2, 3, 4, 5, 6, 7], control: None });
+    }
+
+    #[test]
+    fn only_what_this_process_may_have_is_given_and_something_is_left() {
+        let sys = machine();
+        let ours = |cpus: &[u16]| cpus.iter().copied().collect::<BTreeSet<_>>();
+        // Both threads of one core are one core.
+        assert_eq!(choose_of(sys.path(), &ours(&[1, 9]), None, 1), None);
+        let chosen = choose_of(sys.path(), &ours(&[0, 9]), None, 1).unwrap();
+        assert_eq!(chosen, Choice { workers: vec![9], control: None });
+        // The node's are another's.
+        let chosen = choose_of(sys.path(), &ours(&[1, 2, 3]), Some(1), 1).unwrap();
+        assert_eq!(chosen, Choice { workers: vec![1], control: Some(2) });
+    }
+}
