@@ -246,10 +246,12 @@ impl<R: Ring> Worker<R> {
             self;
         let mut places = [const { None::<Opened<'_>> }; BURST];
         let places = &mut places[..burst.len()];
+        let (mut oldest, mut stamped) = (now.0, 0);
         for (&held, place) in burst.iter().zip(&mut *places) {
             let received = ring.received(held);
             if let Some(arrived) = received.arrived {
-                recorder.record_ns(Stage::RingWait, now.0.saturating_sub(arrived.0), 1);
+                oldest = oldest.min(arrived.0);
+                stamped += 1;
             }
             match open(received, shared) {
                 Ok((frame, domain)) => {
@@ -260,6 +262,10 @@ impl<R: Ring> Worker<R> {
                 }
                 Err(counter) => counters.count(counter),
             }
+        }
+        if stamped > 0 {
+            // For all: that of the burst's oldest is the longest.
+            recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);
         }
         for opened in places.iter_mut().flatten() {
             if let Some((terminal, _)) = opened.frame.reports_on() {

@@ -12,9 +12,9 @@ use crate::time::Nanos;
 /// What is timed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// From the XDP program's stamp to the worker's taking the frame from its ring.
+    /// From the XDP program's stamp to the worker's taking the frame from its ring. All of a burst count as its oldest, so that no figure is too small.
     RingWait,
-    /// From there until the table holds what the frame said: tag, parse, look up, update.
+    /// From there until the table holds what the frame said: tag, parse, look up, update. Likewise, as the burst's last.
     Processing,
     /// From the first sending of a command to its answer.
     CommandRoundTrip,

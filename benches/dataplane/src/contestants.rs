@@ -1,6 +1,6 @@
 //! Who is measured. Each runs on the right, on a thread of its own, until it is told to stop.
 
-mod ours;
+pub mod ours;
 mod packet;
 mod testpmd;
 mod xdpilone;
@@ -52,7 +52,7 @@ impl Kind {
     pub fn can(self, mode: Mode) -> bool {
         match mode {
             Mode::Drop => self != Self::BatonWorker,
-            Mode::Echo => !matches!(self, Self::BatonWorker | Self::TpacketV3),
+            Mode::Echo | Mode::RoundTrip => !matches!(self, Self::BatonWorker | Self::TpacketV3),
             Mode::Report | Mode::ReportTagged => self == Self::BatonWorker,
         }
     }
@@ -64,6 +64,8 @@ impl Kind {
 pub enum Mode {
     Drop,
     Echo,
+    /// As `Echo`, one frame at a time: how long until it is back.
+    RoundTrip,
     /// Read, entered in the table, acknowledged by the page.
     Report,
     /// The same with tags checked and made.
@@ -78,6 +80,13 @@ pub struct Run {
     pub table: Option<Arc<Table>>,
     pub ready: AtomicBool,
     pub stop: AtomicBool,
+}
+
+impl Mode {
+    /// Whether frames are sent back.
+    pub fn echoes(self) -> bool {
+        matches!(self, Self::Echo | Self::RoundTrip)
+    }
 }
 
 impl Run {

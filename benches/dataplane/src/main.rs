@@ -8,6 +8,7 @@ mod contestants;
 mod kernel;
 mod net;
 mod reports;
+mod round_trip;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,7 +26,9 @@ use serde::Serialize;
 
 use contestants::{Kind, Mode, Run};
 use kernel::{FRAME, FRAMES, Frames, Kernel};
+use libbpf_rs::Link;
 use net::Pair;
+use round_trip::Prober;
 
 /// A failure of any part.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -45,6 +48,9 @@ struct Options {
     /// Bytes of a frame.
     #[arg(long, value_delimiter = ',', default_values_t = [64, 128, 1100])]
     sizes: Vec<usize>,
+    /// Round trips of a trial.
+    #[arg(long, default_value_t = 50_000)]
+    round_trips: usize,
     /// Only these.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
@@ -63,6 +69,9 @@ struct Rates {
     mode: Mode,
     frame_bytes: usize,
     per_second: Vec<f64>,
+    /// Of a round trip: half and 99 of a hundred take no longer.
+    p50_us: Vec<f64>,
+    p99_us: Vec<f64>,
     /// What it said where it could not.
     error: Option<String>,
 }
@@ -104,6 +113,8 @@ struct Sender {
     frames: Frames,
     /// What a call costs before the first frame.
     set_up: Duration,
+    /// What counts the frames that come back, while it does.
+    counts: Option<Link>,
 }
 
 fn measure(options: &Options) -> Result<bool, Failure> {
@@ -118,9 +129,9 @@ fn measure(options: &Options) -> Result<bool, Failure> {
     threads::pin(0);
     let interface = Interface::find("left")?.index;
     let mut kernel = Kernel::load()?;
-    let _counts = kernel.attach("drop", interface)?;
+    let counts = Some(kernel.attach("drop", interface)?);
     let frames = kernel.frames()?;
-    let mut sender = Sender { kernel, interface, frames, set_up: Duration::ZERO };
+    let mut sender = Sender { kernel, interface, frames, set_up: Duration::ZERO, counts };
     let calls = (0..5).map(|_| sender.kernel.generate("send_same", interface, &[0; 64], 1));
     sender.set_up = calls.collect::<Result<Vec<_>, _>>()?.into_iter().min().unwrap_or_default();
 
@@ -128,8 +139,12 @@ fn measure(options: &Options) -> Result<bool, Failure> {
     let kinds: Vec<_> = Kind::value_variants().iter().copied().filter(chosen).collect();
     let table = kinds.contains(&Kind::BatonWorker).then(reports::table).transpose()?;
     let mut trials = Vec::new();
-    for mode in [Mode::Drop, Mode::Echo, Mode::Report, Mode::ReportTagged] {
-        let sizes = if mode >= Mode::Report { &[FRAME][..] } else { &options.sizes };
+    for mode in [Mode::Drop, Mode::Echo, Mode::RoundTrip, Mode::Report, Mode::ReportTagged] {
+        let sizes = match mode {
+            Mode::Report | Mode::ReportTagged => &[FRAME][..],
+            Mode::RoundTrip => &options.sizes[..options.sizes.len().min(1)],
+            Mode::Drop | Mode::Echo => &options.sizes,
+        };
         for &size in sizes {
             trials.extend(kinds.iter().filter(|kind| kind.can(mode)).map(|&kind| (kind, mode, size)));
         }
@@ -141,6 +156,8 @@ fn measure(options: &Options) -> Result<bool, Failure> {
             mode,
             frame_bytes,
             per_second: vec![],
+            p50_us: vec![],
+            p99_us: vec![],
             error: None,
         })
         .collect();
@@ -149,6 +166,19 @@ fn measure(options: &Options) -> Result<bool, Failure> {
         for rates in &mut results {
             let table = table.clone().filter(|_| rates.mode >= Mode::Report);
             let (kind, mode, size) = (rates.contestant, rates.mode, rates.frame_bytes);
+            if mode == Mode::RoundTrip {
+                match round_trips(&mut sender, &pair, (kind, size), options.round_trips) {
+                    Ok(times) => {
+                        rates.p50_us.push(round_trip::microseconds(&times, 50.0));
+                        rates.p99_us.push(round_trip::microseconds(&times, 99.0));
+                    }
+                    Err(error) => {
+                        eprintln!("{} cannot {mode:?}: {error}", kind.name());
+                        rates.error = Some(error.to_string());
+                    }
+                }
+                continue;
+            }
             match trial(&mut sender, &pair, (kind, mode, size), table, options.frames, round) {
                 Ok((rate, sent)) => {
                     rates.per_second.push(rate);
@@ -206,32 +236,65 @@ fn trial(
     let (ready, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let run = Run { pair: pair.clone(), mode, table, ready, stop };
     let before = sender.kernel.seen()?;
-    let mut frame = vec![0; size];
-    frame[..6].fill(0xff);
-    frame[6] = 2;
-    frame[12..14].copy_from_slice(&baton::wire::DEFAULT_ETHERTYPE.to_be_bytes());
-    let (took, consumed) = std::thread::scope(|scope| {
-        let consumer = scope.spawn(|| contestants::consume(kind, &run));
+    let frame = frame_of(size);
+    let (took, consumed) = beside(kind, &run, || sender.kernel.generate(program, sender.interface, &frame, count));
+    let consumed = consumed?;
+    let seconds = took?.saturating_sub(sender.set_up).as_secs_f64();
+    let figure = if mode == Mode::Echo { sender.kernel.seen()? - before } else { consumed };
+    Ok((figure as f64 / seconds, f64::from(count) / seconds))
+}
+
+/// One contestant, one frame at a time.
+fn round_trips(
+    sender: &mut Sender,
+    pair: &Arc<Pair>,
+    (kind, size): (Kind, usize),
+    count: usize,
+) -> Result<Vec<u64>, Failure> {
+    // One program at a time is on an interface.
+    sender.counts = None;
+    let (ready, stop) = (AtomicBool::new(false), AtomicBool::new(false));
+    let run = Run { pair: pair.clone(), mode: Mode::RoundTrip, table: None, ready, stop };
+    let prober = Prober::open(Interface::find("left")?);
+    let (times, consumed) = beside(kind, &run, || prober.and_then(|mut prober| prober.probe(&frame_of(size), count)));
+    sender.counts = Some(sender.kernel.attach("drop", sender.interface)?);
+    consumed?;
+    times
+}
+
+/// Does something while a contestant is at work.
+fn beside<T>(
+    kind: Kind,
+    run: &Run,
+    act: impl FnOnce() -> Result<T, Failure>,
+) -> (Result<T, Failure>, Result<u64, Failure>) {
+    std::thread::scope(|scope| {
+        let consumer = scope.spawn(|| contestants::consume(kind, run));
         let begun = Instant::now();
         // Acquire pairs with the Release of `Run::begin`.
         while !run.ready.load(Ordering::Acquire) && !consumer.is_finished() && begun.elapsed() < PATIENCE {
             sleep(Duration::from_millis(1));
         }
-        let took = if run.ready.load(Ordering::Acquire) {
+        let done = if run.ready.load(Ordering::Acquire) {
             sleep(Duration::from_millis(20));
-            sender.kernel.generate(program, sender.interface, &frame, count)
+            act()
         } else {
             Err("it is not ready in time".into())
         };
         // What is still in a ring is worked off.
         sleep(Duration::from_millis(20));
         run.stop.store(true, Ordering::Relaxed);
-        (took, consumer.join().unwrap_or_else(|_| Err("it panicked".into())))
-    });
-    let consumed = consumed?;
-    let seconds = took?.saturating_sub(sender.set_up).as_secs_f64();
-    let figure = if mode == Mode::Echo { sender.kernel.seen()? - before } else { consumed };
-    Ok((figure as f64 / seconds, f64::from(count) / seconds))
+        (done, consumer.join().unwrap_or_else(|_| Err("it panicked".into())))
+    })
+}
+
+/// A frame of V2V's EtherType, of so many bytes.
+fn frame_of(size: usize) -> Vec<u8> {
+    let mut frame = vec![0; size];
+    frame[..6].fill(0xff);
+    frame[6] = 2;
+    frame[12..14].copy_from_slice(&baton::wire::DEFAULT_ETHERTYPE.to_be_bytes());
+    frame
 }
 
 fn median(figures: &[f64]) -> f64 {
@@ -241,10 +304,13 @@ fn median(figures: &[f64]) -> f64 {
 }
 
 fn print(results: &[Rates]) {
-    println!("{:<14} {:<14} {:>6} {:>16}", "contestant", "does", "bytes", "millions a s");
+    println!("{:<14} {:<14} {:>6} {:>16}", "contestant", "does", "bytes", "millions a s, or p50 / p99");
     for rates in results {
         let figure = match &rates.error {
             Some(error) => error.clone(),
+            None if rates.mode == Mode::RoundTrip => {
+                format!("{:.2} / {:.2} µs", median(&rates.p50_us), median(&rates.p99_us))
+            }
             None => format!("{:.3}", median(&rates.per_second) / 1e6),
         };
         println!(
@@ -285,6 +351,27 @@ fn targets(results: &[Rates]) -> Vec<Target> {
             against.1
         );
         targets.push(Target { name, figure, unit: "× the best AF_XDP peer", bound, holds: figure >= bound });
+    }
+    targets.extend(round_trip_targets(results));
+    targets
+}
+
+/// Ours against the best AF_XDP peer, and against AF_PACKET, which takes a shorter way.
+fn round_trip_targets(results: &[Rates]) -> Vec<Target> {
+    let of: Vec<_> = results.iter().filter(|rates| !rates.p50_us.is_empty()).collect();
+    let Some(ours) = of.iter().find(|rates| rates.contestant == Kind::Baton) else { return vec![] };
+    let mut targets = Vec::new();
+    let percentiles = [("p50", (|rates| &rates.p50_us) as fn(&Rates) -> &Vec<f64>), ("p99", |rates| &rates.p99_us)];
+    for (percentile, pick) in percentiles {
+        let mine = median(pick(ours));
+        let peers = of.iter().filter(|rates| rates.contestant.is_af_xdp_peer());
+        let best = peers.map(|rates| median(pick(rates))).min_by(f64::total_cmp);
+        let packet = of.iter().find(|rates| rates.contestant == Kind::TpacketV2).map(|rates| median(pick(rates)));
+        for (against, theirs, bound) in [("the best AF_XDP peer's", best, 1.0), ("TPACKET_V2's", packet, 1.1)] {
+            let Some(theirs) = theirs else { continue };
+            let (name, figure) = (format!("round trip, {percentile}, against {against}"), mine / theirs);
+            targets.push(Target { name, figure, unit: "×", bound, holds: figure <= bound });
+        }
     }
     targets
 }

@@ -44,7 +44,7 @@ pub fn socket(run: &Run, interface: Interface) -> Result<u64, Failure> {
             std::hint::spin_loop();
             continue;
         }
-        if run.mode == Mode::Echo {
+        if run.mode.echoes() {
             for i in 0..held {
                 let mut frame = [0; baton::limits::CHUNK_BYTES];
                 let length = {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use baton::sys::interface::Interface;
 
-use super::{Mode, Run};
+use super::Run;
 use crate::Failure;
 use crate::kernel::Kernel;
 use crate::net::swap_macs;
@@ -130,7 +130,7 @@ fn option<T>(fd: &OwnedFd, name: i32, value: &T) -> Result<(), Failure> {
 
 /// `struct tpacket2_hdr`: status, length, captured length, then 16 bits each of where MAC and network header begin.
 pub fn version_2(run: &Run, interface: &Interface) -> Result<u64, Failure> {
-    let echo = run.mode == Mode::Echo;
+    let echo = run.mode.echoes();
     let packet = Packet::open(interface, libc::tpacket_versions::TPACKET_V2 as i32, echo)?;
     // veth gives generated frames only to an interface with a program.
     let mut kernel = Kernel::load()?;

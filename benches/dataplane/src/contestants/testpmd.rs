@@ -5,14 +5,14 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::{Mode, Run};
+use super::Run;
 use crate::Failure;
 
 /// It takes so long to set itself up, and a little.
 const SET_UP: Duration = Duration::from_millis(2500);
 
 pub fn run(run: &Run) -> Result<u64, Failure> {
-    let forward = if run.mode == Mode::Echo { "macswap" } else { "rxonly" };
+    let forward = if run.mode.echoes() { "macswap" } else { "rxonly" };
     let prefix = format!("--file-prefix=baton-{}", std::process::id());
     let mut child = Command::new("ip")
         .args(["netns", "exec", run.pair.right(), "dpdk-testpmd", "-l", "0,1", "--no-pci", "--no-huge", "-m", "512"])

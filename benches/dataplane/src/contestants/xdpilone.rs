@@ -9,7 +9,7 @@ use baton::sys::interface::Interface;
 use xdpilone::xdp::XdpDesc;
 use xdpilone::{IfInfo, Socket, SocketConfig, Umem, UmemConfig};
 
-use super::{Mode, Run};
+use super::Run;
 use crate::Failure;
 use crate::kernel::Kernel;
 use crate::net::swap_macs;
@@ -72,7 +72,7 @@ pub fn run(run: &Run, interface: &Interface) -> Result<u64, Failure> {
         {
             let mut reader = receive.receive(BURST);
             while let Some(entry) = reader.read() {
-                if run.mode == Mode::Echo {
+                if run.mode.echoes() {
                     // SAFETY: the kernel gave this chunk with this length by the receive ring, and has it no more.
                     let frame = unsafe {
                         std::slice::from_raw_parts_mut(memory.as_ptr().add(entry.addr as usize), entry.len as usize)
@@ -86,7 +86,7 @@ pub fn run(run: &Run, interface: &Interface) -> Result<u64, Failure> {
             }
             reader.release();
         }
-        if run.mode == Mode::Echo {
+        if run.mode.echoes() {
             {
                 let mut writer = transmit.transmit(out.len() as u32);
                 let sent =
