@@ -17,10 +17,35 @@ set -euo pipefail
 called_from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# Huge pages for a table of 1,000,000 meetings with ten members each.
-readonly PEERS_PAGES=1000
+# What clears away, in whatever way this ends; the last first.
+clearing=()
+clear_away() {
+    local n
+    for ((n = ${#clearing[@]} - 1; n >= 0; n--)); do eval "${clearing[n]}"; done
+}
+trap clear_away EXIT
 
 usage() { sed -n '2,14s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+
+# A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on hugetlbfs where the kernel lends
+# enough of them, else on tmpfs. Given back in every case.
+borrow_huge_pages() {
+    local pages=/proc/sys/vm/nr_hugepages before
+    memory="$(mktemp -d -p /dev/shm)"
+    clearing+=("rm -rf '$memory'")
+    if [[ $EUID -ne 0 ]]; then
+        say "without root the table lies on small pages"
+        return
+    fi
+    before="$(<"$pages")"
+    clearing+=("echo '$before' >'$pages'")
+    echo $((before + $1)) >"$pages"
+    if (($(<"$pages") >= before + $1)) && mount -t hugetlbfs -o pagesize=2M none "$memory"; then
+        clearing+=("umount '$memory'")
+    else
+        say "no $1 huge pages: the table lies on tmpfs"
+    fi
+}
 
 # The path of the bench's program, built.
 built() {
@@ -52,28 +77,16 @@ recovery() {
     local bench stage="baton-demo-$$" held=0
     bench="$(built recovery)"
     # The program clears its stage itself; killed outright, it cannot.
-    trap '"'"$bench"'" --clear "'"$stage"'"' EXIT
+    clearing+=("'$bench' --clear '$stage'")
     "$bench" --stage "$stage" "${arguments[@]}" || held=$?
 
     if ((peers)) && [[ -f benches/peers/Cargo.toml ]]; then
-        local theirs
+        local theirs memory
         theirs="$(mktemp)"
-        trap 'rm -f "'"$theirs"'"; "'"$bench"'" --clear "'"$stage"'"' EXIT
+        clearing+=("rm -f '$theirs'")
         scripts/setup-peers.sh
         say "the same with what others use"
-        # Baton's table lies on huge pages, as on dispatch hardware, where the kernel lends enough of them.
-        local huge before memory=/dev/shm
-        huge="$(mktemp -d)"
-        before="$(</proc/sys/vm/nr_hugepages)"
-        trap 'umount "'"$huge"'" 2>/dev/null; rmdir "'"$huge"'"; echo '"$before"' >/proc/sys/vm/nr_hugepages
-            rm -f "'"$theirs"'"; "'"$bench"'" --clear "'"$stage"'"' EXIT
-        echo $((before + PEERS_PAGES)) >/proc/sys/vm/nr_hugepages
-        if (($(</proc/sys/vm/nr_hugepages) >= before + PEERS_PAGES)) &&
-            mount -t hugetlbfs -o pagesize=2M none "$huge"; then
-            memory="$huge"
-        else
-            say "no $PEERS_PAGES huge pages: Baton's table lies on tmpfs"
-        fi
+        borrow_huge_pages 1000
         cargo run --release --locked --quiet --manifest-path benches/peers/Cargo.toml -- \
             --json "$theirs" --memory "$memory" || held=$?
         if [[ -n "$json" && -s "$json" && -s "$theirs" ]]; then
@@ -102,28 +115,20 @@ with_files_from_caller() {
 worker() {
     with_files_from_caller "$@"
     say "building"
-    local bench
+    local bench memory
     bench="$(built worker)"
-    "$bench" "${arguments[@]}"
+    borrow_huge_pages 300
+    "$bench" --memory "$memory" "${arguments[@]}"
 }
 
-# Huge pages for a table of ten million terminals, on a folder of this run's, given back in every case.
 table() {
     with_files_from_caller "$@"
-    local manifest=benches/structures/Cargo.toml held=0 pages=/proc/sys/vm/nr_hugepages before folder
+    local manifest=benches/structures/Cargo.toml memory
     cargo build --release --locked --quiet --manifest-path "$manifest"
-    folder="$(mktemp -d)"
-    if [[ $EUID -eq 0 ]]; then
-        before="$(<"$pages")"
-        trap 'umount "'"$folder"'" 2>/dev/null || true; rmdir "'"$folder"'"; echo "'"$before"'" >"'"$pages"'"' EXIT
-        echo $((before + 1400)) >"$pages"
-        mount -t hugetlbfs -o pagesize=2M none "$folder" && arguments+=(--huge "$folder")
-    else
-        trap 'rmdir "'"$folder"'"' EXIT
-        say "without root the table lies on small pages"
-    fi
-    benches/structures/target/release/structures table "${arguments[@]}" || held=$?
-    return "$held"
+    # For a table of ten million terminals.
+    borrow_huge_pages 1400
+    [[ "$(stat -f -c %T "$memory")" == hugetlbfs ]] && arguments+=(--huge "$memory")
+    benches/structures/target/release/structures table "${arguments[@]}"
 }
 
 wire() {
@@ -137,12 +142,11 @@ dataplane() {
     scripts/setup.sh
     scripts/setup-peers.sh dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
-    local held=0
     # The program clears its namespaces away itself; killed outright, it cannot.
-    local stage="baton-dp$$"
-    trap 'for side in l r; do ip netns delete "'"$stage"'$side" 2>/dev/null || true; done' EXIT
-    benches/dataplane/target/release/dataplane --stage "$stage" "${arguments[@]}" || held=$?
-    return "$held"
+    local stage="baton-dp$$" memory
+    clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")
+    borrow_huge_pages 300
+    benches/dataplane/target/release/dataplane --stage "$stage" --memory "$memory" "${arguments[@]}"
 }
 
 name="${1:-}"

@@ -7,7 +7,7 @@ mod rig;
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Barrier;
 use std::thread;
@@ -34,6 +34,9 @@ struct Args {
     /// Write callgrind's profiles to FILE.untagged and FILE.tagged, for callgrind_annotate
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Lay the table there, in huge pages if it is hugetlbfs; else on the heap
+    #[arg(long, value_name = "FOLDER")]
+    memory: Option<PathBuf>,
     /// Leave the instructions out, for which valgrind is needed
     #[arg(long, conflicts_with = "only_count")]
     no_count: bool,
@@ -98,7 +101,7 @@ impl fmt::Display for Target {
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.counted {
-        be_counted(args.tagged, args.meetings);
+        be_counted(args.tagged, args.meetings, args.memory.as_deref());
         return ExitCode::SUCCESS;
     }
     match run(&args) {
@@ -124,7 +127,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
             println!("{name:24}{:>10}{shown:>16}", "");
             continue;
         }
-        let mut rig = Rig::new(tagged, args.meetings);
+        let mut rig = Rig::new(tagged, args.meetings, args.memory.as_deref());
         let (ns, allocations) = alone(&mut rig, args.rounds);
         println!("{name:24}{ns:>10.1}{shown:>16}{allocations:>14.3}");
         costs.push(Cost { ns, instructions, allocations });
@@ -228,13 +231,15 @@ fn instructions(tagged: bool, args: &Args) -> Result<f64, Box<dyn Error>> {
     let (meetings, nowhere) = (args.meetings.to_string(), "/dev/null".into());
     let mut arguments = vec!["--counted", "--meetings", &meetings];
     arguments.extend(tagged.then_some("--tagged"));
+    let memory = args.memory.as_ref().map(|folder| folder.display().to_string());
+    arguments.extend(memory.iter().flat_map(|folder| ["--memory", folder]));
     let name = if tagged { "tagged" } else { "untagged" };
     let out = args.profile.as_ref().map_or(nowhere, |file| format!("{}.{name}", file.display()));
     Ok(instructions::count(&arguments, &out)? as f64 / COUNTED as f64)
 }
 
-fn be_counted(tagged: bool, meetings: u32) {
-    let mut rig = Rig::new(tagged, meetings);
+fn be_counted(tagged: bool, meetings: u32, memory: Option<&Path>) {
+    let mut rig = Rig::new(tagged, meetings, memory);
     let mut bench = rig.worker(0);
     // No round before it: whatever of a worker's were collected, it is of these reports.
     let [frames] = rig.reports(COUNTED);

@@ -1,5 +1,6 @@
 //! What a worker works on: a table of a million meetings, and rings of reports in memory.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use baton::config::{AutonomousDomain, Heartbeat};
 use baton::limits::{BURST, FRAME_BYTES_MAX};
 use baton::link::{Flushed, Mailbox, Peers, Received, Ring, Shared, Wake, Worker};
 use baton::sys::clock;
+use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::telemetry::{Collector, Counter, Counters, recorder};
 use baton::time::Nanos;
@@ -37,9 +39,18 @@ pub struct Rig {
     _poll: Poll,
 }
 
+/// A table of this process's own, in a file whose name is gone at once, or on the heap.
+fn table(capacity: Capacity, memory: Option<&Path>) -> Table {
+    let Some(folder) = memory else { return Table::on_heap(capacity) };
+    let path = folder.join(format!("table-{}", std::process::id()));
+    let table = Table::create_at(&path, capacity, boot_id().expect("a boot id")).expect("room for a table");
+    std::fs::remove_file(&path).expect("it was just made");
+    table
+}
+
 impl Rig {
     /// So many meetings with a terminal each, with or without tags.
-    pub fn new(tagged: bool, meetings: u32) -> Self {
+    pub fn new(tagged: bool, meetings: u32, memory: Option<&Path>) -> Self {
         let secret = tagged.then_some(Secret([7; 32]));
         let numbers = (1..=DOMAINS).map(|number| Domain::new(u64::from(number) * 3).expect("no number is 0"));
         let domains: Vec<_> = numbers
@@ -52,7 +63,7 @@ impl Rig {
         let steered = (DEFAULT_ETHERTYPE, None);
         let shared = Shared::new(own, steered, Arc::new(Peers::new(&topology)), Mailbox::new(1024), wake, true);
         shared.begin(Epoch::new(1, 1));
-        let table = Arc::new(Table::on_heap(Capacity { meetings, terminals: meetings }));
+        let table = Arc::new(table(Capacity { meetings, terminals: meetings }, memory));
         let mut writer = table.writer(OwnerId::CONTROL);
         let mut order = Vec::with_capacity(meetings as usize);
         for n in 0..meetings {

@@ -244,25 +244,21 @@ impl<R: Ring> Worker<R> {
     fn work(&mut self, burst: &[usize], shedding: Shedding, now: Nanos) {
         let Self { ring, writer, shared, counters, recorder, acknowledgements, refusals, answers, for_control, .. } =
             self;
-        let mut places = [const { None::<Opened<'_>> }; BURST];
-        let places = &mut places[..burst.len()];
         let (mut oldest, mut stamped) = (now.0, 0);
-        for (&held, place) in burst.iter().zip(&mut *places) {
+        let mut places: [_; BURST] = std::array::from_fn(|at| {
+            let held = *burst.get(at)?;
             let received = ring.received(held);
             if let Some(arrived) = received.arrived {
                 oldest = oldest.min(arrived.0);
                 stamped += 1;
             }
-            match open(received, shared) {
-                Ok((frame, domain)) => {
-                    if let Some((terminal, _)) = frame.reports_on() {
-                        writer.table().prefetch_index(terminal);
-                    }
-                    *place = Some(Opened { held, received, frame, domain, near: Near::default() });
-                }
-                Err(counter) => counters.count(counter),
+            let (frame, domain) = open(received, shared).map_err(|counter| counters.count(counter)).ok()?;
+            if let Some((terminal, _)) = frame.reports_on() {
+                writer.table().prefetch_index(terminal);
             }
-        }
+            Some(Opened { held, received, frame, domain, near: Near::default() })
+        });
+        let places = &mut places[..burst.len()];
         if stamped > 0 {
             // For all: that of the burst's oldest is the longest.
             recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);

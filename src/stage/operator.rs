@@ -2,11 +2,12 @@
 //! remembers what was. What an answer said is done has to be so ever after.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
 use super::api::{Api, ApiError};
@@ -164,10 +165,10 @@ impl Operators {
     /// # Errors
     /// Why an operator gave up.
     pub fn hold(&self) -> Result<(Ledger, Vec<MutexGuard<'_, ()>>), String> {
-        let guards = self.shared.gates.iter().map(lock).collect();
-        match lock(&self.shared.failed).take() {
+        let guards = self.shared.gates.iter().map(Mutex::lock).collect();
+        match self.shared.failed.lock().take() {
             Some(why) => Err(why),
-            None => Ok((lock(&self.shared.ledger).clone(), guards)),
+            None => Ok((self.shared.ledger.lock().clone(), guards)),
         }
     }
 }
@@ -181,25 +182,22 @@ impl Drop for Operators {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 fn work(number: usize, shared: &Shared) {
     let mut turn = number as u64;
     while !shared.stop.load(Ordering::Relaxed) {
-        let gate = lock(&shared.gates[number]);
+        let gate = shared.gates[number].lock();
         // A statement of its own, so that the ledger is free again before the first change is entered in it.
-        let changes = next_changes(number, turn, &lock(&shared.ledger));
+        let changes = next_changes(number, turn, &shared.ledger.lock());
         for change in changes {
             if let Err(why) = insist(&change, shared) {
-                *lock(&shared.failed) = Some(why);
+                *shared.failed.lock() = Some(why);
                 return;
             }
-            change.enter(&mut lock(&shared.ledger));
+            change.enter(&mut shared.ledger.lock());
             shared.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
-        drop(gate);
+        // To who waits for it, if anybody: on a busy machine it would be taken again before that one has woken.
+        MutexGuard::unlock_fair(gate);
         turn += 1;
         thread::sleep(PAUSE);
     }

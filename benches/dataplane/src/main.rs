@@ -57,6 +57,9 @@ struct Options {
     /// What the namespaces are called, with `l` and `r` behind it.
     #[arg(long, default_value = "baton-dp")]
     stage: String,
+    /// Where the table lies: on hugetlbfs, as on dispatch hardware, or on tmpfs.
+    #[arg(long, default_value = "/dev/shm")]
+    memory: PathBuf,
     /// Writes every figure there.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -137,7 +140,7 @@ fn measure(options: &Options) -> Result<bool, Failure> {
 
     let chosen = |kind: &Kind| options.only.is_empty() || options.only.contains(kind);
     let kinds: Vec<_> = Kind::value_variants().iter().copied().filter(chosen).collect();
-    let table = kinds.contains(&Kind::BatonWorker).then(reports::table).transpose()?;
+    let table = kinds.contains(&Kind::BatonWorker).then(|| reports::table(&options.memory)).transpose()?;
     let mut trials = Vec::new();
     for mode in [Mode::Drop, Mode::Echo, Mode::RoundTrip, Mode::Report, Mode::ReportTagged] {
         let sizes = match mode {

@@ -1,5 +1,6 @@
 //! The reports that a worker gets: a million terminals, each twice, the second newer.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use baton::limits::FRAME_BYTES_MAX;
@@ -38,9 +39,9 @@ pub fn secret() -> Secret {
     Secret([7; 32])
 }
 
-/// A table on tmpfs with a meeting for each terminal. Its name is gone at once, and its memory with the process.
-pub fn table() -> Result<Arc<Table>, Failure> {
-    let path = std::path::PathBuf::from(format!("/dev/shm/baton-dataplane-{}", std::process::id()));
+/// A table with a meeting for each terminal. Its name is gone at once, and its memory with the process.
+pub fn table(folder: &Path) -> Result<Arc<Table>, Failure> {
+    let path = folder.join(format!("baton-dataplane-{}", std::process::id()));
     Table::create_at(&path, Capacity { meetings: TERMINALS + 64, terminals: TERMINALS + 64 }, boot_id()?)?;
     let table = Table::open_at(&path);
     std::fs::remove_file(&path)?;

@@ -38,6 +38,7 @@ pub fn socket(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let _link = kernel.attach("redirect", index)?;
     run.begin();
     let mut taken = 0;
+    let mut frame = [0; baton::limits::CHUNK_BYTES];
     while run.goes_on() {
         let held = socket.receive(BURST);
         if held == 0 {
@@ -46,7 +47,6 @@ pub fn socket(run: &Run, interface: Interface) -> Result<u64, Failure> {
         }
         if run.mode.echoes() {
             for i in 0..held {
-                let mut frame = [0; baton::limits::CHUNK_BYTES];
                 let length = {
                     let bytes = socket.received(i).bytes;
                     frame[..bytes.len()].copy_from_slice(bytes);
