@@ -2,11 +2,12 @@
 # Runs a bench and writes what it measured. benches/README.md says what the figures mean.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
-#   scripts/bench.sh worker|table|wire|dataplane [--json FILE] …
+#   scripts/bench.sh worker|serving|table|wire|dataplane [--json FILE] …
 #
 # recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison, what others
 #            take to have their meetings again (benches/peers), unless --no-peers
 # worker     what a report costs a worker over rings in memory, in time, instructions and allocations; two workers against one
+# serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of forgeries
 # table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
 # wire       what a frame costs to read and to write (benches/structures)
 # dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, AF_PACKET (benches/dataplane)
@@ -25,7 +26,7 @@ clear_away() {
 }
 trap clear_away EXIT
 
-usage() { sed -n '2,14s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on hugetlbfs where the kernel lends
 # enough of them, else on tmpfs. Given back in every case.
@@ -121,6 +122,18 @@ worker() {
     "$bench" --memory "$memory" "${arguments[@]}"
 }
 
+serving() {
+    with_files_from_caller "$@"
+    need_root "the serving bench"
+    scripts/setup.sh
+    say "building"
+    local bench stage="baton-demo-$$"
+    bench="$(built serving)"
+    # The program clears its stage itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$stage'")
+    "$bench" --stage "$stage" "${arguments[@]}"
+}
+
 table() {
     with_files_from_caller "$@"
     local manifest=benches/structures/Cargo.toml memory
@@ -152,8 +165,8 @@ dataplane() {
 name="${1:-}"
 (($#)) && shift
 case "$name" in
-    recovery | worker | table | wire | dataplane) "$name" "$@" ;;
+    recovery | worker | serving | table | wire | dataplane) "$name" "$@" ;;
     -h | --help) usage ;;
     "") usage >&2 && exit 2 ;;
-    *) die "no bench is called $name; there are: recovery, worker, table, wire, dataplane" ;;
+    *) die "no bench is called $name; there are: recovery, worker, serving, table, wire, dataplane" ;;
 esac

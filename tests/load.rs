@@ -14,7 +14,7 @@ use baton::limits::GENERATION_BLOCK;
 use baton::sim::Preload;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
-use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
+use baton::table::{Capacity, OwnerId, Table};
 use baton::wire::{Domain, MeetingId};
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::Value;
@@ -71,24 +71,7 @@ fn filled() -> Place {
     table.set_reservation(reservation.term, reservation.first, reservation.end);
     let domain = Preload::new(20, 10, None, 1).unwrap().domain(0, Domain::new(366).unwrap(), 1001);
     let mut writer = table.writer(OwnerId::CONTROL);
-    for (nth, meeting) in (0..).zip(domain.meetings()) {
-        let part = Part {
-            meeting: meeting.meeting,
-            domain: domain.domain(),
-            version: meeting.version,
-            epoch: meeting.controller,
-            state: meeting.state,
-            level: meeting.level,
-            layout: meeting.layout,
-            participants: 0,
-            chairman: meeting.chairman,
-            in_doubt: false,
-        };
-        writer.insert_part(&part).unwrap();
-        for state in domain.members(nth) {
-            writer.join(meeting.meeting, domain.domain(), &Terminal::from(&state)).unwrap();
-        }
-    }
+    domain.enter(&mut writer).unwrap();
     place
 }
 

@@ -15,7 +15,7 @@ use baton::sim::{Preload, PreloadedDomain};
 use baton::stage::Stage;
 use baton::stage::operator::{Expected, Ledger};
 use baton::sys::mapping::boot_id;
-use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
+use baton::table::{Capacity, OwnerId, Table};
 use baton::wire::{Epoch, Flags, MeetingId, MeetingState, MeetingSummary};
 
 use super::sizes::{FIRST_DEVICE, Size};
@@ -110,23 +110,7 @@ pub fn table(
     table.set_reservation(term, first, end);
     let mut writer = table.writer(OwnerId::CONTROL);
     for domain in domains(size, preload) {
-        for (nth, meeting) in (0..).zip(domain.meetings()) {
-            writer.insert_part(&Part {
-                meeting: meeting.meeting,
-                domain: domain.domain(),
-                version: meeting.version,
-                epoch: meeting.controller,
-                state: meeting.state,
-                level: meeting.level,
-                layout: meeting.layout,
-                participants: 0,
-                chairman: meeting.chairman,
-                in_doubt: false,
-            })?;
-            for state in domain.members(nth) {
-                writer.join(meeting.meeting, domain.domain(), &Terminal::from(&state))?;
-            }
-        }
+        domain.enter(&mut writer)?;
     }
     drop(writer);
     Ok(table)

@@ -8,6 +8,7 @@ use super::meetings::Meeting;
 use super::members::Members;
 use super::numbering::Numbering;
 use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT, MEMBERS_MAX};
+use crate::table::{Part, TableError, Terminal, Writer};
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role,
     StreamKind, TerminalState,
@@ -114,6 +115,31 @@ impl PreloadedDomain {
     pub fn members(&self, nth: u32) -> impl Iterator<Item = TerminalState> + use<> {
         let (one, first) = (*self, nth * u32::from(self.all.members));
         (first..first + u32::from(self.size(nth))).map(move |index| one.state(index as usize))
+    }
+
+    /// Enters them into a table, as the dispatch server that controls them would have them.
+    ///
+    /// # Errors
+    /// The table's: it is full, or has some of them.
+    pub fn enter(&self, writer: &mut Writer) -> Result<(), TableError> {
+        for (nth, meeting) in (0..).zip(self.meetings()) {
+            writer.insert_part(&Part {
+                meeting: meeting.meeting,
+                domain: self.domain,
+                version: meeting.version,
+                epoch: meeting.controller,
+                state: meeting.state,
+                level: meeting.level,
+                layout: meeting.layout,
+                participants: 0,
+                chairman: meeting.chairman,
+                in_doubt: false,
+            })?;
+            for state in self.members(nth) {
+                writer.join(meeting.meeting, self.domain, &Terminal::from(&state))?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn held(&self) -> impl Iterator<Item = (MeetingId, Meeting)> + '_ {
