@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 
+use super::memory;
+
 const WORD: u64 = 8;
 /// HUGETLBFS_MAGIC, include/uapi/linux/magic.h: its files are whole huge pages, and so is what is mapped of them.
 const HUGETLBFS: i64 = 0x9584_58f6;
@@ -231,12 +233,7 @@ impl SharedWord {
     /// Has the processor fetch the cache line of this word while something else is done. Changes nothing, and may do nothing.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch shows the program nothing and never faults; every x86-64 processor has it.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.0.as_ptr().cast_const().cast()) }
-        }
+        memory::prefetch(self.0.as_ptr().cast_const().cast());
     }
 
     /// As [`AtomicU64::store`].

@@ -142,6 +142,9 @@ impl Socket {
         for _ in 0..max {
             let Some(entry) = self.receive.take() else { break };
             let (chunk, at) = self.queue.area.take(entry.address);
+            // With the stamp before it.
+            let ahead = at.min(ARRIVAL_BYTES);
+            self.queue.area.prefetch(&chunk, at - ahead, entry.length as usize + ahead);
             self.held.push_back(Held { chunk, at, length: entry.length as usize });
         }
         self.held.len()

@@ -25,11 +25,16 @@ use rustix::fs::{
 
 use super::{Settings, XdpError};
 use crate::limits::CHUNK_BYTES;
+use crate::sys::memory;
 
 const PAGE: usize = 4096;
 const HUGE_PAGE: usize = 2 << 20;
 const HEADER_BYTES: usize = 64;
 const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
+
+const LINE_BYTES: usize = 64;
+/// What a worker reads of most frames: the stamp, and a frame of 96 bytes.
+const LINES_AHEAD: usize = 3;
 
 /// The whole memory, mapped.
 #[derive(Debug)]
@@ -251,6 +256,14 @@ impl Area {
         let start = self.place(chunk, at, length);
         // SAFETY: as for `bytes`; nobody reads it either, for the token is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.umem.map.as_mut_ptr().add(start), length) }
+    }
+
+    /// Has bytes fetched that are read soon: another core wrote them.
+    pub fn prefetch(&self, chunk: &Chunk, at: usize, length: usize) {
+        let start = self.place(chunk, at, length);
+        for line in (start / LINE_BYTES..(start + length).div_ceil(LINE_BYTES)).take(LINES_AHEAD) {
+            memory::prefetch(self.umem.map.as_ptr().wrapping_add(line * LINE_BYTES));
+        }
     }
 
     fn place(&self, chunk: &Chunk, at: usize, length: usize) -> usize {
