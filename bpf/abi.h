@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define BATON_ABI 1
+#define BATON_ABI 2
 
 /* Queues of an interface that can be steered, and sockets ("rings") on each. A socket's slot in the map `rings` is
  * queue * BATON_RINGS_PER_QUEUE_MAX + ring, so that a queue's slots do not move when the number of rings changes. */
@@ -39,9 +39,15 @@ struct baton_settings {
 	__u32 rings;      /* rings of each queue that frames are shared among; 0: none, all frames pass */
 	__u16 ethertype;  /* of V2V frames, in the host's byte order */
 	__u16 probe_port; /* UDP port of generator probes, in the host's byte order; 0: none */
-	__u32 reserved;
+	__u32 known_only; /* not 0: V2V frames of MAC addresses that are not in the map `known` are dropped */
+	__u64 source_interval_ns; /* from one V2V frame of a MAC address to its next, on average; 0: as it likes */
+	__u64 source_window_ns;   /* so much earlier a frame may come than that says: its burst */
 };
-_Static_assert(sizeof(struct baton_settings) == 16, "no hole, no surprise");
+_Static_assert(sizeof(struct baton_settings) == 32, "no hole, no surprise");
+
+/* Entries of the map `known`, and of the map `sources`, which forgets those that have been silent the longest. */
+#define BATON_KNOWN_MAX 1024
+#define BATON_SOURCES_MAX 4096
 
 /* Lies right before the first byte of a steered frame. The magic tells it from what else may lie there. */
 #define BATON_ARRIVAL_MAGIC 0x41525256
@@ -52,7 +58,8 @@ struct baton_arrival {
 };
 _Static_assert(sizeof(struct baton_arrival) == 16, "metadata comes in words, and at most 32 bytes of it everywhere");
 
-/* What became of a frame: the index into the map `verdicts`, which counts. All but the first two pass to the kernel. */
+/* What became of a frame: the index into the map `verdicts`, which counts. The first two go to a ring, the last two are dropped, and the
+ * others pass to the kernel. */
 enum baton_verdict {
 	BATON_STEERED,         /* a V2V frame, to its ring */
 	BATON_PROBE,           /* a generator probe, to its ring */
@@ -60,6 +67,8 @@ enum baton_verdict {
 	BATON_OTHER_ETHERTYPE, /* the kernel's own traffic */
 	BATON_TRUNCATED,       /* ends before its Ethernet header, or V2V and shorter than its packet */
 	BATON_UNKNOWN_TYPE,    /* V2V by its EtherType, but of no packet type */
+	BATON_STRANGER,        /* V2V of a MAC address that is not known, where that is asked for */
+	BATON_OVER_RATE,       /* V2V beyond what its MAC address may send */
 	BATON_VERDICTS,
 };
 

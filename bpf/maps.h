@@ -29,4 +29,20 @@ struct {
 	__type(value, __u64);
 } verdicts SEC(".maps");
 
+/* MAC addresses, as numbers, that V2V frames may come from. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, BATON_KNOWN_MAX);
+	__type(key, __u64);
+	__type(value, __u32);
+} known SEC(".maps");
+
+/* When the next frame of a MAC address is due. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, BATON_SOURCES_MAX);
+	__type(key, __u64);
+	__type(value, __u64);
+} sources SEC(".maps");
+
 #endif

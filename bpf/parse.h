@@ -58,13 +58,15 @@ static __always_inline __u64 read_u64(const void *at)
 	return bpf_be64_to_cpu(((const struct unaligned *)at)->value);
 }
 
-/* Steps over the Ethernet header and one 802.1Q tag. */
-static __always_inline int parse_ethernet(struct span *rest, __u16 *ethertype)
+/* Steps over the Ethernet header and one 802.1Q tag. Gives who sent it as a number. */
+static __always_inline int parse_ethernet(struct span *rest, __u16 *ethertype, __u64 *source)
 {
 	const struct ethernet *ethernet = rest->at;
+	const __u8 *mac = ethernet->src;
 
 	if (!holds(rest, sizeof(*ethernet)))
 		return -1;
+	*source = (__u64)mac[0] << 40 | (__u64)mac[1] << 32 | (__u64)mac[2] << 24 | mac[3] << 16 | mac[4] << 8 | mac[5];
 	*ethertype = bpf_ntohs(ethernet->ethertype);
 	rest->at += sizeof(*ethernet);
 

@@ -72,6 +72,26 @@ static __always_inline int redirect(struct xdp_md *ctx, const struct baton_setti
 	return verdict(action == XDP_REDIRECT ? which : BATON_NO_SOCKET, action);
 }
 
+/*
+ * Whether a frame comes before its time, by the generic cell rate algorithm: one number for a source, when its next frame is
+ * due. Several queues of one source may lose each other's frame, and let it send one more.
+ */
+static __always_inline int over_rate(const struct baton_settings *how, __u64 source)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u64 next = now + how->source_interval_ns;
+	__u64 *due = bpf_map_lookup_elem(&sources, &source);
+
+	if (!due) {
+		bpf_map_update_elem(&sources, &source, &next, BPF_ANY);
+		return 0;
+	}
+	if (*due > now + how->source_window_ns)
+		return 1;
+	*due = *due > now ? *due + how->source_interval_ns : next;
+	return 0;
+}
+
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
@@ -80,18 +100,22 @@ int steer(struct xdp_md *ctx)
 	enum baton_verdict kind;
 	__u32 first = 0;
 	__u16 ethertype;
-	__u64 key;
+	__u64 key, source;
 
 	how = bpf_map_lookup_elem(&settings, &first);
 	if (!how)
 		return XDP_PASS;
-	if (parse_ethernet(&rest, &ethertype))
+	if (parse_ethernet(&rest, &ethertype, &source))
 		return verdict(BATON_TRUNCATED, XDP_PASS);
 
 	if (ethertype == how->ethertype) {
 		kind = parse_v2v(&rest, &key);
 		if (kind != BATON_STEERED)
 			return verdict(kind, XDP_PASS);
+		if (how->known_only && !bpf_map_lookup_elem(&known, &source))
+			return verdict(BATON_STRANGER, XDP_DROP);
+		if (how->source_interval_ns && over_rate(how, source))
+			return verdict(BATON_OVER_RATE, XDP_DROP);
 		return redirect(ctx, how, key, BATON_STEERED);
 	}
 	if (ethertype == ETHERTYPE_IPV4 && how->probe_port && parse_probe(&rest, how->probe_port, &key))

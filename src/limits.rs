@@ -53,6 +53,10 @@ pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
 
 /// Microseconds for which the kernel runs the driver for a worker that found its ring empty and polls busily: one look, no wait.
 pub const BUSY_POLL_US: u32 = 1;
+/// V2V frames that a MAC address may send at once where its rate is bounded; more, where that is a tenth of a second's.
+pub const SOURCE_BURST_MIN: u32 = 64;
+/// How often the keeper tells the engine what became of the frames that steering saw.
+pub const STEERED_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Frames that a call hands to the interface at most, where the kernel lets that be said.
 pub const SEND_BUDGET: u32 = 4 * BURST as u32;
 

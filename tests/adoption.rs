@@ -133,7 +133,7 @@ fn killed_workers_lose_no_frame_and_no_chunk() {
         let settings =
             Settings { rings: 2, receive: 512, transmit: 128, huge_pages: false, ..Settings::new(interface, 1) };
         let bound = af_xdp::bind(&settings).unwrap();
-        let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 2 };
+        let steer = SteerSettings::new(DEFAULT_ETHERTYPE, 2);
         let steering = Steering::attach(&bound.settings.interface, &steer, None).unwrap();
         for (ring, socket) in bound.sockets.iter().enumerate() {
             steering.set_ring(0, ring as u32, socket.as_fd()).unwrap();

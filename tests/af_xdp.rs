@@ -74,7 +74,7 @@ fn settings(rings: u32) -> Settings {
 
 fn steering(bound: &Bound) -> Steering {
     let settings = &bound.settings;
-    let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: settings.rings };
+    let steer = SteerSettings::new(DEFAULT_ETHERTYPE, settings.rings);
     let steering = Steering::attach(&settings.interface, &steer, None).unwrap();
     for (place, socket) in bound.sockets.iter().enumerate() {
         let place = place as u32;
@@ -266,7 +266,7 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
         assert!(error.contains(&format!("pid {} (", std::process::id())), "{error}");
 
         let steering = steering(&held);
-        let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+        let steer = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
         let error = Steering::attach(&held.settings.interface, &steer, None).unwrap_err();
         assert!(matches!(&error, SteerError::Occupied { program, .. } if *program != 0), "{error}");
         drop(steering);
@@ -291,7 +291,7 @@ fn who_may_not_is_told_what_it_takes() {
     let pair = Pair::new(1);
     let error = without(&pair, CapabilitySet::NET_RAW, || af_xdp::bind(&settings(1)).unwrap_err());
     assert!(matches!(error, XdpError::Privilege), "{error}");
-    let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+    let steer = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
     let error = without(&pair, CapabilitySet::all(), || Steering::load(&steer).unwrap_err());
     assert!(matches!(error, SteerError::Privilege { .. }), "{error}");
 }

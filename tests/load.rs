@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use baton::cms::Database;
 use baton::limits::GENERATION_BLOCK;
 use baton::sim::Preload;
+use baton::stage::api::Api;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
 use baton::table::{Capacity, OwnerId, Table};
@@ -115,6 +116,34 @@ fn a_server_echoes_every_probe_and_believes_no_forgery() {
     // And it is none the worse for it.
     let again = send(&pair, &[&["--what", "probes"], &rate[..]].concat());
     assert_eq!(number(&again, "/answers/lost"), 0);
+}
+
+#[test]
+fn a_stranger_is_dropped_before_a_worker_sees_it_and_is_counted() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("right", "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    let text = text.replace("name = \"right\"", "name = \"right\"\nknown_macs_only = true");
+    fs::write(&configuration, text).unwrap();
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    let api = Api::new(place.path("run/api.sock"));
+    let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
+    let probes = ["--what", "probes", "--laboratory", "--domains", "366", "--count", "100", "--wait", "100ms"];
+
+    pair.ip(Side::Left, "link set left address 02:00:00:00:01:6e");
+    let told = send(&pair, &probes);
+    assert_eq!(number(&told, "/answers/answered"), 100, "{told:#}");
+    pair.ip(Side::Left, "link set left address 02:00:00:00:01:6f");
+    let arguments = [&["--interface", "left"], &ANYBODY[..], &probes[..]].concat();
+    assert_eq!(refused(load(&pair, Side::Left, &arguments)).0, Some(1), "nothing was answered");
+    let deadline = Instant::now() + PATIENCE;
+    while counted("xdp_stranger") != 100 {
+        assert!(Instant::now() < deadline, "{} strangers are counted", counted("xdp_stranger"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(counted("probes_echoed"), 100);
+    assert!(counted("xdp_steered") >= 100);
 }
 
 /// Values in a histogram log, by its lines and their decoded counts.

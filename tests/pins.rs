@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use support::netns::{Pair, Side};
 use support::probe::write;
 
-const SETTINGS: SteerSettings = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+const SETTINGS: SteerSettings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
 
 /// A folder with a BPF file system in it, both gone when the test is.
 struct Bpffs(tempfile::TempDir);

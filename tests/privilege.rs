@@ -128,7 +128,7 @@ fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_thre
     baton::sys::mounts::mount_bpf(&folder).unwrap();
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
-        let settings = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+        let settings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
         // The verifier takes the program from nobody without it; with the start it goes.
         capabilities::keep_only(capabilities::KEEPER | CapabilitySet::PERFMON).unwrap();
         let first = Steering::attach(&interface, &settings, Some(&folder)).unwrap();
@@ -150,7 +150,7 @@ fn steering_whose_program_is_not_the_pinned_one_is_replaced_without_administerin
     fs::create_dir_all(&folder).unwrap();
     baton::sys::mounts::mount_bpf(&folder).unwrap();
     pair.on(Side::Left, || {
-        let settings = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+        let settings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
         let attach = |name: &str, pins: &str| {
             Steering::attach(&Interface::find(name).unwrap(), &settings, Some(&folder.join(pins)))
         };
@@ -191,7 +191,7 @@ fn confined_process() {
         }
         "kill" => drop(rustix::process::kill_process(rustix::process::getppid().unwrap(), Signal::USR1)),
         "mount" => drop(rustix::mount::unmount("/none", rustix::mount::UnmountFlags::DETACH)),
-        "bpf" => drop(Steering::load(&SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 })),
+        "bpf" => drop(Steering::load(&SteerSettings::new(DEFAULT_ETHERTYPE, 1))),
         "memfd" => drop(rustix::fs::memfd_create("code", rustix::fs::MemfdFlags::CLOEXEC)),
         "namespace" => {
             let network = fs::File::open("/proc/self/ns/net").unwrap();

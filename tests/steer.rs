@@ -1,8 +1,10 @@
 //! The steering program, run by the kernel on frames that never came: every branch, with its description, frame and verdict.
 
 use std::mem::offset_of;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 
+use baton::limits::SOURCE_BURST_MIN;
 use baton::sys::bpf::{Action, OBJECT, RINGS_PER_QUEUE_MAX, SteerSettings, Steering, Verdict};
 use baton::wire::{
     Address, DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Header, Key, Mac, MeetingId, MeetingSummary, Message,
@@ -17,7 +19,7 @@ const MEETING: MeetingId = MeetingId(4711);
 const SOURCE: &str = "366/1001";
 
 fn settings() -> SteerSettings {
-    SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: Some(PROBE_PORT), rings: 1 }
+    SteerSettings { probe_port: Some(PROBE_PORT), ..SteerSettings::new(DEFAULT_ETHERTYPE, 1) }
 }
 
 /// Steering with a socket in the first `rings` rings of queue 0. The kernel takes a socket that is not bound yet.
@@ -168,12 +170,66 @@ fn check(steering: &Steering, description: &str, frame: &[u8], verdict: Verdict)
         Verdict::ALL.into_iter().filter(|&verdict| after.of(verdict) == before.of(verdict) + 1).collect();
     let taken = matches!(verdict, Verdict::Steered | Verdict::Probe);
     assert_eq!(counted, [verdict], "{description}");
-    assert_eq!(run.action, if taken { Action::Redirect } else { Action::Pass }, "{description}");
+    let action = match verdict {
+        Verdict::Steered | Verdict::Probe => Action::Redirect,
+        Verdict::Stranger | Verdict::OverRate => Action::Drop,
+        _ => Action::Pass,
+    };
+    assert_eq!(run.action, action, "{description}");
     assert_eq!(run.frame, frame, "{description}: not one byte is changed");
     assert_eq!(run.arrived.is_some(), taken, "{description}: stamped if steered");
     if let Some(arrived) = run.arrived {
         assert!(earliest <= arrived && arrived <= latest, "{description}: stamped with the time that it came");
     }
+}
+
+fn from(mac: [u8; 6]) -> Vec<u8> {
+    with(protocol(Some(7), Some(9), MEETING), 6, &mac)
+}
+
+#[test]
+fn only_known_addresses_are_taken_where_that_is_asked_for() {
+    let (steering, _sockets) = steering(&settings(), 1);
+    let (one, other, stranger) = ([2, 0xff, 0, 0, 0xfe, 2], [2, 0xff, 0, 0, 0xfe, 3], [2, 0xff, 0, 0, 0xff, 2]);
+    check(&steering, "nothing was asked for", &from(stranger), Verdict::Steered);
+    steering.admit(&[Mac(one), Mac(other)].into()).unwrap();
+    check(&steering, "it is told, and not asked for", &from(stranger), Verdict::Steered);
+    steering.set(&SteerSettings { known_only: true, ..settings() }).unwrap();
+    check(&steering, "known", &from(one), Verdict::Steered);
+    check(&steering, "known too", &from(other), Verdict::Steered);
+    check(&steering, "a stranger", &from(stranger), Verdict::Stranger);
+    check(&steering, "a generator's probe, whoever sends it", &generator_probe(0), Verdict::Probe);
+    check(&steering, "the kernel's", &with(from(stranger), 16, &[0x08, 0x06]), Verdict::OtherEtherType);
+    steering.admit(&[Mac(stranger), Mac(other)].into()).unwrap();
+    check(&steering, "not known any more", &from(one), Verdict::Stranger);
+    check(&steering, "known still", &from(other), Verdict::Steered);
+    check(&steering, "known now", &from(stranger), Verdict::Steered);
+    steering.admit(&[].into()).unwrap();
+    check(&steering, "nobody is known", &from(other), Verdict::Stranger);
+}
+
+#[test]
+fn a_source_above_its_rate_is_cut_and_another_is_not() {
+    let (steering, _sockets) = steering(&settings(), 1);
+    let (loud, quiet) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]);
+    // One a second: no test is so slow that its burst came back.
+    let slow = SteerSettings { source_rate: NonZeroU32::new(1), ..settings() };
+    steering.set(&slow).unwrap();
+    for number in 0..SOURCE_BURST_MIN {
+        check(&steering, &format!("frame {number} of its burst"), &from(loud), Verdict::Steered);
+    }
+    let before = steering.counters().unwrap();
+    for _ in 0..1000 {
+        steering.dry_run(&from(loud), 0, (0, 0)).unwrap();
+    }
+    let after = steering.counters().unwrap();
+    let taken = after.of(Verdict::Steered) - before.of(Verdict::Steered);
+    assert_eq!(taken + after.of(Verdict::OverRate) - before.of(Verdict::OverRate), 1000);
+    assert!(taken < 500, "{taken} of 1000 beyond the burst, at one a second");
+    check(&steering, "another source", &from(quiet), Verdict::Steered);
+    check(&steering, "a generator's probe", &generator_probe(0), Verdict::Probe);
+    steering.set(&settings()).unwrap();
+    check(&steering, "as many as it likes", &from(loud), Verdict::Steered);
 }
 
 #[test]
@@ -249,7 +305,8 @@ fn the_objects_own_description_agrees_with_rust() {
         ($of:ty: $($member:ident),*) => { &[$((stringify!($member), offset_of!($of, $member))),*] };
     }
     use baton::sys::bpf::abi::{baton_arrival, baton_settings};
-    let members = members!(baton_settings: abi, rings, ethertype, probe_port, reserved);
+    let members =
+        members!(baton_settings: abi, rings, ethertype, probe_port, known_only, source_interval_ns, source_window_ns);
     check("baton_settings", size_of::<baton_settings>(), members);
     check("baton_arrival", size_of::<baton_arrival>(), members!(baton_arrival: magic, reserved, ns));
 }

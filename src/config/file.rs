@@ -152,6 +152,14 @@ impl Config {
             }
             *slot = value;
         }
+        let without = typed.domain.iter().find(|domain| domain.get_ref().mac.is_none());
+        if let Some(domain) = without.filter(|_| interface.known_macs_only) {
+            let number = domain.get_ref().number.get_ref();
+            let what = format!(
+                "domain {number} has no mac: with `interface.known_macs_only` its frames would be dropped, and nobody could learn it"
+            );
+            return Err(place.wrong(domain.span(), Some("domain.mac"), what));
+        }
         Ok(Self {
             file: file.into(),
             dispatch: typed.dispatch,

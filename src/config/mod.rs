@@ -13,6 +13,7 @@ mod file;
 mod tests;
 mod values;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -100,6 +101,10 @@ pub struct Interface {
     /// The UDP port whose packet generator probes are counted; none for none.
     #[serde(deserialize_with = "values::port")]
     pub probe_port: Option<u16>,
+    /// Whether V2V frames are dropped that come from none of the domains' MAC addresses, which are all to be named then.
+    pub known_macs_only: bool,
+    /// V2V frames a second that a MAC address may send; none: as many as it likes.
+    pub source_rate: Option<NonZeroU32>,
 }
 
 impl Default for Interface {
@@ -115,6 +120,8 @@ impl Default for Interface {
             transmit_ring: 2048,
             huge_pages: true,
             probe_port: None,
+            known_macs_only: false,
+            source_rate: None,
         }
     }
 }

@@ -37,8 +37,19 @@ fn the_example_says_the_defaults() {
     let file = folder.path().join("baton.toml");
     let said = Config::parse(&file, EXAMPLE, &Overrides::default()).unwrap();
     // With every commented key taken at its word, but for those that would contradict, it is the same configuration.
-    let others =
-        ["secret", "laboratory", "vlan", "mac", "label", "queues", "workers", "cores", "control_core", "probe_port"];
+    let others = [
+        "secret",
+        "laboratory",
+        "vlan",
+        "mac",
+        "label",
+        "queues",
+        "workers",
+        "cores",
+        "control_core",
+        "probe_port",
+        "source_rate",
+    ];
     let own_places = ["api_socket", "pin"];
     let spoken: String = EXAMPLE
         .lines()
@@ -227,4 +238,16 @@ fn cores_are_listed_or_left_to_be_chosen() {
         assert!(refused.contains("cores") || refused.contains("line"), "{refused}");
     }
     assert!(cores("\"all\"").unwrap_err().to_string().contains("a list of CPUs such as [2, 3], or \"auto\""));
+}
+
+#[test]
+fn known_addresses_alone_are_taken_only_where_all_are_known() {
+    let only = with("name = \"eth0\"", "known_macs_only = true");
+    let refused = parse(&only).unwrap_err().to_string();
+    assert!(refused.contains("domain 366 has no mac") && refused.contains("domain.mac"), "{refused}");
+    let named = only.replace("number = 366", "number = 366\nmac = \"02:00:00:00:00:02\"");
+    assert!(parse(&named).unwrap().interface.known_macs_only);
+    let bounded = with("name = \"eth0\"", "source_rate = 1000");
+    assert_eq!(parse(&bounded).unwrap().interface.source_rate.unwrap().get(), 1000);
+    assert!(refusal(&bounded.replace("1000", "0")).contains("source_rate"));
 }

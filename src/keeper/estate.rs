@@ -189,9 +189,17 @@ impl Estate {
         let rings = config.rings_per_queue(queues)?;
         choose_cores(&mut config, &interface, (queues * rings) as usize);
         // Before the sockets: a driver may reset its queues when it is given its first program.
-        let steer =
-            SteerSettings { ethertype: config.interface.ethertype, probe_port: config.interface.probe_port, rings };
+        let steer = SteerSettings {
+            probe_port: config.interface.probe_port,
+            source_rate: config.interface.source_rate,
+            ..SteerSettings::new(config.interface.ethertype, rings)
+        };
         let steering = Steering::attach(&interface, &steer, Some(&config.runtime.pin()))?;
+        if config.interface.known_macs_only {
+            steering.admit(&config.domains.iter().filter_map(|domain| domain.mac).collect())?;
+            // Now that it knows them.
+            steering.set(&SteerSettings { known_only: true, ..steer })?;
+        }
         let (bound, api) = match open_sockets(&config, interface, (queues, rings), &steering, &mut store) {
             Ok(opened) => opened,
             Err(error) => {
@@ -233,6 +241,11 @@ impl Estate {
             // Steering that is loaded and not attached, which `attach` never gives.
             None => "nowhere",
         }
+    }
+
+    /// What became of the frames that steering saw, by name.
+    pub(super) fn steered(&self) -> Result<BTreeMap<String, u64>, SteerError> {
+        Ok(self.steering.counters()?.iter().map(|(verdict, count)| (verdict.name().to_owned(), count)).collect())
     }
 
     /// Whether the interface is still there that the sockets are bound to.

@@ -5,6 +5,7 @@
 //! that was started ahead waits in [`receive`] for as long as its predecessor lives. Then [`Notice`]s go one way
 //! and [`Order`]s the other.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -21,7 +22,7 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
@@ -166,6 +167,11 @@ pub enum Order {
     Standby {
         /// In words: "ready", or why there is none.
         state: String,
+    },
+    /// To the one that controls: what became of the frames that steering saw, for the status.
+    Steered {
+        /// Frames, by the name of what became of them.
+        frames: BTreeMap<String, u64>,
     },
     /// To the one that controls: leave table and rings to the standby, which takes over, and exit with success.
     Yield {

@@ -11,6 +11,7 @@
 mod standby;
 mod upgrade;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -28,6 +29,7 @@ use super::estate::{Estate, KeeperError};
 use super::handover::{Death, Notice, Order};
 use super::restarts::Restarts;
 use super::starter::{StartError, Starter};
+use crate::limits::STEERED_INTERVAL;
 use crate::sys::clock;
 use crate::sys::notify::ServiceManager;
 use crate::sys::process::describe;
@@ -58,6 +60,9 @@ pub(super) struct Supervisor {
     restarts: Restarts,
     /// Standbys that ended of themselves, one after the other.
     standby_failures: Restarts,
+    /// What the one that controls was told last of the frames that steering saw, and when to look again.
+    steered: BTreeMap<String, u64>,
+    steered_due: Instant,
     incarnation: u32,
     predecessor: Option<Death>,
     /// An engine has controlled at some time: what stops the next one is not what the operator just configured.
@@ -90,6 +95,8 @@ impl Supervisor {
             upgrades: Upgrades::new(program),
             restarts: Restarts::default(),
             standby_failures: Restarts::default(),
+            steered: BTreeMap::new(),
+            steered_due: now,
             incarnation: 0,
             predecessor: None,
             has_controlled: false,
@@ -126,8 +133,26 @@ impl Supervisor {
             self.heed_standby()?;
             self.heed_followed()?;
             self.heed_upgrade()?;
+            self.tell_steered();
         }
         Ok(())
+    }
+
+    /// Tells the one that controls what became of the frames that steering saw: to read the maps takes privileges that it has not.
+    fn tell_steered(&mut self) {
+        let now = Instant::now();
+        if now < self.steered_due || self.engine.as_ref().is_none_or(|engine| engine.ready.is_none()) {
+            return;
+        }
+        self.steered_due = now + STEERED_INTERVAL;
+        match self.estate.steered() {
+            Ok(frames) if frames != self.steered => {
+                self.tell(&Order::Steered { frames: frames.clone() });
+                self.steered = frames;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!("what became of the frames cannot be read: {error}"),
+        }
     }
 
     fn start_what_is_due(&mut self) -> Result<(), KeeperError> {
@@ -186,7 +211,7 @@ impl Supervisor {
                 let standby_due = self.wants_standby().then_some(self.standby_due);
                 let followed = self.followed.iter().filter_map(|followed| followed.due);
                 let dues = standby_due.into_iter().chain(self.heir_due).chain(self.standing_due());
-                dues.chain(self.upgrades.due()).chain(followed).min()
+                dues.chain(self.upgrades.due()).chain(followed).chain([self.steered_due]).min()
             }
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
@@ -295,6 +320,7 @@ impl Supervisor {
         let now = Instant::now();
         engine.ready = Some(now);
         self.heir_due = None;
+        self.steered.clear();
         self.has_controlled = true;
         self.standby_due = self.standby_due.max(now + STANDBY_AFTER);
         let said = format!("engine {} controls", engine.process.id());

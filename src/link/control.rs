@@ -127,6 +127,8 @@ pub(super) struct Control {
     succession: Arc<Succession>,
     /// How the standby does, by the keeper's word.
     pub(super) standby: String,
+    /// What became of the frames that steering saw, by the keeper's word.
+    pub(super) steered: BTreeMap<String, u64>,
     pub(super) upgrade: Upgrade,
     listener: Option<UnixListener>,
     snapshots: Option<Snapshots>,
@@ -226,6 +228,7 @@ impl Control {
             orders,
             succession,
             standby: "none yet".into(),
+            steered: BTreeMap::new(),
             upgrade: Upgrade::new(),
             listener: Some(api),
             snapshots: None,
@@ -410,6 +413,7 @@ impl Control {
             match order {
                 Ok(Order::Stop) => return Some(self.stop()),
                 Ok(Order::Standby { state }) => self.standby = state,
+                Ok(Order::Steered { frames }) => self.steered = frames,
                 Ok(Order::Yield { upgrading }) => self.upgrade.begin(upgrading, clock::now()),
                 Ok(Order::Stay { why }) => self.upgrade.refuse(&why),
                 Ok(Order::Upgraded { state }) => self.upgrade.state = state,

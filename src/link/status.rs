@@ -71,6 +71,7 @@ impl Control {
             ("control_unroutable", self.post.unroutable),
             ("control_overflowed", self.post.overflowed),
         ];
-        workers.chain(control).map(|(name, count)| (name.to_owned(), count)).collect()
+        let own = workers.chain(control).map(|(name, count)| (name.to_owned(), count));
+        own.chain(self.steered.iter().map(|(name, &count)| (format!("xdp_{name}"), count))).collect()
     }
 }

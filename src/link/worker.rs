@@ -20,6 +20,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use super::acknowledgements::{self, Acknowledgements};
 use super::desk::{Answers, Desk, Opened, Prompt, Says, open};
 use super::mailbox::Mailbox;
@@ -46,8 +48,9 @@ pub struct Worker<R> {
     acknowledgements: Acknowledgements,
     overload: Overload,
     refusals: Refusals,
-    /// The held entries that are to go through the passes.
+    /// The held entries that are to go through the passes, and those of them that go first.
     todo: Vec<usize>,
+    first: Vec<usize>,
     /// What a burst leads to.
     answers: Answers,
     /// Entries received and not released.
@@ -81,7 +84,8 @@ impl<R: Ring> Worker<R> {
         let (overload, refusals) = (Overload::new(ring.entries()), Refusals::new(shared.peers.len()));
         // A predecessor may have died between queueing frames and telling the kernel: the first step tells it.
         let unsent = true;
-        let (todo, answers) = (Vec::with_capacity(LOOK_AHEAD), Answers::new());
+        let (todo, first) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
+        let answers = Answers::new();
         let (held, held_since) = (0, Nanos(0));
         Self {
             ring,
@@ -94,6 +98,7 @@ impl<R: Ring> Worker<R> {
             overload,
             refusals,
             todo,
+            first,
             answers,
             held,
             held_since,
@@ -194,27 +199,27 @@ impl<R: Ring> Worker<R> {
 
     /// Does what the entries that are held from one on say, or sheds them.
     fn take_in(&mut self, from: usize, shedding: Shedding, now: Nanos) {
-        let mut todo = std::mem::take(&mut self.todo);
+        let (mut first, mut todo) = (std::mem::take(&mut self.first), std::mem::take(&mut self.todo));
         if shedding == Shedding::Nothing {
             todo.extend(from..self.held);
         } else {
             self.refusals.begin();
             for held in from..self.held {
                 match self.sift(held, shedding, now) {
-                    Sifted::Now => self.work(&[held], shedding, now),
+                    Sifted::Now => first.push(held),
                     Sifted::Later => todo.push(held),
                     Sifted::Shed(counter) => self.counters.count(counter),
                 }
             }
-            self.wake_control();
         }
-        for burst in todo.chunks(BURST) {
+        for burst in first.chunks(BURST).chain(todo.chunks(BURST)) {
             self.work(burst, shedding, now);
             self.wake_control();
         }
         self.answer();
+        first.clear();
         todo.clear();
-        self.todo = todo;
+        (self.first, self.todo) = (first, todo);
     }
 
     /// Once for all that a burst has for the control thread: to wake somebody takes longer than to post a frame.
@@ -245,31 +250,34 @@ impl<R: Ring> Worker<R> {
         let Self { ring, writer, shared, counters, recorder, acknowledgements, refusals, answers, for_control, .. } =
             self;
         let (mut oldest, mut stamped) = (now.0, 0);
-        let mut places: [_; BURST] = std::array::from_fn(|at| {
-            let held = *burst.get(at)?;
+        let mut places = ArrayVec::<_, BURST>::new();
+        for &held in burst {
             let received = ring.received(held);
             if let Some(arrived) = received.arrived {
                 oldest = oldest.min(arrived.0);
                 stamped += 1;
             }
-            let (frame, domain) = open(received, shared).map_err(|counter| counters.count(counter)).ok()?;
-            if let Some((terminal, _)) = frame.reports_on() {
-                writer.table().prefetch_index(terminal);
+            match open(received, shared) {
+                Ok((frame, domain)) => {
+                    if let Some((terminal, _)) = frame.reports_on() {
+                        writer.table().prefetch_index(terminal);
+                    }
+                    places.push(Opened { held, received, frame, domain, near: Near::default() });
+                }
+                Err(counter) => counters.count(counter),
             }
-            Some(Opened { held, received, frame, domain, near: Near::default() })
-        });
-        let places = &mut places[..burst.len()];
+        }
         if stamped > 0 {
             // For all: that of the burst's oldest is the longest.
             recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);
         }
-        for opened in places.iter_mut().flatten() {
+        for opened in &mut places {
             if let Some((terminal, _)) = opened.frame.reports_on() {
                 opened.near = writer.table().prefetch_record(terminal);
             }
         }
         let mut desk = Desk { writer, shared, counters, acknowledgements, answers, for_control, reports: 0 };
-        for opened in places.iter().flatten() {
+        for opened in &places {
             if shedding >= Shedding::Known && desk.is_known(opened) {
                 counters.count(Counter::ShedKnown);
                 let peer = shared.peers.peer(opened.domain);
@@ -285,6 +293,7 @@ impl<R: Ring> Worker<R> {
             // One look at the clock for all: that of the burst's last report is the longest.
             recorder.record_ns(Stage::Processing, clock::now().0.saturating_sub(now.0), reports);
         }
+        drop(places);
         self.answer();
     }
 

@@ -99,7 +99,7 @@ impl Endpoint {
             huge_pages: settings.huge_pages,
             ..Settings::new(interface.clone(), interface.queues()?)
         };
-        let steer = SteerSettings { ethertype: settings.ethertype, probe_port: None, rings: 1 };
+        let steer = SteerSettings::new(settings.ethertype, 1);
         let steering = Steering::attach(&interface, &steer, None)?;
         let bound = af_xdp::bind(&wanted)?;
         let sockets = af_xdp::adopt(&bound.settings, bound.umem, bound.sockets)?;

@@ -10,6 +10,7 @@ mod sink;
 mod steering;
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,10 @@ pub use live::{LiveError, LiveFrames, LiveHow, LiveProgress, takes_redirected};
 pub use sink::{Sink, Sunk};
 pub use steering::{Action, DryRun, OBJECT, Steering};
 
+use crate::limits::{DOMAINS_MAX, SOURCE_BURST_MIN};
 use crate::time::Nanos;
+
+const _: () = assert!(abi::BATON_KNOWN_MAX as usize >= DOMAINS_MAX, "every domain's MAC address can be known");
 
 /// What steering goes by. May be changed while frames come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,15 +35,31 @@ pub struct SteerSettings {
     pub probe_port: Option<u16>,
     /// Rings of each queue that frames are shared among, at most [`RINGS_PER_QUEUE_MAX`]; 0: every frame passes.
     pub rings: u32,
+    /// Whether V2V frames are dropped that come from other MAC addresses than [`Steering::admit`] was told of.
+    pub known_only: bool,
+    /// V2V frames a second that a MAC address may send; none: as many as it likes.
+    pub source_rate: Option<NonZeroU32>,
 }
 
 impl SteerSettings {
+    /// All that comes, without generator probes.
+    pub const fn new(ethertype: u16, rings: u32) -> Self {
+        Self { ethertype, probe_port: None, rings, known_only: false, source_rate: None }
+    }
+
     fn bytes(&self) -> [u8; size_of::<abi::baton_settings>()] {
         let mut bytes = [0; size_of::<abi::baton_settings>()];
         bytes[0..4].copy_from_slice(&ABI.to_ne_bytes());
         bytes[4..8].copy_from_slice(&self.rings.to_ne_bytes());
         bytes[8..10].copy_from_slice(&self.ethertype.to_ne_bytes());
         bytes[10..12].copy_from_slice(&self.probe_port.unwrap_or(0).to_ne_bytes());
+        bytes[12..16].copy_from_slice(&u32::from(self.known_only).to_ne_bytes());
+        if let Some(rate) = self.source_rate {
+            let interval = 1_000_000_000 / u64::from(rate.get());
+            let burst = u64::from((rate.get() / 10).max(SOURCE_BURST_MIN));
+            bytes[16..24].copy_from_slice(&interval.max(1).to_ne_bytes());
+            bytes[24..32].copy_from_slice(&(interval * burst).to_ne_bytes());
+        }
         bytes
     }
 }
@@ -79,14 +99,26 @@ pub enum Verdict {
     Truncated = abi::BATON_TRUNCATED,
     /// Ours by its EtherType, but no packet type of V2V: left to the kernel.
     UnknownType = abi::BATON_UNKNOWN_TYPE,
+    /// A V2V frame of a MAC address that is not known, where only those may send: dropped.
+    Stranger = abi::BATON_STRANGER,
+    /// A V2V frame beyond what its MAC address may send: dropped.
+    OverRate = abi::BATON_OVER_RATE,
 }
 
 const VERDICTS: usize = abi::BATON_VERDICTS as usize;
 
 impl Verdict {
     /// Every verdict, in the order of their counters.
-    pub const ALL: [Self; VERDICTS] =
-        [Self::Steered, Self::Probe, Self::NoSocket, Self::OtherEtherType, Self::Truncated, Self::UnknownType];
+    pub const ALL: [Self; VERDICTS] = [
+        Self::Steered,
+        Self::Probe,
+        Self::NoSocket,
+        Self::OtherEtherType,
+        Self::Truncated,
+        Self::UnknownType,
+        Self::Stranger,
+        Self::OverRate,
+    ];
 
     /// Its name in metrics.
     pub const fn name(self) -> &'static str {
@@ -97,6 +129,8 @@ impl Verdict {
             Self::OtherEtherType => "other_ethertype",
             Self::Truncated => "truncated",
             Self::UnknownType => "unknown_type",
+            Self::Stranger => "stranger",
+            Self::OverRate => "over_rate",
         }
     }
 }

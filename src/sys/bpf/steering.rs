@@ -1,5 +1,6 @@
 //! The steering program on its interface: loaded, attached, pinned, taken over.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,6 +14,7 @@ use super::{
 use crate::sys::interface::Interface;
 use crate::sys::mounts::is_bpf;
 use crate::time::Nanos;
+use crate::wire::Mac;
 
 /// The compiled program, an ELF object with its BTF.
 pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
@@ -20,7 +22,7 @@ pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"
 const PROGRAM: &str = "steer";
 /// The name of a link's pin; the maps are pinned beside it, and before it: where a link is, they are.
 const LINK: &str = "link";
-const MAPS: [&str; 3] = ["settings", "rings", "verdicts"];
+const MAPS: [&str; 4] = ["settings", "rings", "verdicts", "known"];
 
 /// The steering program and, unless it is only loaded, the interface that it is on.
 ///
@@ -37,6 +39,7 @@ struct Maps {
     settings: MapHandle,
     rings: MapHandle,
     verdicts: MapHandle,
+    known: MapHandle,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub enum Action {
     Redirect,
     /// To the kernel.
     Pass,
+    /// To nobody.
+    Drop,
     /// Another of XDP's actions, none of which the program ever gives.
     Other(u32),
 }
@@ -95,7 +100,8 @@ impl Steering {
                 object.maps().find(|map| map.name() == name).expect("the object has the map: one build made both");
             MapHandle::try_from(&map).map_err(refused)
         };
-        let maps = Maps { settings: map("settings")?, rings: map("rings")?, verdicts: map("verdicts")? };
+        let maps =
+            Maps { settings: map("settings")?, rings: map("rings")?, verdicts: map("verdicts")?, known: map("known")? };
         let program = object.progs_mut().find(|program| program.name() == PROGRAM).expect("and the program");
         let program = ProgramHandle::try_from(&program).map_err(refused)?;
         let steering = Self { program, maps, link: None };
@@ -145,6 +151,22 @@ impl Steering {
         update.map_err(|error| call("changing its settings")(os_error(&error)))
     }
 
+    /// Says whose frames are taken where only known MAC addresses may send: these, and no others.
+    pub fn admit(&self, macs: &BTreeSet<Mac>) -> Result<(), SteerError> {
+        let key = |mac: &Mac| mac.0.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)).to_ne_bytes();
+        let wanted: BTreeSet<_> = macs.iter().map(key).collect();
+        let failed = |error: libbpf_rs::Error| call("saying whose frames are taken")(os_error(&error));
+        let there: Vec<_> = self.maps.known.keys().collect();
+        // First those that go: there may be no room for both.
+        for gone in there.iter().filter(|there| !wanted.iter().any(|key| key[..] == there[..])) {
+            self.maps.known.delete(gone).map_err(failed)?;
+        }
+        wanted
+            .iter()
+            .try_for_each(|key| self.maps.known.update(key, &1_u32.to_ne_bytes(), MapFlags::ANY))
+            .map_err(failed)
+    }
+
     /// Puts a socket in its place: frames for this ring of this queue go to it from now on. When its last descriptor is
     /// closed it leaves by itself.
     pub fn set_ring(&self, queue: u32, ring: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
@@ -177,6 +199,7 @@ impl Steering {
         let action = match action {
             libbpf_rs::libbpf_sys::XDP_REDIRECT => Action::Redirect,
             libbpf_rs::libbpf_sys::XDP_PASS => Action::Pass,
+            libbpf_rs::libbpf_sys::XDP_DROP => Action::Drop,
             other => Action::Other(other),
         };
         let arrived = before.first_chunk::<ARRIVAL_BYTES>().and_then(arrival);
@@ -271,7 +294,12 @@ impl Maps {
             let path = folder.join(name);
             MapHandle::from_pinned_path(&path).map_err(|error| SteerError::Pin { path, error: os_error(&error) })
         };
-        Ok(Self { settings: open("settings")?, rings: open("rings")?, verdicts: open("verdicts")? })
+        Ok(Self {
+            settings: open("settings")?,
+            rings: open("rings")?,
+            verdicts: open("verdicts")?,
+            known: open("known")?,
+        })
     }
 
     /// The folder's maps, if the program that was found is of this build and really uses them. The tag is the kernel's
@@ -288,7 +316,7 @@ impl Maps {
     }
 
     fn each(&self) -> [(&'static str, &MapHandle); MAPS.len()] {
-        [("settings", &self.settings), ("rings", &self.rings), ("verdicts", &self.verdicts)]
+        [("settings", &self.settings), ("rings", &self.rings), ("verdicts", &self.verdicts), ("known", &self.known)]
     }
 
     /// Pins each under its name, in the place of what may be there.

@@ -85,7 +85,7 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     shared.begin(Epoch::new(1, 1));
     let counters = Arc::new(Counters::default());
 
-    let steer = SteerSettings { ethertype: DEFAULT_ETHERTYPE, probe_port: None, rings: 1 };
+    let steer = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
     let steering = Steering::attach(&interface, &steer, None)?;
     let socket = open(interface)?;
     steering.set_ring(0, 0, socket.as_fd())?;
