@@ -100,15 +100,17 @@ fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
         drop(Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap());
         drop(Steering::attach(&Interface::find("lo").unwrap(), &SETTINGS, Some(&others)).unwrap());
         // As after a replacement that was cut short: a map is missing, or is another program's.
-        let breakages: [&dyn Fn(); 2] = [&|| fs::remove_file(pins.join("rings")).unwrap(), &|| {
-            fs::rename(others.join("rings"), pins.join("rings")).unwrap();
-        }];
+        let breakages: [&dyn Fn(); 3] = [
+            &|| fs::remove_file(pins.join("rings")).unwrap(),
+            &|| fs::remove_file(pins.join("known")).unwrap(),
+            &|| fs::rename(others.join("rings"), pins.join("rings")).unwrap(),
+        ];
         for (case, breakage) in breakages.into_iter().enumerate() {
             breakage();
             let steering = Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap();
             steering.set_ring(0, 0, socket.as_fd()).unwrap();
             assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect, "case {case}");
-            assert_eq!(names(&pins), ["link", "rings", "settings", "steer", "verdicts"]);
+            assert_eq!(names(&pins), ["known", "link", "rings", "settings", "steer", "verdicts"]);
         }
         Steering::open(&pins).unwrap().detach().unwrap();
         drop(Steering::attach(&Interface::find("lo").unwrap(), &SETTINGS, Some(&others)).unwrap());
