@@ -149,11 +149,12 @@ impl Queue {
     /// Takes what the kernel has sent, and hands it on to the sockets whose it is.
     fn collect(&self, rings: &mut Rings) {
         let Rings { completion, taken_back, .. } = rings;
-        complete(completion, &self.area, |chunk| {
-            let ring = (chunk.number() - self.receive) / self.transmit;
-            let is_spare = self.spare(ring).contains(&(chunk.number() as usize));
-            if taken_back[ring as usize] && !is_spare {
-                self.sent[ring as usize].push(chunk).expect("it has room for every transmit chunk of the ring");
+        let ring_of = |chunk: &Chunk| (chunk.number() - self.receive) / self.transmit;
+        let is_spare = |chunk: &Chunk| self.spare(ring_of(chunk)).contains(&(chunk.number() as usize));
+        complete(completion, &self.area, is_spare, |chunk| {
+            let ring = ring_of(&chunk) as usize;
+            if taken_back[ring] && !is_spare(&chunk) {
+                self.sent[ring].push(chunk).expect("it has room for every transmit chunk of the ring");
             }
         });
     }
@@ -235,7 +236,16 @@ impl Rings {
 
 /// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a successor would be given it
 /// again.
-fn complete(completion: &mut Consumer<u64>, area: &Area, mut keep: impl FnMut(Chunk)) {
+///
+/// A successor takes back what is its process's after it has been given what is left here; a spare one before. So a spare one is
+/// the process's only when its entry is gone: sent with before, it would be taken for sent by the entry of the last time. Death in
+/// between costs the spare, and a successor's first frame a few microseconds.
+fn complete(
+    completion: &mut Consumer<u64>,
+    area: &Area,
+    is_spare: impl Fn(&Chunk) -> bool,
+    mut keep: impl FnMut(Chunk),
+) {
     let mut left = completion.available();
     while left > 0 {
         let batch = left.min(BATCH as u32);
@@ -243,11 +253,18 @@ fn complete(completion: &mut Consumer<u64>, area: &Area, mut keep: impl FnMut(Ch
         for chunk in &mut chunks[..batch as usize] {
             let address = completion.take().expect("as many as were available");
             let (taken, _) = area.take(address);
-            area.set_owner(&taken, Owner::Process);
+            if !is_spare(&taken) {
+                area.set_owner(&taken, Owner::Process);
+            }
             *chunk = Some(taken);
         }
         completion.release(batch);
-        chunks.into_iter().flatten().for_each(&mut keep);
+        for chunk in chunks.into_iter().flatten() {
+            if is_spare(&chunk) {
+                area.set_owner(&chunk, Owner::Process);
+            }
+            keep(chunk);
+        }
         left -= batch;
     }
 }
@@ -418,8 +435,29 @@ mod tests {
         kernel.publish();
         assert_eq!(left(&transmit), ENTRIES - 1, "it was sent, and that was not looked at");
 
-        complete(&mut completion, &area, drop);
+        complete(&mut completion, &area, |_| false, drop);
         assert_eq!(left(&transmit), ENTRIES, "it was sent, and that is known");
+    }
+
+    /// As if it died with the entry in its hands: the next one reads the same entry again.
+    #[test]
+    fn a_spare_chunk_is_free_only_when_the_kernels_entry_for_it_is_gone() {
+        let area = area();
+        let (mut kernel, mut completion) = ring::<u64>();
+        let spare = area.reclaim(ENTRIES as usize);
+        area.set_owner(&spare, Owner::Transmit(0));
+        kernel.put(spare.into_address());
+        kernel.publish();
+        let owner = || area.owners(ENTRIES as usize..ENTRIES as usize + 1).next().unwrap().1;
+        // It is asked when the entry is read, and when it was released: both come before the word changes.
+        let asked = std::cell::Cell::new(0);
+        let is_spare = |_: &Chunk| {
+            assert_eq!(owner(), Some(Owner::Transmit(0)));
+            asked.set(asked.get() + 1);
+            true
+        };
+        complete(&mut completion, &area, is_spare, drop);
+        assert_eq!((completion.available(), owner(), asked.get()), (0, Some(Owner::Process), 2));
     }
 
     #[test]
