@@ -16,6 +16,7 @@ packages=(
     "make          builds libbpf"
     "pkg-config    finds libelf and zlib"
     "iproute2      ip: namespaces and veth pairs of tests and demo"
+    "tshark        tests Wireshark's dissector, scripts/wireshark"
     "ethtool       scripts/tune-nic.sh sets interfaces up with it"
 )
 
