@@ -12,6 +12,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::xdp_mmap_offsets;
 use rustix::net::{RecvFlags, recv};
 
@@ -213,6 +214,12 @@ impl Queue {
         }
         wake
     }
+}
+
+/// Has the driver look into the transmit ring where a send call does not: for a socket that prefers busy polling that call runs only
+/// what receives (net/xdp/xsk.c, xsk_no_wakeup), and igb and virtio-net send in another poll function. A poll call wakes that.
+pub(super) fn wake_to_transmit(socket: &OwnedFd) {
+    let _ = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
 }
 
 /// Has the kernel look at the fill ring, by any socket of its queue.

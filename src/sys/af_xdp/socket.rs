@@ -9,7 +9,7 @@ use rustix::net::sockopt::xdp_statistics;
 use rustix::net::{SendFlags, send};
 
 use super::XdpError;
-use super::queue::{Queue, wake_to_receive};
+use super::queue::{Queue, wake_to_receive, wake_to_transmit};
 use super::ring::{Consumer, Descriptor, Producer};
 use super::umem::{Chunk, Owner};
 use crate::limits::{CHUNK_BYTES, UNCOLLECTED_MAX};
@@ -247,6 +247,9 @@ impl Socket {
             }
             let before = std::mem::replace(&mut waiting, self.transmit.waiting());
             if waiting == before {
+                if self.busy_poll {
+                    wake_to_transmit(&self.fd);
+                }
                 return Ok(false);
             }
         }
