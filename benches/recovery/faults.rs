@@ -131,7 +131,9 @@ fn kill_children(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn 
 }
 
 fn kill_all(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
-    let children = company.dispatch.engines();
+    let (engine, mut children) = (company.engine()?, company.dispatch.engines());
+    // The standby before the engine, or it would see it die and take over.
+    children.sort_by_key(|&child| child == engine);
     // The keeper first, or it would start the next engine.
     let killed = company.dispatch.signal(Signal::KILL)?;
     for child in children {

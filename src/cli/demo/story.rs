@@ -271,13 +271,18 @@ fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, 
     Err(CompanyError::TooQuick(TRIES))
 }
 
-/// Kills both, and waits until the keeper is gone, as a service manager does.
+/// Kills the keeper and its engines, and waits until the keeper is gone, as a service manager does.
 fn both(company: &mut Company<'_>, what: What) -> Result<Vec<Kill>, CompanyError> {
     let (old, engine) = (company.status()?.epoch(), company.engine()?);
+    let mut engines = company.dispatch.engines();
+    // The standby before the engine, or it would see it die and take over.
+    engines.sort_by_key(|&process| process == engine);
     // The keeper first, or it would start the next engine.
     let killed = company.dispatch.signal(Signal::KILL)?;
-    // An engine without a keeper may have ended already.
-    let _ = signal_to(engine, Signal::KILL);
+    for process in engines {
+        // An engine without a keeper may have ended already.
+        let _ = signal_to(process, Signal::KILL);
+    }
     company.dispatch.wait()?;
     let detected = Some(clock::now());
     Ok(vec![Kill { what, killed, detected, old }])
