@@ -6,8 +6,10 @@
 
 mod counters;
 mod hlog;
+mod notes;
 mod stages;
 
 pub use counters::{Counter, Counters};
 pub use hlog::HistogramLog;
+pub use notes::{EngineNote, FramesNote, Note, NoteError, RecoveryNote};
 pub use stages::{Collector, Recorder, Stage, StageSummary, recorder};

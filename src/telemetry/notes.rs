@@ -1,0 +1,204 @@
+//! What a log says beside its histograms: who wrote it, how many frames came and were lost, and recoveries.
+//!
+//! Each is a comment line that other readers of `.hlog` files skip:
+//!
+//! ```text
+//! #[Engine: epoch=3.17 pid=4242 part=1]
+//! #[Frames: start=12.000 length=1.000 received=208113 shed=0 dropped=0]
+//! #[Recovery: at=-0.000098 epoch=3.17 path=cache succeeds=true meetings=1000 first_frame_ns=151022 acknowledged_ns=7802113 reconciled_ns=10330871]
+//! ```
+//!
+//! `start` and `at` are seconds since the log's BaseTime, as those of its intervals are; `at` is when the predecessor's death was
+//! noticed (below zero: before the log began), or when the engine began where it succeeds nobody that is known to have died; what
+//! follows counts from there. A Recovery line is written once all is reconciled, so an engine whose log has none was not
+//! that far.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which engine wrote a log, and the which file of its life this is, from 1.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EngineNote {
+    /// As it is listed: term and generation.
+    pub epoch: String,
+    /// Its process.
+    pub pid: u32,
+    /// From 1.
+    pub part: u64,
+}
+
+/// What became of frames in an interval.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct FramesNote {
+    /// When it began: seconds since BaseTime.
+    pub start_s: f64,
+    /// How long it was, in seconds.
+    pub length_s: f64,
+    /// Frames taken from the rings; for a load generator: questions that were answered.
+    pub received: u64,
+    /// Of those received, left undone because more came than could be done.
+    pub shed: u64,
+    /// Frames that the kernel had to drop because a ring was full or empty; for a load generator: questions without an answer.
+    pub dropped: u64,
+}
+
+/// A recovery that ended well.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RecoveryNote {
+    /// When it began: seconds since BaseTime.
+    pub at_s: f64,
+    /// Under which epoch, as it is listed.
+    pub epoch: String,
+    /// `cache` or `database`.
+    pub path: String,
+    /// Whether `at_s` is when the death of a predecessor was noticed.
+    pub succeeds: bool,
+    /// Meetings' parts taken over.
+    pub meetings: u64,
+    /// Nanoseconds from `at_s` to the first takeover frame on its way out; none where there was nothing to take over.
+    pub first_frame_ns: Option<u64>,
+    /// To the last takeover's answer.
+    pub acknowledged_ns: u64,
+    /// To the agreement of every audit.
+    pub reconciled_ns: u64,
+}
+
+/// A comment line that means something to us.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Note {
+    /// Who wrote it.
+    Engine(EngineNote),
+    /// Frames of an interval.
+    Frames(FramesNote),
+    /// A recovery.
+    Recovery(RecoveryNote),
+}
+
+/// A comment line that begins like one of ours, and is none.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{kind} without a readable `{key}`")]
+pub struct NoteError {
+    kind: &'static str,
+    key: &'static str,
+}
+
+impl fmt::Display for Note {
+    /// The whole line, without its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(EngineNote { epoch, pid, part }) => {
+                write!(f, "#[Engine: epoch={epoch} pid={pid} part={part}]")
+            }
+            Self::Frames(FramesNote { start_s, length_s, received, shed, dropped }) => write!(
+                f,
+                "#[Frames: start={start_s:.3} length={length_s:.3} received={received} shed={shed} dropped={dropped}]"
+            ),
+            Self::Recovery(note) => {
+                let RecoveryNote { at_s, epoch, path, succeeds, meetings, .. } = note;
+                write!(
+                    f,
+                    "#[Recovery: at={at_s:.6} epoch={epoch} path={path} succeeds={succeeds} meetings={meetings}"
+                )?;
+                if let Some(first) = note.first_frame_ns {
+                    write!(f, " first_frame_ns={first}")?;
+                }
+                write!(f, " acknowledged_ns={} reconciled_ns={}]", note.acknowledged_ns, note.reconciled_ns)
+            }
+        }
+    }
+}
+
+impl Note {
+    /// Reads a line of a log; none where it is not one of these.
+    ///
+    /// # Errors
+    /// It is one of these, and a key is missing or says nothing.
+    pub fn read(line: &str) -> Option<Result<Self, NoteError>> {
+        let (kind, rest) = line.strip_prefix("#[")?.split_once(": ")?;
+        let rest = rest.strip_suffix(']').unwrap_or(rest);
+        match kind {
+            "Engine" => Some(Keys { kind: "Engine", rest }.engine().map(Self::Engine)),
+            "Frames" => Some(Keys { kind: "Frames", rest }.frames().map(Self::Frames)),
+            "Recovery" => Some(Keys { kind: "Recovery", rest }.recovery().map(Self::Recovery)),
+            _ => None,
+        }
+    }
+}
+
+struct Keys<'a> {
+    kind: &'static str,
+    rest: &'a str,
+}
+
+impl Keys<'_> {
+    fn find<T: FromStr>(&self, key: &'static str) -> Option<T> {
+        let mut pairs = self.rest.split(' ').filter_map(|pair| pair.split_once('='));
+        pairs.find(|&(found, _)| found == key)?.1.parse().ok()
+    }
+
+    fn get<T: FromStr>(&self, key: &'static str) -> Result<T, NoteError> {
+        self.find(key).ok_or(NoteError { kind: self.kind, key })
+    }
+
+    fn engine(&self) -> Result<EngineNote, NoteError> {
+        Ok(EngineNote { epoch: self.get("epoch")?, pid: self.get("pid")?, part: self.get("part")? })
+    }
+
+    fn frames(&self) -> Result<FramesNote, NoteError> {
+        Ok(FramesNote {
+            start_s: self.get("start")?,
+            length_s: self.get("length")?,
+            received: self.get("received")?,
+            shed: self.get("shed")?,
+            dropped: self.get("dropped")?,
+        })
+    }
+
+    fn recovery(&self) -> Result<RecoveryNote, NoteError> {
+        Ok(RecoveryNote {
+            at_s: self.get("at")?,
+            epoch: self.get("epoch")?,
+            path: self.get("path")?,
+            succeeds: self.get("succeeds")?,
+            meetings: self.get("meetings")?,
+            first_frame_ns: self.find("first_frame_ns"),
+            acknowledged_ns: self.get("acknowledged_ns")?,
+            reconciled_ns: self.get("reconciled_ns")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_note_is_read_as_it_was_written() {
+        let notes = [
+            Note::Engine(EngineNote { epoch: "3.17".into(), pid: 4242, part: 2 }),
+            Note::Frames(FramesNote { start_s: 12.0, length_s: 1.5, received: 208_113, shed: 3, dropped: 1 }),
+            Note::Recovery(RecoveryNote {
+                at_s: -0.000_098,
+                epoch: "3.17".into(),
+                path: "cache".into(),
+                succeeds: true,
+                meetings: 1000,
+                first_frame_ns: None,
+                acknowledged_ns: 7_802_113,
+                reconciled_ns: 10_330_871,
+            }),
+        ];
+        for note in notes {
+            assert_eq!(Note::read(&note.to_string()), Some(Ok(note)));
+        }
+    }
+
+    #[test]
+    fn a_note_that_lacks_something_names_it_and_other_comments_are_none() {
+        let cut = Note::read("#[Frames: start=1.000 length=1.000 received=7 sh").unwrap().unwrap_err();
+        assert_eq!(cut.to_string(), "Frames without a readable `shed`");
+        assert_eq!(Note::read("#[Histogram log format version 1.3]"), None);
+        assert_eq!(Note::read("#[StartTime: 1763990000.000 (seconds since epoch)]"), None);
+        assert_eq!(Note::read("Tag=probe,0.000,1.000,1.000,HIST"), None);
+    }
+}
