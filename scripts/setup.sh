@@ -18,6 +18,8 @@ packages=(
     "iproute2      ip: namespaces and veth pairs of tests and demo"
     "tshark        tests Wireshark's dissector, scripts/wireshark"
     "ethtool       scripts/tune-nic.sh sets interfaces up with it"
+    "python3-venv  PyPI's hdrhistogram, which tests read histogram logs with"
+    "python3-dev   compiles a part of it"
 )
 
 missing=()
@@ -58,3 +60,22 @@ oldest="$(printf '%s\n%s\n' "$needed" "$found" | sort -V | head -n 1)"
 for component in fmt clippy; do
     cargo "$component" --version >/dev/null 2>&1 || die "cargo $component is not here: rustup component add rustfmt clippy"
 done
+
+# What tests hold Baton against, beside the build: nothing of it is installed. A user who cannot fetch them can build all the same.
+tools="${CARGO_TARGET_DIR:-target}/tools"
+if [[ ! -x "$tools/python/bin/python" ]] || ! "$tools/python/bin/python" -c 'import hdrh' 2>/dev/null; then
+    say "fetching PyPI's hdrhistogram into $tools/python"
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check 'hdrhistogram==0.10.*' >&2
+fi
+if [[ ! -x "$tools/promtool" ]]; then
+    say "fetching promtool, of Debian's prometheus, into $tools"
+    unpacked="$(mktemp -d)"
+    trap 'rm -r "$unpacked"' EXIT
+    # apt downloads as a user of its own, who has to get in.
+    chmod 755 "$unpacked"
+    (cd "$unpacked" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }) >&2
+    dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/root"
+    mkdir -p "$tools"
+    cp "$unpacked/root/usr/bin/promtool" "$tools/promtool"
+fi

@@ -202,6 +202,20 @@ pub const DATABASE_OUTCOMES: usize = DATABASE_QUEUE + 16;
 /// How long an engine that ends waits for the database that a dying process holds; how often it is said that one does.
 pub const DATABASE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Bytes of a line of a histogram log that is read, and of a histogram in it, unfolded.
+pub const LOG_LINE_BYTES_MAX: usize = 1 << 20;
+/// See [`LOG_LINE_BYTES_MAX`]. Three digits over a day are 30,000 counts, of at most nine bytes.
+pub const LOG_HISTOGRAM_BYTES_MAX: usize = 1 << 19;
+/// Intervals of the histogram log that an engine has at hand for who asks: ten minutes of them.
+pub const RECENT_INTERVALS_MAX: usize = 600;
+/// How long after its beginning a recovery is noted in the log at the latest: an autonomous server that cannot be reached must not
+/// keep those that can be out of it.
+pub const RECOVERY_NOTED_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+/// Connections of who reads metrics over TCP at once, and how long one may last.
+pub const SCRAPERS_MAX: usize = 8;
+/// See [`SCRAPERS_MAX`].
+pub const SCRAPE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Between two snapshots of a living table.
 pub const SNAPSHOT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
 /// Updates of recovery's that wait for the database: beyond, they are left to the next recovery, which learns the same.

@@ -1,6 +1,7 @@
 //! A client of a running engine: HTTP over its Unix socket, and tables for people.
 
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -49,6 +50,14 @@ pub enum ClientError {
     /// The connection broke under the request.
     #[error("the engine went away with the request, which may have been carried out; look, and ask again ({0})")]
     Lost(String),
+    /// There is nothing to be had at that address.
+    #[error("cannot listen on {address}: {source}; name another address with --listen")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It was refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -102,12 +111,24 @@ impl Client {
 
     /// Asks, whatever comes of it.
     pub async fn call_once(&mut self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
-        let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
         let body = body.map(Value::to_string).unwrap_or_default();
+        let bytes = self.bytes_once(method, path, "application/json", body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Foreign(error.to_string()))
+    }
+
+    async fn bytes_once(
+        &mut self,
+        method: &Method,
+        path: &str,
+        accept: &str,
+        body: String,
+    ) -> Result<Bytes, ClientError> {
+        let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "baton")
+            .header("accept", accept)
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| ClientError::Foreign(error.to_string()))?;
@@ -125,7 +146,13 @@ impl Client {
         if !status.is_success() {
             return Err(refused(status, &bytes));
         }
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Foreign(error.to_string()))
+        Ok(bytes)
+    }
+
+    /// Asks for a text, once.
+    pub async fn get_text(&mut self, path: &str, accept: &str) -> Result<String, ClientError> {
+        let bytes = self.bytes_once(&Method::GET, path, accept, String::new()).await?;
+        String::from_utf8(bytes.to_vec()).map_err(|error| ClientError::Foreign(error.to_string()))
     }
 
     /// As [`Self::call`] with GET, parsed.

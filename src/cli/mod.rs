@@ -9,6 +9,7 @@ pub mod demo;
 pub mod engine;
 pub mod load;
 pub mod meeting;
+pub mod metrics;
 pub mod recovery;
 pub mod run;
 pub mod sim;
@@ -52,6 +53,8 @@ enum Command {
     Upgrade(upgrade::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
+    /// Print metrics, or serve them to Prometheus
+    Metrics(metrics::Args),
     /// Look at the table, verify it, write a snapshot of it, resize it
     Table(table::Args),
     /// Check a configuration, or print an example
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Recovery(args) => recovery::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -19,17 +19,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::{oneshot, watch};
 
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, body, meeting, terminal};
-use self::listener::Bounded;
-use super::{Answer, ConferenceRequest, Refusal, RefusalKind, Reply, Request, UpgradeForm, View};
-use crate::limits::{BODY_BYTES_MAX, REQUEST_QUEUE, UPGRADE_READY};
+pub use self::listener::Bounded;
+use super::metrics::{self, Dialect};
+use super::{Answer, Census, ConferenceRequest, Refusal, RefusalKind, Reply, Request, Status, UpgradeForm, View};
+use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, REQUEST_QUEUE, UPGRADE_READY};
 use crate::sys::threads::{Behind, spawn_behind};
+use crate::telemetry::Published;
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -92,16 +94,21 @@ pub struct Api {
 
 impl Api {
     /// Serves clients of this listening socket.
-    pub fn spawn(listener: UnixListener, submitter: Submitter, view: View) -> io::Result<Self> {
+    pub fn spawn(
+        listener: UnixListener,
+        submitter: Submitter,
+        view: View,
+        telemetry: Arc<Published>,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
-            Bounded::new(tokio::net::UnixListener::from_std(listener)?)
+            Bounded::new(tokio::net::UnixListener::from_std(listener)?, CONNECTIONS_MAX, None)
         };
         let (stop, mut stopped) = watch::channel(());
         let serve = async move {
-            let app = router(Shared { submitter, view });
+            let app = router(Shared { submitter, view, telemetry });
             let mut asked = stopped.clone();
             // The sender's end is the signal.
             let ended = async move { while asked.changed().await.is_ok() {} };
@@ -147,6 +154,7 @@ impl Drop for Api {
 struct Shared {
     submitter: Submitter,
     view: View,
+    telemetry: Arc<Published>,
 }
 
 fn router(shared: Shared) -> Router {
@@ -158,7 +166,9 @@ fn router(shared: Shared) -> Router {
         .route("/meetings/{meeting}/members/{domain}/{device}", delete(remove))
         .route("/meetings/{meeting}/members/{domain}/{device}/role", put(set_role))
         .route("/meetings/{meeting}/members/{domain}/{device}/flags", put(set_flags))
-        .route("/status", get(|shared, asked| ask(shared, asked, Request::Status)))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .route("/hlog", get(log))
         .route("/recovery/last", get(|shared, asked| ask(shared, asked, Request::RecoveryLast)))
         .route("/orphans", get(|shared, asked| ask(shared, asked, Request::Orphans)))
         .route("/upgrade", post(upgrade))
@@ -243,23 +253,56 @@ async fn change((shared, asked): Asking, request: ConferenceRequest) -> Result<R
 }
 
 async fn ask(State(shared): State<Shared>, Query(asked): Query<Asked>, request: Request) -> Result<Response, Refusal> {
-    let deadline = asked.deadline_ms.map_or(DEADLINE, Duration::from_millis).min(DEADLINE_MAX);
-    let answer = shared.submitter.ask(request, deadline).await?;
+    let answer = shared.submitter.ask(request, asked.deadline()).await?;
     let status = if matches!(answer, Answer::Started(_)) { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &answer)
 }
 
+async fn status(shared: State<Shared>, asked: Query<Asked>) -> Result<Response, Refusal> {
+    let (status, _) = counted(&shared, asked.deadline()).await?;
+    json(StatusCode::OK, &status)
+}
+
+/// How the server does, with what the control thread leaves to be counted.
+async fn counted(shared: &Shared, deadline: Duration) -> Result<(Box<Status>, Census), Refusal> {
+    let answer = shared.submitter.ask(Request::Status, deadline).await?;
+    let Answer::Status(mut status) = answer else { unreachable!("a status is answered with one") };
+    let epoch = status.epoch;
+    let census = read(shared, move |view| Ok(view.census(epoch))).await?;
+    for domain in &mut status.domains {
+        let counts = census.domains.get(&domain.domain);
+        [domain.parts, domain.taken_over, domain.missing] = counts.copied().unwrap_or_default();
+    }
+    Ok((status, census))
+}
+
+/// What Prometheus reads, in the form that it asks for.
+async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let (status, census) = counted(&shared, DEADLINE).await?;
+    let answer = shared.submitter.ask(Request::RecoveryLast, DEADLINE).await?;
+    let Answer::Recovery(recovery) = answer else { unreachable!("a recovery is answered with one") };
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let dialect = Dialect::accepted(accepted);
+    let text = metrics::expose(dialect, &status, &census, &recovery, &shared.telemetry.totals);
+    Ok(([(header::CONTENT_TYPE, dialect.content_type())], text).into_response())
+}
+
+/// The histogram log of the last minutes.
+async fn log(State(shared): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], shared.telemetry.recent()).into_response()
+}
+
 async fn list(shared: State<Shared>) -> Result<Response, Refusal> {
-    read(shared, |view| view.list().map_err(unreadable).and_then(|rows| json(StatusCode::OK, &rows))).await
+    read(&shared, |view| view.list().map_err(unreadable).and_then(|rows| json(StatusCode::OK, &rows))).await
 }
 
 async fn table(shared: State<Shared>) -> Result<Response, Refusal> {
-    read(shared, |view| json(StatusCode::OK, &view.dump())).await
+    read(&shared, |view| json(StatusCode::OK, &view.dump())).await
 }
 
 async fn show(shared: State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let meeting = meeting(&id)?;
-    read(shared, move |view| match view.show(meeting).map_err(unreadable)? {
+    read(&shared, move |view| match view.show(meeting).map_err(unreadable)? {
         Some(found) => json(StatusCode::OK, &found),
         None => {
             let what = format!("there is no meeting {meeting}");
@@ -270,11 +313,12 @@ async fn show(shared: State<Shared>, Path(id): Path<String>) -> Result<Response,
 }
 
 /// Reads on a thread of its own: a listing of a full table takes long enough to keep other clients waiting.
-async fn read(
-    State(shared): State<Shared>,
-    read: impl FnOnce(&View) -> Result<Response, Refusal> + Send + 'static,
-) -> Result<Response, Refusal> {
-    let joined = tokio::task::spawn_blocking(move || read(&shared.view)).await;
+async fn read<T: Send + 'static>(
+    shared: &Shared,
+    read: impl FnOnce(&View) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let view = shared.view.clone();
+    let joined = tokio::task::spawn_blocking(move || read(&view)).await;
     joined.unwrap_or_else(|_| Err(Refusal::new(RefusalKind::Internal, "the listing failed", "report it, with the log")))
 }
 

@@ -14,6 +14,7 @@
 
 pub mod api;
 mod database;
+mod metrics;
 mod operations;
 mod parameters;
 mod request;
@@ -31,4 +32,4 @@ pub use request::{
     StartMeeting, Started, Status,
 };
 pub use upgrade::{Program, UpgradeForm, UpgradeState, Upgrading};
-pub use view::{MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
+pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};

@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{PartParameters, Program, UpgradeForm, UpgradeState, Upgrading};
-use crate::telemetry::StageSummary;
+use crate::telemetry::{RingStatus, StageSummary};
 use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
 /// What a client asks the control thread for. Listings are read from the table without it: see [`super::View`].
@@ -315,6 +315,12 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
     /// Latency by stage, since the engine's start.
     pub stages: Vec<StageSummary>,
+    /// How the histogram log does.
+    #[serde(default)]
+    pub log: String,
+    /// The rings of each worker.
+    #[serde(default)]
+    pub rings: Vec<RingStatus>,
     /// How frames are taken from the driver.
     pub mode: String,
     /// `ready`, `starting`, or why there is no standby.

@@ -105,6 +105,15 @@ pub struct TerminalRow {
     pub info: String,
 }
 
+/// How many parts of meetings there are, by what they are in.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// By state.
+    pub states: BTreeMap<&'static str, u64>,
+    /// By domain: all, those taken over under the epoch, those that the autonomous server does not have.
+    pub domains: BTreeMap<Domain, [u64; 3]>,
+}
+
 /// The whole table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TableDump {
@@ -153,6 +162,20 @@ impl View {
         let (name, created_ms) = name.unwrap_or_default();
         let members = members.iter().map(TerminalRow::from).collect();
         Ok(row(name, created_ms, parts).map(|meeting| MeetingView { meeting, members }))
+    }
+
+    /// Counts the parts of meetings.
+    pub fn census(&self, epoch: Epoch) -> Census {
+        let mut census = Census::default();
+        census.states.extend(MeetingState::ALL.iter().map(|state| (state.name(), 0)));
+        for part in self.table.parts() {
+            *census.states.entry(part.state.name()).or_default() += 1;
+            let [all, taken_over, missing] = census.domains.entry(part.domain).or_default();
+            *all += 1;
+            *taken_over += u64::from(part.epoch == epoch);
+            *missing += u64::from(part.state == MeetingState::Missing);
+        }
+        census
     }
 
     /// Everything that the table holds.

@@ -81,6 +81,8 @@ struct File {
     heartbeat: super::Heartbeat,
     #[serde(default)]
     worker: super::Worker,
+    #[serde(default)]
+    telemetry: super::Telemetry,
 }
 
 #[derive(Deserialize)]
@@ -171,6 +173,7 @@ impl Config {
             recovery: typed.recovery,
             heartbeat: typed.heartbeat,
             worker: typed.worker,
+            telemetry: typed.telemetry,
         })
     }
 

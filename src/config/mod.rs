@@ -51,6 +51,17 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// How workers wait and where they run.
     pub worker: Worker,
+    /// What is written down of how it does.
+    pub telemetry: Telemetry,
+}
+
+impl Config {
+    /// The folder of histogram logs; none where they are not wanted.
+    pub fn log_folder(&self) -> Option<PathBuf> {
+        let Telemetry { log, folder, .. } = &self.telemetry;
+        let beside = || self.database.path.with_file_name("telemetry");
+        log.then(|| folder.clone().unwrap_or_else(beside))
+    }
 }
 
 /// Who this dispatch server is.
@@ -305,6 +316,31 @@ pub struct Heartbeat {
 impl Default for Heartbeat {
     fn default() -> Self {
         Self { interval: Duration::from_millis(500), down_after: 4, up_after: 2 }
+    }
+}
+
+/// What is written down of how the server does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Whether histogram logs are written.
+    pub log: bool,
+    /// Their folder; `telemetry` beside the database where it is not named.
+    pub folder: Option<PathBuf>,
+    /// A file that has grown to this is followed by the next one, MiB.
+    #[serde(deserialize_with = "values::log_mib")]
+    pub rotate_mib: u32,
+    /// And one that is so old, seconds.
+    #[serde(deserialize_with = "values::log_seconds")]
+    pub rotate_s: u32,
+    /// Files that are kept; the oldest go first.
+    #[serde(deserialize_with = "values::log_files")]
+    pub keep: u32,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log: true, folder: None, rotate_mib: 8, rotate_s: 3600, keep: 64 }
     }
 }
 

@@ -50,7 +50,7 @@ fn the_example_says_the_defaults() {
         "probe_port",
         "source_rate",
     ];
-    let own_places = ["api_socket", "pin"];
+    let own_places = ["api_socket", "pin", "folder"];
     let spoken: String = EXAMPLE
         .lines()
         .map(|line| match line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) {
@@ -65,6 +65,8 @@ fn the_example_says_the_defaults() {
     assert_eq!(spoken.runtime.api_socket(), said.runtime.api_socket());
     assert_eq!(spoken.runtime.pin(), said.runtime.pin());
     (spoken.runtime.api_socket, spoken.runtime.pin) = (None, None);
+    assert_eq!(spoken.log_folder(), said.log_folder());
+    spoken.telemetry.folder = None;
     assert_eq!(serde_json::to_value(&spoken).unwrap(), serde_json::to_value(&said).unwrap());
 }
 

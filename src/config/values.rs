@@ -35,6 +35,9 @@ numbers! {
     slots: u32, 1, u64::from(SLOTS_MAX);
     beats: u32, 1, 1000;
     window: u16, 1, 1024;
+    log_mib: u32, 1, 4096;
+    log_seconds: u32, 10, 604_800;
+    log_files: u32, 2, 100_000;
     // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and no steering could tell it from one.
     ethertype: u16, 0x0600, 0xFFFF;
 }

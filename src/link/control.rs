@@ -44,14 +44,14 @@ use super::wake::Wake;
 use crate::cascade::Topology;
 use crate::cms::api::{Api, ApiRequest, Submitter};
 use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH};
 use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::clock;
 use crate::sys::succession::Succession;
 use crate::table::{Writer, snapshot};
-use crate::telemetry::{Collector, Counters, Recorder, Stage};
+use crate::telemetry::{Chronicle, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Transaction, encode_message};
 
@@ -107,8 +107,9 @@ pub(super) struct Control {
     pub(super) writer: Writer,
     pub(super) post: Post,
     pub(super) counters: Vec<Arc<Counters>>,
-    pub(super) collector: Collector,
     recorder: Recorder,
+    /// Until the thread that takes it runs.
+    collector: Option<Collector>,
     pub(super) recovery: Recovery,
     pub(super) operations: Operations,
     pub(super) orphans: Orphans,
@@ -143,6 +144,8 @@ pub(super) struct Control {
     born: Option<Nanos>,
     timed: Timed,
     fenced: Option<Epoch>,
+    /// Goes last: it writes down what all others recorded.
+    pub(super) chronicle: Option<Chronicle>,
 }
 
 /// Meetings that autonomous servers hold and we do not know.
@@ -161,6 +164,8 @@ struct Timed {
     first: bool,
     acknowledged: bool,
     reconciled: bool,
+    /// It is written down.
+    noted: bool,
 }
 
 impl Control {
@@ -210,7 +215,7 @@ impl Control {
             writer,
             post,
             counters,
-            collector,
+            collector: Some(collector),
             recorder,
             recovery,
             operations,
@@ -242,6 +247,7 @@ impl Control {
             born,
             timed: Timed::default(),
             fenced: None,
+            chronicle: None,
         }
     }
 
@@ -270,6 +276,7 @@ impl Control {
             self.commit();
             self.answer();
             self.note_times(now);
+            self.note_recovery(now);
             if let Some(highest) = self.fenced {
                 tracing::error!(%highest, "another dispatch server controls: this one stops");
                 self.give_up(&Notice::Fenced { epoch: highest.0 });
@@ -306,13 +313,32 @@ impl Control {
         }
         let snapshot = self.config.database.snapshot();
         self.snapshots = Some(Snapshots::spawn(self.writer.table().clone(), snapshot)?);
+        let collector = self.collector.take().expect("the engine begins once");
+        let chronicle = Chronicle::spawn(self.sources(collector))?;
         if let Some(listener) = self.listener.take() {
-            self.api = Some(Api::spawn(listener, self.submitter.clone(), self.view.clone())?);
+            let telemetry = chronicle.published();
+            self.api = Some(Api::spawn(listener, self.submitter.clone(), self.view.clone(), telemetry)?);
         }
+        self.chronicle = Some(chronicle);
         if let Some(opened) = self.store.as_ref().and_then(|store| store.opened.as_ref()) {
             self.view.set_database(opened.database.clone());
         }
         Ok(())
+    }
+
+    fn sources(&self, collector: Collector) -> Sources {
+        let config::Telemetry { rotate_mib, rotate_s, keep, .. } = self.config.telemetry;
+        let rotation = Rotation {
+            bytes: u64::from(rotate_mib) << 20,
+            age: Duration::from_secs(rotate_s.into()),
+            keep: keep as usize,
+        };
+        Sources {
+            collector,
+            counters: self.counters.clone(),
+            folder: self.config.log_folder().map(|folder| (folder, rotation)),
+            engine: EngineNote { epoch: self.epoch.to_string(), pid: std::process::id(), part: 1 },
+        }
     }
 
     /// Ends for a reason that a standby would end for as well: it must not follow.
@@ -407,7 +433,6 @@ impl Control {
         // An interrupted wait is a short one.
         let _ = self.poll.poll(events, Some(timeout));
         self.shared.control.awake();
-        self.collector.collect();
         let heard = std::mem::take(&mut self.heard);
         for order in heard.into_iter().chain(self.orders.try_iter()) {
             match order {

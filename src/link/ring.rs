@@ -1,6 +1,7 @@
 //! What a worker needs of its rings, so that the same loop runs over AF_XDP and over memory.
 
 use crate::sys::af_xdp::{Socket, XdpError};
+use crate::telemetry::RingStatus;
 
 pub use crate::sys::af_xdp::Received;
 
@@ -41,6 +42,11 @@ pub trait Ring {
 
     /// Hands what was queued to the kernel.
     fn flush(&mut self) -> Flushed;
+
+    /// How the rings are; none where there are none of the kernel's.
+    fn status(&mut self) -> Option<RingStatus> {
+        None
+    }
 }
 
 impl Ring for Socket {
@@ -75,5 +81,25 @@ impl Ring for Socket {
             // Where the kernel refuses, the frames stay queued: the next flush tries again, and whoever waits repeats.
             Ok(false) | Err(_) => Flushed::Later,
         }
+    }
+
+    fn status(&mut self) -> Option<RingStatus> {
+        let (counted, usage) = (self.statistics().ok()?, self.usage());
+        Some(RingStatus {
+            queue: self.queue(),
+            ring: self.ring(),
+            receive_entries: usage.receive_entries,
+            receive_waiting: usage.receive_waiting,
+            transmit_entries: usage.transmit_entries,
+            transmit_waiting: usage.transmit_waiting,
+            transmit_free: usage.transmit_free,
+            fill_waiting: usage.fill_waiting,
+            kernel_receive_dropped: counted.receive_dropped,
+            kernel_receive_ring_full: counted.receive_ring_full,
+            kernel_fill_ring_empty: counted.fill_ring_empty,
+            kernel_receive_invalid: counted.receive_invalid,
+            kernel_transmit_invalid: counted.transmit_invalid,
+            kernel_transmit_ring_empty: counted.transmit_ring_empty,
+        })
     }
 }

@@ -6,14 +6,16 @@ use super::control::Control;
 use crate::cascade::LinkState;
 use crate::cms::{DomainStatus, Status};
 use crate::recovery::Path;
-use crate::telemetry::Counters;
+use crate::telemetry::{Chronicle, Counters};
 use crate::time::Nanos;
-use crate::wire::{Domain, MeetingState};
+use crate::wire::Domain;
 
 impl Control {
-    /// What `baton status` shows.
+    /// What `baton status` shows, but for the domains' parts.
     pub(super) fn status(&self, now: Nanos) -> Status {
         let table = self.writer.table();
+        let telemetry = self.chronicle.as_ref().map(Chronicle::published);
+        let telemetry = telemetry.as_deref();
         let (capacity, reconciled) = (table.capacity(), self.recovery.is_reconciled());
         let database = match (&self.store_failed, &self.store) {
             (Some(why), _) => why.clone(),
@@ -35,7 +37,9 @@ impl Control {
             database,
             domains: self.topology.domains().map(|domain| self.domain_status(domain)).collect(),
             counters: self.counters(),
-            stages: self.collector.summaries(),
+            stages: telemetry.map(|published| published.totals.summaries()).unwrap_or_default(),
+            log: telemetry.map(|published| published.state()).unwrap_or_default(),
+            rings: self.counters.iter().filter_map(|counters| counters.ring()).collect(),
             mode: self.mode.clone(),
             standby: self.standby.clone(),
             program: self.upgrade.program.clone(),
@@ -43,9 +47,10 @@ impl Control {
         }
     }
 
+    /// Without what is counted in the table: whoever asks counts it, so that nobody's operation waits for that.
     fn domain_status(&self, domain: Domain) -> DomainStatus {
         let link = self.topology.link(domain);
-        let mut status = DomainStatus {
+        DomainStatus {
             domain,
             up: link.is_some_and(|link| link.state() == LinkState::Up),
             mac: self.topology.next_hop(domain).map(|envelope| envelope.dst_mac.to_string()),
@@ -55,13 +60,7 @@ impl Control {
             missing: 0,
             orphans: self.orphans.keys().filter(|(at, _)| *at == domain).count() as u64,
             round_trip_us: link.and_then(|link| link.round_trip()).map(|time| time.as_micros() as u64),
-        };
-        for part in self.writer.table().parts_in(domain) {
-            status.parts += 1;
-            status.taken_over += u64::from(part.epoch == self.epoch);
-            status.missing += u64::from(part.state == MeetingState::Missing);
         }
-        status
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {

@@ -138,7 +138,9 @@ impl<R: Ring> Worker<R> {
         } else if self.unsent {
             self.flush_ring();
         }
-        self.recorder.hand_over(now);
+        if self.recorder.hand_over(now) {
+            self.counters.show_ring(self.ring.status());
+        }
         taken > 0 || posted
     }
 

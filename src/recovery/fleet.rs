@@ -1,6 +1,6 @@
 //! The recovery of all autonomous servers, one machine each, in turn.
 
-use super::report::Report;
+use super::report::{Moments, Report};
 use super::settings::Settings;
 use super::{Event, Holdings, Path, Phase, Request, ServerRecovery};
 use crate::time::Nanos;
@@ -135,19 +135,29 @@ impl Recovery {
         self.servers.iter().any(|server| server.phase() == Phase::Stale)
     }
 
-    /// All of it for people.
-    pub fn report(&self) -> Report {
+    /// The moments of all together: nanoseconds since it began.
+    pub fn moments(&self) -> Moments {
         let since = |time: Option<Nanos>| time.map(|time| time.0.saturating_sub(self.began.0));
         let timelines = || self.servers.iter().map(ServerRecovery::timeline);
         // A moment that each has reached, or none yet: the latest of them.
         let all = |moments: Option<Vec<Nanos>>| since(moments.and_then(|moments| moments.into_iter().max()));
+        Moments {
+            first_takeover_ns: since(timelines().filter_map(|timeline| timeline.first_takeover).min()),
+            all_acknowledged_ns: all(timelines().map(|timeline| timeline.all_acknowledged).collect()),
+            reconciled_ns: all(timelines().map(|timeline| timeline.reconciled).collect()),
+        }
+    }
+
+    /// All of it for people. Walks over all meetings.
+    pub fn report(&self) -> Report {
+        let Moments { first_takeover_ns, all_acknowledged_ns, reconciled_ns } = self.moments();
         Report {
             path: self.path,
             epoch: self.epoch,
             began_ns: self.began.0,
-            first_takeover_ns: since(timelines().filter_map(|timeline| timeline.first_takeover).min()),
-            all_acknowledged_ns: all(timelines().map(|timeline| timeline.all_acknowledged).collect()),
-            reconciled_ns: all(timelines().map(|timeline| timeline.reconciled).collect()),
+            first_takeover_ns,
+            all_acknowledged_ns,
+            reconciled_ns,
             servers: self.servers.iter().map(ServerRecovery::report).collect(),
         }
     }

@@ -49,7 +49,7 @@ pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;
 pub use holdings::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Written};
-pub use report::{Progress, Report, ServerReport, Timeline};
+pub use report::{Moments, Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
 pub use table::TableHoldings;

@@ -71,6 +71,17 @@ pub struct Report {
     pub servers: Vec<ServerReport>,
 }
 
+/// What all autonomous servers together have reached, in nanoseconds since the recovery began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moments {
+    /// The first takeover frame of all.
+    pub first_takeover_ns: Option<u64>,
+    /// Every takeover everywhere answered.
+    pub all_acknowledged_ns: Option<u64>,
+    /// Every audit agreed.
+    pub reconciled_ns: Option<u64>,
+}
+
 /// The recovery of one autonomous server. Times are nanoseconds since the recovery began.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerReport {

@@ -55,6 +55,20 @@ impl Api {
 
     /// Asks; gives the answer's JSON, null where it has none.
     pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
+        let body = self.bytes(method, path, body)?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).map_err(|error| io::Error::other(error).into())
+    }
+
+    /// Asks for what is no JSON.
+    pub fn text(&self, path: &str) -> Result<String, ApiError> {
+        let body = self.bytes("GET", path, None)?;
+        String::from_utf8(body).map_err(|error| io::Error::other(error).into())
+    }
+
+    fn bytes(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Vec<u8>, ApiError> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
@@ -71,10 +85,7 @@ impl Api {
         if !(200..300).contains(&status) {
             return Err(ApiError::Refused { status, body: String::from_utf8_lossy(body).into_owned() });
         }
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(body).map_err(|error| io::Error::other(error).into())
+        Ok(body.to_vec())
     }
 }
 

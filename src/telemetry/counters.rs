@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use super::rings::RingStatus;
 use crate::wire::Malformed;
 
 macro_rules! counters {
@@ -104,11 +107,15 @@ impl From<Malformed> for Counter {
 /// The counters of one worker.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct Counters([AtomicU64; Counter::ALL.len()]);
+pub struct Counters {
+    cells: [AtomicU64; Counter::ALL.len()],
+    /// How its rings were when it last looked.
+    ring: Mutex<Option<RingStatus>>,
+}
 
 impl Default for Counters {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; Counter::ALL.len()])
+        Self { cells: [const { AtomicU64::new(0) }; Counter::ALL.len()], ring: Mutex::default() }
     }
 }
 
@@ -120,14 +127,26 @@ impl Counters {
 
     /// Adds `n`. As [`Self::count`].
     pub fn add(&self, counter: Counter, n: u64) {
-        let cell = &self.0[counter as usize];
+        let cell = &self.cells[counter as usize];
         // Relaxed: a counter orders nothing, and there is one writer.
         cell.store(cell.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
     /// What it stands at. For any thread.
     pub fn read(&self, counter: Counter) -> u64 {
-        self.0[counter as usize].load(Ordering::Relaxed)
+        self.cells[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Says how the rings are. Where somebody reads that just now, the next time will do: the worker does not wait.
+    pub fn show_ring(&self, status: Option<RingStatus>) {
+        if let Some(mut shown) = self.ring.try_lock() {
+            *shown = status;
+        }
+    }
+
+    /// How the rings were within the last second or so; none where there are none, or nobody has looked yet.
+    pub fn ring(&self) -> Option<RingStatus> {
+        *self.ring.lock()
     }
 
     /// Every counter with its name, summed over workers.

@@ -20,6 +20,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
 
+use super::notes::Note;
+
 const VERSION: &str = "#[Histogram log format version 1.3]";
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 
@@ -34,7 +36,15 @@ impl<W: Write> HistogramLog<W> {
     ///
     /// # Errors
     /// The writer's.
-    pub fn begin(mut out: W, comment: &str, start: SystemTime) -> io::Result<Self> {
+    pub fn begin(out: W, comment: &str, start: SystemTime) -> io::Result<Self> {
+        Self::begin_part(out, comment, start, start)
+    }
+
+    /// Begins one of several logs whose times all count from `base`.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn begin_part(mut out: W, comment: &str, start: SystemTime, base: SystemTime) -> io::Result<Self> {
         for line in comment.lines() {
             writeln!(out, "#[{line}]")?;
         }
@@ -42,13 +52,26 @@ impl<W: Write> HistogramLog<W> {
         let mut serializer = V2DeflateSerializer::new();
         IntervalLogWriterBuilder::new()
             .with_start_time(start)
-            .with_base_time(start)
+            .with_base_time(base)
             .begin_log_with(&mut out, &mut serializer)?;
         writeln!(out, "{LEGEND}")?;
         Ok(Self { out, serializer })
     }
 
-    /// Writes what was recorded in the interval that began so long after the start.
+    /// Goes on with a log that was begun elsewhere: writes no head.
+    pub fn go_on(out: W) -> Self {
+        Self { out, serializer: V2DeflateSerializer::new() }
+    }
+
+    /// Writes a line of ours, which is a comment to others.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn note(&mut self, note: &Note) -> io::Result<()> {
+        writeln!(self.out, "{note}")
+    }
+
+    /// Writes what was recorded in the interval that began so long after BaseTime.
     ///
     /// # Errors
     /// The writer's.
@@ -58,14 +81,14 @@ impl<W: Write> HistogramLog<W> {
     pub fn write(
         &mut self,
         tag: Option<&str>,
-        since_start: Duration,
+        since_base: Duration,
         length: Duration,
         histogram: &Histogram<u64>,
     ) -> io::Result<()> {
         let tag = tag.map(|tag| Tag::new(tag).expect("tags are words"));
         // Without times it writes no header.
         let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut self.out, &mut self.serializer)?;
-        match log.write_histogram(histogram, since_start, length, tag) {
+        match log.write_histogram(histogram, since_base, length, tag) {
             Ok(()) => Ok(()),
             Err(IntervalLogWriterError::IoError(error)) => Err(error),
             Err(IntervalLogWriterError::SerializeError(error)) => Err(io::Error::other(error.to_string())),

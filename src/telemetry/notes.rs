@@ -4,14 +4,14 @@
 //!
 //! ```text
 //! #[Engine: epoch=3.17 pid=4242 part=1]
-//! #[Frames: start=12.000 length=1.000 received=208113 shed=0 dropped=0]
-//! #[Recovery: at=-0.000098 epoch=3.17 path=cache succeeds=true meetings=1000 first_frame_ns=151022 acknowledged_ns=7802113 reconciled_ns=10330871]
+//! #[Frames: start=12.000 length=1.000 received=208113 shed=0 dropped=0 dropped_ever=0]
+//! #[Recovery: at=-0.000098 epoch=3.17 path=cache succeeds=true meetings=1000 unreached=0 first_frame_ns=151022 acknowledged_ns=7802113 reconciled_ns=10330871]
 //! ```
 //!
 //! `start` and `at` are seconds since the log's BaseTime, as those of its intervals are; `at` is when the predecessor's death was
 //! noticed (below zero: before the log began), or when the engine began where it succeeds nobody that is known to have died; what
-//! follows counts from there. A Recovery line is written once all is reconciled, so an engine whose log has none was not
-//! that far.
+//! follows counts from there. A Recovery line is written once all is reconciled, or some time after the beginning for those that could
+//! be reached, so an engine whose log has none did not live that long.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,6 +40,8 @@ pub struct FramesNote {
     pub shed: u64,
     /// Frames that the kernel had to drop because a ring was full or empty; for a load generator: questions without an answer.
     pub dropped: u64,
+    /// The same since the sockets were bound, which outlive an engine: the next one goes on from here.
+    pub dropped_ever: u64,
 }
 
 /// A recovery that ended well.
@@ -55,6 +57,8 @@ pub struct RecoveryNote {
     pub succeeds: bool,
     /// Meetings' parts taken over.
     pub meetings: u64,
+    /// Autonomous servers that were not reached when this was written, and that the times leave out.
+    pub unreached: u64,
     /// Nanoseconds from `at_s` to the first takeover frame on its way out; none where there was nothing to take over.
     pub first_frame_ns: Option<u64>,
     /// To the last takeover's answer.
@@ -89,16 +93,14 @@ impl fmt::Display for Note {
             Self::Engine(EngineNote { epoch, pid, part }) => {
                 write!(f, "#[Engine: epoch={epoch} pid={pid} part={part}]")
             }
-            Self::Frames(FramesNote { start_s, length_s, received, shed, dropped }) => write!(
-                f,
-                "#[Frames: start={start_s:.3} length={length_s:.3} received={received} shed={shed} dropped={dropped}]"
-            ),
+            Self::Frames(FramesNote { start_s, length_s, received, shed, dropped, dropped_ever }) => {
+                write!(f, "#[Frames: start={start_s:.3} length={length_s:.3} received={received} shed={shed}")?;
+                write!(f, " dropped={dropped} dropped_ever={dropped_ever}]")
+            }
             Self::Recovery(note) => {
-                let RecoveryNote { at_s, epoch, path, succeeds, meetings, .. } = note;
-                write!(
-                    f,
-                    "#[Recovery: at={at_s:.6} epoch={epoch} path={path} succeeds={succeeds} meetings={meetings}"
-                )?;
+                let RecoveryNote { at_s, epoch, path, succeeds, meetings, unreached, .. } = note;
+                write!(f, "#[Recovery: at={at_s:.6} epoch={epoch} path={path} succeeds={succeeds}")?;
+                write!(f, " meetings={meetings} unreached={unreached}")?;
                 if let Some(first) = note.first_frame_ns {
                     write!(f, " first_frame_ns={first}")?;
                 }
@@ -115,7 +117,8 @@ impl Note {
     /// It is one of these, and a key is missing or says nothing.
     pub fn read(line: &str) -> Option<Result<Self, NoteError>> {
         let (kind, rest) = line.strip_prefix("#[")?.split_once(": ")?;
-        let rest = rest.strip_suffix(']').unwrap_or(rest);
+        // Without its bracket it is cut, and its last number may be too.
+        let rest = rest.strip_suffix(']').unwrap_or("");
         match kind {
             "Engine" => Some(Keys { kind: "Engine", rest }.engine().map(Self::Engine)),
             "Frames" => Some(Keys { kind: "Frames", rest }.frames().map(Self::Frames)),
@@ -151,6 +154,7 @@ impl Keys<'_> {
             received: self.get("received")?,
             shed: self.get("shed")?,
             dropped: self.get("dropped")?,
+            dropped_ever: self.get("dropped_ever")?,
         })
     }
 
@@ -161,6 +165,7 @@ impl Keys<'_> {
             path: self.get("path")?,
             succeeds: self.get("succeeds")?,
             meetings: self.get("meetings")?,
+            unreached: self.get("unreached")?,
             first_frame_ns: self.find("first_frame_ns"),
             acknowledged_ns: self.get("acknowledged_ns")?,
             reconciled_ns: self.get("reconciled_ns")?,
@@ -176,13 +181,21 @@ mod tests {
     fn every_note_is_read_as_it_was_written() {
         let notes = [
             Note::Engine(EngineNote { epoch: "3.17".into(), pid: 4242, part: 2 }),
-            Note::Frames(FramesNote { start_s: 12.0, length_s: 1.5, received: 208_113, shed: 3, dropped: 1 }),
+            Note::Frames(FramesNote {
+                start_s: 12.0,
+                length_s: 1.5,
+                received: 208_113,
+                shed: 3,
+                dropped: 1,
+                dropped_ever: 9,
+            }),
             Note::Recovery(RecoveryNote {
                 at_s: -0.000_098,
                 epoch: "3.17".into(),
                 path: "cache".into(),
                 succeeds: true,
                 meetings: 1000,
+                unreached: 1,
                 first_frame_ns: None,
                 acknowledged_ns: 7_802_113,
                 reconciled_ns: 10_330_871,
@@ -195,8 +208,9 @@ mod tests {
 
     #[test]
     fn a_note_that_lacks_something_names_it_and_other_comments_are_none() {
-        let cut = Note::read("#[Frames: start=1.000 length=1.000 received=7 sh").unwrap().unwrap_err();
-        assert_eq!(cut.to_string(), "Frames without a readable `shed`");
+        let lacking = Note::read("#[Frames: start=1.000 length=1.000 received=7]").unwrap().unwrap_err();
+        assert_eq!(lacking.to_string(), "Frames without a readable `shed`");
+        assert!(Note::read("#[Engine: epoch=1.1 pid=7 part=1").unwrap().is_err(), "pid 7 of part 1, or of part 12?");
         assert_eq!(Note::read("#[Histogram log format version 1.3]"), None);
         assert_eq!(Note::read("#[StartTime: 1763990000.000 (seconds since epoch)]"), None);
         assert_eq!(Note::read("Tag=probe,0.000,1.000,1.000,HIST"), None);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Nanos;
@@ -66,6 +67,14 @@ impl Histograms {
             || Histogram::new_with_bounds(1, LONGEST_NS, DIGITS).expect("the bounds are constants in order");
         Box::new(Self(std::array::from_fn(|_| histogram())))
     }
+
+    /// Adds what another has, which is empty then.
+    fn take_from(&mut self, other: &mut Self) {
+        for (to, from) in self.0.iter_mut().zip(&mut other.0) {
+            to.add(&*from).expect("all histograms have the same bounds");
+            from.reset();
+        }
+    }
 }
 
 /// The recording end: one thread's own.
@@ -88,10 +97,10 @@ impl Recorder {
         self.current.0[stage as usize].saturating_record_n(ns.clamp(1, LONGEST_NS), count);
     }
 
-    /// Once a second hands what was recorded to the collector; where that has not come round, goes on recording.
-    pub fn hand_over(&mut self, now: Nanos) {
+    /// Once a second hands what was recorded to the collector, and says so; where that has not come round, goes on recording.
+    pub fn hand_over(&mut self, now: Nanos) -> bool {
         if now.since(self.since) < HAND_OVER {
-            return;
+            return false;
         }
         self.since = now;
         if let Some(empty) = self.empty.pop() {
@@ -99,6 +108,16 @@ impl Recorder {
             // There are as many places as there are sets of histograms, so there is one for this.
             let _ = self.full.push(full);
         }
+        true
+    }
+}
+
+impl Drop for Recorder {
+    /// What a thread recorded last is not lost with it.
+    fn drop(&mut self) {
+        let last = std::mem::replace(&mut self.current, Histograms::new());
+        // There are as many places as there are sets of histograms.
+        let _ = self.full.push(last);
     }
 }
 
@@ -108,11 +127,15 @@ struct Source {
     empty: Arc<ArrayQueue<Box<Histograms>>>,
 }
 
-/// Merges what the recorders hand over.
+/// Merges what the recorders hand over, interval by interval.
 pub struct Collector {
     sources: Vec<Source>,
-    total: Box<Histograms>,
+    interval: Box<Histograms>,
+    totals: Arc<Totals>,
 }
+
+/// All that was recorded since the engine's start. For any thread but a worker's.
+pub struct Totals(Mutex<Box<Histograms>>);
 
 /// A recorder, and its place in the collector.
 pub fn recorder(collector: &mut Collector) -> Recorder {
@@ -125,27 +148,48 @@ pub fn recorder(collector: &mut Collector) -> Recorder {
 
 impl Default for Collector {
     fn default() -> Self {
-        Self { sources: Vec::new(), total: Histograms::new() }
+        let totals = Arc::new(Totals(Mutex::new(Histograms::new())));
+        Self { sources: Vec::new(), interval: Histograms::new(), totals }
     }
 }
 
 impl Collector {
-    /// Takes in what was handed over since.
-    pub fn collect(&mut self) {
+    /// Takes in what was handed over since, and gives each stage of which there is any.
+    pub fn collect(&mut self, mut each: impl FnMut(Stage, &Histogram<u64>)) {
         for source in &self.sources {
             while let Some(mut histograms) = source.full.pop() {
-                for (total, part) in self.total.0.iter_mut().zip(&mut histograms.0) {
-                    total.add(&*part).expect("all histograms have the same bounds");
-                    part.reset();
-                }
+                self.interval.take_from(&mut histograms);
                 let _ = source.empty.push(histograms);
+            }
+        }
+        for (stage, histogram) in Stage::ALL.into_iter().zip(&self.interval.0) {
+            if !histogram.is_empty() {
+                each(stage, histogram);
+            }
+        }
+        self.totals.0.lock().take_from(&mut self.interval);
+    }
+
+    /// Where all of it adds up.
+    pub fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.totals)
+    }
+}
+
+impl Totals {
+    /// Shows each stage that was recorded at all.
+    pub fn each(&self, mut each: impl FnMut(Stage, &Histogram<u64>)) {
+        for (stage, histogram) in Stage::ALL.into_iter().zip(&self.0.lock().0) {
+            if !histogram.is_empty() {
+                each(stage, histogram);
             }
         }
     }
 
-    /// Each stage that was recorded at all.
+    /// Each stage that was recorded at all, in figures.
     pub fn summaries(&self) -> Vec<StageSummary> {
-        let stages = Stage::ALL.iter().zip(&self.total.0).filter(|(_, histogram)| !histogram.is_empty());
+        let total = self.0.lock();
+        let stages = Stage::ALL.iter().zip(&total.0).filter(|(_, histogram)| !histogram.is_empty());
         stages
             .map(|(stage, histogram)| StageSummary {
                 stage: stage.name().into(),
@@ -189,9 +233,11 @@ mod tests {
             recorder.record(Stage::RingWait, Duration::from_micros(round));
             now = now + HAND_OVER;
             recorder.hand_over(now);
-            collector.collect();
+            let mut counts = Vec::new();
+            collector.collect(|stage, histogram| counts.push((stage, histogram.len())));
+            assert_eq!(counts, [(Stage::RingWait, 1)], "an interval holds what was recorded in it");
         }
-        let [ring_wait] = &collector.summaries()[..] else { panic!("one stage was recorded") };
+        let [ring_wait] = &collector.totals().summaries()[..] else { panic!("one stage was recorded") };
         assert_eq!((&*ring_wait.stage, ring_wait.count), ("ring_wait", 5));
         assert!((2_900..=3_100).contains(&ring_wait.p50_ns), "{ring_wait:?}");
     }
@@ -205,10 +251,10 @@ mod tests {
             recorder.hand_over(Nanos(second * 1_000_000_000));
         }
         for second in 11..=14 {
-            collector.collect();
+            collector.collect(|_, _| ());
             recorder.hand_over(Nanos(second * 1_000_000_000));
         }
-        collector.collect();
-        assert_eq!(collector.summaries()[0].count, 10);
+        collector.collect(|_, _| ());
+        assert_eq!(collector.totals().summaries()[0].count, 10);
     }
 }

@@ -1,9 +1,12 @@
 //! What clients send, parsed; and what they are told when it cannot be.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::{DEADLINE, DEADLINE_MAX};
 use crate::cms::{NewMember, Refusal, RefusalKind};
 use crate::wire::{Address, Domain, Flags, Layout, MeetingId, Role};
 
@@ -11,6 +14,13 @@ use crate::wire::{Address, Domain, Flags, Layout, MeetingId, Role};
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     pub deadline_ms: Option<u64>,
+}
+
+impl Asked {
+    /// How long it may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline_ms.map_or(DEADLINE, Duration::from_millis).min(DEADLINE_MAX)
+    }
 }
 
 #[derive(Debug, Deserialize)]

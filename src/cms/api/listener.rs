@@ -1,74 +1,76 @@
 //! A listening socket that has a bounded number of connections: the others wait in the kernel's backlog.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{future, io};
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::unix::SocketAddr;
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
 
-use crate::limits::CONNECTIONS_MAX;
-
-/// How long accepting is left alone after the kernel had no descriptor or memory for it.
-const PAUSE: Duration = Duration::from_millis(50);
-
-pub(super) struct Bounded {
-    listener: UnixListener,
+/// Accepts as many connections at once as it is told, each for as long as it is told.
+#[derive(Debug)]
+pub struct Bounded<L> {
+    listener: L,
     room: Arc<Semaphore>,
+    longest: Option<Duration>,
 }
 
-impl Bounded {
-    pub fn new(listener: UnixListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+impl<L> Bounded<L> {
+    /// At most `room` connections at once, each of them broken off after `longest`.
+    pub fn new(listener: L, room: usize, longest: Option<Duration>) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(room)), longest }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
+impl<L: Listener> Listener for Bounded<L> {
+    type Io = Connection<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return future::pending().await };
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, address)) => return (Connection { stream, _room: room }, address),
-                Err(error) => {
-                    tracing::warn!(%error, "a client could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return std::future::pending().await };
+        let (stream, address) = self.listener.accept().await;
+        let until = self.longest.map(|longest| Box::pin(sleep(longest)));
+        (Connection { stream, until, _room: room }, address)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
 }
 
 /// A client's connection, which takes one place until it is closed.
-pub(super) struct Connection {
-    stream: UnixStream,
+#[derive(Debug)]
+pub struct Connection<S> {
+    stream: S,
+    until: Option<Pin<Box<Sleep>>>,
     _room: OwnedSemaphorePermit,
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+impl<S: Unpin> Connection<S> {
+    /// The stream, while its time is not over.
+    fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
+        let is_over = self.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready());
+        if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Pin::new(&mut self.stream)) }
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream(cx)?.poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.stream(cx)?.poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream(cx)?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,12 +12,18 @@ use tempfile::TempDir;
 use super::*;
 use crate::cms::{Change, Changed, Database, KeyParameters, MeetingView, Started, Status, TableDump, Upgrading};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
+use crate::telemetry::{Collector, EngineNote};
 use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
 const ONE: MeetingId = MeetingId(1);
 
 fn terminal(device: u16) -> Address {
     Domain::new(366).unwrap().device(device)
+}
+
+fn published() -> Arc<Published> {
+    let engine = EngineNote { epoch: "1.1".into(), pid: 7, part: 1 };
+    Arc::new(Published::new(Collector::default().totals(), engine))
 }
 
 struct Served {
@@ -61,7 +67,7 @@ fn serve(mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
             let _ = tell.send(request);
         }
     });
-    let api = Api::spawn(listener, submitter, view.clone()).unwrap();
+    let api = Api::spawn(listener, submitter, view.clone(), published()).unwrap();
     Served { api: Some(api), control: Some(control), heard, view, folder }
 }
 
@@ -227,7 +233,7 @@ fn a_client_is_told_when_the_engine_stops_with_its_request() {
     let listener = UnixListener::bind(&socket).unwrap();
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
     let (submitter, requests) = Submitter::new(|| {});
-    let api = Api::spawn(listener.try_clone().unwrap(), submitter, View::new(table)).unwrap();
+    let api = Api::spawn(listener.try_clone().unwrap(), submitter, View::new(table), published()).unwrap();
     let client = std::thread::spawn({
         let socket = socket.clone();
         move || ask(&socket, "GET", "/status", "")
@@ -237,10 +243,10 @@ fn a_client_is_told_when_the_engine_stops_with_its_request() {
     assert_eq!((status, &answer["error"]), (503, &json!("busy")), "{answer}");
     drop(api);
     // The socket outlives the engine: who comes in between is answered by the next one.
-    let client = std::thread::spawn(move || ask(&socket, "GET", "/status", ""));
+    let client = std::thread::spawn(move || ask(&socket, "GET", "/orphans", ""));
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
     let (submitter, requests) = Submitter::new(|| {});
-    let api = Api::spawn(listener, submitter, View::new(table)).unwrap();
+    let api = Api::spawn(listener, submitter, View::new(table), published()).unwrap();
     requests.recv().unwrap().reply.send(Ok(Answer::Orphans(Vec::new()))).unwrap();
     assert_eq!(client.join().unwrap(), (200, json!([])));
     drop(api);

@@ -1,14 +1,14 @@
 //! What the machines want the engine to know.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Control;
 use crate::cascade::LinkEvent;
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
-use crate::limits::CONTROL_BATCH;
-use crate::recovery::Event;
-use crate::telemetry::Stage;
+use crate::limits::{CONTROL_BATCH, RECOVERY_NOTED_AFTER};
+use crate::recovery::{Event, Path, ServerReport};
+use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
 use crate::wire::Epoch;
 
@@ -115,11 +115,11 @@ impl Control {
 
     /// Records the moments of the recovery, each once, from the engine's start.
     fn note_moments(&mut self) {
-        let report = self.recovery.report();
+        let reached = self.recovery.moments();
         let moments = [
-            (Stage::RecoveryFirstFrame, report.first_takeover_ns, &mut self.timed.first),
-            (Stage::RecoveryAcknowledged, report.all_acknowledged_ns, &mut self.timed.acknowledged),
-            (Stage::RecoveryReconciled, report.reconciled_ns, &mut self.timed.reconciled),
+            (Stage::RecoveryFirstFrame, reached.first_takeover_ns, &mut self.timed.first),
+            (Stage::RecoveryAcknowledged, reached.all_acknowledged_ns, &mut self.timed.acknowledged),
+            (Stage::RecoveryReconciled, reached.reconciled_ns, &mut self.timed.reconciled),
         ];
         for (stage, moment, done) in moments {
             if let Some(moment) = moment
@@ -129,5 +129,37 @@ impl Control {
                 self.recorder.record(stage, Duration::from_nanos(moment));
             }
         }
+    }
+
+    /// Has the recovery written down, once: when all is reconciled, or after [`RECOVERY_NOTED_AFTER`] for those that were reached.
+    pub(super) fn note_recovery(&mut self, now: Nanos) {
+        let late = now.since(self.begun) >= RECOVERY_NOTED_AFTER;
+        if self.timed.noted || !(self.timed.reconciled || late) {
+            return;
+        }
+        self.timed.noted = true;
+        let Some(chronicle) = &self.chronicle else { return };
+        let report = self.recovery.report();
+        // Of what was noticed before the engine began, all counts from there.
+        let noticed = self.predecessor.as_ref().map(|death| Nanos(death.noticed_ns));
+        let from = noticed.unwrap_or(self.begun);
+        let ahead = report.began_ns.saturating_sub(from.0);
+        let reached = report.servers.iter().filter(|server| server.all_acknowledged_ns.is_some());
+        let longest = |moment: fn(&ServerReport) -> Option<u64>| {
+            reached.clone().filter_map(moment).max().map_or_else(|| now.since(from).as_nanos() as u64, |ns| ahead + ns)
+        };
+        let sent = self.first_sent.map(|sent| sent.since(from).as_nanos() as u64);
+        let note = RecoveryNote {
+            at_s: 0.0,
+            epoch: self.epoch.to_string(),
+            path: if self.path == Path::Cache { "cache" } else { "database" }.into(),
+            succeeds: noticed.is_some(),
+            meetings: report.servers.iter().map(|server| u64::from(server.progress.taken_over)).sum(),
+            unreached: (report.servers.len() - reached.clone().count()) as u64,
+            first_frame_ns: sent.or_else(|| report.first_takeover_ns.map(|ns| ahead + ns)),
+            acknowledged_ns: longest(|server| server.all_acknowledged_ns),
+            reconciled_ns: longest(|server| server.reconciled_ns),
+        };
+        chronicle.note_recovery(SystemTime::now() - now.since(from), note);
     }
 }

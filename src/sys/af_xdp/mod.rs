@@ -31,7 +31,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use open::{bind, is_gone};
-pub use socket::{Received, Socket, Statistics};
+pub use socket::{Received, Socket, Statistics, Usage};
 
 use self::queue::MappedQueue;
 use self::umem::{Area, Umem};

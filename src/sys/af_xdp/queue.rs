@@ -184,6 +184,12 @@ impl Queue {
         wake | self.settle()
     }
 
+    /// Chunks that the kernel has to receive into; 0 where the rings are held elsewhere just now. True: as for [`Self::refill`].
+    pub fn fill_waiting(&self) -> (u32, bool) {
+        let waiting = self.rings.try_lock().map_or(0, |mut rings| rings.fill.waiting());
+        (waiting, self.settle())
+    }
+
     /// Takes back what the kernel has sent; gives a ring's own chunks. True: as for [`Self::refill`].
     pub fn sent(&self, ring: u32) -> (bool, impl Iterator<Item = Chunk>) {
         if let Some(mut rings) = self.rings.try_lock() {

@@ -67,6 +67,23 @@ pub struct Statistics {
     pub transmit_ring_empty: u64,
 }
 
+/// How full the rings of a socket are, in entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Of the receive ring.
+    pub receive_entries: u32,
+    /// Frames in it that wait to be received.
+    pub receive_waiting: u32,
+    /// Of the transmit ring.
+    pub transmit_entries: u32,
+    /// Frames in it that the kernel has not taken.
+    pub transmit_waiting: u32,
+    /// Chunks to send with that are nobody's.
+    pub transmit_free: u32,
+    /// Chunks that the kernel has to receive into, for all of the queue's sockets; 0 while another socket fills more in.
+    pub fill_waiting: u32,
+}
+
 impl std::ops::AddAssign for Statistics {
     fn add_assign(&mut self, other: Self) {
         self.receive_dropped += other.receive_dropped;
@@ -254,6 +271,22 @@ impl Socket {
             }
         }
         Ok(true)
+    }
+
+    /// How full the rings are.
+    pub fn usage(&mut self) -> Usage {
+        let (fill_waiting, wake) = self.queue.fill_waiting();
+        if wake {
+            wake_to_receive(&self.fd);
+        }
+        Usage {
+            receive_entries: self.receive.entries(),
+            receive_waiting: self.receive.available(),
+            transmit_entries: self.queue.transmit,
+            transmit_waiting: self.transmit.waiting(),
+            transmit_free: self.free.len() as u32,
+            fill_waiting,
+        }
     }
 
     /// What the kernel counted.

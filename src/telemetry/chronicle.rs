@@ -1,0 +1,256 @@
+//! The thread that merges what was recorded, once a second, and writes it down.
+//!
+//! What always holds: nobody waits for it. Recorders hand over through bounded queues and go on recording where it is late; a disk
+//! that is slow or full costs intervals of the log, which is said, and no frame.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::counters::{Counter, Counters};
+use super::folder::{LogFolder, Rotation};
+use super::hlog::HistogramLog;
+use super::notes::{EngineNote, FramesNote, Note, RecoveryNote};
+use super::stages::{Collector, Totals};
+use crate::limits::RECENT_INTERVALS_MAX;
+use crate::sys::threads::{Behind, spawn_behind};
+
+/// Between two intervals.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// What of a frame's way is counted as shed.
+const SHED: [Counter; 4] = [Counter::ShedKnown, Counter::ShedReports, Counter::ShedProbes, Counter::ControlOverflow];
+
+/// What it reads, and where it writes.
+pub struct Sources {
+    /// What the recorders hand over to.
+    pub collector: Collector,
+    /// Of each worker.
+    pub counters: Vec<Arc<Counters>>,
+    /// The folder of the logs, and how they follow each other; none: there are no files.
+    pub folder: Option<(PathBuf, Rotation)>,
+    /// Who writes.
+    pub engine: EngineNote,
+}
+
+/// The thread. Dropping it has it write the last interval, and ends it.
+pub struct Chronicle {
+    recoveries: Sender<(SystemTime, RecoveryNote)>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    published: Arc<Published>,
+}
+
+/// What anybody may read of it.
+pub struct Published {
+    /// All that was recorded since the engine's start.
+    pub totals: Arc<Totals>,
+    engine: EngineNote,
+    /// When the engine began, from which all times count.
+    begun: SystemTime,
+    /// The last intervals, as they are written.
+    recent: Mutex<VecDeque<Vec<u8>>>,
+    state: Mutex<String>,
+}
+
+impl Published {
+    /// Of an engine that begins now, and has written nothing.
+    pub fn new(totals: Arc<Totals>, engine: EngineNote) -> Self {
+        let recent = Mutex::new(VecDeque::with_capacity(RECENT_INTERVALS_MAX));
+        Self { totals, engine, begun: SystemTime::now(), recent, state: Mutex::new("off".into()) }
+    }
+
+    /// The log of the last minutes, as a file of it would be.
+    pub fn recent(&self) -> Vec<u8> {
+        let text = head(&self.engine, self.begun, self.begun).expect("memory takes what is written");
+        self.recent.lock().iter().fold(text, |mut text, interval| {
+            text.extend_from_slice(interval);
+            text
+        })
+    }
+
+    /// How the writing goes, in words.
+    pub fn state(&self) -> String {
+        self.state.lock().clone()
+    }
+}
+
+/// The beginning of a log.
+pub(super) fn head(engine: &EngineNote, start: SystemTime, base: SystemTime) -> io::Result<Vec<u8>> {
+    let comment = concat!("Baton ", env!("CARGO_PKG_VERSION"), ": nanoseconds, a line a second and stage");
+    let mut log = HistogramLog::begin_part(Vec::new(), comment, start, base)?;
+    log.note(&Note::Engine(engine.clone()))?;
+    log.finish()
+}
+
+impl Chronicle {
+    /// Begins.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn spawn(sources: Sources) -> io::Result<Self> {
+        let published = Arc::new(Published::new(sources.collector.totals(), sources.engine));
+        let (stop, stopped) = bounded::<()>(0);
+        let (recoveries, noted) = bounded(4);
+        let writer = Writer {
+            collector: sources.collector,
+            counters: sources.counters,
+            files: None,
+            place: sources.folder,
+            published: Arc::clone(&published),
+            recoveries: noted,
+            since: published.begun,
+            seen: Seen::default(),
+        };
+        let thread = spawn_behind("chronicle", Behind::Far, move || writer.run(&stopped))?;
+        Ok(Self { recoveries, stop: Some(stop), thread: Some(thread), published })
+    }
+
+    /// What anybody may read.
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published)
+    }
+
+    /// Writes down a recovery that began then. There is one in an engine's life, so there is room for it.
+    pub fn note_recovery(&self, at: SystemTime, note: RecoveryNote) {
+        let _ = self.recoveries.try_send((at, note));
+    }
+}
+
+impl Drop for Chronicle {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed by its hook; there is nobody else to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where the counters stood.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    received: u64,
+    shed: u64,
+    /// None before the first look of an engine that does not know where its predecessor's stood.
+    dropped: Option<u64>,
+}
+
+struct Writer {
+    collector: Collector,
+    counters: Vec<Arc<Counters>>,
+    files: Option<LogFolder>,
+    /// Where files are to be, until they are.
+    place: Option<(PathBuf, Rotation)>,
+    published: Arc<Published>,
+    recoveries: Receiver<(SystemTime, RecoveryNote)>,
+    since: SystemTime,
+    seen: Seen,
+}
+
+impl Writer {
+    fn run(mut self, stopped: &Receiver<()>) {
+        self.open();
+        loop {
+            let over = self.since + INTERVAL;
+            let wait = over.duration_since(SystemTime::now()).unwrap_or_default().min(INTERVAL);
+            let ends = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
+            self.interval(SystemTime::now());
+            if ends {
+                return;
+            }
+        }
+    }
+
+    fn open(&mut self) {
+        let Some((path, rotation)) = &self.place else { return };
+        match LogFolder::open(path, *rotation, self.published.engine.clone(), self.published.begun) {
+            Ok((files, last)) => {
+                // What the kernel dropped while nobody was there is counted from where the predecessor saw it.
+                self.seen.dropped = Some(last.unwrap_or(0));
+                *self.published.state.lock() = format!("writes to {}", path.display());
+                self.files = Some(files);
+            }
+            Err(error) => self.fails(&error),
+        }
+    }
+
+    fn fails(&self, error: &io::Error) {
+        let Some((path, _)) = &self.place else { return };
+        let state = format!("cannot write to {}: {error}", path.display());
+        let mut told = self.published.state.lock();
+        if *told != state {
+            tracing::warn!("histogram log: {state}; these intervals are missing from it");
+            *told = state;
+        }
+    }
+
+    /// Writes what came since.
+    fn interval(&mut self, now: SystemTime) {
+        let begun = self.published.begun;
+        let (start, length) = (
+            self.since.duration_since(begun).unwrap_or_default(),
+            // A clock that was set back makes an interval of no length, and one set forward a long one.
+            now.duration_since(self.since).unwrap_or_default(),
+        );
+        let frames = self.frames(start, length);
+        let recoveries: Vec<_> = self.recoveries.try_iter().collect();
+        let mut log = HistogramLog::go_on(Vec::new());
+        let mut wrote = Ok(());
+        self.collector.collect(|stage, histogram| {
+            let line = log.write(Some(stage.name()), start, length, histogram);
+            wrote = std::mem::replace(&mut wrote, Ok(())).and(line);
+        });
+        let notes = recoveries.into_iter().map(|(at, note)| {
+            let at_s = match at.duration_since(begun) {
+                Ok(after) => after.as_secs_f64(),
+                Err(before) => -before.duration().as_secs_f64(),
+            };
+            Note::Recovery(RecoveryNote { at_s, ..note })
+        });
+        for note in notes.chain([Note::Frames(frames)]) {
+            wrote = wrote.and_then(|()| log.note(&note));
+        }
+        let lines = wrote.and_then(|()| log.finish()).expect("memory takes what is written");
+        if self.files.is_none() {
+            self.open();
+        }
+        let path = self.place.as_ref().map(|(path, _)| path.display().to_string());
+        if let (Some(files), Some(path)) = (&mut self.files, path) {
+            match files.append(self.since, &lines) {
+                Ok(()) => *self.published.state.lock() = format!("writes to {path}"),
+                Err(error) => self.fails(&error),
+            }
+        }
+        let mut recent = self.published.recent.lock();
+        if recent.len() == RECENT_INTERVALS_MAX {
+            recent.pop_front();
+        }
+        recent.push_back(lines);
+        self.since = now;
+    }
+
+    fn frames(&mut self, start: Duration, length: Duration) -> FramesNote {
+        let sum = |counter| self.counters.iter().map(|one| one.read(counter)).sum::<u64>();
+        let (received, shed) = (sum(Counter::Received), SHED.map(sum).iter().sum::<u64>());
+        let rings = self.counters.iter().filter_map(|one| one.ring());
+        let ever: u64 = rings.map(|ring| ring.kernel_receive_dropped + ring.kernel_receive_ring_full).sum();
+        // Of sockets that were bound anew all is new.
+        let before = self.seen.dropped.unwrap_or(ever);
+        let dropped = if ever < before { ever } else { ever - before };
+        let seen = std::mem::replace(&mut self.seen, Seen { received, shed, dropped: Some(ever) });
+        FramesNote {
+            start_s: start.as_secs_f64(),
+            length_s: length.as_secs_f64(),
+            received: received - seen.received,
+            shed: shed - seen.shed,
+            dropped,
+            dropped_ever: ever,
+        }
+    }
+}

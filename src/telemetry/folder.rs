@@ -1,0 +1,232 @@
+//! A folder of histogram logs: files that are begun whole, grow by whole lines, and follow each other by size and age.
+//!
+//! What always holds: a file under its own name has its head, for it is written under another name and renamed; what is appended
+//! is whole lines in one call. A death in the middle of that call may leave a line cut short, in the last file alone: whoever
+//! opens the folder next cuts it off there, unless who writes it still lives (and has it locked), and begins a file of its own.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::chronicle::head;
+use super::notes::{EngineNote, Note};
+
+/// When a file is followed by the next, and how many are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rotation {
+    /// Bytes of a file.
+    pub bytes: u64,
+    /// Its age.
+    pub age: Duration,
+    /// Files.
+    pub keep: usize,
+}
+
+/// The folder, with the file that is written to.
+pub struct LogFolder {
+    folder: PathBuf,
+    rotation: Rotation,
+    engine: EngineNote,
+    /// What times in the files count from.
+    base: SystemTime,
+    /// The number of the next file.
+    next: u64,
+    current: Option<Current>,
+}
+
+struct Current {
+    file: File,
+    begun: SystemTime,
+    bytes: u64,
+}
+
+/// Bytes read from a file's end to find its last line's.
+const TAIL_BYTES: u64 = 1 << 20;
+
+impl LogFolder {
+    /// Opens it for an engine's logs, whose times count from `base`, and mends what its predecessor left. Gives the frames that
+    /// predecessor had seen dropped, ever.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(
+        folder: &Path,
+        rotation: Rotation,
+        engine: EngineNote,
+        base: SystemTime,
+    ) -> io::Result<(Self, Option<u64>)> {
+        let files = numbered(folder)?;
+        let dropped = files.last().map(|(_, last)| mend(last)).transpose()?.flatten();
+        let next = files.last().map_or(1, |(number, _)| number + 1);
+        Ok((Self { folder: folder.into(), rotation, engine, base, next, current: None }, dropped))
+    }
+
+    /// Appends the lines of an interval that began at `now`.
+    ///
+    /// # Errors
+    /// The system's. The file is given up then, and the next call begins another.
+    pub fn append(&mut self, now: SystemTime, lines: &[u8]) -> io::Result<()> {
+        let is_over = |current: &Current| {
+            current.bytes >= self.rotation.bytes
+                || now.duration_since(current.begun).is_ok_and(|age| age >= self.rotation.age)
+        };
+        let mut current = match self.current.take().filter(|current| !is_over(current)) {
+            Some(current) => current,
+            None => self.begin(now)?,
+        };
+        current.file.write_all(lines)?;
+        current.bytes += lines.len() as u64;
+        self.current = Some(current);
+        Ok(())
+    }
+
+    fn begin(&mut self, now: SystemTime) -> io::Result<Current> {
+        self.prune()?;
+        let (number, part) = (self.next, self.engine.part);
+        let head = head(&self.engine, now, self.base)?;
+        let (path, new) = (self.folder.join(name(number)), self.folder.join(format!("{}.new", name(number))));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.write_all(&head)?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        (self.next, self.engine.part) = (number + 1, part + 1);
+        Ok(Current { file, begun: now, bytes: head.len() as u64 })
+    }
+
+    /// Removes the oldest files, so that with the next one there are no more than are kept.
+    fn prune(&self) -> io::Result<()> {
+        let files = numbered(&self.folder)?;
+        let over = (files.len() + 1).saturating_sub(self.rotation.keep);
+        files[..over.min(files.len())].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    }
+}
+
+fn name(number: u64) -> String {
+    format!("baton-{number:08}.hlog")
+}
+
+/// The folder's logs in their order. Whatever else is in there is left alone.
+fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_prefix("baton-")?.strip_suffix(".hlog")?.parse::<u64>().ok());
+        found.extend(number.map(|number| (number, entry.path())));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Cuts off what follows the last end of a line, unless somebody still writes. Gives what the last line about frames says of those
+/// dropped ever.
+fn mend(path: &Path) -> io::Result<Option<u64>> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let is_left = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    (&file).take(TAIL_BYTES).read_to_end(&mut tail)?;
+    let end = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let whole = from + end as u64;
+    // Without an end of a line in so much there is none to cut at.
+    if is_left && end > 0 && whole < length {
+        let bytes = length - whole;
+        tracing::info!(path = %path.display(), bytes, "a line that a death cut short is removed from the histogram log");
+        file.set_len(whole)?;
+    }
+    let lines = tail[..end].split(|&byte| byte == b'\n').rev().filter_map(|line| str::from_utf8(line).ok());
+    let frames = lines.filter_map(|line| match Note::read(line) {
+        Some(Ok(Note::Frames(frames))) => Some(frames.dropped_ever),
+        _ => None,
+    });
+    Ok({ frames }.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::FramesNote;
+
+    const ROTATION: Rotation = Rotation { bytes: 1 << 20, age: Duration::from_secs(60), keep: 3 };
+
+    fn engine(generation: u32) -> EngineNote {
+        EngineNote { epoch: format!("1.{generation}"), pid: 7, part: 1 }
+    }
+
+    fn open(folder: &Path, rotation: Rotation, engine: EngineNote) -> (LogFolder, Option<u64>) {
+        LogFolder::open(folder, rotation, engine, SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn second(folder: &mut LogFolder, at: u64) {
+        let frames = FramesNote { start_s: at as f64, length_s: 1.0, dropped_ever: at, ..FramesNote::default() };
+        folder
+            .append(SystemTime::UNIX_EPOCH + Duration::from_secs(at), format!("{}\n", Note::Frames(frames)).as_bytes())
+            .unwrap();
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        numbered(folder).unwrap().iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_that_is_old_enough_is_followed_and_the_oldest_go() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut folder, _) = open(place.path(), ROTATION, engine(1));
+        for at in 0..300 {
+            second(&mut folder, at);
+        }
+        let files = files(place.path());
+        assert_eq!(files.len(), 3, "five minutes, a file a minute, of which three are kept");
+        for (file, part) in files.iter().zip(3..) {
+            assert!(file.contains(&format!("#[Engine: epoch=1.1 pid=7 part={part}]\n")), "{file}");
+            assert_eq!(file.lines().filter(|line| line.starts_with("#[Frames: ")).count(), 60);
+            let start = 60 * (part - 1);
+            assert!(file.contains(&format!("#[StartTime: {start}.000 ")), "{file}");
+            assert!(file.contains("#[BaseTime: 0.000 "), "all times count from the engine's beginning");
+            assert!(file.contains(&format!("#[Frames: start={start}.000 ")), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_large_enough_is_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let rotation = Rotation { bytes: 600, ..ROTATION };
+        let (mut folder, _) = open(place.path(), rotation, engine(1));
+        for at in 0..20 {
+            second(&mut folder, at);
+        }
+        assert_eq!(files(place.path()).len(), 3);
+    }
+
+    #[test]
+    fn a_line_that_a_death_cut_short_is_removed_by_the_next_engine_which_begins_a_file_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut folder, dropped) = open(place.path(), ROTATION, engine(1));
+        assert_eq!(dropped, None);
+        second(&mut folder, 5);
+        let whole = files(place.path()).remove(0);
+        let path = place.path().join(name(1));
+        let cut = format!("{whole}Tag=processing,1.000,1.000,1.000,HISTFAAA");
+        fs::write(&path, &cut).unwrap();
+        fs::write(place.path().join("notes.txt"), "another's").unwrap();
+
+        drop(open(place.path(), ROTATION, engine(2)));
+        assert_eq!(files(place.path()), [cut], "whoever writes it still lives");
+        drop(folder);
+        let (mut folder, dropped) = open(place.path(), ROTATION, engine(2));
+        assert_eq!(dropped, Some(5), "what the predecessor knew of dropped frames");
+        second(&mut folder, 7);
+        let [first, next] = &files(place.path())[..] else { panic!("two files") };
+        assert_eq!(*first, whole);
+        assert!(next.contains("#[Engine: epoch=1.2 pid=7 part=1]\n"), "{next}");
+        assert_eq!(fs::read_to_string(place.path().join("notes.txt")).unwrap(), "another's");
+    }
+}

@@ -1,0 +1,227 @@
+//! What a running server says of itself: histogram logs that another implementation reads, and metrics that Prometheus' own
+//! tool finds nothing wrong with. Real processes, real frames, a real SIGKILL.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use baton::stage::company::{Company, Script};
+use baton::stage::processes::signal_to;
+use baton::stage::{Stage, cast, own_name};
+use baton::telemetry::Log;
+use rustix::process::Signal;
+use serde_json::Value;
+
+const BATON: &str = env!("CARGO_BIN_EXE_baton");
+const DOMAINS: u64 = 2;
+
+/// What `scripts/setup.sh` fetches for the tests.
+fn tool(name: &str) -> PathBuf {
+    let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
+    let tool = tools.join(name);
+    assert!(tool.exists(), "{} is not there: run scripts/setup.sh", tool.display());
+    tool
+}
+
+fn stage() -> Stage {
+    let mut stage = Stage::set_with(&own_name(), 0).unwrap();
+    stage.set_program(BATON.into());
+    stage
+}
+
+/// Dispatch server and two autonomous servers, twenty conferences, reports and probes.
+fn company(stage: &Stage) -> Company<'_> {
+    let ledger = cast::conferences(DOMAINS, 20, 10);
+    let simulation = vec!["--terminals".into(), cast::terminals_per_domain(&ledger).to_string()];
+    let mut company = Company::gather(stage, &Script { simulation, ..Script::new(DOMAINS) }).unwrap();
+    company.wait("control", |company| Ok(company.in_control().then_some(()))).unwrap();
+    company.start_meetings(&ledger, || ()).unwrap();
+    company.servers.rate(2_000, 1_000).unwrap();
+    company
+}
+
+fn logs(stage: &Stage) -> Vec<(PathBuf, Log)> {
+    let folder = stage.database().with_file_name("telemetry");
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), Log::read(&fs::read(path).unwrap()))).collect()
+}
+
+/// A log has what was reported since the engine that writes it began.
+fn wait_for_reports(stage: &Stage, file: usize, seconds: usize) {
+    for _ in 0..600 {
+        if let Some((_, log)) = logs(stage).get(file)
+            && log.intervals.iter().filter(|interval| interval.tag == "processing").count() >= seconds
+        {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("no {seconds} intervals of reports in log {file}: {:?}", logs(stage));
+}
+
+fn metrics(stage: &Stage, arguments: &[&str]) -> Output {
+    Command::new(BATON)
+        .args(["metrics", "--socket"])
+        .arg(stage.run().join("api.sock"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn promtool(arguments: &[&str], input: &[u8]) {
+    let mut child = Command::new(tool("promtool"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(done.status.success() && !said.contains("error"), "promtool {}: {said}", arguments.join(" "));
+}
+
+#[test]
+fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
+    let stage = stage();
+    let mut company = company(&stage);
+    wait_for_reports(&stage, 0, 2);
+    let (old, engine) = (company.status().unwrap().epoch(), company.engine().unwrap());
+    signal_to(engine, Signal::KILL).unwrap();
+    company.wait("the recovery", |company| Ok(company.status()?.recovery_after(old))).unwrap();
+    wait_for_reports(&stage, 1, 2);
+    let engine = company.engine().unwrap();
+    // What an engine has at hand is what it wrote.
+    let live = Log::read(company.api.text("/hlog").unwrap().as_bytes());
+    assert!(company.dispatch.signal(Signal::TERM).is_ok() && company.dispatch.wait().unwrap().success());
+
+    let logs = logs(&stage);
+    let [(_, first), (_, second)] = &logs[..] else { panic!("a log for each engine: {logs:?}") };
+    for (_, log) in &logs {
+        assert_eq!(log.broken, []);
+        assert!(log.frames.iter().map(|frames| frames.received).sum::<u64>() > 2_000, "{log:?}");
+        assert!(log.frames.iter().all(|frames| frames.dropped == 0), "nothing was lost: {log:?}");
+        assert_eq!(log.recoveries.len(), 1, "{log:?}");
+    }
+    assert_eq!(second.engine.as_ref().unwrap().pid, engine);
+    assert!(second.intervals.starts_with(&live.intervals[..2]), "{live:?}");
+    let (start, recovery) = (&first.recoveries[0], &second.recoveries[0]);
+    assert!(!start.succeeds && recovery.succeeds, "the one began, the other followed: {start:?} {recovery:?}");
+    assert_eq!((&*recovery.path, recovery.meetings, recovery.unreached), ("cache", 20, 0));
+    let steps = [recovery.first_frame_ns.unwrap(), recovery.acknowledged_ns, recovery.reconciled_ns];
+    assert!(steps.is_sorted() && steps[0] > 0, "{recovery:?}");
+
+    // PyPI's reader, line by line.
+    let paths = logs.iter().map(|(path, _)| path);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/telemetry/read_hlog.py");
+    let done = Command::new(tool("python/bin/python")).arg(script).args(paths).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let theirs: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let ours: Vec<_> = logs.iter().flat_map(|(_, log)| &log.intervals).collect();
+    assert_eq!(theirs.len(), ours.len(), "it reads every line");
+    for (theirs, ours) in theirs.iter().zip(ours) {
+        let histogram = ours.histogram();
+        assert_eq!((theirs["tag"].as_str(), theirs["count"].as_u64()), (Some(&*ours.tag), Some(histogram.len())));
+        let start = theirs["start_ms"].as_f64().unwrap() / 1000.0;
+        assert!((start - ours.start_s).abs() < 0.002, "{theirs} {ours:?}");
+        let read = |quantile| histogram.value_at_quantile(quantile);
+        let percentiles: Vec<_> =
+            theirs["percentiles"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect();
+        assert_eq!(percentiles, [read(0.5), read(0.99), read(0.999), read(1.0)], "{theirs}");
+    }
+}
+
+#[test]
+fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
+    let stage = stage();
+    let mut company = company(&stage);
+    wait_for_reports(&stage, 0, 2);
+
+    let done = metrics(&stage, &[]);
+    assert!(done.status.success(), "{done:?}");
+    promtool(&["check", "metrics"], &done.stdout);
+    let text = String::from_utf8(done.stdout).unwrap();
+    let value = |text: &str, sample: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {sample} in\n{text}")).parse().unwrap()
+    };
+    assert_eq!(value(&text, "baton_in_control"), 1.0);
+    assert_eq!(value(&text, r#"baton_meeting_parts{state="in_meeting"}"#), 20.0);
+    assert_eq!(value(&text, r#"baton_domain_parts_taken_over{domain="1"}"#), 10.0);
+    assert_eq!(value(&text, r#"baton_link_up{domain="2"}"#), 1.0);
+    assert_eq!(value(&text, r#"baton_xdp_socket_events_total{queue="0",socket="0",event="receive_ring_full"}"#), 0.0);
+    assert!(value(&text, r#"baton_ring_waiting{queue="0",socket="0",ring="fill"}"#) > 0.0);
+    assert!(value(&text, r#"baton_xdp_frames_total{verdict="steered"}"#) > 1_000.0);
+    let received = value(&text, "baton_frames_received_total");
+    assert!(received > 2_000.0 && value(&text, r#"baton_stage_duration_seconds_count{stage="processing"}"#) > 1_000.0);
+    let open = String::from_utf8(metrics(&stage, &["--openmetrics"]).stdout).unwrap();
+    assert!(open.ends_with("# EOF\n") && value(&open, "baton_frames_received_total") >= received, "{open}");
+
+    // As many as may, who connect and never ask.
+    let exporter = Exporter::start(&stage);
+    let mut hanging: Vec<_> = (0..baton::limits::SCRAPERS_MAX - 1).map(|_| exporter.connect()).collect();
+    hanging.iter_mut().for_each(|stream| stream.write_all(b"GET /metr").unwrap());
+    company.servers.reset_counters().unwrap();
+    let served = exporter.scrape();
+    assert_eq!(value(&served, "baton_up"), 1.0);
+    assert!(value(&served, "baton_frames_received_total") > received);
+    hanging.push(exporter.connect());
+    // Beyond what may, one waits, until the longest of them are broken off.
+    assert_eq!(value(&exporter.scrape(), "baton_up"), 1.0);
+    let rest = company.come_to_rest().unwrap();
+    assert_eq!(rest.probes_unanswered, 0, "the worker has not noticed");
+    drop(hanging);
+
+    // Nobody left who could answer.
+    company.dispatch.signal(Signal::TERM).unwrap();
+    company.dispatch.wait().unwrap();
+    let none = exporter.scrape();
+    assert_eq!(value(&none, "baton_up"), 0.0);
+    promtool(&["check", "metrics"], none.as_bytes());
+}
+
+/// `baton metrics --listen`, killed when this goes.
+struct Exporter(Child, String);
+
+impl Exporter {
+    fn start(stage: &Stage) -> Self {
+        let mut child = Command::new(BATON)
+            .args(["metrics", "--listen", "127.0.0.1:0", "--socket"])
+            .arg(stage.run().join("api.sock"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+        let address = address.unwrap_or_else(|| panic!("where it listens: {line}")).to_owned();
+        Self(child, address)
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.1).unwrap()
+    }
+
+    fn scrape(&self) -> String {
+        let mut stream = self.connect();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: baton\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200"), "{head}");
+        body.to_owned()
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
