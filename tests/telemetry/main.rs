@@ -26,8 +26,8 @@ fn tool(name: &str) -> PathBuf {
     tool
 }
 
-fn stage() -> Stage {
-    let mut stage = Stage::set_with(&own_name(), 0).unwrap();
+fn stage(test: u8) -> Stage {
+    let mut stage = Stage::set_with(&format!("{}{test}", own_name()), 0).unwrap();
     stage.set_program(BATON.into());
     stage
 }
@@ -88,7 +88,7 @@ fn promtool(arguments: &[&str], input: &[u8]) {
 
 #[test]
 fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
-    let stage = stage();
+    let stage = stage(0);
     let mut company = company(&stage);
     wait_for_reports(&stage, 0, 2);
     let (old, engine) = (company.status().unwrap().epoch(), company.engine().unwrap());
@@ -112,7 +112,8 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     assert!(second.intervals.starts_with(&live.intervals[..2]), "{live:?}");
     let (start, recovery) = (&first.recoveries[0], &second.recoveries[0]);
     assert!(!start.succeeds && recovery.succeeds, "the one began, the other followed: {start:?} {recovery:?}");
-    assert_eq!((&*recovery.path, recovery.meetings, recovery.unreached), ("cache", 20, 0));
+    assert_eq!((&*recovery.path, recovery.unreached), ("cache", 0));
+    assert!(recovery.meetings >= 20, "a conference has a part at least: {recovery:?}");
     let steps = [recovery.first_frame_ns.unwrap(), recovery.acknowledged_ns, recovery.reconciled_ns];
     assert!(steps.is_sorted() && steps[0] > 0, "{recovery:?}");
 
@@ -138,7 +139,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
 
 #[test]
 fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
-    let stage = stage();
+    let stage = stage(1);
     let mut company = company(&stage);
     wait_for_reports(&stage, 0, 2);
 
@@ -151,8 +152,14 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
         line.unwrap_or_else(|| panic!("no {sample} in\n{text}")).parse().unwrap()
     };
     assert_eq!(value(&text, "baton_in_control"), 1.0);
-    assert_eq!(value(&text, r#"baton_meeting_parts{state="in_meeting"}"#), 20.0);
-    assert_eq!(value(&text, r#"baton_domain_parts_taken_over{domain="1"}"#), 10.0);
+    let table = company.ask("/table").unwrap();
+    let parts = |domain: Option<u64>| {
+        let all = table["parts"].as_array().unwrap().iter();
+        all.filter(|part| domain.is_none_or(|domain| part["domain"] == domain)).count() as f64
+    };
+    assert_eq!(value(&text, r#"baton_meeting_parts{state="in_meeting"}"#), parts(None));
+    assert_eq!(value(&text, r#"baton_domain_parts_taken_over{domain="1"}"#), parts(Some(1)));
+    assert!(parts(Some(1)) > 0.0 && parts(None) > parts(Some(1)), "{table}");
     assert_eq!(value(&text, r#"baton_link_up{domain="2"}"#), 1.0);
     assert_eq!(value(&text, r#"baton_xdp_socket_events_total{queue="0",socket="0",event="receive_ring_full"}"#), 0.0);
     assert!(value(&text, r#"baton_ring_waiting{queue="0",socket="0",ring="fill"}"#) > 0.0);
