@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod recovery;
 pub mod run;
 pub mod sim;
+pub mod sla;
 pub mod starter;
 pub mod status;
 pub mod table;
@@ -53,6 +54,8 @@ enum Command {
     Upgrade(upgrade::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
+    /// Hold rules against latency, loss, availability and recoveries
+    Sla(sla::Args),
     /// Print metrics, or serve them to Prometheus
     Metrics(metrics::Args),
     /// Look at the table, verify it, write a snapshot of it, resize it
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Recovery(args) => recovery::run(&args),
+        Command::Sla(args) => sla::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Table(args) => table::run(&args),
         Command::Config(args) => config::run(&args),

@@ -277,13 +277,14 @@ fn read_secret(place: &Place<'_>, file: &Spanned<PathBuf>) -> Result<Secret, Con
 }
 
 /// Where in which file something stands.
-struct Place<'a> {
-    file: &'a Path,
-    text: &'a str,
+pub(crate) struct Place<'a> {
+    pub file: &'a Path,
+    pub text: &'a str,
 }
 
 impl Place<'_> {
-    fn wrong(&self, span: Range<usize>, key: Option<&str>, what: String) -> ConfigError {
+    /// What is wrong with what stands there; its key is found where none is given.
+    pub fn wrong(&self, span: Range<usize>, key: Option<&str>, what: String) -> ConfigError {
         let key = key.map_or_else(|| self.key(span.start), str::to_owned);
         let what = what.replace('\n', "; ");
         ConfigError::Wrong { file: self.file.into(), line: self.line(span.start), key, what }

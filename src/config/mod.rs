@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use example::EXAMPLE;
 pub use file::ConfigError;
+pub(crate) use file::Place;
 
 use crate::limits::{MEETINGS_DEFAULT, TERMINALS_DEFAULT, WORKERS_MAX};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Domain, Key, Mac, Secret};

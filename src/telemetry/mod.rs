@@ -12,6 +12,7 @@ mod hlog;
 mod notes;
 mod read;
 mod rings;
+pub mod sla;
 mod stages;
 
 pub use chronicle::{Chronicle, Published, Sources};
