@@ -2,12 +2,13 @@
 # Runs a bench and writes what it measured. benches/README.md says what the figures mean.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
-#   scripts/bench.sh worker|serving|table|wire|dataplane [--json FILE] …
+#   scripts/bench.sh worker|serving|sla|table|wire|dataplane [--json FILE] …
 #
 # recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison, what others
 #            take to have their meetings again (benches/peers), unless --no-peers
 # worker     what a report costs a worker over rings in memory, in time, instructions and allocations; two workers against one
 # serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of forgeries
+# sla        a server under load whose engine is killed once, and what `baton sla` makes of its logs [--html FILE]
 # table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
 # wire       what a frame costs to read and to write (benches/structures)
 # dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, AF_PACKET (benches/dataplane)
@@ -26,7 +27,7 @@ clear_away() {
 }
 trap clear_away EXIT
 
-usage() { sed -n '2,15s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on hugetlbfs where the kernel lends
 # enough of them, else on tmpfs. Given back in every case.
@@ -102,7 +103,7 @@ with_files_from_caller() {
     arguments=()
     while (($#)); do
         case "$1" in
-            --json | --profile)
+            --json | --profile | --html)
                 (($# >= 2)) || die "$1 needs a file"
                 [[ "$2" == /* ]] && arguments+=("$1" "$2") || arguments+=("$1" "$called_from/$2")
                 shift
@@ -122,17 +123,23 @@ worker() {
     "$bench" --memory "$memory" "${arguments[@]}"
 }
 
-serving() {
+# A bench that plays on a stage of its own.
+staged() {
+    local name="$1" bench stage="baton-demo-$$"
+    shift
     with_files_from_caller "$@"
-    need_root "the serving bench"
+    need_root "the $name bench"
     scripts/setup.sh
     say "building"
-    local bench stage="baton-demo-$$"
-    bench="$(built serving)"
+    bench="$(built "$name")"
     # The program clears its stage itself; killed outright, it cannot.
     clearing+=("'$bench' --clear '$stage'")
     "$bench" --stage "$stage" "${arguments[@]}"
 }
+
+serving() { staged serving "$@"; }
+
+sla() { staged sla "$@"; }
 
 table() {
     with_files_from_caller "$@"
@@ -165,8 +172,8 @@ dataplane() {
 name="${1:-}"
 (($#)) && shift
 case "$name" in
-    recovery | worker | serving | table | wire | dataplane) "$name" "$@" ;;
+    recovery | worker | serving | sla | table | wire | dataplane) "$name" "$@" ;;
     -h | --help) usage ;;
     "") usage >&2 && exit 2 ;;
-    *) die "no bench is called $name; there are: recovery, worker, serving, table, wire, dataplane" ;;
+    *) die "no bench is called $name; there are: recovery, worker, serving, sla, table, wire, dataplane" ;;
 esac

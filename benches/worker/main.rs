@@ -13,6 +13,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use baton::sys::threads;
+use baton::telemetry::Recorder;
 use clap::Parser;
 use serde::Serialize;
 use serde_json::json;
@@ -59,6 +60,8 @@ const REPORTS: usize = 1 << 17;
 const COUNTED: usize = 63 * 16 * 8;
 /// User-space instructions for a report, without tags.
 const INSTRUCTIONS_MAX: f64 = 250.0;
+/// What a report takes with telemetry against one without.
+const TELEMETRY_MAX: f64 = 1.02;
 /// What two workers do against one.
 const SPEED_UP_MIN: f64 = 1.8;
 
@@ -119,7 +122,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     println!("a worker, rings in memory, {meetings} meetings of one terminal each, terminals in random order\n");
     println!("{:24}{:>10}{:>16}{:>14}", "a report", "ns", "instructions", "allocations");
     let mut costs = Vec::new();
-    let (mut speed_up, mut overloaded) = (0.0, None);
+    let (mut speed_up, mut with_telemetry, mut overloaded) = (0.0, f64::NAN, None);
     for (name, tagged) in [("without tags", false), ("with tags", true)] {
         let instructions = if args.no_count { None } else { Some(instructions(tagged, args)?) };
         let shown = instructions.map_or("-".into(), |count| format!("{count:.1}"));
@@ -129,6 +132,9 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         }
         let mut rig = Rig::new(tagged, args.meetings, args.memory.as_deref());
         let (ns, allocations) = alone(&mut rig, args.rounds);
+        if !tagged {
+            with_telemetry = telemetry(&mut rig, args.rounds);
+        }
         println!("{name:24}{ns:>10.1}{shown:>16}{allocations:>14.3}");
         costs.push(Cost { ns, instructions, allocations });
         if tagged {
@@ -145,7 +151,8 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if args.only_count {
         return Ok(true);
     }
-    println!("\ntwo workers on two cores, with tags: {speed_up:.2} times what one does");
+    println!("\nwith telemetry, without tags: {with_telemetry:.4} times as long as without");
+    println!("two workers on two cores, with tags: {speed_up:.2} times what one does");
     let overload = overloaded.ok_or("both kinds of frames were measured")?;
     println!("{overload}\n");
     let allocations = costs[0].allocations.max(costs[1].allocations);
@@ -153,6 +160,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         Target::at_most("instructions for a report, without tags", count, INSTRUCTIONS_MAX, "instructions")
     });
     let timed = [
+        Target::at_most("a report with telemetry against one without", with_telemetry, TELEMETRY_MAX, "times"),
         Target::at_most("allocations for a report", allocations, 0.0, "allocations"),
         Target::at_most("control at twice the load, 99 of 100 frames", overload.control_wait_us_p99, 1000.0, "µs"),
         Target::at_least("two workers against one", speed_up, SPEED_UP_MIN, "times"),
@@ -165,7 +173,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if let Some(file) = &args.json {
         let figures = json!({
             "bench": "worker", "meetings": meetings, "without_tags": costs[0], "with_tags": costs[1],
-            "two_workers_against_one": speed_up, "overload": overload, "targets": targets,
+            "two_workers_against_one": speed_up, "with_telemetry": with_telemetry, "overload": overload, "targets": targets,
         });
         std::fs::write(file, serde_json::to_string_pretty(&figures)? + "\n")?;
     }
@@ -194,6 +202,33 @@ fn alone(rig: &mut Rig, rounds: u32) -> (f64, f64) {
     });
     assert_eq!(bench.acknowledged(), u64::from(rounds + 1) * REPORTS as u64);
     (ns, allocations as f64 / (f64::from(rounds) * REPORTS as f64))
+}
+
+/// How much longer a report takes where times are recorded than where they are not: the median of the rounds, in which the two take
+/// turns on the same core.
+fn telemetry(rig: &mut Rig, rounds: u32) -> f64 {
+    let mut benches = [rig.worker(0), rig.worker_with(1, Recorder::deaf())];
+    let mut ratios = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            threads::pin(0);
+            // Turns that are too short for what else the machine does to fall on one of them alone.
+            for round in 0..=4 * rounds {
+                let mut taken = [0.0; 2];
+                for turn in [round % 2, (round + 1) % 2] {
+                    let [frames] = rig.reports(REPORTS / 4);
+                    let bench = &mut benches[turn as usize];
+                    bench.load(frames);
+                    taken[turn as usize] = bench.run().as_nanos() as f64;
+                }
+                if round > 0 {
+                    ratios.push(taken[0] / taken[1]);
+                }
+            }
+        });
+    });
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 /// How much more two workers do than one that takes so long for a report: the best round.

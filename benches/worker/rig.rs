@@ -11,7 +11,7 @@ use baton::link::{Flushed, Mailbox, Peers, Received, Ring, Shared, Wake, Worker}
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
-use baton::telemetry::{Collector, Counter, Counters, recorder};
+use baton::telemetry::{Collector, Counter, Counters, Recorder, recorder};
 use baton::time::Nanos;
 use baton::wire::{
     Address, Business, DEFAULT_ETHERTYPE, Decode, Direction, Domain, Envelope, Epoch, Flags, Header, Key, Layout,
@@ -99,10 +99,14 @@ impl Rig {
 
     /// A worker on an empty belt.
     pub fn worker(&self, number: u8) -> Bench {
+        self.worker_with(number, recorder(&mut Collector::default()))
+    }
+
+    /// As [`Self::worker`], with this to record by.
+    pub fn worker_with(&self, number: u8, recorder: Recorder) -> Bench {
         let writer = self.table.writer(OwnerId::worker(number));
         let counters = Arc::new(Counters::default());
         let outbox = Arc::new(Mailbox::new(4));
-        let recorder = recorder(&mut Collector::default());
         let worker = Worker::new(Belt::default(), writer, self.shared.clone(), outbox, counters.clone(), recorder);
         Bench { worker, counters }
     }

@@ -19,7 +19,7 @@ use crate::load::{
     By, Composer, Kind, Live, LoadError, Moment, Party, Plan, Population, Rings, Summary, Tally, Watch, pcap,
 };
 use crate::sys::clock;
-use crate::telemetry::HistogramLog;
+use crate::telemetry::{FramesNote, HistogramLog, Note};
 use crate::time::Nanos;
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Mac};
 
@@ -239,7 +239,7 @@ impl SendArgs {
         bar.finish_and_clear();
         let summary = summary?;
         if let Some(log) = log {
-            log.end()?;
+            log.end(&summary)?;
         }
         if let Some(failure) = failed {
             return Err(failure);
@@ -433,8 +433,20 @@ impl Log {
         written
     }
 
-    fn end(self) -> Result<(), Failure> {
-        let Self { path, log, .. } = self;
-        log.finish().map(drop).map_err(|error| Failure::File { path, error })
+    /// Ends it with what was answered of all, where that is known.
+    fn end(self, summary: &Summary) -> Result<(), Failure> {
+        let Self { path, mut log, .. } = self;
+        let answers = summary.answers.as_ref().and_then(|answers| Some((answers.expected, answers.lost?)));
+        let noted = answers.map_or(Ok(()), |(expected, lost)| {
+            log.note(&Note::Frames(FramesNote {
+                start_s: 0.0,
+                length_s: summary.seconds,
+                received: expected - lost,
+                shed: 0,
+                dropped: lost,
+                dropped_ever: lost,
+            }))
+        });
+        noted.and_then(|()| log.finish().map(drop)).map_err(|error| Failure::File { path, error })
     }
 }

@@ -10,9 +10,10 @@ use super::{Census, Status};
 pub use crate::telemetry::Dialect;
 use crate::telemetry::{Exposition, Totals};
 
-/// Families of counters that have the names of [`Status::counters`] in them, by a label's values: name, help, label, and what each
-/// value's counter is called.
-const COUNTERS: &[(&str, &str, &str, &[(&str, &str)])] = &[
+/// A family of counters: name, help, label, and of each of the label's values what its counter in [`Status::counters`] is called.
+type Family = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const COUNTERS: &[Family] = &[
     ("baton_frames_received", "Frames that workers took from their rings.", "", &[("", "received")]),
     ("baton_frames_sent", "Frames handed to the kernel.", "", &[("", "sent")]),
     (
@@ -137,7 +138,8 @@ fn counters(all: &mut Exposition, counters: &BTreeMap<String, u64>) {
 
 fn rings(all: &mut Exposition, status: &Status) {
     type Read = fn(&crate::telemetry::RingStatus) -> u64;
-    let sized: &[(&str, &str, &[(&str, Read)])] = &[
+    type Family<'a> = (&'a str, &'a str, &'a [(&'a str, Read)]);
+    let sized: &[Family<'_>] = &[
         (
             "baton_ring_entries",
             "Entries that a ring has.",

@@ -291,7 +291,7 @@ impl<R: Ring> Worker<R> {
             }
         }
         let reports = desk.reports;
-        if reports > 0 {
+        if reports > 0 && recorder.listens() {
             // One look at the clock for all: that of the burst's last report is the longest.
             recorder.record_ns(Stage::Processing, clock::now().0.saturating_sub(now.0), reports);
         }

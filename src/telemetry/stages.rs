@@ -79,13 +79,25 @@ impl Histograms {
 
 /// The recording end: one thread's own.
 pub struct Recorder {
-    current: Box<Histograms>,
+    /// None: nothing is recorded.
+    current: Option<Box<Histograms>>,
     since: Nanos,
     full: Arc<ArrayQueue<Box<Histograms>>>,
     empty: Arc<ArrayQueue<Box<Histograms>>>,
 }
 
 impl Recorder {
+    /// One that records nothing: for who asks what recording costs.
+    pub fn deaf() -> Self {
+        let none = || Arc::new(ArrayQueue::new(1));
+        Self { current: None, since: Nanos::default(), full: none(), empty: none() }
+    }
+
+    /// Whether anything is recorded.
+    pub const fn listens(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Records how long something took. No allocation, no lock.
     pub fn record(&mut self, stage: Stage, time: Duration) {
         self.record_ns(stage, time.as_nanos() as u64, 1);
@@ -94,7 +106,9 @@ impl Recorder {
     /// Records that something took so many nanoseconds, so many times.
     #[inline]
     pub fn record_ns(&mut self, stage: Stage, ns: u64, count: u64) {
-        self.current.0[stage as usize].saturating_record_n(ns.clamp(1, LONGEST_NS), count);
+        if let Some(current) = &mut self.current {
+            current.0[stage as usize].saturating_record_n(ns.clamp(1, LONGEST_NS), count);
+        }
     }
 
     /// Once a second hands what was recorded to the collector, and says so; where that has not come round, goes on recording.
@@ -104,9 +118,8 @@ impl Recorder {
         }
         self.since = now;
         if let Some(empty) = self.empty.pop() {
-            let full = std::mem::replace(&mut self.current, empty);
             // There are as many places as there are sets of histograms, so there is one for this.
-            let _ = self.full.push(full);
+            let _ = self.current.replace(empty).map(|full| self.full.push(full));
         }
         true
     }
@@ -115,9 +128,8 @@ impl Recorder {
 impl Drop for Recorder {
     /// What a thread recorded last is not lost with it.
     fn drop(&mut self) {
-        let last = std::mem::replace(&mut self.current, Histograms::new());
-        // There are as many places as there are sets of histograms.
-        let _ = self.full.push(last);
+        // There are as many places as there are sets of histograms, so there is one for this.
+        let _ = self.current.take().map(|last| self.full.push(last));
     }
 }
 
@@ -143,7 +155,7 @@ pub fn recorder(collector: &mut Collector) -> Recorder {
     let empty = Arc::new(ArrayQueue::new(2));
     let _ = empty.push(Histograms::new());
     collector.sources.push(Source { full: full.clone(), empty: empty.clone() });
-    Recorder { current: Histograms::new(), since: Nanos::default(), full, empty }
+    Recorder { current: Some(Histograms::new()), since: Nanos::default(), full, empty }
 }
 
 impl Default for Collector {

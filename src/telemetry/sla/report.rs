@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn times_are_the_calendars() {
-        let at = |seconds| when(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        let at = |seconds: u64| when(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
         // By `date -u -d @…`.
         for (seconds, expected) in [
             (0, "1970-01-01 00:00:00.007"),
