@@ -17,12 +17,13 @@ use super::counters::{Counter, Counters};
 use super::folder::{LogFolder, Rotation};
 use super::hlog::HistogramLog;
 use super::notes::{EngineNote, FramesNote, Note, RecoveryNote};
-use super::stages::{Collector, Totals};
+use super::stages::{Collector, HAND_OVER_NS, Totals};
 use crate::limits::RECENT_INTERVALS_MAX;
+use crate::sys::clock;
 use crate::sys::threads::{Behind, spawn_behind};
 
-/// Between two intervals.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How long after the recorders have handed over it collects: a worker that sleeps looks round ten times a second.
+const LATE_NS: u64 = 200_000_000;
 /// What of a frame's way is counted as shed.
 const SHED: [Counter; 4] = [Counter::ShedKnown, Counter::ShedReports, Counter::ShedProbes, Counter::ControlOverflow];
 
@@ -157,8 +158,9 @@ impl Writer {
     fn run(mut self, stopped: &Receiver<()>) {
         self.open();
         loop {
-            let over = self.since + INTERVAL;
-            let wait = over.duration_since(SystemTime::now()).unwrap_or_default().min(INTERVAL);
+            // The next whole second, and the time that a recorder may need to notice it.
+            let into = (clock::now().0 + HAND_OVER_NS - LATE_NS) % HAND_OVER_NS;
+            let wait = Duration::from_nanos(HAND_OVER_NS - into);
             let ends = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
             self.interval(SystemTime::now());
             if ends {

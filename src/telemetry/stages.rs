@@ -55,8 +55,9 @@ impl Stage {
 const LONGEST_NS: u64 = 60_000_000_000;
 /// Two significant digits: 1 % of the value, in about 26 KiB a stage.
 const DIGITS: u8 = 2;
-/// How often a recorder hands over.
-const HAND_OVER: Duration = Duration::from_secs(1);
+/// A recorder hands over when the next of these begins, by the clock: all recorders at once, so that whoever collects a little later
+/// finds what each has of the same second.
+pub(super) const HAND_OVER_NS: u64 = 1_000_000_000;
 
 /// The histograms of all stages for a while.
 struct Histograms([Histogram<u64>; Stage::ALL.len()]);
@@ -81,7 +82,8 @@ impl Histograms {
 pub struct Recorder {
     /// None: nothing is recorded.
     current: Option<Box<Histograms>>,
-    since: Nanos,
+    /// In which it handed over last.
+    second: u64,
     full: Arc<ArrayQueue<Box<Histograms>>>,
     empty: Arc<ArrayQueue<Box<Histograms>>>,
 }
@@ -90,7 +92,7 @@ impl Recorder {
     /// One that records nothing: for who asks what recording costs.
     pub fn deaf() -> Self {
         let none = || Arc::new(ArrayQueue::new(1));
-        Self { current: None, since: Nanos::default(), full: none(), empty: none() }
+        Self { current: None, second: 0, full: none(), empty: none() }
     }
 
     /// Whether anything is recorded.
@@ -113,10 +115,11 @@ impl Recorder {
 
     /// Once a second hands what was recorded to the collector, and says so; where that has not come round, goes on recording.
     pub fn hand_over(&mut self, now: Nanos) -> bool {
-        if now.since(self.since) < HAND_OVER {
+        let second = now.0 / HAND_OVER_NS;
+        if second == self.second {
             return false;
         }
-        self.since = now;
+        self.second = second;
         if let Some(empty) = self.empty.pop() {
             // There are as many places as there are sets of histograms, so there is one for this.
             let _ = self.current.replace(empty).map(|full| self.full.push(full));
@@ -155,7 +158,7 @@ pub fn recorder(collector: &mut Collector) -> Recorder {
     let empty = Arc::new(ArrayQueue::new(2));
     let _ = empty.push(Histograms::new());
     collector.sources.push(Source { full: full.clone(), empty: empty.clone() });
-    Recorder { current: Some(Histograms::new()), since: Nanos::default(), full, empty }
+    Recorder { current: Some(Histograms::new()), second: 0, full, empty }
 }
 
 impl Default for Collector {
@@ -243,7 +246,7 @@ mod tests {
         let mut now = Nanos(0);
         for round in 1..=5_u64 {
             recorder.record(Stage::RingWait, Duration::from_micros(round));
-            now = now + HAND_OVER;
+            now = now + Duration::from_nanos(HAND_OVER_NS);
             recorder.hand_over(now);
             let mut counts = Vec::new();
             collector.collect(|stage, histogram| counts.push((stage, histogram.len())));

@@ -116,8 +116,10 @@ impl Control {
     /// Records the moments of the recovery, each once, from the engine's start.
     fn note_moments(&mut self) {
         let reached = self.recovery.moments();
+        // Of what was sent before there was a control thread the moment is known, when it was handed to the kernel.
+        let sent = self.first_sent.map(|sent| sent.since(self.begun).as_nanos() as u64);
         let moments = [
-            (Stage::RecoveryFirstFrame, reached.first_takeover_ns, &mut self.timed.first),
+            (Stage::RecoveryFirstFrame, sent.or(reached.first_takeover_ns), &mut self.timed.first),
             (Stage::RecoveryAcknowledged, reached.all_acknowledged_ns, &mut self.timed.acknowledged),
             (Stage::RecoveryReconciled, reached.reconciled_ns, &mut self.timed.reconciled),
         ];

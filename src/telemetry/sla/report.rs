@@ -14,6 +14,9 @@ const STYLE: &str = include_str!("report/style.css");
 /// Quantiles of the table of latencies.
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
+/// Of fewer values the table says all.
+const DRAWN_MIN: u64 = 100;
+
 /// What is shown.
 pub struct Page<'a> {
     /// Its title.
@@ -155,12 +158,14 @@ impl Page<'_> {
                 }
             }
             @for tag in &tags {
-                section.stage {
-                    h3 { (tag) }
-                    @let all = whole(tag);
-                    div.pair {
-                        (plot::percentiles(&all))
-                        (plot::heat_map(self.history, tag))
+                @let all = whole(tag);
+                @if all.len() >= DRAWN_MIN {
+                    section.stage {
+                        h3 { (tag) }
+                        div.pair {
+                            (plot::percentiles(&all))
+                            (plot::heat_map(self.history, tag))
+                        }
                     }
                 }
             }
