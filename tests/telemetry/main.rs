@@ -1,6 +1,7 @@
 //! What a running server says of itself: histogram logs that another implementation reads, and metrics that Prometheus' own
 //! tool finds nothing wrong with. Real processes, real frames, a real SIGKILL.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use baton::stage::company::{Company, Script};
 use baton::stage::processes::signal_to;
 use baton::stage::{Stage, cast, own_name};
 use baton::telemetry::Log;
+use hdrhistogram::iterators::IterationValue;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -83,7 +85,7 @@ fn promtool(arguments: &[&str], input: &[u8]) {
     child.stdin.take().unwrap().write_all(input).unwrap();
     let done = child.wait_with_output().unwrap();
     let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
-    assert!(done.status.success() && !said.contains("error"), "promtool {}: {said}", arguments.join(" "));
+    assert!(done.status.success() && !said.to_lowercase().contains("fail"), "promtool {}: {said}", arguments.join(" "));
 }
 
 #[test]
@@ -98,6 +100,15 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     let engine = company.engine().unwrap();
     // What an engine has at hand is what it wrote.
     let live = Log::read(company.api.text("/hlog").unwrap().as_bytes());
+    let rules = stage.data().join("live.toml");
+    fs::write(&rules, "[[latency]]\nstage = \"processing\"\npercentile = 50\nbound = \"10s\"\n").unwrap();
+    let live_check = Command::new(BATON)
+        .args(["sla", "check", "--rules"])
+        .arg(&rules)
+        .arg("--socket")
+        .arg(stage.run().join("api.sock"))
+        .output()
+        .unwrap();
     assert!(company.dispatch.signal(Signal::TERM).is_ok() && company.dispatch.wait().unwrap().success());
 
     let logs = logs(&stage);
@@ -117,6 +128,15 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     let steps = [recovery.first_frame_ns.unwrap(), recovery.acknowledged_ns, recovery.reconciled_ns];
     assert!(steps.is_sorted() && steps[0] > 0, "{recovery:?}");
 
+    // What came of it, by rules, from the files and from an engine while it ran.
+    let rules = stage.data().join("sla.toml");
+    fs::write(&rules, "[[reset]]\nphase = \"acknowledged\"\nbound = \"10s\"\n[[loss]]\nbound = 0.0\n").unwrap();
+    let folder = stage.database().with_file_name("telemetry");
+    let checked = Command::new(BATON).args(["sla", "check", "--rules"]).arg(&rules).arg(&folder).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    assert_eq!(live_check.status.code(), Some(0), "{live_check:?}");
+    assert!(String::from_utf8_lossy(&live_check.stdout).contains("HELD"), "{live_check:?}");
+
     // PyPI's reader, line by line.
     let paths = logs.iter().map(|(path, _)| path);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/telemetry/read_hlog.py");
@@ -130,10 +150,19 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
         assert_eq!((theirs["tag"].as_str(), theirs["count"].as_u64()), (Some(&*ours.tag), Some(histogram.len())));
         let start = theirs["start_ms"].as_f64().unwrap() / 1000.0;
         assert!((start - ours.start_s).abs() < 0.002, "{theirs} {ours:?}");
-        let read = |quantile| histogram.value_at_quantile(quantile);
+        // Which of so many values a percentile is, it rounds to the nearest, and the library upwards.
+        let read = |percentile: f64| {
+            let rank = ((percentile / 100.0 * histogram.len() as f64 + 0.5) as u64).max(1);
+            let mut below = 0;
+            let reaches = |value: &IterationValue<u64>| {
+                below += value.count_at_value();
+                below >= rank
+            };
+            histogram.iter_recorded().find(reaches).unwrap().value_iterated_to()
+        };
         let percentiles: Vec<_> =
             theirs["percentiles"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect();
-        assert_eq!(percentiles, [read(0.5), read(0.99), read(0.999), read(1.0)], "{theirs}");
+        assert_eq!(percentiles, [read(50.0), read(99.0), read(99.9), read(100.0)], "{theirs}");
     }
 }
 
@@ -169,6 +198,13 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     let open = String::from_utf8(metrics(&stage, &["--openmetrics"]).stdout).unwrap();
     assert!(open.ends_with("# EOF\n") && value(&open, "baton_frames_received_total") >= received, "{open}");
 
+    // What alerts and dashboard ask for is there.
+    let alerts = fs::read_to_string(format!("{PROMETHEUS}alerts.yml")).unwrap();
+    let asked = [alerts, dashboard().join("\n")].join("\n");
+    let there = names(&text);
+    let missing: Vec<_> = names(&asked).into_iter().filter(|name| !there.contains(name)).collect();
+    assert!(missing.is_empty() && names(&asked).len() > 20, "{missing:?} in {asked}");
+
     // As many as may, who connect and never ask.
     let exporter = Exporter::start(&stage);
     let mut hanging: Vec<_> = (0..baton::limits::SCRAPERS_MAX - 1).map(|_| exporter.connect()).collect();
@@ -190,6 +226,43 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     let none = exporter.scrape();
     assert_eq!(value(&none, "baton_up"), 0.0);
     promtool(&["check", "metrics"], none.as_bytes());
+}
+
+const PROMETHEUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/prometheus/");
+
+/// Every expression of the dashboard, with Grafana's variables filled in.
+fn dashboard() -> Vec<String> {
+    let text = fs::read_to_string(format!("{PROMETHEUS}dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let filled =
+        |expr: &str| expr.replace("$__rate_interval", "1m").replace("$__range", "1h").replace("$instance", ".*");
+    targets.map(|target| filled(target["expr"].as_str().unwrap())).collect()
+}
+
+/// Every name of a metric of ours in a text, without what a histogram appends.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
+    let of_ours = words.filter(|word| word.starts_with("baton_"));
+    of_ours
+        .map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name))
+        .collect()
+}
+
+#[test]
+fn alerts_and_dashboard_are_what_prometheus_understands() {
+    let file = |name: &str| format!("{PROMETHEUS}{name}");
+    promtool(&["check", "rules", &file("alerts.yml")], b"");
+    promtool(&["test", "rules", &file("alerts_test.yml")], b"");
+    promtool(&["check", "config", &file("prometheus.yml")], b"");
+    // A dashboard's expressions, as rules that record them.
+    let rules = dashboard().iter().enumerate().fold("groups:\n- name: d\n  rules:\n".to_owned(), |rules, (n, expr)| {
+        format!("{rules}  - record: d:{n}\n    expr: {}\n", serde_json::to_string(expr).unwrap())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dashboard.yml");
+    fs::write(&path, rules).unwrap();
+    promtool(&["check", "rules", path.to_str().unwrap()], b"");
 }
 
 /// `baton metrics --listen`, killed when this goes.
