@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Beside them: [`sdk`], a V2V endpoint for makers of autonomous servers and terminals; [`sim`], autonomous servers over
-//! real rings and in one process under a seeded clock; [`load`], an open-loop load generator; [`stage`], where demonstration and benchmarks play; [`telemetry`]; [`config`]; [`cli`]; and [`limits`], where every
+//! real rings and in one process under a seeded clock; [`load`], an open-loop load generator; [`stage`], where demonstration and benchmarks
+//! play; [`telemetry`], with the service level that it is held to; [`doctor`], what a machine lacks; [`config`]; [`cli`]; and [`limits`], where every
 //! bound is.
 //!
 //! What always holds between the rooms:
@@ -37,6 +38,7 @@ pub mod cascade;
 pub mod cli;
 pub mod cms;
 pub mod config;
+pub mod doctor;
 pub mod keeper;
 pub mod limits;
 pub mod link;

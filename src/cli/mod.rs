@@ -6,6 +6,7 @@
 pub mod client;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod engine;
 pub mod load;
 pub mod meeting;
@@ -60,6 +61,8 @@ enum Command {
     Metrics(metrics::Args),
     /// Look at the table, verify it, write a snapshot of it, resize it
     Table(table::Args),
+    /// Look whether this machine is fit to run on
+    Doctor(doctor::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
     /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Sla(args) => sla::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Table(args) => table::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Engine(engine::Args {}) => engine::run(born),

@@ -179,14 +179,7 @@ impl Estate {
         // Before anything is touched: what follows belongs to whoever has these.
         let holds = hold(&config)?;
         let table = KeptTable::open(&config)?;
-        let database = match config.database.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        open_folder(database, user)?;
-        if let Some(folder) = config.log_folder() {
-            open_folder(&folder, user)?;
-        }
+        open_database_folder(&config, user)?;
         let mounted = open_pins(&config.runtime.pin())?;
 
         let queues = match config.interface.queues {
@@ -423,8 +416,12 @@ fn own_folder(path: &Path, mode: u32) -> Result<(), KeeperError> {
     Err(KeeperError::Foreign { path: path.into(), whose })
 }
 
-/// Makes a folder that the engine writes to if there is none, and sees to it that the engine can get there.
-fn open_folder(folder: &Path, user: Option<&User>) -> Result<(), KeeperError> {
+/// Makes the database's folder if there is none, and sees to it that the engine can get there.
+fn open_database_folder(config: &Config, user: Option<&User>) -> Result<(), KeeperError> {
+    let folder = match config.database.path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
     let failed = |error| KeeperError::Folder { path: folder.into(), error };
     let is_new = !folder.try_exists().map_err(failed)?;
     if is_new {

@@ -85,14 +85,22 @@ impl Interface {
 
     /// Where it is on a PCI bus, `0000:01:00.0`; none where it is on no bus, or its driver does not tell.
     pub fn bus_address(&self) -> Option<String> {
+        let text = text_of(&self.ask_driver()?.bus_address)?;
+        Some(text).filter(|address| !address.contains('/'))
+    }
+
+    /// What its driver is called; none where that does not tell.
+    pub fn driver(&self) -> Option<String> {
+        text_of(&self.ask_driver()?.name)
+    }
+
+    fn ask_driver(&self) -> Option<Driver> {
         let mut driver = Driver { command: ETHTOOL_GDRVINFO, ..Driver::default() };
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         request.rest[..size_of::<usize>()].copy_from_slice(&(&raw mut driver).expose_provenance().to_ne_bytes());
         self.ask::<SIOCETHTOOL>("driver", &mut request).ok()?;
         // SAFETY: as of `Channels` above.
-        let told = unsafe { (&raw const driver).read_volatile() }.bus_address;
-        let text: Vec<u8> = told.into_iter().take_while(|&byte| byte != 0).collect();
-        String::from_utf8(text).ok().filter(|address| !address.is_empty() && !address.contains('/'))
+        Some(unsafe { (&raw const driver).read_volatile() })
     }
 
     fn ask<const REQUEST: Opcode>(&self, what: &'static str, request: &mut Request) -> Result<(), InterfaceError> {
@@ -106,6 +114,12 @@ impl Interface {
         // what it points to, which outlives the call.
         unsafe { ioctl(asker, Updater::<REQUEST, Request>::new(request)) }.map_err(unreadable)
     }
+}
+
+/// What stands before the first zero; none where nothing does.
+fn text_of(bytes: &[u8]) -> Option<String> {
+    let text: Vec<u8> = bytes.iter().copied().take_while(|&byte| byte != 0).collect();
+    String::from_utf8(text).ok().filter(|text| !text.is_empty())
 }
 
 /// A socket to ask by; which kind does not matter (netdevice(7)).
@@ -156,7 +170,8 @@ struct Channels {
 #[repr(C)]
 struct Driver {
     command: u32,
-    _names: [[u8; 32]; 3],
+    name: [u8; 32],
+    _versions: [[u8; 32]; 2],
     bus_address: [u8; 32],
     _expansion_rom: [u8; 32],
     _reserved: [u8; 12],

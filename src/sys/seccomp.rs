@@ -20,13 +20,13 @@ use seccompiler::{
 /// Calls that are allowed whatever their arguments.
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
-    // Files: the database, snapshots, the log, and what the C library looks at (CPUs, the time zone).
+    // Files: the database, snapshots, logs, and what the C library looks at (CPUs, the time zone).
     libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev,
     libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2,
     libc::SYS_openat, libc::SYS_close, libc::SYS_lseek, libc::SYS_fstat, libc::SYS_fstatfs, libc::SYS_newfstatat, libc::SYS_statx,
     libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_getdents64, libc::SYS_getcwd,
     libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_flock, libc::SYS_fcntl,
-    libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_fchmod,
+    libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_mkdirat, libc::SYS_fchmod,
     libc::SYS_dup, libc::SYS_dup3,
     // Memory. Mapping and protecting are listed below, for they must not make it executable.
     libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_brk, libc::SYS_mlock, libc::SYS_mlock2,
@@ -57,7 +57,7 @@ const ALLOWED: &[c_long] = &[
 #[rustfmt::skip]
 const OLDER: &[c_long] = &[
     libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink,
-    libc::SYS_rename, libc::SYS_link, libc::SYS_unlink, libc::SYS_dup2,
+    libc::SYS_rename, libc::SYS_link, libc::SYS_unlink, libc::SYS_mkdir, libc::SYS_dup2,
     libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time,
 ];
 #[cfg(not(target_arch = "x86_64"))]

@@ -47,7 +47,7 @@ struct Current {
 const TAIL_BYTES: u64 = 1 << 20;
 
 impl LogFolder {
-    /// Opens it for an engine's logs, whose times count from `base`, and mends what its predecessor left. Gives the frames that
+    /// Opens it, or makes it in a folder that there is, for an engine's logs, whose times count from `base`, and mends what its predecessor left. Gives the frames that
     /// predecessor had seen dropped, ever.
     ///
     /// # Errors
@@ -58,6 +58,11 @@ impl LogFolder {
         engine: EngineNote,
         base: SystemTime,
     ) -> io::Result<(Self, Option<u64>)> {
+        if let Err(error) = fs::create_dir(folder)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error);
+        }
         let files = numbered(folder)?;
         let dropped = files.last().map(|(_, last)| mend(last)).transpose()?.flatten();
         let next = files.last().map_or(1, |(number, _)| number + 1);

@@ -1,0 +1,156 @@
+//! `baton doctor`: whether this machine is fit to be dispatch hardware.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::{FAILED, WRONG, complain};
+use crate::config::{Config, DEFAULT_FILE, Overrides};
+use crate::doctor::{Asked, AskedInterface, Finding, Level, Needs, Place, examine};
+use crate::sys::interface::Interface;
+use crate::sys::process::{User, is_root};
+
+/// Whether this machine is fit to run on: what is, what it costs, what to do. Changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 it will run; 1 a problem keeps it from running; 2 typed wrong, or the configuration is."
+)]
+pub struct Args {
+    /// The configuration that it is to run by
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    /// Look at this interface; without a configuration, alone
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Print findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it.
+pub fn run(args: &Args) -> ExitCode {
+    let overrides = Overrides { interface: args.interface.clone(), ..Overrides::default() };
+    // An interface alone can be looked at before anything is configured.
+    let config = if args.interface.is_some() && args.config == Path::new(DEFAULT_FILE) && !args.config.exists() {
+        None
+    } else {
+        match Config::read(&args.config, &overrides) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                complain(&error);
+                return ExitCode::from(WRONG);
+            }
+        }
+    };
+    let name = config.as_ref().map(|config| config.interface.name.clone()).or_else(|| args.interface.clone());
+    let interface = name.map(|name| ask_interface(&name));
+    let queues = interface.as_ref().and_then(|asked| asked.as_ref().ok()).map_or(1, |interface| interface.queues);
+    let needs = config.as_ref().map_or_else(Needs::default, |config| Needs::of(config, queues));
+    let asked = ask(interface, config.as_ref(), &needs);
+    let findings = examine(Path::new("/"), &asked, &needs);
+    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+    if args.json {
+        println!("{:#}", serde_json::json!({ "runs": worst < Level::Problem, "findings": findings }));
+    } else {
+        show(&findings);
+    }
+    if worst == Level::Problem { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
+}
+
+fn ask_interface(name: &str) -> Result<AskedInterface, String> {
+    let asked = || {
+        let interface = Interface::find(name)?;
+        Ok::<_, crate::sys::interface::InterfaceError>(AskedInterface {
+            name: name.into(),
+            driver: interface.driver().unwrap_or_default(),
+            bus_address: interface.bus_address(),
+            queues: interface.queues()?,
+        })
+    };
+    asked().map_err(|error| error.to_string())
+}
+
+fn ask(interface: Option<Result<AskedInterface, String>>, config: Option<&Config>, needs: &Needs) -> Asked {
+    let ntuple = interface.as_ref().and_then(|asked| asked.as_ref().ok()).and_then(|it| ntuple(&it.name));
+    let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let wanted = [
+        ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
+        ("CAP_NET_RAW", CapabilitySet::NET_RAW),
+        ("CAP_BPF", CapabilitySet::BPF),
+        ("CAP_PERFMON", CapabilitySet::PERFMON),
+    ];
+    let user = config.filter(|_| is_root()).and_then(|config| {
+        let name = &config.runtime.user;
+        User::find(name).err().map(|error| format!("there is no user `{name}` to run the engine as: {error}"))
+    });
+    let paths = needs.table.iter().map(|(path, _)| path).chain(&needs.database);
+    Asked {
+        release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        interface,
+        memlock: getrlimit(Resource::Memlock).current,
+        lacking: wanted.iter().filter(|(_, one)| !effective.contains(*one)).map(|(name, _)| *name).collect(),
+        beyond_limits: effective.intersects(CapabilitySet::SYS_RESOURCE | CapabilitySet::IPC_LOCK),
+        places: paths.filter_map(|path| Some((path.clone(), place(path)?))).collect(),
+        ntuple,
+        user,
+    }
+}
+
+/// The file system of a path, by the nearest folder above it that is there.
+fn place(path: &Path) -> Option<Place> {
+    let there = path.ancestors().find(|folder| !folder.as_os_str().is_empty() && folder.exists())?;
+    let found = rustix::fs::statfs(there).ok()?;
+    let block = found.f_bsize as u64;
+    Some(Place {
+        magic: found.f_type as u64 & 0xFFFF_FFFF,
+        bytes: found.f_blocks * block,
+        free: found.f_bavail * block,
+    })
+}
+
+/// What ethtool says of ntuple filters.
+fn ntuple(interface: &str) -> Option<String> {
+    let said = Command::new("ethtool").args(["-k", interface]).output().ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    text.lines().find_map(|line| line.strip_prefix("ntuple-filters:")).map(|rest| rest.trim().to_owned())
+}
+
+/// Columns of a terminal that shows it.
+const WIDTH: usize = 80;
+/// Where the words begin.
+const INDENT: usize = 24;
+
+fn show(findings: &[Finding]) {
+    for finding in findings {
+        let head = format!("{:<8} {:<14}", finding.level.name(), finding.check);
+        println!("{head} {}", wrapped(&finding.is));
+        for (word, text) in [("costs", &finding.costs), ("do", &finding.todo)] {
+            if !text.is_empty() {
+                println!("{:>width$} {}", format!("{word}:"), wrapped(text), width = INDENT - 1);
+            }
+        }
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+    let end = if problems > 0 { "it will not run" } else { "it will run" };
+    println!("\n{end}: problems {problems}, warnings {warnings}");
+}
+
+/// Broken into lines that fit beside the heads.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is one");
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH - INDENT {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join(&format!("\n{:INDENT$}", ""))
+}

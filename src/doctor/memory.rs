@@ -1,0 +1,126 @@
+//! Huge pages, memory that may be locked, file systems.
+
+use std::path::Path;
+
+use super::{Finding, Machine, Place, mebibytes};
+
+/// <linux/magic.h>.
+const TMPFS: u64 = 0x0102_1994;
+const HUGETLBFS: u64 = 0x9584_58f6;
+const HUGE_PAGE: u64 = 2 << 20;
+/// What a database may grow to, with room for its snapshot, before anybody looks again.
+const DISK_FREE_MIN: u64 = 1 << 30;
+
+pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
+    let mut all = vec![huge_pages(machine), locked(machine)];
+    all.extend(table(machine));
+    all.extend(database(machine));
+    all
+}
+
+fn huge_pages(machine: &Machine<'_>) -> Finding {
+    let read = |what: &str| {
+        let path = format!("sys/kernel/mm/hugepages/hugepages-2048kB/{what}_hugepages");
+        machine.read(&path).and_then(|text| text.parse::<u64>().ok())
+    };
+    let (Some(all), Some(free)) = (read("nr"), read("free")) else {
+        return Finding::note("huge pages", "the kernel has none of 2 MiB", "");
+    };
+    let on_huge = |path: &Path| place(machine, path).is_some_and(|place| place.magic == HUGETLBFS);
+    let table = machine.needs.table.as_ref().filter(|(path, _)| on_huge(path)).map_or(0, |(_, bytes)| *bytes);
+    let umem = if machine.needs.huge_pages { machine.needs.umem } else { 0 };
+    let pages = umem.div_ceil(HUGE_PAGE) + table.div_ceil(HUGE_PAGE);
+    let is = format!("{all} of 2 MiB, {free} free; {pages} are wanted");
+    if free >= pages {
+        return Finding::ok("huge pages", is);
+    }
+    Finding::warning(
+        "huge pages",
+        is,
+        "on small pages a successor maps 20 times as long (2 ms instead of 0.1 ms), and every report costs more",
+        format!("echo {} >/proc/sys/vm/nr_hugepages, or scripts/tune-nic.sh -p {0}", all - free + pages),
+    )
+}
+
+fn locked(machine: &Machine<'_>) -> Finding {
+    let Some(limit) = machine.asked.memlock.filter(|_| !machine.asked.beyond_limits) else {
+        return Finding::ok("locked memory", "as much as is wanted");
+    };
+    let wants = machine.needs.umem;
+    let is = format!("{} may be locked, the frames' memory has {}", mebibytes(limit), mebibytes(wants));
+    if limit >= wants {
+        return Finding::ok("locked memory", is);
+    }
+    Finding::warning(
+        "locked memory",
+        is,
+        "rings are halved until they fit: fewer frames can wait while an engine is replaced",
+        "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited",
+    )
+}
+
+fn place(machine: &Machine<'_>, path: &Path) -> Option<Place> {
+    machine.asked.places.iter().find(|(known, _)| known == path).map(|&(_, place)| place)
+}
+
+fn table(machine: &Machine<'_>) -> Option<Finding> {
+    let (path, bytes) = machine.needs.table.as_ref()?;
+    let wants = format!("{}, {}", path.display(), mebibytes(*bytes));
+    let Some(place) = place(machine, path) else {
+        return Some(Finding::problem(
+            "table",
+            format!("{wants}: no folder leads there"),
+            "the start will fail",
+            "set table.path to a place on tmpfs or hugetlbfs",
+        ));
+    };
+    let there = std::fs::metadata(path).map_or(0, |file| file.len());
+    // The pages of hugetlbfs are counted above.
+    if place.magic == TMPFS && place.free + there < *bytes {
+        return Some(Finding::problem(
+            "table",
+            format!("{wants}: the tmpfs has {} free", mebibytes(place.free)),
+            "the start will fail",
+            "mount -o remount,size=… the tmpfs, or lower table.meetings and table.terminals",
+        ));
+    }
+    Some(match place.magic {
+        TMPFS => Finding::ok("table", format!("{wants}, on tmpfs; on hugetlbfs a successor maps it faster")),
+        HUGETLBFS => Finding::ok("table", format!("{wants}, on hugetlbfs")),
+        _ => Finding::warning(
+            "table",
+            format!("{wants}, on a file system that is neither tmpfs nor hugetlbfs"),
+            "pages go to the disk and back while frames wait",
+            "set table.path to a place below /dev/shm, or on hugetlbfs",
+        ),
+    })
+}
+
+fn database(machine: &Machine<'_>) -> Option<Finding> {
+    let path = machine.needs.database.as_ref()?;
+    let Some(place) = place(machine, path) else {
+        return Some(Finding::problem(
+            "database",
+            format!("{}: no folder leads there", path.display()),
+            "the start will fail",
+            "set database.path",
+        ));
+    };
+    if [TMPFS, HUGETLBFS].contains(&place.magic) {
+        return Some(Finding::warning(
+            "database",
+            format!("{} is in memory", path.display()),
+            "after a reboot nothing is known of any conference",
+            "set database.path to a place on a disk",
+        ));
+    }
+    if place.free < DISK_FREE_MIN {
+        return Some(Finding::warning(
+            "database",
+            format!("{}: {} free", path.display(), mebibytes(place.free)),
+            "operations fail once it is full; conferences go on",
+            "make room",
+        ));
+    }
+    Some(Finding::ok("database", format!("{}, {} free", path.display(), mebibytes(place.free))))
+}

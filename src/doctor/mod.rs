@@ -1,0 +1,219 @@
+//! Whether a machine is fit to be dispatch hardware: what is, what that costs, what to do about it.
+//!
+//! Nothing is changed. What the kernel shows in files is read below a root, so that any machine's files can be looked at; what only a
+//! call tells ([`Asked`]) comes in from outside.
+
+mod memory;
+mod network;
+mod processors;
+mod rights;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// How grave a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It could not be found out, or does not matter here.
+    Note,
+    /// Baton runs, and slower or less safely than it could.
+    Warning,
+    /// Baton does not run.
+    Problem,
+}
+
+impl Level {
+    /// Its name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "PROBLEM",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at, in a word or two.
+    pub check: &'static str,
+    /// How grave it is.
+    pub level: Level,
+    /// What is.
+    pub is: String,
+    /// What that costs; empty where all is well.
+    pub costs: String,
+    /// What to do; empty where there is nothing to do.
+    pub todo: String,
+}
+
+impl Finding {
+    fn ok(check: &'static str, is: impl Into<String>) -> Self {
+        Self { check, level: Level::Ok, is: is.into(), costs: String::new(), todo: String::new() }
+    }
+
+    fn note(check: &'static str, is: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { level: Level::Note, todo: todo.into(), ..Self::ok(check, is) }
+    }
+
+    fn warning(check: &'static str, is: impl Into<String>, costs: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { level: Level::Warning, costs: costs.into(), todo: todo.into(), ..Self::ok(check, is) }
+    }
+
+    fn problem(check: &'static str, is: impl Into<String>, costs: impl Into<String>, todo: impl Into<String>) -> Self {
+        Self { level: Level::Problem, ..Self::warning(check, is, costs, todo) }
+    }
+}
+
+/// What only a call tells.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// The kernel's release, `6.18.0-1-amd64`.
+    pub release: String,
+    /// The interface; none where it is not there, with why.
+    pub interface: Option<Result<AskedInterface, String>>,
+    /// Bytes that may be locked in memory; none: as many as there are.
+    pub memlock: Option<u64>,
+    /// Names of the capabilities that the caller lacks, of those that a keeper starts with.
+    pub lacking: Vec<&'static str>,
+    /// Whether it may go beyond its limits (CAP_SYS_RESOURCE, or CAP_IPC_LOCK for locking memory).
+    pub beyond_limits: bool,
+    /// File systems of paths: type by its magic number, bytes in all, bytes free. For the nearest folder that is there.
+    pub places: Vec<(PathBuf, Place)>,
+    /// Whether `ntuple` filters are there: what `ethtool -k` says; none where there is no ethtool.
+    pub ntuple: Option<String>,
+    /// Why the engine's user cannot be had.
+    pub user: Option<String>,
+}
+
+/// What an interface answers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AskedInterface {
+    /// Its name.
+    pub name: String,
+    /// Its driver's; empty where it does not tell.
+    pub driver: String,
+    /// Where it is on a PCI bus.
+    pub bus_address: Option<String>,
+    /// Receive queues.
+    pub queues: u32,
+}
+
+/// A file system, where a path is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Its magic number (statfs(2)).
+    pub magic: u64,
+    /// Bytes that it has in all.
+    pub bytes: u64,
+    /// Of these, free.
+    pub free: u64,
+}
+
+/// What Baton is to find there.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// The table's file, and how large it is to be.
+    pub table: Option<(PathBuf, u64)>,
+    /// The database's file.
+    pub database: Option<PathBuf>,
+    /// Bytes of the memory that frames lie in.
+    pub umem: u64,
+    /// Queues that are asked for; none: all.
+    pub queues: Option<u32>,
+    /// Whether the driver is to fill the memory itself.
+    pub zero_copy: bool,
+    /// Whether huge pages are asked for.
+    pub huge_pages: bool,
+    /// CPUs that are pinned to.
+    pub cores: BTreeSet<u16>,
+    /// Whether those are chosen by Baton itself.
+    pub chosen: bool,
+}
+
+impl Needs {
+    /// What a configuration asks for, on an interface with so many queues.
+    pub fn of(config: &Config, queues: u32) -> Self {
+        use crate::config::{Auto, Cores};
+        let capacity = crate::table::Capacity { meetings: config.table.meetings, terminals: config.table.terminals };
+        let queues = config.interface.queues.unwrap_or(queues);
+        let rings = config.rings_per_queue(queues).unwrap_or(1);
+        let chunks = u64::from(queues)
+            * (u64::from(config.interface.receive_ring) + u64::from(rings) * u64::from(config.interface.transmit_ring));
+        Self {
+            table: Some((config.table.path.clone(), crate::table::Table::bytes(capacity))),
+            database: Some(config.database.path.clone()),
+            umem: chunks * crate::limits::CHUNK_BYTES as u64,
+            queues: config.interface.queues,
+            zero_copy: config.interface.zero_copy,
+            huge_pages: config.interface.huge_pages,
+            cores: config.worker.pinned().collect(),
+            chosen: matches!(config.worker.cores, Cores::Chosen(Auto::Auto)),
+        }
+    }
+}
+
+/// Looks at everything. `root` is where `proc` and `sys` are, `/`.
+pub fn examine(root: &Path, asked: &Asked, needs: &Needs) -> Vec<Finding> {
+    let machine = Machine { root, asked, needs };
+    let mut all = rights::examine(&machine);
+    all.extend(network::examine(&machine));
+    all.extend(memory::examine(&machine));
+    all.extend(processors::examine(&machine));
+    all
+}
+
+struct Machine<'a> {
+    root: &'a Path,
+    asked: &'a Asked,
+    needs: &'a Needs,
+}
+
+impl Machine<'_> {
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// What a file of the kernel's says, without the line's end; none where it is not there.
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.at(path)).ok().map(|text| text.trim_end().to_owned())
+    }
+
+    /// Names in a folder, in their order; none where it is not there.
+    fn list(&self, path: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.at(path)) else { return Vec::new() };
+        let mut names: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// The CPUs of a list such as `0-3,8`.
+fn cpus(list: &str) -> BTreeSet<u16> {
+    let ranges = list.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
+fn listed<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests;

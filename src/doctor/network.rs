@@ -1,0 +1,161 @@
+//! The interface: its driver, its queues, its interrupts.
+
+use std::collections::BTreeSet;
+
+use super::{AskedInterface, Finding, Machine, cpus, listed};
+
+/// Drivers that have XDP in themselves and hand frames over without copying them, by the kernel's sources.
+const ZERO_COPY: [&str; 11] =
+    ["ixgbe", "i40e", "ice", "igb", "igc", "mlx5_core", "stmmac", "st_gmac", "virtio_net", "gve", "idpf"];
+/// Drivers that have XDP in themselves, and copy.
+const NATIVE: [&str; 14] = [
+    "veth",
+    "tun",
+    "ena",
+    "bnxt_en",
+    "ixgbevf",
+    "mlx4_en",
+    "mvneta",
+    "mvpp2",
+    "netsec",
+    "nfp",
+    "qede",
+    "sfc",
+    "hv_netvsc",
+    "thunder-nicvf",
+];
+
+pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
+    match &machine.asked.interface {
+        None => vec![Finding::note("interface", "none was named", "name one with --interface, or a configuration")],
+        Some(Err(why)) => vec![Finding::problem(
+            "interface",
+            why,
+            "there is nothing to receive frames by",
+            "set interface.name to one of `ip link`",
+        )],
+        Some(Ok(interface)) => {
+            vec![
+                driver(machine, interface),
+                queues(machine, interface),
+                filters(machine),
+                interrupts(machine, interface),
+            ]
+        }
+    }
+}
+
+fn driver(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
+    let AskedInterface { name, driver, .. } = interface;
+    let wants = machine.needs.zero_copy;
+    if ZERO_COPY.contains(&driver.as_str()) {
+        let is = format!("{name}: {driver}, native XDP, zero copy");
+        return if wants {
+            Finding::ok("driver", is)
+        } else {
+            Finding::note(
+                "driver",
+                is,
+                "try interface.zero_copy = true; needs a recent kernel, and start tells whether it is granted",
+            )
+        };
+    }
+    if NATIVE.contains(&driver.as_str()) {
+        let is = format!("{name}: {driver}, native XDP, copies");
+        return if wants {
+            Finding::problem(
+                "driver",
+                is,
+                "interface.zero_copy is set, and the start will fail",
+                "leave interface.zero_copy out",
+            )
+        } else {
+            Finding::ok("driver", is)
+        };
+    }
+    let what = if driver.is_empty() { "its driver does not tell its name".into() } else { format!("driver {driver}") };
+    Finding::warning(
+        "driver",
+        format!("{name}: {what}, of which it is not known here whether it has XDP"),
+        "without XDP of its own frames go by the kernel's generic path: about a third of the rate",
+        "`baton status --json` says by `mode` which it is, once it runs",
+    )
+}
+
+fn queues(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
+    let (has, wants) = (interface.queues, machine.needs.queues);
+    match wants {
+        Some(wants) if wants > has => Finding::problem(
+            "queues",
+            format!("{} has {has} receive queues, interface.queues is {wants}", interface.name),
+            "the start will fail",
+            format!("scripts/tune-nic.sh -i {} -q {wants}, or another interface.queues", interface.name),
+        ),
+        Some(wants) if wants < has => Finding::warning(
+            "queues",
+            format!("{} spreads frames over {has} receive queues, interface.queues is {wants}", interface.name),
+            "V2V frames that come to the other queues pass to the kernel, and are lost to Baton",
+            format!("scripts/tune-nic.sh -i {} -q {wants}", interface.name),
+        ),
+        _ => Finding::ok("queues", format!("{} has {has}, all of them served", interface.name)),
+    }
+}
+
+fn filters(machine: &Machine<'_>) -> Finding {
+    match machine.asked.ntuple.as_deref() {
+        None => Finding::note("filters", "ethtool is not installed", "apt-get install ethtool, to see and set filters"),
+        Some(text) if text.contains("on") => {
+            Finding::ok("filters", "ntuple filters: frames can be sent to a queue by their MAC")
+        }
+        Some(text) if text.contains("[fixed]") => Finding::note(
+            "filters",
+            "the driver has no ntuple filters",
+            "V2V is no IP: by RSS all of it comes to one queue. Several workers share that one (interface.workers)",
+        ),
+        Some(_) => Finding::warning(
+            "filters",
+            "ntuple filters are off",
+            "V2V is no IP: by RSS all of it comes to one queue, and its core",
+            "scripts/tune-nic.sh sets one for each MAC address",
+        ),
+    }
+}
+
+/// Each interrupt of the interface, with the CPUs that it goes to.
+fn interrupts(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
+    let numbers: BTreeSet<String> = match &interface.bus_address {
+        Some(at) => machine.list(&format!("sys/bus/pci/devices/{at}/msi_irqs")).into_iter().collect(),
+        None => BTreeSet::new(),
+    };
+    if numbers.is_empty() {
+        return Finding::note("interrupts", format!("{} has none of its own", interface.name), "");
+    }
+    let balanced = machine.list("proc").iter().any(|process| {
+        process.bytes().all(|byte| byte.is_ascii_digit())
+            && machine.read(&format!("proc/{process}/comm")).is_some_and(|name| name == "irqbalance")
+    });
+    let mut to = BTreeSet::new();
+    for number in &numbers {
+        let list = machine.read(&format!("proc/irq/{number}/effective_affinity_list"));
+        to.extend(list.map(|list| cpus(&list)).unwrap_or_default());
+    }
+    let workers = &machine.needs.cores;
+    let is = format!("{} of {} go to CPU {}", numbers.len(), interface.name, listed(&to));
+    if balanced {
+        return Finding::warning(
+            "interrupts",
+            format!("{is}, and irqbalance moves them about"),
+            "a worker's core is interrupted for others' frames, and its own come from far",
+            format!("scripts/tune-nic.sh -i {}, which keeps irqbalance away from them", interface.name),
+        );
+    }
+    if !workers.is_empty() && !to.is_subset(workers) {
+        return Finding::warning(
+            "interrupts",
+            format!("{is}; workers run on {}", listed(workers)),
+            "the kernel receives on one core what a worker reads on another: its cache is cold for every frame",
+            format!("scripts/tune-nic.sh -i {}, with worker.cores the CPUs that it names", interface.name),
+        );
+    }
+    Finding::ok("interrupts", is)
+}
