@@ -18,6 +18,7 @@ pub mod sla;
 pub mod starter;
 pub mod status;
 pub mod table;
+pub mod top;
 pub mod upgrade;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Meeting(meeting::Args),
     /// Show how the server does
     Status(status::Args),
+    /// Show how the server does, on a terminal, all the time
+    Top(top::Args),
     /// Hand over to the program as it is on disk now
     Upgrade(upgrade::Args),
     /// Show what the last recovery was like
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Recovery(args) => recovery::run(&args),
         Command::Sla(args) => sla::run(&args),
