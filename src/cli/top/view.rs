@@ -174,7 +174,7 @@ fn draw_rates(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette
 }
 
 fn draw_drops(frame: &mut Frame<'_>, area: Rect, drops: &[Rate], palette: Palette) {
-    let mut rows = vec![Row::new(["dropped, shed, refused", "", ""]).style(palette.head)];
+    let mut rows = vec![Row::new(["lost or refused", "", ""]).style(palette.head)];
     if drops.is_empty() {
         rows.push(Row::new(["nothing", "", ""]).style(palette.good));
     }
