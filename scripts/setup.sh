@@ -75,7 +75,7 @@ if [[ ! -x "$tools/promtool" ]]; then
     # apt downloads as a user of its own, who has to get in.
     chmod 755 "$unpacked"
     (cd "$unpacked" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }) >&2
-    dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/root"
+    dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/files"
     mkdir -p "$tools"
-    cp "$unpacked/root/usr/bin/promtool" "$tools/promtool"
+    cp "$unpacked/files/usr/bin/promtool" "$tools/promtool"
 fi

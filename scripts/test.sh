@@ -22,14 +22,16 @@ say "build, and the BPF program with it"
 cargo build --all-targets --quiet
 
 if command -v systemd-analyze >/dev/null; then
-    say "systemd's unit"
-    # It is held against the program that was built, for a unit whose program is missing is reported as wrong.
+    say "systemd's units"
+    # They are held against the program that was built, for a unit whose program is missing is reported as wrong.
     units="$(mktemp -d)"
     trap 'rm -r "$units"' EXIT
-    sed "s#^ExecStart=/usr/local/bin/baton#ExecStart=$PWD/target/debug/baton#" scripts/systemd/baton.service >"$units/baton.service"
-    verdict="$(systemd-analyze verify "$units/baton.service" 2>&1)" && [[ -z "$verdict" ]] || die "$verdict"
+    for unit in baton.service baton-metrics.service; do
+        sed "s#^ExecStart=/usr/local/bin/baton#ExecStart=$PWD/target/debug/baton#" "scripts/systemd/$unit" >"$units/$unit"
+    done
+    verdict="$(systemd-analyze verify "$units"/*.service 2>&1)" && [[ -z "$verdict" ]] || die "$verdict"
 else
-    say "systemd's unit is not verified: systemd-analyze is not here"
+    say "systemd's units are not verified: systemd-analyze is not here"
 fi
 
 say "documentation"

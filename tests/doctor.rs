@@ -1,6 +1,5 @@
 //! `baton doctor` on the machine that runs this, for an interface that is there and ones that are not.
 
-#[allow(dead_code, reason = "of what tests share, each uses a part")]
 mod support;
 
 use std::fs;
