@@ -74,7 +74,7 @@ if [[ ! -x "$tools/promtool" ]]; then
     trap 'rm -r "$unpacked"' EXIT
     # apt downloads as a user of its own, who has to get in.
     chmod 755 "$unpacked"
-    (cd "$unpacked" && { apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; }) >&2
+    (cd "$unpacked" && { apt-get -o APT::Sandbox::User=root download -q prometheus || { apt-get update -q && apt-get -o APT::Sandbox::User=root download -q prometheus; }; }) >&2
     dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/files"
     mkdir -p "$tools"
     cp "$unpacked/files/usr/bin/promtool" "$tools/promtool"

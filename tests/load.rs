@@ -16,8 +16,8 @@ use baton::stage::api::Api;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
 use baton::table::{Capacity, OwnerId, Table};
+use baton::telemetry::Log;
 use baton::wire::{Domain, MeetingId};
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::Value;
 use support::netns::{Pair, Side};
 use support::server::{Place, Server};
@@ -151,13 +151,11 @@ fn intervals(path: &Path) -> u64 {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains("#[Histogram log format version 1.3]\n#[StartTime: "), "{text}");
     assert!(text.contains("\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\""));
-    let mut counted = 0;
-    for entry in IntervalLogIterator::new(text.as_bytes()) {
-        if let LogEntry::Interval(interval) = entry.unwrap() {
-            assert_eq!(interval.tag().unwrap().as_str(), "probe");
-            counted += support::histogram::count(interval.encoded_histogram());
-        }
-    }
+    let log = Log::read(text.as_bytes());
+    assert!(log.broken.is_empty() && log.intervals.iter().all(|interval| interval.tag == "probe"), "{log:?}");
+    let counted = log.intervals.iter().map(|interval| interval.histogram().len()).sum();
+    let [frames] = &log.frames[..] else { panic!("how many were answered, once: {log:?}") };
+    assert_eq!((frames.received, frames.dropped), (counted, 0));
     counted
 }
 
