@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "write.h"
 
 /* Frames between two looks at the clock where no rate is kept. A power of two. */
 #define MARK_EVERY 256
@@ -51,14 +52,6 @@ struct {
 	__type(value, __u64);
 } sunk SEC(".maps");
 
-struct words {
-	__u64 value;
-} __attribute__((packed));
-
-struct word {
-	__u32 value;
-} __attribute__((packed));
-
 /* Writes as much of the head as the frame has room for, eight bytes at a time, then four where that is its end. */
 static __always_inline void write_head(void *data, void *end, const struct baton_load_frame *frame)
 {
@@ -73,11 +66,6 @@ static __always_inline void write_head(void *data, void *end, const struct baton
 		}
 		((struct words *)(data + at))->value = ((const struct words *)(head + at))->value;
 	}
-}
-
-static __always_inline void write_u64(void *at, __u64 value)
-{
-	((struct words *)at)->value = bpf_cpu_to_be64(value);
 }
 
 SEC("xdp")
@@ -124,7 +112,7 @@ int load(struct xdp_md *ctx)
 	}
 	at = how->version_at & (BATON_LOAD_FRAME_BYTES - 1);
 	if (at && data + at + 4 <= end)
-		((struct word *)(data + at))->value = bpf_htonl(how->version + done->turn);
+		write_u32(data + at, how->version + done->turn);
 	at = how->probe_at & (BATON_LOAD_FRAME_BYTES - 1);
 	if (at && data + at + 16 <= end) {
 		write_u64(data + at, due);
