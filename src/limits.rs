@@ -12,6 +12,12 @@ pub const BURST: usize = 64;
 /// headroom; the kernel refuses chunks below 2,048.
 pub const CHUNK_BYTES: usize = 2048;
 
+/// Bytes of a UMEM chunk that the driver fills itself. What is left of it behind the headroom, some drivers tell their device in whole KiB
+/// (igb and 82599, BSIZEPKT of SRRCTL): of 2,048 that would be one, and a frame with a data payload is longer.
+pub const CHUNK_ZERO_COPY_BYTES: usize = 4096;
+const _: () =
+    assert!((CHUNK_ZERO_COPY_BYTES - 256) / 1024 * 1024 >= FRAME_BYTES_MAX && CHUNK_BYTES <= CHUNK_ZERO_COPY_BYTES);
+
 /// The longest V2V frame: Ethernet 14, 802.1Q 4, addresses and reserved 18, label 4, data payload 1,056.
 pub const FRAME_BYTES_MAX: usize = 14 + 4 + 18 + 4 + 1056;
 const _: () = assert!(FRAME_BYTES_MAX + 256 + 32 <= CHUNK_BYTES, "a frame, XDP headroom and metadata fit a chunk");

@@ -37,7 +37,7 @@ use self::queue::MappedQueue;
 use self::umem::{Area, Umem};
 use super::bpf::{QUEUES_MAX, RINGS_PER_QUEUE_MAX};
 use super::interface::Interface;
-use crate::limits::{RING_ENTRIES_MAX, RING_ENTRIES_MIN};
+use crate::limits::{CHUNK_BYTES, CHUNK_ZERO_COPY_BYTES, RING_ENTRIES_MAX, RING_ENTRIES_MIN};
 
 /// What is opened on an interface. The keeper hands it on with the descriptors: both halves derive every size and
 /// place from it.
@@ -84,6 +84,10 @@ impl Settings {
 
     const fn chunks_of_queue(&self) -> usize {
         self.receive as usize + self.rings as usize * self.transmit as usize
+    }
+
+    const fn chunk_bytes(&self) -> usize {
+        if self.zero_copy { CHUNK_ZERO_COPY_BYTES } else { CHUNK_BYTES }
     }
 
     const fn chunks(&self) -> usize {

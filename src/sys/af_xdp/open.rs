@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socke
 
 use super::umem::Umem;
 use super::{Bound, Settings, XdpError, holders, options};
-use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, CHUNK_BYTES, RING_ENTRIES_MIN};
+use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, RING_ENTRIES_MIN};
 
 /// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK: where the
 /// limit is too low for the sizes asked for, smaller ones are tried, and what was granted is said.
@@ -79,11 +79,11 @@ fn open(settings: &Settings) -> Result<OwnedFd, XdpError> {
 /// The kernel pins the memory; that it is mapped here stops mattering. No queue depends on another one's socket.
 fn register(settings: &Settings, umem: &Umem, queue: u32, socket: &OwnedFd) -> Result<(), XdpError> {
     let chunks = settings.chunks_of_queue();
-    let bytes = chunks as u64 * CHUNK_BYTES as u64;
+    let bytes = (chunks * settings.chunk_bytes()) as u64;
     let memory = XdpUmemReg {
         addr: umem.address(queue as usize * chunks),
         len: bytes,
-        chunk_size: CHUNK_BYTES as u32,
+        chunk_size: settings.chunk_bytes() as u32,
         headroom: 0,
         flags: XdpUmemRegFlags::empty(),
         tx_metadata_len: 0,

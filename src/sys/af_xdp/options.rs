@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::Settings;
-use crate::limits::{BURST, BUSY_POLL_US, CHUNK_BYTES, SEND_BUDGET};
+use crate::limits::{BURST, BUSY_POLL_US, SEND_BUDGET};
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 
 /// linux/if_xdp.h, since 6.17.
@@ -13,7 +13,7 @@ const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 pub(super) fn set_sending(socket: impl AsFd, settings: &Settings) {
     // Every frame on its way out counts against the send buffer, at some 2 KiB of the kernel's own memory. One who may not raise it
     // sends in smaller bursts.
-    let _ = set_socket_send_buffer_size_force(&socket, settings.transmit as usize * CHUNK_BYTES);
+    let _ = set_socket_send_buffer_size_force(&socket, settings.transmit as usize * settings.chunk_bytes());
     // A call sends 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE), or as many as this says and the transmit ring holds, which is there already.
     set(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, SEND_BUDGET.min(settings.transmit));
 }

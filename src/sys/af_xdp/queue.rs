@@ -240,7 +240,7 @@ impl Rings {
         while self.fill.has_room() {
             let Some(chunk) = chunks.next() else { break };
             area.set_owner(&chunk, Owner::Fill(self.fill.next()));
-            self.fill.put(chunk.into_address());
+            self.fill.put(area.address(chunk));
         }
         self.fill.publish();
         self.fill.needs_wakeup()
@@ -374,7 +374,7 @@ mod tests {
 
     /// The kernel puts a frame in a chunk and the chunk in the receive ring.
     fn arrives(receive: &mut Producer<Descriptor>, chunk: Chunk) {
-        receive.put(Descriptor { address: chunk.into_address() + 256, length: 64 });
+        receive.put(Descriptor { address: area.address(chunk) + 256, length: 64 });
         receive.publish();
     }
 
@@ -390,7 +390,7 @@ mod tests {
         for number in 0..ENTRIES {
             let chunk = area.reclaim(number as usize);
             area.set_owner(&chunk, Owner::Fill(fill.next()));
-            fill.put(chunk.into_address());
+            fill.put(area.address(chunk));
         }
         assert_eq!(left(&received, &fill).len(), ENTRIES as usize, "killed before the fill ring's index moved");
 
@@ -417,7 +417,7 @@ mod tests {
 
         area.set_owner(&area.reclaim(0), Owner::Fill(fill.next()));
         assert!(fill.has_room());
-        fill.put(area.reclaim(0).into_address());
+        fill.put(area.address(area.reclaim(0)));
         fill.publish();
         assert_eq!(left(&received, &fill), NONE, "the kernel has all again");
     }
@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(left(&transmit), ENTRIES, "killed between its word and its entry");
 
         area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next()));
-        transmit.put(Descriptor { address: area.reclaim(first).into_address(), length: 64 });
+        transmit.put(Descriptor { address: area.address(area.reclaim(first)), length: 64 });
         assert_eq!(left(&transmit), ENTRIES, "killed before the index moved: never sent");
 
         area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next().wrapping_sub(1)));
@@ -459,7 +459,7 @@ mod tests {
         let (mut kernel, mut completion) = ring::<u64>();
         let spare = area.reclaim(ENTRIES as usize);
         area.set_owner(&spare, Owner::Transmit(0));
-        kernel.put(spare.into_address());
+        kernel.put(area.address(spare));
         kernel.publish();
         let owner = || area.owners(ENTRIES as usize..ENTRIES as usize + 1).next().unwrap().1;
         // It is asked when the entry is read, and when it was released: both come before the word changes.

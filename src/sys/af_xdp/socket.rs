@@ -221,7 +221,7 @@ impl Socket {
             return true;
         }
         self.queue.area.set_owner(&chunk, Owner::Transmit(self.transmit.next()));
-        self.transmit.put(Descriptor { address: chunk.into_address(), length: length as u32 });
+        self.transmit.put(Descriptor { address: self.queue.area.address(chunk), length: length as u32 });
         true
     }
 

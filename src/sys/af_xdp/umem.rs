@@ -24,7 +24,6 @@ use rustix::fs::{
 };
 
 use super::{Settings, XdpError};
-use crate::limits::CHUNK_BYTES;
 use crate::sys::memory;
 
 const PAGE: usize = 4096;
@@ -41,6 +40,7 @@ const LINES_AHEAD: usize = 3;
 pub(super) struct Umem {
     map: MmapRaw,
     chunks: usize,
+    chunk_bytes: usize,
     _claim: Claim,
 }
 
@@ -110,12 +110,12 @@ impl Umem {
         }
         let claim = Claim::new(&file)?;
         let map = MmapOptions::new().len(bytes).map_raw(&fd).map_err(call)?;
-        Ok(Self { map, chunks: settings.chunks(), _claim: claim })
+        Ok(Self { map, chunks: settings.chunks(), chunk_bytes: settings.chunk_bytes(), _claim: claim })
     }
 
     /// The first byte of a queue's chunks, where the kernel is told to find them.
     pub fn address(&self, first: usize) -> u64 {
-        self.map.as_ptr().addr() as u64 + (first * CHUNK_BYTES) as u64
+        self.map.as_ptr().addr() as u64 + (first * self.chunk_bytes) as u64
     }
 
     fn header(&self) -> &[AtomicU64] {
@@ -123,7 +123,7 @@ impl Umem {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        self.atomics(self.chunks * CHUNK_BYTES, self.chunks)
+        self.atomics(self.chunks * self.chunk_bytes, self.chunks)
     }
 
     fn atomics(&self, at: usize, count: usize) -> &[AtomicU64] {
@@ -145,13 +145,20 @@ fn allocate(settings: &Settings, pages: MemfdFlags, page: usize) -> rustix::io::
 
 /// Bytes of the file, in whole pages.
 fn length(settings: &Settings, page: usize) -> usize {
-    (settings.chunks() * (CHUNK_BYTES + size_of::<u64>()) + HEADER_BYTES).next_multiple_of(page)
+    (settings.chunks() * (settings.chunk_bytes() + size_of::<u64>()) + HEADER_BYTES).next_multiple_of(page)
 }
 
 /// What must agree between who made the memory and who adopts it.
 fn header(settings: &Settings) -> [u64; 6] {
     let Settings { queues, rings, receive, transmit, .. } = settings;
-    [MAGIC, CHUNK_BYTES as u64, u64::from(*queues), u64::from(*rings), u64::from(*receive), u64::from(*transmit)]
+    [
+        MAGIC,
+        settings.chunk_bytes() as u64,
+        u64::from(*queues),
+        u64::from(*rings),
+        u64::from(*receive),
+        u64::from(*transmit),
+    ]
 }
 
 /// A chunk that this process has in its hands: nobody else reads or writes it.
@@ -162,11 +169,6 @@ impl Chunk {
     /// Its number among its queue's chunks.
     pub fn number(&self) -> u32 {
         self.0
-    }
-
-    /// Where the kernel knows it: its place in the queue's memory. The token is spent.
-    pub fn into_address(self) -> u64 {
-        u64::from(self.0) * CHUNK_BYTES as u64
     }
 }
 
@@ -206,6 +208,8 @@ pub(super) struct Area {
     umem: Arc<Umem>,
     first: usize,
     chunks: usize,
+    /// A chunk's bytes, as a power of two: no division on the way of every frame.
+    shift: u32,
 }
 
 impl Area {
@@ -213,7 +217,7 @@ impl Area {
         let chunks = settings.chunks_of_queue();
         let first = queue as usize * chunks;
         assert!(first + chunks <= umem.chunks, "the UMEM was opened with the same settings");
-        Self { umem, first, chunks }
+        Self { first, chunks, shift: umem.chunk_bytes.ilog2(), umem }
     }
 
     /// The chunk that the kernel gives back by this address, anywhere in it, and the place in it.
@@ -221,9 +225,14 @@ impl Area {
     /// # Panics
     /// If no chunk of this queue lies there: the rings are not what they are taken for, and no frame may be touched.
     pub fn take(&self, address: u64) -> (Chunk, usize) {
-        let number = address / CHUNK_BYTES as u64;
+        let number = address >> self.shift;
         assert!(number < self.chunks as u64, "the kernel gave address {address}, beyond the queue's memory");
-        (Chunk(number as u32), (address % CHUNK_BYTES as u64) as usize)
+        (Chunk(number as u32), (address - (number << self.shift)) as usize)
+    }
+
+    /// Where the kernel knows a chunk: its place in the queue's memory. The token is spent.
+    pub fn address(&self, chunk: Chunk) -> u64 {
+        u64::from(chunk.0) << self.shift
     }
 
     /// A chunk that nobody has, when the rings are adopted.
@@ -268,8 +277,9 @@ impl Area {
 
     fn place(&self, chunk: &Chunk, at: usize, length: usize) -> usize {
         assert!((chunk.0 as usize) < self.chunks, "a chunk of this queue");
-        assert!(at <= CHUNK_BYTES && length <= CHUNK_BYTES - at, "{length} bytes at {at} reach beyond their chunk");
-        (self.first + chunk.0 as usize) * CHUNK_BYTES + at
+        let bytes = 1 << self.shift;
+        assert!(at <= bytes && length <= bytes - at, "{length} bytes at {at} reach beyond their chunk");
+        ((self.first + chunk.0 as usize) << self.shift) + at
     }
 }
 
@@ -316,10 +326,27 @@ mod tests {
     }
 
     #[test]
+    fn what_the_driver_fills_has_room_for_whole_kibibytes() {
+        let settings = Settings { zero_copy: true, ..settings() };
+        let (umem, fd) = Umem::create(&settings).unwrap();
+        let area = Area::new(Arc::new(umem), &settings, 1);
+        let (mut chunk, at) = area.take(3 * 4096 + 256);
+        assert_eq!((chunk.number(), at), (3, 256));
+        area.bytes_mut(&mut chunk, 0, 4096).fill(7);
+        assert_eq!(area.address(chunk), 3 * 4096);
+        drop(area);
+        let copied = Settings { zero_copy: false, ..settings.clone() };
+        assert!(matches!(Umem::open(fd.as_fd(), &copied), Err(XdpError::Foreign { .. })), "another size of chunks");
+        let area = Area::new(Arc::new(Umem::open(fd.as_fd(), &settings).unwrap()), &settings, 1);
+        assert!(area.bytes(&area.reclaim(3), 0, 4096).iter().all(|byte| *byte == 7));
+        assert!(area.bytes(&area.reclaim(4), 0, 4096).iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
     #[should_panic(expected = "beyond the queue's memory")]
     fn an_address_beyond_the_memory_touches_nothing() {
         let (umem, _fd) = Umem::create(&settings()).unwrap();
         let area = Area::new(Arc::new(umem), &settings(), 0);
-        area.take((settings().chunks_of_queue() * CHUNK_BYTES) as u64);
+        area.take((settings().chunks_of_queue() * settings().chunk_bytes()) as u64);
     }
 }
