@@ -1,11 +1,32 @@
 #!/usr/bin/env bash
 # All that a change has to pass: format, lints, build, documentation, every test.
 # Needs root, for the tests send real frames between network namespaces. Run it alone: it kills processes of its own.
+#
+#   scripts/test.sh          all of that
+#   scripts/test.sh --vm     instead, Baton under pktgen in a guest of QEMU's: copy mode and zero copy, igb and virtio-net (docs/pktgen.md)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+case "${1:-}" in
+    '' | --vm) ;;
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' scripts/test.sh
+        exit 0
+        ;;
+    *)
+        printf 'error: %s is not understood: see --help\n' "$1" >&2
+        exit 2
+        ;;
+esac
 need_root "this"
 
 scripts/setup.sh
+
+if [[ "${1:-}" == --vm ]]; then
+    scripts/vm/fetch.sh
+    say "build, and the BPF program with it"
+    cargo build --locked --quiet
+    exec scripts/vm/run.sh
+fi
 
 say "format"
 cargo fmt --check

@@ -46,6 +46,11 @@ Exit codes: 0 sent, `Result: OK`; 1 it could not be done; 2 typed wrong.
 HELP
 }
 
+help() {
+    usage || true
+    exit 0
+}
+
 # A whole number within bounds.
 number() {
     local flag="$1" value="$2" least="$3" most="$4"
@@ -60,7 +65,7 @@ parameters() {
     DEV="${DEV:-}" DST_MAC="${DST_MAC:-}" DEST_IP="${DEST_IP:-198.18.0.42}" DST_PORT="${DST_PORT:-9}"
     PKT_SIZE="${PKT_SIZE:-60}" THREADS="${THREADS:-1}" F_THREAD="${F_THREAD:-0}" COUNT="${COUNT:-100000}"
     CLONE_SKB="${CLONE_SKB:-0}" BURST="${BURST:-1}" DELAY="${DELAY:-0}" VERBOSE="${VERBOSE:-}"
-    [[ "${1:-}" != --help ]] || { usage && exit 0; }
+    [[ "${1:-}" != --help ]] || help
     while getopts ":i:m:d:p:s:t:f:n:c:b:w:vh$more" flag; do
         case "$flag" in
             i) DEV="$OPTARG" ;;
@@ -75,7 +80,7 @@ parameters() {
             b) BURST="$OPTARG" ;;
             w) DELAY="$OPTARG" ;;
             v) VERBOSE=1 ;;
-            h) usage && exit 0 ;;
+            h) help ;;
             :) wrong "-$OPTARG needs a value" ;;
             \?) wrong "there is no -$OPTARG" ;;
             *) extra "$flag" "${OPTARG:-}" ;;
