@@ -12,8 +12,8 @@ pub const BURST: usize = 64;
 /// headroom; the kernel refuses chunks below 2,048.
 pub const CHUNK_BYTES: usize = 2048;
 
-/// Bytes of a UMEM chunk that the driver fills itself. What is left of it behind the headroom, some drivers tell their device in whole KiB
-/// (igb and 82599, BSIZEPKT of SRRCTL): of 2,048 that would be one, and a frame with a data payload is longer.
+/// Bytes of a UMEM chunk that the driver fills itself. What is left of it behind the headroom, a driver may tell its device in whole KiB
+/// (igb: BSIZEPKT of SRRCTL): of 2,048 that would be one, and a frame with a data payload is longer.
 pub const CHUNK_ZERO_COPY_BYTES: usize = 4096;
 const _: () =
     assert!((CHUNK_ZERO_COPY_BYTES - 256) / 1024 * 1024 >= FRAME_BYTES_MAX && CHUNK_BYTES <= CHUNK_ZERO_COPY_BYTES);

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts for the kernel's packet generator share; sourced, never run. Each has set -euo pipefail before.
 #
 # pktgen is driven through /proc/net/pktgen: a file for the whole, one for each of its threads (one a CPU), and one for each device that

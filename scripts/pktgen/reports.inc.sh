@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # How pktgen's frames become reports; sourced by the scripts that send them. The program bpf/reports.bpf.c stands at the interface's egress hook and
 # writes a REPORT over each of pktgen's frames.
 
