@@ -31,7 +31,7 @@ fn generated(sequence: u32, thread: u16, threads: u16) -> Vec<u8> {
 /// What the program makes of a frame, with the buffer's priority.
 fn shaped(frames: &[Vec<u8>], priority: u32) -> Vec<Vec<u8>> {
     let open = ObjectBuilder::default().open_memory(REPORTS).unwrap();
-    let mut object = open.load().expect("loading BPF needs root");
+    let object = open.load().expect("loading BPF needs root");
     let program = object.progs_mut().find(|program| program.name() == "baton_reports").unwrap();
     let run = |frame: &Vec<u8>| {
         // struct __sk_buff up to its priority.
