@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::limits::{CHUNK_BYTES, CHUNK_ZERO_COPY_BYTES};
 
 /// How grave a finding is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -147,13 +148,14 @@ impl Needs {
         use crate::config::{Auto, Cores};
         let capacity = crate::table::Capacity { meetings: config.table.meetings, terminals: config.table.terminals };
         let queues = config.interface.queues.unwrap_or(queues);
+        let chunk_bytes = if config.interface.zero_copy { CHUNK_ZERO_COPY_BYTES } else { CHUNK_BYTES };
         let rings = config.rings_per_queue(queues).unwrap_or(1);
         let chunks = u64::from(queues)
             * (u64::from(config.interface.receive_ring) + u64::from(rings) * u64::from(config.interface.transmit_ring));
         Self {
             table: Some((config.table.path.clone(), crate::table::Table::bytes(capacity))),
             database: Some(config.database.path.clone()),
-            umem: chunks * crate::limits::CHUNK_BYTES as u64,
+            umem: chunks * chunk_bytes as u64,
             queues: config.interface.queues,
             zero_copy: config.interface.zero_copy,
             huge_pages: config.interface.huge_pages,

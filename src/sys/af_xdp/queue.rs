@@ -373,7 +373,7 @@ mod tests {
     }
 
     /// The kernel puts a frame in a chunk and the chunk in the receive ring.
-    fn arrives(receive: &mut Producer<Descriptor>, chunk: Chunk) {
+    fn arrives(area: &Area, receive: &mut Producer<Descriptor>, chunk: Chunk) {
         receive.put(Descriptor { address: area.address(chunk) + 256, length: 64 });
         receive.publish();
     }
@@ -402,7 +402,7 @@ mod tests {
 
         let (chunk, _) = area.take(filled.take().unwrap());
         filled.release(1);
-        arrives(&mut kernel, chunk);
+        arrives(&area, &mut kernel, chunk);
         assert_eq!(left(&received, &fill), NONE, "a frame waits in the receive ring");
 
         area.set_owner(&area.reclaim(0), Owner::Process);
@@ -479,8 +479,8 @@ mod tests {
         let (transmit, received) = ring::<Descriptor>();
         let (fill, _) = ring::<u64>();
         let (mut kernel, twice) = ring::<Descriptor>();
-        arrives(&mut kernel, area.reclaim(1));
-        arrives(&mut kernel, area.reclaim(1));
+        arrives(&area, &mut kernel, area.reclaim(1));
+        arrives(&area, &mut kernel, area.reclaim(1));
         assert!(matches!(free_to_receive(settings.receive, &area, &[&twice], &fill), Err(XdpError::Foreign { .. })));
         area.set_owner(&area.reclaim(0), Owner::Transmit(0));
         assert!(matches!(free_to_receive(settings.receive, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
