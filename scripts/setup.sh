@@ -18,7 +18,7 @@ packages=(
     "iproute2      ip: namespaces and veth pairs of tests and demo"
     "tshark        tests Wireshark's dissector, scripts/wireshark"
     "ethtool       scripts/tune-nic.sh sets interfaces up with it"
-    "python3-venv  PyPI's hdrhistogram, which tests read histogram logs with"
+    "python3-venv  PyPI's readers of histogram logs and metrics, which tests use"
     "python3-dev   compiles a part of it"
 )
 
@@ -63,10 +63,10 @@ done
 
 # What tests hold Baton against, beside the build: nothing of it is installed. A user who cannot fetch them can build all the same.
 tools="${CARGO_TARGET_DIR:-target}/tools"
-if [[ ! -x "$tools/python/bin/python" ]] || ! "$tools/python/bin/python" -c 'import hdrh' 2>/dev/null; then
-    say "fetching PyPI's hdrhistogram into $tools/python"
+if [[ ! -x "$tools/python/bin/python" ]] || ! "$tools/python/bin/python" -c 'import hdrh, prometheus_client' 2>/dev/null; then
+    say "fetching PyPI's hdrhistogram and prometheus-client into $tools/python"
     python3 -m venv "$tools/python"
-    "$tools/python/bin/pip" install --quiet --disable-pip-version-check 'hdrhistogram==0.10.*' >&2
+    "$tools/python/bin/pip" install --quiet --disable-pip-version-check 'hdrhistogram==0.10.*' 'prometheus-client<1' >&2
 fi
 if [[ ! -x "$tools/promtool" ]]; then
     say "fetching promtool, of Debian's prometheus, into $tools"

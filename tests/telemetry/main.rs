@@ -88,6 +88,23 @@ fn promtool(arguments: &[&str], input: &[u8]) {
     assert!(done.status.success() && !said.to_lowercase().contains("fail"), "promtool {}: {said}", arguments.join(" "));
 }
 
+/// Families of metrics in a text, by the strict parser of Prometheus' own client for Python.
+fn families(open: &str) -> usize {
+    let script = "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; \
+                  print(len(list(read(sys.stdin.read()))))";
+    let mut child = Command::new(tool("python/bin/python"))
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(open.as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}\n{open}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     let stage = stage(0);
@@ -197,6 +214,7 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     assert!(received > 2_000.0 && value(&text, r#"baton_stage_duration_seconds_count{stage="processing"}"#) > 1_000.0);
     let open = String::from_utf8(metrics(&stage, &["--openmetrics"]).stdout).unwrap();
     assert!(open.ends_with("# EOF\n") && value(&open, "baton_frames_received_total") >= received, "{open}");
+    assert!(families(&open) > 40, "a family for each description");
 
     // What alerts and dashboard ask for is there.
     let alerts = fs::read_to_string(format!("{PROMETHEUS}alerts.yml")).unwrap();
