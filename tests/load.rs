@@ -146,6 +146,33 @@ fn a_stranger_is_dropped_before_a_worker_sees_it_and_is_counted() {
     assert!(counted("xdp_steered") >= 100);
 }
 
+#[test]
+fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("right", "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("name = \"right\"", "name = \"right\"\nsource_rate = 1000")).unwrap();
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    let api = Api::new(place.path("run/api.sock"));
+    let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
+    let probes = ["--what", "probes", "--laboratory", "--domains", "366", "--wait", "100ms"];
+
+    let slow = send(&pair, &[&probes[..], &["--rate", "500", "--count", "200"]].concat());
+    assert_eq!(number(&slow, "/answers/answered"), 200, "half of the rate: {slow:#}");
+    let fast = send(&pair, &[&probes[..], &["--rate", "100000", "--count", "3000"]].concat());
+    let answered = number(&fast, "/answers/answered");
+    // A tenth of a second's may come at once.
+    assert!((100..3000).contains(&answered), "{fast:#}");
+    let deadline = Instant::now() + PATIENCE;
+    while counted("xdp_over_rate") + answered != 3000 {
+        let over = counted("xdp_over_rate");
+        assert!(Instant::now() < deadline, "{over} are counted beyond the rate, and {answered} were answered");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(counted("probes_echoed"), 200 + answered);
+}
+
 /// Values in a histogram log, by its lines and their decoded counts.
 fn intervals(path: &Path) -> u64 {
     let text = fs::read_to_string(path).unwrap();
