@@ -45,6 +45,8 @@ pub const DOMAINS_MAX: usize = 1024;
 pub const STATE_PAGES_MAX: usize = 1024;
 const _: () = assert!(STATE_PAGES_MAX * 10 >= MEMBERS_MAX, "ten terminals of the longest information fit a page");
 
+/// Interfaces of a dispatch server, at most.
+pub const INTERFACES_MAX: usize = 8;
 /// Worker threads of an engine, at most; owner numbers in the table are 8 bits.
 pub const WORKERS_MAX: usize = 64;
 
@@ -239,7 +241,8 @@ pub const ENGINES_MAX: usize = 8;
 pub const STARTER_WAIT_MS: u64 = 4_000;
 /// Bytes of what an engine's word holds in words: so many of it are said on, to another engine or to a client.
 pub const WORDS_BYTES_MAX: usize = 1024;
-/// Descriptors that a service manager keeps for a keeper: a socket for each worker, and a few that are one of a kind.
+/// Descriptors that a service manager keeps for a keeper: a socket for each worker, the frames' memory of each interface, and a few
+/// that are one of a kind.
 pub const STORED_MAX: usize = WORKERS_MAX + 16;
 
 /// How long a standby may take until it stands by: it maps and touches everything, beside an engine that may be recovering.

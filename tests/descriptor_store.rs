@@ -242,7 +242,7 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
     let mut manager = Manager::new(&place);
     let mut service = manager.start(&pair, &configuration);
     manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem"]);
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
     let sockets = manager.sockets();
     assert_eq!(sockets.len(), 1);
     manager.until("WATCHDOG=1");
@@ -280,6 +280,35 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
 }
 
 #[test]
+fn the_rings_of_several_interfaces_are_kept_as_one() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    pair.join_again();
+    let configuration = place.configure("left", "");
+    let one = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, one.replace("\"left\"", "[\"left\", \"left2\"]")).unwrap();
+    let mut manager = Manager::new(&place);
+    let mut service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "socket-1", "umem-0", "umem-1"]);
+    let sockets = manager.sockets();
+    assert_eq!(sockets.len(), 2);
+
+    service.end(Signal::KILL);
+    service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
+    assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
+
+    // With one of them alone all of it is another inheritance.
+    service.end(Signal::KILL);
+    fs::write(&configuration, one).unwrap();
+    let _service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
+}
+
+#[test]
 fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     let (pair, place) = (Pair::new(1), Place::new());
     let configuration = place.configure("left", "");
@@ -295,7 +324,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     service = manager.start(&pair, &configuration);
     manager.until("READY=1");
     assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem"]);
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
     assert!(manager.sockets().is_disjoint(&before));
     let mut prober = Prober::open(&pair);
     prober.more(50);
@@ -321,7 +350,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     service = manager.start(&pair, &configuration);
     manager.until("READY=1");
     assert!(manager.log().contains("not taken up: socket 0 is not among them"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem"]);
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
     service.end(Signal::KILL);
 }
 

@@ -54,10 +54,18 @@ impl Rig {
         let secret = tagged.then_some(Secret([7; 32]));
         let numbers = (1..=DOMAINS).map(|number| Domain::new(u64::from(number) * 3).expect("no number is 0"));
         let domains: Vec<_> = numbers
-            .map(|number| AutonomousDomain { number, mac: None, vlan: None, label: None, secret: secret.clone() })
+            .map(|number| AutonomousDomain {
+                number,
+                mac: None,
+                interface: None,
+                vlan: None,
+                label: None,
+                secret: secret.clone(),
+            })
             .collect();
         let own = Domain::new(1).expect("a domain").device(1);
-        let topology = Topology::with(&domains, own, DEFAULT_ETHERTYPE, Mac([2, 0, 0, 0, 0, 1]), Heartbeat::default());
+        let topology =
+            Topology::with(&domains, own, DEFAULT_ETHERTYPE, &[Mac([2, 0, 0, 0, 0, 1])], Heartbeat::default());
         let poll = Poll::new().expect("a poll");
         let wake = Wake::new(poll.registry(), Token(0)).expect("an eventfd");
         let steered = (DEFAULT_ETHERTYPE, None);
@@ -107,7 +115,7 @@ impl Rig {
         let writer = self.table.writer(OwnerId::worker(number));
         let counters = Arc::new(Counters::default());
         let outbox = Arc::new(Mailbox::new(4));
-        let worker = Worker::new(Belt::default(), writer, self.shared.clone(), outbox, counters.clone(), recorder);
+        let worker = Worker::new((Belt::default(), 0), writer, self.shared.clone(), outbox, counters.clone(), recorder);
         Bench { worker, counters }
     }
 

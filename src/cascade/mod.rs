@@ -1,4 +1,4 @@
-//! Which autonomous domain is reached over which link, and whether that link lives.
+//! Which autonomous domain is reached by which of our interfaces and over which link, and whether that link lives.
 //!
 //! In its simplest form each domain is one hop away: its autonomous server answers on this Ethernet. What lies beyond
 //! is asked through [`Topology::next_hop`] all the same, so that a route through another domain has its place here and
@@ -10,12 +10,14 @@
 //! move at all: the tag does not cover Ethernet's header, so a frame that was recorded and sent again from another
 //! place could otherwise draw a link there.
 
+mod hop;
 mod link;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 
+pub use hop::Hop;
 pub use link::{LinkState, Liveness};
 
 use crate::config::{AutonomousDomain, Config, Heartbeat};
@@ -27,8 +29,10 @@ use crate::wire::{Address, Direction, Domain, Envelope, Epoch, Header, Key, Mac,
 pub struct Route {
     /// The domain.
     pub domain: Domain,
-    mac: Option<Mac>,
+    hop: Option<Hop>,
     learns: bool,
+    /// The only interface that it is at, where that is configured.
+    at: Option<u8>,
     vlan: Option<u16>,
     label: Option<u16>,
     /// What frames to it are tagged with.
@@ -51,7 +55,8 @@ pub enum LinkEvent {
 /// Order of calls: `handle_*` as frames come in; then [`Self::poll_transmit`] until it gives nothing,
 /// [`Self::poll_event`] until it gives nothing, and again no later than [`Self::poll_timeout`].
 pub struct Topology {
-    own_mac: Mac,
+    /// Those of our interfaces.
+    own_macs: Vec<Mac>,
     own_address: Address,
     ethertype: u16,
     routes: Vec<Route>,
@@ -63,9 +68,9 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The domains of a configuration, on an interface with this Ethernet address. Every link is unknown at first.
-    pub fn new(config: &Config, own_mac: Mac) -> Self {
-        Self::with(&config.domains, config.dispatch.address, config.interface.ethertype, own_mac, config.heartbeat)
+    /// The domains of a configuration, on interfaces with these Ethernet addresses. Every link is unknown at first.
+    pub fn new(config: &Config, own_macs: &[Mac]) -> Self {
+        Self::with(&config.domains, config.dispatch.address, config.interface.ethertype, own_macs, config.heartbeat)
     }
 
     /// As [`Self::new`], of these domains alone.
@@ -73,14 +78,14 @@ impl Topology {
         domains: &[AutonomousDomain],
         own_address: Address,
         ethertype: u16,
-        own_mac: Mac,
+        own_macs: &[Mac],
         heartbeat: Heartbeat,
     ) -> Self {
         let routes: Vec<_> = domains.iter().map(Route::new).collect();
         let by_number = routes.iter().enumerate().map(|(n, route)| (route.domain, n)).collect();
         let links = routes.iter().map(|_| Liveness::new(heartbeat)).collect();
         Self {
-            own_mac,
+            own_macs: own_macs.to_vec(),
             own_address,
             ethertype,
             // Each link can change at most once between two looks, and then once back.
@@ -111,9 +116,10 @@ impl Topology {
     /// As [`Self::next_hop`], to a terminal or another device of a domain.
     pub fn next_hop_to(&self, address: Address) -> Option<Envelope> {
         let route = self.route(address.domain()?)?;
+        let Hop { interface, mac } = route.hop?;
         Some(Envelope {
-            dst_mac: route.mac?,
-            src_mac: self.own_mac,
+            dst_mac: mac,
+            src_mac: *self.own_macs.get(usize::from(interface))?,
             vlan: route.vlan,
             ethertype: self.ethertype,
             to: address,
@@ -129,14 +135,20 @@ impl Topology {
 
     /// Takes note of a frame from a domain's server whose tag has been checked: where the next hop is learned and the
     /// link is not up by it, that is where the frame came from. True where that changed the next hop.
-    pub fn handle_authentic(&mut self, domain: Domain, from: Mac) -> bool {
+    pub fn handle_authentic(&mut self, domain: Domain, from: Hop) -> bool {
         let Some(&n) = self.by_number.get(&domain) else { return false };
         let route = &mut self.routes[n];
-        let is_group = from.0[0] & 1 == 1;
-        if !route.learns || is_group || route.mac == Some(from) || self.links[n].state() == LinkState::Up {
+        let is_group = from.mac.0[0] & 1 == 1;
+        let is_elsewhere = route.at.is_some_and(|at| at != from.interface);
+        if !route.learns
+            || is_group
+            || is_elsewhere
+            || route.hop == Some(from)
+            || self.links[n].state() == LinkState::Up
+        {
             return false;
         }
-        route.mac = Some(from);
+        route.hop = Some(from);
         // The first heartbeat there is due at once.
         self.links[n].hurry();
         true
@@ -194,8 +206,9 @@ impl Route {
     fn new(domain: &AutonomousDomain) -> Self {
         Self {
             domain: domain.number,
-            mac: domain.mac,
+            hop: domain.mac.map(|mac| Hop { interface: domain.interface.unwrap_or(0), mac }),
             learns: domain.mac.is_none(),
+            at: domain.interface,
             vlan: domain.vlan,
             label: domain.label,
             to_it: domain.key(Direction::Dispatch),
@@ -204,7 +217,7 @@ impl Route {
     }
 
     /// Its next hop, configured or learned.
-    pub const fn mac(&self) -> Option<Mac> {
-        self.mac
+    pub fn hop(&self) -> Option<Hop> {
+        self.hop
     }
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::config::Overrides;
 
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const OWN_SECOND: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const THEIRS: Mac = Mac([2, 0, 0, 0, 1, 0x6e]);
 const ELSEWHERE: Mac = Mac([2, 0, 0, 0, 9, 9]);
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn topology() -> Topology {
     let text = "
         [interface]
-        name = \"eth0\"
+        name = [\"eth0\", \"eth1\"]
         [heartbeat]
         interval_ms = 1000
         down_after = 3
@@ -27,7 +28,12 @@ fn topology() -> Topology {
         [[domain]]
         number = 1
         laboratory = true";
-    Topology::new(&Config::parse(Path::new("test"), text, &Overrides::default()).unwrap(), OWN)
+    Topology::new(&Config::parse(Path::new("test"), text, &Overrides::default()).unwrap(), &[OWN, OWN_SECOND])
+}
+
+/// A MAC address at our first interface.
+fn first(mac: Mac) -> Hop {
+    Hop { interface: 0, mac }
 }
 
 fn domain(number: u64) -> Domain {
@@ -62,6 +68,31 @@ fn a_configured_next_hop_is_where_frames_go() {
 }
 
 #[test]
+fn frames_leave_by_the_interface_at_which_the_next_hop_is() {
+    let mut topology = topology();
+    let second = Hop { interface: 1, mac: THEIRS };
+    assert!(topology.handle_authentic(domain(1), second));
+    assert_eq!(topology.next_hop(domain(1)).unwrap().src_mac, OWN_SECOND);
+    assert!(topology.handle_authentic(domain(1), first(THEIRS)), "the same address, elsewhere");
+    assert_eq!(topology.next_hop(domain(1)).unwrap().src_mac, OWN);
+    assert_eq!(Hop::from_number(second.number()), second);
+    // One that we do not have: such a next hop was learned before the configuration changed.
+    assert!(topology.handle_authentic(domain(1), Hop { interface: 2, mac: THEIRS }));
+    assert!(topology.next_hop(domain(1)).is_none());
+}
+
+#[test]
+fn a_domain_that_is_at_one_interface_is_learned_there_alone() {
+    let text =
+        "[interface]\nname = [\"eth0\", \"eth1\"]\n[[domain]]\nnumber = 2\ninterface = \"eth1\"\nlaboratory = true";
+    let config = Config::parse(Path::new("test"), text, &Overrides::default()).unwrap();
+    let mut topology = Topology::new(&config, &[OWN, OWN_SECOND]);
+    assert!(!topology.handle_authentic(domain(2), first(THEIRS)));
+    assert!(topology.handle_authentic(domain(2), Hop { interface: 1, mac: THEIRS }));
+    assert_eq!(topology.next_hop(domain(2)).unwrap().src_mac, OWN_SECOND);
+}
+
+#[test]
 fn keys_of_the_two_directions_differ() {
     let topology = topology();
     let route = topology.route(domain(366)).unwrap();
@@ -74,38 +105,38 @@ fn a_next_hop_is_learned_and_the_first_heartbeat_follows_at_once() {
     let mut topology = topology();
     assert!(topology.next_hop(domain(1)).is_none());
     assert_eq!(beat(&mut topology, at(0)), [366]);
-    assert!(topology.handle_authentic(domain(1), THEIRS));
+    assert!(topology.handle_authentic(domain(1), first(THEIRS)));
     assert_eq!(topology.next_hop(domain(1)).unwrap().dst_mac, THEIRS);
     assert_eq!(beat(&mut topology, at(0)), [1]);
-    assert!(!topology.handle_authentic(domain(1), THEIRS), "nothing new");
+    assert!(!topology.handle_authentic(domain(1), first(THEIRS)), "nothing new");
 }
 
 #[test]
 fn a_configured_next_hop_is_not_learned_over() {
     let mut topology = topology();
-    assert!(!topology.handle_authentic(domain(366), ELSEWHERE));
+    assert!(!topology.handle_authentic(domain(366), first(ELSEWHERE)));
     assert_eq!(topology.next_hop(domain(366)).unwrap().dst_mac, THEIRS);
 }
 
 #[test]
 fn a_recorded_frame_from_elsewhere_moves_no_link_that_is_up() {
     let mut topology = topology();
-    topology.handle_authentic(domain(1), THEIRS);
+    topology.handle_authentic(domain(1), first(THEIRS));
     beat(&mut topology, at(0));
     topology.handle_heartbeat_ack(at(0), domain(1), at(0), 5);
-    assert!(!topology.handle_authentic(domain(1), ELSEWHERE));
+    assert!(!topology.handle_authentic(domain(1), first(ELSEWHERE)));
     assert_eq!(topology.next_hop(domain(1)).unwrap().dst_mac, THEIRS);
     for second in 1..=4 {
         beat(&mut topology, at(second));
     }
     assert_eq!(topology.link(domain(1)).unwrap().state(), LinkState::Down);
-    assert!(topology.handle_authentic(domain(1), ELSEWHERE), "the server has another interface now");
+    assert!(topology.handle_authentic(domain(1), first(ELSEWHERE)), "the server has another interface now");
 }
 
 #[test]
 fn a_group_address_is_not_learned() {
     let mut topology = topology();
-    assert!(!topology.handle_authentic(domain(1), Mac([0xff; 6])));
+    assert!(!topology.handle_authentic(domain(1), first(Mac([0xff; 6]))));
     assert!(topology.next_hop(domain(1)).is_none());
 }
 
@@ -165,7 +196,7 @@ fn a_link_that_never_answered_goes_down_too() {
 #[test]
 fn heartbeats_come_once_an_interval_and_are_not_made_up_for() {
     let mut topology = topology();
-    topology.handle_authentic(domain(1), THEIRS);
+    topology.handle_authentic(domain(1), first(THEIRS));
     assert_eq!(beat(&mut topology, at(0)).len(), 2);
     assert_eq!(beat(&mut topology, at(0)).len(), 0);
     assert_eq!(topology.poll_timeout(), Some(at(1)));

@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> ExitCode {
                 } else {
                     let domains = config.domains.len();
                     let s = if domains == 1 { "" } else { "s" };
-                    println!("{}: good, {} with {domains} domain{s}", file.display(), config.interface.name);
+                    println!("{}: good, {} with {domains} domain{s}", file.display(), config.interface.list());
                 }
             }
             Err(error) => {

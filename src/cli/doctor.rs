@@ -21,9 +21,9 @@ pub struct Args {
     /// The configuration that it is to run by
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
-    /// Look at this interface; without a configuration, alone
+    /// Look at this interface; again for each further one. Without a configuration, at nothing else
     #[arg(long, value_name = "NAME")]
-    interface: Option<String>,
+    interface: Vec<String>,
     /// Print findings as JSON
     #[arg(long)]
     json: bool,
@@ -33,7 +33,7 @@ pub struct Args {
 pub fn run(args: &Args) -> ExitCode {
     let overrides = Overrides { interface: args.interface.clone(), ..Overrides::default() };
     // An interface alone can be looked at before anything is configured.
-    let config = if args.interface.is_some() && args.config == Path::new(DEFAULT_FILE) && !args.config.exists() {
+    let config = if !args.interface.is_empty() && args.config == Path::new(DEFAULT_FILE) && !args.config.exists() {
         None
     } else {
         match Config::read(&args.config, &overrides) {
@@ -44,11 +44,12 @@ pub fn run(args: &Args) -> ExitCode {
             }
         }
     };
-    let name = config.as_ref().map(|config| config.interface.name.clone()).or_else(|| args.interface.clone());
-    let interface = name.map(|name| ask_interface(&name));
-    let queues = interface.as_ref().and_then(|asked| asked.as_ref().ok()).map_or(1, |interface| interface.queues);
-    let needs = config.as_ref().map_or_else(Needs::default, |config| Needs::of(config, queues));
-    let asked = ask(interface, config.as_ref(), &needs);
+    let names = config.as_ref().map_or(&args.interface, |config| &config.interface.names);
+    let interfaces: Vec<_> = names.iter().map(|name| ask_interface(name)).collect();
+    let queues: Vec<_> =
+        interfaces.iter().map(|asked| asked.as_ref().map_or(1, |interface| interface.queues)).collect();
+    let needs = config.as_ref().map_or_else(Needs::default, |config| Needs::of(config, &queues));
+    let asked = ask(interfaces, config.as_ref(), &needs);
     let findings = examine(Path::new("/"), &asked, &needs);
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     if args.json {
@@ -67,13 +68,13 @@ fn ask_interface(name: &str) -> Result<AskedInterface, String> {
             driver: interface.driver().unwrap_or_default(),
             bus_address: interface.bus_address(),
             queues: interface.queues()?,
+            ntuple: ntuple(name),
         })
     };
     asked().map_err(|error| error.to_string())
 }
 
-fn ask(interface: Option<Result<AskedInterface, String>>, config: Option<&Config>, needs: &Needs) -> Asked {
-    let ntuple = interface.as_ref().and_then(|asked| asked.as_ref().ok()).and_then(|it| ntuple(&it.name));
+fn ask(interfaces: Vec<Result<AskedInterface, String>>, config: Option<&Config>, needs: &Needs) -> Asked {
     let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     let wanted = [
         ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
@@ -88,12 +89,11 @@ fn ask(interface: Option<Result<AskedInterface, String>>, config: Option<&Config
     let paths = needs.table.iter().map(|(path, _)| path).chain(&needs.database);
     Asked {
         release: rustix::system::uname().release().to_string_lossy().into_owned(),
-        interface,
+        interfaces,
         memlock: getrlimit(Resource::Memlock).current,
         lacking: wanted.iter().filter(|(_, one)| !effective.contains(*one)).map(|(name, _)| *name).collect(),
         beyond_limits: effective.intersects(CapabilitySet::SYS_RESOURCE | CapabilitySet::IPC_LOCK),
         places: paths.filter_map(|path| Some((path.clone(), place(path)?))).collect(),
-        ntuple,
         user,
     }
 }

@@ -47,6 +47,7 @@ fn show(status: &Status, counters: bool) {
         [
             domain.domain.to_string(),
             if domain.up { "up" } else { "down" }.to_owned(),
+            domain.interface.clone().unwrap_or_else(|| "-".into()),
             domain.mac.clone().unwrap_or_else(|| "-".into()),
             domain.recovery.clone(),
             domain.parts.to_string(),
@@ -57,7 +58,18 @@ fn show(status: &Status, counters: bool) {
         ]
     });
     print_table(
-        ["DOMAIN", "LINK", "MAC", "RECOVERY", "PARTS", "TAKEN OVER", "MISSING", "ORPHANS", "ROUND TRIP µs"],
+        [
+            "DOMAIN",
+            "LINK",
+            "INTERFACE",
+            "MAC",
+            "RECOVERY",
+            "PARTS",
+            "TAKEN OVER",
+            "MISSING",
+            "ORPHANS",
+            "ROUND TRIP µs",
+        ],
         &rows.collect::<Vec<_>>(),
     );
     if counters {

@@ -342,6 +342,9 @@ pub struct DomainStatus {
     /// Its next hop, once known.
     #[serde(default)]
     pub mac: Option<String>,
+    /// The interface that it is at.
+    #[serde(default)]
+    pub interface: Option<String>,
     /// Where its recovery is.
     pub recovery: String,
     /// Our parts in it.

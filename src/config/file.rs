@@ -38,7 +38,7 @@ pub enum ConfigError {
         /// What was found and what was expected.
         what: String,
     },
-    /// Queues and workers do not fit what the interface turned out to have.
+    /// Queues and workers do not fit what the interfaces turned out to have.
     #[error("{}: `interface.workers`: {what}", file.display())]
     Unfit {
         /// The file.
@@ -91,6 +91,7 @@ struct DomainSection {
     number: Spanned<Domain>,
     #[serde(default, with = "values::mac")]
     mac: Option<Mac>,
+    interface: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "values::vlan")]
     vlan: Option<u16>,
     #[serde(default, deserialize_with = "values::label")]
@@ -124,14 +125,16 @@ impl Config {
         })?;
         let section = typed.interface.as_ref().map_or(0..0, Spanned::span);
         let mut interface = typed.interface.map(Spanned::into_inner).unwrap_or_default();
-        if let Some(name) = &overrides.interface {
-            if !values::is_interface_name(name) {
+        if !overrides.interface.is_empty() {
+            let option = "--interface";
+            if let Some(name) = overrides.interface.iter().find(|name| !values::is_interface_name(name)) {
                 let what = format!("`{name}` is not an interface's name: 1 to 15 characters, such as eth0");
-                return Err(ConfigError::Option { option: "--interface", what });
+                return Err(ConfigError::Option { option, what });
             }
-            interface.name.clone_from(name);
+            values::check_interfaces(&overrides.interface).map_err(|what| ConfigError::Option { option, what })?;
+            interface.names.clone_from(&overrides.interface);
         }
-        if interface.name.is_empty() {
+        if interface.names.is_empty() {
             let what = "missing: the name of the interface that V2V frames come and go by (or give --interface)";
             return Err(place.wrong(section, Some("interface.name"), what.into()));
         }
@@ -165,7 +168,7 @@ impl Config {
         Ok(Self {
             file: file.into(),
             dispatch: typed.dispatch,
-            domains: domains(&place, typed.domain, interface.vlan)?,
+            domains: domains(&place, typed.domain, &interface)?,
             interface,
             table,
             database: typed.database,
@@ -204,7 +207,7 @@ impl Config {
             let what = format!(
                 "{workers} workers cannot serve the {queues} queues of {}: a multiple of {queues}, at most \
                  {WORKERS_MAX}, is expected; or set `interface.queues`",
-                self.interface.name
+                self.interface.list()
             );
             return Err(ConfigError::Unfit { file: self.file.clone(), what });
         }
@@ -215,7 +218,7 @@ impl Config {
 fn domains(
     place: &Place<'_>,
     sections: Vec<Spanned<DomainSection>>,
-    vlan: Option<u16>,
+    interfaces: &super::Interface,
 ) -> Result<Vec<AutonomousDomain>, ConfigError> {
     if sections.is_empty() {
         let what = "missing: at least one [[domain]] section with its number";
@@ -248,10 +251,16 @@ fn domains(
                 return Err(place.wrong(span, Some("domain.secret"), what));
             }
         };
-        domains.push((
-            section.number.span(),
-            AutonomousDomain { number, mac: section.mac, vlan: section.vlan.or(vlan), label: section.label, secret },
-        ));
+        let interface = section.interface.map(|name| interface_of(place, &name, interfaces)).transpose()?;
+        let domain = AutonomousDomain {
+            number,
+            mac: section.mac,
+            interface,
+            vlan: section.vlan.or(interfaces.vlan),
+            label: section.label,
+            secret,
+        };
+        domains.push((section.number.span(), domain));
     }
     domains.sort_by_key(|(span, domain)| (domain.number, span.start));
     if let Some(twice) = domains.windows(2).find(|pair| pair[0].1.number == pair[1].1.number) {
@@ -260,6 +269,15 @@ fn domains(
         return Err(place.wrong(second.clone(), Some("domain.number"), what));
     }
     Ok(domains.into_iter().map(|(_, domain)| domain).collect())
+}
+
+/// Which of the interfaces a domain is at.
+fn interface_of(place: &Place<'_>, name: &Spanned<String>, interfaces: &super::Interface) -> Result<u8, ConfigError> {
+    let number = interfaces.names.iter().position(|known| known == name.get_ref());
+    number.map(|number| number as u8).ok_or_else(|| {
+        let what = format!("`{}` is none of the interfaces: {}", name.get_ref(), interfaces.list());
+        place.wrong(name.span(), Some("domain.interface"), what)
+    })
 }
 
 /// The secret in a file: 32 bytes, or 64 hexadecimal digits with or without a line's end.

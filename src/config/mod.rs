@@ -36,7 +36,7 @@ pub struct Config {
     pub file: PathBuf,
     /// Who this dispatch server is.
     pub dispatch: Dispatch,
-    /// The interface that V2V frames come and go by.
+    /// The interfaces that V2V frames come and go by.
     pub interface: Interface,
     /// The autonomous domains, ascending by number, each once, at least one.
     pub domains: Vec<AutonomousDomain>,
@@ -81,17 +81,17 @@ impl Default for Dispatch {
     }
 }
 
-/// The interface that V2V frames come and go by.
+/// The interfaces that V2V frames come and go by, all set up alike.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Interface {
-    /// Its name. Empty only before [`Config::read`] has checked it.
-    #[serde(deserialize_with = "values::interface_name")]
-    pub name: String,
-    /// Receive queues to serve, from 0; none for all that it has.
+    /// Their names. Empty only before [`Config::read`] has checked it. In the file: `name`, of one or of several.
+    #[serde(rename = "name", deserialize_with = "values::interface_names")]
+    pub names: Vec<String>,
+    /// Receive queues of each to serve, from 0; none for all that it has.
     #[serde(deserialize_with = "values::queues")]
     pub queues: Option<u32>,
-    /// Worker threads over all queues, each with a ring of its own; none for one a queue.
+    /// Worker threads over all queues of all, each with a ring of its own; none for one a queue.
     #[serde(deserialize_with = "values::workers")]
     pub workers: Option<u32>,
     /// What V2V frames bear.
@@ -122,7 +122,7 @@ pub struct Interface {
 impl Default for Interface {
     fn default() -> Self {
         Self {
-            name: String::new(),
+            names: Vec::new(),
             queues: None,
             workers: None,
             ethertype: DEFAULT_ETHERTYPE,
@@ -138,6 +138,13 @@ impl Default for Interface {
     }
 }
 
+impl Interface {
+    /// Their names, for people.
+    pub fn list(&self) -> String {
+        self.names.join(", ")
+    }
+}
+
 /// An autonomous domain and the link to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AutonomousDomain {
@@ -146,6 +153,8 @@ pub struct AutonomousDomain {
     /// Where frames to it go on this Ethernet; learned from its authentic frames where it is not named.
     #[serde(with = "values::mac")]
     pub mac: Option<Mac>,
+    /// At which of the interfaces, counted from 0, that is, or is learned. None: named, at the first; learned, at any.
+    pub interface: Option<u8>,
     /// The 802.1Q tag of its link.
     pub vlan: Option<u16>,
     /// The label of the path to it: its frames have the metro form then.
@@ -415,9 +424,9 @@ pub enum Wait {
 /// What the command line sets over the file.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Overrides {
-    /// The interface that V2V frames come and go by
+    /// The interface that V2V frames come and go by; again for each further one
     #[arg(long, value_name = "NAME")]
-    pub interface: Option<String>,
+    pub interface: Vec<String>,
     /// Parts of meetings that a new table has room for
     #[arg(long, value_name = "NUMBER")]
     pub meetings: Option<u32>,

@@ -22,7 +22,7 @@ fn with(after: &str, line: &str) -> String {
 #[test]
 fn interface_and_domains_are_enough() {
     let config = parse(LEAST).unwrap();
-    assert_eq!(config.interface.name, "eth0");
+    assert_eq!(config.interface.names, ["eth0"]);
     assert_eq!(config.domains.len(), 1);
     assert_eq!(config.dispatch.address.to_string(), "1/65535");
     assert_eq!(config.runtime.api_socket(), Path::new("/run/baton/api.sock"));
@@ -42,6 +42,7 @@ fn the_example_says_the_defaults() {
         "laboratory",
         "vlan",
         "mac",
+        "interface",
         "label",
         "queues",
         "workers",
@@ -119,6 +120,20 @@ fn what_is_wrong_is_said_with_file_line_key_and_what_was_expected() {
         ),
         (LEAST.replace("eth0", "a name too long for one"), "baton.toml:2: `interface.name`: invalid value"),
         (LEAST.replace("name = \"eth0\"", ""), "`interface.name`: missing"),
+        (
+            LEAST.replace("\"eth0\"", "[\"eth0\", \"eth1\", \"eth0\"]"),
+            "baton.toml:2: `interface.name`: `eth0` is named twice",
+        ),
+        (LEAST.replace("\"eth0\"", "[]"), "baton.toml:2: `interface.name`: 0 interfaces: 1 to 8 are expected"),
+        (
+            LEAST.replace("\"eth0\"", "[\"eth0\", \"a b\"]"),
+            "baton.toml:2: `interface.name`: invalid value: string \"a b\"",
+        ),
+        (LEAST.replace("\"eth0\"", "7"), "an interface's name such as \"eth0\", or a list of them"),
+        (
+            with("number = 366", "mac = \"02:00:00:00:00:02\"\ninterface = \"eth1\""),
+            "baton.toml:6: `domain.interface`: `eth1` is none of the interfaces: eth0",
+        ),
         (domain.into(), "baton.toml:1: `interface.name`: missing"),
         (LEAST.replace(domain, ""), "baton.toml:1: `domain`: missing: at least one [[domain]]"),
         (LEAST.replace("number = 366", ""), "missing field `number`"),
@@ -183,14 +198,18 @@ fn a_secret_may_lie_in_a_file_beside() {
 
 #[test]
 fn the_command_line_overrides_and_is_checked() {
-    let overrides = Overrides { interface: Some("veth1".into()), meetings: Some(10), terminals: Some(20) };
+    let overrides =
+        Overrides { interface: vec!["veth1".into(), "veth2".into()], meetings: Some(10), terminals: Some(20) };
     let without = LEAST.replace("[interface]\nname = \"eth0\"\n", "");
     let config = Config::parse(Path::new("baton.toml"), &without, &overrides).unwrap();
-    assert_eq!((config.interface.name.as_str(), config.table.meetings, config.table.terminals), ("veth1", 10, 20));
+    assert_eq!(
+        (config.interface.list().as_str(), config.table.meetings, config.table.terminals),
+        ("veth1, veth2", 10, 20)
+    );
     let wrong = Overrides { meetings: Some(0), ..Overrides::default() };
     let said = Config::parse(Path::new("baton.toml"), LEAST, &wrong).unwrap_err().to_string();
     assert!(said.starts_with("--meetings: 0 is not a whole number from 1 to"), "{said}");
-    let wrong = Overrides { interface: Some("a/b".into()), ..Overrides::default() };
+    let wrong = Overrides { interface: vec!["a/b".into()], ..Overrides::default() };
     let said = Config::parse(Path::new("baton.toml"), LEAST, &wrong).unwrap_err().to_string();
     assert!(said.starts_with("--interface: `a/b` is not an interface's name"), "{said}");
 }
@@ -219,6 +238,19 @@ fn workers_are_shared_out_alike() {
     assert_eq!(config.rings_per_queue(2).unwrap(), 2);
     let said = config.rings_per_queue(3).unwrap_err().to_string();
     assert!(said.contains("4 workers cannot serve the 3 queues of eth0"), "{said}");
+}
+
+#[test]
+fn a_domain_is_at_the_interface_that_it_names() {
+    let named = LEAST.replace("\"eth0\"", "[\"eth0\", \"eth1\"]");
+    let at = |keys: &str| {
+        parse(&named.replace("number = 366", &format!("number = 366\n{keys}"))).unwrap().domains[0].interface
+    };
+    assert_eq!(at("mac = \"02:00:00:00:00:02\"\ninterface = \"eth1\""), Some(1));
+    assert_eq!(at("mac = \"02:00:00:00:00:02\""), None);
+    let config = parse(&named).unwrap();
+    let back: Config = serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
+    assert_eq!(back.interface.names, ["eth0", "eth1"]);
 }
 
 #[test]

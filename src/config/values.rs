@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Auto, Cores};
-use crate::limits::{SLOTS_MAX, WORKERS_MAX};
+use crate::limits::{INTERFACES_MAX, SLOTS_MAX, WORKERS_MAX};
 use crate::wire::{Address, Mac, Secret};
 
 /// A whole number within bounds.
@@ -108,12 +108,45 @@ pub(super) fn is_interface_name(name: &str) -> bool {
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_ascii_whitespace())
 }
 
-pub(super) fn interface_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    if is_interface_name(&name) {
-        Ok(name)
-    } else {
-        Err(Error::invalid_value(Unexpected::Str(&name), &"an interface's name such as eth0, 1 to 15 characters"))
+/// One name, or a list of them.
+pub(super) fn interface_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Either;
+    impl Either {
+        fn check<E: Error>(names: Vec<String>) -> Result<Vec<String>, E> {
+            let expected = "an interface's name such as eth0, 1 to 15 characters";
+            if let Some(name) = names.iter().find(|name| !is_interface_name(name)) {
+                return Err(E::invalid_value(Unexpected::Str(name), &expected));
+            }
+            check_interfaces(&names).map_err(E::custom)?;
+            Ok(names)
+        }
+    }
+    impl<'de> Visitor<'de> for Either {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an interface's name such as \"eth0\", or a list of them such as [\"eth0\", \"eth1\"]")
+        }
+
+        fn visit_str<E: Error>(self, name: &str) -> Result<Vec<String>, E> {
+            Self::check(vec![name.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<String>, A::Error> {
+            Self::check(Vec::deserialize(SeqAccessDeserializer::new(list))?)
+        }
+    }
+    deserializer.deserialize_any(Either)
+}
+
+/// What can be wrong with a list of interfaces beyond each name alone.
+pub(super) fn check_interfaces(names: &[String]) -> Result<(), String> {
+    if names.is_empty() || names.len() > INTERFACES_MAX {
+        return Err(format!("{} interfaces: 1 to {INTERFACES_MAX} are expected", names.len()));
+    }
+    match names.iter().enumerate().find(|(n, name)| names[..*n].contains(name)) {
+        Some((_, twice)) => Err(format!("`{twice}` is named twice")),
+        None => Ok(()),
     }
 }
 

@@ -81,8 +81,8 @@ impl Finding {
 pub struct Asked {
     /// The kernel's release, `6.18.0-1-amd64`.
     pub release: String,
-    /// The interface; none where it is not there, with why.
-    pub interface: Option<Result<AskedInterface, String>>,
+    /// The interfaces; of one that is not there, why.
+    pub interfaces: Vec<Result<AskedInterface, String>>,
     /// Bytes that may be locked in memory; none: as many as there are.
     pub memlock: Option<u64>,
     /// Names of the capabilities that the caller lacks, of those that a keeper starts with.
@@ -91,8 +91,6 @@ pub struct Asked {
     pub beyond_limits: bool,
     /// File systems of paths: type by its magic number, bytes in all, bytes free. For the nearest folder that is there.
     pub places: Vec<(PathBuf, Place)>,
-    /// Whether `ntuple` filters are there: what `ethtool -k` says; none where there is no ethtool.
-    pub ntuple: Option<String>,
     /// Why the engine's user cannot be had.
     pub user: Option<String>,
 }
@@ -108,6 +106,8 @@ pub struct AskedInterface {
     pub bus_address: Option<String>,
     /// Receive queues.
     pub queues: u32,
+    /// Whether `ntuple` filters are there: what `ethtool -k` says; none where there is no ethtool.
+    pub ntuple: Option<String>,
 }
 
 /// A file system, where a path is.
@@ -143,11 +143,11 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What a configuration asks for, on an interface with so many queues.
-    pub fn of(config: &Config, queues: u32) -> Self {
+    /// What a configuration asks for, on interfaces with so many queues each.
+    pub fn of(config: &Config, queues: &[u32]) -> Self {
         use crate::config::{Auto, Cores};
         let capacity = crate::table::Capacity { meetings: config.table.meetings, terminals: config.table.terminals };
-        let queues = config.interface.queues.unwrap_or(queues);
+        let queues = queues.iter().map(|&queues| config.interface.queues.unwrap_or(queues)).sum();
         let chunk_bytes = if config.interface.zero_copy { CHUNK_ZERO_COPY_BYTES } else { CHUNK_BYTES };
         let rings = config.rings_per_queue(queues).unwrap_or(1);
         let chunks = u64::from(queues)

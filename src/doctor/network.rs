@@ -26,23 +26,27 @@ const NATIVE: [&str; 14] = [
 ];
 
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
-    match &machine.asked.interface {
-        None => vec![Finding::note("interface", "none was named", "name one with --interface, or a configuration")],
-        Some(Err(why)) => vec![Finding::problem(
+    let interfaces = &machine.asked.interfaces;
+    if interfaces.is_empty() {
+        return vec![Finding::note("interface", "none was named", "name one with --interface, or a configuration")];
+    }
+    let of_one = |interface: &Result<AskedInterface, String>| match interface {
+        Err(why) => vec![Finding::problem(
             "interface",
             why,
             "there is nothing to receive frames by",
             "set interface.name to one of `ip link`",
         )],
-        Some(Ok(interface)) => {
+        Ok(interface) => {
             vec![
                 driver(machine, interface),
                 queues(machine, interface),
-                filters(machine),
+                filters(interface),
                 interrupts(machine, interface),
             ]
         }
-    }
+    };
+    interfaces.iter().flat_map(of_one).collect()
 }
 
 fn driver(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
@@ -101,20 +105,21 @@ fn queues(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
     }
 }
 
-fn filters(machine: &Machine<'_>) -> Finding {
-    match machine.asked.ntuple.as_deref() {
+fn filters(interface: &AskedInterface) -> Finding {
+    let name = &interface.name;
+    match interface.ntuple.as_deref() {
         None => Finding::note("filters", "ethtool is not installed", "apt-get install ethtool, to see and set filters"),
         Some(text) if text.contains("on") => {
-            Finding::ok("filters", "ntuple filters: frames can be sent to a queue by their MAC")
+            Finding::ok("filters", format!("{name} has ntuple filters: frames can be sent to a queue by their MAC"))
         }
         Some(text) if text.contains("[fixed]") => Finding::note(
             "filters",
-            "the driver has no ntuple filters",
+            format!("{name}: the driver has no ntuple filters"),
             "V2V is no IP: by RSS all of it comes to one queue. Several workers share that one (interface.workers)",
         ),
         Some(_) => Finding::warning(
             "filters",
-            "ntuple filters are off",
+            format!("{name}: ntuple filters are off"),
             "V2V is no IP: by RSS all of it comes to one queue, and its core",
             "scripts/tune-nic.sh sets one for each MAC address",
         ),

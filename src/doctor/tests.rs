@@ -33,8 +33,9 @@ fn nothing() -> Shown {
 }
 
 fn asked() -> Asked {
-    let interface = AskedInterface { name: "eth0".into(), driver: "igb".into(), bus_address: None, queues: 4 };
-    Asked { release: "6.18.0".into(), interface: Some(Ok(interface)), ..Asked::default() }
+    let interface =
+        AskedInterface { name: "eth0".into(), driver: "igb".into(), bus_address: None, queues: 4, ntuple: None };
+    Asked { release: "6.18.0".into(), interfaces: vec![Ok(interface)], ..Asked::default() }
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn systemd_without_the_unit_is_worth_a_warning() {
 fn zero_copy_is_only_for_drivers_that_have_it() {
     let level = |driver: &str, zero_copy| {
         let mut asked = asked();
-        asked.interface = Some(Ok(AskedInterface { driver: driver.into(), ..AskedInterface::default() }));
+        asked.interfaces = vec![Ok(AskedInterface { driver: driver.into(), ..AskedInterface::default() })];
         nothing().find(&asked, &Needs { zero_copy, ..Needs::default() }, "driver").0
     };
     assert_eq!([level("ice", true), level("ice", false)], [Level::Ok, Level::Note]);
@@ -86,12 +87,13 @@ fn queues_that_nobody_serves_lose_frames() {
     assert_eq!([level(None), level(Some(4))], [Level::Ok; 2]);
     assert_eq!([level(Some(2)), level(Some(8))], [Level::Warning, Level::Problem]);
     let filters = |ntuple: Option<&str>| {
-        let asked = Asked { ntuple: ntuple.map(Into::into), ..asked() };
+        let interface = AskedInterface { ntuple: ntuple.map(Into::into), ..AskedInterface::default() };
+        let asked = Asked { interfaces: vec![Ok(interface)], ..asked() };
         nothing().find(&asked, &Needs::default(), "filters").0
     };
     assert_eq!([None, Some("off [fixed]")].map(filters), [Level::Note; 2]);
     assert_eq!([Some("on"), Some("off")].map(filters), [Level::Ok, Level::Warning]);
-    let gone = Asked { interface: Some(Err("there is no interface `eth9` here".into())), ..asked() };
+    let gone = Asked { interfaces: vec![Err("there is no interface `eth9` here".into())], ..asked() };
     assert_eq!(nothing().find(&gone, &Needs::default(), "interface").0, Level::Problem);
 }
 
@@ -105,7 +107,7 @@ fn interrupts_belong_on_the_workers_cores() {
         ("proc/77/comm", "sshd"),
     ];
     let mut asked = asked();
-    let Some(Ok(interface)) = &mut asked.interface else { panic!("it has one") };
+    let Ok(interface) = &mut asked.interfaces[0] else { panic!("it is there") };
     interface.bus_address = Some("0000:01:00.0".into());
     let needs = |cores: &[u16]| Needs { cores: cores.iter().copied().collect(), ..Needs::default() };
     let shown = Shown::new(&files);

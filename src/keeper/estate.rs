@@ -8,164 +8,45 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use super::handover::{self, Death, Manifest, Role, TableOrigin};
+use super::error::KeeperError;
+use super::handover::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
+use super::pins;
 use super::program::Identity;
 use super::store::Store;
 use super::table::KeptTable;
-use crate::config::{Auto, Config, ConfigError, Cores, Wait};
-use crate::sys::af_xdp::{self, Bound, XdpError};
+use crate::cascade::Hop;
+use crate::config::{Auto, Config, Cores, Wait};
+use crate::sys::af_xdp::{self, Bound};
 use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
 use crate::sys::clock;
 use crate::sys::holds::{Asked, LockFile, NetworkName};
-use crate::sys::interface::{Interface, InterfaceError};
-use crate::sys::mounts;
+use crate::sys::interface::Interface;
 use crate::sys::process::User;
 use crate::sys::processors::{self, Choice};
 use crate::sys::succession::Succession;
-use crate::table::OpenError;
 use crate::wire::{Domain, Mac};
-
-/// What stops a keeper. Each says what an operator can do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum KeeperError {
-    /// The interface is not there, or cannot be looked at.
-    #[error(transparent)]
-    Interface(#[from] InterfaceError),
-    /// Queues and workers of the configuration do not fit the interface.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// Another keeper serves the interface.
-    #[error("another dispatch server{} serves interface {name} already; stop it first", by(*.pid))]
-    InterfaceHeld {
-        /// The interface.
-        name: String,
-        /// That keeper.
-        pid: Option<u32>,
-    },
-    /// Another keeper has the runtime folder.
-    #[error("another dispatch server{} has {} already; give this one a `runtime.dir` of its own", by(*.pid), dir.display())]
-    RuntimeHeld {
-        /// The folder.
-        dir: PathBuf,
-        /// That keeper.
-        pid: Option<u32>,
-    },
-    /// Another keeper has the table.
-    #[error("another dispatch server{} has the table {} already; give this one a `table.path` of its own", by(*.pid), path.display())]
-    TableHeld {
-        /// The table.
-        path: PathBuf,
-        /// That keeper.
-        pid: Option<u32>,
-    },
-    /// A table of an earlier run cannot be used. It is as it was.
-    #[error(
-        "the table {} cannot be used: {error}; it is left as it is. To go on by the database, start with `--path database` or \
-         set `recovery.on_bad_table = \"database\"`: the file is moved aside then", path.display()
-    )]
-    BadTable {
-        /// The table.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: OpenError,
-    },
-    /// A new table cannot be made.
-    #[error("the table {} cannot be had: {error}", path.display())]
-    Table {
-        /// The table.
-        path: PathBuf,
-        /// Why.
-        error: OpenError,
-    },
-    /// A folder or file cannot be used.
-    #[error("{}: {error}", path.display())]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// A folder of the keeper's belongs to somebody else, or others may write to it.
-    #[error(
-        "{} is {whose}, who could put another file in this one's place; choose a folder of its own, or give it back: \
-         chown root {0} && chmod go-w {0}", path.display()
-    )]
-    Foreign {
-        /// The folder.
-        path: PathBuf,
-        /// Whose.
-        whose: String,
-    },
-    /// The engine's user is not known.
-    #[error("there is no user `{name}` to run the engine as ({error}); set `runtime.user`")]
-    User {
-        /// As configured.
-        name: String,
-        /// What came of looking.
-        error: io::Error,
-    },
-    /// The engine's user cannot get to the database.
-    #[error(
-        "the engine runs as `{user}`, who may not {what} {}; open it to that user, or set `database.path` or \
-         `runtime.user`", folder.display()
-    )]
-    Barred {
-        /// The user.
-        user: String,
-        /// What is not allowed.
-        what: &'static str,
-        /// Where.
-        folder: PathBuf,
-    },
-    /// Descriptors are to be kept by a service manager that is not there.
-    #[error("there is no service manager to keep descriptors (NOTIFY_SOCKET is not set): start it without --store")]
-    NoManager,
-    /// The interface went, and the sockets died with it. One of the same name needs others.
-    #[error("interface {0} is gone; start again when it is back")]
-    InterfaceGone(String),
-    /// No sockets.
-    #[error(transparent)]
-    Xdp(#[from] XdpError),
-    /// No steering.
-    #[error(transparent)]
-    Steer(#[from] SteerError),
-    /// The first engine could not go on. What stopped it would stop the next.
-    #[error("the engine cannot go on: {0}")]
-    Engine(String),
-    /// Another dispatch server controls.
-    #[error(
-        "another dispatch server controls, under epoch {0:#x}, above this one's: it has been replaced, and stays stopped"
-    )]
-    Fenced(u64),
-    /// The system refused something.
-    #[error("cannot {doing}: {error}")]
-    System {
-        /// What.
-        doing: &'static str,
-        /// What it said.
-        error: io::Error,
-    },
-}
-
-fn by(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
-}
 
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
 /// killed keeper does; `clear_away` is for a stop that was asked for.
 pub struct Estate {
     config: Config,
     table: KeptTable,
-    bound: Bound,
-    mac: Mac,
+    /// As they are configured.
+    interfaces: Vec<Manned>,
     /// What engines have learned of where domains are.
-    next_hops: BTreeMap<Domain, Mac>,
-    steering: Steering,
+    next_hops: BTreeMap<Domain, Hop>,
     succession: (Succession, OwnedFd),
     api: UnixListener,
     /// What is kept by the service manager serves the next keeper, after a stop too.
     is_kept: bool,
-    _holds: (NetworkName, LockFile),
+    _holds: (Vec<NetworkName>, LockFile),
+}
+
+/// An interface with all that is on it.
+struct Manned {
+    mac: Mac,
+    steering: Steering,
+    bound: Bound,
 }
 
 impl Estate {
@@ -174,44 +55,49 @@ impl Estate {
     /// # Errors
     /// See [`KeeperError`].
     pub(super) fn open(mut config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
-        let interface = Interface::find(&config.interface.name)?;
-        let mac = interface.mac()?;
+        let interfaces =
+            config.interface.names.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
+        let macs = macs_of(&interfaces)?;
         // Before anything is touched: what follows belongs to whoever has these.
         let holds = hold(&config)?;
         let table = KeptTable::open(&config)?;
         open_database_folder(&config, user)?;
-        let mounted = open_pins(&config.runtime.pin())?;
+        let mounted = pins::open(&config.runtime.pin())?;
 
-        let queues = match config.interface.queues {
-            Some(queues) => queues,
-            None => interface.queues()?,
-        };
-        let rings = config.rings_per_queue(queues)?;
-        choose_cores(&mut config, &interface, (queues * rings) as usize);
+        let queues = interfaces.iter().map(|interface| config.interface.queues.map_or_else(|| interface.queues(), Ok));
+        let queues = queues.collect::<Result<Vec<_>, _>>()?;
+        let rings = config.rings_per_queue(queues.iter().sum())?;
+        choose_cores(&mut config, &interfaces, (queues.iter().sum::<u32>() * rings) as usize);
+        pins::clear_others(&config);
         // Before the sockets: a driver may reset its queues when it is given its first program.
-        let steer = SteerSettings {
-            probe_port: config.interface.probe_port,
-            source_rate: config.interface.source_rate,
-            ..SteerSettings::new(config.interface.ethertype, rings)
-        };
-        let steering = Steering::attach(&interface, &steer, Some(&config.runtime.pin()))?;
-        if config.interface.known_macs_only {
-            steering.admit(&config.domains.iter().filter_map(|domain| domain.mac).collect())?;
-            // Now that it knows them.
-            steering.set(&SteerSettings { known_only: true, ..steer })?;
-        }
-        let (bound, api) = match open_sockets(&config, interface, (queues, rings), &steering, &mut store) {
+        let mut steerings = Vec::new();
+        let opened = interfaces
+            .iter()
+            .try_for_each(|interface| {
+                steerings.push(steer(&config, interface, rings)?);
+                Ok(())
+            })
+            .and_then(|()| {
+                let queues = queues.iter().map(|&queues| (queues, rings));
+                open_sockets(&config, interfaces.into_iter().zip(queues), &steerings, &mut store)
+            });
+        let (bound, api) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                clear_steering(steering, mounted.as_deref(), &config.interface.name);
+                for (name, steering) in config.interface.names.iter().zip(steerings) {
+                    pins::clear(&pins::folder_of(&config, name), steering);
+                }
+                pins::unmount(mounted.as_deref());
                 return Err(error);
             }
         };
+        let manned = macs.into_iter().zip(steerings).zip(bound);
+        let interfaces = manned.map(|((mac, steering), bound)| Manned { mac, steering, bound }).collect();
         let succession = Succession::create()
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
         let is_kept = store.keeps();
-        Ok(Self { config, table, bound, mac, next_hops, steering, succession, api, is_kept, _holds: holds })
+        Ok(Self { config, table, interfaces, next_hops, succession, api, is_kept, _holds: holds })
     }
 
     /// What it was opened with.
@@ -225,34 +111,33 @@ impl Estate {
             TableOrigin::Kept => "the table of before serves".into(),
             TableOrigin::Fresh { why } => format!("the database serves: {why}"),
         };
-        format!(
-            "{}: {} {}, steered {}; {table}",
-            self.config.interface.name,
-            self.bound.sockets.len(),
-            if self.bound.sockets.len() == 1 { "ring" } else { "rings" },
-            self.mode()
-        )
+        let served = self.config.interface.names.iter().zip(&self.interfaces).map(|(name, interface)| {
+            let rings = interface.bound.sockets.len();
+            format!("{name}: {rings} {}, steered {}", if rings == 1 { "ring" } else { "rings" }, interface.mode())
+        });
+        format!("{}; {table}", served.collect::<Vec<_>>().join("; "))
     }
 
-    fn mode(&self) -> &'static str {
-        match self.steering.mode() {
-            Some(Mode::Native) => "native",
-            Some(Mode::Generic) => "generic",
-            // Steering that is loaded and not attached, which `attach` never gives.
-            None => "nowhere",
-        }
-    }
-
-    /// What became of the frames that steering saw, by name.
+    /// What became of the frames that steering saw, on all interfaces, by name.
     pub(super) fn steered(&self) -> Result<BTreeMap<String, u64>, SteerError> {
-        Ok(self.steering.counters()?.iter().map(|(verdict, count)| (verdict.name().to_owned(), count)).collect())
+        let mut frames = BTreeMap::new();
+        for interface in &self.interfaces {
+            for (verdict, count) in interface.steering.counters()?.iter() {
+                *frames.entry(verdict.name().to_owned()).or_default() += count;
+            }
+        }
+        Ok(frames)
     }
 
-    /// Whether the interface is still there that the sockets are bound to.
-    pub(super) fn check_interface(&self) -> Result<(), KeeperError> {
-        match self.bound.sockets.iter().any(|socket| af_xdp::is_gone(socket.as_fd())) {
-            true => Err(KeeperError::InterfaceGone(self.config.interface.name.clone())),
-            false => Ok(()),
+    /// Whether the interfaces are still there that the sockets are bound to.
+    pub(super) fn check_interfaces(&self) -> Result<(), KeeperError> {
+        let gone = self.interfaces.iter().find(|interface| {
+            let mut sockets = interface.bound.sockets.iter();
+            sockets.any(|socket| af_xdp::is_gone(socket.as_fd()))
+        });
+        match gone {
+            Some(interface) => Err(KeeperError::InterfaceGone(interface.bound.settings.interface.name.clone())),
+            None => Ok(()),
         }
     }
 
@@ -275,16 +160,19 @@ impl Estate {
             predecessor,
             active,
             sent_ns: clock::now().0,
-            mac: self.mac,
-            next_hops: self.next_hops.iter().map(|(&domain, &mac)| (domain, mac)).collect(),
-            mode: self.mode().into(),
-            xdp: self.bound.settings.clone(),
-            sockets: self.bound.sockets.len(),
+            next_hops: self.next_hops.iter().map(|(&domain, &hop)| (domain, hop)).collect(),
+            interfaces: self.interfaces.iter().map(Manned::served).collect(),
         };
         let table = self.table.table.mapping().fd().expect("a keeper's table is a file");
-        let sockets: Vec<_> = self.bound.sockets.iter().map(AsFd::as_fd).collect();
-        let (umem, succession, api) = (self.bound.umem.as_fd(), self.succession.1.as_fd(), self.api.as_fd());
-        handover::send(line, &manifest, [table, umem, succession, api], &sockets)
+        let frames: Vec<_> = self
+            .interfaces
+            .iter()
+            .map(|interface| {
+                let Bound { umem, sockets, .. } = &interface.bound;
+                Frames { umem: umem.as_fd(), sockets: sockets.iter().map(AsFd::as_fd).collect() }
+            })
+            .collect();
+        handover::send(line, &manifest, [table, self.succession.1.as_fd(), self.api.as_fd()], &frames)
     }
 
     /// The locks of who works with table and rings.
@@ -298,8 +186,8 @@ impl Estate {
     }
 
     /// An engine has learned where frames to a domain go.
-    pub(super) fn learned(&mut self, domain: Domain, mac: Mac) {
-        self.next_hops.insert(domain, mac);
+    pub(super) fn learned(&mut self, domain: Domain, hop: Hop) {
+        self.next_hops.insert(domain, hop);
     }
 
     /// An engine has said that the table holds all that the database holds.
@@ -315,17 +203,68 @@ impl Estate {
             return;
         }
         let _ = fs::remove_file(self.config.runtime.api_socket());
-        clear_steering(self.steering, None, &self.config.interface.name);
+        for (name, interface) in self.config.interface.names.iter().zip(self.interfaces) {
+            pins::clear(&pins::folder_of(&self.config, name), interface.steering);
+        }
     }
 }
 
+impl Manned {
+    fn mode(&self) -> &'static str {
+        match self.steering.mode() {
+            Some(Mode::Native) => "native",
+            Some(Mode::Generic) => "generic",
+            // Steering that is loaded and not attached, which `attach` never gives.
+            None => "nowhere",
+        }
+    }
+
+    fn served(&self) -> Served {
+        Served { mac: self.mac, mode: self.mode().into(), xdp: self.bound.settings.clone() }
+    }
+}
+
+/// The interfaces' MAC addresses. They differ: which interface a frame leaves by is told by the one that it bears.
+fn macs_of(interfaces: &[Interface]) -> Result<Vec<Mac>, KeeperError> {
+    let macs = interfaces.iter().map(Interface::mac).collect::<Result<Vec<_>, _>>()?;
+    for (n, mac) in macs.iter().enumerate() {
+        if let Some(first) = macs[..n].iter().position(|other| other == mac) {
+            let [one, other] = [first, n].map(|n| interfaces[n].name.clone());
+            return Err(KeeperError::SameMac { one, other, mac: *mac });
+        }
+    }
+    Ok(macs)
+}
+
+/// Puts steering on an interface, by the configuration.
+fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering, KeeperError> {
+    let settings = SteerSettings {
+        probe_port: config.interface.probe_port,
+        source_rate: config.interface.source_rate,
+        ..SteerSettings::new(config.interface.ethertype, rings)
+    };
+    let folder = pins::folder_of(config, &interface.name);
+    let steering = Steering::attach(interface, &settings, Some(&folder))?;
+    if config.interface.known_macs_only {
+        let known = config.domains.iter().filter_map(|domain| domain.mac).collect();
+        // And now that it knows them.
+        let admitted =
+            steering.admit(&known).and_then(|()| steering.set(&SteerSettings { known_only: true, ..settings }));
+        if let Err(error) = admitted {
+            pins::clear(&folder, steering);
+            return Err(error.into());
+        }
+    }
+    Ok(steering)
+}
+
 /// Chooses processors where the operator leaves that to us.
-fn choose_cores(config: &mut Config, interface: &Interface, workers: usize) {
+fn choose_cores(config: &mut Config, interfaces: &[Interface], workers: usize) {
     if config.worker.cores != Cores::Chosen(Auto::Auto) {
         return;
     }
     config.worker.cores = Cores::default();
-    match processors::choose(interface, workers) {
+    match processors::choose(interfaces, workers) {
         Some(Choice { workers, control }) => {
             config.worker.control_core = config.worker.control_core.or(control);
             let control = config.worker.control_core;
@@ -338,12 +277,11 @@ fn choose_cores(config: &mut Config, interface: &Interface, workers: usize) {
 
 fn open_sockets(
     config: &Config,
-    interface: Interface,
-    (queues, rings): (u32, u32),
-    steering: &Steering,
+    interfaces: impl Iterator<Item = (Interface, (u32, u32))>,
+    steerings: &[Steering],
     store: &mut Store<'_>,
-) -> Result<(Bound, UnixListener), KeeperError> {
-    let wanted = af_xdp::Settings {
+) -> Result<(Vec<Bound>, UnixListener), KeeperError> {
+    let wanted = interfaces.map(|(interface, (queues, rings))| af_xdp::Settings {
         rings,
         receive: config.interface.receive_ring,
         transmit: config.interface.transmit_ring,
@@ -352,16 +290,20 @@ fn open_sockets(
         // A driver that copies has interrupts, or none at all, as a veth pair.
         busy_poll: config.interface.zero_copy && config.worker.wait == Wait::Busy,
         ..af_xdp::Settings::new(interface, queues)
-    };
+    });
+    let wanted: Vec<_> = wanted.collect();
     let kept = store.rings(&wanted).map_err(|error| KeeperError::System { doing: "take up the rings", error })?;
     let bound = match kept {
         Some(bound) => bound,
         None => store
-            .keep_rings(&wanted, af_xdp::bind(&wanted)?)
+            .keep_rings(&wanted, wanted.iter().map(af_xdp::bind).collect::<Result<_, _>>()?)
             .map_err(|error| KeeperError::System { doing: "have the rings kept", error })?,
     };
-    for (n, socket) in (0..).zip(&bound.sockets) {
-        steering.set_ring(n / rings, n % rings, socket.as_fd())?;
+    for (bound, steering) in bound.iter().zip(steerings) {
+        let rings = bound.settings.rings;
+        for (n, socket) in (0..).zip(&bound.sockets) {
+            steering.set_ring(n / rings, n % rings, socket.as_fd())?;
+        }
     }
     let path = config.runtime.api_socket();
     if let Some(api) = store.api(&path) {
@@ -372,32 +314,22 @@ fn open_sockets(
     Ok((bound, api))
 }
 
-fn clear_steering(steering: Steering, mounted: Option<&Path>, interface: &str) {
-    if let Err(error) = steering.detach() {
-        tracing::warn!("{interface} stays steered: {error}");
-    }
-    if let Some(folder) = mounted
-        && let Err(error) = mounts::unmount_from(folder)
-    {
-        tracing::warn!("{} stays mounted: {error}", folder.display());
-    }
-}
-
 /// Takes what only one keeper at a time may have.
-fn hold(config: &Config) -> Result<(NetworkName, LockFile), KeeperError> {
-    let name = &config.interface.name;
-    let system = |error| KeeperError::System { doing: "take hold of the interface", error };
-    let interface = match NetworkName::ask(&format!("baton.keeper.{name}")).map_err(system)? {
-        Asked::Ours(hold) => hold,
-        Asked::Held(pid) => return Err(KeeperError::InterfaceHeld { name: name.clone(), pid }),
-    };
+fn hold(config: &Config) -> Result<(Vec<NetworkName>, LockFile), KeeperError> {
+    let mut interfaces = Vec::new();
+    for name in &config.interface.names {
+        match pins::hold(name)? {
+            Asked::Ours(hold) => interfaces.push(hold),
+            Asked::Held(pid) => return Err(KeeperError::InterfaceHeld { name: name.clone(), pid }),
+        }
+    }
     let dir = &config.runtime.dir;
     own_folder(dir, 0o755)?;
     let path = dir.join("keeper.lock");
     match LockFile::ask(&path).map_err(|error| KeeperError::Folder { path, error })? {
         Asked::Ours(lock) => {
             own_folder(config.table.path.parent().unwrap_or(Path::new("/")), 0o700)?;
-            Ok((interface, lock))
+            Ok((interfaces, lock))
         }
         Asked::Held(pid) => Err(KeeperError::RuntimeHeld { dir: dir.clone(), pid }),
     }
@@ -442,18 +374,6 @@ fn open_database_folder(config: &Config, user: Option<&User>) -> Result<(), Keep
         return Err(barred("write to", folder.into()));
     }
     Ok(())
-}
-
-/// Makes the folder of the pins, on a BPF file system; gives it back if that had to be mounted.
-fn open_pins(folder: &Path) -> Result<Option<PathBuf>, KeeperError> {
-    let failed = |error| KeeperError::Folder { path: folder.into(), error };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    if mounts::is_bpf(folder).map_err(failed)? {
-        return Ok(None);
-    }
-    mounts::mount_bpf(folder)
-        .map_err(|error| KeeperError::System { doing: "mount a BPF file system for the pins", error })?;
-    Ok(Some(folder.into()))
 }
 
 /// The API's socket. What a dead keeper left in its place goes; the runtime folder's lock says that it is dead.

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::program::Identity;
+use crate::cascade::Hop;
 use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
 use crate::config::Config;
 use crate::sys::af_xdp;
@@ -22,7 +23,7 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 5;
+pub(super) const VERSION: u32 = 6;
 /// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
 const PACKET_BYTES: usize = 512 * 1024;
 /// Bytes of a notice or order, at most.
@@ -83,16 +84,44 @@ pub struct Manifest {
     pub active: Option<u32>,
     /// When this was sent, in nanoseconds of `CLOCK_MONOTONIC`.
     pub sent_ns: u64,
-    /// The interface's Ethernet address.
-    pub mac: Mac,
     /// Next hops that a predecessor had learned: the first takeover frames need not wait for frames to learn from.
-    pub next_hops: Vec<(Domain, Mac)>,
-    /// How steering is attached, for the status: `native` or `generic`.
+    pub next_hops: Vec<(Domain, Hop)>,
+    /// The interfaces, as they are configured.
+    pub interfaces: Vec<Served>,
+}
+
+impl Manifest {
+    /// How many sockets there are: one a worker, interface by interface, queue by queue, ring by ring.
+    pub fn sockets(&self) -> usize {
+        self.interfaces.iter().map(|interface| interface.xdp.sockets()).sum()
+    }
+
+    /// How steering is attached, for the status: one word, or one for each interface where they differ.
+    pub fn mode(&self) -> String {
+        let mut modes: Vec<_> = self.interfaces.iter().map(|interface| &*interface.mode).collect();
+        modes.dedup();
+        modes.join(", ")
+    }
+}
+
+/// An interface, as it is served.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Served {
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// How steering is attached: `native` or `generic`.
     pub mode: String,
-    /// How the sockets were opened, for [`af_xdp::adopt`].
+    /// How its sockets were opened, for [`af_xdp::map`].
     pub xdp: af_xdp::Settings,
-    /// How many there are: one a worker, queue by queue, ring by ring.
-    pub sockets: usize,
+}
+
+/// What frames of one interface come and go by.
+#[derive(Debug)]
+pub struct Frames<D> {
+    /// The UMEM's file.
+    pub umem: D,
+    /// The AF_XDP sockets, queue by queue, ring by ring. To be adopted, by the first engine too.
+    pub sockets: Vec<D>,
 }
 
 /// An engine's inheritance.
@@ -101,12 +130,10 @@ pub struct Handover {
     pub manifest: Manifest,
     /// The table's file. It bears the keeper's lock, which lives until the last process that inherited it is gone.
     pub table: OwnedFd,
-    /// The UMEM's file.
-    pub umem: OwnedFd,
     /// The locks of who works with table and rings: [`crate::sys::succession`].
     pub succession: OwnedFd,
-    /// The AF_XDP sockets, queue by queue, ring by ring. To be adopted, by the first engine too.
-    pub sockets: Vec<OwnedFd>,
+    /// For each interface.
+    pub frames: Vec<Frames<OwnedFd>>,
     /// The API's listening socket: clients wait in its backlog from one engine to the next.
     pub api: UnixListener,
     /// The line to the keeper.
@@ -131,7 +158,7 @@ pub enum Notice {
         /// Which domain.
         domain: Domain,
         /// Where.
-        mac: Mac,
+        hop: Hop,
     },
     /// A client asks for an upgrade.
     Upgrade {
@@ -161,7 +188,7 @@ pub enum Order {
         /// Which domain.
         domain: Domain,
         /// Where.
-        mac: Mac,
+        hop: Hop,
     },
     /// To the one that controls: how its standby does, for the status.
     Standby {
@@ -283,23 +310,20 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     let mut descriptors = received.descriptors.into_iter();
     let all = descriptors.len();
     let mut next = || descriptors.next();
-    let (Some(table), Some(umem), Some(succession), Some(api)) = (next(), next(), next(), next()) else {
+    let (Some(table), Some(succession), Some(api)) = (next(), next(), next()) else {
         return Err(HandoverError::Foreign(format!("{all} descriptors")));
     };
-    let sockets: Vec<_> = descriptors.collect();
-    if sockets.len() != manifest.sockets {
-        let what = format!("{} sockets where {} are expected", sockets.len(), manifest.sockets);
-        return Err(HandoverError::Foreign(what));
+    let mut frames = Vec::with_capacity(manifest.interfaces.len());
+    for interface in &manifest.interfaces {
+        let (umem, sockets) = (next(), (0..interface.xdp.sockets()).map_while(|_| next()).collect::<Vec<_>>());
+        let Some(umem) = umem.filter(|_| sockets.len() == interface.xdp.sockets()) else {
+            let what = format!("{all} descriptors where {} sockets are expected", manifest.sockets());
+            return Err(HandoverError::Foreign(what));
+        };
+        frames.push(Frames { umem, sockets });
     }
-    Ok(Handover {
-        manifest,
-        table,
-        umem,
-        succession,
-        sockets,
-        api: UnixListener::from(api),
-        keeper: KeeperLine(socket),
-    })
+    let (api, keeper) = (UnixListener::from(api), KeeperLine(socket));
+    Ok(Handover { manifest, table, succession, frames, api, keeper })
 }
 
 /// The keeper's side: sends the manifest with what it names.
@@ -309,11 +333,16 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
 pub(super) fn send(
     line: BorrowedFd<'_>,
     manifest: &Manifest,
-    [table, umem, succession, api]: [BorrowedFd<'_>; 4],
-    sockets: &[BorrowedFd<'_>],
+    [table, succession, api]: [BorrowedFd<'_>; 3],
+    frames: &[Frames<BorrowedFd<'_>>],
 ) -> io::Result<()> {
-    assert_eq!(manifest.sockets, sockets.len(), "a place for each socket");
-    let mut all = vec![table, umem, succession, api];
-    all.extend_from_slice(sockets);
+    let sockets: Vec<_> = frames.iter().map(|of_one| of_one.sockets.len()).collect();
+    let expected: Vec<_> = manifest.interfaces.iter().map(|interface| interface.xdp.sockets()).collect();
+    assert_eq!(sockets, expected, "a place for each socket");
+    let mut all = vec![table, succession, api];
+    for Frames { umem, sockets } in frames {
+        all.push(*umem);
+        all.extend_from_slice(sockets);
+    }
     descriptors::send(line, &serde_json::to_vec(manifest)?, &all)
 }

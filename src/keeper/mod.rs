@@ -18,8 +18,10 @@
 //! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
 mod engine;
+mod error;
 mod estate;
 pub mod handover;
+mod pins;
 pub mod program;
 mod restarts;
 mod starter;
@@ -29,7 +31,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use estate::{Estate, KeeperError};
+pub use error::KeeperError;
+pub use estate::Estate;
 pub use restarts::Restarts;
 pub use starter::serve as start_engines;
 

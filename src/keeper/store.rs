@@ -6,9 +6,9 @@
 //!
 //! What always holds:
 //!
-//! - What is taken up is what this configuration would open: same interface, same queues and sizes, same layout, all of it
+//! - What is taken up is what this configuration would open: same interfaces, same queues and sizes, same layout, all of it
 //!   there and bound. Else it is closed, at the manager's too, and opened anew.
-//! - Before the rings are taken up, whoever worked on them is dead. The proof is a lock of the UMEM, on a description of our
+//! - Before the rings are taken up, whoever worked on them is dead. The proof is a lock of each UMEM, on a description of our
 //!   own that engines inherit: it is free when the last of them is gone. What the manager has is another description of the
 //!   same memory, without a lock, which would otherwise never come free.
 //! - The table is not kept there. Its file has a name and outlives every process by that; and its lock must not.
@@ -25,31 +25,36 @@ use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{PREDECESSOR_WAIT_MS, STORED_MAX, WORKERS_MAX};
+use crate::limits::{INTERFACES_MAX, PREDECESSOR_WAIT_MS, STORED_MAX, WORKERS_MAX};
 use crate::sys::af_xdp::{self, Bound, Settings};
 use crate::sys::notify::{ServiceManager, Stored};
 
 /// The version of what is kept, in which the UMEM has its own, too.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const INVENTORY: &str = "manifest";
-const UMEM: &str = "umem";
 const API: &str = "api";
-const _: () = assert!(WORKERS_MAX + 3 <= STORED_MAX, "all of it fits what the unit allows");
+const _: () = assert!(WORKERS_MAX + INTERFACES_MAX + 2 <= STORED_MAX, "all of it fits what the unit allows");
 /// How often the lock of the dead is asked for while the kernel takes them apart.
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
+/// Of all sockets, interface by interface.
 fn socket_name(number: usize) -> String {
     format!("socket-{number}")
+}
+
+/// Of an interface.
+fn umem_name(number: usize) -> String {
+    format!("umem-{number}")
 }
 
 /// What the kept descriptors are.
 #[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Inventory {
     version: u32,
-    /// What the configuration asked for.
-    wanted: Settings,
+    /// What the configuration asked for, for each interface.
+    wanted: Vec<Settings>,
     /// What there was: sizes are halved where memory that may be locked is short.
-    granted: Settings,
+    granted: Vec<Settings>,
 }
 
 /// What the manager kept, and keeps.
@@ -79,15 +84,12 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     /// Somebody works on them still.
-    pub fn rings(&mut self, wanted: &Settings) -> io::Result<Option<Bound>> {
+    pub fn rings(&mut self, wanted: &[Settings]) -> io::Result<Option<Vec<Bound>>> {
         if self.stored.is_empty() {
             return Ok(None);
         }
         match self.take_rings(wanted) {
-            Ok(mut bound) => {
-                bound.umem = own(bound.umem.as_fd())?;
-                Ok(Some(bound))
-            }
+            Ok(bound) => bound.into_iter().map(owned).collect::<io::Result<_>>().map(Some),
             Err(why) => {
                 self.clear(&why);
                 Ok(None)
@@ -96,50 +98,58 @@ impl<'a> Store<'a> {
     }
 
     /// In words, why not.
-    fn take_rings(&mut self, wanted: &Settings) -> Result<Bound, String> {
+    fn take_rings(&mut self, wanted: &[Settings]) -> Result<Vec<Bound>, String> {
         let inventory = self.take(INVENTORY).ok_or("there is no word of what they are")?;
         let inventory = read_inventory(inventory)?;
         let Inventory { wanted: was, granted, .. } = inventory;
-        if was.interface != wanted.interface {
-            let (was, now) = (was.interface, &wanted.interface);
+        let other = was.iter().zip(wanted).find(|(was, now)| was.interface != now.interface);
+        if let Some((was, now)) = other.map(|(was, now)| (&was.interface, &now.interface)) {
             return Err(format!(
                 "they are {} number {}'s, and this is {} number {}",
                 was.name, was.index, now.name, now.index
             ));
         }
-        if was != *wanted {
+        if was != wanted || granted.len() != wanted.len() {
             return Err("the configuration has other rings now".into());
         }
-        let umem = self.take(UMEM).ok_or("the frames' memory is not among them")?;
-        af_xdp::check(&granted, umem.as_fd()).map_err(|error| error.to_string())?;
-        let sockets = (0..granted.sockets()).map(|number| {
-            let socket = self.take(&socket_name(number)).ok_or_else(|| format!("socket {number} is not among them"))?;
-            match af_xdp::is_gone(socket.as_fd()) {
-                true => Err("the interface went, and they died with it".to_owned()),
-                false => Ok(socket),
-            }
-        });
-        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
-        Ok(Bound { settings: granted, umem, sockets })
+        let mut next = 0..;
+        let mut take = |(number, settings): (usize, Settings)| {
+            let umem = self.take(&umem_name(number)).ok_or("the frames' memory is not among them")?;
+            af_xdp::check(&settings, umem.as_fd()).map_err(|error| error.to_string())?;
+            let sockets = next.by_ref().take(settings.sockets()).map(|number| self.take_socket(number));
+            let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+            Ok(Bound { settings, umem, sockets })
+        };
+        granted.into_iter().enumerate().map(&mut take).collect()
     }
 
-    /// Has new rings kept; gives them back with a UMEM that is locked for us.
+    fn take_socket(&mut self, number: usize) -> Result<OwnedFd, String> {
+        let socket = self.take(&socket_name(number)).ok_or_else(|| format!("socket {number} is not among them"))?;
+        if af_xdp::is_gone(socket.as_fd()) {
+            return Err("the interface went, and they died with it".into());
+        }
+        Ok(socket)
+    }
+
+    /// Has new rings kept; gives them back with UMEMs that are locked for us.
     ///
     /// # Errors
     /// The system's.
-    pub fn keep_rings(&self, wanted: &Settings, bound: Bound) -> io::Result<Bound> {
+    pub fn keep_rings(&self, wanted: &[Settings], bound: Vec<Bound>) -> io::Result<Vec<Bound>> {
         if !self.keeps {
             return Ok(bound);
         }
-        let inventory = Inventory { version: VERSION, wanted: wanted.clone(), granted: bound.settings.clone() };
-        let inventory = write_inventory(&inventory)?;
-        self.keep(UMEM, bound.umem.as_fd());
-        for (number, socket) in bound.sockets.iter().enumerate() {
+        let granted = bound.iter().map(|bound| bound.settings.clone()).collect();
+        let inventory = write_inventory(&Inventory { version: VERSION, wanted: wanted.to_vec(), granted })?;
+        for (number, bound) in bound.iter().enumerate() {
+            self.keep(&umem_name(number), bound.umem.as_fd());
+        }
+        for (number, socket) in bound.iter().flat_map(|bound| &bound.sockets).enumerate() {
             self.keep(&socket_name(number), socket.as_fd());
         }
         // What it speaks of is there before it is.
         self.keep(INVENTORY, inventory.as_fd());
-        Ok(Bound { umem: own(bound.umem.as_fd())?, ..bound })
+        bound.into_iter().map(owned).collect()
     }
 
     /// The API's socket that was kept, if it is at this path, in which clients find it.
@@ -182,8 +192,8 @@ impl<'a> Store<'a> {
         let api = self.take(API);
         // Of another version's some may have names that this one would not give, and are in the way all the same.
         let found: BTreeSet<_> = self.stored.drain(..).map(|(name, _)| name).collect();
-        let ours = [INVENTORY.into(), UMEM.into()].into_iter().chain((0..WORKERS_MAX).map(socket_name));
-        for name in found.into_iter().chain(ours).collect::<BTreeSet<_>>() {
+        let ours = (0..INTERFACES_MAX).map(umem_name).chain((0..WORKERS_MAX).map(socket_name));
+        for name in found.into_iter().chain([INVENTORY.into()]).chain(ours).collect::<BTreeSet<_>>() {
             self.forget(&name);
         }
         if let Err(error) = self.manager.settle() {
@@ -191,6 +201,11 @@ impl<'a> Store<'a> {
         }
         self.stored.extend(api.map(|api| (API.into(), api)));
     }
+}
+
+/// The same rings, with a UMEM that is locked for us.
+fn owned(bound: Bound) -> io::Result<Bound> {
+    Ok(Bound { umem: own(bound.umem.as_fd())?, ..bound })
 }
 
 /// Another description of the same memory, locked: whoever inherits it and lives holds the lock.
@@ -239,7 +254,11 @@ mod tests {
 
     fn inventory() -> Inventory {
         let settings = Settings::new(Interface { name: "eth0".into(), index: 2 }, 4);
-        Inventory { version: VERSION, wanted: settings.clone(), granted: Settings { receive: 64, ..settings } }
+        Inventory {
+            version: VERSION,
+            wanted: vec![settings.clone()],
+            granted: vec![Settings { receive: 64, ..settings }],
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ use rustix::process::Signal;
 use self::standby::Followed;
 use self::upgrade::Upgrades;
 use super::engine::Engine;
-use super::estate::{Estate, KeeperError};
+use super::error::KeeperError;
+use super::estate::Estate;
 use super::handover::{Death, Notice, Order};
 use super::restarts::Restarts;
 use super::starter::{StartError, Starter};
@@ -128,7 +129,7 @@ impl Supervisor {
             self.manager.beat();
             self.wait()?;
             self.heed_signals()?;
-            self.estate.check_interface()?;
+            self.estate.check_interfaces()?;
             self.heed_engine()?;
             self.heed_standby()?;
             self.heed_followed()?;
@@ -296,10 +297,10 @@ impl Supervisor {
             Notice::Standing { .. } => {}
             Notice::Upgrade { form } => self.upgrade(form),
             Notice::Complete => self.estate.complete(),
-            Notice::NextHop { domain, mac } => {
-                self.estate.learned(domain, mac);
+            Notice::NextHop { domain, hop } => {
+                self.estate.learned(domain, hop);
                 for standby in self.standby.iter().chain(self.upgrades.candidate()) {
-                    let _ = standby.order(&Order::NextHop { domain, mac });
+                    let _ = standby.order(&Order::NextHop { domain, hop });
                 }
             }
             Notice::Failed { why } => {

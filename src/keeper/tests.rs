@@ -3,10 +3,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use super::handover::{self, Death, HandoverError, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use super::handover::{
+    self, Death, Frames, HandoverError, KeeperLine, Manifest, Notice, Order, Role, Served, TableOrigin,
+};
 use super::program::Identity;
+use crate::cascade::Hop;
 use crate::config::{Config, Overrides};
-use crate::limits::{DOMAINS_MAX, WORKERS_MAX};
+use crate::limits::{DOMAINS_MAX, INTERFACES_MAX, WORKERS_MAX};
 use crate::sys::af_xdp;
 use crate::sys::descriptors;
 use crate::sys::interface::Interface;
@@ -32,12 +35,22 @@ fn manifest() -> Manifest {
         predecessor: Some(Death { pid: 7, noticed_ns: 8, how: "killed (SIGKILL)".into() }),
         active: Some(7),
         sent_ns: 9,
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        next_hops: vec![(Domain::new(2).unwrap(), Mac([2, 0, 0, 0, 0, 9]))],
-        mode: "native".into(),
-        xdp: af_xdp::Settings::new(Interface { name: "eth0".into(), index: 2 }, 64),
-        sockets: WORKERS_MAX,
+        next_hops: vec![(Domain::new(2).unwrap(), Hop { interface: 1, mac: Mac([2, 0, 0, 0, 0, 9]) })],
+        interfaces: (0..INTERFACES_MAX as u32).map(served).collect(),
     }
+}
+
+/// An interface with its share of the most that there can be.
+fn served(index: u32) -> Served {
+    let xdp =
+        af_xdp::Settings::new(Interface { name: format!("eth{index}"), index }, (WORKERS_MAX / INTERFACES_MAX) as u32);
+    Served { mac: Mac([2, 0, 0, 0, 0, index as u8]), mode: "native".into(), xdp }
+}
+
+/// Files in the place of an interface's descriptors.
+fn frames_of(number: usize, interface: &Served) -> Frames<OwnedFd> {
+    let sockets = (0..interface.xdp.sockets()).map(|socket| named(&format!("socket {number}.{socket}"))).collect();
+    Frames { umem: named(&format!("umem {number}")), sockets }
 }
 
 /// A file that says which it is.
@@ -59,19 +72,26 @@ fn the_largest_estate_arrives_whole_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("api.sock");
     let api: OwnedFd = UnixListener::bind(&path).unwrap().into();
-    let (table, umem, succession) = (named("table"), named("umem"), named("succession"));
-    let sockets: Vec<_> = (0..WORKERS_MAX).map(|n| named(&format!("socket {n}"))).collect();
-    let lent: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    let (table, succession) = (named("table"), named("succession"));
     let (ours, theirs) = descriptors::pair().unwrap();
     let sent = manifest();
-    let four = [table.as_fd(), umem.as_fd(), succession.as_fd(), api.as_fd()];
-    handover::send(ours.as_fd(), &sent, four, &lent).unwrap();
+    assert_eq!(sent.sockets(), WORKERS_MAX);
+    let frames: Vec<_> = (0..INTERFACES_MAX).map(|n| frames_of(n, &sent.interfaces[n])).collect();
+    let lent = frames.iter().map(|Frames { umem, sockets }| {
+        let sockets = sockets.iter().map(AsFd::as_fd).collect();
+        Frames { umem: umem.as_fd(), sockets }
+    });
+    let lent: Vec<_> = lent.collect();
+    handover::send(ours.as_fd(), &sent, [table.as_fd(), succession.as_fd(), api.as_fd()], &lent).unwrap();
 
     let got = handover::receive_from(theirs).unwrap();
     assert_eq!(serde_json::to_value(&got.manifest).unwrap(), serde_json::to_value(&sent).unwrap());
-    assert_eq!([got.table, got.umem, got.succession].map(name_of), ["table", "umem", "succession"]);
-    for (n, socket) in got.sockets.into_iter().enumerate() {
-        assert_eq!(name_of(socket), format!("socket {n}"));
+    assert_eq!([got.table, got.succession].map(name_of), ["table", "succession"]);
+    for (n, Frames { umem, sockets }) in got.frames.into_iter().enumerate() {
+        assert_eq!(name_of(umem), format!("umem {n}"));
+        for (socket, descriptor) in sockets.into_iter().enumerate() {
+            assert_eq!(name_of(descriptor), format!("socket {n}.{socket}"));
+        }
     }
     let mut client = UnixStream::connect(&path).unwrap();
     client.write_all(b"ask").unwrap();

@@ -35,6 +35,7 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Poll, Token};
 
 use super::mailbox::Mailbox;
+use super::ports::Ports;
 use super::post::Post;
 use super::shared::Shared;
 use super::snapshots::Snapshots;
@@ -77,6 +78,7 @@ pub(super) struct Inheritance {
     pub journal: Journal,
     pub writer: Writer,
     pub outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
+    pub ports: Ports,
     pub counters: Vec<Arc<Counters>>,
     pub collector: Collector,
     /// Already open where the epoch had to come from it.
@@ -181,6 +183,7 @@ impl Control {
             journal,
             writer,
             outboxes,
+            ports,
             counters,
             mut collector,
             store,
@@ -201,7 +204,7 @@ impl Control {
         let recorder = crate::telemetry::recorder(&mut collector);
         let commands = CommandSettings { transactions: COMMANDS, ..CommandSettings::default() };
         let operations = Operations::new(epoch, topology.domains(), commands);
-        let post = Post::new(outboxes, shared.clone());
+        let post = Post::new(outboxes, ports, shared.clone());
         let control = shared.clone();
         let (submitter, requests) = Submitter::new(move || control.control.wake());
         let view = View::new(writer.table().clone());
@@ -283,7 +286,9 @@ impl Control {
                 break ExitCode::FAILURE;
             }
             if self.shared.has_lost_interface() {
-                let why = format!("interface {} is gone", self.config.interface.name);
+                let (names, list) = (&self.config.interface.names, self.config.interface.list());
+                let why =
+                    format!("{} {list} is gone", if names.len() == 1 { "interface" } else { "one of the interfaces" });
                 tracing::error!("{why}: this engine ends");
                 self.give_up(&Notice::Failed { why });
                 break ExitCode::FAILURE;

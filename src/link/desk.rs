@@ -3,6 +3,7 @@
 use super::acknowledgements::Acknowledgements;
 use super::ring::Received;
 use super::shared::Shared;
+use crate::cascade::Hop;
 use crate::limits::{BURST, BUSY_PER_BURST};
 use crate::table::{Near, Reported, Writer};
 use crate::telemetry::{Counter, Counters};
@@ -70,6 +71,8 @@ pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame
 pub(super) struct Desk<'w> {
     pub writer: &'w mut Writer,
     pub shared: &'w Shared,
+    /// The interface that the worker's frames come by.
+    pub interface: u8,
     pub counters: &'w Counters,
     pub acknowledgements: &'w mut Acknowledgements,
     pub answers: &'w mut Answers,
@@ -102,7 +105,7 @@ impl Desk<'_> {
         if !frame.authentic(&peer.inbound) {
             return Err(Counter::Unauthentic);
         }
-        if peer.note(envelope.src_mac) {
+        if peer.note(Hop { interface: self.interface, mac: envelope.src_mac }) {
             *self.for_control = true;
         }
         // A terminal speaks for itself, its autonomous server for all of its domain.

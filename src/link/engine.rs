@@ -19,10 +19,11 @@ use super::control::{Control, Inheritance};
 use super::equipment::{Equipment, Made};
 use super::first;
 use super::peers::Peers;
+use super::ports::Ports;
 use super::store::{Journal, Store};
 use crate::cascade::Topology;
 use crate::cms::{CommitError, DatabaseError, Job, Outcome, Reservation};
-use crate::keeper::handover::{Death, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use crate::keeper::handover::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
 use crate::keeper::program::Identity;
 use crate::limits::{GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::recovery::{Path, Recovery};
@@ -60,7 +61,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
 /// Runs an engine until the keeper orders a stop or is gone, or another dispatch server controls. `born` is when the process
 /// began its main.
 pub fn run(handover: Handover, born: Nanos) -> ExitCode {
-    let Handover { manifest, table, umem, succession, sockets, api, keeper } = handover;
+    let Handover { manifest, table, succession, frames, api, keeper } = handover;
     let keeper = Arc::new(keeper);
     let end = |error: EngineError| {
         tracing::error!(%error, "the engine cannot start");
@@ -76,7 +77,9 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         // Whoever waits for the locks may be handed them before its keeper has heard what it is.
         manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
         let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?;
-        let mapped = af_xdp::map(&manifest.xdp, umem, sockets)?;
+        let mapped = manifest.interfaces.iter().zip(frames);
+        let mapped = mapped.map(|(interface, Frames { umem, sockets })| af_xdp::map(&interface.xdp, umem, sockets));
+        let mapped = mapped.collect::<Result<Vec<_>, _>>()?;
         let heir = Heir::new(manifest, table, Arc::clone(&succession), Arc::clone(&keeper))?;
         Ok((succeed(&succession, &heir)?, heir, mapped))
     };
@@ -114,7 +117,7 @@ fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a
     let refused = system("a lock of the succession");
     let take = || {
         let control = succession.take(0)?.0;
-        for worker in 1..=heir.manifest.sockets {
+        for worker in 1..=heir.manifest.sockets() {
             // Given back at once: it is that worker's, whose thread takes it when it begins.
             drop(succession.take(worker)?);
         }
@@ -140,6 +143,7 @@ struct Heir {
     table: Arc<Table>,
     topology: Topology,
     peers: Arc<Peers>,
+    ports: Ports,
     succession: Arc<Succession>,
     keeper: Arc<KeeperLine>,
     path: Path,
@@ -158,15 +162,16 @@ impl Heir {
         if manifest.role == Role::Standby {
             seccomp::confine().map_err(system("giving up system calls"))?;
         }
-        let mut topology = Topology::new(&manifest.config, manifest.mac);
-        for &(domain, mac) in &manifest.next_hops {
-            topology.handle_authentic(domain, mac);
+        let ports = Ports::new(&manifest);
+        let mut topology = Topology::new(&manifest.config, &ports.macs());
+        for &(domain, hop) in &manifest.next_hops {
+            topology.handle_authentic(domain, hop);
         }
         let peers = Arc::new(Peers::new(&topology));
         let path = if manifest.table == TableOrigin::Kept { Path::Cache } else { Path::Database };
         let table = Arc::new(table);
         let mut heir =
-            Self { manifest, table, topology, peers, succession, keeper, path, equipment: None, recovery: None };
+            Self { manifest, table, topology, peers, ports, succession, keeper, path, equipment: None, recovery: None };
         if heir.manifest.role == Role::Standby {
             heir.equipment = Some(heir.equip()?);
             heir.rehearse();
@@ -184,6 +189,7 @@ impl Heir {
         let made = Made {
             manifest: &self.manifest,
             peers: &self.peers,
+            ports: &self.ports,
             succession: &self.succession,
             keeper: &self.keeper,
             settled: self.path == Path::Cache,
@@ -199,6 +205,7 @@ impl Heir {
         let ready = first::Ready {
             topology: &self.topology,
             peers: &self.peers,
+            ports: &self.ports,
             writer: &mut writer,
             journal: &mut Journal::default(),
         };
@@ -213,7 +220,7 @@ impl Heir {
     /// Everybody who could work with table and rings is dead: takes both, and control.
     fn take_over(
         mut self,
-        mapped: Mapped,
+        mapped: Vec<Mapped>,
         born: Nanos,
         api: UnixListener,
     ) -> Result<(Control, Vec<JoinHandle<()>>), EngineError> {
@@ -223,7 +230,7 @@ impl Heir {
             equipment.line.controls();
             for order in equipment.line.orders.try_iter() {
                 match order {
-                    Ok(Order::NextHop { domain, mac }) => drop(self.topology.handle_authentic(domain, mac)),
+                    Ok(Order::NextHop { domain, hop }) => drop(self.topology.handle_authentic(domain, hop)),
                     // To stop, or that the keeper is gone: the control thread's to heed, before it waits for more.
                     order => heard.push(order),
                 }
@@ -234,7 +241,7 @@ impl Heir {
         let mut journal = Journal::default();
         // With a living cache the epoch is in the table, and the database is not waited for.
         let epoch = (self.path == Path::Cache).then(|| self.table.bump_generation()).flatten();
-        let mut senders = mapped.take_over()?;
+        let mut senders = af_xdp::take_over(mapped)?;
         let sent = epoch.map(|epoch| {
             let mut recovery = match self.recovery.take() {
                 Some(recovery) => recovery.begin(epoch, begun),
@@ -243,6 +250,7 @@ impl Heir {
             let ready = first::Ready {
                 topology: &self.topology,
                 peers: &self.peers,
+                ports: &self.ports,
                 writer: &mut writer,
                 journal: &mut journal,
             };
@@ -286,6 +294,7 @@ impl Heir {
             journal,
             writer,
             outboxes,
+            ports: self.ports,
             counters,
             collector,
             store,
@@ -295,7 +304,7 @@ impl Heir {
             succession: self.succession,
             api,
             poll,
-            mode: self.manifest.mode,
+            mode: self.manifest.mode(),
             config: self.manifest.config,
             predecessor: if stood_by { followed } else { self.manifest.predecessor },
             first_sent,

@@ -12,6 +12,7 @@ use super::control::CONTROL_WAKE;
 use super::line::Line;
 use super::mailbox::Mailbox;
 use super::peers::Peers;
+use super::ports::Ports;
 use super::shared::Shared;
 use super::thread::{Manner, Start, spawn};
 use super::wake::Wake;
@@ -27,6 +28,7 @@ use crate::telemetry::{Collector, Counters, Recorder, recorder};
 pub(super) struct Made<'a> {
     pub manifest: &'a Manifest,
     pub peers: &'a Arc<Peers>,
+    pub ports: &'a Ports,
     pub succession: &'a Arc<Succession>,
     pub keeper: &'a Arc<KeeperLine>,
     /// Whether the table holds all terminals of all domains.
@@ -51,6 +53,8 @@ pub(super) struct Equipment {
 /// One worker's, until it has its rings.
 struct Kit {
     start: Sender<Worker<Socket>>,
+    /// That its rings are on.
+    interface: u8,
     outbox: Arc<Mailbox>,
     counters: Arc<Counters>,
     recorder: Recorder,
@@ -59,7 +63,7 @@ struct Kit {
 impl Equipment {
     /// Makes everything. The workers' threads wait for their rings.
     pub fn new(made: &Made<'_>) -> io::Result<Self> {
-        let Made { manifest, peers, succession, keeper, settled, stands_by } = *made;
+        let Made { manifest, peers, ports, succession, keeper, settled, stands_by } = *made;
         let config = &manifest.config;
         let poll = Poll::new()?;
         let wake = Wake::new(poll.registry(), CONTROL_WAKE)?;
@@ -70,8 +74,8 @@ impl Equipment {
         let line = Line::listen(Arc::clone(keeper), Arc::clone(&shared), stands_by)?;
         let mut collector = Collector::default();
         let (mut counters, mut outboxes, mut threads, mut workers) = (vec![], vec![], vec![], vec![]);
-        let (says, begun) = bounded(manifest.sockets);
-        for number in 0..manifest.sockets {
+        let (says, begun) = bounded(manifest.sockets());
+        for number in 0..manifest.sockets() {
             let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));
             let count = Arc::new(Counters::default());
             let (start, wait) = bounded(1);
@@ -81,7 +85,8 @@ impl Equipment {
             threads.push(thread);
             outboxes.push((Arc::clone(&outbox), wake));
             counters.push(Arc::clone(&count));
-            workers.push(Kit { start, outbox, counters: count, recorder: recorder(&mut collector) });
+            let interface = ports.interface_of(number);
+            workers.push(Kit { start, interface, outbox, counters: count, recorder: recorder(&mut collector) });
         }
         Ok(Self { poll, shared, line, collector, counters, outboxes, threads, workers, begun })
     }
@@ -92,8 +97,8 @@ impl Equipment {
         let started = self.workers.len();
         for (number, (kit, socket)) in self.workers.drain(..).zip(sockets).enumerate() {
             let writer = table.writer(OwnerId::worker(number as u8));
-            let Kit { start, outbox, counters, recorder } = kit;
-            let worker = Worker::new(socket, writer, Arc::clone(&self.shared), outbox, counters, recorder);
+            let Kit { start, interface, outbox, counters, recorder } = kit;
+            let worker = Worker::new((socket, interface), writer, Arc::clone(&self.shared), outbox, counters, recorder);
             // A thread that is gone has panicked, and the process ends with it.
             let _ = start.send(worker);
         }

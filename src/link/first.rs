@@ -3,6 +3,7 @@
 //! Frames go out by the thread that takes over, because waking a worker for them costs more than sending them.
 
 use super::peers::Peers;
+use super::ports::Ports;
 use super::ring::{Flushed, Received, Ring};
 use super::store::Journal;
 use crate::cascade::Topology;
@@ -16,6 +17,7 @@ use crate::time::Nanos;
 pub(super) struct Ready<'a> {
     pub topology: &'a Topology,
     pub peers: &'a Peers,
+    pub ports: &'a Ports,
     pub writer: &'a mut Writer,
     /// What a walk over the table finds to be written to the database.
     pub journal: &'a mut Journal,
@@ -24,7 +26,7 @@ pub(super) struct Ready<'a> {
 /// Sends the first frames that recovery wants to be sent, a burst at most; the very first is handed to the kernel at once. Gives
 /// when that was.
 pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl Ring], now: Nanos) -> Option<Nanos> {
-    let Ready { topology, peers, writer, journal } = ready;
+    let Ready { topology, peers, ports, writer, journal } = ready;
     let mut first = None;
     for _ in 0..BURST {
         let mut holdings = TableHoldings {
@@ -37,7 +39,8 @@ pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl 
         // One without a next hop is repeated, as any that is lost.
         let Some(envelope) = topology.next_hop(request.domain) else { continue };
         let Some((place, peer)) = peers.find(request.domain) else { continue };
-        let ring = &mut rings[place % rings.len()];
+        let among = rings.len();
+        let ring = &mut rings[ports.ring(envelope.src_mac, place) % among];
         if !ring.transmit(|buffer| request.encode(buffer, &envelope, &peer.outbound)) {
             break;
         }

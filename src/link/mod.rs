@@ -19,6 +19,7 @@ mod mailbox;
 pub mod memory;
 mod overload;
 mod peers;
+mod ports;
 mod post;
 mod ring;
 mod shared;

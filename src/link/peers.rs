@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cascade::Topology;
+use crate::cascade::{Hop, Topology};
 use crate::limits::DOMAINS_MAX;
 use crate::wire::{Domain, Key, Mac, mix};
 
@@ -14,15 +14,14 @@ pub struct Peer {
     pub inbound: Key,
     /// What frames to it are tagged with.
     pub outbound: Key,
-    /// The MAC of its latest authentic frame, 0 before the first: workers write it, the control thread reads it.
+    /// Where its latest authentic frame came from, 0 before the first: workers write it, the control thread reads it.
     seen: AtomicU64,
 }
 
 impl Peer {
     /// Notes where an authentic frame came from. A store only where that is new.
-    pub fn note(&self, mac: Mac) -> bool {
-        let [a, b, c, d, e, f] = mac.0;
-        let number = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    pub fn note(&self, from: Hop) -> bool {
+        let number = from.number();
         // Relaxed, here and below: the number is all there is, and nothing else is read by its light.
         let new = self.seen.load(Ordering::Relaxed) != number;
         if new {
@@ -31,10 +30,10 @@ impl Peer {
         new
     }
 
-    /// The MAC of its latest authentic frame.
-    pub fn seen(&self) -> Option<Mac> {
-        let [_, _, a, b, c, d, e, f] = self.seen.load(Ordering::Relaxed).to_be_bytes();
-        Some(Mac([a, b, c, d, e, f])).filter(|mac| *mac != Mac::default())
+    /// Where its latest authentic frame came from.
+    pub fn seen(&self) -> Option<Hop> {
+        let hop = Hop::from_number(self.seen.load(Ordering::Relaxed));
+        Some(hop).filter(|hop| hop.mac != Mac::default())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::mailbox::Mailbox;
+use super::ports::Ports;
 use super::shared::Shared;
 use super::wake::Wake;
 use crate::cascade::Topology;
@@ -10,12 +11,13 @@ use crate::limits::POSTED_MAX;
 use crate::time::Nanos;
 use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 
-/// Sends by the workers' outboxes, a domain's frames always by the same worker, so that they stay in order.
+/// Sends by the workers' outboxes, a domain's frames always by the same worker of an interface, so that they stay in order.
 ///
 /// A worker that waits is woken for several frames at once, by [`Self::deliver`]: on the core of the control thread it would run
 /// at each of them, and a change of threads costs as much as a frame.
 pub(super) struct Post {
     outboxes: Vec<Outbox>,
+    ports: Ports,
     shared: Arc<Shared>,
     /// Frames for which no next hop was known.
     pub unroutable: u64,
@@ -39,9 +41,9 @@ impl Outbox {
 }
 
 impl Post {
-    pub fn new(outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>, shared: Arc<Shared>) -> Self {
+    pub fn new(outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>, ports: Ports, shared: Arc<Shared>) -> Self {
         let outboxes = outboxes.into_iter().map(|(frames, worker)| Outbox { frames, worker, undelivered: 0 }).collect();
-        Self { outboxes, shared, unroutable: 0, overflowed: 0 }
+        Self { outboxes, ports, shared, unroutable: 0, overflowed: 0 }
     }
 
     /// Whether any frame, whomever it is for, would find room.
@@ -88,8 +90,7 @@ impl Post {
             debug_assert!(false, "{:?} is no domain of the configuration", envelope.to);
             return;
         };
-        let among = self.outboxes.len();
-        let outbox = &mut self.outboxes[place % among];
+        let outbox = &mut self.outboxes[self.ports.ring(envelope.src_mac, place)];
         if outbox.frames.post(Nanos::default(), |buffer| write(buffer, &peer.outbound)) {
             outbox.undelivered += 1;
         } else {

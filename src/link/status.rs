@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::control::Control;
-use crate::cascade::LinkState;
+use crate::cascade::{LinkState, Route};
 use crate::cms::{DomainStatus, Status};
 use crate::recovery::Path;
 use crate::telemetry::{Chronicle, Counters};
@@ -50,10 +50,12 @@ impl Control {
     /// Without what is counted in the table: whoever asks counts it, so that nobody's operation waits for that.
     fn domain_status(&self, domain: Domain) -> DomainStatus {
         let link = self.topology.link(domain);
+        let hop = self.topology.route(domain).and_then(Route::hop);
         DomainStatus {
             domain,
             up: link.is_some_and(|link| link.state() == LinkState::Up),
-            mac: self.topology.next_hop(domain).map(|envelope| envelope.dst_mac.to_string()),
+            mac: hop.map(|hop| hop.mac.to_string()),
+            interface: hop.and_then(|hop| self.config.interface.names.get(usize::from(hop.interface)).cloned()),
             recovery: self.recovery.server(domain).map_or(String::new(), |server| server.phase().to_string()),
             parts: 0,
             taken_over: 0,

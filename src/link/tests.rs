@@ -17,9 +17,8 @@ use crate::config::{AutonomousDomain, Config, Heartbeat, Overrides};
 use crate::keeper::handover::{self, Handover, Manifest, TableOrigin};
 use crate::keeper::program::Identity;
 use crate::limits::ACK_DELAY_NS;
-use crate::sys::interface::Interface;
+use crate::sys::descriptors;
 use crate::sys::succession::Succession;
-use crate::sys::{af_xdp, descriptors};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::telemetry::{Collector, Counter, Counters, recorder};
 use crate::time::Nanos;
@@ -53,8 +52,9 @@ impl Rig {
     /// One domain, one meeting, three terminals, room for `inbox` control frames.
     fn new(inbox: usize, room: usize) -> Self {
         let (mac, vlan, label, secret) = (None, None, None, Some(SECRET));
-        let domains = [AutonomousDomain { number: domain(), mac, vlan, label, secret }];
-        let topology = Topology::with(&domains, dispatch(), ETHERTYPE, Mac([2, 0, 0, 0, 0, 1]), Heartbeat::default());
+        let domains = [AutonomousDomain { number: domain(), mac, interface: None, vlan, label, secret }];
+        let topology =
+            Topology::with(&domains, dispatch(), ETHERTYPE, &[Mac([2, 0, 0, 0, 0, 1])], Heartbeat::default());
         let poll = Poll::new().unwrap();
         let wake = Wake::new(poll.registry(), Token(0)).unwrap();
         let steered = (ETHERTYPE, Some(9));
@@ -92,7 +92,7 @@ impl Rig {
         let writer = self.table.writer(OwnerId::worker(0));
         let recorder = recorder(&mut Collector::default());
         let (shared, outbox, counters) = (self.shared.clone(), self.outbox.clone(), self.counters.clone());
-        self.worker = Some(Worker::new(self.ring.inherit(), writer, shared, outbox, counters, recorder));
+        self.worker = Some(Worker::new((self.ring.inherit(), 0), writer, shared, outbox, counters, recorder));
     }
 
     fn arrive(&self, from: Address, header: Header, message: &Message) {
@@ -364,16 +364,13 @@ fn a_program_that_may_not_take_over_ends_before_it_waits_for_a_lock() {
         predecessor: None,
         active: None,
         sent_ns: 0,
-        mac: Mac([2, 0, 0, 0, 0, 1]),
         next_hops: Vec::new(),
-        mode: "native".into(),
-        xdp: af_xdp::Settings::new(Interface { name: "eth0".into(), index: 2 }, 1),
-        sockets: 0,
+        interfaces: Vec::new(),
     };
-    let (table, umem, succession, sockets) = (file(), file(), locks, Vec::new());
+    let (table, succession) = (file(), locks);
     let folder = tempfile::tempdir().unwrap();
     let api = UnixListener::bind(folder.path().join("api")).unwrap();
-    let handover = Handover { manifest, table, umem, succession, sockets, api, keeper: theirs.into() };
+    let handover = Handover { manifest, table, succession, frames: Vec::new(), api, keeper: theirs.into() };
     engine::run(handover, Nanos(1));
     let mut buffer = [0; 4096];
     let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;

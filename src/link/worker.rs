@@ -40,6 +40,8 @@ use crate::wire::{Envelope, Frame, Header, Message, Opcode, ReportAck, Status, e
 /// Order of calls: [`Self::step`] again and again; where it did nothing for a while, [`Self::settle`] before waiting.
 pub struct Worker<R> {
     ring: R,
+    /// That the rings are on.
+    interface: u8,
     writer: Writer,
     shared: Arc<Shared>,
     outbox: Arc<Mailbox>,
@@ -71,9 +73,9 @@ enum Sifted {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker with everything that it will ever allocate.
+    /// A worker with everything that it will ever allocate, over rings on the interface of that number.
     pub fn new(
-        ring: R,
+        (ring, interface): (R, u8),
         writer: Writer,
         shared: Arc<Shared>,
         outbox: Arc<Mailbox>,
@@ -89,6 +91,7 @@ impl<R: Ring> Worker<R> {
         let (held, held_since) = (0, Nanos(0));
         Self {
             ring,
+            interface,
             writer,
             shared,
             outbox,
@@ -249,8 +252,20 @@ impl<R: Ring> Worker<R> {
 
     /// Has a burst of held entries go through the passes.
     fn work(&mut self, burst: &[usize], shedding: Shedding, now: Nanos) {
-        let Self { ring, writer, shared, counters, recorder, acknowledgements, refusals, answers, for_control, .. } =
-            self;
+        let Self {
+            ring,
+            interface,
+            writer,
+            shared,
+            counters,
+            recorder,
+            acknowledgements,
+            refusals,
+            answers,
+            for_control,
+            ..
+        } = self;
+        let interface = *interface;
         let (mut oldest, mut stamped) = (now.0, 0);
         let mut places = ArrayVec::<_, BURST>::new();
         for &held in burst {
@@ -278,7 +293,7 @@ impl<R: Ring> Worker<R> {
                 opened.near = writer.table().prefetch_record(terminal);
             }
         }
-        let mut desk = Desk { writer, shared, counters, acknowledgements, answers, for_control, reports: 0 };
+        let mut desk = Desk { writer, shared, interface, counters, acknowledgements, answers, for_control, reports: 0 };
         for opened in &places {
             if shedding >= Shedding::Known && desk.is_known(opened) {
                 counters.count(Counter::ShedKnown);

@@ -1,4 +1,4 @@
-//! Which processors to pin to: cores at the network interface's node, one thread of each.
+//! Which processors to pin to: cores at the network interfaces' nodes, one thread of each.
 //!
 //! Two threads of a core share what a worker lives on, its first two caches and its execution units, so only one of them is given
 //! away. What is in other nodes is farther from the frames. CPU 0 comes last: kernels leave most of their own work there.
@@ -21,18 +21,19 @@ pub struct Choice {
     pub control: Option<u16>,
 }
 
-/// Chooses for so many workers on an interface; none where that leaves nothing for the rest of the machine.
-pub fn choose(interface: &Interface, workers: usize) -> Option<Choice> {
+/// Chooses for so many workers on interfaces; none where that leaves nothing for the rest of the machine.
+pub fn choose(interfaces: &[Interface], workers: usize) -> Option<Choice> {
     let sys = Path::new(SYS);
     let set = sched_getaffinity(None).ok()?;
     let ours: BTreeSet<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).map(|cpu| cpu as u16).collect();
-    let node = interface.bus_address().and_then(|at| node_of(sys, &at));
-    choose_of(sys, &ours, node, workers)
+    let at = interfaces.iter().filter_map(Interface::bus_address);
+    let nodes: BTreeSet<_> = at.filter_map(|at| node_of(sys, &at)).collect();
+    choose_of(sys, &ours, &nodes, workers)
 }
 
-fn choose_of(sys: &Path, ours: &BTreeSet<u16>, node: Option<u32>, workers: usize) -> Option<Choice> {
-    let near = node.map(|node| read_list(&sys.join(format!("devices/system/node/node{node}/cpulist"))));
-    let near: BTreeSet<_> = near.unwrap_or_default().intersection(ours).copied().collect();
+fn choose_of(sys: &Path, ours: &BTreeSet<u16>, nodes: &BTreeSet<u32>, workers: usize) -> Option<Choice> {
+    let near = nodes.iter().flat_map(|node| read_list(&sys.join(format!("devices/system/node/node{node}/cpulist"))));
+    let near: BTreeSet<_> = near.filter(|cpu| ours.contains(cpu)).collect();
     let mut taken = BTreeSet::new();
     let mut cores = Vec::new();
     // A machine that does not tell, or whose near ones are not ours: all that are ours.
@@ -101,23 +102,23 @@ mod tests {
     #[test]
     fn cores_are_of_the_interfaces_node_and_no_two_of_one_core() {
         let sys = machine();
-        let node = node_of(sys.path(), "0000:81:00.0");
-        assert_eq!(node, Some(1));
-        let chosen = choose_of(sys.path(), &all(), node, 3).unwrap();
+        let node = node_of(sys.path(), "0000:81:00.0").into_iter().collect();
+        assert_eq!(node, BTreeSet::from([1]));
+        let chosen = choose_of(sys.path(), &all(), &node, 3).unwrap();
         assert_eq!(chosen, Choice { workers: vec![4, 5, 6], control: Some(7) });
         // The rest of the machine has the other node, and nothing here is left for control.
-        let chosen = choose_of(sys.path(), &all(), node, 4).unwrap();
+        let chosen = choose_of(sys.path(), &all(), &node, 4).unwrap();
         assert_eq!(chosen, Choice { workers: vec![4, 5, 6, 7], control: None });
-        assert_eq!(choose_of(sys.path(), &all(), node, 5), None);
+        assert_eq!(choose_of(sys.path(), &all(), &node, 5), None);
     }
 
     #[test]
     fn the_first_core_is_given_last() {
         let sys = machine();
         assert_eq!(node_of(sys.path(), "0000:00:03.0"), None);
-        let chosen = choose_of(sys.path(), &all(), None, 6).unwrap();
+        let chosen = choose_of(sys.path(), &all(), &[].into(), 6).unwrap();
         assert_eq!(chosen, Choice { workers: vec![1, 2, 3, 4, 5, 6], control: Some(7) });
-        let chosen = choose_of(sys.path(), &all(), None, 7).unwrap();
+        let chosen = choose_of(sys.path(), &all(), &[].into(), 7).unwrap();
         assert_eq!(chosen, Choice { workers: vec![1, 2, 3, 4, 5, 6, 7], control: None });
     }
 
@@ -126,11 +127,11 @@ mod tests {
         let sys = machine();
         let ours = |cpus: &[u16]| cpus.iter().copied().collect::<BTreeSet<_>>();
         // Both threads of one core are one core.
-        assert_eq!(choose_of(sys.path(), &ours(&[1, 9]), None, 1), None);
-        let chosen = choose_of(sys.path(), &ours(&[0, 9]), None, 1).unwrap();
+        assert_eq!(choose_of(sys.path(), &ours(&[1, 9]), &[].into(), 1), None);
+        let chosen = choose_of(sys.path(), &ours(&[0, 9]), &[].into(), 1).unwrap();
         assert_eq!(chosen, Choice { workers: vec![9], control: None });
         // The node's are another's.
-        let chosen = choose_of(sys.path(), &ours(&[1, 2, 3]), Some(1), 1).unwrap();
+        let chosen = choose_of(sys.path(), &ours(&[1, 2, 3]), &[1].into(), 1).unwrap();
         assert_eq!(chosen, Choice { workers: vec![1], control: Some(2) });
     }
 }

@@ -53,6 +53,15 @@ impl Pair {
         pair
     }
 
+    /// Joins the two by a second veth pair, `left2` and `right2`.
+    #[allow(dead_code, reason = "most tests have enough with one")]
+    pub fn join_again(&self) {
+        let right = self.name(Side::Right);
+        self.ip(Side::Left, &format!("link add left2 type veth peer name right2 netns {right}"));
+        self.ip(Side::Left, "link set left2 up");
+        self.ip(Side::Right, "link set right2 up");
+    }
+
     /// Where the namespace of a side can be opened.
     pub fn path(&self, side: Side) -> PathBuf {
         PathBuf::from("/run/netns").join(&self.names[side as usize])

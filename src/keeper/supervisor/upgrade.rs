@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::super::engine::Engine;
-use super::super::estate::KeeperError;
+use super::super::error::KeeperError;
 use super::super::handover::{Notice, Order};
 use super::super::program::Identity;
 use super::super::starter::StartError;

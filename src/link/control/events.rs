@@ -17,11 +17,12 @@ impl Control {
     pub(super) fn handle_events(&mut self, now: Nanos) -> bool {
         let mut any = false;
         for peer in self.shared.peers.iter() {
-            if let Some(mac) = peer.seen()
-                && self.topology.handle_authentic(peer.domain, mac)
+            if let Some(hop) = peer.seen()
+                && self.topology.handle_authentic(peer.domain, hop)
             {
-                tracing::info!(domain = %peer.domain, %mac, "next hop learned");
-                let _ = self.keeper.tell(&Notice::NextHop { domain: peer.domain, mac });
+                let interface = &self.config.interface.names[usize::from(hop.interface)];
+                tracing::info!(domain = %peer.domain, mac = %hop.mac, interface, "next hop learned");
+                let _ = self.keeper.tell(&Notice::NextHop { domain: peer.domain, hop });
                 self.recovery.restart(now, peer.domain);
                 any = true;
             }

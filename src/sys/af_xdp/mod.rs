@@ -1,7 +1,7 @@
 //! AF_XDP: frames between a network interface and this process, without the network stack.
 //!
 //! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the keeper does it, once.
-//! [`map`] maps what was opened, and [`Mapped::take_over`] gives the sockets to send with, then to work with: an engine does it, without privileges,
+//! [`map`] maps what was opened, and [`take_over`] gives the sockets to send with, then to work with: an engine does it, without privileges,
 //! with the descriptors that it inherited. The first engine does it exactly as every later one.
 //!
 //! ```text
@@ -151,17 +151,19 @@ pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<
     Ok(Mapped { settings: settings.clone(), queues })
 }
 
-impl Mapped {
-    /// One socket for each descriptor, in their order, to send with.
-    ///
-    /// Whoever had them before must be dead. What it had flushed is sent with the next flush at the latest.
-    pub fn take_over(self) -> Result<Senders, XdpError> {
-        let mut sockets = Vec::with_capacity(self.settings.sockets());
-        for queue in self.queues {
-            sockets.extend(queue.take_over(&self.settings)?);
+/// One socket for each descriptor, in their order, to send with: what was mapped of one interface after what was of the other.
+///
+/// Whoever had them before must be dead. What it had flushed is sent with the next flush at the latest.
+pub fn take_over(all: Vec<Mapped>) -> Result<Senders, XdpError> {
+    let mut sockets = Vec::with_capacity(all.iter().map(|mapped| mapped.settings.sockets()).sum());
+    let mut shared = Vec::with_capacity(all.iter().map(|mapped| mapped.queues.len()).sum());
+    for Mapped { settings, queues } in all {
+        for queue in queues {
+            sockets.extend(queue.take_over(&settings)?);
+            shared.push(settings.rings as usize);
         }
-        Ok(Senders { sockets, rings: self.settings.rings as usize })
     }
+    Ok(Senders { sockets, shared })
 }
 
 /// Sockets that send, and have not looked yet at what was received: a queue's memory is many words, and the first frame need
@@ -169,7 +171,8 @@ impl Mapped {
 #[derive(Debug)]
 pub struct Senders {
     sockets: Vec<Socket>,
-    rings: usize,
+    /// How many of them, one after the other, share a queue.
+    shared: Vec<usize>,
 }
 
 impl Senders {
@@ -182,16 +185,19 @@ impl Senders {
     /// they had in their hands go back to the kernel, or are free to send with.
     pub fn receive(mut self) -> Result<Vec<Socket>, XdpError> {
         self.sockets.iter_mut().try_for_each(Socket::take_back_sent)?;
-        for of_queue in self.sockets.chunks(self.rings) {
+        let mut left = &self.sockets[..];
+        for rings in self.shared {
+            let (of_queue, behind) = left.split_at(rings);
             Socket::take_back_received(of_queue)?;
+            left = behind;
         }
         Ok(self.sockets)
     }
 }
 
-/// [`map`], [`Mapped::take_over`] and [`Senders::receive`] in one, where whoever had them before is dead already.
+/// [`map`], [`take_over`] and [`Senders::receive`] in one, where whoever had them before is dead already.
 pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
-    map(settings, umem, sockets)?.take_over()?.receive()
+    take_over(vec![map(settings, umem, sockets)?])?.receive()
 }
 
 /// Whether this is the memory that [`bind`] made under these settings, as it granted them.

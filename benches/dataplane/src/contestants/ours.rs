@@ -72,11 +72,11 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let domains: Vec<_> = reports::domains()
         .map(|number| {
             let secret = tagged.then(reports::secret);
-            AutonomousDomain { number, mac: None, vlan: None, label: None, secret }
+            AutonomousDomain { number, mac: None, interface: None, vlan: None, label: None, secret }
         })
         .collect();
     let topology =
-        Topology::with(&domains, reports::server(), DEFAULT_ETHERTYPE, interface.mac()?, Heartbeat::default());
+        Topology::with(&domains, reports::server(), DEFAULT_ETHERTYPE, &[interface.mac()?], Heartbeat::default());
     let poll = Poll::new()?;
     let wake = Wake::new(poll.registry(), Token(0))?;
     let peers = Arc::new(Peers::new(&topology));
@@ -92,7 +92,7 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let writer = table.writer(OwnerId::worker(0));
     let recorder = recorder(&mut Collector::default());
     let outbox = Arc::new(Mailbox::new(64));
-    let mut worker = Worker::new(socket, writer, shared, outbox, counters.clone(), recorder);
+    let mut worker = Worker::new((socket, 0), writer, shared, outbox, counters.clone(), recorder);
     run.begin();
     while run.goes_on() {
         if !worker.step(clock::now()) {
