@@ -25,7 +25,7 @@ fn copy_records<R: Record>(frame: &Frame<'_>, key: &Key, buffer: &mut [u8]) -> u
     let Ok(page) = frame.page() else { return 0 };
     let Ok(records) = page.records::<R>() else { return 0 };
     let opcode = frame.opcode().unwrap();
-    encode_page(buffer, frame.envelope(), opcode, &frame.header(), (page.page, page.pages), records, key).0
+    encode_page(buffer, &frame.envelope(), opcode, &frame.header(), (page.page, page.pages), records, key).0
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn read_and_write(bytes: &[u8], key: &Key, buffer: &mut [u8]) {
     let Ok(frame) = Frame::parse(bytes, DEFAULT_ETHERTYPE) else { return };
     let _ = (frame.authentic(key), frame.opcode());
     if let Ok(message) = frame.message() {
-        encode_message(buffer, frame.envelope(), &frame.header(), &message, key);
+        encode_message(buffer, &frame.envelope(), &frame.header(), &message, key);
     }
     copy_records::<MeetingSummary>(&frame, key, buffer);
     copy_records::<TakeoverEntry>(&frame, key, buffer);

@@ -15,14 +15,15 @@ pub struct Hop {
 
 impl Hop {
     /// It in one number, which threads can hand to each other whole. Never 0 for a station's address.
+    #[inline]
     pub fn number(self) -> u64 {
         let [a, b, c, d, e, f] = self.mac.0;
-        u64::from_be_bytes([0, self.interface, a, b, c, d, e, f])
+        u64::from_le_bytes([a, b, c, d, e, f, self.interface, 0])
     }
 
     /// From its [`Self::number`].
     pub fn from_number(number: u64) -> Self {
-        let [_, interface, a, b, c, d, e, f] = number.to_be_bytes();
+        let [a, b, c, d, e, f, interface, _] = number.to_le_bytes();
         Self { interface, mac: Mac([a, b, c, d, e, f]) }
     }
 }

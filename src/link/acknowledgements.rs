@@ -19,6 +19,8 @@ pub(super) struct Acknowledgements {
     waiting: Vec<Waiting>,
     /// Domains in whose page something waits, so that a flush does not walk them all.
     dirty: Vec<usize>,
+    /// One of them may be full.
+    is_full: bool,
 }
 
 /// What a flush handed on and what it could not.
@@ -42,7 +44,7 @@ impl Acknowledgements {
         let nobody = ReportAck { terminal: Address::default(), version: 0, status: Status::Ok };
         let waiting =
             || Waiting { envelope: None, stale: true, count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
-        Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains) }
+        Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains), is_full: false }
     }
 
     /// Whether it is to be said where the domain's next page goes.
@@ -57,8 +59,38 @@ impl Acknowledgements {
         (waiting.envelope, waiting.stale) = (Some(Envelope { to: peer.domain.server(), ..reply }), false);
     }
 
-    /// Takes an acknowledgement; sends the domain's page where that is full now. The domain was
-    /// addressed before.
+    /// Takes an acknowledgement, if the domain's page has room. The domain was addressed before.
+    #[inline]
+    pub fn take(&mut self, domain: usize, ack: ReportAck) -> bool {
+        let waiting = &mut self.waiting[domain];
+        let Some(entry) = waiting.entries.get_mut(waiting.count) else { return false };
+        *entry = ack;
+        if waiting.count == 0 {
+            self.dirty.push(domain);
+        }
+        waiting.count += 1;
+        self.is_full |= waiting.count == ACKNOWLEDGEMENTS_PER_PAGE;
+        true
+    }
+
+    /// Sends the pages that are full.
+    #[inline]
+    pub fn flush_full<'a>(&mut self, peer: impl Fn(usize) -> &'a Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
+        let mut flushed = Flushed::default();
+        if !std::mem::take(&mut self.is_full) {
+            return flushed;
+        }
+        for at in (0..self.dirty.len()).rev() {
+            let domain = self.dirty[at];
+            if self.waiting[domain].count == ACKNOWLEDGEMENTS_PER_PAGE {
+                self.dirty.swap_remove(at);
+                flushed += self.send(domain, peer(domain), epoch, ring);
+            }
+        }
+        flushed
+    }
+
+    /// As [`Self::take`], and sends the domain's page where that is full now. Others' are not.
     #[inline]
     pub fn push<'a>(
         &mut self,
@@ -67,13 +99,8 @@ impl Acknowledgements {
         ack: ReportAck,
         ring: &mut impl Ring,
     ) -> Flushed {
-        let waiting = &mut self.waiting[domain];
-        if waiting.count == 0 {
-            self.dirty.push(domain);
-        }
-        waiting.entries[waiting.count] = ack;
-        waiting.count += 1;
-        if waiting.count < ACKNOWLEDGEMENTS_PER_PAGE {
+        self.take(domain, ack);
+        if self.waiting[domain].count < ACKNOWLEDGEMENTS_PER_PAGE {
             return Flushed::default();
         }
         self.dirty.retain(|&dirty| dirty != domain);

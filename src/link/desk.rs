@@ -14,7 +14,7 @@ use crate::wire::{
 
 /// What a burst leads to. It is written only when the frames' bytes are not borrowed any more: the ring has both.
 pub(super) struct Answers {
-    /// Acknowledgements that wait for company, with their domain.
+    /// Acknowledgements that wait for company, with their domain, for which the domain's page had no room.
     pub batched: Vec<(usize, ReportAck)>,
     /// What is answered at once.
     pub prompt: Vec<Prompt>,
@@ -44,7 +44,9 @@ pub(super) enum Says {
 /// A frame of a known domain to us. It is not known to be authentic yet.
 pub(super) struct Opened<'a> {
     pub held: usize,
-    pub received: Received<'a>,
+    /// All of it, and when it came.
+    pub bytes: &'a [u8],
+    pub arrived: Nanos,
     pub frame: Frame<'a>,
     pub domain: usize,
     /// Of a REPORT.
@@ -59,11 +61,10 @@ pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame
         Err(Malformed::EtherType) if shared.probe_port.is_some_and(is_probe) => return Err(Counter::GeneratorProbes),
         frame => frame?,
     };
-    let envelope = frame.envelope();
-    if envelope.to != shared.address {
+    if frame.to() != shared.address {
         return Err(Counter::Misaddressed);
     }
-    let domain = envelope.from.domain().and_then(|domain| shared.peers.find(domain));
+    let domain = frame.from().domain().and_then(|domain| shared.peers.find(domain));
     domain.map(|(domain, _)| (frame, domain)).ok_or(Counter::UnknownDomain)
 }
 
@@ -99,36 +100,40 @@ impl Desk<'_> {
 
     /// Does what a frame says; or how to count it.
     #[inline]
-    pub fn take(&mut self, opened: &Opened<'_>, now: Nanos) -> Result<(), Counter> {
+    pub fn take(&mut self, opened: &Opened<'_>) -> Result<(), Counter> {
         let Opened { frame, domain, near, .. } = opened;
-        let (envelope, peer) = (frame.envelope(), self.shared.peers.peer(*domain));
+        let (from, peer) = (frame.from(), self.shared.peers.peer(*domain));
         if !frame.authentic(&peer.inbound) {
             return Err(Counter::Unauthentic);
         }
-        if peer.note(Hop { interface: self.interface, mac: envelope.src_mac }) {
+        if peer.note(Hop { interface: self.interface, mac: frame.src_mac() }) {
             *self.for_control = true;
         }
         // A terminal speaks for itself, its autonomous server for all of its domain.
-        let speaks_for = |terminal: Address| {
-            terminal == envelope.from || envelope.from.device() == 0 && terminal.domain() == envelope.from.domain()
-        };
+        let speaks_for =
+            |terminal: Address| terminal == from || from.device() == 0 && terminal.domain() == from.domain();
         // Version 0 is of a terminal that has not reported.
-        let may_be_told = |state: &TerminalState| state.version != 0 && speaks_for(state.terminal);
-        match frame.opcode() {
-            Ok(Opcode::Report) => {
-                let state = frame.report()?;
-                if !may_be_told(&state) {
-                    return Err(Malformed::Value.into());
-                }
-                self.report(opened, *near, &state, Says::Acknowledged);
-                self.reports += 1;
+        let may_be_told = |terminal, version| version != 0 && speaks_for(terminal);
+        if frame.looks_like_report() {
+            let report = frame.report()?;
+            if !may_be_told(report.terminal, report.version) {
+                return Err(Malformed::Value.into());
             }
+            let reported = self.writer.report_near(*near, &report);
+            self.acknowledge(opened, (report.terminal, report.version), reported, Says::Acknowledged);
+            self.reports += 1;
+            return Ok(());
+        }
+        match frame.opcode() {
             Ok(Opcode::ReportInfo) => {
                 let states = frame.page()?.records::<TerminalState>()?;
-                if !states.clone().all(|state| may_be_told(&state)) {
+                if !states.clone().all(|state| may_be_told(state.terminal, state.version)) {
                     return Err(Malformed::Value.into());
                 }
-                states.for_each(|state| self.report(opened, Near::default(), &state, Says::InfoAcknowledged));
+                states.for_each(|state| {
+                    let reported = self.writer.report_state(&state);
+                    self.acknowledge(opened, (state.terminal, state.version), reported, Says::InfoAcknowledged);
+                });
                 self.reports += 1;
             }
             Ok(Opcode::Probe) => {
@@ -138,21 +143,40 @@ impl Desk<'_> {
                 self.prompt(opened, Says::Echo { sent_ns, sequence });
             }
             // ANSWER bears whatever opcode was asked with: the control thread knows what it asked.
-            Ok(opcode) if is_for_control(opcode) || frame.is_error_answer() => self.hand_on(opened, now),
+            Ok(opcode) if is_for_control(opcode) || frame.is_error_answer() => self.hand_on(opened),
             Ok(_) => return Err(Counter::Misdirected),
             Err(malformed) => return Err(malformed.into()),
         }
         Ok(())
     }
 
-    /// Enters one state, and has it acknowledged: at once where that is asked for, else with the next page to the domain.
-    #[inline]
-    fn report(&mut self, opened: &Opened<'_>, near: Near, state: &TerminalState, says: fn(ReportAck) -> Says) {
+    /// Has a state acknowledged that was reported: at once where that is asked for, else with the next page to the domain; or not at
+    /// all, where the terminal shall repeat itself.
+    #[inline(always)]
+    fn acknowledge(
+        &mut self,
+        opened: &Opened<'_>,
+        (terminal, version): (Address, u32),
+        reported: Reported,
+        says: fn(ReportAck) -> Says,
+    ) {
         let (shared, domain) = (self.shared, opened.domain);
-        let Some(status) = report(self.writer, near, state, self.counters, || shared.is_settled(domain)) else {
-            return;
+        let (counter, status) = match reported {
+            Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
+            Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
+            // While a domain is being recovered from the database, its terminals come to the table one after the other:
+            // "unknown" would be said too soon.
+            Reported::UnknownTerminal if shared.is_settled(domain) => {
+                (Counter::ReportsUnknown, Some(Status::UnknownTerminal))
+            }
+            Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
+            Reported::UnknownTerminal | Reported::Contended | Reported::Full | Reported::Damaged => {
+                (Counter::ReportsDeferred, None)
+            }
         };
-        let ack = ReportAck { terminal: state.terminal, version: state.version, status };
+        self.counters.count(counter);
+        let Some(status) = status else { return };
+        let ack = ReportAck { terminal, version, status };
         if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
             return self.prompt(opened, says(ack));
         }
@@ -160,7 +184,9 @@ impl Desk<'_> {
             let reply = opened.frame.envelope().reply();
             self.acknowledgements.address(domain, shared.peers.peer(domain), reply);
         }
-        self.answers.batched.push((domain, ack));
+        if !self.acknowledgements.take(domain, ack) {
+            self.answers.batched.push((domain, ack));
+        }
     }
 
     pub fn prompt(&mut self, opened: &Opened<'_>, says: Says) {
@@ -168,9 +194,9 @@ impl Desk<'_> {
     }
 
     /// Hands a frame to the control thread.
-    fn hand_on(&mut self, opened: &Opened<'_>, now: Nanos) {
-        let Received { bytes, arrived } = opened.received;
-        let posted = self.shared.inbox.post(arrived.unwrap_or(now), |buffer| {
+    fn hand_on(&mut self, opened: &Opened<'_>) {
+        let Opened { bytes, arrived, .. } = opened;
+        let posted = self.shared.inbox.post(*arrived, |buffer| {
             let length = bytes.len().min(buffer.len());
             buffer[..length].copy_from_slice(&bytes[..length]);
             length
@@ -210,32 +236,4 @@ const fn is_for_control(opcode: Opcode) -> bool {
             | Opcode::Topology
             | Opcode::PathSetAck
     )
-}
-
-/// Puts one state into the table; `near` says where its record was a moment ago. Gives the status to acknowledge with; none where the terminal shall repeat itself.
-#[inline(always)]
-fn report(
-    writer: &mut Writer,
-    near: Near,
-    state: &TerminalState,
-    counters: &Counters,
-    settled: impl FnOnce() -> bool,
-) -> Option<Status> {
-    let TerminalState { terminal, meeting, version, business, decode, role, flags, channel, stream, .. } = *state;
-    let info = state.info();
-    let reported =
-        writer.report_near(near, terminal, meeting, version, business, decode, role, flags, channel, stream, info);
-    let (counter, status) = match reported {
-        Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
-        Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
-        // While a domain is being recovered from the database, its terminals come to the table one after the other:
-        // "unknown" would be said too soon.
-        Reported::UnknownTerminal if settled() => (Counter::ReportsUnknown, Some(Status::UnknownTerminal)),
-        Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
-        Reported::UnknownTerminal | Reported::Contended | Reported::Full | Reported::Damaged => {
-            (Counter::ReportsDeferred, None)
-        }
-    };
-    counters.count(counter);
-    status
 }

@@ -279,7 +279,8 @@ impl<R: Ring> Worker<R> {
                     if let Some((terminal, _)) = frame.reports_on() {
                         writer.table().prefetch_index(terminal);
                     }
-                    places.push(Opened { held, received, frame, domain, near: Near::default() });
+                    let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
+                    places.push(Opened { held, bytes, arrived, frame, domain, near: Near::default() });
                 }
                 Err(counter) => counters.count(counter),
             }
@@ -301,7 +302,7 @@ impl<R: Ring> Worker<R> {
                 if refusals.tell(opened.domain, now, || opened.frame.authentic(&peer.inbound)) {
                     desk.prompt(opened, Says::Busy);
                 }
-            } else if let Err(counter) = desk.take(opened, now) {
+            } else if let Err(counter) = desk.take(opened) {
                 counters.count(counter);
             }
         }
@@ -317,7 +318,8 @@ impl<R: Ring> Worker<R> {
     /// Writes what the burst led to.
     fn answer(&mut self) {
         let shared = &*self.shared;
-        let mut flushed = acknowledgements::Flushed::default();
+        let mut flushed =
+            self.acknowledgements.flush_full(|domain| shared.peers.peer(domain), shared.epoch(), &mut self.ring);
         for &(domain, ack) in &self.answers.batched {
             let to = || (shared.peers.peer(domain), shared.epoch());
             flushed += self.acknowledgements.push(domain, to, ack, &mut self.ring);

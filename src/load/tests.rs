@@ -86,7 +86,7 @@ fn forgeries_are_whole_and_none_would_be_believed() {
         let bytes = frame_of(&composer, sequence);
         let frame = Frame::parse(&bytes, DEFAULT_ETHERTYPE).unwrap();
         let Message::Report { terminal, .. } = frame.message().unwrap() else { panic!("a report") };
-        let Envelope { from, to, .. } = *frame.envelope();
+        let Envelope { from, to, .. } = frame.envelope();
         let party = from.domain().and_then(|domain| composer.population.find(domain));
         let believed = to == composer.dispatch
             && party.is_some_and(|(_, party)| frame.authentic(&party.outbound))

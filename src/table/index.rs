@@ -19,12 +19,12 @@ use super::slot::Word;
 pub(super) const BUCKET: usize = 8;
 pub(super) const STASH: usize = 32;
 
-const _: () = assert!(BUCKET <= 64 && STASH <= 64, "`Index::find` has a bit for each place");
+const _: () = assert!(2 * BUCKET <= 64 && STASH <= 64, "`Index::find` has a bit for each place");
 
 /// An index over its words: buckets, then the stash.
 #[derive(Debug)]
 pub(super) struct Index<'a, W> {
-    buckets: &'a [W],
+    buckets: &'a [[W; BUCKET]],
     stash: &'a [W],
 }
 
@@ -45,45 +45,29 @@ impl<'a, W: Word> Index<'a, W> {
     /// The index in these words.
     pub fn new(words: &'a [W]) -> Self {
         let (buckets, stash) = words.split_at(words.len() - STASH);
-        assert!(!buckets.is_empty() && buckets.len() % BUCKET == 0);
+        let (buckets, rest) = buckets.as_chunks();
+        assert!(!buckets.is_empty() && rest.is_empty());
         Self { buckets, stash }
     }
 
     /// Offers the slots that may have this key to `look`, until it takes one.
     #[inline]
     pub fn find<T>(self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let tag = tag(hash);
-        for places in self.places(hash) {
-            // Which of them may be it is told without a branch for each: where in a bucket a key lies nobody can predict.
-            let mut matching = 0_u64;
-            for (at, place) in places.iter().enumerate() {
-                matching |= u64::from(place.load(Ordering::Relaxed) >> 32 == tag) << at;
-            }
-            while matching != 0 {
-                let place = &places[matching.trailing_zeros() as usize];
-                matching &= matching - 1;
-                // Acquire pairs with the Release store of `insert`: the record that an entry names is published. What an entry
-                // has become since the look above is judged here; that of a key which stays is never another's.
-                let entry = place.load(Ordering::Acquire);
-                if entry >> 32 == tag
-                    && entry != 0
-                    && let Some(found) = look((entry as u32).wrapping_sub(1))
-                {
-                    return Some(found);
-                }
-            }
-        }
-        None
+        let filed = tag(hash) << 32;
+        let [one, two] = self.buckets_of(hash);
+        // Both buckets before a branch: in which of them a key lies nobody can predict either.
+        let in_two = if std::ptr::eq(one, two) { 0 } else { matching(two, filed) };
+        let in_buckets = matching(one, filed) | in_two << BUCKET;
+        let place = |at: usize| if at < BUCKET { &one[at] } else { &two[at % BUCKET] };
+        take_first(in_buckets, filed, place, &mut look)
+            .or_else(|| take_first(matching(self.stash, filed), filed, |at| &self.stash[at % STASH], &mut look))
     }
 
     /// Has the cache lines fetched that [`Self::find`] looks at first.
     #[inline]
     pub fn prefetch(self, hash: u64) {
-        let [one, two, _] = self.places(hash);
-        for bucket in [one, two] {
-            if let Some(place) = bucket.first() {
-                place.prefetch();
-            }
+        for [first, ..] in self.buckets_of(hash) {
+            first.prefetch();
         }
     }
 
@@ -122,7 +106,7 @@ impl<'a, W: Word> Index<'a, W> {
 
     /// How many entries it has room for.
     pub fn room(self) -> usize {
-        self.buckets.len() + self.stash.len()
+        self.buckets.as_flattened().len() + self.stash.len()
     }
 
     /// The slot that the entry in a place names; none where the place is free, or there is no such place.
@@ -151,7 +135,8 @@ impl<'a, W: Word> Index<'a, W> {
     }
 
     fn place(self, place: usize) -> Option<&'a W> {
-        self.buckets.get(place).or_else(|| self.stash.get(place.checked_sub(self.buckets.len())?))
+        let in_buckets = self.buckets.as_flattened();
+        in_buckets.get(place).or_else(|| self.stash.get(place.checked_sub(in_buckets.len())?))
     }
 
     fn place_of(self, hash: u64, slot: u32) -> Option<&'a W> {
@@ -159,16 +144,50 @@ impl<'a, W: Word> Index<'a, W> {
         places.find(|place| place.load(Ordering::Relaxed) == entry(hash, slot))
     }
 
-    /// The two buckets of a hash, from its two halves, and the stash. Where both halves name the same bucket it is there once,
-    /// so that no entry is met twice.
-    #[inline]
+    /// The two buckets of a hash, and the stash. Where both halves name the same bucket it is there once, so that no entry is
+    /// met twice.
     fn places(self, hash: u64) -> [&'a [W]; 3] {
-        let buckets = (self.buckets.len() / BUCKET) as u64;
-        let number = |half: u64| ((half * buckets) >> 32) as usize;
-        let (one, two) = (number(hash & u64::from(u32::MAX)), number(hash >> 32));
-        let bucket = |number: usize| &self.buckets[number * BUCKET..][..BUCKET];
-        [bucket(one), if two == one { &[] } else { bucket(two) }, self.stash]
+        let [one, two] = self.buckets_of(hash);
+        [one, if std::ptr::eq(one, two) { &[] } else { two }, self.stash]
     }
+
+    /// The two buckets of a hash, from its two halves.
+    #[inline(always)]
+    fn buckets_of(self, hash: u64) -> [&'a [W; BUCKET]; 2] {
+        let count = self.buckets.len() as u64;
+        [hash & u64::from(u32::MAX), hash >> 32].map(|half| &self.buckets[((half * count) >> 32) as usize])
+    }
+}
+
+/// Offers the slots in the matching places to `look`, until it takes one.
+#[inline(always)]
+fn take_first<'a, W: Word + 'a, T>(
+    mut matching: u64,
+    filed: u64,
+    place: impl Fn(usize) -> &'a W,
+    look: &mut impl FnMut(u32) -> Option<T>,
+) -> Option<T> {
+    while matching != 0 {
+        // Acquire pairs with the Release store of `insert`: the record that an entry names is published. What an entry
+        // has become since it was looked at is judged here; that of a key which stays is never another's.
+        let entry = place(matching.trailing_zeros() as usize).load(Ordering::Acquire);
+        if entry ^ filed < 1 << 32
+            && entry != 0
+            && let Some(found) = look((entry as u32).wrapping_sub(1))
+        {
+            return Some(found);
+        }
+        matching &= matching - 1;
+    }
+    None
+}
+
+/// A bit for each place whose entry may be filed so. Without a branch for each: where in a bucket a key lies nobody can predict.
+#[inline(always)]
+fn matching<W: Word>(places: &[W], filed: u64) -> u64 {
+    let bit = |place: &W| u64::from(place.load(Ordering::Relaxed) ^ filed < 1 << 32);
+    // Added, not shifted in: a comparison and an addition with its carry.
+    places.iter().rev().fold(0, |bits, place| bits + bits + bit(place))
 }
 
 /// 32 bits of the hash that do not tell its buckets.

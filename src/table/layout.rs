@@ -185,6 +185,7 @@ impl<'a> Words<'a> {
         Slot::new(&self.words[EPOCH])
     }
 
+    #[inline]
     pub fn cell(self, owner: OwnerId) -> &'a [SharedWord] {
         &self.words[self.layout.cells + usize::from(owner.0) * CELL..][..CELL]
     }
@@ -262,17 +263,20 @@ impl<'a> Words<'a> {
         within.then(|| &self.words[self.layout.parts + part as usize * SLOT..][..SLOT])
     }
 
+    #[inline]
     pub fn terminal(self, terminal: u32) -> Option<TableSlot<'a>> {
-        self.terminal_words(terminal).map(Slot::new)
+        self.terminal_words(terminal).map(|words| Slot::new(words))
     }
 
     pub fn terminal_link(self, terminal: u32) -> Option<&'a SharedWord> {
         self.terminal_words(terminal).map(|words| &words[LINK])
     }
 
-    fn terminal_words(self, terminal: u32) -> Option<&'a [SharedWord]> {
+    #[inline]
+    fn terminal_words(self, terminal: u32) -> Option<&'a [SharedWord; SLOT]> {
         let within = terminal < self.layout.capacity.terminals;
-        within.then(|| &self.words[self.layout.terminals + terminal as usize * SLOT..][..SLOT])
+        let slots = within.then(|| &self.words[self.layout.terminals + terminal as usize * SLOT..]);
+        slots.and_then(|slots| slots.first_chunk())
     }
 
     pub fn extent_owner(self, extent: u32) -> Option<&'a SharedWord> {

@@ -84,7 +84,8 @@ const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 /// A slot of two banks of `B` words.
 #[derive(Debug)]
 pub(super) struct Slot<'a, W, const B: usize> {
-    words: &'a [W],
+    control: &'a W,
+    banks: [&'a [W; B]; 2],
 }
 
 impl<W, const B: usize> Clone for Slot<'_, W, B> {
@@ -118,31 +119,32 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     pub const WORDS: usize = 1 + 2 * B;
 
     /// The slot in these words; what is behind [`Self::WORDS`] is not its own.
+    #[inline(always)]
     pub fn new(words: &'a [W]) -> Self {
-        assert!(words.len() >= Self::WORDS);
-        Self { words }
+        let Some((control, banks)) = words.split_first() else { panic!("a slot has words") };
+        let [first, second, ..] = banks.as_chunks().0 else { panic!("a slot has two banks") };
+        Self { control, banks: [first, second] }
     }
 
     /// Reads the record. `take` gets the bank's copy and its number, and may read what belongs to that bank
     /// elsewhere; it gives none where the checksum does not fit. It is called on copies that may be torn, whose
     /// results are thrown away.
-    #[inline]
+    #[inline(always)]
     pub fn read<T>(self, mut take: impl FnMut(&[u64; B], usize) -> Option<T>) -> Result<(Seen, T), Unreadable> {
         for _ in 0..READ_TRIES_MAX {
             // Acquire pairs with the Release store of `Claim::publish`: the bank that this sequence makes current is
             // seen as it was written.
-            let before = self.words[0].load(Ordering::Acquire);
+            let before = self.control.load(Ordering::Acquire);
             let number = (before >> OWNER_BITS & 1) as usize;
-            let bank = self.words[1 + number * B..][..B].iter();
             let mut copy = [0; B];
-            for (to, from) in copy.iter_mut().zip(bank) {
+            for (to, from) in copy.iter_mut().zip(self.banks[number]) {
                 *to = from.load(Ordering::Relaxed);
             }
             let taken = take(&copy, number);
             // This fence pairs with the Release fence of `claim`: had a load above seen a store made under a later
             // claim, the load below would see that claim's sequence.
             W::fence(Ordering::Acquire);
-            let after = self.words[0].load(Ordering::Relaxed);
+            let after = self.control.load(Ordering::Relaxed);
             if before >> OWNER_BITS == after >> OWNER_BITS {
                 return taken.map(|taken| (Seen(before), taken)).ok_or(Unreadable::Damaged);
             }
@@ -152,7 +154,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     }
 
     /// Claims the slot, if it is still as it was `seen` and nobody has it. The owner's cell names the slot before.
-    #[inline]
+    #[inline(always)]
     pub fn claim(self, seen: Seen, owner: OwnerId) -> Option<Claim<'a, W, B>> {
         if seen.is_claimed() {
             return None;
@@ -161,7 +163,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         // last writer. Release keeps the note in the owner's cell in front of the claim. Where it succeeds, the
         // sequence has been the same since the record was read, so the copy that was read is the current record.
         let claimed = seen.0 | (u64::from(owner.0) + 1);
-        self.words[0].compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        self.control.compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees its sequence too.
         W::fence(Ordering::Release);
         Some(Claim { slot: self, seen: seen.0, owner })
@@ -170,11 +172,11 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     /// Takes the claim away from an owner that is dead. Gives whether it had one. The record stays the old one.
     pub fn evict(self, owner: OwnerId) -> bool {
         // The dead do not race, and that they are dead came to us by a lock of the kernel's: no partner is needed.
-        let control = self.words[0].load(Ordering::Relaxed);
+        let control = self.control.load(Ordering::Relaxed);
         let held = control & OWNER_MASK == u64::from(owner.0) + 1;
         if held {
             // Release, so that whatever recovery did to the slot before is in place when others may claim it.
-            self.words[0].store(control & !OWNER_MASK, Ordering::Release);
+            self.control.store(control & !OWNER_MASK, Ordering::Release);
         }
         held
     }
@@ -182,7 +184,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     /// Whether whoever has claimed it is none of so many owners: damage, which no eviction would ever cure.
     pub fn is_claimed_beyond(self, owners: usize) -> bool {
         // Relaxed: asked before anybody writes.
-        self.words[0].load(Ordering::Relaxed) & OWNER_MASK > owners as u64
+        self.control.load(Ordering::Relaxed) & OWNER_MASK > owners as u64
     }
 
     /// The slot as it is, to be claimed although its record cannot be read.
@@ -193,20 +195,20 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     /// The bank that is not current: the record before this one, or what a writer is at.
     pub fn other_bank(self) -> [u64; B] {
         // Acquire as in `read`. Whoever is at it meanwhile makes a copy that does not fit its checksum.
-        let number = !(self.words[0].load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
-        std::array::from_fn(|at| self.words[1 + number * B + at].load(Ordering::Relaxed))
+        let number = !(self.control.load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
+        std::array::from_fn(|at| self.banks[number][at].load(Ordering::Relaxed))
     }
 
     /// The control word: while it is the same, the record is.
     pub fn control(self) -> u64 {
         // Acquire as in `read`.
-        self.words[0].load(Ordering::Acquire)
+        self.control.load(Ordering::Acquire)
     }
 
     /// Whether anybody has claimed it.
     pub fn is_claimed(self) -> bool {
         // Relaxed: a statement for people, when nobody writes.
-        self.words[0].load(Ordering::Relaxed) & OWNER_MASK != 0
+        self.control.load(Ordering::Relaxed) & OWNER_MASK != 0
     }
 }
 
@@ -220,17 +222,18 @@ pub(super) struct Claim<'a, W: Word, const B: usize> {
 
 impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
     /// The number of the bank that this claim writes.
+    #[inline]
     pub fn bank(&self) -> usize {
         !(self.seen >> OWNER_BITS) as usize & 1
     }
 
     /// Makes `record` the current one.
-    #[inline]
+    #[inline(always)]
     pub fn publish(self, record: &[u64; B]) {
         self.write(record);
         let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
         // Release pairs with the Acquire loads of `read` and `claim`: the bank is whole before it is current.
-        self.slot.words[0].store(next, Ordering::Release);
+        self.slot.control.store(next, Ordering::Release);
         std::mem::forget(self);
     }
 
@@ -241,17 +244,16 @@ impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
         self.write(record);
         let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
         // Release as in `publish`. Whoever is killed from here on has the claim, and its record stands.
-        self.slot.words[0].store(next | (u64::from(self.owner.0) + 1), Ordering::Release);
+        self.slot.control.store(next | (u64::from(self.owner.0) + 1), Ordering::Release);
         let kept = Self { seen: next, ..self };
         std::mem::forget(self);
         kept
     }
 
     /// Writes the bank that is not current.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(&self, record: &[u64; B]) {
-        let bank = &self.slot.words[1 + self.bank() * B..][..B];
-        for (to, from) in bank.iter().zip(record) {
+        for (to, from) in self.slot.banks[self.bank()].iter().zip(record) {
             // Relaxed: `publish` orders them for readers, the fence of `claim` for readers that come too late.
             to.store(*from, Ordering::Relaxed);
         }
@@ -261,7 +263,7 @@ impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
 impl<W: Word, const B: usize> Drop for Claim<'_, W, B> {
     fn drop(&mut self) {
         // Release pairs with the Acquire of the next `claim`: what we wrote to the bank comes before what it writes.
-        self.slot.words[0].store(self.seen, Ordering::Release);
+        self.slot.control.store(self.seen, Ordering::Release);
     }
 }
 

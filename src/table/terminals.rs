@@ -8,13 +8,14 @@
 //! A slot is free where the address is 0. Information of more than 16 bytes is in an *extent*: two banks of 64 bytes, used
 //! as the slot's are, which the terminal's slot owns for as long as its record names it. The checksum is over it too.
 
+use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
 use super::layout::{BANK, EXTENT_BANK, TableSlot, Words};
 use super::slot::{Claim, Seen, Unreadable, checksum};
 use crate::limits::{INFO_BYTES_INLINE, INFO_BYTES_MAX};
 use crate::sys::mapping::SharedWord;
-use crate::wire::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState, mix};
+use crate::wire::{Address, Business, Decode, Flags, MeetingId, Report, Role, StreamKind, TerminalState, mix};
 
 /// A terminal, as its last report or its autonomous server says it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,47 +120,61 @@ impl From<&Terminal> for TerminalState {
     }
 }
 
-/// A terminal's record as the words of its slot and extent: what the hot path works on.
+/// A terminal's record as the words of its slot: what the hot path works on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Head([u64; BANK - 1]);
+
+/// What a report or an autonomous server says, but for the additional information, as it lies in a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stated {
+    /// Word 2.
+    stated: u64,
+    /// Of word 3: channel and stream.
+    place: u64,
+}
+
+macro_rules! stated_of {
+    ($state:ty) => {
+        impl From<&$state> for Stated {
+            #[inline(always)]
+            fn from(state: &$state) -> Self {
+                let stated = u64::from(state.version)
+                    | u64::from(state.business.wire()) << 32
+                    | u64::from(state.decode.wire()) << 40
+                    | u64::from(state.role.wire()) << 48
+                    | u64::from(state.flags.0) << 56;
+                Self { stated, place: u64::from(state.channel) << 32 | u64::from(state.stream.wire()) << 40 }
+            }
+        }
+    };
+}
+
+stated_of!(Report);
+stated_of!(Terminal);
+stated_of!(TerminalState);
+
+/// The same with those of its extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Raw {
-    words: [u64; BANK - 1],
+    head: Head,
     /// The extent's words; zero where there is none.
     info: [u64; EXTENT_BANK],
 }
 
-/// What a report says, as it lies in the words.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stated {
-    pub version: u32,
-    pub business: Business,
-    pub decode: Decode,
-    pub role: Role,
-    pub flags: Flags,
-    pub channel: u8,
-    pub stream: StreamKind,
-}
+impl Head {
+    /// A bank's, if that is whole and there is no extent to it.
+    #[inline(always)]
+    pub fn alone(bank: &[u64; BANK]) -> Option<Self> {
+        let [words @ .., sum] = *bank;
+        let head = Self(words);
+        (head.extent().is_none() && checksum(&head.0, &[]) == sum).then_some(head)
+    }
 
-impl Raw {
-    /// The record of a free slot.
-    pub const FREE: Self = Self { words: [0; BANK - 1], info: [0; EXTENT_BANK] };
-
-    /// A terminal's record as a member of the part in a slot; its information is put in apart.
-    pub fn new(terminal: &Terminal, meeting: MeetingId, part: u32) -> Self {
-        let mut raw = Self::FREE;
-        raw.words[0] = terminal.terminal.number();
-        raw.words[1] = meeting.0;
-        raw.words[3] = part.into();
-        raw.set_window(terminal.window);
-        raw.set_stated(&Stated {
-            version: terminal.version,
-            business: terminal.business,
-            decode: terminal.decode,
-            role: terminal.role,
-            flags: terminal.flags,
-            channel: terminal.channel,
-            stream: terminal.stream,
-        });
-        raw
+    /// The bank that it makes where there is no extent to it.
+    #[inline(always)]
+    pub fn bank(&self) -> [u64; BANK] {
+        let [a, b, c, d, e, f] = self.0;
+        [a, b, c, d, e, f, checksum(&self.0, &[])]
     }
 
     #[inline]
@@ -169,75 +184,102 @@ impl Raw {
 
     #[inline]
     pub fn address(&self) -> Address {
-        Address::from_number(self.words[0])
+        Address::from_number(self.0[0])
     }
 
     #[inline]
     pub fn meeting(&self) -> MeetingId {
-        MeetingId(self.words[1])
+        MeetingId(self.0[1])
     }
 
     #[inline]
     pub fn version(&self) -> u32 {
-        self.words[2] as u32
+        self.0[2] as u32
     }
 
     #[inline]
     pub fn part(&self) -> u32 {
-        self.words[3] as u32
+        self.0[3] as u32
     }
 
     #[inline]
     fn info_len(&self) -> usize {
-        (self.words[0] >> 56) as usize
+        (self.0[0] >> 56) as usize
     }
 
     #[inline]
     pub fn extent(&self) -> Option<u32> {
-        (self.info_len() > INFO_BYTES_INLINE).then_some(self.words[4] as u32)
+        (self.info_len() > INFO_BYTES_INLINE).then_some(self.0[4] as u32)
     }
 
     #[inline(always)]
-    pub fn set_stated(&mut self, stated: &Stated) {
-        self.words[2] = u64::from(stated.version)
-            | u64::from(stated.business.wire()) << 32
-            | u64::from(stated.decode.wire()) << 40
-            | u64::from(stated.role.wire()) << 48
-            | u64::from(stated.flags.0) << 56;
-        self.words[3] =
-            self.words[3] & !(0xffff << 32) | u64::from(stated.channel) << 32 | u64::from(stated.stream.wire()) << 40;
+    pub fn set_stated(&mut self, Stated { stated, place }: Stated) {
+        self.0[2] = stated;
+        self.0[3] = self.0[3] & !(0xffff << 32) | place;
     }
 
     pub fn set_window(&mut self, window: u8) {
-        self.words[3] = self.words[3] & !(0xff << 48) | u64::from(window) << 48;
+        self.0[3] = self.0[3] & !(0xff << 48) | u64::from(window) << 48;
+    }
+
+    /// Puts information in that needs no extent: its length, and its bytes as words, zero behind it.
+    #[inline(always)]
+    pub fn set_short_info(&mut self, len: u8, [front, behind]: [u64; 2]) {
+        self.0[0] = self.address().number() | u64::from(len) << 56;
+        (self.0[4], self.0[5]) = (front, behind);
+    }
+}
+
+impl Deref for Raw {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl Raw {
+    /// The record of a free slot.
+    pub const FREE: Self = Self { head: Head([0; BANK - 1]), info: [0; EXTENT_BANK] };
+
+    /// A terminal's record as a member of the part in a slot; its information is put in apart.
+    pub fn new(terminal: &Terminal, meeting: MeetingId, part: u32) -> Self {
+        let mut raw = Self::FREE;
+        raw.head.0[0] = terminal.terminal.number();
+        raw.head.0[1] = meeting.0;
+        raw.head.0[3] = part.into();
+        raw.head.set_window(terminal.window);
+        raw.head.set_stated(terminal.into());
+        raw
+    }
+
+    pub fn set_stated(&mut self, stated: Stated) {
+        self.head.set_stated(stated);
     }
 
     /// Puts information in: into the extent where that is given, which is where it is longer than
     /// [`INFO_BYTES_INLINE`]. What is beyond 64 bytes is cut.
-    #[inline(always)]
     pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
-        let len = info.len().min(if extent.is_some() { INFO_BYTES_MAX } else { INFO_BYTES_INLINE });
-        self.words[0] = self.address().number() | (len as u64) << 56;
+        self.info = [0; EXTENT_BANK];
+        let Some(extent) = extent else {
+            let (len, mut short) = (info.len().min(INFO_BYTES_INLINE), [0; INFO_BYTES_INLINE]);
+            short[..len].copy_from_slice(&info[..len]);
+            let [front, behind] = *short.as_chunks().0 else { unreachable!("sixteen bytes are two words") };
+            return self.head.set_short_info(len as u8, [front, behind].map(u64::from_le_bytes));
+        };
+        let info = &info[..info.len().min(INFO_BYTES_MAX)];
+        self.head.0[0] = self.address().number() | (info.len() as u64) << 56;
+        (self.head.0[4], self.head.0[5]) = (extent.into(), 0);
         let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        let info = &info[..len];
-        match extent {
-            Some(extent) => {
-                (self.words[4], self.words[5], self.info) = (extent.into(), 0, [0; EXTENT_BANK]);
-                self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
-            }
-            None => {
-                let (front, behind) = info.split_at(len.min(8));
-                (self.words[4], self.words[5], self.info) = (word(front), word(behind), [0; EXTENT_BANK]);
-            }
-        }
+        self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
     }
 
     /// The terminal; none where a value is none of its kind.
     #[inline]
     pub fn terminal(&self) -> Option<Terminal> {
-        let [_, _, stated, place, ..] = self.words;
+        let [_, _, stated, place, ..] = self.head.0;
         let mut info = [0; INFO_BYTES_MAX];
-        let words = if self.extent().is_some() { &self.info } else { &self.words[4..] };
+        let words = if self.extent().is_some() { &self.info } else { &self.head.0[4..] };
         for (bytes, word) in info.as_chunks_mut().0.iter_mut().zip(words) {
             *bytes = word.to_le_bytes();
         }
@@ -258,10 +300,9 @@ impl Raw {
     }
 
     /// Makes it the current record.
-    #[inline(always)]
     pub fn publish(&self, words: Words<'_>, claim: Claim<'_, SharedWord, BANK>) {
         let mut bank = [0; BANK];
-        bank[..BANK - 1].copy_from_slice(&self.words);
+        bank[..BANK - 1].copy_from_slice(&self.head.0);
         bank[BANK - 1] = self.checksum();
         if let Some(extent) = self.extent().and_then(|extent| words.extent_bank(extent, claim.bank())) {
             for (to, from) in extent.iter().zip(self.info) {
@@ -275,7 +316,7 @@ impl Raw {
     #[inline]
     fn checksum(&self) -> u64 {
         let info = if self.extent().is_some() { &self.info[..] } else { &[] };
-        checksum(&self.words, info)
+        checksum(&self.head.0, info)
     }
 }
 
@@ -286,11 +327,10 @@ pub(super) fn terminal_hash(terminal: Address) -> u64 {
 
 impl<'a> Words<'a> {
     /// A terminal's record, free or not.
-    #[inline(always)]
     pub fn read_raw(self, slot: TableSlot<'a>) -> Result<(Seen, Raw), Unreadable> {
         slot.read(|bank, number| {
             let mut raw = Raw::FREE;
-            raw.words.copy_from_slice(&bank[..BANK - 1]);
+            raw.head.0.copy_from_slice(&bank[..BANK - 1]);
             if let Some(extent) = raw.extent() {
                 for (to, from) in raw.info.iter_mut().zip(self.extent_bank(extent, number)?) {
                     // Relaxed: as the bank's, ordered by the control word around it.
@@ -302,27 +342,11 @@ impl<'a> Words<'a> {
     }
 
     /// The terminal in a slot; none where it is free or there is no such slot.
-    #[inline(always)]
+    #[inline]
     pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
         let Some(words) = self.terminal(slot) else { return Ok(None) };
         let (seen, raw) = self.read_raw(words)?;
         Ok((!raw.is_free()).then_some((seen, raw)))
-    }
-
-    /// As [`Self::find_terminal`], which is left out where the terminal's record is in this slot.
-    #[inline(always)]
-    pub fn find_terminal_near(
-        self,
-        near: Option<u32>,
-        terminal: Address,
-    ) -> Result<Option<(u32, Seen, Raw)>, Unreadable> {
-        if let Some(slot) = near
-            && let Ok(Some((seen, raw))) = self.read_terminal(slot)
-            && raw.address() == terminal
-        {
-            return Ok(Some((slot, seen, raw)));
-        }
-        self.find_terminal(terminal)
     }
 
     #[inline]

@@ -10,12 +10,12 @@ use super::meetings::Part;
 use super::owner::{Cell, Operation};
 use super::slot::Unreadable;
 use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause, set_bit};
-use super::terminals::{Raw, Stated, Terminal};
+use super::terminals::{Head, Raw, Terminal};
 use super::{Cursor, OwnerId, Table, TableError, extents};
 use crate::limits::{
     CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX,
 };
-use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Role, StreamKind};
+use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Report, Role, StreamKind, TerminalState};
 
 /// What became of a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,12 +86,9 @@ impl Writer {
         &self.table
     }
 
-    /// Enters a terminal's report, if it is newer: the hot path. Neither allocates, nor locks, nor waits. Who has a burst of them
-    /// calls [`Table::prefetch`] first.
-    /// [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions count from 1: 0 is of a terminal that
-    /// has not reported yet, and any report is newer.
+    /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions
+    /// count from 1: 0 is of a terminal that has not reported yet, and any report is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
-    #[inline]
     pub fn report(
         &mut self,
         terminal: Address,
@@ -105,31 +102,54 @@ impl Writer {
         stream: StreamKind,
         info: &[u8],
     ) -> Reported {
-        let near = Near::default();
-        self.report_near(near, terminal, meeting, version, business, decode, role, flags, channel, stream, info)
+        let mut told = Terminal::new(terminal, meeting, role);
+        (told.version, told.business, told.decode, told.flags) = (version, business, decode, flags);
+        (told.channel, told.stream) = (channel, stream);
+        told.set_info(info);
+        self.report_state(&(&told).into())
     }
 
-    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: without a look into the index, if
-    /// it is still there.
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
+    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: the hot path, without a look into the
+    /// index if it is still there. Neither allocates, nor locks, nor waits.
     #[inline]
-    pub fn report_near(
-        &mut self,
-        near: Near,
-        terminal: Address,
-        meeting: MeetingId,
-        version: u32,
-        business: Business,
-        decode: Decode,
-        role: Role,
-        flags: Flags,
-        channel: u8,
-        stream: StreamKind,
-        info: &[u8],
-    ) -> Reported {
-        let stated = Stated { version, business, decode, role, flags, channel, stream };
+    pub fn report_near(&mut self, near: Near, report: &Report) -> Reported {
+        match self.report_short(near, report) {
+            Some(reported) => reported,
+            None => self.report_state(&report.into()),
+        }
+    }
+
+    /// Enters it where that is simple: the record is near, whole and nobody's, and has no extent. None, and nothing changed, where
+    /// it is not.
+    #[inline(always)]
+    fn report_short(&mut self, near: Near, report: &Report) -> Option<Reported> {
+        let words = self.table.words();
+        let number = near.0?;
+        let slot = words.terminal(number)?;
+        let (seen, mut head) = slot.read(|bank, _| Head::alone(bank)).ok()?;
+        if head.address() != report.terminal {
+            return None;
+        }
+        if report.meeting != MeetingId::NONE && report.meeting != head.meeting() {
+            return Some(Reported::OtherMeeting(head.meeting()));
+        }
+        if !is_newer(report.version, head.version()) {
+            return Some(Reported::Known);
+        }
+        Cell(words.cell(self.owner)).note_terminal(number);
+        let claim = slot.claim(seen, self.owner)?;
+        let [a, b, c, d, e, f] = report.info;
+        head.set_stated(report.into());
+        head.set_short_info(report.info_len(), [u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), 0]);
+        claim.publish(&head.bank());
+        Some(Reported::Applied)
+    }
+
+    /// As [`Self::report`], of a whole state.
+    #[inline(never)]
+    pub fn report_state(&mut self, state: &TerminalState) -> Reported {
         for tried in 0..CLAIM_TRIES_WORKER {
-            match self.try_report(near, terminal, meeting, &stated, info) {
+            match self.try_report(state) {
                 Some(reported) => return reported,
                 // Without yielding: a worker gives its processor to nobody.
                 None => pause(tried % 2),
@@ -139,26 +159,18 @@ impl Writer {
     }
 
     /// One try; none where another writer was there.
-    #[inline(always)]
-    fn try_report(
-        &mut self,
-        near: Near,
-        terminal: Address,
-        meeting: MeetingId,
-        stated: &Stated,
-        info: &[u8],
-    ) -> Option<Reported> {
+    fn try_report(&mut self, state: &TerminalState) -> Option<Reported> {
         let words = self.table.words();
-        let (slot, seen, old) = match words.find_terminal_near(near.0, terminal) {
+        let (slot, seen, old) = match words.find_terminal(state.terminal) {
             Ok(Some(found)) => found,
             Ok(None) => return Some(Reported::UnknownTerminal),
             Err(Unreadable::Damaged) => return Some(Reported::Damaged),
             Err(Unreadable::Contended) => return None,
         };
-        if meeting != MeetingId::NONE && meeting != old.meeting() {
+        if state.meeting != MeetingId::NONE && state.meeting != old.meeting() {
             return Some(Reported::OtherMeeting(old.meeting()));
         }
-        if !is_newer(stated.version, old.version()) {
+        if !is_newer(state.version, old.version()) {
             return Some(Reported::Known);
         }
         if seen.is_claimed() {
@@ -166,7 +178,7 @@ impl Writer {
         }
         let cell = Cell(words.cell(self.owner));
         let hint = (&mut self.extent_hint, EXTENT_PROBES_MAX);
-        let Ok(extent) = extent_for(words, cell, slot, old.extent(), info, hint) else {
+        let Ok(extent) = extent_for(words, cell, slot, old.extent(), state.info(), hint) else {
             return Some(Reported::Full);
         };
         cell.note_terminal(slot);
@@ -177,8 +189,8 @@ impl Writer {
             return None;
         };
         let mut new = old;
-        new.set_stated(stated);
-        new.set_info(info, extent);
+        new.set_stated(state.into());
+        new.set_info(state.info(), extent);
         publish(words, cell, slot, &old, &new, claim);
         Some(Reported::Applied)
     }

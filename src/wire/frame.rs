@@ -7,7 +7,7 @@ use super::message::{BODY_BYTES, ReportBytes};
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::{PAGE_BYTES, PageBytes};
 use super::tag::TAG_BYTES;
-use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Status, TerminalState};
+use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Report, Status};
 
 /// IEEE local experimental EtherType 1: the setting's default. Deployed devices differ per site.
 pub const DEFAULT_ETHERTYPE: u16 = 0x88B5;
@@ -15,8 +15,8 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 
 const ETHERNET_BYTES: usize = 14;
 const VLAN_BYTES: usize = 4;
-const ADDRESSES_BYTES: usize = 18;
-const LABEL_BYTES: usize = 4;
+pub(super) const ADDRESSES_BYTES: usize = 18;
+pub(super) const LABEL_BYTES: usize = 4;
 const HEADER_BYTES: usize = 24;
 const PROTOCOL_BYTES: usize = HEADER_BYTES + BODY_BYTES + TAG_BYTES;
 const DATA_BYTES: usize = HEADER_BYTES + size_of::<PageBytes>() + PAGE_BYTES + TAG_BYTES;
@@ -174,10 +174,17 @@ const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<
 /// A frame whose packet is there in full. Nothing of it is believed until [`Self::authentic`] says so.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
-    envelope: Envelope,
-    packet: PacketType,
-    addresses: &'a [u8],
+    ethernet: &'a EthernetBytes,
+    addresses: &'a AddressBytes,
+    /// Without the tag.
     payload: &'a [u8],
+    tag: &'a [u8; TAG_BYTES],
+    /// From the addresses to the tag, the label included.
+    tagged: &'a [u8],
+    packet: PacketType,
+    ethertype: u16,
+    vlan: Option<u16>,
+    label: Option<u16>,
 }
 
 impl<'a> Frame<'a> {
@@ -196,9 +203,8 @@ impl<'a> Frame<'a> {
         if found != ethertype {
             return Err(Malformed::EtherType);
         }
-        let (addresses, mut payload) = rest.split_at_checked(ADDRESSES_BYTES).ok_or(Malformed::Short)?;
-        let both = AddressBytes::ref_from_bytes(addresses).map_err(|_| Malformed::Short)?;
-        let (packet, metro) = PacketType::read(addresses[0]).ok_or(Malformed::PacketType)?;
+        let (addresses, mut payload) = AddressBytes::ref_from_prefix(rest).map_err(|_| Malformed::Short)?;
+        let (packet, metro) = PacketType::read(addresses.to.as_bytes()[0]).ok_or(Malformed::PacketType)?;
         let mut label = None;
         if metro {
             let (bytes, behind) = U32::ref_from_prefix(payload).map_err(|_| Malformed::Short)?;
@@ -206,21 +212,41 @@ impl<'a> Frame<'a> {
             payload = behind;
         }
         let payload = payload.get(..packet.payload_bytes()).ok_or(Malformed::Short)?;
-        let envelope = Envelope {
-            dst_mac: Mac(ethernet.dst),
-            src_mac: Mac(ethernet.src),
-            vlan,
-            ethertype,
-            to: Address::from_number(both.to.get()),
-            from: Address::from_number(both.from.get()),
-            label,
-        };
-        Ok(Self { envelope, packet, addresses, payload })
+        let (payload, tag) = payload.split_last_chunk().ok_or(Malformed::Short)?;
+        let label_bytes = if metro { LABEL_BYTES } else { 0 };
+        let tagged = rest.get(..ADDRESSES_BYTES + label_bytes + payload.len()).ok_or(Malformed::Short)?;
+        Ok(Self { ethernet, addresses, payload, tag, tagged, packet, ethertype, vlan, label })
     }
 
-    /// Who it is from and for.
-    pub const fn envelope(&self) -> &Envelope {
-        &self.envelope
+    /// Who it is from and for, on the wire and in the network.
+    pub fn envelope(&self) -> Envelope {
+        Envelope {
+            dst_mac: Mac(self.ethernet.dst),
+            src_mac: self.src_mac(),
+            vlan: self.vlan,
+            ethertype: self.ethertype,
+            to: self.to(),
+            from: self.from(),
+            label: self.label,
+        }
+    }
+
+    /// Where it came from on this Ethernet.
+    #[inline]
+    pub fn src_mac(&self) -> Mac {
+        Mac(self.ethernet.src)
+    }
+
+    /// Whom it is for.
+    #[inline]
+    pub fn to(&self) -> Address {
+        Address::from_number(self.addresses.to.get())
+    }
+
+    /// Who sent it.
+    #[inline]
+    pub fn from(&self) -> Address {
+        Address::from_number(self.addresses.from.get())
     }
 
     /// Its packet type.
@@ -232,9 +258,8 @@ impl<'a> Frame<'a> {
     #[must_use]
     #[inline]
     pub fn authentic(&self, key: &Key) -> bool {
-        let (tagged, tag) = self.payload.split_at(self.payload.len() - TAG_BYTES);
-        let Some(tag) = tag.first_chunk() else { return false };
-        let difference = u128::from_ne_bytes(key.tag(self.addresses, tagged)) ^ u128::from_ne_bytes(*tag);
+        let tag = key.tag(self.tagged, self.label.is_some());
+        let difference = u128::from_ne_bytes(tag) ^ u128::from_ne_bytes(*self.tag);
         std::hint::black_box(difference) == 0
     }
 
@@ -245,6 +270,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The opcode's number, known or not.
+    #[inline]
     pub fn opcode_raw(&self) -> u8 {
         self.header_bytes().opcode
     }
@@ -253,12 +279,18 @@ impl<'a> Frame<'a> {
     /// one in every respect only [`Self::message`] says.
     #[inline]
     pub fn reports_on(&self) -> Option<(Address, u32)> {
-        if self.opcode_raw() != Opcode::Report.wire() || self.packet != PacketType::Protocol {
+        if !self.looks_like_report() {
             return None;
         }
         let (terminal, rest) = U64::ref_from_prefix(&self.payload[HEADER_BYTES..]).ok()?;
         let (version, _) = U32::ref_from_prefix(rest).ok()?;
         Some((Address::from_number(terminal.get()), version.get()))
+    }
+
+    /// Whether it has a REPORT's opcode, in the payload that a REPORT comes in.
+    #[inline]
+    pub fn looks_like_report(&self) -> bool {
+        self.opcode_raw() == Opcode::Report.wire() && self.packet == PacketType::Protocol
     }
 
     /// The opcode, if version and opcode are ours and the opcode is in its own payload.
@@ -299,22 +331,21 @@ impl<'a> Frame<'a> {
         Message::read(opcode, self.header_bytes().status, body)
     }
 
-    /// What a REPORT says: [`Self::message`] and the header's meeting in one, for the hot path. The short information ends at its
-    /// last byte that is not 0.
-    #[inline]
-    pub fn report(&self) -> Result<TerminalState, Malformed> {
+    /// What a REPORT says: [`Self::message`] and the header's meeting in one, for the hot path.
+    #[inline(always)]
+    pub fn report(&self) -> Result<Report, Malformed> {
         let header = self.header_bytes();
         if header.version != VERSION {
             return Err(Malformed::Version);
         }
-        if header.opcode != Opcode::Report.wire() || self.packet != PacketType::Protocol {
+        if !self.looks_like_report() {
             return Err(Malformed::Payload);
         }
         if !Status::from_wire(header.status).is_some_and(Status::is_success) {
             return Err(Malformed::Value);
         }
         let body = ReportBytes::ref_from_prefix(&self.payload[HEADER_BYTES..]).map_err(|_| Malformed::Short)?.0;
-        body.state(header.header().meeting).ok_or(Malformed::Value)
+        body.report(header.header().meeting).ok_or(Malformed::Value)
     }
 
     /// The page of a data payload. A refusal has none: see [`Self::message`].
@@ -322,9 +353,10 @@ impl<'a> Frame<'a> {
         if !self.opcode()?.is_page() || self.packet == PacketType::Protocol || self.is_refusal() {
             return Err(Malformed::Payload);
         }
-        Page::parse(&self.payload[HEADER_BYTES..self.payload.len() - TAG_BYTES])
+        Page::parse(&self.payload[HEADER_BYTES..])
     }
 
+    #[inline]
     fn header_bytes(&self) -> &'a HeaderBytes {
         HeaderBytes::ref_from_prefix(self.payload).map(|(header, _)| header).expect("both payloads hold a header")
     }
@@ -374,14 +406,14 @@ pub fn encode_page<R: Record>(
 struct Writer<'a> {
     buffer: &'a mut [u8],
     at: usize,
-    addresses: usize,
-    payload: usize,
+    packet: usize,
+    has_label: bool,
 }
 
 impl<'a> Writer<'a> {
     fn begin(buffer: &'a mut [u8], envelope: &Envelope, packet: PacketType) -> Self {
         assert!(buffer.len() >= crate::limits::FRAME_BYTES_MAX, "the buffer holds any frame");
-        let mut writer = Self { buffer, at: 0, addresses: 0, payload: 0 };
+        let mut writer = Self { buffer, at: 0, packet: 0, has_label: envelope.label.is_some() };
         writer.put(&envelope.dst_mac.0);
         writer.put(&envelope.src_mac.0);
         if let Some(tci) = envelope.vlan {
@@ -389,7 +421,7 @@ impl<'a> Writer<'a> {
             writer.put(&tci.to_be_bytes());
         }
         writer.put(&envelope.ethertype.to_be_bytes());
-        writer.addresses = writer.at;
+        writer.packet = writer.at;
         let kind = u64::from(packet.byte(envelope.label.is_some())) << 56;
         writer.put(&(envelope.to.number() | kind).to_be_bytes());
         writer.put(&envelope.from.number().to_be_bytes());
@@ -397,7 +429,6 @@ impl<'a> Writer<'a> {
         if let Some(label) = envelope.label {
             writer.put(&u32::from(label).to_be_bytes());
         }
-        writer.payload = writer.at;
         writer
     }
 
@@ -407,8 +438,7 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(mut self, key: &Key) -> usize {
-        let addresses = &self.buffer[self.addresses..self.addresses + ADDRESSES_BYTES];
-        let tag = key.tag(addresses, &self.buffer[self.payload..self.at]);
+        let tag = key.tag(&self.buffer[self.packet..self.at], self.has_label);
         self.put(&tag);
         self.at
     }

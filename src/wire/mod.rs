@@ -25,7 +25,7 @@ mod values;
 pub use address::{Address, Domain, Mac, MeetingId};
 pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, Malformed, PacketType, encode_message, encode_page};
 pub use generator::GeneratorProbe;
-pub use message::Message;
+pub use message::{Message, Report};
 pub use pdu::{Epoch, FlagsHeader, Header, Opcode, Transaction, VERSION};
 pub use records::{
     Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult, TerminalState,

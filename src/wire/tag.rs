@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::MeetingId;
+use super::frame::{ADDRESSES_BYTES, LABEL_BYTES};
 
 /// Bytes of a tag.
 pub(super) const TAG_BYTES: usize = 16;
@@ -54,11 +55,11 @@ impl Key {
         secret.map_or(Self::Laboratory, |secret| Self::Keyed(blake3::derive_key(context, &secret.0)))
     }
 
-    /// The tag over a packet given in two runs: what stands before the label, and what stands between label and tag.
+    /// The tag over a packet, from its addresses to where the tag goes, the label in between included if it has one.
     #[inline]
-    pub(super) fn tag(&self, before_label: &[u8], after_label: &[u8]) -> [u8; TAG_BYTES] {
+    pub(super) fn tag(&self, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
         match self {
-            Self::Keyed(key) => keyed(key, before_label, after_label),
+            Self::Keyed(key) => keyed(key, packet, has_label),
             Self::Laboratory => [0; TAG_BYTES],
         }
     }
@@ -66,11 +67,16 @@ impl Key {
 
 /// One frame after the other: a tag is two compressions, the second over what the first gives, and blake3 offers to work several messages
 /// side by side only inside of itself.
-fn keyed(key: &[u8; 32], before_label: &[u8], after_label: &[u8]) -> [u8; TAG_BYTES] {
-    let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(before_label).update(after_label);
+fn keyed(key: &[u8; 32], packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
+    let hash = if has_label {
+        // The label changes on the way, and is not covered.
+        let (addresses, rest) = packet.split_at(ADDRESSES_BYTES);
+        blake3::Hasher::new_keyed(key).update(addresses).update(&rest[LABEL_BYTES..]).finalize()
+    } else {
+        blake3::keyed_hash(key, packet)
+    };
     let mut tag = [0; TAG_BYTES];
-    tag.copy_from_slice(&hasher.finalize().as_bytes()[..TAG_BYTES]);
+    tag.copy_from_slice(&hash.as_bytes()[..TAG_BYTES]);
     tag
 }
 

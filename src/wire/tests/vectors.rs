@@ -70,7 +70,7 @@ fn encoded(frame: &Frame<'_>, key: &Key) -> Vec<u8> {
     let mut buffer = [0xAA; FRAME_BYTES_MAX];
     let (envelope, header, opcode) = (frame.envelope(), frame.header(), frame.opcode().unwrap());
     let length = if frame.packet_type() == PacketType::Protocol {
-        encode_message(&mut buffer, envelope, &header, &frame.message().unwrap(), key)
+        encode_message(&mut buffer, &envelope, &header, &frame.message().unwrap(), key)
     } else {
         let page = frame.page().unwrap();
         let place = (page.page, page.pages);
@@ -78,23 +78,23 @@ fn encoded(frame: &Frame<'_>, key: &Key) -> Vec<u8> {
         let (length, taken) = match opcode {
             Opcode::Info => {
                 let records = page.records::<MeetingSummary>().unwrap();
-                encode_page(buffer, envelope, opcode, &header, place, records, key)
+                encode_page(buffer, &envelope, opcode, &header, place, records, key)
             }
             Opcode::TakeoverBatch => {
                 let records = page.records::<TakeoverEntry>().unwrap();
-                encode_page(buffer, envelope, opcode, &header, place, records, key)
+                encode_page(buffer, &envelope, opcode, &header, place, records, key)
             }
             Opcode::TakeoverBatchAck => {
                 let records = page.records::<TakeoverResult>().unwrap();
-                encode_page(buffer, envelope, opcode, &header, place, records, key)
+                encode_page(buffer, &envelope, opcode, &header, place, records, key)
             }
             Opcode::State => {
                 let records = page.records::<TerminalState>().unwrap();
-                encode_page(buffer, envelope, opcode, &header, place, records, key)
+                encode_page(buffer, &envelope, opcode, &header, place, records, key)
             }
             Opcode::ReportAckBatch => {
                 let records = page.records::<ReportAck>().unwrap();
-                encode_page(buffer, envelope, opcode, &header, place, records, key)
+                encode_page(buffer, &envelope, opcode, &header, place, records, key)
             }
             other => panic!("the vectors hold no {other}"),
         };
