@@ -5,6 +5,10 @@
 /// Records that a walk over the table has asked the memory for before it reads the first of them.
 pub const WALK_AHEAD: usize = 16;
 
+/// Frames of a burst that a worker goes on with while what the memory was asked for one of them arrives.
+pub const FETCH_AHEAD: usize = 8;
+const _: () = assert!(2 * FETCH_AHEAD < BURST);
+
 /// Frames that a worker takes from a ring at a time.
 pub const BURST: usize = 64;
 

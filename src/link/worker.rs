@@ -3,10 +3,11 @@
 //! It does alone what terminals ask (REPORT, REPORT_INFO) and probes; all else is the control thread's and goes there
 //! over a bounded queue. It never blocks, allocates, logs or takes a lock; what it cannot do it counts.
 //!
-//! A burst goes through four passes, so that memory is waited for once and not once a frame:
+//! Each frame of a burst goes through four steps, and between them others have theirs, so that memory is at work all the while
+//! and hardly waited for:
 //!
 //! ```text
-//! parse, fetch index lines ──► look up, fetch records ──► check tags, enter into the table ──► write answers
+//! parse, fetch index lines ─ 8 frames ─► look up, fetch the record ─ 8 frames ─► check the tag, enter into the table ──► write answers
 //! ```
 //!
 //! Answers are written into chunks of their own and not into the frames that they answer. Receive and transmit chunks are two pools,
@@ -28,7 +29,7 @@ use super::mailbox::Mailbox;
 use super::overload::{Overload, Refusals, Shedding};
 use super::ring::{Flushed, Ring};
 use super::shared::Shared;
-use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, HELD_MAX, LOOK_AHEAD};
+use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, FETCH_AHEAD, HELD_MAX, LOOK_AHEAD};
 use crate::sys::clock;
 use crate::table::{Near, Writer};
 use crate::telemetry::{Counter, Counters, Recorder, Stage};
@@ -50,7 +51,7 @@ pub struct Worker<R> {
     acknowledgements: Acknowledgements,
     overload: Overload,
     refusals: Refusals,
-    /// The held entries that are to go through the passes, and those of them that go first.
+    /// The held entries that are to go through the steps, and those of them that go first.
     todo: Vec<usize>,
     first: Vec<usize>,
     /// What a burst leads to.
@@ -250,7 +251,7 @@ impl<R: Ring> Worker<R> {
         Sifted::Shed(counter)
     }
 
-    /// Has a burst of held entries go through the passes.
+    /// Has a burst of held entries go through the steps.
     fn work(&mut self, burst: &[usize], shedding: Shedding, now: Nanos) {
         let Self {
             ring,
@@ -268,34 +269,34 @@ impl<R: Ring> Worker<R> {
         let interface = *interface;
         let (mut oldest, mut stamped) = (now.0, 0);
         let mut places = ArrayVec::<_, BURST>::new();
-        for &held in burst {
-            let received = ring.received(held);
-            if let Some(arrived) = received.arrived {
-                oldest = oldest.min(arrived.0);
-                stamped += 1;
-            }
-            match open(received, shared) {
-                Ok((frame, domain)) => {
-                    if let Some((terminal, _)) = frame.reports_on() {
-                        writer.table().prefetch_index(terminal);
-                    }
-                    let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
-                    places.push(Opened { held, bytes, arrived, frame, domain, near: Near::default() });
-                }
-                Err(counter) => counters.count(counter),
-            }
-        }
-        if stamped > 0 {
-            // For all: that of the burst's oldest is the longest.
-            recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);
-        }
-        for opened in &mut places {
-            if let Some((terminal, _)) = opened.frame.reports_on() {
-                opened.near = writer.table().prefetch_record(terminal);
-            }
-        }
         let mut desk = Desk { writer, shared, interface, counters, acknowledgements, answers, for_control, reports: 0 };
-        for opened in &places {
+        for step in 0..burst.len() + 2 * FETCH_AHEAD {
+            if let Some(&held) = burst.get(step) {
+                let received = ring.received(held);
+                if let Some(arrived) = received.arrived {
+                    oldest = oldest.min(arrived.0);
+                    stamped += 1;
+                }
+                places.push(match open(received, shared) {
+                    Ok((frame, domain)) => {
+                        if let Some((terminal, _)) = frame.reports_on() {
+                            desk.writer.table().prefetch_index(terminal);
+                        }
+                        let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
+                        Some(Opened { held, bytes, arrived, frame, domain, near: Near::default() })
+                    }
+                    Err(counter) => {
+                        counters.count(counter);
+                        None
+                    }
+                });
+            }
+            if let Some(Some(opened)) = step.checked_sub(FETCH_AHEAD).and_then(|at| places.get_mut(at))
+                && let Some((terminal, _)) = opened.frame.reports_on()
+            {
+                opened.near = desk.writer.table().prefetch_record(terminal);
+            }
+            let Some(Some(opened)) = step.checked_sub(2 * FETCH_AHEAD).and_then(|at| places.get(at)) else { continue };
             if shedding >= Shedding::Known && desk.is_known(opened) {
                 counters.count(Counter::ShedKnown);
                 let peer = shared.peers.peer(opened.domain);
@@ -305,6 +306,10 @@ impl<R: Ring> Worker<R> {
             } else if let Err(counter) = desk.take(opened) {
                 counters.count(counter);
             }
+        }
+        if stamped > 0 {
+            // For all: that of the burst's oldest is the longest.
+            recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);
         }
         let reports = desk.reports;
         if reports > 0 && recorder.listens() {
