@@ -11,7 +11,7 @@
 # sla        a server under load whose engine is killed once, and what `baton sla` makes of its logs [--html FILE]
 # table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
 # wire       what a frame costs to read and to write (benches/structures)
-# dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, AF_PACKET (benches/dataplane)
+# dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, xsk-rs, AF_PACKET (benches/dataplane)
 #
 # Exits non-zero if a target is missed. Other options are the bench's own: --help after the name lists them.
 set -euo pipefail
@@ -162,6 +162,7 @@ dataplane() {
     scripts/setup.sh
     scripts/setup-peers.sh dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
+    cargo build --release --locked --quiet --manifest-path benches/dataplane/xsk-rs/Cargo.toml
     # The program clears its namespaces away itself; killed outright, it cannot.
     local stage="baton-dp$$" memory
     clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")

@@ -16,6 +16,7 @@ if [[ "${1:-}" == dataplane ]]; then
         "dpdk-dev              testpmd"
         "librte-net-af-xdp23   its AF_XDP driver"
         "librte-mempool-ring23 its memory"
+        "m4                    libxdp, which xsk-rs builds"
     )
 fi
 

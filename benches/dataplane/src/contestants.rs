@@ -4,6 +4,7 @@ pub mod ours;
 mod packet;
 mod testpmd;
 mod xdpilone;
+mod xsk_rs;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,8 @@ pub enum Kind {
     BatonWorker,
     /// xdpilone: AF_XDP in Rust.
     Xdpilone,
+    /// xsk-rs: AF_XDP in Rust, over libxdp.
+    XskRs,
     /// DPDK's testpmd over its AF_XDP driver.
     Testpmd,
     /// AF_PACKET with a ring of frames.
@@ -46,7 +49,7 @@ impl Kind {
 
     /// Whether it is another AF_XDP receiver.
     pub fn is_af_xdp_peer(self) -> bool {
-        matches!(self, Self::Xdpilone | Self::Testpmd)
+        matches!(self, Self::Xdpilone | Self::XskRs | Self::Testpmd)
     }
 
     pub fn can(self, mode: Mode) -> bool {
@@ -113,6 +116,7 @@ pub fn consume(kind: Kind, run: &Run) -> Result<u64, Failure> {
         Kind::Baton => ours::socket(run, interface),
         Kind::BatonWorker => ours::worker(run, interface),
         Kind::Xdpilone => xdpilone::run(run, &interface),
+        Kind::XskRs => xsk_rs::run(run, &interface),
         Kind::Testpmd => testpmd::run(run),
         Kind::TpacketV2 => packet::version_2(run, &interface),
         Kind::TpacketV3 => packet::version_3(run, &interface),
