@@ -56,11 +56,12 @@ pub struct Report {
     pub flags: Flags,
     pub channel: u8,
     pub stream: StreamKind,
-    pub info: [u8; 8],
+    pub info: [u8; 6],
 }
 
 impl Report {
     pub fn new(terminal: Address, version: u32) -> Self {
+        let [a, b, c, d, e, f, ..] = (terminal.number() ^ u64::from(version)).to_le_bytes();
         Self {
             version,
             business: Business::InMeeting,
@@ -69,7 +70,7 @@ impl Report {
             flags: Flags(version as u8),
             channel: terminal.number() as u8,
             stream: StreamKind::Main,
-            info: (terminal.number() ^ u64::from(version)).to_le_bytes(),
+            info: [a, b, c, d, e, f],
         }
     }
 

@@ -86,7 +86,7 @@ fn encode(report: &Report) -> [u8; RECORD] {
     record[7] = report.flags.0;
     record[8] = report.channel;
     record[9] = report.stream.wire();
-    record[16..].copy_from_slice(&report.info);
+    record[16..][..report.info.len()].copy_from_slice(&report.info);
     record
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use baton::limits::BURST;
 use baton::sys::mapping::boot_id;
-use baton::table::{Capacity, OwnerId, Reported, Table, Writer};
-use baton::wire::{Address, MeetingId};
+use baton::table::{Capacity, Near, OwnerId, Reported, Table, Writer};
+use baton::wire::{self, Address, MeetingId};
 
 use super::Store;
 use crate::Failure;
@@ -56,16 +56,18 @@ impl Store for Ours {
         let mut writer = self.writers[thread].lock().expect("no thread panics with it");
         let mut applied = 0;
         for burst in terminals.chunks(BURST) {
+            let mut near = [Near::default(); BURST];
             if self.ahead {
-                self.table.prefetch(burst.iter().copied());
+                burst.iter().for_each(|&terminal| self.table.prefetch_index(terminal));
+                near.iter_mut().zip(burst).for_each(|(near, &terminal)| *near = self.table.prefetch_record(terminal));
             }
-            for &terminal in burst {
+            for (&terminal, near) in burst.iter().zip(near) {
                 let report = Report::new(terminal, version);
                 let Report { business, decode, role, flags, channel, stream, info, .. } = report;
-                let none = MeetingId::NONE;
-                let reported =
-                    writer.report(terminal, none, version, business, decode, role, flags, channel, stream, &info);
-                applied += u64::from(reported == Reported::Applied);
+                let meeting = MeetingId::NONE;
+                let report =
+                    wire::Report { meeting, terminal, version, business, decode, role, flags, channel, stream, info };
+                applied += u64::from(writer.report_near(near, &report) == Reported::Applied);
             }
         }
         applied
