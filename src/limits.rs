@@ -81,8 +81,9 @@ pub const STACK_BYTES: usize = 512 << 10;
 /// answers, so that nothing of it is a page fault.
 pub const STANDBY_HEAP_BYTES: usize = 16 << 20;
 
-/// Generations that the database reserves at a time. At one take-over a second a block lasts 18 hours.
-pub const GENERATION_BLOCK: u32 = 65_536;
+/// Generations that the database reserves at a time, of the 65,536 that a term has. Half of a block is there for take-overs
+/// of which none lives for long enough to reserve the next one.
+pub const GENERATION_BLOCK: u16 = 1024;
 
 /// Nanoseconds that an acknowledgement may wait for company before it is sent. wire.md: "at most 1 ms later".
 pub const ACK_DELAY_NS: u64 = 500_000;

@@ -9,7 +9,7 @@ use baton::cms::{
     Change, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Member, Outcome, PartParameters,
     WINDOW_NONE,
 };
-use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
+use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
 
 const FOLDER: &str = "BATON_TEST_DATABASE_FOLDER";
 const KILLS: u64 = 25;
@@ -31,6 +31,7 @@ fn conference(meeting: u64) -> KeyParameters {
         members: terminals
             .map(|terminal| Member { terminal, role: Role::Participant, flags: Flags::default(), window: WINDOW_NONE })
             .collect(),
+        run: Run(7),
     }
 }
 
@@ -49,7 +50,7 @@ fn child_commits_until_it_is_killed() {
             other => panic!("{other:?}"),
         }
     };
-    let epoch = Epoch::new(1, next as u32);
+    let epoch = Epoch::new(1, next as u16);
     let mut submit = || {
         let mut changes = vec![Change::Create(conference(next))];
         if next > 10 {
@@ -132,8 +133,8 @@ fn check(folder: &Path, durable: u64) {
     let expected: Vec<_> = (last.saturating_sub(9).max(1)..=last).collect();
     assert_eq!(found, expected, "{durable} was durable");
     for ended in 1..=last.saturating_sub(10) {
-        assert!(database.has_ended(MeetingId(ended)).unwrap());
+        assert!(database.ended(MeetingId(ended)).unwrap().is_some());
     }
     let reservation = database.reserve_generations(1).unwrap();
-    assert_eq!(reservation.end, reservation.first + 1);
+    assert_eq!(reservation.end, u32::from(reservation.first) + 1);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use baton::sys::mapping::BootId;
 use baton::table::{Capacity, OpenError, OwnerId, Part, Recovered, Table, Terminal};
-use baton::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role};
+use baton::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
 use support::huge_pages::HugePages;
 
 /// A hugetlbfs of its own, gone in the end.
@@ -51,6 +51,7 @@ fn part(meeting: u64) -> Part {
         participants: 0,
         chairman: Address::default(),
         in_doubt: false,
+        run: Run(7),
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use baton::sys::mapping::{BootId, Mapping};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
 use baton::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind, mix,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
 };
 
 const CHILD: &str = "BATON_KILL_WRITER_FOLDER";
@@ -88,6 +88,7 @@ fn part(meeting: MeetingId, domain: Domain, version: u64) -> Part {
         participants: 0,
         chairman: Address::from_number(mix(dice)),
         in_doubt: dice >> 32 & 1 != 0,
+        run: Run(7),
     }
 }
 
@@ -209,7 +210,7 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
         7 => {
             let generation = words[GENERATION].load(Acquire) + 1;
             if control.table().bump_generation().is_none() {
-                control.table().set_reservation(1, generation as u32, generation as u32 + BLOCK);
+                control.table().set_reservation(Epoch::new(1, generation as u16), generation as u32 + BLOCK);
             }
             words[GENERATION].store(generation, Release);
         }
@@ -317,7 +318,7 @@ fn kill_recovery(folder: &Path, log: &Mapping, dice: &mut Dice) -> bool {
 
 fn furnish(table: &Arc<Table>, log: &Mapping) {
     let mut control = table.writer(OwnerId::CONTROL);
-    table.set_reservation(1, 1, 1 + BLOCK);
+    table.set_reservation(Epoch::new(1, 1), 1 + BLOCK);
     log.words()[GENERATION].store(1, Release);
     for number in 1..=2 {
         control.insert_part(&part(STAYING, domain(number), 0)).unwrap();

@@ -69,7 +69,7 @@ fn filled() -> Place {
     }
     Table::create_at(&shm.join("table"), Capacity { meetings: 1000, terminals: 4000 }, boot_id().unwrap()).unwrap();
     let table = std::sync::Arc::new(Table::open_at(&shm.join("table")).unwrap());
-    table.set_reservation(reservation.term, reservation.first, reservation.end);
+    table.set_reservation(reservation.epoch(), reservation.end);
     let domain = Preload::new(20, 10, None, 1).unwrap().domain(0, Domain::new(366).unwrap(), 1001);
     let mut writer = table.writer(OwnerId::CONTROL);
     domain.enter(&mut writer).unwrap();

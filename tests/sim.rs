@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::wire::{
     Address, DEFAULT_ETHERTYPE, Direction, Domain, Envelope, Epoch, Frame, Header, Key, Layout, Level, Mac, MeetingId,
-    Message, Opcode, ReportAck, Role, Secret, Status, TerminalState, Transaction, digest_of, encode_message,
+    Message, Opcode, ReportAck, Role, Run, Secret, Status, TerminalState, Transaction, digest_of, encode_message,
     encode_page,
 };
 use serde_json::Value;
@@ -189,7 +189,7 @@ impl Desk {
         };
         match frame.opcode().unwrap() {
             Opcode::ReportInfo => {
-                let state = frame.page().unwrap().records::<TerminalState>().unwrap().next().unwrap();
+                let state = frame.page().unwrap().records::<TerminalState>().unwrap().flatten().next().unwrap();
                 ack(state.terminal, state.version);
             }
             _ => match frame.message().unwrap() {
@@ -233,7 +233,7 @@ impl Desk {
         for domain in 1..=DOMAINS {
             for meeting in 1..=u64::from(MEMBERS) / 10 {
                 let chairman = Address::default();
-                let start = Message::MeetingStart { level, layout, chairman, participants: 10 };
+                let start = Message::MeetingStart { level, layout, chairman, participants: 10, run: Run(7) };
                 self.ask(domain, MeetingId(meeting), start);
             }
         }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use baton::sys::mapping::boot_id;
 use baton::table::snapshot::{self, Snapshot};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
-use baton::wire::{Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind};
+use baton::wire::{
+    Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
+};
 use serde_json::Value;
 
 const CHILD: &str = "BATON_TABLE_COMMAND_CHILD";
@@ -46,13 +48,14 @@ fn part(meeting: u64, number: u64) -> Part {
         participants: 0,
         chairman: domain(number).device(meeting as u16 * 8),
         in_doubt: false,
+        run: Run(7),
     }
 }
 
 /// Meetings 1 to `meetings`, each with four members in domain 1 and four in domain 2, two of them with long information.
 fn furnished(path: &Path, capacity: Capacity, meetings: u64) -> Arc<Table> {
     let table = Arc::new(Table::create_at(path, capacity, boot_id().unwrap()).unwrap());
-    table.set_reservation(3, 7, 100);
+    table.set_reservation(Epoch::new(3, 7), 100);
     let mut control = table.writer(OwnerId::CONTROL);
     for meeting in 1..=meetings {
         for number in 1..=2 {

@@ -25,7 +25,7 @@ fn copy_records<R: Record>(frame: &Frame<'_>, key: &Key, buffer: &mut [u8]) -> u
     let Ok(page) = frame.page() else { return 0 };
     let Ok(records) = page.records::<R>() else { return 0 };
     let opcode = frame.opcode().unwrap();
-    encode_page(buffer, &frame.envelope(), opcode, &frame.header(), (page.page, page.pages), records, key).0
+    encode_page(buffer, &frame.envelope(), opcode, &frame.header(), (page.page, page.pages), records.flatten(), key).0
 }
 
 #[test]

@@ -52,12 +52,12 @@ fn read(bytes: &[u8]) -> Result<(), Malformed> {
     Status::from_wire(header.status).ok_or(Malformed::Value)?;
     let page = frame.page()?;
     match opcode {
-        Opcode::Info => page.records::<MeetingSummary>()?.for_each(drop),
-        Opcode::TakeoverBatch => page.records::<TakeoverEntry>()?.for_each(drop),
-        Opcode::TakeoverBatchAck => page.records::<TakeoverResult>()?.for_each(drop),
-        Opcode::ReportAckBatch => page.records::<ReportAck>()?.for_each(drop),
-        Opcode::Topology => page.records::<Link>()?.for_each(drop),
-        _ => page.records::<TerminalState>()?.for_each(drop),
+        Opcode::Info => page.records::<MeetingSummary>()?.try_for_each(|record| record.map(drop))?,
+        Opcode::TakeoverBatch => page.records::<TakeoverEntry>()?.try_for_each(|record| record.map(drop))?,
+        Opcode::TakeoverBatchAck => page.records::<TakeoverResult>()?.try_for_each(|record| record.map(drop))?,
+        Opcode::ReportAckBatch => page.records::<ReportAck>()?.try_for_each(|record| record.map(drop))?,
+        Opcode::Topology => page.records::<Link>()?.try_for_each(|record| record.map(drop))?,
+        _ => page.records::<TerminalState>()?.try_for_each(|record| record.map(drop))?,
     }
     Ok(())
 }

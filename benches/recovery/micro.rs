@@ -57,7 +57,7 @@ pub fn measure() -> Simulation {
     let mut buffer = [0; FRAME_BYTES_MAX];
     let (mut page_ns, mut tag_check_ns, mut answer_ns, mut digest_ms) = (f64::MAX, f64::MAX, f64::MAX, f64::MAX);
     for round in 0..ROUNDS {
-        let epoch = Epoch::new(1, 2 + round);
+        let epoch = Epoch::new(1, 2 + round as u16);
         let pages: Vec<_> = (1..)
             .zip(entries.chunks(PAGE))
             .map(|(number, entries)| {

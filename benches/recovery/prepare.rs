@@ -46,8 +46,8 @@ pub fn database(stage: &Stage, size: &Size, preload: &Preload) -> Result<Reserva
     fs::create_dir_all(folder)?;
     let database = Database::open(&file)?;
     let reservation = database.reserve_generations(GENERATION_BLOCK)?;
-    let epoch = Epoch::new(reservation.term, reservation.first);
-    if epoch != preload.epoch() {
+    let epoch = reservation.epoch();
+    if epoch.with_nonce(0) != preload.epoch() {
         return Err(format!("a fresh database begins with {epoch:?}, the rule with {:?}", preload.epoch()).into());
     }
     let stored = u64::from(size.stored.min(size.meetings));
@@ -88,6 +88,7 @@ fn parameters(domain: &PreloadedDomain, nth: u32, meeting: &MeetingSummary) -> K
             state: MeetingState::InMeeting,
         }],
         members: domain.members(nth).map(member).collect(),
+        run: meeting.run,
     }
 }
 
@@ -106,8 +107,7 @@ pub fn table(
     Table::create_at(&stage.table(), capacity(size), boot_id()?)?;
     // As the dispatch server will: what it would not take is found here.
     let table = Arc::new(Table::open_at(&stage.table())?);
-    let Reservation { term, first, end } = reservation;
-    table.set_reservation(term, first, end);
+    table.set_reservation(reservation.epoch(), reservation.end);
     let mut writer = table.writer(OwnerId::CONTROL);
     for domain in domains(size, preload) {
         domain.enter(&mut writer)?;

@@ -152,7 +152,7 @@ fn fill(stage: &Stage) -> Result<Arc<Table>, Box<dyn Error>> {
     }
     Table::create_at(&stage.table(), Capacity { meetings: 4_000, terminals: 40_000 }, boot_id()?)?;
     let table = Arc::new(Table::open_at(&stage.table())?);
-    table.set_reservation(reservation.term, reservation.first, reservation.end);
+    table.set_reservation(reservation.epoch(), reservation.end);
     let preload = Preload::new(MEETINGS, MEMBERS, None, DOMAINS)?;
     let mut writer = table.writer(OwnerId::CONTROL);
     for position in 0..DOMAINS {

@@ -15,7 +15,7 @@ use baton::telemetry::{Collector, Counter, Counters, Recorder, recorder};
 use baton::time::Nanos;
 use baton::wire::{
     Address, Business, DEFAULT_ETHERTYPE, Decode, Direction, Domain, Envelope, Epoch, Flags, Header, Key, Layout,
-    Level, Mac, MeetingId, MeetingState, Message, Role, Secret, StreamKind, Transaction, encode_message,
+    Level, Mac, MeetingId, MeetingState, Message, Role, Run, Secret, StreamKind, Transaction, encode_message,
 };
 use mio::{Poll, Token};
 
@@ -89,6 +89,7 @@ impl Rig {
                 participants: 0,
                 chairman: terminal,
                 in_doubt: false,
+                run: Run(7),
             };
             writer.insert_part(&part).expect("room for a part");
             writer.join(meeting, domain, &Terminal::new(terminal, meeting, Role::Chairman)).expect("room for a member");
@@ -147,7 +148,13 @@ impl Rig {
             let terminal = self.order[at];
             if at % one_in == 0 {
                 let server = terminal.domain().expect("a member's domain").server();
-                let message = Message::HeartbeatAck { sent_ns: 1, held: 1 };
+                let message = Message::HeartbeatAck {
+                    sent_ns: 1,
+                    held: 1,
+                    boot_generation: 1,
+                    age: 0,
+                    highest_epoch: Epoch::NONE,
+                };
                 self.frame(server, MeetingId::NONE, &message, &mut buffer);
             } else if at % 2 == 0 {
                 self.report(terminal, &mut buffer);

@@ -9,6 +9,8 @@
 //! members           meeting, terminal   → role, flags, window
 //! terminals         terminal            → a TerminalState record of the wire format
 //! ended             meeting             → ended ms, epoch
+//! runs              meeting             → run, of an ended one as well
+//! fences            domain              → the epoch under which another dispatch server controls it
 //! facts             name                → number: format, epoch, term, generation end, next meeting
 //! ```
 //!
@@ -38,7 +40,11 @@ pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 use self::rows::FACTS;
 use super::{KeyParameters, Member, PartParameters};
 use crate::limits::ENDED_KEPT;
-use crate::wire::{Address, Domain, Epoch, Layout, MeetingId, TerminalState};
+use crate::sys::random;
+use crate::wire::{Address, Domain, Epoch, Layout, MeetingId, Run, TerminalState};
+
+/// Generations that a term has.
+const GENERATIONS: u32 = 1 << 16;
 
 /// The form of the rows. Another one is refused.
 const FORMAT: u64 = 1;
@@ -66,17 +72,28 @@ pub enum Change {
     End(MeetingId),
     /// A terminal's last known state.
     Terminal(TerminalState),
+    /// Another dispatch server controls this domain, under this epoch or a higher one that is there already.
+    Fence(Domain, Epoch),
 }
 
-/// Generations that nobody else will ever use: `first..end` of `term`.
+/// Generations that nobody else will ever use: `first..end` of `term`, with `nonce`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reservation {
     /// The term.
     pub term: u32,
     /// The first generation of the block.
-    pub first: u32,
+    pub first: u16,
     /// One behind its last.
     pub end: u32,
+    /// Drawn for this block.
+    pub nonce: u16,
+}
+
+impl Reservation {
+    /// The first epoch of the block.
+    pub const fn epoch(&self) -> Epoch {
+        Epoch::new(self.term, self.first).with_nonce(self.nonce)
+    }
 }
 
 /// Why the database cannot be used. Who is at fault: the operator or the disk.
@@ -126,6 +143,19 @@ pub enum CommitError {
     /// The disk or file system failed; nothing of the commit is promised.
     #[error("the database could not be written: {0}")]
     Storage(String),
+    /// The generations of the term are used up, and a higher term would pass a fence that an operator is to lift.
+    #[error(
+        "the generations of term {term} are used up, and domain {domain} is controlled by another dispatch server under \
+         epoch {by}: `baton control take` gives this one a higher term"
+    )]
+    Fenced {
+        /// The term.
+        term: u32,
+        /// A domain that is fenced.
+        domain: Domain,
+        /// Who controls it.
+        by: Epoch,
+    },
 }
 
 impl From<redb::Error> for CommitError {
@@ -197,27 +227,49 @@ impl Database {
     }
 
     /// Reserves the next `count` generations, durably: after this returns nobody is ever given one of them again.
-    pub fn reserve_generations(&self, count: u32) -> Result<Reservation, CommitError> {
-        self.reserve(count.max(1)).map_err(CommitError::from)
+    ///
+    /// # Errors
+    /// The disk's, and [`CommitError::Fenced`]: where a term's generations are used up the next term begins, but never past a
+    /// fence, which only [`Self::take_control`] passes.
+    pub fn reserve_generations(&self, count: u16) -> Result<Reservation, CommitError> {
+        let redb = self.redb.read();
+        let transaction = begin_write(&redb)?;
+        let (term, end) = reserved(&transaction)?;
+        let reservation = match u16::try_from(end) {
+            Ok(first) if end + u32::from(count.max(1)) <= GENERATIONS => block(term, first, count),
+            _ => {
+                let fenced = fences(&transaction)?.into_iter().find(|(_, by)| by.term() >= term);
+                if let Some((domain, by)) = fenced {
+                    return Err(CommitError::Fenced { term, domain, by });
+                }
+                block(term.saturating_add(1), 1, count)
+            }
+        };
+        reserve(transaction, &reservation)?;
+        Ok(reservation)
     }
 
-    fn reserve(&self, count: u32) -> Result<Reservation, redb::Error> {
-        let transaction = begin_write(&self.redb.read())?;
-        let reservation = {
-            let mut facts = transaction.open_table(FACTS)?;
-            let term = facts.get("term")?.map_or(1, |fact| fact.value() as u32);
-            let first = facts.get("generation end")?.map_or(1, |fact| fact.value() as u32);
-            let reservation = match first.checked_add(count) {
-                Some(end) => Reservation { term, first, end },
-                // Generations of a term are used up: the next term begins, which is above all of them.
-                None => Reservation { term: term + 1, first: 1, end: 1 + count.min(u32::MAX - 1) },
-            };
-            facts.insert("term", u64::from(reservation.term))?;
-            facts.insert("generation end", u64::from(reservation.end))?;
-            reservation
-        };
-        transaction.commit()?;
+    /// Gives this server control, durably: generations of a term above `seen`, above every term that it had, and above every
+    /// fence.
+    pub fn take_control(&self, seen: Epoch, count: u16) -> Result<Reservation, CommitError> {
+        let redb = self.redb.read();
+        let transaction = begin_write(&redb)?;
+        let (own, _) = reserved(&transaction)?;
+        let fenced = fences(&transaction)?.into_iter().map(|(_, by)| by.term()).max().unwrap_or(0);
+        let reservation = block(own.max(fenced).max(seen.term()).saturating_add(1), 1, count);
+        reserve(transaction, &reservation)?;
         Ok(reservation)
+    }
+
+    /// Every fence that was ever written down: domains, and under which epoch another dispatch server controls them. Those
+    /// below our own term do not count any more.
+    pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, DatabaseError> {
+        self.read(|reader| reader.fences())
+    }
+
+    /// The term of the last reservation; none before the first.
+    pub fn term(&self) -> Result<Option<u32>, DatabaseError> {
+        self.read(|reader| reader.fact("term")).map(|term| term.map(|term| term as u32))
     }
 
     /// The highest epoch that has written.
@@ -245,9 +297,9 @@ impl Database {
         self.read(|reader| reader.names())
     }
 
-    /// Whether this conference was here and has ended.
-    pub fn has_ended(&self, meeting: MeetingId) -> Result<bool, DatabaseError> {
-        self.read(|reader| reader.has_ended(meeting))
+    /// The run of a conference that was here and has ended; none where there was none of this number.
+    pub fn ended(&self, meeting: MeetingId) -> Result<Option<Run>, DatabaseError> {
+        self.read(|reader| reader.ended(meeting))
     }
 
     /// Calls `each` with every conference that has not ended, by ascending id.
@@ -288,6 +340,38 @@ impl Database {
         };
         with().map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
     }
+}
+
+/// Term and end of the generations that are reserved.
+fn reserved(transaction: &WriteTransaction) -> Result<(u32, u32), redb::Error> {
+    let facts = transaction.open_table(FACTS)?;
+    let fact = |name| Ok::<_, redb::Error>(facts.get(name)?.map_or(1, |fact| fact.value() as u32));
+    Ok((fact("term")?, fact("generation end")?))
+}
+
+fn fences(transaction: &WriteTransaction) -> Result<Vec<(Domain, Epoch)>, redb::Error> {
+    let table = transaction.open_table(rows::FENCES)?;
+    let mut fences = Vec::new();
+    for entry in table.iter()? {
+        let (domain, by) = entry?;
+        fences.extend(Domain::new(domain.value()).map(|domain| (domain, Epoch(by.value()))));
+    }
+    Ok(fences)
+}
+
+/// A block of generations, with a nonce of its own.
+fn block(term: u32, first: u16, count: u16) -> Reservation {
+    let end = (u32::from(first) + u32::from(count.max(1))).min(GENERATIONS);
+    Reservation { term, first, end, nonce: random::number() as u16 }
+}
+
+fn reserve(transaction: WriteTransaction, reservation: &Reservation) -> Result<(), redb::Error> {
+    {
+        let mut facts = transaction.open_table(FACTS)?;
+        facts.insert("term", u64::from(reservation.term))?;
+        facts.insert("generation end", u64::from(reservation.end))?;
+    }
+    Ok(transaction.commit()?)
 }
 
 fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::Error> {
@@ -335,6 +419,12 @@ fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) 
         }
     };
     if let Some(format) = format {
+        if format == FORMAT {
+            // Tables that came after the format are empty where they are missing.
+            let transaction = redb.begin_write()?;
+            rows::Writer::open(&transaction)?;
+            transaction.commit()?;
+        }
         return Ok(format);
     }
     settle()?;

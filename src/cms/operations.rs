@@ -96,6 +96,8 @@ pub struct Operations {
     /// None while the database is not open.
     next_meeting: Option<MeetingId>,
     next_operation: u64,
+    /// Runs drawn so far, and what they are drawn from.
+    runs: (u64, u64),
     unanswered: BTreeSet<Domain>,
     stale: Option<Epoch>,
     stale_said: bool,
@@ -106,6 +108,7 @@ impl Operations {
     pub fn new(epoch: Epoch, domains: impl IntoIterator<Item = Domain>, settings: CommandSettings) -> Self {
         Self {
             epoch,
+            runs: (0, settings.runs),
             lanes: Lanes::new(epoch, domains, settings),
             operations: HashMap::new(),
             turns: HashMap::new(),

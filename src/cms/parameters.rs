@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role};
+use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
 
 /// The window of a member who is shown in none.
 pub const WINDOW_NONE: u8 = 255;
@@ -12,6 +12,9 @@ pub const WINDOW_NONE: u8 = 255;
 pub struct KeyParameters {
     /// Its id, the same in every domain.
     pub meeting: MeetingId,
+    /// Which conference it is that bears the number.
+    #[serde(default)]
+    pub run: Run,
     /// What people call it; may be empty. At most [`crate::limits::NAME_BYTES_MAX`] bytes.
     pub name: String,
     /// Its level.

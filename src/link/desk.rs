@@ -127,13 +127,15 @@ impl Desk<'_> {
         match frame.opcode() {
             Ok(Opcode::ReportInfo) => {
                 let states = frame.page()?.records::<TerminalState>()?;
-                if !states.clone().all(|state| may_be_told(state.terminal, state.version)) {
-                    return Err(Malformed::Value.into());
-                }
-                states.for_each(|state| {
+                for state in states {
+                    let Some(state) = state.ok().filter(|state| may_be_told(state.terminal, state.version)) else {
+                        // Dropped and counted; the rest of the page counts.
+                        self.counters.count(Malformed::Value.into());
+                        continue;
+                    };
                     let reported = self.writer.report_state(&state);
                     self.acknowledge(opened, (state.terminal, state.version), reported, Says::InfoAcknowledged);
-                });
+                }
                 self.reports += 1;
             }
             Ok(Opcode::Probe) => {

@@ -22,7 +22,7 @@ use super::peers::Peers;
 use super::ports::Ports;
 use super::store::{Journal, Store};
 use crate::cascade::Topology;
-use crate::cms::{CommitError, DatabaseError, Job, Outcome, Reservation};
+use crate::cms::{CommitError, DatabaseError, Job, Outcome};
 use crate::keeper::handover::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
 use crate::keeper::program::Identity;
 use crate::limits::{GENERATION_BLOCK, STANDBY_HEAP_BYTES};
@@ -333,9 +333,9 @@ fn reserve(table: &Table, mut store: Store) -> Result<(Epoch, Store), EngineErro
             Outcome::Opened(opened) => store.opened = Some(opened),
             Outcome::Failed(error) => return Err(error.into()),
             Outcome::Reserved(result) => {
-                let Reservation { term, first, end } = result?;
-                table.set_reservation(term, first, end);
-                return Ok((Epoch::new(term, first), store));
+                let block = result?;
+                table.set_reservation(block.epoch(), block.end);
+                return Ok((block.epoch(), store));
             }
             Outcome::Committed { .. } => {}
         }

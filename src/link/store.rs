@@ -127,7 +127,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::cms::PartParameters;
-    use crate::wire::{Address, Domain, Layout, Level, MeetingId, MeetingState};
+    use crate::wire::{Address, Domain, Layout, Level, MeetingId, MeetingState, Run};
 
     fn part(state: MeetingState) -> PartParameters {
         PartParameters { domain: Domain::new(1).unwrap(), version: 4, state }
@@ -150,6 +150,7 @@ mod tests {
             created_ms: 1,
             parts: vec![part(MeetingState::Ending)],
             members: Vec::new(),
+            run: Run(7),
         };
         journal.forget_updates_of(&[ending]);
         let left: Vec<_> = journal.queue.iter().map(|(id, _)| id.0).collect();

@@ -74,6 +74,7 @@ impl Rig {
             participants: 0,
             chairman: Address::default(),
             in_doubt: false,
+            run: Run(7),
         };
         writer.insert_part(&part).unwrap();
         for device in 1..=3 {
@@ -130,7 +131,9 @@ impl Rig {
             assert_eq!(frame.envelope().to, domain().server());
             assert_eq!(frame.header().epoch, Epoch::new(3, 7));
             let page = frame.page().unwrap();
-            all.extend(page.records::<ReportAck>().unwrap().map(|ack| (ack.terminal, ack.version, ack.status)));
+            all.extend(
+                page.records::<ReportAck>().unwrap().flatten().map(|ack| (ack.terminal, ack.version, ack.status)),
+            );
         }
         all
     }
@@ -279,15 +282,26 @@ fn probes_are_echoed_and_all_else_goes_to_the_control_thread_until_that_is_full(
     let mut rig = Rig::new(1, 16);
     let server = domain().server();
     rig.arrive(server, Header::default(), &Message::Probe { sent_ns: 3, sequence: 9 });
-    rig.arrive(server, Header::default(), &Message::HeartbeatAck { sent_ns: 1, held: 2 });
-    rig.arrive(server, Header::default(), &Message::HeartbeatAck { sent_ns: 2, held: 2 });
+    rig.arrive(
+        server,
+        Header::default(),
+        &Message::HeartbeatAck { sent_ns: 1, held: 2, boot_generation: 1, age: 0, highest_epoch: Epoch::NONE },
+    );
+    rig.arrive(
+        server,
+        Header::default(),
+        &Message::HeartbeatAck { sent_ns: 2, held: 2, boot_generation: 1, age: 0, highest_epoch: Epoch::NONE },
+    );
     rig.step();
     let sent = rig.ring.sent().unwrap();
     let echo = Frame::parse(&sent, ETHERTYPE).unwrap();
     assert_eq!(echo.message(), Ok(Message::ProbeEcho { sent_ns: 3, sequence: 9 }));
     assert_eq!((rig.count(Counter::ToControl), rig.count(Counter::ControlOverflow)), (1, 1));
     let seen = rig.shared.inbox.take(|bytes, _| Frame::parse(bytes, ETHERTYPE).unwrap().message());
-    assert_eq!(seen, Some(Ok(Message::HeartbeatAck { sent_ns: 1, held: 2 })));
+    assert_eq!(
+        seen,
+        Some(Ok(Message::HeartbeatAck { sent_ns: 1, held: 2, boot_generation: 1, age: 0, highest_epoch: Epoch::NONE }))
+    );
 }
 
 #[test]

@@ -359,8 +359,15 @@ impl<R: Ring> Worker<R> {
                 (refused, Counter::BusyTold, None)
             }
         };
-        let status = if matches!(prompt.says, Says::Busy) { Status::Busy } else { Status::Ok };
-        let sent = self.send(prompt.domain, &reply, &header.answer(status), &message);
+        let header = match prompt.says {
+            Says::Busy => header.answer(Status::Busy),
+            Says::Echo { .. } => header.answer(Status::Ok),
+            // By our own epoch its autonomous server tells that we have not been replaced.
+            Says::Acknowledged(_) | Says::InfoAcknowledged(_) => {
+                Header { epoch: self.shared.epoch(), ..header.answer(Status::Ok) }
+            }
+        };
+        let sent = self.send(prompt.domain, &reply, &header, &message);
         if let Some(counter) = if sent { Some(counter) } else { otherwise } {
             self.counters.count(counter);
         }

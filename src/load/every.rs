@@ -5,8 +5,8 @@ use super::compose::{header, key_of, report};
 use crate::time::Nanos;
 use crate::wire::{
     Domain, Epoch, Flags, Header, Layout, Level, Link, LinkKind, MeetingId, MeetingState, MeetingSummary, Message,
-    Opcode, ReportAck, Role, Status, StreamKind, TakeoverEntry, TakeoverResult, Transaction, digest_of, encode_message,
-    encode_page,
+    Opcode, ReportAck, Role, Run, Status, StreamKind, TakeoverEntry, TakeoverResult, Transaction, digest_of,
+    encode_message, encode_page,
 };
 
 /// What the dispatch server of the examples controls under.
@@ -88,6 +88,7 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
                 participants,
                 layout,
                 chairman: terminal,
+                run: Run(number),
             }));
         }
         Opcode::TakeoverBatch => return page(Records::Entry(TakeoverEntry { meeting, version: number })),
@@ -104,7 +105,9 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
         Opcode::Connect => Message::Connect { window: 8 },
         Opcode::ConnectAck => Message::ConnectAck { highest_epoch: EPOCH, boot_generation: 3, held: 1, window: 16 },
         Opcode::Heartbeat => Message::Heartbeat { sent_ns: sent.0 },
-        Opcode::HeartbeatAck => Message::HeartbeatAck { sent_ns: sent.0, held: 1 },
+        Opcode::HeartbeatAck => {
+            Message::HeartbeatAck { sent_ns: sent.0, held: 1, boot_generation: 1, age: 0, highest_epoch: EPOCH }
+        }
         Opcode::InfoQuery => Message::InfoQuery { first: meeting },
         Opcode::Takeover => Message::Takeover { version: number },
         Opcode::TakeoverAck => {
@@ -113,7 +116,9 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
         Opcode::StateQuery => Message::StateQuery,
         Opcode::ReplayDone => Message::ReplayDone { count: 1, digest: digest_of(meeting, number) },
         Opcode::Audit => Message::Audit { count: 1, digest: digest_of(meeting, number) },
-        Opcode::MeetingStart => Message::MeetingStart { level, layout, chairman: terminal, participants },
+        Opcode::MeetingStart => {
+            Message::MeetingStart { level, layout, chairman: terminal, participants, run: Run(number) }
+        }
         Opcode::MemberAdd => Message::MemberAdd { terminal, role: Role::Participant },
         Opcode::MemberRemove => Message::MemberRemove { terminal },
         Opcode::RoleSet => Message::RoleSet { terminal, role: Role::SpeakerOne },

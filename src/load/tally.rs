@@ -145,7 +145,7 @@ impl Tally {
         debug_assert!(composer.population.find(party.domain).is_some());
         if let (Ok(Opcode::ReportAckBatch), Ok(page)) = (frame.opcode(), frame.page()) {
             let Ok(records) = page.records::<ReportAck>() else { return };
-            for ReportAck { terminal, version, status } in records {
+            for ReportAck { terminal, version, status } in records.flatten() {
                 self.acknowledged((terminal, version, status), now, composer);
             }
             return;

@@ -66,7 +66,7 @@ fn a_terminal_reports_its_next_version_in_every_turn() {
                     other => panic!("{other:?}"),
                 },
                 _ => {
-                    let state = frame.page().unwrap().records::<TerminalState>().unwrap().next().unwrap();
+                    let state = frame.page().unwrap().records::<TerminalState>().unwrap().flatten().next().unwrap();
                     (state.terminal, state.version, state.meeting)
                 }
             };

@@ -48,7 +48,7 @@ impl<W: FnMut(Vec<Change>)> KeyStore for DatabaseStore<'_, W> {
         if let Some(parameters) = database.meeting(meeting).map_err(|_| Unreadable)? {
             return Ok(Held::Alive(Box::new(parameters)));
         }
-        let ended = database.has_ended(meeting).map_err(|_| Unreadable)?;
+        let ended = database.ended(meeting).map_err(|_| Unreadable)?.is_some();
         Ok(if ended { Held::Ended } else { Held::Unknown })
     }
 

@@ -70,7 +70,7 @@ impl Listing {
         // order, would let it go round for ever.
         let mut least = self.first;
         let mut last = None;
-        for record in records {
+        for record in records.flatten() {
             if record.meeting < least {
                 return Taken::No;
             }
@@ -162,7 +162,7 @@ impl ServerRecovery {
         if let Taken::No = self.listing.take(page) {
             return;
         }
-        for summary in page.records::<MeetingSummary>().into_iter().flatten() {
+        for summary in page.records::<MeetingSummary>().into_iter().flatten().flatten() {
             self.handle_summary(&summary, holdings);
         }
         if self.listing.is_whole() {

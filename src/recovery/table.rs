@@ -58,6 +58,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             participants: 0,
             chairman: parameters.chairman,
             in_doubt: true,
+            run: parameters.run,
         };
         match self.insert_part(&part) {
             Ok(()) | Err(TableError::Exists) => {}
@@ -370,6 +371,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             participants: 0,
             chairman: summary.chairman,
             in_doubt: true,
+            run: summary.run,
         };
         match self.insert_part(&part) {
             Ok(()) => {}
@@ -383,6 +385,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             // Nobody knows when it was asked for, nor under what name.
             Change::Create(KeyParameters {
                 meeting,
+                run: summary.run,
                 name: String::new(),
                 level: summary.level,
                 layout: summary.layout,

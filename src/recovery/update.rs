@@ -141,7 +141,8 @@ impl ServerRecovery {
             query.pages = vec![None; page.pages.into()];
         }
         let meeting = query.meeting;
-        query.pages[usize::from(page.page)] = Some(records.filter(|record| record.meeting == meeting).collect());
+        query.pages[usize::from(page.page)] =
+            Some(records.flatten().filter(|record| record.meeting == meeting).collect());
         let Some(terminals) = query.whole() else { return };
         match holdings.version(self.domain, meeting) {
             Some(version) if version != query.version => return query.renew(now),

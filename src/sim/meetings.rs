@@ -10,7 +10,7 @@ use super::terminals::Terminals;
 use crate::limits::MEMBERS_MAX;
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Epoch, Layout, Level, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Role, Status,
+    Address, Epoch, Layout, Level, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Role, Run, Status,
     TakeoverEntry, TakeoverResult, TerminalState, digest_of,
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Meeting {
     pub level: Level,
     pub layout: Layout,
     pub chairman: Address,
+    pub run: Run,
     pub members: Members,
 }
 
@@ -40,6 +41,7 @@ impl Meeting {
             participants: self.members.len() as u16,
             layout: self.layout,
             chairman: self.chairman,
+            run: self.run,
         }
     }
 }
@@ -120,7 +122,9 @@ impl Meetings {
         terminals: &mut Terminals,
     ) -> Done {
         match *message {
-            Message::MeetingStart { level, layout, chairman, .. } => self.start(id, epoch, (level, layout, chairman)),
+            Message::MeetingStart { level, layout, chairman, run, .. } => {
+                self.start(id, epoch, (level, layout, chairman, run))
+            }
             Message::MeetingEnd { .. } => self.end(id, terminals),
             Message::LayoutSet { layout } => {
                 let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
@@ -198,12 +202,21 @@ impl Meetings {
         true
     }
 
-    fn start(&mut self, id: MeetingId, epoch: Epoch, (level, layout, chairman): (Level, Layout, Address)) -> Done {
+    fn start(
+        &mut self,
+        id: MeetingId,
+        epoch: Epoch,
+        (level, layout, chairman, run): (Level, Layout, Address, Run),
+    ) -> Done {
         if id == MeetingId::NONE {
             return Err(Status::Malformed);
         }
         let capacity = self.capacity;
         if let Some(meeting) = self.held.get_mut(id) {
+            // Rule 8 of wire.md §6: a number that another conference bears, or one that was started here, is not given away.
+            if meeting.run != run || (run == Run::NONE && epoch != Epoch::NONE) {
+                return Err(Status::Conflict);
+            }
             // Whoever starts what is there already controls it, with the level, layout and chairman that it has.
             meeting.controller = epoch;
             let version = meeting.version;
@@ -215,7 +228,7 @@ impl Meetings {
         let version = self.ended.remove(&id).unwrap_or(0) + 1;
         let members = Members::default();
         let state = MeetingState::InMeeting;
-        self.held.insert(id, Meeting { version, controller: epoch, state, level, layout, chairman, members });
+        self.held.insert(id, Meeting { version, controller: epoch, state, level, layout, chairman, run, members });
         Ok((Status::Ok, Message::MeetingAck { opcode: Opcode::MeetingStartAck, version }))
     }
 

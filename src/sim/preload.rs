@@ -10,8 +10,8 @@ use super::numbering::Numbering;
 use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT, MEMBERS_MAX};
 use crate::table::{Part, TableError, Terminal, Writer};
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role,
-    StreamKind, TerminalState,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run,
+    StreamKind, TerminalState, mix,
 };
 
 /// The epoch under which the meetings are: the first of a fresh database.
@@ -134,6 +134,7 @@ impl PreloadedDomain {
                 participants: 0,
                 chairman: meeting.chairman,
                 in_doubt: false,
+                run: meeting.run,
             })?;
             for state in self.members(nth) {
                 writer.join(meeting.meeting, self.domain, &Terminal::from(&state))?;
@@ -154,6 +155,8 @@ impl PreloadedDomain {
                 level: Level::new((number % 5) as u8 + 1).expect("one of the five levels"),
                 layout: Layout::new([4, 9, 16, 1][number as usize % 4]).expect("a layout"),
                 chairman: self.numbering.address(first as usize),
+                // Any but 0, and the same for everybody who enters this preload somewhere.
+                run: Run(mix(u64::from(number) + 1)),
                 members: Members::Run { first, count },
             };
             (MeetingId(u64::from(number) + 1), meeting)

@@ -82,7 +82,7 @@ mod tests {
 
     use super::super::Random;
     use super::*;
-    use crate::wire::{Address, Epoch, Layout, Level, MeetingState};
+    use crate::wire::{Address, Epoch, Layout, Level, MeetingState, Run};
 
     fn meeting(version: u64) -> Meeting {
         Meeting {
@@ -93,6 +93,7 @@ mod tests {
             layout: Layout::new(4).unwrap(),
             chairman: Address::default(),
             members: Default::default(),
+            run: Run(7),
         }
     }
 

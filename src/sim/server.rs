@@ -38,6 +38,8 @@ pub struct AutonomousServer {
     /// From whom, as the frames of the highest epoch came; what is sent unasked goes there.
     dispatch: Option<Envelope>,
     highest: Epoch,
+    /// When the last authentic frame under that epoch came.
+    heard: Option<Nanos>,
     boot_generation: u32,
     meetings: Meetings,
     terminals: Terminals,
@@ -77,6 +79,7 @@ impl AutonomousServer {
             key_autonomous: Key::derive(settings.secret.as_ref(), Direction::Autonomous),
             dispatch,
             highest: preload.map_or(Epoch::NONE, |preload| preload.epoch()),
+            heard: None,
             boot_generation: 1,
             meetings: Meetings::new(capacity, numbering, preload),
             terminals: Terminals::new(&settings, numbering, random.number()),
@@ -190,6 +193,10 @@ impl AutonomousServer {
     fn handle_authentic(&mut self, now: Nanos, frame: &Frame<'_>) -> Result<(), Malformed> {
         let header = frame.header();
         match frame.opcode()? {
+            // Rule 5 of wire.md §6: whoever was replaced must not tell a terminal that its report is known.
+            Opcode::ReportAck | Opcode::ReportInfoAck | Opcode::ReportAckBatch if header.epoch < self.highest => {
+                self.counters.acks_stale += 1;
+            }
             Opcode::ReportAck | Opcode::ReportInfoAck => match frame.message()? {
                 Message::ReportAck { terminal, version } | Message::ReportInfoAck { terminal, version } => {
                     self.terminals.handle_ack(now, (terminal, version, Status::Ok), &mut self.counters);
@@ -197,14 +204,7 @@ impl AutonomousServer {
                 _ => self.counters.reports_refused += 1,
             },
             Opcode::ReportAckBatch => {
-                let acks = frame.page()?.records::<ReportAck>()?;
-                // Generations of one term are one dispatch server, whose table outlived them; another term's leader
-                // had another table.
-                if header.epoch != Epoch::NONE && header.epoch.term() < self.highest.term() {
-                    self.counters.acks_stale += 1;
-                    return Ok(());
-                }
-                for ReportAck { terminal, version, status } in acks {
+                for ReportAck { terminal, version, status } in frame.page()?.records()?.flatten() {
                     self.terminals.handle_ack(now, (terminal, version, status), &mut self.counters);
                 }
             }
@@ -234,6 +234,7 @@ impl AutonomousServer {
         }
         if header.epoch >= self.highest {
             self.highest = header.epoch;
+            self.heard = Some(now);
             let to = self.dispatch.insert(envelope.reply());
             (to.from, to.src_mac) = (self.settings.domain.server(), self.settings.mac);
         }
@@ -286,7 +287,7 @@ impl AutonomousServer {
             Opcode::TakeoverBatch => return self.take_over_page(now, frame, epoch).map(Ok),
             Opcode::InfoSet => {
                 let mut records = frame.page()?.records::<TerminalState>()?;
-                let (Some(new), None) = (records.next(), records.next()) else { return Err(Malformed::Page) };
+                let (Some(Ok(new)), None) = (records.next(), records.next()) else { return Err(Malformed::Page) };
                 let done = self.meetings.set_info(now, &new, &mut self.terminals);
                 return Ok(done.map(|(status, message)| (status, Content::Message(message))));
             }
@@ -301,7 +302,15 @@ impl AutonomousServer {
                 let (boot_generation, window) = (self.boot_generation, window.min(self.settings.window));
                 Message::ConnectAck { highest_epoch: highest_before, boot_generation, held, window }
             }
-            Message::Heartbeat { sent_ns } => Message::HeartbeatAck { sent_ns, held },
+            Message::Heartbeat { sent_ns } => Message::HeartbeatAck {
+                sent_ns,
+                held,
+                boot_generation: self.boot_generation as u16,
+                age: self
+                    .heard
+                    .map_or(u16::MAX, |heard| u16::try_from(now.since(heard).as_micros() / 100).unwrap_or(u16::MAX)),
+                highest_epoch: self.highest,
+            },
             Message::Probe { sent_ns, sequence } => Message::ProbeEcho { sent_ns, sequence },
             Message::InfoQuery { first } => {
                 seen.info_query_ns.get_or_insert(now.0);
@@ -352,7 +361,8 @@ impl AutonomousServer {
 
     fn take_over_page(&mut self, now: Nanos, frame: &Frame<'_>, epoch: Epoch) -> Result<(Status, Content), Malformed> {
         let page = frame.page()?;
-        let entries = page.records::<TakeoverEntry>()?;
+        // Fixed fields, each of which may bear any value: no record of this kind is wrong.
+        let entries = page.records::<TakeoverEntry>()?.flatten();
         let results: Arc<[_]> = entries.map(|entry| self.meetings.take_over(entry, epoch)).collect();
         let seen = self.timeline.at(epoch, now);
         seen.takeover(now, results.iter().map(|result| (result.status, result.state)));

@@ -10,7 +10,7 @@ use crate::limits::FRAME_BYTES_MAX;
 use crate::time::Nanos;
 use crate::wire::{
     Address, Direction, Domain, Envelope, Epoch, Flags, FlagsHeader, Frame, Header, Key, Layout, Level, Mac, MeetingId,
-    MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Secret, Status, TakeoverEntry, TakeoverResult,
+    MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Run, Secret, Status, TakeoverEntry, TakeoverResult,
     TerminalState, Transaction, digest_of, encode_message, encode_page,
 };
 
@@ -108,7 +108,7 @@ impl Desk {
 
     fn start(&mut self, meeting: MeetingId, level: u8, members: impl IntoIterator<Item = u16>) {
         let (level, layout) = (Level::new(level).unwrap(), Layout::new(4).unwrap());
-        let start = Message::MeetingStart { level, layout, chairman: terminal(1), participants: 0 };
+        let start = Message::MeetingStart { level, layout, chairman: terminal(1), participants: 0, run: Run(7) };
         assert_eq!(self.ask(meeting, start).0, Status::Ok);
         for number in members {
             let add = Message::MemberAdd { terminal: terminal(number), role: Role::Participant };
@@ -146,7 +146,7 @@ impl Desk {
 
 fn report_of(frame: &Frame<'_>) -> TerminalState {
     if frame.opcode() == Ok(Opcode::ReportInfo) {
-        return frame.page().unwrap().records().unwrap().next().unwrap();
+        return frame.page().unwrap().records().unwrap().next().unwrap().unwrap();
     }
     let Message::Report { terminal, version, business, decode, role, flags, channel, stream, info } =
         frame.message().unwrap()
@@ -244,7 +244,7 @@ fn takeover_is_ok_then_already_then_unknown() {
     let entries = [71, 3, 70, 99].map(|id| TakeoverEntry { meeting: MeetingId(id), version: 1 }).to_vec();
     let answer = desk.page(&header, Opcode::TakeoverBatch, entries.clone());
     let frame = Frame::parse(&answer[0], 0x88B5).unwrap();
-    let results: Vec<TakeoverResult> = frame.page().unwrap().records().unwrap().collect();
+    let results: Vec<TakeoverResult> = frame.page().unwrap().records().unwrap().flatten().collect();
     let brief: Vec<_> = results.iter().map(|r| (r.meeting.0, r.status, r.state, r.participants)).collect();
     assert_eq!(
         brief,
@@ -273,7 +273,7 @@ fn listing_is_ascending_capped_and_ends_empty() {
         let header = desk.header(MeetingId::NONE);
         let frames = desk.give(&desk.frame(&header, &Message::InfoQuery { first: MeetingId(first) }));
         let pages = frames.iter().map(|bytes| Frame::parse(bytes, 0x88B5).unwrap().page().unwrap());
-        let records = pages.clone().flat_map(|page| page.records::<MeetingSummary>().unwrap());
+        let records = pages.clone().flat_map(|page| page.records::<MeetingSummary>().unwrap().flatten());
         (
             pages.map(|page| (page.page, page.pages)).collect::<Vec<_>>(),
             records.map(|r| r.meeting.0).collect::<Vec<_>>(),
@@ -296,7 +296,8 @@ fn state_listing_comes_again_as_it_was_though_terminals_have_left() {
     assert_eq!(desk.give(&query), first);
     let (mut count, again) = (0, desk.header(MeetingId::NONE));
     for bytes in desk.give(&desk.frame(&again, &Message::StateQuery)) {
-        count += Frame::parse(&bytes, 0x88B5).unwrap().page().unwrap().records::<TerminalState>().unwrap().count();
+        count +=
+            Frame::parse(&bytes, 0x88B5).unwrap().page().unwrap().records::<TerminalState>().unwrap().flatten().count();
     }
     assert_eq!(count, 59, "meeting 0: all that the epoch controls");
     assert_eq!(desk.ask(MeetingId(9), Message::StateQuery).0, Status::UnknownMeeting);
@@ -368,10 +369,10 @@ fn what_is_wrong_is_counted_and_answered_as_the_page_says() {
     let good = desk.frame(&header, &Message::Takeover { version: 1 });
     let retag = |mut bytes: Vec<u8>, change: &dyn Fn(&mut [u8])| {
         change(&mut bytes);
-        let Key::Keyed(key) = Key::derive(Some(&SECRET), Direction::Dispatch) else { panic!("keyed") };
+        let key = Key::derive(Some(&SECRET), Direction::Dispatch);
         let end = bytes.len() - 16;
-        let tag = *blake3::keyed_hash(&key, &bytes[14..end]).as_bytes();
-        bytes[end..].copy_from_slice(&tag[..16]);
+        let tag = key.tag(&bytes[14..end], false);
+        bytes[end..].copy_from_slice(&tag);
         bytes
     };
     let answer = |frames: Vec<Vec<u8>>| {

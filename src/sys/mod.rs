@@ -15,6 +15,7 @@ pub mod mounts;
 pub mod notify;
 pub mod process;
 pub mod processors;
+pub mod random;
 pub mod seccomp;
 pub mod sigbus;
 pub mod signals;

@@ -33,7 +33,7 @@ pub(super) fn furnished(path: &Path) -> Arc<Table> {
 }
 
 pub(super) fn furnish(table: &Arc<Table>) {
-    table.set_reservation(2, 30, 90);
+    table.set_reservation(Epoch::new(2, 30), 90);
     let mut control = table.writer(OwnerId::CONTROL);
     for number in 1..=3 {
         control.insert_part(&part(1, number)).unwrap();

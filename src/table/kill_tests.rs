@@ -23,7 +23,7 @@ pub(super) fn dump(table: &Table) -> Dump {
 /// long information; part 1 in 2 has member 1.
 pub(super) fn furnished() -> Arc<Table> {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 6, terminals: 8 }));
-    table.set_reservation(1, 5, 100);
+    table.set_reservation(Epoch::new(1, 5), 100);
     let mut control = table.writer(OwnerId::CONTROL);
     for (meeting, number) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
         control.insert_part(&Part { level: Level::new(meeting as u8).unwrap(), ..part(meeting, number) }).unwrap();
@@ -190,7 +190,7 @@ fn a_change_is_in_or_not() {
     kill_everywhere("the next generation", |table| {
         table.bump_generation().unwrap();
     });
-    kill_everywhere("a new reservation", |table| table.set_reservation(2, 7, 9));
+    kill_everywhere("a new reservation", |table| table.set_reservation(Epoch::new(2, 7), 9));
 }
 
 /// Kills what comes to nothing in front of each of its stores, and the recovery from that in front of each of its own:
@@ -261,7 +261,7 @@ fn what_comes_to_nothing_leaves_nothing() {
 fn a_block_that_is_used_up_stays_so() {
     for first in 0.. {
         let table = furnished();
-        table.set_reservation(1, 5, 6);
+        table.set_reservation(Epoch::new(1, 5), 6);
         let done = killed_after(first, || assert_eq!(table.bump_generation(), None)).is_some();
         table.recover();
         assert_eq!((table.epoch(), table.generation_end(), table.verify()), (Epoch::new(1, 5), 6, vec![]));

@@ -1,10 +1,11 @@
 //! Where everything is in the table's words.
 //!
 //! ```text
-//! header │ owner cells │ bitmaps │ parts: two indexes, places, slots │ terminals: index, slots │ extents: owners, banks
+//! header │ owner cells │ fences │ bitmaps │ parts: two indexes, places, slots │ terminals: index, slots │ extents: owners, banks
 //!
 //! header    0 magic │ 1 layout hash │ 2 bytes │ 3 meetings << 32 │ terminals │ 4, 5 boot id │ 6 checksum of 0 to 5
 //!           8 structure claim │ 9 structure sequence │ 16.. slot: epoch │ end of its block
+//! fences    domain │ epoch; for each domain that has told of a newer controller
 //! bitmaps   live parts │ live terminals │ parts of level 1 │ 2 │ 3 │ 4 │ 5; a bit for each slot │ domain tags of parts
 //! slot      control │ bank 0 (7) │ bank 1 (7) │ link
 //! place     domain │ sibling         link of a part      members << 32 │ first member + 1
@@ -20,7 +21,9 @@ use super::domains::TAG_WORDS;
 use super::index::{BUCKET, Index, STASH};
 use super::slot::Slot;
 use super::{Capacity, OwnerId};
-use crate::limits::{EXTENTS_MIN, INFO_BYTES_INLINE, INFO_BYTES_MAX, OWNERS_MAX, SLOTS_MAX, TERMINALS_PER_EXTENT};
+use crate::limits::{
+    DOMAINS_MAX, EXTENTS_MIN, INFO_BYTES_INLINE, INFO_BYTES_MAX, OWNERS_MAX, SLOTS_MAX, TERMINALS_PER_EXTENT,
+};
 use crate::sys::mapping::SharedWord;
 use crate::wire::{Level, mix};
 
@@ -35,6 +38,7 @@ pub(super) const SLOT: usize = 16;
 pub(super) const LINK: usize = 15;
 pub(super) const PLACE: usize = 2;
 pub(super) const CELL: usize = 8;
+pub(super) const FENCE: usize = 2;
 pub(super) const EXTENT_BANK: usize = INFO_BYTES_MAX / 8;
 const EXTENT: usize = 2 * EXTENT_BANK;
 const LINE: usize = 8;
@@ -53,7 +57,7 @@ const _: () =
 /// with each change that the others do not show.
 pub const LAYOUT_HASH: u64 = {
     let facts = [
-        3,
+        4,
         BANK as u64,
         SLOT as u64,
         LINK as u64,
@@ -64,6 +68,7 @@ pub const LAYOUT_HASH: u64 = {
         BUCKET as u64,
         STASH as u64,
         OWNERS_MAX as u64,
+        DOMAINS_MAX as u64,
         EXTENTS_MIN as u64,
         TERMINALS_PER_EXTENT as u64,
         INFO_BYTES_INLINE as u64,
@@ -83,6 +88,7 @@ pub(super) struct Layout {
     pub capacity: Capacity,
     pub extents: u32,
     cells: usize,
+    fences: Range<usize>,
     part_bits: Range<usize>,
     terminal_bits: Range<usize>,
     level_bits: [Range<usize>; Level::ALL.len()],
@@ -114,6 +120,7 @@ impl Layout {
             begin..begin + words
         };
         let cells = region(OWNERS_MAX * CELL).start;
+        let fences = region(DOMAINS_MAX * FENCE);
         let part_bits = region(meetings.div_ceil(64));
         let terminal_bits = region(terminals.div_ceil(64));
         let level_bits = Level::ALL.map(|_| region(meetings.div_ceil(64)));
@@ -131,6 +138,7 @@ impl Layout {
             capacity,
             extents,
             cells,
+            fences,
             part_bits,
             terminal_bits,
             level_bits,
@@ -188,6 +196,10 @@ impl<'a> Words<'a> {
     #[inline]
     pub fn cell(self, owner: OwnerId) -> &'a [SharedWord] {
         &self.words[self.layout.cells + usize::from(owner.0) * CELL..][..CELL]
+    }
+
+    pub fn fences(self) -> &'a [SharedWord] {
+        &self.words[self.layout.fences.clone()]
     }
 
     pub fn part_bits(self) -> &'a [SharedWord] {

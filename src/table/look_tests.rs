@@ -9,7 +9,7 @@ use super::tests::{domain, part, report};
 use super::*;
 use crate::limits::LOOKS;
 use crate::sys::mapping::killed_after;
-use crate::wire::Role;
+use crate::wire::{Epoch, Role};
 
 /// Stops the writers, also where the test fails.
 struct Stopping<'a>(&'a AtomicBool);
@@ -48,7 +48,7 @@ fn an_inspection_reaches_no_store() {
     assert_eq!(counted, ((5, 64), 6, 0), "20 to 60 bytes are in extents");
     // And that a store would have been one.
     let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 1 }));
-    assert!(killed_after(0, || table.set_reservation(1, 1, 2)).is_none());
+    assert!(killed_after(0, || table.set_reservation(Epoch::new(1, 1), 2)).is_none());
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! Meetings, by part: the record of one, and how it is found.
 //!
 //! ```text
-//! 0 meeting │ 1 domain (40) state level layout │ 2 version │ 3 epoch │ 4 chairman │ 5 marks │ 6 checksum
-//!                                                                               └ bit 0 in doubt, the others 0
+//! 0 meeting │ 1 domain (40) state level layout │ 2 version │ 3 epoch │ 4 chairman (56) marks │ 5 run │ 6 checksum
+//!                                                                                  └ bit 0 in doubt, the others 0
 //! ```
 //!
-//! A slot is free where its word 1 is 0, for 0 is no domain. A table older than the marks has none set: it reads as it was
-//! meant.
+//! A slot is free where its word 1 is 0, for 0 is no domain.
 
 use std::sync::atomic::Ordering;
 
 use super::layout::{BANK, Words};
 use super::slot::{Seen, Unreadable, checksum};
-use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, mix};
+use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Run, mix};
 
 /// A meeting's part in one autonomous domain: what is known, controlled and taken over as one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,10 +37,12 @@ pub struct Part {
     /// Whether its members may be others than the version stands for. A version is believed across a death, so it is
     /// never written before the members that it stands for without this mark, which the same store publishes.
     pub in_doubt: bool,
+    /// Which conference it is that bears the meeting's number.
+    pub run: Run,
 }
 
-/// Word 5, bit 0: the members may be others than the version stands for.
-const IN_DOUBT: u64 = 1;
+/// Word 4, above the address: the members may be others than the version stands for.
+const IN_DOUBT: u64 = 1 << 56;
 
 /// The record of a free slot.
 pub(super) const FREE: [u64; BANK] = [0; BANK];
@@ -53,7 +54,7 @@ impl Part {
             | u64::from(self.layout.windows()) << 56;
         let marks = if self.in_doubt { IN_DOUBT } else { 0 };
         let (chairman, domain) = (self.chairman.number(), self.domain.number());
-        let mut bank = [self.meeting.0, domain | kind, self.version, self.epoch.0, chairman, marks, 0];
+        let mut bank = [self.meeting.0, domain | kind, self.version, self.epoch.0, chairman | marks, self.run.0, 0];
         bank[BANK - 1] = checksum(&bank[..BANK - 1], &[]);
         bank
     }
@@ -77,7 +78,8 @@ impl Part {
             layout: Layout::new((bank[1] >> 56) as u8)?,
             participants: 0,
             chairman: Address::from_number(bank[4]),
-            in_doubt: bank[5] & IN_DOUBT != 0,
+            in_doubt: bank[4] & IN_DOUBT != 0,
+            run: Run(bank[5]),
         }))
     }
 }

@@ -27,6 +27,7 @@ mod discard;
 mod discard_tests;
 mod domains;
 mod extents;
+mod fences;
 #[cfg(test)]
 mod file_tests;
 mod index;

@@ -168,16 +168,17 @@ impl Table {
         self.epoch_record().1
     }
 
-    /// Enters a block that the database has reserved: `generation` is in use now, and those below `end` may follow.
-    pub fn set_reservation(&self, term: u32, generation: u32, end: u32) {
-        self.change_epoch(|_, _| Some((Epoch::new(term, generation), end)));
+    /// Enters a block that the database has reserved: `epoch` is in use now, and generations below `end` may follow it
+    /// under its term and nonce.
+    pub fn set_reservation(&self, epoch: Epoch, end: u32) {
+        self.change_epoch(|_, _| Some((epoch, end)));
     }
 
     /// Begins the next generation of the block; none where the block is used up, and nothing is changed then.
     pub fn bump_generation(&self) -> Option<Epoch> {
         self.change_epoch(|epoch, end| {
-            let next = epoch.generation().checked_add(1).filter(|&next| next < end)?;
-            Some((Epoch::new(epoch.term(), next), end))
+            let next = epoch.generation().checked_add(1).filter(|&next| u32::from(next) < end)?;
+            Some((Epoch::new(epoch.term(), next).with_nonce(epoch.nonce()), end))
         })
     }
 

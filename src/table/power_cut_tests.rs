@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::snapshot::{Place, Snapshot, SnapshotFault, parse, write_to};
 use super::tests::{domain, part};
 use super::*;
-use crate::wire::{Role, mix};
+use crate::wire::{Epoch, Role, mix};
 
 const SECTOR: usize = 512;
 const PATH: &str = "/snapshots/snapshot";
@@ -147,7 +147,7 @@ fn dice() -> (u64, Dice) {
 /// The snapshot number so of a table that changes: some are longer than the one before, some shorter.
 fn snapshot(number: usize) -> Snapshot {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 64 }));
-    table.set_reservation(1, 1 + number as u32, 1000);
+    table.set_reservation(Epoch::new(1, 1 + number as u16), 1000);
     let mut control = table.writer(OwnerId::CONTROL);
     control.insert_part(&part(1 + number as u64, 1)).unwrap();
     for device in 1..=(number * 17 % 40) as u16 {

@@ -270,7 +270,11 @@ impl Names<'_> {
 fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(), TableError> {
     let epoch = old.epoch();
     if epoch != Epoch::NONE || old.generation_end() != 0 {
-        new.set_reservation(epoch.term(), epoch.generation(), old.generation_end());
+        new.set_reservation(epoch, old.generation_end());
+    }
+    for (domain, by) in old.fences() {
+        // Both have room for as many domains as a configuration may name.
+        let _ = new.set_fence(domain, by);
     }
     let mut writer = new.writer(OwnerId::CONTROL);
     let mut pace = Pace::over(old);
@@ -291,6 +295,9 @@ fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(),
 fn compare(old: &Table, new: &Table, tell: &mut dyn FnMut(Step)) -> Result<(), String> {
     let head = |table: &Table| (table.boot_id(), table.epoch(), table.generation_end());
     let counts = |table: &Table| (table.count_parts(), table.count_terminals());
+    if !old.fences().eq(new.fences()) {
+        return Err("its fences are others".into());
+    }
     if head(old) != head(new) {
         return Err(format!("its header says {:?} for {:?}", head(new), head(old)));
     }

@@ -27,13 +27,13 @@ pub use by_hand::{Head, head, write_by_hand};
 use super::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::sys::mapping::BootId;
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
 };
 
 const MAGIC: [u8; 8] = *b"BATONSNP";
 const VERSION: u32 = 1;
 /// Counted up with each change to [`Contents`]'s fields.
-const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 1);
+const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
 const HEADER_BYTES: usize = 64;
 /// Nobody writes a snapshot for as long.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
@@ -136,6 +136,7 @@ struct ArchivedPart {
     version: u64,
     epoch: u64,
     chairman: u64,
+    run: u64,
     state: u8,
     level: u8,
     layout: u8,
@@ -229,6 +230,7 @@ impl ArchivedPart {
             version: part.version,
             epoch: part.epoch.0,
             chairman: part.chairman.number(),
+            run: part.run.0,
             state: part.state.wire(),
             level: part.level.number(),
             layout: part.layout.windows(),
@@ -258,6 +260,7 @@ impl PartArchive {
             participants: u16::try_from(members.len()).map_err(|_| wrong("too many members"))?,
             chairman: Address::from_number(self.chairman.into()),
             in_doubt: false,
+            run: Run(self.run.into()),
         };
         Ok((part, members))
     }

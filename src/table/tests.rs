@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::walk_tests::walked;
 use super::*;
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
     digest_of,
 };
 
@@ -26,6 +26,7 @@ pub(super) fn part(meeting: u64, number: u64) -> Part {
         participants: 0,
         chairman: domain(number).device(1),
         in_doubt: false,
+        run: Run(7),
     }
 }
 
@@ -216,7 +217,7 @@ fn versions_wrap_and_0_is_before_them_all() {
 fn a_generation_is_never_used_twice() {
     let table = table(2, 2);
     assert_eq!(table.bump_generation(), None);
-    table.set_reservation(3, 10, 12);
+    table.set_reservation(Epoch::new(3, 10), 12);
     assert_eq!((table.epoch(), table.generation_end()), (Epoch::new(3, 10), 12));
     assert_eq!(table.bump_generation(), Some(Epoch::new(3, 11)));
     assert_eq!(table.bump_generation(), None);

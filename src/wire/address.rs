@@ -207,3 +207,26 @@ impl FromStr for MeetingId {
             .ok_or_else(|| format!("`{text}` is not a meeting's id: a number from 1"))
     }
 }
+
+/// Which conference it is that bears a meeting's number: drawn at random when the conference is started, and never used again.
+/// 0 for what an autonomous server started itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Run(pub u64);
+
+impl Run {
+    /// Started by no dispatch server.
+    pub const NONE: Self = Self(0);
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {self}")
+    }
+}

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::frame::Malformed;
 use super::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Role, Status,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Role, Run, Status,
     StreamKind, TerminalState,
 };
 use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT};
@@ -30,9 +30,14 @@ pub enum Message {
     Heartbeat {
         sent_ns: u64,
     },
+    /// `boot_generation` is the low 16 bits of CONNECT_ACK's. `age` counts from the last authentic frame under that
+    /// epoch, in 0.1 ms, 65535 for more. These three and `highest_epoch` are 0 in D's answers.
     HeartbeatAck {
         sent_ns: u64,
         held: u32,
+        boot_generation: u16,
+        age: u16,
+        highest_epoch: Epoch,
     },
     /// Meetings from `first` on, by ascending id.
     InfoQuery {
@@ -62,6 +67,7 @@ pub enum Message {
         layout: Layout,
         chairman: Address,
         participants: u16,
+        run: Run,
     },
     MemberAdd {
         terminal: Address,
@@ -213,7 +219,13 @@ impl Message {
                 window: u16_at(body, 16),
             },
             Opcode::Heartbeat => Self::Heartbeat { sent_ns: u64_at(body, 0) },
-            Opcode::HeartbeatAck => Self::HeartbeatAck { sent_ns: u64_at(body, 0), held: u32_at(body, 8) },
+            Opcode::HeartbeatAck => Self::HeartbeatAck {
+                sent_ns: u64_at(body, 0),
+                held: u32_at(body, 8),
+                boot_generation: u16_at(body, 12),
+                age: u16_at(body, 14),
+                highest_epoch: Epoch(u64_at(body, 16)),
+            },
             Opcode::InfoQuery => Self::InfoQuery { first: MeetingId(u64_at(body, 0)) },
             Opcode::Takeover => Self::Takeover { version: u64_at(body, 0) },
             Opcode::TakeoverAck => Self::TakeoverAck {
@@ -230,6 +242,7 @@ impl Message {
                 layout: Layout::new(body[1]).ok_or(Malformed::Value)?,
                 chairman: Address::from_number(u64_at(body, 2)),
                 participants: u16_at(body, 10),
+                run: Run(u64_at(body, 12)),
             },
             Opcode::MemberAdd => Self::MemberAdd { terminal, role: Role::from_wire(body[8]).ok_or(Malformed::Value)? },
             Opcode::MemberRemove => Self::MemberRemove { terminal },
@@ -314,9 +327,12 @@ impl Message {
                 put(&window.to_be_bytes());
             }
             Self::Heartbeat { sent_ns } => put(&sent_ns.to_be_bytes()),
-            Self::HeartbeatAck { sent_ns, held } => {
+            Self::HeartbeatAck { sent_ns, held, boot_generation, age, highest_epoch } => {
                 put(&sent_ns.to_be_bytes());
                 put(&held.to_be_bytes());
+                put(&boot_generation.to_be_bytes());
+                put(&age.to_be_bytes());
+                put(&highest_epoch.0.to_be_bytes());
             }
             Self::InfoQuery { first } => put(&first.0.to_be_bytes()),
             Self::Takeover { version } | Self::MeetingAck { version, .. } => put(&version.to_be_bytes()),
@@ -330,10 +346,11 @@ impl Message {
                 put(&count.to_be_bytes());
                 put(&digest.to_be_bytes());
             }
-            Self::MeetingStart { level, layout, chairman, participants } => {
+            Self::MeetingStart { level, layout, chairman, participants, run } => {
                 put(&[level.number(), layout.windows()]);
                 put(&chairman.number().to_be_bytes());
                 put(&participants.to_be_bytes());
+                put(&run.0.to_be_bytes());
             }
             Self::MemberAdd { terminal, role } | Self::RoleSet { terminal, role } => {
                 put(&terminal.number().to_be_bytes());

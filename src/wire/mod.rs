@@ -22,7 +22,7 @@ mod tag;
 mod tests;
 mod values;
 
-pub use address::{Address, Domain, Mac, MeetingId};
+pub use address::{Address, Domain, Mac, MeetingId, Run};
 pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, Malformed, PacketType, encode_message, encode_page};
 pub use generator::GeneratorProbe;
 pub use message::{Message, Report};
@@ -30,5 +30,5 @@ pub use pdu::{Epoch, FlagsHeader, Header, Opcode, Transaction, VERSION};
 pub use records::{
     Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult, TerminalState,
 };
-pub use tag::{Direction, Key, Secret, digest_of, mix};
+pub use tag::{Direction, Key, Secret, TagKey, digest_of, mix};
 pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind};

@@ -120,7 +120,9 @@ impl Opcode {
     }
 }
 
-/// Term (high 32 bits) and generation (low 32 bits) of the dispatch server that controls, compared as one number.
+/// Term (high 32 bits), generation (16 bits) and nonce (low 16 bits) of the dispatch server that controls, compared as one
+/// number. The nonce is drawn at random with each block of generations that is reserved, so that two servers which come
+/// from one backup, one disk that was rolled back or two empty databases do not share an epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
@@ -129,9 +131,14 @@ impl Epoch {
     /// What autonomous servers and terminals send unasked bears this.
     pub const NONE: Self = Self(0);
 
-    /// The epoch of a term and a generation.
-    pub const fn new(term: u32, generation: u32) -> Self {
-        Self((term as u64) << 32 | generation as u64)
+    /// The epoch of a term and a generation, with nonce 0.
+    pub const fn new(term: u32, generation: u16) -> Self {
+        Self((term as u64) << 32 | (generation as u64) << 16)
+    }
+
+    /// The same term and generation under another nonce.
+    pub const fn with_nonce(self, nonce: u16) -> Self {
+        Self(self.0 & !0xFFFF | nonce as u64)
     }
 
     /// Its term.
@@ -140,14 +147,20 @@ impl Epoch {
     }
 
     /// Its generation.
-    pub const fn generation(self) -> u32 {
-        self.0 as u32
+    pub const fn generation(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// Its nonce.
+    pub const fn nonce(self) -> u16 {
+        self.0 as u16
     }
 }
 
+/// Term and generation in decimal, the nonce in hexadecimal: `3.7.beef`.
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.term(), self.generation())
+        write!(f, "{}.{}.{:04x}", self.term(), self.generation(), self.nonce())
     }
 }
 

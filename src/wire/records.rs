@@ -11,7 +11,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::Malformed;
 use super::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Status, StreamKind,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, Status,
+    StreamKind,
 };
 use crate::limits::INFO_BYTES_MAX;
 
@@ -61,8 +62,8 @@ impl<'a> Page<'a> {
         Ok(Self { page, pages, count: head.records.get(), record_len: head.record_len.get(), body })
     }
 
-    /// Its records as `R`. Every record is checked before the first is given out, so a page is taken whole or not
-    /// at all.
+    /// Its records as `R`, one by one: a record with a value that its table does not have is an error of its own, and
+    /// those behind it are read all the same. Only where one record cannot be told from the next do they end.
     pub fn records<R: Record>(&self) -> Result<Records<'a, R>, Malformed> {
         // An empty page has no record whose length could be wrong.
         if self.count > 0 && usize::from(self.record_len) != R::BYTES.unwrap_or(0) {
@@ -72,15 +73,11 @@ impl<'a> Page<'a> {
         if usize::from(self.count) * least > PAGE_BYTES {
             return Err(Malformed::Page);
         }
-        let mut rest = self.body;
-        for _ in 0..self.count {
-            rest = R::read(rest)?.1;
-        }
         Ok(Records { rest: self.body, left: self.count, record: PhantomData })
     }
 }
 
-/// The records of a page that was checked.
+/// The records of a page.
 #[derive(Clone, Debug)]
 pub struct Records<'a, R> {
     rest: &'a [u8],
@@ -89,21 +86,28 @@ pub struct Records<'a, R> {
 }
 
 impl<R: Record> Iterator for Records<'_, R> {
-    type Item = R;
+    type Item = Result<R, Malformed>;
 
-    fn next(&mut self) -> Option<R> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let (record, rest) = R::read(self.rest).ok()?;
-        self.rest = rest;
-        Some(record)
+        match R::read(self.rest) {
+            Ok((record, rest)) => {
+                self.rest = rest;
+                Some(record)
+            }
+            Err(cut) => {
+                self.left = 0;
+                Some(Err(cut))
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left.into(), Some(self.left.into()))
+        (0, Some(self.left.into()))
     }
 }
 
-impl<R: Record> ExactSizeIterator for Records<'_, R> {}
+impl<R: Record> std::iter::FusedIterator for Records<'_, R> {}
 
 /// A type of record.
 pub trait Record: Sized {
@@ -112,8 +116,9 @@ pub trait Record: Sized {
     /// The most that a page surely holds, whatever their lengths.
     const PER_PAGE: usize;
 
-    /// Reads one from the front; gives it and what is behind it.
-    fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed>;
+    /// Reads one from the front; gives it, or what is wrong with its values, and what is behind it. An error of its own
+    /// is that it does not end where it should.
+    fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed>;
 
     /// Writes it to the front; gives its length, or none where there is no room.
     fn write(&self, bytes: &mut [u8]) -> Option<usize>;
@@ -129,9 +134,10 @@ macro_rules! fixed_record {
             const BYTES: Option<usize> = Some($bytes);
             const PER_PAGE: usize = $per_page;
 
-            fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+            fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed> {
                 let ($l, rest) = $layout::ref_from_prefix(bytes).map_err(|_| Malformed::Record)?;
-                Ok(($read, rest))
+                let record = || Ok($read);
+                Ok((record(), rest))
             }
 
             fn write(&self, bytes: &mut [u8]) -> Option<usize> {
@@ -162,6 +168,8 @@ pub struct MeetingSummary {
     pub layout: Layout,
     /// Its chairman; [`Address`] 0 where there is none.
     pub chairman: Address,
+    /// Which conference it is.
+    pub run: Run,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -176,7 +184,7 @@ struct MeetingSummaryBytes {
     layout: u8,
     zero: [u8; 3],
     chairman: U64,
-    reserved: U64,
+    run: U64,
 }
 
 fixed_record!(
@@ -193,6 +201,7 @@ fixed_record!(
         participants: l.participants.get(),
         layout: Layout::new(l.layout).ok_or(Malformed::Value)?,
         chairman: Address::from_number(l.chairman.get()),
+        run: Run(l.run.get()),
     },
     |r| MeetingSummaryBytes {
         meeting: U64::new(r.meeting.0),
@@ -204,7 +213,7 @@ fixed_record!(
         layout: r.layout.windows(),
         zero: [0; 3],
         chairman: U64::new(r.chairman.number()),
-        reserved: U64::new(0),
+        run: U64::new(r.run.0),
     }
 );
 
@@ -439,7 +448,7 @@ impl Record for TerminalState {
     const BYTES: Option<usize> = None;
     const PER_PAGE: usize = PAGE_BYTES / (32 + INFO_BYTES_MAX);
 
-    fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
+    fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed> {
         let (l, rest) = TerminalStateBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Record)?;
         let info_len = usize::from(l.info_len.get());
         if info_len > INFO_BYTES_MAX {
@@ -448,20 +457,22 @@ impl Record for TerminalState {
         let (info_bytes, rest) = rest.split_at_checked(info_len.next_multiple_of(8)).ok_or(Malformed::Record)?;
         let mut info = [0; INFO_BYTES_MAX];
         info[..info_len].copy_from_slice(&info_bytes[..info_len]);
-        let state = Self {
-            meeting: MeetingId(l.meeting.get()),
-            terminal: Address::from_number(l.terminal.get()),
-            version: l.version.get(),
-            business: Business::from_wire(l.business).ok_or(Malformed::Value)?,
-            decode: Decode::from_wire(l.decode).ok_or(Malformed::Value)?,
-            role: Role::from_wire(l.role).ok_or(Malformed::Value)?,
-            flags: Flags(l.flags),
-            channel: l.channel,
-            stream: StreamKind::from_wire(l.stream).ok_or(Malformed::Value)?,
-            info_len: info_len as u8,
-            info,
+        let state = || {
+            Ok(Self {
+                meeting: MeetingId(l.meeting.get()),
+                terminal: Address::from_number(l.terminal.get()),
+                version: l.version.get(),
+                business: Business::from_wire(l.business).ok_or(Malformed::Value)?,
+                decode: Decode::from_wire(l.decode).ok_or(Malformed::Value)?,
+                role: Role::from_wire(l.role).ok_or(Malformed::Value)?,
+                flags: Flags(l.flags),
+                channel: l.channel,
+                stream: StreamKind::from_wire(l.stream).ok_or(Malformed::Value)?,
+                info_len: info_len as u8,
+                info,
+            })
         };
-        Ok((state, rest))
+        Ok((state(), rest))
     }
 
     fn write(&self, bytes: &mut [u8]) -> Option<usize> {

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use aes::Aes128;
+use cmac::{Cmac, KeyInit, Mac as _};
+use hkdf::Hkdf;
+use sha2::Sha256;
+
 use super::MeetingId;
 use super::frame::{ADDRESSES_BYTES, LABEL_BYTES};
 
@@ -30,11 +35,33 @@ impl fmt::Debug for Secret {
 /// What tags are made and checked with: one direction's key, or the laboratory's zero tag.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Key {
-    /// BLAKE3 keyed with the secret's key for one direction.
-    Keyed([u8; 32]),
+    /// The secret's key for one direction.
+    Keyed(Box<TagKey>),
     /// The domain has no secret: the tag is zero. Laboratories only.
     Laboratory,
 }
+
+/// A key of AES-128-CMAC (RFC 4493) with its schedule, which is computed once: it costs more than the tag of a short frame.
+#[derive(Clone)]
+pub struct TagKey {
+    bytes: [u8; TAG_BYTES],
+    mac: Cmac<Aes128>,
+}
+
+impl TagKey {
+    /// The key of these bytes.
+    pub fn new(bytes: [u8; TAG_BYTES]) -> Self {
+        Self { bytes, mac: Cmac::new(&bytes.into()) }
+    }
+}
+
+impl PartialEq for TagKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for TagKey {}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,18 +73,23 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of one direction: `blake3::derive_key("baton v2v 2.0 " + direction, secret)`.
+    /// The key of one direction: the first 16 bytes of HKDF-SHA-256 (RFC 5869) of the secret, without a salt, with the
+    /// info `baton v2v 2.0 ` and the direction.
     pub fn derive(secret: Option<&Secret>, direction: Direction) -> Self {
-        let context = match direction {
-            Direction::Dispatch => "baton v2v 2.0 dispatch",
-            Direction::Autonomous => "baton v2v 2.0 autonomous",
+        let info: &[u8] = match direction {
+            Direction::Dispatch => b"baton v2v 2.0 dispatch",
+            Direction::Autonomous => b"baton v2v 2.0 autonomous",
         };
-        secret.map_or(Self::Laboratory, |secret| Self::Keyed(blake3::derive_key(context, &secret.0)))
+        secret.map_or(Self::Laboratory, |secret| {
+            let mut bytes = [0; TAG_BYTES];
+            Hkdf::<Sha256>::new(None, &secret.0).expand(info, &mut bytes).expect("16 bytes are fewer than 255 digests");
+            Self::Keyed(Box::new(TagKey::new(bytes)))
+        })
     }
 
     /// The tag over a packet, from its addresses to where the tag goes, the label in between included if it has one.
     #[inline]
-    pub(super) fn tag(&self, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
+    pub(crate) fn tag(&self, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
         match self {
             Self::Keyed(key) => keyed(key, packet, has_label),
             Self::Laboratory => [0; TAG_BYTES],
@@ -65,19 +97,17 @@ impl Key {
     }
 }
 
-/// One frame after the other: a tag is two compressions, the second over what the first gives, and blake3 offers to work several messages
-/// side by side only inside of itself.
-fn keyed(key: &[u8; 32], packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
-    let hash = if has_label {
+fn keyed(key: &TagKey, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
+    let mut mac = key.mac.clone();
+    if has_label {
         // The label changes on the way, and is not covered.
         let (addresses, rest) = packet.split_at(ADDRESSES_BYTES);
-        blake3::Hasher::new_keyed(key).update(addresses).update(&rest[LABEL_BYTES..]).finalize()
+        mac.update(addresses);
+        mac.update(&rest[LABEL_BYTES..]);
     } else {
-        blake3::keyed_hash(key, packet)
-    };
-    let mut tag = [0; TAG_BYTES];
-    tag.copy_from_slice(&hash.as_bytes()[..TAG_BYTES]);
-    tag
+        mac.update(packet);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// The SplitMix64 finaliser.

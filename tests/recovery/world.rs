@@ -15,7 +15,7 @@ use baton::table::{Capacity, OwnerId, Part, Reported, Table, Terminal, Writer};
 use baton::time::Nanos;
 use baton::wire::{
     Address, DEFAULT_ETHERTYPE, Direction, Domain, Envelope, Epoch, Frame, Header, Key, Layout, Level, Mac, MeetingId,
-    MeetingState, MeetingSummary, Message, Opcode, Role, Secret, Status, TerminalState, encode_message,
+    MeetingState, MeetingSummary, Message, Opcode, Role, Run, Secret, Status, TerminalState, encode_message,
 };
 
 const DISPATCH_MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
@@ -132,6 +132,7 @@ impl World {
                     participants: 0,
                     chairman: summary.chairman,
                     in_doubt: false,
+                    run: summary.run,
                 };
                 writer.insert_part(&part).expect("room");
                 parts.push(PartParameters { domain, version: summary.version, state: MeetingState::InMeeting });
@@ -151,6 +152,8 @@ impl World {
                 created_ms: 1,
                 parts,
                 members: all,
+                // As a meeting that is held there of itself.
+                run: Run::NONE,
             }));
         }
         self.database.commit(&changes, self.epoch).expect("a new database takes them");
@@ -293,7 +296,7 @@ impl World {
             }
         } else if let Ok(page) = frame.page() {
             if opcode == Opcode::ReportInfo {
-                let state = page.records::<TerminalState>().ok().and_then(|mut records| records.next());
+                let state = page.records::<TerminalState>().ok().and_then(|mut records| records.next()?.ok());
                 reported = state.map(|state| report_info(&mut dispatch.worker, &state));
             } else {
                 dispatch.recovery.handle_page(self.now, domain, opcode, &header, &page, &mut holdings);

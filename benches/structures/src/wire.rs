@@ -114,11 +114,11 @@ fn read(bytes: &[u8], key: &Key) -> u64 {
         },
         Opcode::ReportAckBatch => {
             let records = frame.page().and_then(|page| page.records::<ReportAck>()).expect("the page is good");
-            records.map(|ack| ack.terminal.number() + u64::from(ack.version)).sum()
+            records.flatten().map(|ack| ack.terminal.number() + u64::from(ack.version)).sum()
         }
         _ => {
             let records = frame.page().and_then(|page| page.records::<TakeoverEntry>()).expect("the page is good");
-            records.map(|entry| entry.meeting.0 + entry.version).sum()
+            records.flatten().map(|entry| entry.meeting.0 + entry.version).sum()
         }
     }
 }

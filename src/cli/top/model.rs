@@ -166,7 +166,7 @@ pub(super) mod tests {
         };
         let stages = crate::telemetry::Stage::ALL.map(crate::telemetry::Stage::name);
         let status = serde_json::json!({
-            "epoch": crate::wire::Epoch::new(1, pid), "pid": pid, "uptime_ms": 93_000, "path": "cache",
+            "epoch": crate::wire::Epoch::new(1, pid as u16), "pid": pid, "uptime_ms": 93_000, "path": "cache",
             "state": "in control", "parts": 500, "parts_capacity": 65_536, "terminals": 5_000, "terminals_capacity": 262_144,
             "operations": 3, "commands_in_flight": 7, "database": "open",
             "domains": (1..=44).map(domain).collect::<Vec<_>>(),

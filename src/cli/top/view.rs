@@ -269,7 +269,7 @@ mod tests {
         let begin = Instant::now();
         let shown = screen(&model(begin), (80, 24), begin);
         for part in [
-            "in control · epoch 1.4194303 · up 1 min 33 s · by the table",
+            "in control · epoch 1.65535.0000 · up 1 min 33 s · by the table",
             "engine 4194303 · standby ready · keeper 41",
             "parts 500 of 65,536 · terminals 5,000 of 262,144 · operations 3",
             "last recovery: first frame 101 µs, all acknowledged 1.34 ms, reconciled 2.08 ms",

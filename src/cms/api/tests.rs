@@ -13,7 +13,7 @@ use super::*;
 use crate::cms::{Change, Changed, Database, KeyParameters, MeetingView, Started, Status, TableDump, Upgrading};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::telemetry::{Collector, EngineNote};
-use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
+use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
 
 const ONE: MeetingId = MeetingId(1);
 
@@ -51,6 +51,7 @@ fn serve(mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
         participants: 0,
         chairman: terminal(1001),
         in_doubt: false,
+        run: Run(7),
     };
     writer.insert_part(&part).unwrap();
     for (device, role) in [(1002, Role::Participant), (1001, Role::Chairman)] {
@@ -181,6 +182,7 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
         created_ms: 77,
         parts: Vec::new(),
         members: Vec::new(),
+        run: Run(7),
     };
     database.commit(&[Change::Create(parameters)], Epoch::new(1, 1)).unwrap();
     served.view.set_database(database);

@@ -171,7 +171,7 @@ fn commit_one(database: &Database, dice: &mut Dice) {
         3 => Change::RemovePart(id, domain(number)),
         4 => Change::RemoveMember(id, terminal),
         5 => {
-            database.reserve_generations(1 + dice.below(9) as u32).unwrap();
+            database.reserve_generations(1 + dice.below(9) as u16).unwrap();
             return;
         }
         _ => Change::Layout(id, Layout::new(1 + dice.below(9) as u8).unwrap()),

@@ -6,7 +6,9 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata,
 
 use super::{Change, CommitError};
 use crate::cms::{KeyParameters, Member, PartParameters};
-use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Record, Role, TerminalState};
+use crate::wire::{
+    Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Record, Role, Run, TerminalState,
+};
 
 type MeetingRow = (u8, u8, u64, u64, &'static str);
 type Pair = (u64, u64);
@@ -17,6 +19,9 @@ const BY_DOMAIN: TableDefinition<Pair, ()> = TableDefinition::new("parts by doma
 const MEMBERS: TableDefinition<Pair, (u8, u8, u8)> = TableDefinition::new("members");
 const TERMINALS: TableDefinition<u64, &'static [u8]> = TableDefinition::new("terminals");
 const ENDED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("ended");
+/// Of conferences that have not ended, and of those that are remembered as ended.
+const RUNS: TableDefinition<u64, u64> = TableDefinition::new("runs");
+pub(super) const FENCES: TableDefinition<u64, u64> = TableDefinition::new("fences");
 pub(super) const FACTS: TableDefinition<&'static str, u64> = TableDefinition::new("facts");
 
 /// The longest row of a terminal: 32 bytes and its information.
@@ -34,6 +39,8 @@ pub(super) struct Writer<'t> {
     members: Table<'t, Pair, (u8, u8, u8)>,
     terminals: Table<'t, u64, &'static [u8]>,
     ended: Table<'t, u64, (u64, u64)>,
+    runs: Table<'t, u64, u64>,
+    fences: Table<'t, u64, u64>,
     facts: Table<'t, &'static str, u64>,
 }
 
@@ -46,6 +53,8 @@ impl<'t> Writer<'t> {
             members: transaction.open_table(MEMBERS)?,
             terminals: transaction.open_table(TERMINALS)?,
             ended: transaction.open_table(ENDED)?,
+            runs: transaction.open_table(RUNS)?,
+            fences: transaction.open_table(FENCES)?,
             facts: transaction.open_table(FACTS)?,
         })
     }
@@ -76,7 +85,11 @@ impl<'t> Writer<'t> {
                 | Change::Layout(meeting, _)
                 | Change::Chairman(meeting, _)
                 | Change::Member(meeting, _) => (*meeting, true),
-                Change::RemovePart(..) | Change::RemoveMember(..) | Change::End(_) | Change::Terminal(_) => continue,
+                Change::RemovePart(..)
+                | Change::RemoveMember(..)
+                | Change::End(_)
+                | Change::Terminal(_)
+                | Change::Fence(..) => continue,
             };
             if must_exist && !created.contains(&meeting) && self.meetings.get(meeting.0)?.is_none() {
                 return Ok(Err(CommitError::Unknown(meeting)));
@@ -111,6 +124,10 @@ impl<'t> Writer<'t> {
                     self.clear(*meeting)?;
                     self.ended.insert(meeting.0, (now_ms, epoch.0))?;
                 }
+                Change::Fence(domain, by) => {
+                    let known = self.fences.get(domain.number())?.map_or(0, |known| known.value());
+                    self.fences.insert(domain.number(), known.max(by.0))?;
+                }
                 Change::Terminal(state) => {
                     let mut bytes = [0; TERMINAL_BYTES_MAX];
                     let length = state.write(&mut bytes).expect("32 bytes and the longest information");
@@ -125,7 +142,9 @@ impl<'t> Writer<'t> {
     /// oldest, and "next meeting" is above them for good.
     pub fn forget_ended(&mut self, keep: u64) -> Result<(), redb::Error> {
         for _ in keep..self.ended.len()? {
-            self.ended.pop_first()?;
+            if let Some((meeting, _)) = self.ended.pop_first()? {
+                self.runs.remove(meeting.value())?;
+            }
         }
         Ok(())
     }
@@ -135,7 +154,8 @@ impl<'t> Writer<'t> {
     fn holds_other(&self, parameters: &KeyParameters) -> Result<bool, redb::Error> {
         let KeyParameters { meeting, name, level, layout, chairman, created_ms, .. } = parameters;
         let same = (level.number(), layout.windows(), chairman.number(), *created_ms, name.as_str());
-        Ok(self.meetings.get(meeting.0)?.is_some_and(|row| row.value() != same))
+        let run = self.runs.get(meeting.0)?.map_or(0, |run| run.value());
+        Ok(self.meetings.get(meeting.0)?.is_some_and(|row| row.value() != same || run != parameters.run.0))
     }
 
     fn fact(&self, name: &str) -> Result<u64, redb::Error> {
@@ -143,9 +163,10 @@ impl<'t> Writer<'t> {
     }
 
     fn put(&mut self, parameters: &KeyParameters) -> Result<(), redb::Error> {
-        let KeyParameters { meeting, name, level, layout, chairman, created_ms, parts, members } = parameters;
+        let KeyParameters { meeting, run, name, level, layout, chairman, created_ms, parts, members } = parameters;
         let row = (level.number(), layout.windows(), chairman.number(), *created_ms, name.as_str());
         self.meetings.insert(meeting.0, row)?;
+        self.runs.insert(meeting.0, run.0)?;
         for part in parts {
             self.put_part(*meeting, part)?;
         }
@@ -220,6 +241,8 @@ pub(super) struct Reader {
     members: ReadOnlyTable<Pair, (u8, u8, u8)>,
     terminals: ReadOnlyTable<u64, &'static [u8]>,
     ended: ReadOnlyTable<u64, (u64, u64)>,
+    runs: ReadOnlyTable<u64, u64>,
+    fences: ReadOnlyTable<u64, u64>,
     facts: ReadOnlyTable<&'static str, u64>,
 }
 
@@ -232,6 +255,8 @@ impl Reader {
             members: transaction.open_table(MEMBERS)?,
             terminals: transaction.open_table(TERMINALS)?,
             ended: transaction.open_table(ENDED)?,
+            runs: transaction.open_table(RUNS)?,
+            fences: transaction.open_table(FENCES)?,
             facts: transaction.open_table(FACTS)?,
         })
     }
@@ -240,8 +265,25 @@ impl Reader {
         Ok(self.facts.get(name)?.map(|fact| fact.value()))
     }
 
-    pub fn has_ended(&self, meeting: MeetingId) -> Result<bool, redb::Error> {
-        Ok(self.ended.get(meeting.0)?.is_some())
+    pub fn ended(&self, meeting: MeetingId) -> Result<Option<Run>, redb::Error> {
+        if self.ended.get(meeting.0)?.is_none() {
+            return Ok(None);
+        }
+        self.run(meeting).map(Some)
+    }
+
+    fn run(&self, meeting: MeetingId) -> Result<Run, redb::Error> {
+        Ok(Run(self.runs.get(meeting.0)?.map_or(0, |run| run.value())))
+    }
+
+    pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, redb::Error> {
+        let mut fences = Vec::new();
+        for entry in self.fences.iter()? {
+            let (domain, by) = entry?;
+            let domain = Domain::new(domain.value()).ok_or_else(|| corrupted("fence of", domain.value()))?;
+            fences.push((domain, Epoch(by.value())));
+        }
+        Ok(fences)
     }
 
     pub fn meeting(&self, meeting: MeetingId) -> Result<Option<KeyParameters>, redb::Error> {
@@ -296,6 +338,7 @@ impl Reader {
         }
         Ok(KeyParameters {
             meeting,
+            run: self.run(meeting)?,
             name: name.to_owned(),
             level: Level::new(level).ok_or_else(|| corrupted("level of", meeting))?,
             layout: Layout::new(layout).ok_or_else(|| corrupted("layout of", meeting))?,
@@ -325,8 +368,8 @@ impl Reader {
 
     pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, redb::Error> {
         let Some(row) = self.terminals.get(terminal.number())? else { return Ok(None) };
-        let (state, _) = TerminalState::read(row.value()).map_err(|_| corrupted("terminal", terminal))?;
-        Ok(Some(state))
+        let state = TerminalState::read(row.value()).and_then(|(state, _)| state);
+        state.map(Some).map_err(|_| corrupted("terminal", terminal))
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::wire::{Business, Decode, Flags, Level, MeetingState, Role, StreamKind};
+use crate::wire::{Business, Decode, Flags, Level, MeetingState, Role, Run, StreamKind};
 
 pub(super) const EPOCH: Epoch = Epoch::new(1, 1);
 
@@ -38,6 +38,7 @@ pub(super) fn conference(meeting: u64) -> KeyParameters {
             member(domain(1).device(u16::MAX), Role::Participant),
             member(domain(2).device(1), Role::SpeakerOne),
         ],
+        run: Run(7),
     }
 }
 
@@ -115,15 +116,15 @@ fn an_older_epoch_is_fenced_out() {
 fn an_ended_meeting_is_remembered_until_its_id_is_used_again() {
     let (_folder, database) = open();
     let meeting = MeetingId(1);
-    assert!(!database.has_ended(meeting).unwrap());
+    assert!(!database.ended(meeting).unwrap().is_some());
     database.commit(&[Change::Create(conference(1))], EPOCH).unwrap();
     database.commit(&[Change::End(meeting)], EPOCH).unwrap();
-    assert!(database.has_ended(meeting).unwrap());
+    assert!(database.ended(meeting).unwrap().is_some());
     assert_eq!(database.meeting(meeting).unwrap(), None);
     assert_eq!(database.parts_in(domain(1), MeetingId(0), 10).unwrap(), []);
     assert_eq!(database.next_meeting().unwrap(), MeetingId(2), "a free choice does not come back to it");
     database.commit(&[Change::Create(conference(1))], EPOCH).unwrap();
-    assert!(!database.has_ended(meeting).unwrap());
+    assert!(!database.ended(meeting).unwrap().is_some());
     assert_eq!(all(&database), [conference(1)]);
 }
 
@@ -160,17 +161,46 @@ fn unfinished_meetings_are_found() {
 #[test]
 fn no_generation_is_reserved_twice() {
     let (mut folder, mut database) = open();
+    let bounds = |block: Reservation| (block.term, block.first, block.end);
     let mut end = 1;
-    for count in [1, 65_536, 7] {
+    for count in [1, 60_000, 7] {
         let reservation = database.reserve_generations(count).unwrap();
-        assert_eq!(reservation, Reservation { term: 1, first: end, end: end + count });
+        assert_eq!(bounds(reservation), (1, end, u32::from(end + count)));
         end += count;
         (folder, database) = reopened((folder, database));
     }
-    let rest = u32::MAX - end;
-    assert_eq!(database.reserve_generations(rest).unwrap().end, u32::MAX);
+    let rest = u16::MAX - end + 1;
+    assert_eq!(database.reserve_generations(rest).unwrap().end, 1 << 16);
     // Generations of the term are used up.
-    assert_eq!(database.reserve_generations(10).unwrap(), Reservation { term: 2, first: 1, end: 11 });
+    assert_eq!(bounds(database.reserve_generations(10).unwrap()), (2, 1, 11));
+    drop(folder);
+}
+
+/// Two empty databases, one backup on two hosts, a disk that was rolled back: the same generations are reserved again, and
+/// the epochs are others all the same.
+#[test]
+fn a_block_that_is_reserved_again_gives_another_epoch() {
+    let first = |_| open().1.reserve_generations(8).unwrap().epoch();
+    let epochs: std::collections::BTreeSet<_> = (0..8).map(first).collect();
+    assert!(epochs.len() > 1, "eight times the same of 65,536 nonces");
+    assert!(epochs.iter().all(|epoch| (epoch.term(), epoch.generation()) == (1, 1)));
+}
+
+#[test]
+fn generations_that_are_used_up_do_not_pass_a_fence() {
+    let (folder, database) = open();
+    let last = database.reserve_generations(u16::MAX).unwrap();
+    let by = Epoch::new(1, 9);
+    database.commit(&[Change::Fence(domain(366), by)], last.epoch()).unwrap();
+    database.commit(&[Change::Fence(domain(366), Epoch::new(1, 8))], last.epoch()).unwrap();
+    assert_eq!(database.fences().unwrap(), [(domain(366), by)], "a lower epoch does not lower it");
+    let refused = database.reserve_generations(1).unwrap_err();
+    assert_eq!(refused, CommitError::Fenced { term: 1, domain: domain(366), by });
+    let (folder, database) = reopened((folder, database));
+    assert_eq!(database.reserve_generations(1), Err(refused));
+    let taken = database.take_control(Epoch::new(5, 1), 10).unwrap();
+    assert_eq!((taken.term, taken.first), (6, 1));
+    assert_eq!(database.reserve_generations(1).unwrap().term, 6);
     drop(folder);
 }
 
@@ -275,7 +305,7 @@ fn the_thread_answers_every_job_in_order_and_before_it_ends() {
         let Some(Outcome::Committed { id, result }) = outcomes.next() else { panic!("commit {expected} is answered") };
         assert_eq!((id, result), (JobId(expected), Ok(())));
     }
-    assert!(matches!(outcomes.next(), Some(Outcome::Reserved(Ok(Reservation { term: 1, first: 1, end: 6 })))));
+    assert!(matches!(outcomes.next(), Some(Outcome::Reserved(Ok(Reservation { term: 1, first: 1, end: 6, .. })))));
     assert!(outcomes.next().is_none());
     assert_eq!(all(&Database::open(&settings.path).unwrap()).len(), 2000);
 }
@@ -291,7 +321,8 @@ impl Model {
         match change {
             Change::Create(parameters) => {
                 let meeting = parameters.meeting.0;
-                let head = |it: &KeyParameters| (it.name.clone(), it.level, it.layout, it.chairman, it.created_ms);
+                let head =
+                    |it: &KeyParameters| (it.run, it.name.clone(), it.level, it.layout, it.chairman, it.created_ms);
                 let free = self.meetings.get(&meeting).is_none_or(|found| head(found) == head(parameters));
                 if free {
                     self.meetings.insert(meeting, parameters.clone());
@@ -331,7 +362,7 @@ impl Model {
                 let Some(found) = self.meetings.get_mut(&meeting.0) else { return false };
                 found.chairman = *chairman;
             }
-            Change::Terminal(_) => {}
+            Change::Terminal(_) | Change::Fence(..) => {}
         }
         true
     }

@@ -46,7 +46,14 @@ pub enum Job {
     /// Reserve generations durably.
     Reserve {
         /// How many.
-        count: u32,
+        count: u16,
+    },
+    /// Reserve generations of a term that is above this epoch's and every fence's, durably.
+    TakeControl {
+        /// The highest epoch that is known of.
+        seen: Epoch,
+        /// How many.
+        count: u16,
     },
 }
 
@@ -188,6 +195,10 @@ impl<F: FnMut(Outcome)> Run<F> {
                         self.commit(database, &mut group);
                         (self.tell)(Outcome::Reserved(database.reserve_generations(count)));
                     }
+                    Job::TakeControl { seen, count } => {
+                        self.commit(database, &mut group);
+                        (self.tell)(Outcome::Reserved(database.take_control(seen, count)));
+                    }
                 }
                 if group.len() < COMMIT_GROUP {
                     next = self.jobs.try_recv().ok();
@@ -228,7 +239,7 @@ impl<F: FnMut(Outcome)> Run<F> {
             let error = CommitError::Storage(why.to_owned());
             (self.tell)(match job {
                 Job::Commit { id, .. } => Outcome::Committed { id, result: Err(error) },
-                Job::Reserve { .. } => Outcome::Reserved(Err(error)),
+                Job::Reserve { .. } | Job::TakeControl { .. } => Outcome::Reserved(Err(error)),
             });
         }
     }

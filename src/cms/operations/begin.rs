@@ -6,7 +6,7 @@ use crate::cms::{Change, JobId, KeyParameters, Member, PartParameters, Refusal, 
 use crate::limits::{COMMANDS_WAITING_MAX, MEMBERS_MAX, PARTS_MAX};
 use crate::table::{Part, TableError, Terminal, Writer};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, Message, Role};
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, Message, Role, Run, mix};
 
 /// The ids that are tried for a conference without one.
 const CHOICES_MAX: usize = 1024;
@@ -87,7 +87,7 @@ impl Operations {
             operation.meeting = self.choose_id(writer)?;
             self.turns.entry(operation.meeting).or_default().push_back(id);
         }
-        parameters.meeting = operation.meeting;
+        (parameters.meeting, parameters.run) = (operation.meeting, self.draw_run());
         if writer.table().parts_of(operation.meeting).next().is_some() {
             return Err(NotNow::Refuse(exists(operation.meeting)));
         }
@@ -96,6 +96,13 @@ impl Operations {
         self.log(id, operation, vec![Change::Create(parameters.clone())]);
         operation.task = Task::Start(Box::new(parameters));
         Ok(())
+    }
+
+    /// A run that no conference has: 64 bits of what this engine's random number gives.
+    fn draw_run(&mut self) -> Run {
+        let (drawn, from) = &mut self.runs;
+        *drawn += 1;
+        Run(mix(*from ^ mix(*drawn)).max(1))
     }
 
     fn choose_id(&mut self, writer: &Writer) -> Result<MeetingId, Refusal> {
@@ -132,7 +139,7 @@ impl Operations {
 
     /// Which parts are started and who is added: those of the parts that are `starting`.
     fn plan(&self, operation: &mut Operation, parameters: &KeyParameters) {
-        operation.head = Some((parameters.level, parameters.layout, parameters.chairman));
+        operation.head = Some((parameters.level, parameters.layout, parameters.chairman, parameters.run));
         for part in parameters.parts.iter().filter(|part| part.state == MeetingState::Starting) {
             if self.lanes.has(part.domain) {
                 operation.starting.push(part.domain);
@@ -196,6 +203,7 @@ impl Operations {
         let first = parts[0];
         let mut parameters = KeyParameters {
             meeting,
+            run: first.run,
             name: String::new(),
             level: first.level,
             layout: first.layout,
@@ -367,9 +375,9 @@ impl Operations {
         let domains: Vec<_> = operation.adding.keys().copied().collect();
         for domain in domains {
             match operation.head.filter(|_| operation.starting.contains(&domain)) {
-                Some((level, layout, chairman)) => {
+                Some((level, layout, chairman, run)) => {
                     let participants = operation.adding[&domain].len() as u16;
-                    let message = Message::MeetingStart { level, layout, chairman, participants };
+                    let message = Message::MeetingStart { level, layout, chairman, participants, run };
                     self.send(id, operation, domain, message);
                 }
                 None => self.send_adds(id, operation, domain),
@@ -413,6 +421,7 @@ pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: Meeting
         participants: 0,
         chairman: parameters.chairman,
         in_doubt: false,
+        run: parameters.run,
     }
 }
 

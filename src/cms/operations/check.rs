@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cms::{KeyParameters, Member, NewMember, PartParameters, Refusal, RefusalKind, StartMeeting, WINDOW_NONE};
 use crate::limits::{MEETING_ID_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PARTS_MAX};
-use crate::wire::{Address, Domain, Flags, MeetingId, MeetingState, Role, Status};
+use crate::wire::{Address, Domain, Flags, MeetingId, MeetingState, Role, Run, Status};
 
 pub(super) fn bad(what: impl Into<String>, remedy: &str) -> Refusal {
     Refusal::new(RefusalKind::BadRequest, what, remedy)
@@ -84,6 +84,7 @@ pub(super) fn start(asked: &StartMeeting, has_domain: impl Fn(Domain) -> bool) -
     }
     Ok(KeyParameters {
         meeting,
+        run: Run::NONE,
         name: asked.name.clone(),
         level: asked.level,
         layout: asked.layout,

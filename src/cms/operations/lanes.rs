@@ -33,6 +33,8 @@ pub struct CommandSettings {
     pub repeat_max: Duration,
     /// Transactions that are these commands' own: nobody else of this engine uses one of them.
     pub transactions: Range<u32>,
+    /// What runs are drawn from: a random number, another one for each engine.
+    pub runs: u64,
 }
 
 impl Default for CommandSettings {
@@ -42,6 +44,7 @@ impl Default for CommandSettings {
             repeat_min: Duration::from_millis(50),
             repeat_max: Duration::from_secs(1),
             transactions: 0x1000_0000..0x8000_0000,
+            runs: 1,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ReplyId;
 use crate::cms::{Change, KeyParameters, Member, Refusal, Refused, Reply};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, Role};
+use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, Role, Run};
 
 /// Which operation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -108,7 +108,7 @@ pub(super) struct Operation {
     pub step: Step,
     pub waits_for: Waiting,
     /// What a MEETING_START of this operation says.
-    pub head: Option<(Level, Layout, Address)>,
+    pub head: Option<(Level, Layout, Address, Run)>,
     /// Parts that this operation starts.
     pub starting: Vec<Domain>,
     /// Members that it adds, and has not asked for yet.

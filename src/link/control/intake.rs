@@ -9,7 +9,7 @@ use crate::link::store::Store;
 use crate::link::upgrade::too_late;
 use crate::recovery::{Cursor, DatabaseStore, Holdings, TableHoldings};
 use crate::time::Nanos;
-use crate::wire::{Domain, Frame, MeetingSummary, Message, Status, encode_message};
+use crate::wire::{Domain, Epoch, Frame, MeetingSummary, Message, Status, encode_message};
 
 impl Control {
     /// Takes what the workers handed on.
@@ -35,12 +35,13 @@ impl Control {
             (Ok(Message::Heartbeat { sent_ns }), _) => {
                 let held = self.writer.table().count_parts_in(domain);
                 let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
-                let message = Message::HeartbeatAck { sent_ns, held };
+                let message =
+                    Message::HeartbeatAck { sent_ns, held, boot_generation: 0, age: 0, highest_epoch: Epoch::NONE };
                 self.post
                     .enveloped(domain, &reply, |buffer, key| encode_message(buffer, &reply, &header, &message, key));
                 true
             }
-            (Ok(Message::HeartbeatAck { sent_ns, held }), _) => {
+            (Ok(Message::HeartbeatAck { sent_ns, held, .. }), _) => {
                 self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
                 let table = self.writer.table();
                 self.recovery.handle_held(domain, held, || table.count_parts_in(domain));
@@ -67,8 +68,8 @@ impl Control {
                     self.view.set_database(opened.database.clone());
                     self.journal.forget_updates_of(&opened.unfinished);
                     store.opened = Some(opened);
-                    let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation());
-                    if left < GENERATION_BLOCK / 2 {
+                    let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation().into());
+                    if left < u32::from(GENERATION_BLOCK / 2) {
                         // A full queue: the next engine finds the block short again.
                         let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
                     }
@@ -87,8 +88,8 @@ impl Control {
                     let table = self.writer.table();
                     // A block that does not follow on the old one belongs behind somebody else's: the old one is used up
                     // first, and then the database is asked.
-                    if block.term == self.epoch.term() && block.first == table.generation_end() {
-                        table.set_reservation(block.term, self.epoch.generation(), block.end);
+                    if block.term == self.epoch.term() && u32::from(block.first) == table.generation_end() {
+                        table.set_reservation(self.epoch, block.end);
                     }
                 }
                 Outcome::Reserved(Err(error)) => tracing::warn!(%error, "no generations reserved ahead"),

@@ -14,7 +14,11 @@ impl Rig {
     }
 
     fn heartbeat(&self, sent_ns: u64) {
-        self.arrive(domain().server(), Header::default(), &Message::HeartbeatAck { sent_ns, held: 1 });
+        self.arrive(
+            domain().server(),
+            Header::default(),
+            &Message::HeartbeatAck { sent_ns, held: 1, boot_generation: 1, age: 0, highest_epoch: Epoch::NONE },
+        );
     }
 
     fn counts<const N: usize>(&self, counters: [Counter; N]) -> [u64; N] {
@@ -101,7 +105,17 @@ fn control_frames_pass_before_any_report_of_the_backlog_and_only_a_full_queue_re
     assert_eq!(rig.counts([Counter::ToControl, Counter::ControlOverflow]), [4, 1]);
     for sent_ns in 1..=4 {
         let seen = rig.shared.inbox.take(|bytes, _| Frame::parse(bytes, ETHERTYPE).unwrap().message());
-        assert_eq!(seen, Some(Ok(Message::HeartbeatAck { sent_ns, held: 1 })), "in their order");
+        assert_eq!(
+            seen,
+            Some(Ok(Message::HeartbeatAck {
+                sent_ns,
+                held: 1,
+                boot_generation: 1,
+                age: 0,
+                highest_epoch: Epoch::NONE
+            })),
+            "in their order"
+        );
     }
 }
 

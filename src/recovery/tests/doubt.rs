@@ -7,7 +7,9 @@ use super::hand::{EPOCH, domain, summary, terminal};
 use crate::cms::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use crate::recovery::{Cursor, DatabaseStore, Holdings, Lookup, Standing, TableHoldings, Written};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
-use crate::wire::{Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, TerminalState};
+use crate::wire::{
+    Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run, TerminalState,
+};
 
 /// Table and database of a dispatch server.
 struct Memory {
@@ -47,6 +49,7 @@ impl Memory {
             participants: 0,
             chairman: Address::default(),
             in_doubt: false,
+            run: Run(7),
         };
         self.writer.insert_part(&part).unwrap();
         for &device in devices {
@@ -101,6 +104,7 @@ fn stored(memory: &Memory, meeting: u64) {
         created_ms: 1,
         parts: vec![part],
         members: vec![member],
+        run: Run(7),
     };
     memory.database.commit(&[Change::Create(parameters)], Epoch::new(1, 1)).unwrap();
 }

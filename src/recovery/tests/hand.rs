@@ -8,8 +8,8 @@ use crate::recovery::{Body, Event, Path, Request, ServerRecovery, Settings};
 use crate::time::Nanos;
 use crate::wire::{
     Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Envelope, Epoch, Flags, Frame, Header, Key, Layout, Level,
-    Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record, Role, Status, StreamKind, TakeoverResult,
-    TerminalState, encode_page,
+    Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, StreamKind,
+    TakeoverResult, TerminalState, encode_page,
 };
 
 pub const EPOCH: Epoch = Epoch::new(1, 7);
@@ -196,6 +196,7 @@ pub fn summary(meeting: u64, version: u64) -> MeetingSummary {
         participants: 0,
         layout: Layout::new(4).expect("a layout"),
         chairman: Address::default(),
+        run: Run(7),
     }
 }
 

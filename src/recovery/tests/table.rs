@@ -8,7 +8,9 @@ use crate::cms::{Change, Database, KeyParameters, Member, PartParameters};
 use crate::recovery::{DatabaseStore, Holdings, Lookup, Path, ServerRecovery, Settings, TableHoldings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
-use crate::wire::{Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Record, Role, TakeoverEntry};
+use crate::wire::{
+    Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Record, Role, Run, TakeoverEntry,
+};
 
 fn part(meeting: u64, level: Level) -> Part {
     Part {
@@ -22,6 +24,7 @@ fn part(meeting: u64, level: Level) -> Part {
         participants: 0,
         chairman: Address::default(),
         in_doubt: false,
+        run: Run(7),
     }
 }
 
@@ -90,6 +93,7 @@ fn a_member_that_cannot_be_read_does_not_keep_its_meeting_away() {
         members: members
             .map(|terminal| Member { terminal, role: Role::Participant, flags: Flags::default(), window: 2 })
             .to_vec(),
+        run: Run(7),
     });
     database.commit(&[stored], EPOCH).unwrap();
     let mut holdings = TableHoldings {

@@ -9,7 +9,7 @@ use crate::sim::pace::Pace;
 use crate::sim::{Counters, EpochSeen};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Domain, Epoch, Layout, Level, MeetingId, MeetingSummary, Message, Role, Status, TerminalState,
+    Address, Domain, Epoch, Layout, Level, MeetingId, MeetingSummary, Message, Role, Run, Status, TerminalState,
 };
 
 impl AutonomousServer {
@@ -23,7 +23,13 @@ impl AutonomousServer {
     /// A meeting is held here that no dispatch server asked for: an orphan, to one that looks.
     pub fn hold(&mut self, now: Nanos, meeting: MeetingId, level: Level, layout: Layout, members: &[(Address, Role)]) {
         let nobody = Address::default();
-        let start = Message::MeetingStart { level, layout, chairman: nobody, participants: members.len() as u16 };
+        let start = Message::MeetingStart {
+            level,
+            layout,
+            chairman: nobody,
+            participants: members.len() as u16,
+            run: Run::NONE,
+        };
         let adds = members.iter().map(|&(terminal, role)| Message::MemberAdd { terminal, role });
         for command in std::iter::once(start).chain(adds) {
             // A meeting or member that cannot be is left out, as it would be for a dispatch server that asked.

@@ -6,7 +6,7 @@ use super::{Desk, domain, terminal};
 use crate::sim::{Preload, World};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Epoch, Frame, Layout, Level, MeetingId, Message, Opcode, Role, Status, TakeoverEntry, TakeoverResult,
+    Address, Epoch, Frame, Layout, Level, MeetingId, Message, Opcode, Role, Run, Status, TakeoverEntry, TakeoverResult,
 };
 
 const PRELOAD: (u32, u16) = (9000, 10);
@@ -36,7 +36,7 @@ fn preloaded_meetings_are_taken_over_and_their_digest_is_that_of_the_rule() {
         let entries = page.iter().map(|it| TakeoverEntry { meeting: it.meeting, version: it.version }).collect();
         let answer = desk.page(&header, Opcode::TakeoverBatch, entries).remove(0);
         let frame = Frame::parse(&answer, 0x88B5).unwrap();
-        let results = frame.page().unwrap().records::<TakeoverResult>().unwrap();
+        let results = frame.page().unwrap().records::<TakeoverResult>().unwrap().flatten();
         let taken = results.filter(|result| result.status == Status::Ok && result.participants == 10).count();
         assert_eq!(taken, page.len());
     }
@@ -78,6 +78,7 @@ fn commands_change_preloaded_meetings_and_only_what_changed_has_a_record() {
         layout: Layout::new(4).unwrap(),
         chairman: Address::default(),
         participants: 0,
+        run: Run(7),
     };
     assert_eq!(desk.ask(first, start).0, Status::Ok);
     assert_eq!((desk.server.count_meetings(), desk.server.count_members()), (3000, 29_991));

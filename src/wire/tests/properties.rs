@@ -65,7 +65,7 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    prop_oneof![Just(Key::Laboratory), any::<[u8; 32]>().prop_map(Key::Keyed)]
+    prop_oneof![Just(Key::Laboratory), any::<[u8; 16]>().prop_map(|bytes| Key::Keyed(Box::new(TagKey::new(bytes))))]
 }
 
 const MEETING_ACKS: &[Opcode] = &[Opcode::MeetingStartAck, Opcode::LayoutSetAck, Opcode::MeetingEndAck];
@@ -95,9 +95,15 @@ fn message_of(opcode: Opcode) -> Option<BoxedStrategy<Message>> {
             })
             .boxed(),
         Opcode::Heartbeat => any::<u64>().prop_map(|sent_ns| Message::Heartbeat { sent_ns }).boxed(),
-        Opcode::HeartbeatAck => {
-            (any::<u64>(), any::<u32>()).prop_map(|(sent_ns, held)| Message::HeartbeatAck { sent_ns, held }).boxed()
-        }
+        Opcode::HeartbeatAck => (any::<u64>(), any::<u32>(), any::<u16>(), any::<u16>(), any::<u64>())
+            .prop_map(|(sent_ns, held, boot_generation, age, highest)| Message::HeartbeatAck {
+                sent_ns,
+                held,
+                boot_generation,
+                age,
+                highest_epoch: Epoch(highest),
+            })
+            .boxed(),
         Opcode::InfoQuery => meeting().prop_map(|first| Message::InfoQuery { first }).boxed(),
         Opcode::Takeover => any::<u64>().prop_map(|version| Message::Takeover { version }).boxed(),
         Opcode::TakeoverAck => (any::<u64>(), state(), level(), any::<u16>())
@@ -115,12 +121,13 @@ fn message_of(opcode: Opcode) -> Option<BoxedStrategy<Message>> {
         Opcode::Audit => {
             (any::<u32>(), any::<u64>()).prop_map(|(count, digest)| Message::Audit { count, digest }).boxed()
         }
-        Opcode::MeetingStart => (level(), layout(), address(), any::<u16>())
-            .prop_map(|(level, layout, chairman, participants)| Message::MeetingStart {
+        Opcode::MeetingStart => (level(), layout(), address(), any::<u16>(), any::<u64>().prop_map(Run))
+            .prop_map(|(level, layout, chairman, participants, run)| Message::MeetingStart {
                 level,
                 layout,
                 chairman,
                 participants,
+                run,
             })
             .boxed(),
         Opcode::MemberAdd => {
@@ -189,8 +196,8 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 fn summary() -> impl Strategy<Value = MeetingSummary> {
-    ((meeting(), any::<u64>(), any::<u64>(), state()), (level(), any::<u16>(), layout(), address())).prop_map(
-        |((meeting, version, epoch, state), (level, participants, layout, chairman))| MeetingSummary {
+    ((meeting(), any::<u64>(), any::<u64>(), state()), (level(), any::<u16>(), layout(), address(), any::<u64>()))
+        .prop_map(|((meeting, version, epoch, state), (level, participants, layout, chairman, run))| MeetingSummary {
             meeting,
             version,
             controller: Epoch(epoch),
@@ -199,8 +206,8 @@ fn summary() -> impl Strategy<Value = MeetingSummary> {
             participants,
             layout,
             chairman,
-        },
-    )
+            run: Run(run),
+        })
 }
 
 fn terminal_state() -> impl Strategy<Value = TerminalState> {
@@ -232,7 +239,7 @@ fn page_round_trip<R: Record + PartialEq + Clone + std::fmt::Debug>(
     prop_assert_eq!(frame.opcode(), Ok(opcode));
     let page = frame.page().unwrap();
     prop_assert_eq!((page.page, page.pages, usize::from(page.count)), (3, 7, taken));
-    let read: Vec<R> = page.records().unwrap().collect();
+    let read: Vec<R> = page.records().unwrap().map(Result::unwrap).collect();
     prop_assert_eq!(&read[..], &records[..taken]);
     prop_assert_eq!(Frame::parse(&buffer[..length - 1], envelope.ethertype).err(), Some(Malformed::Short));
     Ok(())
@@ -257,7 +264,12 @@ fn read_in_every_way(bytes: &[u8]) {
     let _ = GeneratorProbe::parse(bytes);
     let Ok(frame) = Frame::parse(bytes, DEFAULT_ETHERTYPE) else { return };
     assert_eq!(frame.report().ok().map(|report| TerminalState::from(&report)), reported(&frame));
-    let _ = (frame.authentic(&Key::Keyed([7; 32])), frame.opcode(), frame.message(), frame.is_error_answer());
+    let _ = (
+        frame.authentic(&Key::Keyed(Box::new(TagKey::new([7; 16])))),
+        frame.opcode(),
+        frame.message(),
+        frame.is_error_answer(),
+    );
     let Ok(page) = frame.page() else { return };
     let _ = page.records::<MeetingSummary>().map(Iterator::count);
     let _ = page.records::<TakeoverEntry>().map(Iterator::count);

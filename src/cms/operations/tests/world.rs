@@ -17,12 +17,14 @@ use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::time::Nanos;
 use crate::wire::{
     Address, Direction, Domain, Envelope, Epoch, Frame, Header, Key, Layout, Level, Mac, MeetingId, MeetingState,
-    Message, Role, encode_message,
+    Message, Role, Secret, encode_message,
 };
 
 const DISPATCH: Address = Address::from_number(0x1_0001);
 const DISPATCH_MAC: Mac = Mac([2, 0xd1, 0, 0, 0, 1]);
 const ETHERTYPE: u16 = 0x88B5;
+/// The network flips bits, and only a tag tells.
+const SECRET: Secret = Secret([7; 32]);
 
 pub fn domain(number: u64) -> Domain {
     Domain::new(number).unwrap()
@@ -80,7 +82,7 @@ impl World {
         let servers: Vec<_> = (1..=domains)
             .map(|number| {
                 AutonomousServer::new(
-                    Settings { terminals: terminals.into(), ..Settings::new(domain(number)) },
+                    Settings { terminals: terminals.into(), secret: Some(SECRET), ..Settings::new(domain(number)) },
                     random.number(),
                 )
             })
@@ -242,7 +244,7 @@ impl World {
             from: DISPATCH,
             label: None,
         };
-        let key = Key::derive(None, Direction::Dispatch);
+        let key = Key::derive(Some(&SECRET), Direction::Dispatch);
         let length = encode_message(&mut buffer, &envelope, header, message, &key);
         self.network.send(self.now, &buffer[..length]);
     }
@@ -250,6 +252,9 @@ impl World {
     /// What a worker and the control thread do with a frame.
     fn hear(&mut self, bytes: &[u8]) {
         let Ok(frame) = Frame::parse(bytes, ETHERTYPE) else { return };
+        if !frame.authentic(&Key::derive(Some(&SECRET), Direction::Autonomous)) {
+            return;
+        }
         let Ok(message) = frame.message() else { return };
         let Some(from) = frame.envelope().from.domain() else { return };
         let header = frame.header();
@@ -292,6 +297,7 @@ impl World {
                 participants: 0,
                 chairman: parameters.chairman,
                 in_doubt: false,
+                run: parameters.run,
             };
             self.writer.insert_part(&entered).unwrap();
             for member in parameters.members_in(part.domain) {
