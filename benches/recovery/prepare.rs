@@ -16,7 +16,7 @@ use baton::stage::Stage;
 use baton::stage::operator::{Expected, Ledger};
 use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Table};
-use baton::wire::{Epoch, Flags, MeetingId, MeetingState, MeetingSummary};
+use baton::wire::{Flags, MeetingId, MeetingState, MeetingSummary};
 
 use super::sizes::{FIRST_DEVICE, Size};
 
