@@ -345,6 +345,9 @@ pub struct DomainStatus {
     /// The interface that it is at.
     #[serde(default)]
     pub interface: Option<String>,
+    /// Under which epoch another dispatch server controls it, if one does.
+    #[serde(default)]
+    pub fenced_by: Option<Epoch>,
     /// Where its recovery is.
     pub recovery: String,
     /// Our parts in it.
