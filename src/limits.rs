@@ -45,6 +45,8 @@ const _: () = assert!(MEMBERS_MAX <= u16::MAX as usize, "participants is a u16 o
 pub const PARTS_MAX: usize = 256;
 /// Autonomous domains that a configuration may name.
 pub const DOMAINS_MAX: usize = 1024;
+/// Domains without an autonomous server of their own that are behind others, all together.
+pub const DOMAINS_BEHIND_MAX: usize = 65_536;
 /// Pages of a STATE answer for one meeting: 24-byte minimum records never exist, 32 is the least, so 31 a page.
 pub const STATE_PAGES_MAX: usize = 1024;
 const _: () = assert!(STATE_PAGES_MAX * 10 >= MEMBERS_MAX, "ten terminals of the longest information fit a page");

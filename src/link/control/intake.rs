@@ -26,7 +26,11 @@ impl Control {
     /// Takes one frame. The worker has checked its tag.
     pub(super) fn take_frame(&mut self, now: Nanos, bytes: &[u8]) {
         let Ok(frame) = Frame::parse(bytes, self.shared.ethertype) else { return };
-        let Some(domain) = frame.envelope().from.domain() else { return };
+        // What is for the control thread is said by autonomous servers alone: the worker asks the same.
+        let Some(domain) = self.topology.speakers().server(frame.envelope().from) else {
+            self.unexpected += 1;
+            return;
+        };
         let (header, Ok(opcode)) = (frame.header(), frame.opcode()) else {
             self.unexpected += 1;
             return;
