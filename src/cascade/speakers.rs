@@ -96,6 +96,11 @@ impl Speakers {
         Some(self.owners[found].1)
     }
 
+    /// The domains behind one.
+    pub fn behind(&self, owner: Domain) -> impl Iterator<Item = Domain> + '_ {
+        self.owners.iter().filter(move |&&(one, of)| of == owner && one != owner).map(|(one, _)| *one)
+    }
+
     /// Whose autonomous server an address is.
     pub fn server(&self, from: Address) -> Option<Domain> {
         let domain = from.domain().filter(|_| from.device() == 0)?;

@@ -68,6 +68,16 @@ pub trait OrphanList {
     fn keep(&mut self, domain: Domain, is_left: &dyn Fn(MeetingId) -> bool);
 }
 
+/// No list: before there is anybody to show it to.
+#[derive(Clone, Copy, Debug)]
+pub struct NoOrphans;
+
+impl OrphanList for NoOrphans {
+    fn note(&mut self, _: Domain, _: &MeetingSummary) {}
+
+    fn keep(&mut self, _: Domain, _: &dyn Fn(MeetingId) -> bool) {}
+}
+
 /// What to do about a meeting that was taken over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {

@@ -54,7 +54,7 @@ pub use ask::TransactionSource;
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;
-pub use holdings::{Absence, Cursor, Holdings, Listed, Lookup, Meet, OrphanList, Standing, Written};
+pub use holdings::{Absence, Cursor, Holdings, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Written};
 pub use report::{Moments, Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};

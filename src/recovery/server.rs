@@ -340,7 +340,9 @@ impl ServerRecovery {
                 }
                 return;
             }
-            Status::UnknownMeeting if self.ends.find_mut(transaction).is_some() => return self.handle_end_ack(transaction),
+            Status::UnknownMeeting if self.ends.find_mut(transaction).is_some() => {
+                return self.handle_end_ack(transaction);
+            }
             Status::Busy => {}
             // One meeting's refusal holds up no other. Without room for one answer there may be some later; not for ever.
             Status::Capacity if about.is_none_or(|(_, attempts)| attempts <= limits::ATTEMPTS_SAID_AFTER) => {}

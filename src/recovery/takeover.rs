@@ -119,7 +119,6 @@ impl ServerRecovery {
         let flights = &mut self.takeovers.flights;
         let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
         let Ok(results) = page.records::<TakeoverResult>() else { return };
-        let results = results.flatten();
         let wanted = Arc::clone(&flights[index].wanted);
         wanted.iter().filter_map(|(_, found)| *found).for_each(|found| holdings.expect(found));
         // Answered in the order asked, each result is found where it is looked for first.
