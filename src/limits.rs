@@ -45,6 +45,8 @@ const _: () = assert!(MEMBERS_MAX <= u16::MAX as usize, "participants is a u16 o
 pub const PARTS_MAX: usize = 256;
 /// Autonomous domains that a configuration may name.
 pub const DOMAINS_MAX: usize = 1024;
+/// Domains without an autonomous server of their own that are behind others, all together.
+pub const DOMAINS_BEHIND_MAX: usize = 65_536;
 /// Pages of a STATE answer for one meeting: 24-byte minimum records never exist, 32 is the least, so 31 a page.
 pub const STATE_PAGES_MAX: usize = 1024;
 const _: () = assert!(STATE_PAGES_MAX * 10 >= MEMBERS_MAX, "ten terminals of the longest information fit a page");
@@ -112,6 +114,23 @@ pub const DATABASE_QUEUE: usize = OPERATIONS_MAX + 64;
 /// Operations on conferences under way at once, those that wait for their turn included.
 pub const OPERATIONS_MAX: usize = 2048;
 const _: () = assert!(REQUEST_QUEUE <= OPERATIONS_MAX, "what waits for the control thread can be taken on");
+/// Times that a request of recovery is sent before it is said that nothing usable is answered. It is sent further.
+pub const ATTEMPTS_SAID_AFTER: u32 = 10;
+/// Answers to a takeover page that speak of nothing that was asked, before the page's meetings are taken for refused.
+pub const NONSENSE_MAX: u32 = 3;
+/// Orphans of a domain that are noted, told and shown; further ones are counted.
+pub const ORPHANS_MAX: usize = 16_384;
+/// Listed meetings of a domain that wait for the database to say what they are; further ones are listed again then.
+pub const UNDECIDED_MAX: usize = 4_096;
+/// Records of one listing: what goes on beyond has no end.
+pub const LISTED_MAX: u32 = 1 << 22;
+/// Times that REPLAY_DONE is asked again because what it is about changed meanwhile, before the last answer counts.
+pub const AUDIT_CHASES_MAX: u32 = 6;
+/// The longest pause before a meeting is asked for again that an autonomous server has refused, and before a domain is listed again
+/// whose number of meetings differs.
+pub const REFUSED_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+/// Between two questions about meetings of a domain whose terminals report what the table does not have.
+pub const STRAYS_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Times that REPLAY_DONE is sent before an autonomous server's silence is an alarm.
 pub const AUDIT_SILENCE_ATTEMPTS: u32 = 5;
 

@@ -61,6 +61,7 @@ impl Rig {
                 vlan: None,
                 label: None,
                 secret: secret.clone(),
+                behind: Vec::new(),
             })
             .collect();
         let own = Domain::new(1).expect("a domain").device(1);

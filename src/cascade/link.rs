@@ -1,5 +1,6 @@
 //! Whether the other end of a link lives: heartbeats out, their answers in.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -29,8 +30,8 @@ pub struct Liveness {
     beats: u32,
     /// The oldest heartbeat whose answer still counts: an answer to an older one says nothing about now.
     since: Nanos,
-    /// When the last heartbeat that was answered had been sent.
-    answered: Option<Nanos>,
+    /// When those were sent whose answers count, ascending.
+    sent: VecDeque<Nanos>,
     unanswered: u32,
     in_a_row: u32,
     round_trip: Option<Duration>,
@@ -45,7 +46,7 @@ impl Liveness {
             next: Nanos(0),
             beats: 0,
             since: Nanos(0),
-            answered: None,
+            sent: VecDeque::new(),
             unanswered: 0,
             in_a_row: 0,
             round_trip: None,
@@ -97,6 +98,8 @@ impl Liveness {
         self.next = now + self.settings.interval;
         let window = self.settings.interval * self.settings.down_after;
         self.since = now - window;
+        self.sent.retain(|sent| *sent >= self.since);
+        self.sent.push_back(now);
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered <= self.settings.down_after || self.state == LinkState::Down {
             return false;
@@ -106,25 +109,28 @@ impl Liveness {
         true
     }
 
-    /// Takes the answer to the heartbeat that was sent at `sent`. True where the link comes up by it.
+    /// Takes the answer to the heartbeat that was sent at `sent`. Gives whether the link comes up by it, and none where it does not
+    /// count.
     ///
     /// `sent` is our own clock, echoed: an answer to what was never sent, to what was answered before, or to
     /// what was sent too long ago does not count. So a recorded answer keeps no dead link up.
-    pub(super) fn handle_ack(&mut self, now: Nanos, sent: Nanos, meetings_held: u32) -> bool {
-        if sent > now || sent < self.since || self.answered.is_some_and(|last| sent <= last) {
-            return false;
+    pub(super) fn handle_ack(&mut self, now: Nanos, sent: Nanos, meetings_held: u32) -> Option<bool> {
+        let place = self.sent.iter().position(|one| *one == sent)?;
+        if sent > now || sent < self.since {
+            return None;
         }
-        self.answered = Some(sent);
+        // Those before it are answered too late, if ever.
+        self.sent.drain(..=place);
         self.round_trip = Some(now.since(sent));
         self.meetings_held = meetings_held;
         self.unanswered = 0;
         self.in_a_row = self.in_a_row.saturating_add(1);
         // Only a link that was down has to prove itself; the first answer of all is enough.
         let enough = self.state == LinkState::Unknown || self.in_a_row >= self.settings.up_after;
-        if self.state == LinkState::Up || !enough {
-            return false;
+        let comes_up = self.state != LinkState::Up && enough;
+        if comes_up {
+            self.state = LinkState::Up;
         }
-        self.state = LinkState::Up;
-        true
+        Some(comes_up)
     }
 }

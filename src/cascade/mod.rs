@@ -12,13 +12,16 @@
 
 mod hop;
 mod link;
+mod speakers;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use hop::Hop;
 pub use link::{LinkState, Liveness};
+pub use speakers::{Speakers, Voice};
 
 use crate::config::{AutonomousDomain, Config, Heartbeat};
 use crate::time::Nanos;
@@ -62,6 +65,7 @@ pub struct Topology {
     routes: Vec<Route>,
     links: Vec<Liveness>,
     by_number: HashMap<Domain, usize>,
+    speakers: Arc<Speakers>,
     events: std::collections::VecDeque<LinkEvent>,
     /// Where the search for the next heartbeat goes on, so that no domain starves another.
     turn: usize,
@@ -93,6 +97,7 @@ impl Topology {
             routes,
             links,
             by_number,
+            speakers: Arc::new(Speakers::of(domains)),
             turn: 0,
         }
     }
@@ -100,6 +105,11 @@ impl Topology {
     /// The domains, ascending.
     pub fn domains(&self) -> impl ExactSizeIterator<Item = Domain> + '_ {
         self.routes.iter().map(|route| route.domain)
+    }
+
+    /// Who may speak for whom.
+    pub fn speakers(&self) -> &Arc<Speakers> {
+        &self.speakers
     }
 
     /// A domain's route; none for one that the configuration does not name.
@@ -154,12 +164,15 @@ impl Topology {
         true
     }
 
-    /// Takes an answer to a heartbeat of ours, its tag checked: `sent` is the time that the heartbeat bore.
-    pub fn handle_heartbeat_ack(&mut self, now: Nanos, domain: Domain, sent: Nanos, meetings_held: u32) {
-        let Some(&n) = self.by_number.get(&domain) else { return };
-        if self.links[n].handle_ack(now, sent, meetings_held) {
+    /// Takes an answer to a heartbeat of ours, its tag checked: `sent` is the time that the heartbeat bore. False where it does not
+    /// count, see [`Liveness::handle_ack`]: nothing else that it says is to be believed then.
+    pub fn handle_heartbeat_ack(&mut self, now: Nanos, domain: Domain, sent: Nanos, meetings_held: u32) -> bool {
+        let Some(&n) = self.by_number.get(&domain) else { return false };
+        let Some(comes_up) = self.links[n].handle_ack(now, sent, meetings_held) else { return false };
+        if comes_up {
             self.event(LinkEvent::Up(domain));
         }
+        true
     }
 
     /// The next heartbeat that is due, if any: where to, and what.

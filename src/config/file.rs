@@ -1,5 +1,6 @@
 //! A configuration file, from text to [`Config`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{AutonomousDomain, Config, Overrides, values};
-use crate::limits::{DOMAINS_MAX, SLOTS_MAX, WORKERS_MAX};
+use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, WORKERS_MAX};
 use crate::wire::{Domain, Mac, Secret};
 
 /// Why there is no configuration. The message says where and what was expected; it never repeats a secret.
@@ -101,6 +102,8 @@ struct DomainSection {
     secret_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     laboratory: bool,
+    #[serde(default)]
+    behind: Vec<Spanned<Domain>>,
 }
 
 impl Config {
@@ -228,8 +231,9 @@ fn domains(
         let what = format!("{} domains are more than the {DOMAINS_MAX} that one server controls", sections.len());
         return Err(place.wrong(sections[DOMAINS_MAX].span(), Some("domain"), what));
     }
+    let behind = behind(place, &sections)?;
     let mut domains = Vec::with_capacity(sections.len());
-    for section in sections {
+    for (section, behind) in sections.into_iter().zip(behind) {
         let span = section.span();
         let section = section.into_inner();
         let number = *section.number.get_ref();
@@ -259,6 +263,7 @@ fn domains(
             vlan: section.vlan.or(interfaces.vlan),
             label: section.label,
             secret,
+            behind,
         };
         domains.push((section.number.span(), domain));
     }
@@ -269,6 +274,38 @@ fn domains(
         return Err(place.wrong(second.clone(), Some("domain.number"), what));
     }
     Ok(domains.into_iter().map(|(_, domain)| domain).collect())
+}
+
+/// The domains behind each, ascending. A terminal is of one domain only, or two autonomous servers could speak for it.
+fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<Vec<Domain>>, ConfigError> {
+    let wrong = |behind: &Spanned<Domain>, what| Err(place.wrong(behind.span(), Some("domain.behind"), what));
+    let configured: BTreeSet<_> = sections.iter().map(|section| *section.get_ref().number.get_ref()).collect();
+    let mut owners = BTreeMap::new();
+    for section in sections {
+        let owner = *section.get_ref().number.get_ref();
+        for behind in &section.get_ref().behind {
+            let domain = *behind.get_ref();
+            if configured.contains(&domain) {
+                let what = format!("domain {domain} has a section of its own, so it is behind nobody");
+                return wrong(behind, what);
+            }
+            if let Some(other) = owners.insert(domain, owner) {
+                let what =
+                    format!("domain {domain} is behind domain {other} already: a domain is behind one, and named once");
+                return wrong(behind, what);
+            }
+            if owners.len() > DOMAINS_BEHIND_MAX {
+                let what = format!("more than {DOMAINS_BEHIND_MAX} domains are behind others");
+                return wrong(behind, what);
+            }
+        }
+    }
+    let of = |section: &Spanned<DomainSection>| {
+        let mut behind: Vec<_> = section.get_ref().behind.iter().map(|domain| *domain.get_ref()).collect();
+        behind.sort_unstable();
+        behind
+    };
+    Ok(sections.iter().map(of).collect())
 }
 
 /// Which of the interfaces a domain is at.

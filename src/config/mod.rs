@@ -162,6 +162,10 @@ pub struct AutonomousDomain {
     /// What tags are made and checked with; none in a laboratory alone, asked for by name.
     #[serde(with = "values::secret")]
     pub secret: Option<Secret>,
+    /// Domains without an autonomous server of their own whose terminals are this one's, ascending. None is configured
+    /// itself, and none is behind two.
+    #[serde(default)]
+    pub behind: Vec<Domain>,
 }
 
 impl AutonomousDomain {

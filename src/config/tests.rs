@@ -44,6 +44,7 @@ fn the_example_says_the_defaults() {
         "mac",
         "interface",
         "label",
+        "behind",
         "queues",
         "workers",
         "cores",
@@ -228,6 +229,26 @@ fn more_domains_than_there_may_be_are_refused() {
         text += &format!("[[domain]]\nnumber = {number}\nlaboratory = true\n");
     }
     assert!(refusal(&text).contains("more than the 1024"));
+}
+
+#[test]
+fn a_domain_is_behind_one_that_is_configured() {
+    let config = parse(&with("number = 366", "behind = [2366, 1366]")).unwrap();
+    let numbers: Vec<_> = config.domains[0].behind.iter().map(|domain| domain.number()).collect();
+    assert_eq!(numbers, [1366, 2366]);
+    let two = |first: &str, second: &str| {
+        let text = with("number = 366", &format!("behind = {first}"));
+        refusal(&format!("{text}[[domain]]\nnumber = 367\nlaboratory = true\nbehind = {second}\n"))
+    };
+    for (first, second, line, what) in [
+        ("[366]", "[]", 5, "domain 366 has a section of its own, so it is behind nobody"),
+        ("[367]", "[]", 5, "domain 367 has a section of its own, so it is behind nobody"),
+        ("[9]", "[8, 9]", 10, "domain 9 is behind domain 366 already: a domain is behind one, and named once"),
+        ("[9, 9]", "[]", 5, "domain 9 is behind domain 366 already: a domain is behind one, and named once"),
+    ] {
+        assert_eq!(two(first, second), format!("baton.toml:{line}: `domain.behind`: {what}"));
+    }
+    assert!(two("[0]", "[]").starts_with("baton.toml:5: `domain.behind`: "), "{}", two("[0]", "[]"));
 }
 
 #[test]

@@ -11,12 +11,12 @@ macro_rules! holdings {
             writer: &mut $control.writer,
             store: &mut DatabaseStore {
                 database: $control.store.as_ref().and_then(Store::database),
+                is_lost: $control.store_failed.is_some(),
                 write: |changes| $control.journal.update(changes),
             },
             is_busy: &|meeting| $control.operations.is_under_way(meeting),
-            orphan: &mut |domain, summary| {
-                $crate::link::control::intake::note_orphan(&mut $control.orphans, domain, summary)
-            },
+            speakers: $control.topology.speakers(),
+            orphans: &mut $control.orphans,
         }
     };
 }

@@ -109,11 +109,9 @@ impl Desk<'_> {
         if peer.note(Hop { interface: self.interface, mac: frame.src_mac() }) {
             *self.for_control = true;
         }
-        // A terminal speaks for itself, its autonomous server for all of its domain.
-        let speaks_for =
-            |terminal: Address| terminal == from || from.device() == 0 && terminal.domain() == from.domain();
+        let speakers = self.shared.peers.speakers();
         // Version 0 is of a terminal that has not reported.
-        let may_be_told = |terminal, version| version != 0 && speaks_for(terminal);
+        let may_be_told = |terminal, version| version != 0 && speakers.speaks_for(from, terminal);
         if frame.looks_like_report() {
             let report = frame.report()?;
             if !may_be_told(report.terminal, report.version) {
@@ -145,7 +143,8 @@ impl Desk<'_> {
                 self.prompt(opened, Says::Echo { sent_ns, sequence });
             }
             // ANSWER bears whatever opcode was asked with: the control thread knows what it asked.
-            Ok(opcode) if is_for_control(opcode) || frame.is_error_answer() => self.hand_on(opened),
+            Ok(opcode) if speakers.may_send(from, opcode) => self.hand_on(opened),
+            Ok(_) if frame.is_error_answer() && speakers.server(from).is_some() => self.hand_on(opened),
             Ok(_) => return Err(Counter::Misdirected),
             Err(malformed) => return Err(malformed.into()),
         }
@@ -210,32 +209,3 @@ impl Desk<'_> {
 
 /// Records of at least 32 bytes in a page of 1,008: the most answers to one frame.
 const REPORTS_PER_PAGE: usize = 1008 / 32;
-
-/// What is asked of a dispatch server, or answered to it, beyond reports and probes.
-const fn is_for_control(opcode: Opcode) -> bool {
-    matches!(
-        opcode,
-        Opcode::ConnectAck
-            | Opcode::Heartbeat
-            | Opcode::HeartbeatAck
-            | Opcode::Info
-            | Opcode::TakeoverAck
-            | Opcode::TakeoverBatchAck
-            | Opcode::State
-            | Opcode::Audit
-            | Opcode::MeetingStartAck
-            | Opcode::MemberAddAck
-            | Opcode::MemberRemoveAck
-            | Opcode::RoleSetAck
-            | Opcode::LayoutSetAck
-            | Opcode::FlagsSetAck
-            | Opcode::MeetingEndAck
-            | Opcode::WindowSetAck
-            | Opcode::StreamSetAck
-            | Opcode::InfoSetAck
-            | Opcode::MemberCallAck
-            | Opcode::TerminalReleaseAck
-            | Opcode::Topology
-            | Opcode::PathSetAck
-    )
-}

@@ -8,7 +8,7 @@ use super::ring::{Flushed, Received, Ring};
 use super::store::Journal;
 use crate::cascade::Topology;
 use crate::limits::{BURST, CHUNK_BYTES};
-use crate::recovery::{DatabaseStore, Recovery, TableHoldings};
+use crate::recovery::{DatabaseStore, NoOrphans, Recovery, TableHoldings};
 use crate::sys::clock;
 use crate::table::Writer;
 use crate::time::Nanos;
@@ -31,9 +31,10 @@ pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl 
     for _ in 0..BURST {
         let mut holdings = TableHoldings {
             writer: &mut *writer,
-            store: &mut DatabaseStore { database: None, write: |changes| journal.update(changes) },
+            store: &mut DatabaseStore { database: None, is_lost: false, write: |changes| journal.update(changes) },
             is_busy: &|_| false,
-            orphan: &mut |_, _| {},
+            speakers: topology.speakers(),
+            orphans: &mut NoOrphans,
         };
         let Some(request) = recovery.poll_transmit(now, &mut holdings) else { break };
         // One without a next hop is repeated, as any that is lost.

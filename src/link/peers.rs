@@ -1,8 +1,9 @@
 //! The domains as workers see them: keys that do not change, and where their frames come from.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cascade::{Hop, Topology};
+use crate::cascade::{Hop, Speakers, Topology};
 use crate::limits::DOMAINS_MAX;
 use crate::wire::{Domain, Key, Mac, mix};
 
@@ -45,6 +46,7 @@ pub struct Peers {
     all: Box<[Peer]>,
     /// Places in `all`, 1 the first; 0 is nobody's. A power of two of them.
     places: Box<[u16]>,
+    speakers: Arc<Speakers>,
 }
 
 const _: () = assert!(DOMAINS_MAX < u16::MAX as usize);
@@ -72,7 +74,12 @@ impl Peers {
             }
             places[at] = place;
         }
-        Self { all: peers.into(), places: places.into() }
+        Self { all: peers.into(), places: places.into(), speakers: topology.speakers().clone() }
+    }
+
+    /// Who may speak for whom.
+    pub fn speakers(&self) -> &Speakers {
+        &self.speakers
     }
 
     /// How many there are.

@@ -52,7 +52,8 @@ impl Rig {
     /// One domain, one meeting, three terminals, room for `inbox` control frames.
     fn new(inbox: usize, room: usize) -> Self {
         let (mac, vlan, label, secret) = (None, None, None, Some(SECRET));
-        let domains = [AutonomousDomain { number: domain(), mac, interface: None, vlan, label, secret }];
+        let domains =
+            [AutonomousDomain { number: domain(), mac, interface: None, vlan, label, secret, behind: Vec::new() }];
         let topology =
             Topology::with(&domains, dispatch(), ETHERTYPE, &[Mac([2, 0, 0, 0, 0, 1])], Heartbeat::default());
         let poll = Poll::new().unwrap();

@@ -3,6 +3,9 @@
 //! A difference is an alarm and starts a round anew: a listing from 0, then a takeover by name of what it lacked, and STATE
 //! of what has another version. The
 //! rounds of a round have no overlap, so that the listing is younger than everything it is held against.
+//!
+//! What was proven is proven again, every so often: an autonomous server may lose its memory, or be given to somebody else, without a
+//! word. Where nothing of the domain has changed here since, that costs no look at its parts.
 
 use super::ask::Ask;
 use super::{Cursor, Event, Holdings, Request, ServerRecovery};
@@ -20,6 +23,14 @@ pub(super) struct Audit {
     told_silent: bool,
     /// The next round begins then.
     pub resume: Option<Nanos>,
+    /// The next REPLAY_DONE is not sent before: agreement is young, or what it is about is changing.
+    not_before: Nanos,
+    /// How often it was asked anew because we had changed meanwhile.
+    chases: u32,
+    /// Differences since both sides agreed.
+    rounds: u32,
+    /// Count and digest of ours, and how often the domain's parts had been changed when they were that.
+    kept: Option<(u64, (u32, u64))>,
 }
 
 impl Audit {
@@ -27,9 +38,14 @@ impl Audit {
         self.agreed
     }
 
-    /// Gives a REPLAY_DONE on its way up: its answer may be older than what is to be proven.
-    pub fn ask_anew(&mut self) {
-        self.ask = None;
+    /// What was agreed counts for nothing more, nor does an answer on its way: it may be older than what is to be proven.
+    pub fn doubt(&mut self) {
+        *self = Self { resume: self.resume, rounds: self.rounds, kept: self.kept, ..Self::default() };
+    }
+
+    /// Agreement is to be proven again now rather than later.
+    pub fn hasten(&mut self) {
+        self.not_before = Nanos(0);
     }
 
     pub fn ask_mut(&mut self) -> Option<&mut Ask> {
@@ -39,29 +55,35 @@ impl Audit {
     pub fn due(&self) -> Option<Nanos> {
         self.ask.as_ref().map(|ask| ask.due).or(self.resume)
     }
+
+    /// When the next REPLAY_DONE may be sent, where none is on its way.
+    pub fn next(&self) -> Option<Nanos> {
+        (self.ask.is_none() && self.resume.is_none()).then_some(self.not_before)
+    }
 }
 
 impl ServerRecovery {
     pub(super) fn poll_audit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
-        if self.audit.agreed || self.audit.resume.is_some() || !self.is_updated() {
+        if self.audit.resume.is_some() || !self.is_updated() {
             return None;
         }
         match &mut self.audit.ask {
             Some(ask) if ask.due > now => return None,
             Some(ask) => {
-                if ask.is_refused() {
-                    self.audit.ours = holdings.audit(self.domain, self.epoch);
-                }
+                let is_refused = ask.is_refused();
                 ask.again(now, &self.round_trip, &mut self.transactions);
+                let attempts = ask.attempts();
                 self.progress.repeated += 1;
-                if ask.attempts() > limits::AUDIT_SILENCE_ATTEMPTS
-                    && !std::mem::replace(&mut self.audit.told_silent, true)
-                {
+                if is_refused {
+                    self.audit.ours = self.our_word(holdings);
+                }
+                if attempts > limits::AUDIT_SILENCE_ATTEMPTS && !std::mem::replace(&mut self.audit.told_silent, true) {
                     self.events.push_back(Event::Silent { domain: self.domain });
                 }
             }
+            None if now < self.audit.not_before => return None,
             None => {
-                self.audit.ours = holdings.audit(self.domain, self.epoch);
+                self.audit.ours = self.our_word(holdings);
                 self.audit.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
             }
         }
@@ -73,24 +95,54 @@ impl ServerRecovery {
     pub(super) fn handle_audit(&mut self, now: Nanos, theirs: (u32, u64), holdings: &mut dyn Holdings) {
         let Some(mut ask) = self.audit.ask.take() else { return };
         ask.answered(now, &mut self.round_trip);
-        if theirs == self.audit.ours {
-            self.audit.agreed = true;
-            self.timeline.reconciled.get_or_insert(now);
-            self.events.push_back(Event::Reconciled { domain: self.domain });
+        self.audit.told_silent = false;
+        let asked = self.audit.ours;
+        if theirs == asked {
+            return self.agree(now);
+        }
+        let ours = self.our_word(holdings);
+        if ours != asked && self.audit.chases < limits::AUDIT_CHASES_MAX {
+            // An operation that was done between question and answer changed both sides, or is about to. The autonomous server
+            // compared with the question, so it is asked anew: both shall have seen that they agree. Under operations that follow each
+            // other, not as fast as they do.
+            self.audit.not_before = now + self.settings.rto_min * ((1 << self.audit.chases) - 1);
+            self.audit.chases += 1;
             return;
         }
-        let ours = holdings.audit(self.domain, self.epoch);
         if theirs == ours {
-            // An operation that was done between question and answer changed both sides alike. The autonomous server
-            // compared with the question, so it is asked anew: both shall have seen that they agree.
-            return;
+            return self.agree(now);
         }
         self.progress.differing += 1;
+        self.audit.rounds += 1;
+        (self.audit.agreed, self.audit.chases) = (false, 0);
         self.events.push_back(Event::Differing { domain: self.domain, ours, theirs });
-        if self.progress.differing < self.settings.audit_rounds {
+        if self.audit.rounds < self.settings.audit_rounds {
             self.begin_round();
         } else {
             self.audit.resume = Some(now + self.settings.audit_pause);
+        }
+    }
+
+    fn agree(&mut self, now: Nanos) {
+        (self.audit.chases, self.audit.rounds) = (0, 0);
+        self.audit.not_before = now + self.settings.prove_every;
+        if !std::mem::replace(&mut self.audit.agreed, true) {
+            self.timeline.reconciled.get_or_insert(now);
+            self.events.push_back(Event::Reconciled { domain: self.domain });
+        }
+    }
+
+    /// Count and digest of what we hold.
+    fn our_word(&mut self, holdings: &dyn Holdings) -> (u32, u64) {
+        let word = || holdings.audit(self.domain, self.epoch);
+        let Some(changes) = holdings.changes(self.domain) else { return word() };
+        match self.audit.kept {
+            Some((then, kept)) if then == changes => kept,
+            _ => {
+                let word = word();
+                self.audit.kept = Some((changes, word));
+                word
+            }
         }
     }
 
@@ -104,5 +156,6 @@ impl ServerRecovery {
         self.swept = false;
         self.sweeps_database = false;
         self.audit.resume = None;
+        self.audit.hasten();
     }
 }

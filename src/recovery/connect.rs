@@ -4,7 +4,7 @@ use super::ServerRecovery;
 use super::ask::Ask;
 use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{Epoch, MeetingId, Message};
+use crate::wire::{Epoch, MeetingId, Message, Opcode};
 
 /// CONNECT and what its answer said.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +42,9 @@ impl ServerRecovery {
             Some(ask) if ask.due > now => return None,
             Some(ask) => {
                 ask.again(now, &self.round_trip, &mut self.transactions);
-                self.progress.repeated += 1;
-                ask.transaction
+                let (attempts, transaction) = (ask.attempts(), ask.transaction);
+                self.note_attempts(attempts, Opcode::Connect, MeetingId::NONE);
+                transaction
             }
             None => {
                 let transaction = self.transactions.next();
@@ -55,9 +56,14 @@ impl ServerRecovery {
         Some(self.request(transaction, MeetingId::NONE, message))
     }
 
-    pub(super) fn handle_connect_ack(&mut self, now: Nanos, highest: Epoch, held: u32, window: u16) {
+    pub(super) fn handle_connect_ack(&mut self, now: Nanos, (highest, boot): (Epoch, u32), held: u32, window: u16) {
         if highest > self.epoch {
-            return self.become_stale(highest);
+            return self.fence(highest);
+        }
+        self.note_answered(Opcode::Connect);
+        // What was asked for until now may have been answered out of the memory that went with its last life.
+        if self.note_boot(boot as u16) {
+            return self.restart_forgetful(now);
         }
         if let Some(mut ask) = self.connect.ask.take() {
             ask.answered(now, &mut self.round_trip);

@@ -1,7 +1,7 @@
 //! The database, as recovery reads it and writes it back.
 
 use crate::cms::{Change, Database, KeyParameters, PartParameters};
-use crate::wire::{Address, Domain, MeetingId, TerminalState};
+use crate::wire::{Address, Domain, MeetingId, Run, TerminalState};
 
 /// The database cannot be read: it is not open yet, or the disk failed. Nothing follows from that about any meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub struct Unreadable;
 pub enum Held {
     /// These are its key parameters.
     Alive(Box<KeyParameters>),
-    /// It has ended.
-    Ended,
+    /// It has ended, and was this one of those that bear its number.
+    Ended(Run),
     /// It was never there.
     Unknown,
 }
@@ -30,6 +30,11 @@ pub trait KeyStore {
     /// A terminal's state when it was last written.
     fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, Unreadable>;
 
+    /// Whether nothing can ever be read.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Has all of this written or none, in the order of the calls. Does not wait.
     fn write(&mut self, changes: Vec<Change>);
 }
@@ -38,6 +43,8 @@ pub trait KeyStore {
 pub struct DatabaseStore<'a, W> {
     /// None while another process still has it open.
     pub database: Option<&'a Database>,
+    /// It was refused, and nobody waits for it.
+    pub is_lost: bool,
     /// Takes one commit.
     pub write: W,
 }
@@ -48,8 +55,11 @@ impl<W: FnMut(Vec<Change>)> KeyStore for DatabaseStore<'_, W> {
         if let Some(parameters) = database.meeting(meeting).map_err(|_| Unreadable)? {
             return Ok(Held::Alive(Box::new(parameters)));
         }
-        let ended = database.ended(meeting).map_err(|_| Unreadable)?.is_some();
-        Ok(if ended { Held::Ended } else { Held::Unknown })
+        Ok(database.ended(meeting).map_err(|_| Unreadable)?.map_or(Held::Unknown, Held::Ended))
+    }
+
+    fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Wanted;
 use crate::wire::{
-    Domain, Envelope, Epoch, Header, Key, MeetingId, MeetingSummary, Message, Opcode, Status, encode_message,
+    Address, Domain, Envelope, Epoch, Header, Key, MeetingId, MeetingSummary, Message, Opcode, Status, encode_message,
     encode_page,
 };
 
@@ -60,13 +60,17 @@ impl Request {
 /// What the engine should know of at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The autonomous server has a newer controller. This machine sends nothing more, and the engine must stop
-    /// controlling everywhere.
+    /// The autonomous server has a newer controller: this domain is given up, and its machine sends nothing more. The others go on.
     Stale {
         /// Who said so.
         domain: Domain,
         /// The highest epoch that it has seen.
         highest: Epoch,
+    },
+    /// It has restarted since it was heard last: what it holds is asked for anew.
+    Restarted {
+        /// Who has.
+        domain: Domain,
     },
     /// Alarm: it holds a meeting that we do not know.
     Orphan {
@@ -106,6 +110,41 @@ pub enum Event {
         opcode: u8,
         /// Why.
         status: Status,
+    },
+    /// Alarm, once for each opcode: a page has a record that cannot be. It is dropped, and the rest counts.
+    BadRecord {
+        /// Whose page.
+        domain: Domain,
+        /// Of the page.
+        opcode: Opcode,
+        /// What it is about, as far as that can be read.
+        meeting: MeetingId,
+    },
+    /// Alarm, once: a list names a terminal that is not its domain's. It is dropped, and the rest counts.
+    Foreign {
+        /// Whose list.
+        domain: Domain,
+        /// The first such terminal.
+        terminal: Address,
+    },
+    /// Alarm: a request was sent many times without a usable answer. It is sent further.
+    Unanswered {
+        /// Who does not answer.
+        domain: Domain,
+        /// Of the request.
+        opcode: Opcode,
+        /// What it asks about; [`MeetingId::NONE`] for no single meeting.
+        meeting: MeetingId,
+    },
+    /// Alarm, once: it holds more meetings that we do not know than are noted; the others are counted.
+    ManyOrphans {
+        /// Who holds them.
+        domain: Domain,
+    },
+    /// Alarm, once: its listing has no end. What was listed counts.
+    Endless {
+        /// Whose.
+        domain: Domain,
     },
     /// Alarm: the cache has no room for what this meeting's part needs. It was created too small.
     Full {

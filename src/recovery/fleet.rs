@@ -2,12 +2,12 @@
 
 use super::report::{Moments, Report};
 use super::settings::Settings;
-use super::{Event, Holdings, Path, Phase, Request, ServerRecovery};
+use super::{Event, Heard, Holdings, Path, Request, ServerRecovery};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, Message, Opcode, Page};
+use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page};
 
 /// Drives a [`ServerRecovery`] for each domain: requests of all in turn, so that no domain waits for another's listing;
-/// answers to the one they are for; STALE_EPOCH from one stops all.
+/// answers to the one they are for; a newer controller of one domain stops that one's machine alone.
 pub struct Recovery {
     path: Path,
     epoch: Epoch,
@@ -50,13 +50,7 @@ impl Recovery {
         message: &Message,
         holdings: &mut dyn Holdings,
     ) -> bool {
-        let Some(server) = self.server_mut(domain) else { return false };
-        let ours = server.handle_message(now, header, message, holdings);
-        // Who is fenced off at one autonomous server has lost its right at all of them, before anything else is sent.
-        if server.phase() == Phase::Stale {
-            self.servers.iter_mut().for_each(ServerRecovery::stop);
-        }
-        ours
+        self.server_mut(domain).is_some_and(|server| server.handle_message(now, header, message, holdings))
     }
 
     /// Takes an authentic page of this domain's autonomous server; gives whether it was an answer to recovery.
@@ -89,7 +83,7 @@ impl Recovery {
         self.servers.iter().filter_map(ServerRecovery::poll_timeout).min()
     }
 
-    /// The next thing that the engine should know. Before [`Event::Stale`] is read, no machine sends anything any more.
+    /// The next thing that the engine should know.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.servers.iter_mut().find_map(ServerRecovery::poll_event)
     }
@@ -108,10 +102,31 @@ impl Recovery {
         }
     }
 
-    /// Hears how many meetings a domain's autonomous server holds; see [`ServerRecovery::handle_held`].
-    pub fn handle_held(&mut self, domain: Domain, held: u32, ours: impl FnOnce() -> u32) {
+    /// Has agreement with a domain's autonomous server proven again; see [`ServerRecovery::prove`].
+    pub fn prove(&mut self, domain: Domain) {
         if let Some(server) = self.server_mut(domain) {
-            server.handle_held(held, ours);
+            server.prove();
+        }
+    }
+
+    /// Gives a domain up, for somebody else controls it; see [`ServerRecovery::fence`].
+    pub fn fence(&mut self, domain: Domain, by: Epoch) {
+        if let Some(server) = self.server_mut(domain) {
+            server.fence(by);
+        }
+    }
+
+    /// Hears what a domain's autonomous server answers to a heartbeat; see [`ServerRecovery::handle_heartbeat`].
+    pub fn handle_heartbeat(&mut self, now: Nanos, domain: Domain, heard: Heard, ours: impl FnOnce() -> u32) {
+        if let Some(server) = self.server_mut(domain) {
+            server.handle_heartbeat(now, heard, ours);
+        }
+    }
+
+    /// Hears of a terminal that reports what the table does not have; see [`ServerRecovery::handle_stray`].
+    pub fn handle_stray(&mut self, now: Nanos, domain: Domain, meetings: [MeetingId; 2], holdings: &mut dyn Holdings) {
+        if let Some(server) = self.server_mut(domain) {
+            server.handle_stray(now, meetings, holdings);
         }
     }
 
@@ -130,9 +145,9 @@ impl Recovery {
         self.servers.iter().all(ServerRecovery::is_reconciled)
     }
 
-    /// Whether a newer controller was heard of.
-    pub fn is_stale(&self) -> bool {
-        self.servers.iter().any(|server| server.phase() == Phase::Stale)
+    /// The domains that somebody else controls, and under which epoch.
+    pub fn fenced(&self) -> impl Iterator<Item = (Domain, Epoch)> + '_ {
+        self.servers.iter().filter_map(|server| Some((server.domain(), server.fenced_by()?)))
     }
 
     /// The moments of all together: nanoseconds since it began.

@@ -1,7 +1,7 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
 use super::Unreadable;
-use crate::wire::{Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
 
 /// Where a walk over the parts of a domain stands. What the number means is the walked thing's own affair; 0 is the
 /// beginning.
@@ -23,10 +23,14 @@ pub enum Lookup {
     },
     /// Neither holds it: an orphan.
     Unknown,
-    /// The database says that it ended.
+    /// We hold another conference of that number.
+    Another,
+    /// The database says that this very conference ended.
     Ended,
     /// The cache lacks it and the database cannot be read yet. It is listed again later.
     NotYet,
+    /// The cache lacks it and the database can never be read.
+    Unknowable,
     /// The database holds it and the cache has no room for it: an alarm.
     Full,
 }
@@ -40,6 +44,38 @@ pub enum Written {
     Later,
     /// The cache has no room for all of it: an alarm. The rest is in.
     Full,
+}
+
+/// What an autonomous server says of the members of a meeting, in answer to a question of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed<'a> {
+    /// Its members, ascending and each once; all of them are terminals of the domain ([`Holdings::owns`]).
+    pub terminals: &'a [TerminalState],
+    /// Members whose records could not be read, ascending: they stay what they are.
+    pub unread: &'a [Address],
+    /// Whether there may be members that the list does not name.
+    pub is_cut: bool,
+    /// The versions of the members in the cache when it was asked ([`Holdings::member_versions`]).
+    pub asked: &'a [(Address, u32)],
+}
+
+/// The orphans that operators are shown.
+pub trait OrphanList {
+    /// One was seen, perhaps not for the first time.
+    fn note(&mut self, domain: Domain, summary: &MeetingSummary);
+
+    /// Of those of this domain these alone are left.
+    fn keep(&mut self, domain: Domain, is_left: &dyn Fn(MeetingId) -> bool);
+}
+
+/// No list: before there is anybody to show it to.
+#[derive(Clone, Copy, Debug)]
+pub struct NoOrphans;
+
+impl OrphanList for NoOrphans {
+    fn note(&mut self, _: Domain, _: &MeetingSummary) {}
+
+    fn keep(&mut self, _: Domain, _: &dyn Fn(MeetingId) -> bool) {}
 }
 
 /// What to do about a meeting that was taken over.
@@ -88,6 +124,32 @@ pub trait Holdings {
     /// The version of a part in the cache; none where it is not there.
     fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64>;
 
+    /// Whether the cache has this very conference's part in the domain, and it can be read.
+    fn holds(&self, domain: Domain, summary: &MeetingSummary) -> bool {
+        self.version(domain, summary.meeting).is_some()
+    }
+
+    /// The members of a part in the cache, ascending, with their versions.
+    fn member_versions(&self, domain: Domain, meeting: MeetingId) -> Vec<(Address, u32)>;
+
+    /// Whether a terminal is this domain's, so that its autonomous server may speak for it.
+    fn owns(&self, domain: Domain, terminal: Address) -> bool;
+
+    /// Whether the cache has a part in this domain that cannot be read.
+    fn has_damaged(&self, _domain: Domain) -> bool {
+        false
+    }
+
+    /// Whether the database can never be read, so that nothing is to be waited for.
+    fn is_database_lost(&self) -> bool {
+        false
+    }
+
+    /// How often parts of this domain, and perhaps of others, were changed; none where that is not counted.
+    fn changes(&self, _domain: Domain) -> Option<u64> {
+        None
+    }
+
     /// A part that a walk over the cache gave is spoken of soon: its record may be fetched. Changes nothing.
     fn expect(&self, _found: Cursor) {}
 
@@ -112,10 +174,18 @@ pub trait Holdings {
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool;
 
     /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
-    /// with them) of each terminal, unless the table has a newer version of the terminal. The list is complete: a
+    /// with them) of each terminal, unless it has reported something newer since it was asked about. Nothing of another domain is
+    /// touched. The list is complete, unless it is cut: a
     /// terminal that is not in it left, one that is only in it joined. While only some of it is written the part is in
-    /// doubt, and after the last of it no more. A part that is `starting` or `ending` is left as it is.
-    fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written;
+    /// doubt, and after the last of it no more. A part that is `starting` or `ending` is left as it is. `others` gets the meetings that
+    /// have a terminal of the list as well, or had it until now: they are to be asked about, and this one too where it did not get it.
+    fn update_terminals(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        others: &mut Vec<MeetingId>,
+    ) -> Written;
 
     /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part
     /// marked missing loses its epoch, so that the audit does not count it.
@@ -123,6 +193,9 @@ pub trait Holdings {
 
     /// An orphan was seen, perhaps not for the first time. For the list that operators read.
     fn orphan(&mut self, domain: Domain, summary: &MeetingSummary);
+
+    /// A listing is at its end: of the orphans of this domain these are left.
+    fn keep_orphans(&mut self, domain: Domain, is_left: &dyn Fn(MeetingId) -> bool);
 
     /// Puts an orphan into cache and database by what its summary says, in doubt. False where there is no room.
     fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;

@@ -5,17 +5,22 @@
 //! meetings than it was found to hold. That is how what nobody here knows is found; a differing audit is the other reason.
 //!
 //! The listing comes by ascending id, in transactions of as many pages as the autonomous server likes. After a whole
-//! transaction the next asks from behind its last id, until one is empty; when a page is lost, the next asks from behind
+//! transaction the next asks from behind its highest id, until one is empty; when a page is lost, the next asks from behind
 //! the pages that came without a gap. A page may come twice: looking up and writing back are idempotent.
+//!
+//! A record that cannot be is dropped, told, and passed over by its number, and so is one of a number that was not asked for: the rest
+//! counts, and the listing goes on. What cannot be looked up for want of a database is kept until it can, and holds nothing up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ask::Ask;
 use super::server::Step;
 use super::takeover::Wanted;
-use super::{Event, Holdings, Lookup, Request, ServerRecovery, Unreadable};
+use super::{Cursor, Holdings, Lookup, Orphans, Request, ServerRecovery, Unreadable};
+use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Page, Record, TakeoverEntry};
+use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Opcode, Page, Record, TakeoverEntry};
 
 /// Where the listing stands.
 #[derive(Clone, Debug, Default)]
@@ -23,22 +28,22 @@ pub(super) struct Listing {
     /// The lowest id that the autonomous server has not told of yet.
     first: MeetingId,
     ask: Option<Ask>,
-    /// The pages of the transaction that came, each with its last id; one without records has none.
+    /// The pages of the transaction that came, each with its highest id; one without records has none.
     pages: Vec<Option<Option<MeetingId>>>,
     complete: bool,
-    /// The lowest id that could not be looked up yet, for the database was not open.
-    not_yet: Option<MeetingId>,
-    not_yet_pause: Duration,
-    /// Nothing is asked before.
-    resume: Nanos,
+    /// Records so far.
+    listed: u32,
+    /// Orphans that are not noted, because there are too many.
+    pub beyond: u32,
 }
 
-/// What a page did to the listing.
-enum Taken {
-    /// It is none of this listing, or cannot be.
-    No,
-    /// Its records count.
-    Yes,
+/// What a page says.
+#[derive(Default)]
+struct Taken {
+    /// What counts of it, ascending.
+    summaries: Vec<MeetingSummary>,
+    /// The meetings of records that were dropped.
+    dropped: Vec<MeetingId>,
 }
 
 impl Listing {
@@ -51,34 +56,50 @@ impl Listing {
     }
 
     pub fn due(&self) -> Option<Nanos> {
-        match &self.ask {
-            Some(ask) => Some(ask.due),
-            None => Some(self.resume).filter(|_| !self.complete && self.not_yet_pause > Duration::ZERO),
-        }
+        self.ask.as_ref().map(|ask| ask.due)
     }
 
-    /// Notes a page; gives whether its records are to be believed.
-    fn take(&mut self, page: &Page<'_>) -> Taken {
+    /// Gives up what is not listed yet: it is asked for by name, where we hold it.
+    pub fn give_up(&mut self) {
+        (self.ask, self.complete) = (None, true);
+    }
+
+    /// Notes a page; gives what it says, or none where it is none of this transaction.
+    fn take(&mut self, page: &Page<'_>) -> Option<Taken> {
         if self.pages.len() != usize::from(page.pages) {
             if self.pages.iter().any(Option::is_some) {
-                return Taken::No;
+                return None;
             }
             self.pages = vec![None; page.pages.into()];
         }
-        let Ok(records) = page.records::<MeetingSummary>() else { return Taken::No };
-        // The listing ends because each transaction begins behind the last: an id before the one asked for, or out of
-        // order, would let it go round for ever.
-        let mut least = self.first;
+        let mut taken = Taken::default();
         let mut last = None;
-        for record in records.flatten() {
-            if record.meeting < least {
-                return Taken::No;
+        match page.records::<MeetingSummary>() {
+            Ok(mut records) => {
+                while let Some((number, _)) = records.numbers() {
+                    let Some(record) = records.next() else { break };
+                    let meeting = MeetingId(number);
+                    // The listing ends because each transaction begins behind the last: an id before the one asked for would let
+                    // it go round for ever.
+                    let is_asked = meeting >= self.first && meeting != MeetingId::NONE;
+                    last = last.max(is_asked.then_some(meeting));
+                    match record {
+                        Ok(summary) if is_asked => taken.summaries.push(summary),
+                        _ => taken.dropped.push(meeting),
+                    }
+                }
             }
-            last = Some(record.meeting);
-            least = MeetingId(record.meeting.0.saturating_add(1));
+            Err(_) => taken.dropped.push(MeetingId::NONE),
         }
+        taken.summaries.sort_by_key(|summary| summary.meeting);
+        taken.summaries.dedup_by(|later, first| {
+            let is_twice = later.meeting == first.meeting;
+            taken.dropped.extend(is_twice.then_some(first.meeting));
+            is_twice
+        });
+        self.listed = self.listed.saturating_add(taken.summaries.len() as u32);
         self.pages[usize::from(page.page)] = Some(last);
-        Taken::Yes
+        Some(taken)
     }
 
     /// Whether every page of the transaction came.
@@ -100,25 +121,30 @@ impl Listing {
     }
 
     /// The transaction is whole: goes on behind it, or ends.
-    fn next_transaction(&mut self, now: Nanos, pause_min: Duration, pause_max: Duration) {
+    fn next_transaction(&mut self) {
         self.ask = None;
-        if self.advance() && !self.complete {
-            return;
-        }
-        self.complete = true;
-        if let Some(first) = self.not_yet.take() {
-            self.not_yet_pause = (self.not_yet_pause * 2).clamp(pause_min, pause_max);
-            self.complete = false;
-            self.first = first;
-            self.resume = now + self.not_yet_pause;
-        } else {
-            self.not_yet_pause = Duration::ZERO;
-        }
+        self.complete = !self.advance() || self.complete || self.listed > limits::LISTED_MAX;
+    }
+}
+
+/// Listed meetings that cannot be looked up yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Undecided {
+    summaries: BTreeMap<MeetingId, MeetingSummary>,
+    /// There were more.
+    more: bool,
+    due: Nanos,
+    pause: Duration,
+}
+
+impl Undecided {
+    pub fn due(&self) -> Option<Nanos> {
+        (!self.summaries.is_empty()).then_some(self.due)
     }
 }
 
 impl ServerRecovery {
-    pub(super) fn poll_listing(&mut self, now: Nanos) -> Option<Request> {
+    pub(super) fn poll_listing(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
         let listing = &mut self.listing;
         match &mut listing.ask {
             Some(ask) if ask.due > now => return None,
@@ -127,15 +153,17 @@ impl ServerRecovery {
             Some(ask) => {
                 ask.renew();
                 ask.again(now, &self.round_trip, &mut self.transactions);
+                let attempts = ask.attempts();
                 listing.advance();
-                self.progress.repeated += 1;
                 if listing.complete {
                     listing.ask = None;
+                    self.end_listing(holdings);
                     return None;
                 }
+                self.note_attempts(attempts, Opcode::InfoQuery, MeetingId::NONE);
             }
             None => {
-                if listing.complete || now < listing.resume || !self.connect.is_connected() {
+                if listing.complete || !self.connect.is_connected() {
                     return None;
                 }
                 if self.overlaps && listing.first == MeetingId::NONE {
@@ -145,39 +173,84 @@ impl ServerRecovery {
                     }
                     if self.progress.held == Some(self.swept_held) {
                         listing.complete = true;
+                        self.end_listing(holdings);
                         return None;
                     }
                 }
                 listing.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
             }
         }
-        let transaction = listing.ask.as_ref()?.transaction;
-        let message = Message::InfoQuery { first: listing.first };
+        let transaction = self.listing.ask.as_ref()?.transaction;
+        let message = Message::InfoQuery { first: self.listing.first };
         Some(self.request(transaction, MeetingId::NONE, message))
     }
 
     pub(super) fn handle_info(&mut self, now: Nanos, page: &Page<'_>, holdings: &mut dyn Holdings) {
         let Some(ask) = &mut self.listing.ask else { return };
         ask.answered(now, &mut self.round_trip);
-        if let Taken::No = self.listing.take(page) {
-            return;
+        let Some(taken) = self.listing.take(page) else { return };
+        self.note_answered(Opcode::InfoQuery);
+        for summary in &taken.summaries {
+            self.handle_summary(summary, holdings);
         }
-        for summary in page.records::<MeetingSummary>().into_iter().flatten().flatten() {
-            self.handle_summary(&summary, holdings);
+        for meeting in taken.dropped {
+            self.note_bad(Opcode::Info, meeting);
         }
         if self.listing.is_whole() {
-            let (min, max) = (self.settings.rto_min, self.settings.rto_max);
-            self.listing.next_transaction(now, min, max);
+            self.listing.next_transaction();
             if self.listing.complete {
-                self.timeline.listed.get_or_insert(now);
+                self.end_listing(holdings);
             }
         }
     }
 
+    /// Nothing more is listed: what was noted of orphans and is not listed any more is forgotten.
+    pub(super) fn end_listing(&mut self, holdings: &mut dyn Holdings) {
+        if self.listing.listed > limits::LISTED_MAX {
+            self.tell_endless();
+        }
+        let round = self.round;
+        self.meetings.retain(|_, known| !known.step.is_orphan() || known.round == round);
+        let Self { meetings, told, .. } = self;
+        let is_left = |meeting| meetings.get(&meeting).is_some_and(|known| known.step == Step::Orphan);
+        told.orphans.retain(|&meeting| meetings.contains_key(&meeting));
+        holdings.keep_orphans(self.domain, &is_left);
+        self.timeline.listed.get_or_insert(self.now);
+    }
+
+    /// Looks up once more what could not be looked up.
+    pub(super) fn poll_undecided(&mut self, now: Nanos, holdings: &mut dyn Holdings) {
+        if !self.listing.complete || self.undecided.due().is_none_or(|due| due > now) {
+            return;
+        }
+        for summary in std::mem::take(&mut self.undecided.summaries).into_values() {
+            self.handle_summary(&summary, holdings);
+        }
+        let undecided = &mut self.undecided;
+        if undecided.summaries.is_empty() {
+            undecided.pause = Duration::ZERO;
+            if std::mem::take(&mut undecided.more) {
+                // As a round of its own, for what was noted of the others is still so.
+                self.begin_round();
+            }
+        } else {
+            self.put_off_undecided(now);
+        }
+    }
+
+    fn put_off_undecided(&mut self, now: Nanos) {
+        let undecided = &mut self.undecided;
+        undecided.pause = (undecided.pause * 2).clamp(self.settings.rto_min, self.settings.rto_max);
+        undecided.due = now + undecided.pause;
+    }
+
     fn handle_summary(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
         let (meeting, round) = (summary.meeting, self.round);
-        if meeting == MeetingId::NONE {
-            return;
+        if matches!(self.meetings.get(&meeting), Some(known) if matches!(known.step, Step::Taken | Step::Untold | Step::Updated))
+            && !holdings.holds(self.domain, summary)
+        {
+            // It ended meanwhile, or its record cannot be read: what is listed is looked up as if it had not been known.
+            self.forget(meeting);
         }
         match self.meetings.get_mut(&meeting) {
             // Its information is written back when the takeover is answered, for that is the method's order.
@@ -185,7 +258,7 @@ impl ServerRecovery {
                 known.round = round;
                 known.summary = Some(Box::new(*summary));
             }
-            Some(known) if matches!(known.step, Step::Taken | Step::Updated) => {
+            Some(known) if matches!(known.step, Step::Taken | Step::Untold | Step::Updated) => {
                 known.round = round;
                 // The first round's takeovers may have been answered after a page was written. A later one that still names
                 // another controller means that ours was lost with the autonomous server's memory.
@@ -200,10 +273,7 @@ impl ServerRecovery {
                 self.update_meeting(summary, holdings);
             }
             Some(known) if known.step == Step::Refused && known.round == round => {}
-            _ => {
-                self.named.insert(meeting);
-                self.look_up(summary, holdings);
-            }
+            _ => self.look_up(summary, holdings),
         }
     }
 
@@ -218,6 +288,7 @@ impl ServerRecovery {
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
+                self.named.insert(meeting);
                 if self.update_meeting(summary, holdings) {
                     self.set_step(meeting, Step::Asked);
                     self.enqueue_update(meeting);
@@ -225,7 +296,17 @@ impl ServerRecovery {
             }
             Lookup::Found { version, .. } => self.enqueue_takeover(meeting, version, Some(summary)),
             _ if matches!(summary.state, MeetingState::None | MeetingState::Ended) => {}
-            Lookup::Unknown => self.handle_orphan(summary, holdings),
+            Lookup::Unknown => self.handle_orphan(summary, self.settings.orphans, holdings),
+            // Nobody can say any more whether it is ours: it is left alone, whatever is set.
+            Lookup::Unknowable => self.handle_orphan(summary, Orphans::Leave, holdings),
+            // Ours is not there any more: another conference has its number, and that one is an orphan.
+            Lookup::Another => {
+                self.handle_absence(meeting, holdings);
+                if self.meetings.get(&meeting).is_some_and(|known| known.step == Step::Missing) {
+                    self.set_step(meeting, Step::Replaced);
+                }
+                self.tell_orphan(summary);
+            }
             // Somebody was told that it has ended: that is made true, whatever is set for orphans.
             Lookup::Ended => self.end_remnant(meeting),
             Lookup::Full => {
@@ -233,8 +314,16 @@ impl ServerRecovery {
                 self.tell_full(meeting);
             }
             Lookup::NotYet => {
-                let first = self.listing.not_yet.map_or(meeting, |first| first.min(meeting));
-                self.listing.not_yet = Some(first);
+                let undecided = &mut self.undecided;
+                if undecided.summaries.is_empty() && undecided.pause == Duration::ZERO {
+                    self.put_off_undecided(self.now);
+                }
+                let undecided = &mut self.undecided;
+                if undecided.summaries.len() < limits::UNDECIDED_MAX {
+                    undecided.summaries.insert(meeting, *summary);
+                } else {
+                    undecided.more = true;
+                }
             }
         }
     }
@@ -254,6 +343,11 @@ impl ServerRecovery {
                 page.len() < TakeoverEntry::PER_PAGE
             });
             (self.cursor, self.swept) = (cursor, !more);
+            // A part that cannot be read is met by no walk. The database may know it, and then it is asked for too.
+            if self.swept && !self.swept_damaged && holdings.has_damaged(self.domain) {
+                (self.swept_damaged, self.sweeps_database, self.swept) = (true, true, false);
+                self.cursor = Cursor::default();
+            }
         }
         if !self.trusts_cache() {
             page[before..].iter().for_each(|(entry, _)| self.set_step(entry.meeting, Step::Asked));
@@ -266,6 +360,7 @@ impl ServerRecovery {
                 Ok(Some(entry)) if self.is_listed(entry.meeting) => {}
                 Ok(Some(entry)) => page.push((entry, None)),
                 Ok(None) => self.swept = true,
+                Err(Unreadable) if holdings.is_database_lost() => self.swept = true,
                 Err(Unreadable) => self.sweep_resume = self.now + self.settings.rto_max,
             }
         }
@@ -274,17 +369,5 @@ impl ServerRecovery {
     /// Whether this round's listing named it.
     fn is_listed(&self, meeting: MeetingId) -> bool {
         self.meetings.get(&meeting).is_some_and(|known| known.round == self.round) || self.named.contains(&meeting)
-    }
-
-    pub(super) fn tell_full(&mut self, meeting: MeetingId) {
-        if self.told_full.insert(meeting) {
-            self.events.push_back(Event::Full { domain: self.domain, meeting });
-        }
-    }
-
-    pub(super) fn tell_unfinished(&mut self, meeting: MeetingId) {
-        if self.unfinished.insert(meeting) {
-            self.events.push_back(Event::Unfinished { domain: self.domain, meeting });
-        }
     }
 }

@@ -15,15 +15,17 @@
 //! A living cache is believed as far as counts and versions agree, and proven by the audit: one that agrees costs takeover
 //! pages and an audit, and nothing else. An audit that differs brings a listing, and STATE of the meetings whose version
 //! differs. What came from the database may be older than the autonomous servers' word, so it is in doubt, and all of its
-//! STATE is asked for. So is that of a part which a death left in doubt, its version written and its members not.
+//! STATE is asked for. So is that of all meetings where the autonomous server has restarted, and that of a part which a death left in doubt, its version written and its members not.
 //!
 //! What always holds here: no I/O, no clock, no randomness; time is an argument. Nothing is taken from absence: a
 //! meeting that a listing lacks is asked for by name, and only the autonomous server's own UNKNOWN_MEETING makes it
-//! missing. Every request is repeated with growing pauses until it is answered, for a link may be down for long; every
+//! missing. What a record says counts for the domain alone whose server sent it; one that cannot be is dropped, and told, and nothing
+//! waits for it. Agreement is proven again and again (`agreement`, `audit`). Every request is repeated with growing pauses until it is answered, for a link may be down for long; every
 //! effect is idempotent, so a second answer, or a second death in the midst, changes nothing.
 //!
 //! [`ServerRecovery`] is the machine for one autonomous server, [`Recovery`] drives one for each.
 
+mod agreement;
 mod ask;
 mod audit;
 mod connect;
@@ -34,21 +36,25 @@ mod holdings;
 mod lookup;
 mod orphans;
 mod report;
+mod retry;
 mod server;
 mod settings;
+mod state;
 mod table;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod told;
 mod update;
 
 use serde::{Deserialize, Serialize};
 
+pub use agreement::Heard;
 pub use ask::TransactionSource;
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;
-pub use holdings::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Written};
+pub use holdings::{Absence, Cursor, Holdings, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Written};
 pub use report::{Moments, Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
@@ -81,7 +87,7 @@ pub enum Phase {
     Reconciled,
     /// They do not, after several rounds. Further rounds follow, with pauses.
     Differing,
-    /// A newer controller was heard of: nothing is sent any more.
+    /// Somebody else controls this domain, under a higher epoch: nothing is sent to it any more.
     Stale,
 }
 

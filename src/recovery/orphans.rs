@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use super::ask::Ask;
 use super::server::Step;
 use super::{Event, Holdings, Orphans, Request, ServerRecovery};
+use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{MeetingId, MeetingSummary, Message, Transaction};
+use crate::wire::{MeetingId, MeetingSummary, Message, Opcode, Transaction};
 
 /// The reason that a MEETING_END of an orphan bears: ended by recovery.
 const REASON_ORPHAN: u8 = 1;
@@ -28,24 +29,35 @@ impl Ends {
         self.flights.iter_mut().map(|(ask, _)| ask).find(|ask| ask.transaction == transaction)
     }
 
+    /// The orphan whose end a transaction asks for; it is asked for no more.
+    pub fn give_up(&mut self, transaction: Transaction) -> Option<MeetingId> {
+        let index = self.flights.iter().position(|(ask, _)| ask.transaction == transaction)?;
+        Some(self.flights.swap_remove(index).1)
+    }
+
     pub fn due(&self) -> Option<Nanos> {
         self.flights.iter().map(|(ask, _)| ask.due).min()
     }
 }
 
 impl ServerRecovery {
-    pub(super) fn handle_orphan(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
+    pub(super) fn handle_orphan(&mut self, summary: &MeetingSummary, become_of: Orphans, holdings: &mut dyn Holdings) {
         let meeting = summary.meeting;
-        if self.meetings.get(&meeting).is_some_and(|known| known.step == Step::OrphanEnding) {
+        let known = self.meetings.get(&meeting).map(|known| known.step);
+        if known == Some(Step::OrphanEnding) {
             return;
         }
-        if self.told_orphan.insert(meeting) {
-            self.events.push_back(Event::Orphan { domain: self.domain, summary: *summary });
+        if become_of == Orphans::Adopt && holdings.adopt(self.domain, summary) {
+            self.tell_orphan(summary);
+            return self.enqueue_takeover(meeting, summary.version, Some(summary));
         }
-        match self.settings.orphans {
-            Orphans::Adopt if holdings.adopt(self.domain, summary) => {
-                self.enqueue_takeover(meeting, summary.version, Some(summary));
-            }
+        // How many there are is the autonomous server's to say, and how many of them are noted is ours.
+        if !known.is_some_and(Step::is_orphan) && self.told.orphans.len() >= limits::ORPHANS_MAX {
+            self.listing.beyond += 1;
+            return self.tell_beyond();
+        }
+        self.tell_orphan(summary);
+        match become_of {
             Orphans::Leave | Orphans::Adopt => {
                 self.set_step(meeting, Step::Orphan);
                 holdings.orphan(self.domain, summary);
@@ -67,32 +79,42 @@ impl ServerRecovery {
     }
 
     pub(super) fn poll_end(&mut self, now: Nanos, holdings: &dyn Holdings) -> Option<Request> {
-        // What a client has started meanwhile under the same id is not the orphan any more.
+        // What a client has started meanwhile under the same id is not the orphan any more. That is asked of what is about to be
+        // sent alone: a queue may be long.
         let domain = self.domain;
         let is_orphan = |meeting: MeetingId| holdings.version(domain, meeting).is_none();
-        self.ends.flights.retain(|&(_, meeting)| is_orphan(meeting));
-        self.ends.queue.retain(|&meeting| is_orphan(meeting));
         let message = Message::MeetingEnd { reason: REASON_ORPHAN };
-        if let Some((ask, meeting)) = self.ends.flights.iter_mut().find(|(ask, _)| ask.due <= now) {
+        while let Some(index) = self.ends.flights.iter().position(|(ask, _)| ask.due <= now) {
+            let (ask, meeting) = &mut self.ends.flights[index];
+            if !is_orphan(*meeting) {
+                self.ends.flights.swap_remove(index);
+                continue;
+            }
             ask.again(now, &self.round_trip, &mut self.transactions);
-            self.progress.repeated += 1;
-            let (transaction, meeting) = (ask.transaction, *meeting);
+            let (transaction, attempts, meeting) = (ask.transaction, ask.attempts(), *meeting);
+            self.note_attempts(attempts, Opcode::MeetingEnd, meeting);
             return Some(self.request(transaction, meeting, message));
         }
         if self.ends.flights.len() >= self.settings.queries.into() {
             return None;
         }
-        let meeting = self.ends.queue.pop_front()?;
-        let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
-        let transaction = ask.transaction;
-        self.ends.flights.push((ask, meeting));
-        Some(self.request(transaction, meeting, message))
+        while let Some(meeting) = self.ends.queue.pop_front() {
+            if !is_orphan(meeting) {
+                continue;
+            }
+            let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+            let transaction = ask.transaction;
+            self.ends.flights.push((ask, meeting));
+            return Some(self.request(transaction, meeting, message));
+        }
+        None
     }
 
     /// It is ended, or was before.
     pub(super) fn handle_end_ack(&mut self, transaction: Transaction) {
         let Some(index) = self.ends.flights.iter().position(|(ask, _)| ask.transaction == transaction) else { return };
         let (_, meeting) = self.ends.flights.swap_remove(index);
+        self.note_answered(Opcode::MeetingEnd);
         self.set_step(meeting, Step::OrphanEnded);
     }
 }

@@ -50,6 +50,10 @@ pub struct Progress {
     pub busy: u64,
     /// Audits that differed.
     pub differing: u32,
+    /// Records of its lists that cannot be, and were dropped.
+    pub malformed: u64,
+    /// Records of its lists about terminals that are not its own, and were dropped.
+    pub foreign: u64,
 }
 
 /// A whole recovery, over all autonomous servers. Times are nanoseconds since it began.
@@ -89,6 +93,8 @@ pub struct ServerReport {
     pub domain: Domain,
     /// How far it is.
     pub phase: Phase,
+    /// Under which epoch another dispatch server controls it: nothing is sent to it any more.
+    pub fenced_by: Option<Epoch>,
     /// CONNECT_ACK came.
     pub connected_ns: Option<u64>,
     /// The listing was complete.

@@ -1,16 +1,18 @@
 //! The machine for one autonomous server: what the steps share, and who gets which answer.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use super::agreement::Pulse;
 use super::ask::{Ask, RoundTrip};
 use super::audit::Audit;
 use super::connect::Connect;
-use super::lookup::Listing;
+use super::lookup::{Listing, Undecided};
 use super::orphans::Ends;
-use super::report::{Progress, ServerReport, Timeline};
+use super::report::{Progress, Timeline};
 use super::takeover::Takeovers;
+use super::told::Told;
 use super::update::Updates;
-use super::{Body, Cursor, Event, Holdings, Path, Phase, Request, Settings, TransactionSource};
+use super::{Body, Cursor, Event, Holdings, Path, Request, Settings, TransactionSource};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, MeetingSummary, Message, Opcode, Page, Status, Transaction};
@@ -22,10 +24,14 @@ pub(super) enum Step {
     Asked,
     /// It is taken over; its update is wanted or on its way.
     Taken,
+    /// It is taken over, and its members cannot be had: they are asked for again later.
+    Untold,
     /// It is updated.
     Updated,
     /// The autonomous server does not have it.
     Missing,
+    /// Nor this one: another conference has its number.
+    Replaced,
     /// Its start or end is the engine's to finish.
     Unfinished,
     /// The autonomous server does not give it.
@@ -36,6 +42,13 @@ pub(super) enum Step {
     OrphanEnding,
     /// We did not know it, and ended it.
     OrphanEnded,
+}
+
+impl Step {
+    /// Whether it is none of ours.
+    pub const fn is_orphan(self) -> bool {
+        matches!(self, Self::Orphan | Self::OrphanEnding | Self::OrphanEnded)
+    }
 }
 
 /// What the machine knows of one meeting. One that a living cache held and the autonomous server gave at
@@ -85,18 +98,19 @@ pub struct ServerRecovery {
     pub(super) swept_held: u32,
     /// Whether what is held under this epoch may have been taken over by this machine before it began again.
     pub(super) began_again: bool,
-    /// What was told already, so that a second round does not tell it again.
-    pub(super) told_missing: BTreeSet<MeetingId>,
-    pub(super) told_orphan: BTreeSet<MeetingId>,
-    pub(super) told_full: BTreeSet<MeetingId>,
-    pub(super) unfinished: BTreeSet<MeetingId>,
-    told_refused: BTreeSet<(MeetingId, u8, Status)>,
+    /// Listed meetings that cannot be looked up yet.
+    pub(super) undecided: Undecided,
+    /// Whether the database was walked because of parts that cannot be read.
+    pub(super) swept_damaged: bool,
+    /// Whether the autonomous server may have lost what its terminals were.
+    pub(super) is_forgetful: bool,
+    pub(super) told: Told,
     pub(super) events: VecDeque<Event>,
     pub(super) timeline: Timeline,
     pub(super) progress: Progress,
-    stale: bool,
-    /// How many meetings the autonomous server said it holds when that last changed, and how many parts there were here.
-    heard: Option<(u32, u32)>,
+    /// Under which epoch somebody else controls the domain.
+    pub(super) fenced: Option<Epoch>,
+    pub(super) pulse: Pulse,
     /// The latest time that was heard of.
     pub(super) now: Nanos,
 }
@@ -128,16 +142,15 @@ impl ServerRecovery {
             named: HashSet::new(),
             swept_held: 0,
             began_again: false,
-            told_missing: BTreeSet::new(),
-            told_orphan: BTreeSet::new(),
-            told_full: BTreeSet::new(),
-            unfinished: BTreeSet::new(),
-            told_refused: BTreeSet::new(),
+            undecided: Undecided::default(),
+            swept_damaged: false,
+            is_forgetful: false,
+            told: Told::default(),
             events: VecDeque::new(),
             timeline: Timeline { began: now, ..Timeline::default() },
             progress: Progress::default(),
-            stale: false,
-            heard: None,
+            fenced: None,
+            pulse: Pulse::default(),
             now,
         }
     }
@@ -145,42 +158,6 @@ impl ServerRecovery {
     /// As [`Self::new`] under this epoch, of a machine that was made ahead and asked for nothing yet.
     pub(super) fn begin(&mut self, epoch: Epoch, now: Nanos) {
         (self.epoch, self.now, self.timeline.began) = (epoch, now, now);
-    }
-
-    /// Begins again: the autonomous server restarted, or its link came back after it was thought down. Where the database
-    /// was to be walked and has not been, it still is; else the cache holds everything by now, and what of it was not
-    /// updated yet is in doubt there. A machine that stopped stays so.
-    pub fn restart(&mut self, now: Nanos) {
-        let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
-        let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
-        let transactions = std::mem::take(&mut self.transactions);
-        let events = std::mem::take(&mut self.events);
-        *self = Self { transactions, events, stale: self.stale, began_again: true, ..fresh };
-    }
-
-    /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
-    /// carried out. Agreeing costs a frame; differing begins a round.
-    pub fn doubt(&mut self) {
-        if self.audit.has_agreed() {
-            self.audit = Audit::default();
-        } else {
-            self.audit.ask_anew();
-        }
-    }
-
-    /// Hears how many meetings the autonomous server holds, which every heartbeat's answer says. One that restarts faster
-    /// than its link goes down is noticed by that alone: by a change that our own starts and ends, `ours` being the
-    /// parts that there are here, do not account for. It costs an audit where one of them was just under way.
-    pub fn handle_held(&mut self, held: u32, ours: impl FnOnce() -> u32) {
-        if self.heard.is_some_and(|(last, _)| last == held) {
-            return;
-        }
-        let ours = ours();
-        let before = self.heard.replace((held, ours));
-        let grown = |now: u32, before: u32| i64::from(now) - i64::from(before);
-        if before.is_some_and(|before| grown(held, before.0) != grown(ours, before.1)) {
-            self.doubt();
-        }
     }
 
     /// Takes a message that this domain's autonomous server sent, authentic. Gives whether it answered recovery; if not,
@@ -193,12 +170,6 @@ impl ServerRecovery {
         holdings: &mut dyn Holdings,
     ) -> bool {
         self.now = self.now.max(now);
-        // Whoever was told it: a newer controller is a newer controller.
-        if let Message::Refused { status: Status::StaleEpoch, value, .. } = *message
-            && Epoch(value) > self.epoch
-        {
-            self.become_stale(Epoch(value));
-        }
         let answer = matches!(
             message,
             Message::ConnectAck { .. } | Message::Audit { .. } | Message::MeetingAck { .. } | Message::Refused { .. }
@@ -207,13 +178,15 @@ impl ServerRecovery {
             return false;
         }
         // An answer to the one who died: its transactions are not ours.
-        if header.epoch != self.epoch || self.stale {
+        if header.epoch != self.epoch || self.fenced.is_some() {
             return true;
         }
         let transaction = header.transaction;
         match *message {
-            Message::ConnectAck { highest_epoch, held, window, .. } if is(self.connect.ask_mut(), transaction) => {
-                self.handle_connect_ack(now, highest_epoch, held, window);
+            Message::ConnectAck { highest_epoch, boot_generation, held, window }
+                if is(self.connect.ask_mut(), transaction) =>
+            {
+                self.handle_connect_ack(now, (highest_epoch, boot_generation), held, window);
             }
             Message::Audit { count, digest } if is(self.audit.ask_mut(), transaction) => {
                 self.handle_audit(now, (count, digest), holdings);
@@ -242,7 +215,7 @@ impl ServerRecovery {
         if !answer || !TransactionSource::is_recovery(header.transaction) {
             return false;
         }
-        if header.epoch != self.epoch || self.stale {
+        if header.epoch != self.epoch || self.fenced.is_some() {
             return true;
         }
         match opcode {
@@ -258,7 +231,7 @@ impl ServerRecovery {
     /// The next frame to send. None: nothing until a frame comes or [`Self::poll_timeout`].
     pub fn poll_transmit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
         self.now = self.now.max(now);
-        if self.stale {
+        if self.fenced.is_some() {
             return None;
         }
         // A living cache knows what to take over: the first of it goes out before anything is asked.
@@ -277,9 +250,10 @@ impl ServerRecovery {
         if self.audit.resume.is_some_and(|resume| resume <= now) {
             self.begin_round();
         }
+        self.poll_undecided(now, holdings);
         let request = self
             .poll_takeover(now, holdings)
-            .or_else(|| self.poll_listing(now))
+            .or_else(|| self.poll_listing(now, holdings))
             .or_else(|| self.poll_update(now, holdings))
             .or_else(|| self.poll_end(now, holdings));
         self.note_progress(now);
@@ -288,12 +262,21 @@ impl ServerRecovery {
 
     /// When to poll again if nothing comes. None: never.
     pub fn poll_timeout(&self) -> Option<Nanos> {
-        if self.stale {
+        if self.fenced.is_some() {
             return None;
         }
-        let [quiet, sweep] = [self.quiet_until, self.sweep_resume].map(|at| Some(at).filter(|at| *at > self.now));
+        // What is past of these waits for something else, which has a time of its own or comes with a frame.
+        let later = [
+            Some(self.quiet_until),
+            Some(self.sweep_resume),
+            self.undecided.due(),
+            self.takeovers.refused.due(),
+            self.updates.again.due(),
+            self.audit.next(),
+        ];
+        let later = later.map(|at| at.filter(|at| *at > self.now));
         let steps = [self.takeovers.due(), self.listing.due(), self.updates.due(), self.ends.due(), self.audit.due()];
-        let steps = steps.into_iter().chain([quiet, sweep]);
+        let steps = steps.into_iter().chain(later);
         let steps = steps.flatten().map(|due| due.max(self.quiet_until)).min();
         steps.into_iter().chain(self.connect.due()).min()
     }
@@ -303,96 +286,16 @@ impl ServerRecovery {
         self.events.pop_front()
     }
 
-    /// Stops at once and for good: some autonomous server has a newer controller.
-    pub fn stop(&mut self) {
-        self.stale = true;
-    }
-
     /// Whom it recovers from.
     pub fn domain(&self) -> Domain {
         self.domain
-    }
-
-    /// What it is doing: of what overlaps, the first that is not done.
-    pub fn phase(&self) -> Phase {
-        if self.stale {
-            Phase::Stale
-        } else if self.audit.has_agreed() {
-            Phase::Reconciled
-        } else if self.audit.resume.is_some() {
-            Phase::Differing
-        } else if !self.connect.is_connected() {
-            Phase::Connecting
-        } else if !self.is_acknowledged() {
-            Phase::TakingOver
-        } else if !self.is_updated() {
-            Phase::Updating
-        } else {
-            Phase::Auditing
-        }
-    }
-
-    /// Whether both sides agree, proven by the audit.
-    pub fn is_reconciled(&self) -> bool {
-        self.phase() == Phase::Reconciled
-    }
-
-    /// How far it is. Walks over its meetings.
-    pub fn progress(&self) -> Progress {
-        let mut progress = Progress { unfinished: self.unfinished.len() as u32, ..self.progress };
-        for known in self.meetings.values() {
-            let (asked, other) = match known.step {
-                Step::Asked => (1, None),
-                Step::Taken => (1, Some(&mut progress.taken_over)),
-                Step::Updated => {
-                    progress.taken_over += 1;
-                    (1, Some(&mut progress.updated))
-                }
-                Step::Missing => (1, Some(&mut progress.missing)),
-                Step::Refused => (1, Some(&mut progress.refused)),
-                Step::Orphan | Step::OrphanEnding | Step::OrphanEnded => (0, Some(&mut progress.orphans)),
-                Step::Unfinished => (0, None),
-            };
-            if let Some(count) = other {
-                *count += 1;
-            }
-            progress.asked += asked;
-        }
-        progress
-    }
-
-    /// When each phase was done.
-    pub fn timeline(&self) -> Timeline {
-        self.timeline
-    }
-
-    /// All of it for people. Walks over its meetings.
-    pub fn report(&self) -> ServerReport {
-        let since = |time: Option<Nanos>| time.map(|time| time.0.saturating_sub(self.timeline.began.0));
-        let named = |steps: &[Step]| {
-            let of = self.meetings.iter().filter(|(_, known)| steps.contains(&known.step));
-            of.map(|(meeting, _)| *meeting).take(limits::REPORT_NAMES_MAX).collect()
-        };
-        ServerReport {
-            domain: self.domain,
-            phase: self.phase(),
-            connected_ns: since(self.timeline.connected),
-            listed_ns: since(self.timeline.listed),
-            first_takeover_ns: since(self.timeline.first_takeover),
-            all_acknowledged_ns: since(self.timeline.all_acknowledged),
-            updated_ns: since(self.timeline.updated),
-            reconciled_ns: since(self.timeline.reconciled),
-            progress: self.progress(),
-            missing_meetings: named(&[Step::Missing]),
-            orphan_meetings: named(&[Step::Orphan, Step::OrphanEnding, Step::OrphanEnded]),
-        }
     }
 
     /// Whether what the cache says of terminals is believed where the audit agrees, and asked for only where it does not.
     /// A meeting's version counts all that was commanded, unless the cache has the part in doubt; what terminals did
     /// meanwhile they report until it is acknowledged.
     pub(super) fn trusts_cache(&self) -> bool {
-        self.overlaps
+        self.overlaps && !self.is_forgetful
     }
 
     pub(super) fn request(&self, transaction: Transaction, meeting: MeetingId, message: Message) -> Request {
@@ -413,42 +316,6 @@ impl ServerRecovery {
         self.meetings.remove(&meeting);
     }
 
-    pub(super) fn become_stale(&mut self, highest: Epoch) {
-        if !std::mem::replace(&mut self.stale, true) {
-            self.events.push_back(Event::Stale { domain: self.domain, highest });
-        }
-    }
-
-    pub(super) fn tell_refused(&mut self, meeting: MeetingId, opcode: u8, status: Status) {
-        if self.told_refused.insert((meeting, opcode, status)) {
-            self.events.push_back(Event::Refused { domain: self.domain, meeting, opcode, status });
-        }
-    }
-
-    /// Whether every takeover that is known to be wanted was answered.
-    fn is_acknowledged(&self) -> bool {
-        self.swept && self.takeovers.is_idle() && (self.overlaps || self.listing.is_complete())
-    }
-
-    /// Whether nothing is left but the proof.
-    pub(super) fn is_updated(&self) -> bool {
-        self.connect.is_connected()
-            && self.listing.is_complete()
-            && self.is_acknowledged()
-            && self.updates.is_idle()
-            && self.ends.is_idle()
-    }
-
-    fn note_progress(&mut self, now: Nanos) {
-        if self.timeline.all_acknowledged.is_none() && self.is_acknowledged() {
-            self.timeline.all_acknowledged = Some(now);
-            self.events.push_back(Event::AllAcknowledged { domain: self.domain });
-        }
-        if self.timeline.updated.is_none() && self.is_updated() {
-            self.timeline.updated = Some(now);
-        }
-    }
-
     fn handle_refused(
         &mut self,
         now: Nanos,
@@ -459,12 +326,33 @@ impl ServerRecovery {
         holdings: &mut dyn Holdings,
     ) {
         let transaction = header.transaction;
-        if status == Status::UnknownMeeting {
-            if let Some(meeting) = self.updates.give_up(transaction) {
-                return self.handle_absence(meeting, holdings);
+        // An answer to nothing that is on its way says nothing, whatever it says.
+        if self.find_mut(transaction).is_none() {
+            return;
+        }
+        let about = self.updates.asks_about(transaction);
+        match status {
+            Status::StaleEpoch if Epoch(value) > self.epoch => return self.fence(Epoch(value)),
+            Status::UnknownMeeting if about.is_some() => {
+                if let Some(meeting) = self.updates.give_up(transaction) {
+                    self.updates.again.settle(meeting);
+                    self.handle_absence(meeting, holdings);
+                }
+                return;
             }
-            if self.ends.find_mut(transaction).is_some() {
+            Status::UnknownMeeting if self.ends.find_mut(transaction).is_some() => {
                 return self.handle_end_ack(transaction);
+            }
+            Status::Busy => {}
+            // One meeting's refusal holds up no other. Without room for one answer there may be some later; not for ever.
+            Status::Capacity if about.is_none_or(|(_, attempts)| attempts <= limits::ATTEMPTS_SAID_AFTER) => {}
+            _ if about.is_some() => return self.put_off_update(now, transaction, status),
+            Status::Capacity => {}
+            _ => {
+                if let Some(meeting) = self.ends.give_up(transaction) {
+                    self.set_step(meeting, Step::Orphan);
+                    return self.tell_refused(meeting, opcode, status);
+                }
             }
         }
         let wait = match status {
@@ -474,13 +362,21 @@ impl ServerRecovery {
         let until = now + wait;
         let Some(ask) = self.find_mut(transaction) else { return };
         ask.refused(until);
+        let attempts = ask.attempts();
         match status {
             // What one request is too much for, others are too.
             Status::Busy | Status::Capacity => {
                 self.progress.busy += 1;
                 self.quiet_until = self.quiet_until.max(until);
             }
-            _ => self.tell_refused(header.meeting, opcode, status),
+            _ => {
+                self.tell_refused(MeetingId::NONE, opcode, status);
+                // What it does not list is asked for by name, as far as we hold it.
+                if is(self.listing.ask_mut(), transaction) && attempts > limits::ATTEMPTS_SAID_AFTER {
+                    self.listing.give_up();
+                    self.end_listing(holdings);
+                }
+            }
         }
     }
 

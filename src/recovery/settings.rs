@@ -36,6 +36,8 @@ pub struct Settings {
     pub audit_rounds: u32,
     /// The pause before each further round.
     pub audit_pause: Duration,
+    /// After how long agreement is proven once more.
+    pub prove_every: Duration,
     /// What becomes of what we do not know.
     pub orphans: Orphans,
 }
@@ -50,6 +52,7 @@ impl Default for Settings {
             busy_max: Duration::from_secs(30),
             audit_rounds: 3,
             audit_pause: Duration::from_secs(10),
+            prove_every: Duration::from_secs(10),
             orphans: Orphans::Leave,
         }
     }
@@ -63,6 +66,7 @@ impl Settings {
         self.queries = self.queries.clamp(1, limits::STATE_QUERIES_MAX);
         self.rto_min = self.rto_min.max(Duration::from_micros(100));
         self.rto_max = self.rto_max.max(self.rto_min);
+        self.prove_every = self.prove_every.max(self.rto_max);
         self
     }
 }

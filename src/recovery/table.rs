@@ -4,11 +4,12 @@
 //! the database keeps of its part in one commit, so the database is never between two states of it.
 
 use super::database::{Held, KeyStore, Unreadable};
-use super::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Written};
+use super::{Absence, Cursor, Holdings, Listed, Lookup, Meet, OrphanList, Standing, Written};
+use crate::cascade::Speakers;
 use crate::cms::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
 use crate::wire::{
-    Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState,
+    Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState,
 };
 
 /// The table and the database as [`Holdings`]. Made anew for each call of a machine; it keeps nothing.
@@ -19,8 +20,10 @@ pub struct TableHoldings<'a, S> {
     pub store: &'a mut S,
     /// Whether an operation on this meeting is under way: its members may be ahead of what an autonomous server said.
     pub is_busy: &'a dyn Fn(MeetingId) -> bool,
-    /// Told of every orphan that is left.
-    pub orphan: &'a mut dyn FnMut(Domain, &MeetingSummary),
+    /// Whose a terminal is.
+    pub speakers: &'a Speakers,
+    /// The orphans that operators are shown.
+    pub orphans: &'a mut dyn OrphanList,
 }
 
 /// Where a terminal of a list is afterwards.
@@ -29,8 +32,8 @@ enum Placed {
     Here,
     /// In its meeting, and no longer in this one.
     MovedFrom(MeetingId),
-    /// In another meeting, where something newer put it.
-    Elsewhere,
+    /// In this other meeting, where something newer put it; or none, where it is in another domain's hands.
+    Elsewhere(Option<MeetingId>),
 }
 
 impl<S: KeyStore> TableHoldings<'_, S> {
@@ -64,7 +67,8 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             Ok(()) | Err(TableError::Exists) => {}
             Err(error) => return Err(error),
         }
-        for member in parameters.members_in(domain) {
+        let is_here = |member: &&Member| self.speakers.owner(member.terminal) == Some(domain);
+        for member in parameters.members.iter().filter(is_here) {
             let mut terminal = Terminal::new(member.terminal, meeting, member.role);
             let stored = self.store.terminal(member.terminal).ok().flatten();
             if let Some(state) = stored.filter(|state| state.meeting == meeting) {
@@ -108,19 +112,26 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
     }
 
-    /// Makes one terminal what its autonomous server says it is, unless a report has said something newer since.
+    /// Makes one terminal what its autonomous server says it is, unless it has reported something newer since that was asked. `asked` is
+    /// its version then, if it was a member. A terminal that another domain's part has is left there, and so is that part.
     fn write_terminal(
         &mut self,
         domain: Domain,
         meeting: MeetingId,
         state: &TerminalState,
+        asked: Option<u32>,
     ) -> Result<Placed, TableError> {
         let mut terminal = Terminal::from(state);
-        let known = self.table().terminal(state.terminal);
+        let known = self.table().membership(state.terminal);
         match known {
-            Some(known) if known.meeting == meeting => {
+            Some((_, other)) if other != domain => return Ok(Placed::Elsewhere(None)),
+            Some((known, _)) if known.meeting == meeting => {
                 let change = |known: &mut Terminal| {
-                    let counts = state.version == known.version || is_newer(state.version, known.version);
+                    // A version that is the one of our question has not been reported since: the answer is younger, whatever it
+                    // counts from.
+                    let counts = asked == Some(known.version)
+                        || state.version == known.version
+                        || is_newer(state.version, known.version);
                     if counts {
                         known.set_state(state);
                     }
@@ -129,11 +140,13 @@ impl<S: KeyStore> TableHoldings<'_, S> {
                 return self.writer.update_terminal(state.terminal, change).map(|_| Placed::Here);
             }
             // It has reported out of the other one since: this answer is one that was remembered.
-            Some(known) if is_newer(known.version, state.version) => return Ok(Placed::Elsewhere),
+            Some((known, _)) if is_newer(known.version, state.version) => {
+                return Ok(Placed::Elsewhere(Some(known.meeting)));
+            }
             // A terminal is in one meeting: the other one's list, older or newer, does not have it. Which of the two is
             // the older one the other's autonomous server has to say once more.
-            Some(known) => {
-                if !self.set_doubt(known.meeting, domain, true) {
+            Some((known, other)) => {
+                if !self.set_doubt(known.meeting, other, true) {
                     return Err(TableError::Contended);
                 }
                 self.writer.leave(known.meeting, state.terminal)?;
@@ -141,7 +154,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             }
             None => {}
         }
-        let placed = known.map_or(Placed::Here, |known| Placed::MovedFrom(known.meeting));
+        let placed = known.map_or(Placed::Here, |(known, _)| Placed::MovedFrom(known.meeting));
         self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
 
@@ -174,6 +187,8 @@ impl<S: KeyStore> TableHoldings<'_, S> {
         let mut changes = Vec::with_capacity(4 + 2 * members.len());
         changes.extend(moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal)));
         changes.push(Change::RemovePart(meeting, domain));
+        // Members of the domains behind it are filed under those.
+        changes.extend(self.speakers.behind(domain).map(|behind| Change::RemovePart(meeting, behind)));
         changes.push(Change::Part(meeting, PartParameters { domain, version: part.version, state: part.state }));
         let (layout, chairman) = self.of_whole(part);
         changes.push(Change::Layout(meeting, layout));
@@ -218,12 +233,17 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup {
         let meeting = summary.meeting;
         if let Some(part) = self.part(meeting, domain) {
+            if !is_same(part.run, summary.run) {
+                return Lookup::Another;
+            }
             return Lookup::Found { version: part.version, epoch: part.epoch };
         }
         let parameters = match self.store.meeting(meeting) {
-            Ok(Held::Alive(parameters)) => parameters,
-            Ok(Held::Ended) => return Lookup::Ended,
-            Ok(Held::Unknown) => return Lookup::Unknown,
+            Ok(Held::Alive(parameters)) if is_same(parameters.run, summary.run) => parameters,
+            // Only what is known to be ours is ended: a number may have been given twice.
+            Ok(Held::Ended(run)) if run != Run::NONE && run == summary.run => return Lookup::Ended,
+            Ok(_) => return Lookup::Unknown,
+            Err(Unreadable) if self.store.is_lost() => return Lookup::Unknowable,
             Err(Unreadable) => return Lookup::NotYet,
         };
         let Some(&part) = parameters.part(domain) else { return Lookup::Unknown };
@@ -236,6 +256,33 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn version(&self, domain: Domain, meeting: MeetingId) -> Option<u64> {
         self.table().part(meeting, domain).map(|part| part.version)
+    }
+
+    fn holds(&self, domain: Domain, summary: &MeetingSummary) -> bool {
+        self.part(summary.meeting, domain).is_some_and(|part| is_same(part.run, summary.run))
+    }
+
+    fn member_versions(&self, domain: Domain, meeting: MeetingId) -> Vec<(Address, u32)> {
+        let members = self.table().members(meeting, domain);
+        let mut versions: Vec<_> = members.map(|member| (member.terminal, member.version)).collect();
+        versions.sort_unstable();
+        versions
+    }
+
+    fn owns(&self, domain: Domain, terminal: Address) -> bool {
+        self.speakers.owner(terminal) == Some(domain)
+    }
+
+    fn has_damaged(&self, domain: Domain) -> bool {
+        self.table().has_damaged_part_in(domain)
+    }
+
+    fn is_database_lost(&self) -> bool {
+        self.store.is_lost()
+    }
+
+    fn changes(&self, domain: Domain) -> Option<u64> {
+        Some(self.writer.changes_in(domain))
     }
 
     fn expect(&self, found: Cursor) {
@@ -275,6 +322,9 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         let is_busy = (self.is_busy)(summary.meeting);
         let mut in_doubt = false;
         let change = |part: &mut Part| {
+            if !is_same(part.run, summary.run) {
+                return;
+            }
             // What is listed while a command is under way may be older than its acknowledgement.
             if summary.version >= part.version || (may_go_back && !is_busy) {
                 // In one store with the version: a death before the members are written must not leave it believed.
@@ -290,7 +340,13 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         in_doubt
     }
 
-    fn update_terminals(&mut self, domain: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
+    fn update_terminals(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        others: &mut Vec<MeetingId>,
+    ) -> Written {
         if (self.is_busy)(meeting) {
             return Written::Later;
         }
@@ -303,15 +359,16 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         if !part.in_doubt && !self.set_doubt(meeting, domain, true) {
             return Written::Later;
         }
+        let Listed { terminals, unread, is_cut, asked } = *listed;
         let mut written = Written::Whole;
-        let mut all_here = true;
+        let mut all_here = unread.is_empty() && !is_cut;
         let mut moved: Vec<(MeetingId, Address)> = Vec::new();
-        let left: Vec<Address> = self
-            .table()
-            .members(meeting, domain)
-            .map(|member| member.terminal)
-            .filter(|member| terminals.binary_search_by_key(member, |state| state.terminal).is_err())
-            .collect();
+        let is_listed = |member: &Address| {
+            terminals.binary_search_by_key(member, |state| state.terminal).is_ok()
+                || unread.binary_search(member).is_ok()
+        };
+        let members = self.table().members(meeting, domain).map(|member| member.terminal);
+        let left: Vec<Address> = members.filter(|member| !is_cut && !is_listed(member)).collect();
         for terminal in left {
             match self.writer.leave(meeting, terminal) {
                 Ok(_) => {}
@@ -319,10 +376,15 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             }
         }
         for state in terminals {
-            match self.write_terminal(domain, meeting, state) {
+            let at = asked.binary_search_by_key(&state.terminal, |(terminal, _)| *terminal);
+            let asked = at.ok().map(|at| asked[at].1);
+            match self.write_terminal(domain, meeting, state, asked) {
                 Ok(Placed::Here) => {}
                 Ok(Placed::MovedFrom(before)) => moved.push((before, state.terminal)),
-                Ok(Placed::Elsewhere) => all_here = false,
+                Ok(Placed::Elsewhere(other)) => {
+                    all_here = false;
+                    others.extend(other.into_iter().flat_map(|other| [other, meeting]));
+                }
                 Err(TableError::Contended | TableError::Conflict(_)) => {
                     self.write_moved(&moved);
                     return Written::Later;
@@ -330,6 +392,9 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 Err(_) => written = Written::Full,
             }
         }
+        others.extend(moved.iter().map(|(before, _)| *before));
+        others.sort_unstable();
+        others.dedup();
         if written == Written::Whole && all_here && !self.set_doubt(meeting, domain, false) {
             self.write_moved(&moved);
             return Written::Later;
@@ -353,13 +418,17 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     }
 
     fn orphan(&mut self, domain: Domain, summary: &MeetingSummary) {
-        (self.orphan)(domain, summary);
+        self.orphans.note(domain, summary);
+    }
+
+    fn keep_orphans(&mut self, domain: Domain, is_left: &dyn Fn(MeetingId) -> bool) {
+        self.orphans.keep(domain, is_left);
     }
 
     fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool {
         let meeting = summary.meeting;
         let known = self.table().parts_of(meeting).next().is_some()
-            || !matches!(self.store.meeting(meeting), Ok(Held::Unknown | Held::Ended));
+            || !matches!(self.store.meeting(meeting), Ok(Held::Unknown | Held::Ended(_)));
         let part = Part {
             meeting,
             domain,
@@ -401,4 +470,9 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
         self.table().digest_of_parts(domain, epoch)
     }
+}
+
+/// Whether what is listed is the conference that we hold under its number. A record of ours may be older than runs.
+fn is_same(ours: Run, listed: Run) -> bool {
+    ours == listed || ours == Run::NONE
 }

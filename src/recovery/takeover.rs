@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ask::Ask;
+use super::retry::Retries;
 use super::server::Step;
-use super::{Absence, Body, Cursor, Event, Holdings, Progress, Request, ServerRecovery, Standing};
+use super::{Absence, Body, Cursor, Holdings, Progress, Request, ServerRecovery, Standing};
+use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{
     Header, MeetingId, MeetingSummary, Opcode, Page, Record, Status, TakeoverEntry, TakeoverResult, Transaction,
@@ -20,6 +22,8 @@ use crate::wire::{
 pub(super) struct Takeovers {
     queue: VecDeque<Wanted>,
     flights: Vec<Flight>,
+    /// Meetings that were refused. They hold nothing up.
+    pub refused: Retries,
 }
 
 /// One takeover, and where the walk over the cache stood when it gave it.
@@ -30,6 +34,8 @@ pub type Wanted = (TakeoverEntry, Option<Cursor>);
 struct Flight {
     ask: Ask,
     wanted: Arc<[Wanted]>,
+    /// Answers that spoke of nothing that was asked.
+    nonsense: u32,
 }
 
 impl Takeovers {
@@ -42,7 +48,7 @@ impl Takeovers {
     }
 
     pub fn due(&self) -> Option<Nanos> {
-        self.flights.iter().map(|flight| flight.ask.due).min()
+        self.flights.iter().map(|flight| flight.ask.due).chain(self.refused.due()).min()
     }
 }
 
@@ -59,12 +65,22 @@ impl ServerRecovery {
     pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
         if let Some(flight) = self.takeovers.flights.iter_mut().find(|flight| flight.ask.due <= now) {
             flight.ask.again(now, &self.round_trip, &mut self.transactions);
-            self.progress.repeated += 1;
-            let (transaction, wanted) = (flight.ask.transaction, Arc::clone(&flight.wanted));
+            let (attempts, transaction, wanted) =
+                (flight.ask.attempts(), flight.ask.transaction, Arc::clone(&flight.wanted));
+            self.note_attempts(attempts, Opcode::TakeoverBatch, MeetingId::NONE);
             return Some(self.takeover_request(transaction, wanted));
         }
         if self.takeovers.flights.len() >= self.connect.window().into() || !self.may_take_over() {
             return None;
+        }
+        while let Some(meeting) = self.takeovers.refused.pop_due(now) {
+            match holdings.version(self.domain, meeting) {
+                Some(version) => self.enqueue_takeover(meeting, version, None),
+                None => {
+                    self.takeovers.refused.settle(meeting);
+                    self.forget(meeting);
+                }
+            }
         }
         let mut page = Vec::with_capacity(TakeoverEntry::PER_PAGE);
         let queued = self.takeovers.queue.len().min(TakeoverEntry::PER_PAGE);
@@ -78,7 +94,7 @@ impl ServerRecovery {
         let wanted: Arc<[_]> = page.into();
         let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
         let transaction = ask.transaction;
-        self.takeovers.flights.push(Flight { ask, wanted: Arc::clone(&wanted) });
+        self.takeovers.flights.push(Flight { ask, wanted: Arc::clone(&wanted), nonsense: 0 });
         self.timeline.first_takeover.get_or_insert(now);
         Some(self.takeover_request(transaction, wanted))
     }
@@ -103,7 +119,6 @@ impl ServerRecovery {
         let flights = &mut self.takeovers.flights;
         let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
         let Ok(results) = page.records::<TakeoverResult>() else { return };
-        let results = results.flatten();
         let wanted = Arc::clone(&flights[index].wanted);
         wanted.iter().filter_map(|(_, found)| *found).for_each(|found| holdings.expect(found));
         // Answered in the order asked, each result is found where it is looked for first.
@@ -114,25 +129,56 @@ impl ServerRecovery {
         let mut answered = [false; TakeoverEntry::PER_PAGE];
         let mut flight = None;
         for (at, result) in results.enumerate() {
-            let Some(place) = place(at, &result).filter(|place| !answered[*place]) else { continue };
+            let (place, meeting) = match result {
+                Ok(result) => (place(at, &result), result.meeting),
+                // Of whom it speaks its place says.
+                Err(_) => (Some(at), wanted.get(at).map_or(MeetingId::NONE, |(entry, _)| entry.meeting)),
+            };
+            if result.is_err() {
+                self.note_bad(Opcode::TakeoverBatchAck, meeting);
+            }
+            let Some(place) = place.filter(|&place| answered.get(place) == Some(&false) && place < wanted.len()) else {
+                continue;
+            };
             // An answer about nothing that was asked is none: the page is repeated when it is due.
             let flight = flight.get_or_insert_with(|| self.takeovers.flights.swap_remove(index));
             flight.ask.answered(now, &mut self.round_trip);
             answered[place] = true;
-            self.handle_result(now, &result, &wanted[place], holdings);
+            match result {
+                Ok(result) => self.handle_result(now, &result, &wanted[place], holdings),
+                Err(_) => self.refuse(now, meeting, Status::Malformed),
+            }
         }
         if flight.is_some() {
+            self.note_answered(Opcode::TakeoverBatch);
             let unanswered = wanted.iter().zip(answered).filter(|(_, answered)| !answered);
             self.takeovers.queue.extend(unanswered.map(|((entry, _), _)| (*entry, None)));
+            return;
         }
+        let flight = &mut self.takeovers.flights[index];
+        flight.nonsense += 1;
+        if flight.nonsense >= limits::NONSENSE_MAX {
+            self.takeovers.flights.swap_remove(index);
+            wanted.iter().for_each(|(entry, _)| self.refuse(now, entry.meeting, Status::Malformed));
+        }
+    }
+
+    /// A meeting is not given to us: an alarm, and it is asked for again later.
+    fn refuse(&mut self, now: Nanos, meeting: MeetingId, status: Status) {
+        self.set_step(meeting, Step::Refused);
+        self.tell_refused(meeting, Opcode::TakeoverBatchAck.wire(), status);
+        self.takeovers.refused.postpone(meeting, now, (self.settings.rto_max, limits::REFUSED_PAUSE_MAX));
     }
 
     fn handle_result(&mut self, now: Nanos, result: &TakeoverResult, wanted: &Wanted, holdings: &mut dyn Holdings) {
         let meeting = result.meeting;
         let is_ours = result.status == Status::Already && !self.began_again;
-        self.swept_held += u32::from(result.status != Status::UnknownMeeting && !is_ours);
+        // Refused before, it was counted then.
+        let is_counted = self.takeovers.refused.contains(meeting);
+        self.swept_held += u32::from(result.status != Status::UnknownMeeting && !is_ours && !is_counted);
         match result.status {
             Status::Ok | Status::Already => {
+                self.takeovers.refused.settle(meeting);
                 let (state, participants) = (result.state, result.participants);
                 let standing = holdings.taken_over(self.domain, meeting, wanted.1, self.epoch, state, participants);
                 if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
@@ -152,17 +198,17 @@ impl ServerRecovery {
                     }
                 }
             }
-            Status::UnknownMeeting => self.handle_absence(meeting, holdings),
+            Status::UnknownMeeting => {
+                self.takeovers.refused.settle(meeting);
+                self.handle_absence(meeting, holdings);
+            }
             Status::Busy | Status::Capacity => {
                 self.progress.busy += 1;
                 self.quiet_until = self.quiet_until.max(now + self.settings.rto_max);
-                self.swept_held = self.swept_held.saturating_sub(1);
+                self.swept_held = self.swept_held.saturating_sub(u32::from(!is_counted));
                 self.takeovers.queue.push_back(*wanted);
             }
-            status => {
-                self.set_step(meeting, Step::Refused);
-                self.tell_refused(meeting, Opcode::TakeoverBatchAck.wire(), status);
-            }
+            status => self.refuse(now, meeting, status),
         }
     }
 
@@ -176,9 +222,7 @@ impl ServerRecovery {
         match holdings.missing(self.domain, meeting) {
             Absence::Missing => {
                 self.set_step(meeting, Step::Missing);
-                if self.told_missing.insert(meeting) {
-                    self.events.push_back(Event::Missing { domain: self.domain, meeting });
-                }
+                self.tell_missing(meeting);
             }
             Absence::Unfinished => {
                 self.set_step(meeting, Step::Unfinished);

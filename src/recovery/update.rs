@@ -6,21 +6,31 @@
 //! did meanwhile they report until it is acknowledged. The mark is in the cache itself, because whatever asks may die
 //! between writing the version and writing the members. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
 //! the part had the version that it has now, because a member may have been added since, and the answer would not know.
+//!
+//! An answer to our own question is the truth, whatever versions it bears: a terminal whose version in the table is still the one that it
+//! was when we asked is what the answer says, though that be older. Its memory, or its autonomous server's, went back.
+//!
+//! Records that cannot be, and those about terminals that are not this domain's, are dropped and told. A terminal whose record cannot be
+//! read is a member all the same and stays as it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::ask::Ask;
+use super::retry::Retries;
 use super::server::Step;
-use super::{Holdings, Request, ServerRecovery, Written};
+use super::{Holdings, Listed, Request, ServerRecovery, Settings, Written};
 use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{MeetingId, Message, Page, TerminalState, Transaction};
+use crate::wire::{Address, Malformed, MeetingId, Message, Opcode, Page, Status, TerminalState, Transaction};
 
 /// Meetings to be asked about, and questions on their way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Updates {
     queue: VecDeque<MeetingId>,
     flights: Vec<Query>,
+    /// Meetings to be asked about later: STATE was refused, or there is a sign against what was answered. They hold nothing up.
+    pub again: Retries,
 }
 
 /// One STATE_QUERY on its way.
@@ -30,26 +40,80 @@ struct Query {
     meeting: MeetingId,
     /// Of the part when it was asked.
     version: u64,
+    /// Of its members in the table, ascending by terminal, when it was asked.
+    members: Vec<(Address, u32)>,
     /// The pages that came.
     pages: Vec<Option<Vec<TerminalState>>>,
+    /// Terminals whose records could not be read.
+    unread: BTreeSet<Address>,
+    /// A part of the answer could not be read.
+    is_cut: bool,
+    /// What is asked anew is asked after this; it doubles each time.
+    pause: Duration,
 }
 
 impl Query {
-    /// Asks anew, and not before: pages of the old answer do not count for the new one.
-    fn renew(&mut self, not_before: Nanos) {
-        self.ask.refused(not_before);
-        self.pages.clear();
+    /// Asks anew, and not before: pages of the old answer do not count for the new one. The first time at once, if `now` says so.
+    fn renew(&mut self, now: Nanos, settings: &Settings) {
+        self.ask.refused(now + self.pause);
+        self.pause = (self.pause * 2).clamp(settings.rto_min, settings.rto_max);
+        self.forget_answer();
     }
 
-    /// Every terminal once, ascending, if every page came.
-    fn whole(&self) -> Option<Vec<TerminalState>> {
+    fn forget_answer(&mut self) {
+        self.pages.clear();
+        self.unread.clear();
+        self.is_cut = false;
+    }
+
+    /// Every terminal once, ascending, if every page came; and those that came more than once.
+    fn whole(&self) -> Option<(Vec<TerminalState>, u32)> {
         let mut terminals = BTreeMap::new();
+        let mut twice = 0;
         for page in &self.pages {
             for terminal in page.as_ref()? {
-                terminals.insert(terminal.terminal, *terminal);
+                twice += u32::from(terminals.insert(terminal.terminal, *terminal).is_some());
             }
         }
-        Some(terminals.into_values().collect())
+        Some((terminals.into_values().collect(), twice))
+    }
+}
+
+/// Why a record was dropped.
+enum Dropped {
+    /// It cannot be.
+    Bad,
+    /// It is about a terminal that is not this domain's.
+    Foreign(Address),
+}
+
+impl Query {
+    /// Takes a page's records in; gives what of them was dropped.
+    fn take(&mut self, page: &Page<'_>, owns: impl Fn(Address) -> bool) -> Vec<Dropped> {
+        let (mut taken, mut dropped) = (Vec::new(), Vec::new());
+        let records = page.records::<TerminalState>();
+        self.is_cut |= records.is_err();
+        dropped.extend(records.is_err().then_some(Dropped::Bad));
+        if let Ok(mut records) = records {
+            while let Some((meeting, terminal)) = records.numbers() {
+                let Some(record) = records.next() else { break };
+                let (meeting, terminal) = (MeetingId(meeting), Address::from_number(terminal));
+                if meeting != self.meeting {
+                    dropped.push(Dropped::Bad);
+                } else if !owns(terminal) {
+                    dropped.push(Dropped::Foreign(terminal));
+                } else if let Ok(state) = record {
+                    taken.push(state);
+                } else {
+                    self.unread.insert(terminal);
+                    dropped.push(Dropped::Bad);
+                }
+                // Behind a record without an end there may have been more.
+                self.is_cut |= matches!(record, Err(Malformed::Record));
+            }
+        }
+        self.pages[usize::from(page.page)] = Some(taken);
+        dropped
     }
 }
 
@@ -64,6 +128,12 @@ impl Updates {
 
     pub fn due(&self) -> Option<Nanos> {
         self.flights.iter().map(|query| query.ask.due).min()
+    }
+
+    /// The meeting that a transaction asks about, and how often it was asked.
+    pub fn asks_about(&self, transaction: Transaction) -> Option<(MeetingId, u32)> {
+        let query = self.flights.iter().find(|query| query.ask.transaction == transaction)?;
+        Some((query.meeting, query.ask.attempts()))
     }
 
     /// The meeting that a transaction asks about; it is asked about no more.
@@ -85,16 +155,24 @@ impl ServerRecovery {
 
     pub(super) fn poll_update(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
         if let Some(query) = self.updates.flights.iter_mut().find(|query| query.ask.due <= now) {
-            // The version belongs to the transaction: the autonomous server repeats what it answered first. A part that
+            // The versions belong to the transaction: the autonomous server repeats what it answered first. A part that
             // was ended meanwhile keeps its question; the answer says what to make of it.
             if query.ask.is_refused() {
-                query.pages.clear();
+                query.forget_answer();
                 query.version = holdings.version(self.domain, query.meeting).unwrap_or(query.version);
+                query.members = holdings.member_versions(self.domain, query.meeting);
             }
             query.ask.again(now, &self.round_trip, &mut self.transactions);
-            self.progress.repeated += 1;
-            let (transaction, meeting) = (query.ask.transaction, query.meeting);
+            let (transaction, attempts, meeting) = (query.ask.transaction, query.ask.attempts(), query.meeting);
+            self.note_attempts(attempts, Opcode::StateQuery, meeting);
             return Some(self.request(transaction, meeting, Message::StateQuery));
+        }
+        while let Some(meeting) = self.updates.again.pop_due(now) {
+            if holdings.version(self.domain, meeting).is_some() {
+                self.enqueue_update(meeting);
+            } else {
+                self.updates.again.settle(meeting);
+            }
         }
         if self.updates.flights.len() >= self.settings.queries.into() || !self.may_update() {
             return None;
@@ -106,7 +184,18 @@ impl ServerRecovery {
             };
             let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
             let transaction = ask.transaction;
-            self.updates.flights.push(Query { ask, meeting, version, pages: Vec::new() });
+            let members = holdings.member_versions(self.domain, meeting);
+            let query = Query {
+                ask,
+                meeting,
+                version,
+                members,
+                pages: Vec::new(),
+                unread: BTreeSet::new(),
+                is_cut: false,
+                pause: Duration::ZERO,
+            };
+            self.updates.flights.push(query);
             return Some(self.request(transaction, meeting, Message::StateQuery));
         }
         None
@@ -126,38 +215,74 @@ impl ServerRecovery {
     ) {
         let flights = &mut self.updates.flights;
         let Some(index) = flights.iter().position(|query| query.ask.transaction == transaction) else { return };
-        let query = &mut flights[index];
-        let Ok(records) = page.records::<TerminalState>() else { return };
         if usize::from(page.pages) > limits::STATE_PAGES_MAX {
-            return;
+            return self.put_off_update(now, transaction, Status::Malformed);
         }
+        let query = &mut flights[index];
         query.ask.answered(now, &mut self.round_trip);
         if query.pages.len() != usize::from(page.pages) {
             if query.pages.iter().any(Option::is_some) {
                 // Two answers of different length to one transaction: neither is believed.
-                query.renew(now);
+                query.renew(now, &self.settings);
                 return;
             }
             query.pages = vec![None; page.pages.into()];
         }
         let meeting = query.meeting;
-        query.pages[usize::from(page.page)] =
-            Some(records.flatten().filter(|record| record.meeting == meeting).collect());
-        let Some(terminals) = query.whole() else { return };
+        let dropped = query.take(page, |terminal| holdings.owns(self.domain, terminal));
+        let whole = query.whole();
+        self.note_answered(Opcode::StateQuery);
+        for dropped in dropped {
+            match dropped {
+                Dropped::Bad => self.note_bad(Opcode::State, meeting),
+                Dropped::Foreign(terminal) => self.note_foreign(terminal),
+            }
+        }
+        let Some((terminals, twice)) = whole else { return };
+        (0..twice).for_each(|_| self.note_bad(Opcode::State, meeting));
+        self.apply_state(now, index, &terminals, holdings);
+    }
+
+    /// Writes a whole answer back.
+    fn apply_state(&mut self, now: Nanos, index: usize, terminals: &[TerminalState], holdings: &mut dyn Holdings) {
+        let query = &mut self.updates.flights[index];
+        let meeting = query.meeting;
+        let unread: Vec<_> = query.unread.iter().copied().collect();
+        let listed = Listed { terminals, unread: &unread, is_cut: query.is_cut, asked: &query.members };
+        let mut others = Vec::new();
         match holdings.version(self.domain, meeting) {
-            Some(version) if version != query.version => return query.renew(now),
-            Some(_) => match holdings.update_terminals(self.domain, meeting, &terminals) {
+            Some(version) if version != query.version => return query.renew(now, &self.settings),
+            Some(_) => match holdings.update_terminals(self.domain, meeting, &listed, &mut others) {
                 // At once it would go round as fast as the link does, for as long as an operation is under way.
-                Written::Later => return query.renew(now + self.settings.rto_min),
+                Written::Later => {
+                    query.pause = query.pause.max(self.settings.rto_min);
+                    return query.renew(now, &self.settings);
+                }
                 Written::Full => self.tell_full(meeting),
                 Written::Whole => {}
             },
             None => {
-                flights.swap_remove(index);
+                self.updates.flights.swap_remove(index);
                 return self.forget(meeting);
             }
         }
         self.updates.flights.swap_remove(index);
         self.set_step(meeting, Step::Updated);
+        if others.is_empty() {
+            return self.updates.again.settle(meeting);
+        }
+        // Two lists have the same terminal: one of them was older, and which of them is asked once more, and with growing pauses where
+        // they go on to.
+        for other in others {
+            self.updates.again.postpone(other, now, (self.settings.rto_min, limits::REFUSED_PAUSE_MAX));
+        }
+    }
+
+    /// STATE of a meeting cannot be had: an alarm, and it is asked for again later.
+    pub(super) fn put_off_update(&mut self, now: Nanos, transaction: Transaction, status: Status) {
+        let Some(meeting) = self.updates.give_up(transaction) else { return };
+        self.set_step(meeting, Step::Untold);
+        self.tell_refused(meeting, Opcode::State.wire(), status);
+        self.updates.again.postpone(meeting, now, (self.settings.rto_max, limits::REFUSED_PAUSE_MAX));
     }
 }

@@ -22,6 +22,7 @@ mod ahead;
 mod burst;
 #[cfg(test)]
 mod capacity_tests;
+mod changes;
 mod discard;
 #[cfg(test)]
 mod discard_tests;

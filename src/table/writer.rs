@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::burst::Near;
+use super::changes::PartChanges;
 use super::discard::damaged_part;
 use super::layout::Words;
 use super::levels::set_level_bit;
@@ -72,18 +73,24 @@ pub struct Writer {
     part_hint: u32,
     terminal_hint: u32,
     extent_hint: u32,
+    changes: PartChanges,
 }
 
 impl Writer {
     pub(super) fn new(table: Arc<Table>, owner: OwnerId) -> Self {
         // Writers begin apart, so that they do not contend for the same extents.
         let extent_hint = table.words().extents() / 8 * u32::from(owner.0 % 8);
-        Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint }
+        Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint, changes: PartChanges::default() }
     }
 
     /// The table that it writes to.
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// How often this writer has changed parts of a domain, or of another one that it is counted with.
+    pub fn changes_in(&self, domain: Domain) -> u64 {
+        self.changes.of(domain)
     }
 
     /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions
@@ -256,6 +263,7 @@ impl Writer {
         domain: Domain,
         change: impl FnOnce(&mut Part),
     ) -> Result<bool, TableError> {
+        self.changes.count(domain);
         let words = self.table.words();
         for tried in 0..CLAIM_TRIES_CONTROL {
             let there = near.and_then(|slot| words.part_of(slot, meeting, domain).ok().flatten());
@@ -284,6 +292,7 @@ impl Writer {
 
     /// Enters a new part, without members.
     pub fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
+        self.changes.count(part.domain);
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         if words.find_part(part.meeting, part.domain)?.is_some() {
@@ -322,6 +331,7 @@ impl Writer {
     /// Takes a part out, and its members with it; false where there is none. Where another writer keeps a member
     /// ([`TableError::Contended`]), some may have been taken out already: it is to be called again.
     pub fn remove_part(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
+        self.changes.count(domain);
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let Some((slot, ..)) = words.find_part(meeting, domain)? else { return Ok(false) };
@@ -341,6 +351,7 @@ impl Writer {
     /// Which slot is a part's that cannot be read is said in `discard`. As [`Self::remove_part`] it is to be called again where
     /// another writer keeps a member.
     pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
+        self.changes.count(domain);
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let Some(slot) = damaged_part(words, meeting, domain) else { return Ok(false) };

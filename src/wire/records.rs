@@ -85,6 +85,15 @@ pub struct Records<'a, R> {
     record: PhantomData<R>,
 }
 
+impl<R> Records<'_, R> {
+    /// The first two numbers of the record that comes next, whatever else is in it: a record with a value that cannot be still says
+    /// what it is about. None where no record comes.
+    pub fn numbers(&self) -> Option<(u64, u64)> {
+        let ([one, two], _) = <[U64; 2]>::ref_from_prefix(self.rest).ok().filter(|_| self.left > 0)?;
+        Some((one.get(), two.get()))
+    }
+}
+
 impl<R: Record> Iterator for Records<'_, R> {
     type Item = Result<R, Malformed>;
 

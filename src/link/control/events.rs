@@ -91,6 +91,30 @@ impl Control {
             Event::Refused { domain, meeting, opcode, status } => {
                 tracing::warn!(%domain, %meeting, opcode, %status, "refused");
             }
+            Event::Restarted { domain } => {
+                tracing::warn!(%domain, "the autonomous server has restarted: what it holds is asked for again");
+            }
+            Event::BadRecord { domain, opcode, meeting } => {
+                tracing::warn!(
+                    %domain, ?opcode, %meeting,
+                    "a list has a record that cannot be (a value, a number that is out of order or comes twice): such are \
+                     dropped; see malformed in `baton recovery last`"
+                );
+            }
+            Event::Foreign { domain, terminal } => {
+                tracing::warn!(
+                    %domain, %terminal,
+                    "its list names a terminal that is not its domain's: such are dropped; if it has the terminal, name \
+                     the terminal's domain in `behind`"
+                );
+            }
+            Event::Unanswered { domain, opcode, meeting } => {
+                tracing::warn!(%domain, ?opcode, %meeting, "asked many times without a usable answer; it is asked further");
+            }
+            Event::ManyOrphans { domain } => {
+                tracing::warn!(%domain, "it holds more orphans than are shown; the others are counted");
+            }
+            Event::Endless { domain } => tracing::error!(%domain, "its listing does not end; what was listed counts"),
             Event::Full { domain, meeting } => {
                 tracing::error!(%domain, %meeting, "no room in the table: create it with more");
             }

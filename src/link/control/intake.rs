@@ -7,9 +7,9 @@ use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
 use crate::link::store::Store;
 use crate::link::upgrade::too_late;
-use crate::recovery::{Cursor, DatabaseStore, Holdings, TableHoldings};
+use crate::recovery::{Cursor, DatabaseStore, Heard, Holdings, OrphanList, TableHoldings};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Frame, MeetingSummary, Message, Status, encode_message};
+use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, MeetingSummary, Message, Status, encode_message};
 
 impl Control {
     /// Takes what the workers handed on.
@@ -26,7 +26,11 @@ impl Control {
     /// Takes one frame. The worker has checked its tag.
     pub(super) fn take_frame(&mut self, now: Nanos, bytes: &[u8]) {
         let Ok(frame) = Frame::parse(bytes, self.shared.ethertype) else { return };
-        let Some(domain) = frame.envelope().from.domain() else { return };
+        // What is for the control thread is said by autonomous servers alone: the worker asks the same.
+        let Some(domain) = self.topology.speakers().server(frame.envelope().from) else {
+            self.unexpected += 1;
+            return;
+        };
         let (header, Ok(opcode)) = (frame.header(), frame.opcode()) else {
             self.unexpected += 1;
             return;
@@ -41,20 +45,35 @@ impl Control {
                     .enveloped(domain, &reply, |buffer, key| encode_message(buffer, &reply, &header, &message, key));
                 true
             }
-            (Ok(Message::HeartbeatAck { sent_ns, held, .. }), _) => {
-                self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held);
-                let table = self.writer.table();
-                self.recovery.handle_held(domain, held, || table.count_parts_in(domain));
+            (Ok(Message::HeartbeatAck { sent_ns, held, boot_generation, highest_epoch, .. }), _) => {
+                // What was recorded and is sent again says nothing about now.
+                if self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held) {
+                    let heard = Heard { held, boot_generation, highest: highest_epoch };
+                    let table = self.writer.table();
+                    self.recovery.handle_heartbeat(now, domain, heard, || table.count_parts_in(domain));
+                }
                 true
             }
             (Ok(message), _) => {
                 self.recovery.handle_message(now, domain, &header, &message, &mut holdings!(self))
-                    || self.operations.handle_message(now, domain, &header, &message, &mut self.writer)
+                    || self.take_acknowledgement(now, domain, &header, &message)
             }
             (_, Ok(page)) => self.recovery.handle_page(now, domain, opcode, &header, &page, &mut holdings!(self)),
             _ => false,
         };
         self.unexpected += u64::from(!expected);
+    }
+
+    /// Gives operations an answer to one of their commands. A version below the table's, though commands make it greater, is a sign that the
+    /// autonomous server has lost its memory, or that the answer is an old one: which of the two is to be proven.
+    fn take_acknowledgement(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> bool {
+        let ours = self.operations.handle_message(now, domain, header, message, &mut self.writer);
+        if let (true, Message::MeetingAck { version, .. } | Message::MemberAck { version, .. }) = (ours, message)
+            && self.writer.table().part(header.meeting, domain).is_some_and(|part| part.version > *version)
+        {
+            self.recovery.prove(domain);
+        }
+        ours
     }
 
     /// Takes what the database says.
@@ -167,15 +186,20 @@ impl Control {
     }
 }
 
-/// Enters an orphan into the list that operators read.
-pub(super) fn note_orphan(orphans: &mut Orphans, domain: Domain, summary: &MeetingSummary) {
-    let orphan = Orphan {
-        meeting: summary.meeting,
-        domain,
-        state: summary.state,
-        level: summary.level,
-        participants: summary.participants,
-        controller: summary.controller,
-    };
-    orphans.insert((domain, summary.meeting), orphan);
+impl OrphanList for Orphans {
+    fn note(&mut self, domain: Domain, summary: &MeetingSummary) {
+        let orphan = Orphan {
+            meeting: summary.meeting,
+            domain,
+            state: summary.state,
+            level: summary.level,
+            participants: summary.participants,
+            controller: summary.controller,
+        };
+        self.insert((domain, summary.meeting), orphan);
+    }
+
+    fn keep(&mut self, domain: Domain, is_left: &dyn Fn(MeetingId) -> bool) {
+        self.retain(|&(of, meeting), _| of != domain || is_left(meeting));
+    }
 }

@@ -72,7 +72,7 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let domains: Vec<_> = reports::domains()
         .map(|number| {
             let secret = tagged.then(reports::secret);
-            AutonomousDomain { number, mac: None, interface: None, vlan: None, label: None, secret }
+            AutonomousDomain { number, mac: None, interface: None, vlan: None, label: None, secret, behind: Vec::new() }
         })
         .collect();
     let topology =
