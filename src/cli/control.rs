@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client, ClientArgs, ClientError, print_table};
 use super::{FAILED, WRONG};
-use crate::cms::Status;
+use crate::cms::{GivenControl, Status};
 use crate::config::{Config, DEFAULT_FILE, Overrides};
 use crate::keeper::{Mandate, MandateError, Standing};
 use crate::wire::{Domain, Epoch};
@@ -100,8 +100,8 @@ async fn ask(args: &Args) -> Result<(), ClientError> {
                 return Ok(());
             }
             let answer = client.call(Method::POST, "/control/take", None).await?;
-            let Taken { epoch } =
-                Taken::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
+            let GivenControl { epoch } =
+                GivenControl::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
             taken(&seen, epoch, args.client.json);
         }
     }
@@ -125,12 +125,6 @@ fn look(args: &Args) -> Result<ExitCode, (String, u8)> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What POST /control/take answers.
-#[derive(Deserialize)]
-struct Taken {
-    epoch: Epoch,
 }
 
 fn show(seen: &Seen, json: bool) {

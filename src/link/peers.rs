@@ -1,7 +1,7 @@
 //! The domains as workers see them: keys that do not change, and where their frames come from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cascade::{Hop, Speakers, Topology};
 use crate::limits::DOMAINS_MAX;
@@ -17,6 +17,8 @@ pub struct Peer {
     pub outbound: Key,
     /// Where its latest authentic frame came from, 0 before the first: workers write it, the control thread reads it.
     seen: AtomicU64,
+    /// Another dispatch server controls it: the control thread writes it, workers read it.
+    fenced: AtomicBool,
 }
 
 impl Peer {
@@ -29,6 +31,17 @@ impl Peer {
             self.seen.store(number, Ordering::Relaxed);
         }
         new
+    }
+
+    /// Another dispatch server controls it: its terminals are told nothing more.
+    pub fn fence(&self) {
+        self.fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another dispatch server controls it.
+    pub fn is_fenced(&self) -> bool {
+        // Relaxed: a frame that is under way may still be answered, as it might have been a moment before.
+        self.fenced.load(Ordering::Relaxed)
     }
 
     /// Where its latest authentic frame came from.
@@ -62,6 +75,7 @@ impl Peers {
                 inbound: route.from_it.clone(),
                 outbound: route.to_it.clone(),
                 seen: AtomicU64::new(0),
+                fenced: AtomicBool::new(false),
             })
             .collect();
         peers.sort_by_key(|peer| peer.domain);
