@@ -88,12 +88,12 @@ impl Control {
                     self.journal.forget_updates_of(&opened.unfinished);
                     let fences = opened.fences.clone();
                     store.opened = Some(opened);
-                    self.compare_fences(&fences);
                     let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation().into());
                     if left < u32::from(GENERATION_BLOCK / 2) {
                         // A full queue: the next engine finds the block short again.
                         let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
                     }
+                    self.compare_fences(&fences);
                 }
                 Outcome::Failed(error) => {
                     tracing::error!(%error, "no database: operations are refused, control goes on");
