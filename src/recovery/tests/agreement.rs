@@ -65,6 +65,8 @@ fn a_proof_finds_what_happened_without_a_word() {
 fn a_sign_against_agreement_has_it_proven_at_once() {
     let mut hand = agreed(&[1]);
     hand.server.prove();
+    assert_eq!(hand.requests(), [], "not as often as there are signs");
+    hand.sleep(Settings::default().rto_max);
     assert_eq!(opcodes(&hand.requests()), [Opcode::ReplayDone]);
     assert!(hand.server.is_reconciled(), "the sign may be an old one");
 }
