@@ -1,10 +1,11 @@
 //! The command line: as typed → what it means → run. A file a subcommand.
 //!
 //! Results go to standard output, talk to standard error. Exit codes: 0 done; 1 it could not be done, and standard error says
-//! why; 2 it was typed wrong, or the configuration is.
+//! why; 2 it was typed wrong, or the configuration is; 3 (`run`) another dispatch server controls.
 
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod doctor;
 pub mod engine;
@@ -30,6 +31,8 @@ use clap::{Parser, Subcommand};
 pub const FAILED: u8 = 1;
 /// It was typed wrong, or the configuration is.
 pub const WRONG: u8 = 2;
+/// Exit code of a server that another one has replaced.
+pub const FENCED: u8 = 3;
 
 /// A V2V conference dispatch server that survives its own death.
 #[derive(Debug, Parser)]
@@ -56,6 +59,8 @@ enum Command {
     Top(top::Args),
     /// Hand over to the program as it is on disk now
     Upgrade(upgrade::Args),
+    /// Show which dispatch server controls what, or give control to this one
+    Control(control::Args),
     /// Show what the last recovery was like
     Recovery(recovery::Args),
     /// Hold rules against latency, loss, availability and recoveries
@@ -95,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
+        Command::Control(args) => control::run(&args),
         Command::Recovery(args) => recovery::run(&args),
         Command::Sla(args) => sla::run(&args),
         Command::Metrics(args) => metrics::run(&args),

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{FAILED, WRONG, complain, log_to_stderr};
+use super::{FAILED, FENCED, WRONG, complain, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
 use crate::sys::sigbus;
 
-/// Run a dispatch server.
+/// Run a dispatch server. Exits with 3 where another one controls: started again it would not control either, see
+/// `baton control`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The configuration
@@ -54,7 +55,25 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
-            ExitCode::from(if matches!(error, KeeperError::Config(_)) { WRONG } else { FAILED })
+            ExitCode::from(match error {
+                KeeperError::Config(_) => WRONG,
+                KeeperError::Fenced(_) => FENCED,
+                _ => FAILED,
+            })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the shipped unit does at each exit: started again it would go to and fro with the server that replaced it.
+    #[test]
+    fn the_unit_does_not_restart_a_server_that_was_replaced() {
+        let unit = include_str!("../../scripts/systemd/baton.service");
+        let prevented = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus=")).unwrap();
+        assert_eq!(prevented.split(' ').collect::<Vec<_>>(), [FENCED.to_string()]);
+        assert!(unit.lines().any(|line| line == "Restart=always"), "and restarts it after all else");
     }
 }

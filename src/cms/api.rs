@@ -172,6 +172,7 @@ fn router(shared: Shared) -> Router {
         .route("/recovery/last", get(|shared, asked| ask(shared, asked, Request::RecoveryLast)))
         .route("/orphans", get(|shared, asked| ask(shared, asked, Request::Orphans)))
         .route("/upgrade", post(upgrade))
+        .route("/control/take", post(|shared, asked| ask(shared, asked, Request::TakeControl)))
         .route("/table", get(table))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)

@@ -28,8 +28,8 @@ pub use database::{
 pub use operations::{Command, CommandSettings, OperationId, Operations, OperationsEvent, ReplyId};
 pub use parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 pub use request::{
-    Answer, Changed, ConferenceRequest, DomainStatus, NewMember, Orphan, Refusal, RefusalKind, Refused, Reply, Request,
-    StartMeeting, Started, Status,
+    Answer, Changed, ConferenceRequest, DomainStatus, GivenControl, NewMember, Orphan, Refusal, RefusalKind, Refused,
+    Reply, Request, StartMeeting, Started, Status,
 };
 pub use upgrade::{Program, UpgradeForm, UpgradeState, Upgrading};
 pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};

@@ -24,6 +24,8 @@ pub enum Request {
     Orphans,
     /// Hand over to the program as it is on disk now.
     Upgrade(UpgradeForm),
+    /// Give this server a term above every epoch that is known of.
+    TakeControl,
 }
 
 /// What may be done to a conference.
@@ -181,6 +183,15 @@ pub enum Answer {
     Orphans(Vec<Orphan>),
     /// The hand-over begins.
     Upgrading(Upgrading),
+    /// The next engine controls under this epoch.
+    Control(GivenControl),
+}
+
+/// Control that an operator gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GivenControl {
+    /// The first epoch of the new term.
+    pub epoch: Epoch,
 }
 
 /// A conference that was started.
@@ -345,6 +356,9 @@ pub struct DomainStatus {
     /// The interface that it is at.
     #[serde(default)]
     pub interface: Option<String>,
+    /// Under which epoch another dispatch server controls it, if one does.
+    #[serde(default)]
+    pub fenced_by: Option<Epoch>,
     /// Where its recovery is.
     pub recovery: String,
     /// Our parts in it.

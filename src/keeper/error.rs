@@ -8,7 +8,7 @@ use crate::sys::af_xdp::XdpError;
 use crate::sys::bpf::SteerError;
 use crate::sys::interface::InterfaceError;
 use crate::table::OpenError;
-use crate::wire::Mac;
+use crate::wire::{Epoch, Mac};
 
 /// What stops a keeper. Each says what an operator can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -127,11 +127,12 @@ pub enum KeeperError {
     /// The first engine could not go on. What stopped it would stop the next.
     #[error("the engine cannot go on: {0}")]
     Engine(String),
-    /// Another dispatch server controls.
+    /// Another dispatch server controls every domain.
     #[error(
-        "another dispatch server controls, under epoch {0:#x}, above this one's: it has been replaced, and stays stopped"
+        "another dispatch server controls, under epoch {0}, above this one's: it has been replaced, and never controls again by \
+         being started. To give control to this one, stop the other and run `baton control take` here"
     )]
-    Fenced(u64),
+    Fenced(Epoch),
     /// The system refused something.
     #[error("cannot {doing}: {error}")]
     System {

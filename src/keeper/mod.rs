@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod estate;
 pub mod handover;
+mod mandate;
 mod pins;
 pub mod program;
 mod restarts;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use error::KeeperError;
 pub use estate::Estate;
+pub use mandate::{Mandate, MandateError, Standing};
 pub use restarts::Restarts;
 pub use starter::serve as start_engines;
 

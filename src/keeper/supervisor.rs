@@ -35,6 +35,7 @@ use crate::sys::clock;
 use crate::sys::notify::ServiceManager;
 use crate::sys::process::describe;
 use crate::sys::signals::StopSignals;
+use crate::wire::Epoch;
 
 /// How long after an engine has come to control the next standby is started: recovering needs the processors first.
 const STANDBY_AFTER: Duration = Duration::from_millis(100);
@@ -68,7 +69,7 @@ pub(super) struct Supervisor {
     predecessor: Option<Death>,
     /// An engine has controlled at some time: what stops the next one is not what the operator just configured.
     has_controlled: bool,
-    fenced: Option<u64>,
+    fenced: Option<Epoch>,
     /// Until when an engine that was ordered to stop may take.
     stopping: Option<Instant>,
 }
@@ -309,8 +310,7 @@ impl Supervisor {
                 }
             }
             Notice::Fenced { epoch } => {
-                tracing::error!("{}", KeeperError::Fenced(epoch));
-                self.fenced = Some(epoch);
+                self.fenced = Some(Epoch(epoch));
             }
         }
     }

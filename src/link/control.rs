@@ -22,6 +22,7 @@ macro_rules! holdings {
 }
 
 mod events;
+mod fence;
 mod intake;
 
 use std::collections::{BTreeMap, HashMap};
@@ -146,6 +147,8 @@ pub(super) struct Control {
     born: Option<Nanos>,
     timed: Timed,
     fenced: Option<Epoch>,
+    /// Who asked for control, and waits for the database.
+    taking: Option<fence::Client>,
     /// Goes last: it writes down what all others recorded.
     pub(super) chronicle: Option<Chronicle>,
 }
@@ -251,6 +254,7 @@ impl Control {
             born,
             timed: Timed::default(),
             fenced: None,
+            taking: None,
             chronicle: None,
         }
     }
@@ -372,8 +376,10 @@ impl Control {
             }
             if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch) {
                 let transaction = Transaction(HEARTBEATS | header.transaction.0 & HEARTBEAT_MASK);
-                let (header, domain) = (Header { transaction, ..header }, envelope.to.domain());
-                if let Some(domain) = domain {
+                if let Some(domain) = envelope.to.domain() {
+                    // A heartbeat under our epoch would take back what somebody else controls.
+                    let epoch = if self.is_given_up(domain) { Epoch::NONE } else { header.epoch };
+                    let header = Header { transaction, epoch, ..header };
                     self.post.enveloped(domain, &envelope, |buffer, key| {
                         encode_message(buffer, &envelope, &header, &message, key)
                     });

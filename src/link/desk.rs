@@ -113,6 +113,9 @@ impl Desk<'_> {
         let speakers = self.shared.peers.speakers();
         // Version 0 is of a terminal that has not reported.
         let may_be_told = |terminal, version| version != 0 && speakers.speaks_for(from, terminal);
+        if peer.is_fenced() && matches!(frame.opcode(), Ok(Opcode::Report | Opcode::ReportInfo)) {
+            return Err(Counter::Fenced);
+        }
         if frame.looks_like_report() {
             let report = frame.report()?;
             if !may_be_told(report.terminal, report.version) {

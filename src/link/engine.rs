@@ -217,6 +217,16 @@ impl Heir {
         Recovery::new(self.topology.domains(), epoch, self.path, &settings, now)
     }
 
+    /// Nothing is sent to domains that another dispatch server controls, whoever has heard of it.
+    fn observe_fences(&self, recovery: &mut Recovery) {
+        for (domain, by) in self.table.fences().filter(|(_, by)| by.term() >= self.table.epoch().term()) {
+            recovery.fence(domain, by);
+            if let Some((_, peer)) = self.peers.find(domain) {
+                peer.fence();
+            }
+        }
+    }
+
     /// Everybody who could work with table and rings is dead: takes both, and control.
     fn take_over(
         mut self,
@@ -247,6 +257,7 @@ impl Heir {
                 Some(recovery) => recovery.begin(epoch, begun),
                 None => self.new_recovery(epoch, begun),
             };
+            self.observe_fences(&mut recovery);
             let ready = first::Ready {
                 topology: &self.topology,
                 peers: &self.peers,
@@ -275,7 +286,9 @@ impl Heir {
             None => {
                 let store = Store::open(&self.manifest.config, &shared).map_err(system("a thread"))?;
                 let (epoch, store) = reserve(&self.table, store)?;
-                (epoch, self.new_recovery(epoch, begun), None, Some(store))
+                let mut recovery = self.new_recovery(epoch, begun);
+                self.observe_fences(&mut recovery);
+                (epoch, recovery, None, Some(store))
             }
         };
         shared.begin(epoch);
@@ -335,6 +348,10 @@ fn reserve(table: &Table, mut store: Store) -> Result<(Epoch, Store), EngineErro
             Outcome::Reserved(result) => {
                 let block = result?;
                 table.set_reservation(block.epoch(), block.end);
+                for &(domain, by) in store.opened.iter().flat_map(|opened| &opened.fences) {
+                    // As many as a table has room for is as many as a configuration may name.
+                    let _ = table.set_fence(domain, by);
+                }
                 return Ok((block.epoch(), store));
             }
             Outcome::Committed { .. } => {}

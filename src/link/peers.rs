@@ -1,7 +1,7 @@
 //! The domains as workers see them: keys that do not change, and where their frames come from.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cascade::{Hop, Speakers, Topology};
 use crate::limits::DOMAINS_MAX;
@@ -20,6 +20,8 @@ pub struct Peer {
     /// The meeting that one of its terminals reported out of, where the table has the terminal in the other one, or in none: workers
     /// write it, the control thread takes it. The first is 0 where there is nothing to take.
     stray: [AtomicU64; 2],
+    /// Another dispatch server controls it: the control thread writes it, workers read it.
+    fenced: AtomicBool,
 }
 
 impl Peer {
@@ -54,6 +56,17 @@ impl Peer {
         new
     }
 
+    /// Another dispatch server controls it: its terminals are told nothing more.
+    pub fn fence(&self) {
+        self.fenced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another dispatch server controls it.
+    pub fn is_fenced(&self) -> bool {
+        // Relaxed: a frame that is under way may still be answered, as it might have been a moment before.
+        self.fenced.load(Ordering::Relaxed)
+    }
+
     /// Where its latest authentic frame came from.
     pub fn seen(&self) -> Option<Hop> {
         let hop = Hop::from_number(self.seen.load(Ordering::Relaxed));
@@ -86,6 +99,7 @@ impl Peers {
                 outbound: route.to_it.clone(),
                 seen: AtomicU64::new(0),
                 stray: [AtomicU64::new(0), AtomicU64::new(0)],
+                fenced: AtomicBool::new(false),
             })
             .collect();
         peers.sort_by_key(|peer| peer.domain);

@@ -49,13 +49,14 @@ impl Control {
 
     /// Without what is counted in the table: whoever asks counts it, so that nobody's operation waits for that.
     fn domain_status(&self, domain: Domain) -> DomainStatus {
-        let link = self.topology.link(domain);
+        let (table, link) = (self.writer.table(), self.topology.link(domain));
         let hop = self.topology.route(domain).and_then(Route::hop);
         DomainStatus {
             domain,
             up: link.is_some_and(|link| link.state() == LinkState::Up),
             mac: hop.map(|hop| hop.mac.to_string()),
             interface: hop.and_then(|hop| self.config.interface.names.get(usize::from(hop.interface)).cloned()),
+            fenced_by: table.fence(domain),
             recovery: self.recovery.server(domain).map_or(String::new(), |server| server.phase().to_string()),
             parts: 0,
             taken_over: 0,

@@ -63,6 +63,11 @@ impl Upgrade {
         }
     }
 
+    /// This engine is to leave then, done or not, for another to follow.
+    pub const fn leave(&mut self, at: Nanos) {
+        self.leaves = Some(at);
+    }
+
     /// Whether this engine is to leave, and begins nothing more.
     pub const fn is_ordered(&self) -> bool {
         self.leaves.is_some()

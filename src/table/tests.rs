@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::walk_tests::walked;
 use super::*;
+use crate::limits::DOMAINS_MAX;
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
     digest_of,
@@ -437,4 +438,26 @@ fn a_part_in_doubt_stays_so_until_it_is_said_otherwise() {
     assert!(in_doubt());
     control.update_part(MeetingId(1), domain(2), |part| part.in_doubt = false).unwrap();
     assert!(!in_doubt());
+}
+
+#[test]
+fn a_fence_counts_until_the_own_term_is_above_it() {
+    let table = table(4, 4);
+    table.set_reservation(Epoch::new(1, 5), 90);
+    assert!(table.set_fence(domain(1), Epoch::new(1, 7)) && table.set_fence(domain(2), Epoch::new(3, 1)));
+    for _ in 0..10 {
+        table.bump_generation().unwrap();
+    }
+    // Its own generation is above that of the first by now: starts alone lift no fence.
+    assert_eq!(table.fence(domain(1)), Some(Epoch::new(1, 7)));
+    assert!(table.set_fence(domain(1), Epoch::new(1, 9)) && table.set_fence(domain(1), Epoch::new(1, 8)));
+    assert_eq!(table.fence(domain(1)), Some(Epoch::new(1, 9)), "a lower epoch lowers none");
+    table.set_reservation(Epoch::new(2, 1), 90);
+    assert_eq!((table.fence(domain(1)), table.fence(domain(2))), (None, Some(Epoch::new(3, 1))));
+    // What does not count any more makes room, and only then is there none.
+    for number in 10..10 + DOMAINS_MAX as u64 - 1 {
+        assert!(table.set_fence(domain(number), Epoch::new(2, 9)), "{number}");
+    }
+    assert!(!table.set_fence(domain(5000), Epoch::new(2, 9)));
+    assert_eq!(table.fences().filter(|(_, by)| by.term() >= 2).count(), DOMAINS_MAX);
 }

@@ -68,6 +68,8 @@ counters! {
     Misaddressed "misaddressed",
     /// Frames whose opcode is not for a dispatch server.
     Misdirected "misdirected",
+    /// Reports from domains that another dispatch server controls.
+    Fenced "fenced",
     /// Shorter than its packet.
     MalformedShort "malformed_short",
     /// Another EtherType.

@@ -11,7 +11,7 @@ use super::{Change, CommitError, Database, DatabaseError, Reservation};
 use crate::cms::KeyParameters;
 use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
 use crate::sys::threads::{Behind, spawn_behind};
-use crate::wire::{Epoch, MeetingId};
+use crate::wire::{Domain, Epoch, MeetingId};
 
 /// The first and the longest pause between two tries for the lock of a process that is dying.
 const RETRY: Duration = Duration::from_millis(5);
@@ -88,6 +88,8 @@ pub struct Opened {
     pub next_meeting: MeetingId,
     /// Conferences of which an operation was begun and not finished.
     pub unfinished: Vec<KeyParameters>,
+    /// Domains that another dispatch server controls, and under which epochs.
+    pub fences: Vec<(Domain, Epoch)>,
 }
 
 /// The thread. Dropping it finishes the jobs that wait, then closes the file.
@@ -141,7 +143,8 @@ impl<F: FnMut(Outcome)> Run<F> {
             let epoch = database.epoch()?;
             let next_meeting = database.next_meeting()?;
             let unfinished = database.unfinished()?;
-            Ok(Opened { database, epoch, next_meeting, unfinished })
+            let fences = database.fences()?;
+            Ok(Opened { database, epoch, next_meeting, unfinished, fences })
         });
         match opened {
             Ok(opened) => {

@@ -64,8 +64,8 @@ impl Control {
         any
     }
 
-    /// Stops controlling at once, workers included.
-    fn fence(&mut self, highest: Epoch) {
+    /// Stops controlling anything at once, workers included.
+    pub(super) fn fence(&mut self, highest: Epoch) {
         self.fenced = Some(highest);
         // Before any lock goes: a standby would control under an epoch that is as old.
         self.succession.close();
@@ -74,11 +74,7 @@ impl Control {
 
     fn handle_recovery_event(&mut self, now: Nanos, event: Event) {
         match event {
-            Event::Stale { domain, highest } => {
-                tracing::error!(%domain, %highest, "the autonomous server has a newer controller");
-                self.operations.handle_stale(highest);
-                self.fence(highest);
-            }
+            Event::Stale { domain, highest } => self.give_up_domain(domain, highest),
             Event::Orphan { domain, summary } => {
                 tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");
             }

@@ -86,7 +86,9 @@ impl Control {
                 Outcome::Opened(opened) => {
                     self.view.set_database(opened.database.clone());
                     self.journal.forget_updates_of(&opened.unfinished);
+                    let fences = opened.fences.clone();
                     store.opened = Some(opened);
+                    self.compare_fences(&fences);
                     let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation().into());
                     if left < u32::from(GENERATION_BLOCK / 2) {
                         // A full queue: the next engine finds the block short again.
@@ -102,6 +104,9 @@ impl Control {
                     if let Some(result) = self.journal.committed(id, result) {
                         self.operations.handle_committed(now, id, result, &mut self.writer);
                     }
+                }
+                Outcome::Reserved(Ok(block)) if block.term > self.epoch.term() && self.taking.is_some() => {
+                    self.begin_term(now, block.epoch(), block.end);
                 }
                 Outcome::Reserved(Ok(block)) => {
                     let table = self.writer.table();
@@ -162,6 +167,10 @@ impl Control {
             let answer = match request {
                 Request::Conference(_) if self.upgrade.is_ordered() => {
                     let _ = reply.send(Err(too_late()));
+                    continue;
+                }
+                Request::TakeControl => {
+                    self.take_control(reply);
                     continue;
                 }
                 Request::Upgrade(form) => {

@@ -1,0 +1,202 @@
+//! Who controls, as a stopped server knows it, and how an operator gives it control.
+//!
+//! A server that was replaced has written down which domains are controlled by somebody else, and under which epochs: in the
+//! table, which survives its processes, and in the database, which survives the machine. It does not control those again
+//! however often it is started. Control is given by a term above every epoch that is known of: durable in the database
+//! before it is in the table, so that a death in between gives at worst a term that nobody uses.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::cms::{CommitError, Database, DatabaseError};
+use crate::config::Config;
+use crate::limits::GENERATION_BLOCK;
+use crate::sys::mapping::{Mapping, MappingError};
+use crate::table::{OpenError, Table};
+use crate::wire::{Domain, Epoch};
+
+/// Why control cannot be looked at, or given.
+#[derive(Debug, thiserror::Error)]
+pub enum MandateError {
+    /// A server is running, or the file cannot be read.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// There is no database: nothing durable could be given.
+    #[error(
+        "there is no database {path}: start the server once (`baton run`), so that it makes one and hears who controls, \
+         then ask again"
+    )]
+    NoDatabase {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The term could not be written.
+    #[error(transparent)]
+    Write(#[from] CommitError),
+    /// A server that runs has the table.
+    #[error("a server that runs has the table {path}: stop it first, or ask it by its --socket")]
+    TableHeld {
+        /// The table.
+        path: PathBuf,
+    },
+    /// The table cannot be used.
+    #[error(
+        "the table {path} cannot be used: {error}; move it away, or start the server with `--path database`, which does that"
+    )]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: OpenError,
+    },
+}
+
+/// A stopped server's database and table.
+pub struct Mandate {
+    database: Database,
+    table: Option<Table>,
+    domains: Vec<Domain>,
+}
+
+/// Who controls what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The last epoch of this server; [`Epoch::NONE`] where it had none.
+    pub own: Epoch,
+    /// The configured domains, ascending, each with the epoch under which another server controls it, if one does.
+    pub domains: Vec<(Domain, Option<Epoch>)>,
+    /// The highest epoch that is known of, its own included.
+    pub highest: Epoch,
+}
+
+impl Mandate {
+    /// Opens what the configuration names, and holds it: no server can start meanwhile.
+    pub fn open(config: &Config) -> Result<Self, MandateError> {
+        let path = &config.database.path;
+        if !path.exists() {
+            return Err(MandateError::NoDatabase { path: path.clone() });
+        }
+        let table = open_table(config)?;
+        let mut domains: Vec<_> = config.domains.iter().map(|domain| domain.number).collect();
+        domains.sort_unstable();
+        Ok(Self { database: Database::open(path)?, table, domains })
+    }
+
+    /// Who controls what.
+    pub fn standing(&self) -> Result<Standing, MandateError> {
+        let term = self.database.term()?.unwrap_or(0);
+        let written = self.database.epoch()?;
+        let own = self.table.as_ref().map_or(Epoch::NONE, Table::epoch).max(written);
+        let mut fences: BTreeMap<Domain, Epoch> = BTreeMap::new();
+        let of_table = self.table.iter().flat_map(Table::fences);
+        for (domain, by) in of_table.chain(self.database.fences()?) {
+            let known = fences.entry(domain).or_insert(by);
+            *known = by.max(*known);
+        }
+        let highest = fences.values().copied().fold(own, Epoch::max).max(Epoch::new(term, 0));
+        // A fence below our own term was passed when an operator gave that term.
+        fences.retain(|_, by| by.term() >= term.max(own.term()));
+        let domains = self.domains.iter().map(|&domain| (domain, fences.get(&domain).copied())).collect();
+        Ok(Standing { own, domains, highest })
+    }
+
+    /// Gives this server control, from its next start on. Gives the epoch that is above every one that is known of.
+    pub fn take(self) -> Result<Epoch, MandateError> {
+        let seen = self.standing()?.highest;
+        let block = self.database.take_control(seen, GENERATION_BLOCK)?;
+        if let Some(table) = &self.table {
+            // We have the lock: all who wrote are dead.
+            table.recover();
+            table.set_reservation(block.epoch(), block.end);
+        }
+        Ok(block.epoch())
+    }
+}
+
+/// The table, locked; none where there is none.
+fn open_table(config: &Config) -> Result<Option<Table>, MandateError> {
+    let path = &config.table.path;
+    let unusable = |error: OpenError| MandateError::Table { path: path.clone(), error };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mapping = Mapping::open(path).map_err(|error| unusable(error.into()))?;
+    match mapping.try_lock() {
+        Ok(true) => {}
+        Ok(false) => return Err(MandateError::TableHeld { path: path.clone() }),
+        Err(error) => {
+            return Err(unusable(MappingError::Io { path: path.clone(), step: "lock it", error }.into()));
+        }
+    }
+    Table::open(mapping).map(Some).map_err(unusable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cms::Change;
+    use crate::config::Overrides;
+    use crate::sys::mapping::BootId;
+    use crate::table::Capacity;
+
+    fn domain(number: u64) -> Domain {
+        Domain::new(number).unwrap()
+    }
+
+    /// A server's files in a folder, with a configuration of two domains.
+    fn files(folder: &std::path::Path) -> Config {
+        let text = format!(
+            "[interface]\nname = \"none\"\n[table]\npath = \"{0}/table\"\n[database]\npath = \"{0}/baton.redb\"\n\
+             [[domain]]\nnumber = 366\nlaboratory = true\n[[domain]]\nnumber = 367\nlaboratory = true\n",
+            folder.display()
+        );
+        Config::parse(&folder.join("baton.toml"), &text, &Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn control_is_given_above_every_fence_whichever_file_is_lost() {
+        for (keeps_table, keeps_fences) in [(true, true), (false, true), (true, false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let config = files(folder.path());
+            assert!(matches!(Mandate::open(&config), Err(MandateError::NoDatabase { .. })));
+            let by = Epoch::new(4, 9).with_nonce(1);
+            {
+                let database = Database::open(&config.database.path).unwrap();
+                let block = database.reserve_generations(8).unwrap();
+                if keeps_fences {
+                    database.commit(&[Change::Fence(domain(366), by)], block.epoch()).unwrap();
+                }
+                if keeps_table {
+                    let capacity = Capacity { meetings: 4, terminals: 4 };
+                    let table = Table::create_at(&config.table.path, capacity, BootId(1)).unwrap();
+                    table.set_reservation(block.epoch(), block.end);
+                    assert!(table.set_fence(domain(366), by));
+                    assert_eq!(table.bump_generation().map(Epoch::generation), Some(2), "starts count on");
+                    assert_eq!(table.fence(domain(366)), Some(by));
+                }
+            }
+            let standing = Mandate::open(&config).unwrap().standing().unwrap();
+            assert_eq!(standing.domains, [(domain(366), Some(by)), (domain(367), None)]);
+            let taken = Mandate::open(&config).unwrap().take().unwrap();
+            assert_eq!(taken.term(), 5);
+            let after = Mandate::open(&config).unwrap();
+            assert_eq!(after.standing().unwrap().domains, [(domain(366), None), (domain(367), None)]);
+            if let Some(table) = &after.table {
+                assert_eq!((table.epoch(), table.fence(domain(366))), (taken, None));
+                assert_eq!(table.bump_generation().map(Epoch::term), Some(5));
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_runs_is_not_gone_round() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = files(folder.path());
+        let database = Database::open(&config.database.path).unwrap();
+        assert!(matches!(Mandate::open(&config), Err(MandateError::Database(DatabaseError::Held { .. }))));
+        drop(database);
+        let table = Table::create_at(&config.table.path, Capacity { meetings: 4, terminals: 4 }, BootId(1)).unwrap();
+        assert!(table.mapping().try_lock().unwrap());
+        assert!(matches!(Mandate::open(&config), Err(MandateError::TableHeld { .. })));
+    }
+}

@@ -1,0 +1,86 @@
+//! Domains that another dispatch server controls: given up at once, written down for whoever comes next, and taken back by an
+//! operator's word alone.
+//!
+//! A server that was replaced counts its generation up with each start, so its epoch can be above the other's, and a frame
+//! under it would take the domain back. So nothing is sent there under our epoch any more: heartbeats bear none, reports
+//! are left unanswered, and recovery and operations are silent.
+
+use super::Control;
+use crate::cms::{Answer, Change, GivenControl, Job, Refusal, RefusalKind, Reply};
+use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
+use crate::time::Nanos;
+use crate::wire::{Domain, Epoch};
+
+/// A client that waits for control, and for the database to have given it.
+pub(super) type Client = tokio::sync::oneshot::Sender<Reply>;
+
+impl Control {
+    /// Gives a domain up, for good. Where it was the last one, the server ends.
+    pub(super) fn give_up_domain(&mut self, domain: Domain, by: Epoch) {
+        tracing::error!(
+            %domain, epoch = %by,
+            "not in control: another dispatch server controls this domain; `baton control take` takes it back"
+        );
+        // In the table first, which is there at once and outlives this process. A database that is not open yet is told when it is.
+        if !self.writer.table().set_fence(domain, by) {
+            tracing::error!(%domain, "there is no room to write that down: a start may control it again");
+        }
+        self.journal.update(vec![Change::Fence(domain, by)]);
+        if let Some((_, peer)) = self.shared.peers.find(domain) {
+            peer.fence();
+        }
+        self.recovery.fence(domain, by);
+        if self.topology.domains().all(|domain| self.is_given_up(domain)) {
+            self.fence(by);
+        }
+    }
+
+    pub(super) fn is_given_up(&self, domain: Domain) -> bool {
+        self.recovery.server(domain).is_some_and(|server| server.fenced_by().is_some())
+    }
+
+    /// Holds the fences of a database that has just been opened against those of the table: each gets what it lacks.
+    pub(super) fn compare_fences(&mut self, stored: &[(Domain, Epoch)]) {
+        let term = self.epoch.term();
+        for &(domain, by) in stored.iter().filter(|(_, by)| by.term() >= term) {
+            if self.topology.route(domain).is_some() && !self.is_given_up(domain) {
+                self.give_up_domain(domain, by);
+            }
+        }
+        let known: Vec<_> = self.writer.table().fences().filter(|fence| !stored.contains(fence)).collect();
+        if !known.is_empty() {
+            self.journal.update(known.into_iter().map(|(domain, by)| Change::Fence(domain, by)).collect());
+        }
+    }
+
+    /// An operator gives this server control: a term above every epoch that is known of is asked of the database.
+    pub(super) fn take_control(&mut self, client: Client) {
+        if self.taking.as_ref().is_some_and(|client| !client.is_closed()) || self.upgrade.is_ordered() {
+            let _ = client.send(Err(refusal("another engine is about to follow", "ask again in a second")));
+            return;
+        }
+        let seen = self.writer.table().fences().map(|(_, by)| by).fold(self.epoch, Epoch::max);
+        let job = Job::TakeControl { seen, count: GENERATION_BLOCK };
+        match self.store.as_ref().filter(|store| store.opened.is_some()).map(|store| store.thread.submit(job)) {
+            Some(Ok(())) => self.taking = Some(client),
+            _ => {
+                let remedy = "see `baton status`, and ask again when the database is open";
+                let _ = client.send(Err(refusal("the database cannot be written now", remedy)));
+            }
+        }
+    }
+
+    /// The database has reserved generations of a higher term. This engine makes room for one that controls under it.
+    pub(super) fn begin_term(&mut self, now: Nanos, epoch: Epoch, end: u32) {
+        tracing::info!(%epoch, "an operator has given this server control: the next engine controls under this epoch");
+        self.writer.table().set_reservation(epoch, end);
+        if let Some(client) = self.taking.take() {
+            let _ = client.send(Ok(Answer::Control(GivenControl { epoch })));
+        }
+        self.upgrade.leave(now + UPGRADE_DRAIN);
+    }
+}
+
+fn refusal(why: &str, remedy: &str) -> Refusal {
+    Refusal::new(RefusalKind::Busy, format!("control is not given: {why}"), remedy)
+}

@@ -1,0 +1,196 @@
+//! One controller: a server that another one replaced never controls again by being started, and an operator gives control.
+//!
+//! Two dispatch servers share a segment, one running after the other, each with files of its own; the autonomous servers
+//! live through all of it.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::netns::{Pair, Side};
+use support::server::{Place, Server, kill};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MAC: &str = "02:00:00:00:01:01";
+/// What `run` exits with where another dispatch server controls.
+const FENCED: i32 = 3;
+
+/// A segment with the autonomous servers of domains 1 and 2 on its left side; killed when this goes.
+struct Segment {
+    pair: Pair,
+    autonomous: Child,
+}
+
+impl Segment {
+    fn new() -> Self {
+        let pair = Pair::new(1);
+        pair.ip(Side::Right, &format!("link set right address {MAC}"));
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", pair.path(Side::Left).display()));
+        command.args([env!("CARGO_BIN_EXE_baton"), "sim", "--laboratory", "--heartbeat-ms", "50", "--terminals", "20"]);
+        command.args(["--domains", "1,2", "--interface", "left", "--dispatch-mac", MAC]);
+        Self { autonomous: command.spawn().unwrap(), pair }
+    }
+
+    /// Starts a dispatch server by its configuration.
+    fn start(&self, configuration: &Path) -> Server {
+        Server::start(&self.pair, Side::Right, configuration, &[])
+    }
+
+    /// Has a server control everything, be followed so often, and stop.
+    fn control_and_stop(&self, configuration: &Path, deaths: u32) {
+        let mut server = self.start(configuration);
+        let mut engine = server.engine();
+        reconciled(&mut server);
+        for _ in 0..deaths {
+            server.standby();
+            sleep(Duration::from_millis(300));
+            kill(engine, Signal::KILL);
+            engine = server.engine();
+        }
+        server.signal(Signal::TERM);
+        assert_eq!(server.code(), 0, "{}", server.heard);
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let _ = self.autonomous.kill();
+        let _ = self.autonomous.wait();
+    }
+}
+
+fn reconciled(server: &mut Server) {
+    server.line_with("reconciled");
+}
+
+/// A configuration for these domains.
+fn configure(place: &Place, domains: &[u64]) -> PathBuf {
+    let file = place.configure("right", "[heartbeat]\ninterval_ms = 50\n");
+    let text = fs::read_to_string(&file).unwrap();
+    let (head, tail) = (text.split("[[domain]]").next().unwrap(), text.split_once("[table]").unwrap().1);
+    let domains: String =
+        domains.iter().map(|number| format!("[[domain]]\nnumber = {number}\nlaboratory = true\n")).collect();
+    fs::write(&file, format!("{head}{domains}[table]{tail}")).unwrap();
+    file
+}
+
+/// `baton control` with these arguments.
+fn control(place: &Place, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command.arg("control").args(arguments);
+    command.arg("--config").arg(place.path("baton.toml")).arg("--socket").arg(place.path("run/api.sock"));
+    command.output().unwrap()
+}
+
+fn shown(place: &Place) -> Value {
+    let output = control(place, &["show", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Which domains of these are controlled, as `baton control show` has it.
+fn controlled(place: &Place) -> Vec<bool> {
+    let shown = shown(place);
+    shown["domains"].as_array().unwrap().iter().map(|domain| domain["controlled"].as_bool().unwrap()).collect()
+}
+
+#[test]
+fn a_server_that_was_replaced_never_controls_again_by_being_started() {
+    let (segment, [old, new]) = (Segment::new(), [Place::new(), Place::new()]);
+    let (old_file, new_file) = (configure(&old, &[1, 2]), configure(&new, &[1, 2]));
+    // Its generation is some above what a few starts of the other one reach.
+    segment.control_and_stop(&new_file, 2);
+    for start in 0..8 {
+        let mut server = segment.start(&old_file);
+        assert_eq!(server.code(), FENCED, "start {start}:\n{}", server.heard);
+        assert!(server.heard.contains("baton control take"), "the one way back is named:\n{}", server.heard);
+        assert!(!server.heard.contains("reconciled"), "start {start}:\n{}", server.heard);
+    }
+    assert_eq!(controlled(&old), [false, false]);
+    // The table is lost with the machine's memory; the database remembers as well.
+    fs::remove_file(old.path("shm/table")).unwrap();
+    let mut server = segment.start(&old_file);
+    assert_eq!(server.code(), FENCED, "by the database:\n{}", server.heard);
+
+    // Nobody is asked where nobody could answer, and nothing is changed then.
+    let refused = control(&old, &["take"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--yes"));
+    let taken = control(&old, &["take", "--yes"]);
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    assert_eq!(controlled(&old), [true, true]);
+    segment.control_and_stop(&old_file, 0);
+
+    // And back again: now the other one is the one that was replaced, however far its generation is.
+    let mut server = segment.start(&new_file);
+    assert_eq!(server.code(), FENCED, "{}", server.heard);
+    let taken = control(&new, &["take", "--yes"]);
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    segment.control_and_stop(&new_file, 1);
+}
+
+#[test]
+fn one_domain_of_somebody_elses_is_given_up_alone_and_taken_while_the_server_runs() {
+    let (segment, [other, ours]) = (Segment::new(), [Place::new(), Place::new()]);
+    let (other_file, file) = (configure(&other, &[1]), configure(&ours, &[1, 2]));
+    segment.control_and_stop(&other_file, 2);
+    let mut server = segment.start(&file);
+    server.line_with("not in control: another dispatch server controls this domain");
+    if !server.heard.contains("reconciled") {
+        reconciled(&mut server);
+    }
+    server.standby();
+    let end = Instant::now() + PATIENCE;
+    while controlled(&ours) != [false, true] {
+        assert!(Instant::now() < end, "{:#}", shown(&ours));
+        sleep(Duration::from_millis(20));
+    }
+    let before = shown(&ours);
+    assert_eq!(before["running"], true);
+    let taken = control(&ours, &["take", "--yes", "--json"]);
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    server.engine();
+    while controlled(&ours) != [true, true] {
+        assert!(Instant::now() < end, "{:#}\n{}", shown(&ours), server.heard);
+        sleep(Duration::from_millis(20));
+    }
+    assert!(shown(&ours)["epoch"].as_u64() > before["domains"][0]["epoch"].as_u64(), "{before:#}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0, "{}", server.heard);
+    let mut replaced = segment.start(&other_file);
+    assert_eq!(replaced.code(), FENCED, "{}", replaced.heard);
+}
+
+/// A backup on another machine, a disk that was rolled back: the same generations are counted again, and the epochs are
+/// others. Which of the two is the higher one chance decides, and only one ever controls.
+#[test]
+fn a_copy_of_the_database_has_no_epoch_of_the_original() {
+    let (segment, [original, copy]) = (Segment::new(), [Place::new(), Place::new()]);
+    let (original_file, copy_file) = (configure(&original, &[1, 2]), configure(&copy, &[1, 2]));
+    segment.control_and_stop(&original_file, 0);
+    let (from, to) = (original.path("db/baton.redb"), copy.path("db/baton.redb"));
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let done = Command::new("cp").arg("-a").args([from.parent().unwrap(), &copy.path("db.copy")]).status().unwrap();
+    assert!(done.success());
+    fs::remove_dir_all(copy.path("db")).unwrap();
+    fs::rename(copy.path("db.copy"), copy.path("db")).unwrap();
+    // After a reboot each reserves the next block.
+    let epoch = |place: &Place, file: &Path| {
+        let _ = fs::remove_file(place.path("shm/table"));
+        let mut server = segment.start(file);
+        // This one, or the other one.
+        server.line_with("controls");
+        server.signal(Signal::TERM);
+        let _ = server.end();
+        shown(place)["epoch"].as_u64().unwrap()
+    };
+    let (one, other) = (epoch(&original, &original_file), epoch(&copy, &copy_file));
+    assert_eq!(one >> 16, other >> 16, "the same term and generation");
+    assert_ne!(one, other, "a nonce tells them apart (but for one chance in 65,536)");
+}
