@@ -257,6 +257,7 @@ fn script(size: &Size, args: &Args) -> Script {
         sections: format!("[worker]\n{cores}wait = {:?}\n", args.wait.word()),
         simulation,
         patience: PATIENCE,
+        preload: size.preload().ok(),
         ..Script::new(size.domains.into())
     }
 }

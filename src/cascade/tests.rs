@@ -221,3 +221,17 @@ fn events_that_nobody_fetches_stay_bounded() {
     }
     assert!(std::iter::from_fn(|| topology.poll_event()).count() <= 4);
 }
+
+#[test]
+fn an_answer_counts_once_and_for_a_heartbeat_that_was_sent_a_short_while_ago() {
+    let mut topology = topology();
+    for second in 0..=6 {
+        beat(&mut topology, at(second));
+    }
+    let mut counts = |sent| topology.handle_heartbeat_ack(at(6), domain(366), sent, 1);
+    assert!(!counts(at(6) - SECOND / 2), "no heartbeat bore that time");
+    assert!(!counts(at(2)), "of before those after which the link is down");
+    assert!(counts(at(5)) && !counts(at(5)), "once");
+    assert!(!counts(at(4)), "a later one was answered before");
+    assert!(counts(at(6)));
+}

@@ -9,7 +9,8 @@ use crate::table::{Near, Reported, Writer};
 use crate::telemetry::{Counter, Counters};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, FlagsHeader, Frame, GeneratorProbe, Malformed, Message, Opcode, ReportAck, Status, TerminalState,
+    Address, FlagsHeader, Frame, GeneratorProbe, Malformed, MeetingId, Message, Opcode, ReportAck, Status,
+    TerminalState,
 };
 
 /// What a burst leads to. It is written only when the frames' bytes are not borrowed any more: the ring has both.
@@ -121,6 +122,7 @@ impl Desk<'_> {
                 return Err(Malformed::Value.into());
             }
             let reported = self.writer.report_near(*near, &report);
+            self.note_stray(opened, report.meeting, reported);
             self.acknowledge(opened, (report.terminal, report.version), reported, Says::Acknowledged);
             self.reports += 1;
             return Ok(());
@@ -135,6 +137,7 @@ impl Desk<'_> {
                         continue;
                     };
                     let reported = self.writer.report_state(&state);
+                    self.note_stray(opened, state.meeting, reported);
                     self.acknowledge(opened, (state.terminal, state.version), reported, Says::InfoAcknowledged);
                 }
                 self.reports += 1;
@@ -152,6 +155,19 @@ impl Desk<'_> {
             Err(malformed) => return Err(malformed.into()),
         }
         Ok(())
+    }
+
+    /// Has the control thread asked about a meeting that a terminal reports out of and the table does not have it in.
+    #[inline(always)]
+    fn note_stray(&self, opened: &Opened<'_>, meeting: MeetingId, reported: Reported) {
+        let held = match reported {
+            Reported::OtherMeeting(held) => held,
+            Reported::UnknownTerminal if self.shared.is_settled(opened.domain) => MeetingId::NONE,
+            _ => return,
+        };
+        if meeting != MeetingId::NONE {
+            self.shared.peers.peer(opened.domain).note_stray(meeting, held);
+        }
     }
 
     /// Has a state acknowledged that was reported: at once where that is asked for, else with the next page to the domain; or not at

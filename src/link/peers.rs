@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cascade::{Hop, Speakers, Topology};
 use crate::limits::DOMAINS_MAX;
-use crate::wire::{Domain, Key, Mac, mix};
+use crate::wire::{Domain, Key, Mac, MeetingId, mix};
 
 /// One domain.
 pub struct Peer {
@@ -17,11 +17,34 @@ pub struct Peer {
     pub outbound: Key,
     /// Where its latest authentic frame came from, 0 before the first: workers write it, the control thread reads it.
     seen: AtomicU64,
+    /// The meeting that one of its terminals reported out of, where the table has the terminal in the other one, or in none: workers
+    /// write it, the control thread takes it. The first is 0 where there is nothing to take.
+    stray: [AtomicU64; 2],
     /// Another dispatch server controls it: the control thread writes it, workers read it.
     fenced: AtomicBool,
 }
 
 impl Peer {
+    /// Notes that a terminal reports what the table does not have. Of several, one: the next comes when that was taken.
+    #[cold]
+    pub fn note_stray(&self, reported: MeetingId, held: MeetingId) {
+        // Relaxed: workers that are here at once may make a pair of what both saw, and each number is a question of its own.
+        if self.stray[0].load(Ordering::Relaxed) == 0 {
+            self.stray[1].store(held.0, Ordering::Relaxed);
+            // Release pairs with the Acquire in `take_stray`.
+            self.stray[0].store(reported.0, Ordering::Release);
+        }
+    }
+
+    /// Takes what was noted last: the meeting that was reported, and the one that the table has.
+    pub fn take_stray(&self) -> Option<[MeetingId; 2]> {
+        // Acquire pairs with the Release in `note_stray`. A load first: hardly ever is there anything, and it is asked often.
+        let reported = Some(self.stray[0].load(Ordering::Acquire)).filter(|reported| *reported != 0)?;
+        let held = self.stray[1].load(Ordering::Relaxed);
+        self.stray[0].store(0, Ordering::Relaxed);
+        Some([reported, held].map(MeetingId))
+    }
+
     /// Notes where an authentic frame came from. A store only where that is new.
     pub fn note(&self, from: Hop) -> bool {
         let number = from.number();
@@ -75,6 +98,7 @@ impl Peers {
                 inbound: route.from_it.clone(),
                 outbound: route.to_it.clone(),
                 seen: AtomicU64::new(0),
+                stray: [AtomicU64::new(0), AtomicU64::new(0)],
                 fenced: AtomicBool::new(false),
             })
             .collect();

@@ -392,3 +392,41 @@ fn a_program_that_may_not_take_over_ends_before_it_waits_for_a_lock() {
     let said = String::from_utf8_lossy(&buffer[..bytes]);
     assert!(said.contains("may not take over") && said.contains("lays the table out otherwise"), "{said}");
 }
+
+#[test]
+fn control_is_an_autonomous_servers_alone() {
+    let mut rig = Rig::new(4, 8);
+    let ack =
+        Message::HeartbeatAck { sent_ns: 1, held: 1, boot_generation: 1, age: 0, highest_epoch: Epoch::new(9, 9) };
+    let opcode = crate::wire::Opcode::Audit.wire();
+    let refused = Message::Refused { opcode, status: Status::StaleEpoch, value: Epoch::new(9, 9).0 };
+    for message in [ack, refused] {
+        rig.arrive(domain().device(1), Header::default(), &message);
+    }
+    rig.step();
+    assert_eq!((rig.count(Counter::Misdirected), rig.count(Counter::ToControl)), (2, 0));
+    rig.arrive(domain().server(), Header::default(), &ack);
+    rig.step();
+    assert_eq!(rig.count(Counter::ToControl), 1);
+}
+
+#[test]
+fn a_terminal_that_reports_out_of_another_meeting_is_told_to_the_control_thread() {
+    let mut rig = Rig::new(4, 8);
+    let peers = rig.shared.peers.clone();
+    rig.report(1, 1, FlagsHeader::default());
+    rig.step();
+    assert_eq!(peers.peer(0).take_stray(), None);
+    let terminal = domain().device(1);
+    let header = Header { meeting: MeetingId(99), ..Header::default() };
+    for version in [2, 3] {
+        rig.arrive(terminal, header, &report(terminal, version));
+    }
+    rig.step();
+    assert_eq!(peers.peer(0).take_stray(), Some([MeetingId(99), MEETING]));
+    assert_eq!(peers.peer(0).take_stray(), None);
+    let unknown = domain().device(77);
+    rig.arrive(unknown, Header { meeting: MEETING, ..Header::default() }, &report(unknown, 1));
+    rig.step();
+    assert_eq!(peers.peer(0).take_stray(), Some([MEETING, MeetingId::NONE]));
+}

@@ -79,9 +79,10 @@ impl ServerRecovery {
         self.audit.doubt();
     }
 
-    /// Has agreement proven again now rather than later: there is a sign against it, which may be an old one.
+    /// Has agreement proven again now rather than later: there is a sign against it, which may be an old one. Many signs make no more
+    /// than a proof in the longest pause of a request.
     pub fn prove(&mut self) {
-        self.audit.hasten();
+        self.audit.hasten(self.settings.rto_max);
     }
 
     /// Hears what the answer to a heartbeat says. `ours` counts the parts that there are here.

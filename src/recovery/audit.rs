@@ -7,6 +7,8 @@
 //! What was proven is proven again, every so often: an autonomous server may lose its memory, or be given to somebody else, without a
 //! word. Where nothing of the domain has changed here since, that costs no look at its parts.
 
+use std::time::Duration;
+
 use super::ask::Ask;
 use super::{Cursor, Event, Holdings, Request, ServerRecovery};
 use crate::limits;
@@ -23,6 +25,8 @@ pub(super) struct Audit {
     told_silent: bool,
     /// The next round begins then.
     pub resume: Option<Nanos>,
+    /// When both sides agreed last.
+    agreed_at: Nanos,
     /// The next REPLAY_DONE is not sent before: agreement is young, or what it is about is changing.
     not_before: Nanos,
     /// How often it was asked anew because we had changed meanwhile.
@@ -43,9 +47,9 @@ impl Audit {
         *self = Self { resume: self.resume, rounds: self.rounds, kept: self.kept, ..Self::default() };
     }
 
-    /// Agreement is to be proven again now rather than later.
-    pub fn hasten(&mut self) {
-        self.not_before = Nanos(0);
+    /// Agreement is to be proven again now rather than later, if it is not younger than that.
+    pub fn hasten(&mut self, age: Duration) {
+        self.not_before = self.not_before.min(self.agreed_at + age);
     }
 
     pub fn ask_mut(&mut self) -> Option<&mut Ask> {
@@ -125,6 +129,7 @@ impl ServerRecovery {
 
     fn agree(&mut self, now: Nanos) {
         (self.audit.chases, self.audit.rounds) = (0, 0);
+        self.audit.agreed_at = now;
         self.audit.not_before = now + self.settings.prove_every;
         if !std::mem::replace(&mut self.audit.agreed, true) {
             self.timeline.reconciled.get_or_insert(now);
@@ -156,6 +161,6 @@ impl ServerRecovery {
         self.swept = false;
         self.sweeps_database = false;
         self.audit.resume = None;
-        self.audit.hasten();
+        self.audit.hasten(Duration::ZERO);
     }
 }

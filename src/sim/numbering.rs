@@ -2,7 +2,7 @@
 //!
 //! A domain has 65,535 devices. An autonomous server that has more terminals has domains of terminals behind it: the
 //! number of the n-th of them is the server's own with n in the bits from 24 on. They are members of meetings like any
-//! other; only those of the server's own domain report, because only for that domain is there a secret to report under.
+//! other, for a dispatch server whose configuration names them as behind; only those of the server's own domain report, because only for that domain is there a secret to report under.
 
 use crate::wire::{Address, Domain};
 
@@ -42,6 +42,12 @@ impl Numbering {
         Domain::new(number).unwrap_or(self.domain).device(self.first_device + device as u16)
     }
 
+    /// The domains behind the server's own that have any of them, ascending.
+    pub fn behind(&self) -> impl Iterator<Item = Domain> + use<> {
+        let (one, blocks) = (*self, self.count().div_ceil(self.block() as usize));
+        (1..blocks).filter_map(move |block| one.address(block * one.block() as usize).domain())
+    }
+
     /// The terminal that has an address; none where none does.
     pub fn index(&self, address: Address) -> Option<usize> {
         let (number, own) = (address.domain()?.number(), self.domain.number());
@@ -72,6 +78,10 @@ mod tests {
         for strange in [domain.server(), domain.device(64_999), Domain::new(8).unwrap().device(65_000)] {
             assert_eq!(numbering.index(strange), None, "{strange}");
         }
+        let behind: Vec<_> = numbering.behind().collect();
+        let mut of_others: Vec<_> = addresses.iter().filter_map(|address| address.domain()).collect();
+        of_others.dedup();
+        assert_eq!(behind, of_others[1..], "all that an operator has to name");
         assert_eq!(numbering.index(addresses[1999]), Some(1999));
         assert_eq!(Numbering::new(domain, 65_000, 1999).index(addresses[1999]), None);
     }

@@ -96,6 +96,11 @@ impl PreloadedDomain {
         self.numbering.count() as u32
     }
 
+    /// The domains without a server of their own that some of its terminals are in.
+    pub fn behind(&self) -> impl Iterator<Item = Domain> + use<> {
+        self.numbering.behind()
+    }
+
     /// The epoch that its meetings are under.
     pub const fn epoch(&self) -> Epoch {
         EPOCH

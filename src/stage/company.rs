@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::api::{Api, ApiError};
+use super::cast::FIRST_DEVICE;
 use super::compare::Dump;
 use super::operator::{Ledger, start_body};
 use super::processes::{Actor, ProcessError, last_words};
 use super::servers::{Servers, Status};
 use super::{INTERFACE, Side, Stage, StageError};
+use crate::sim::{Preload, PreloadedDomain};
+use crate::wire::Domain;
 
 /// The dispatch server's own address.
 const DISPATCH: &str = "1000/1";
@@ -96,6 +99,8 @@ pub fn doing(what: &str) -> impl FnOnce(io::Error) -> CompanyError {
 pub struct Script {
     /// Autonomous servers, numbered from 1.
     pub domains: u64,
+    /// The conferences that they have from the beginning, their terminals numbered from [`FIRST_DEVICE`] on.
+    pub preload: Option<Preload>,
     /// Further lines of the configuration's section on the table.
     pub table: String,
     /// Further sections of the configuration.
@@ -113,6 +118,7 @@ impl Script {
     pub const fn new(domains: u64) -> Self {
         Self {
             domains,
+            preload: None,
             table: String::new(),
             sections: String::new(),
             simulation: Vec::new(),
@@ -314,8 +320,12 @@ fn write_configuration(stage: &Stage, script: &Script) -> io::Result<()> {
         stage.run(),
         script.sections,
     );
-    for number in 1..=script.domains {
+    for (position, number) in (0..).zip(1..=script.domains) {
+        let own =
+            script.preload.zip(Domain::new(number)).map(|(all, domain)| all.domain(position, domain, FIRST_DEVICE));
+        let behind: Vec<_> = own.iter().flat_map(PreloadedDomain::behind).map(Domain::number).collect();
         text.push_str(&format!("\n[[domain]]\nnumber = {number}\nsecret_file = {:?}\n", secret_file(stage)));
+        text.push_str(&format!("behind = {behind:?}\n"));
     }
     fs::write(configuration_file(stage), text)
 }

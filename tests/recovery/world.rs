@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use baton::cascade::Speakers;
 use baton::cms::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use baton::limits::FRAME_BYTES_MAX;
-use baton::recovery::{DatabaseStore, Event, Path, Recovery, Settings, TableHoldings};
+use baton::recovery::{DatabaseStore, Event, OrphanList, Path, Recovery, Settings, TableHoldings};
 use baton::sim::{self, AutonomousServer, Network, NetworkSettings, Port, Random};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, Terminal, Writer};
 use baton::time::Nanos;
@@ -35,6 +36,17 @@ pub struct Site {
     secret: Secret,
 }
 
+/// Every orphan that was ever seen.
+struct Orphans<'a>(&'a mut Vec<MeetingId>);
+
+impl OrphanList for Orphans<'_> {
+    fn note(&mut self, _: Domain, summary: &MeetingSummary) {
+        self.0.push(summary.meeting);
+    }
+
+    fn keep(&mut self, _: Domain, _: &dyn Fn(MeetingId) -> bool) {}
+}
+
 /// What a dispatch server's process dies without.
 pub struct Dispatch {
     pub recovery: Recovery,
@@ -57,6 +69,7 @@ pub struct World {
     pub random: Random,
     pub epoch: Epoch,
     pub orphans: Vec<MeetingId>,
+    speakers: Speakers,
     /// Takeover frames in the order they were sent, for who wants to see what was sent when.
     pub sent: VecDeque<(Nanos, Domain, u8)>,
     /// Holds the database's file.
@@ -98,6 +111,7 @@ impl World {
             random,
             epoch: Epoch::new(1, 1),
             orphans: Vec::new(),
+            speakers: Speakers::new((1..=domains).map(|number| (Domain::new(number).expect("a domain"), &[][..]))),
             sent: VecDeque::new(),
             _folder: folder,
         }
@@ -246,11 +260,17 @@ impl World {
         let Some(dispatch) = &mut self.dispatch else { return };
         let mut store = DatabaseStore {
             database: Some(&self.database).filter(|_| self.database_open),
+            is_lost: false,
             write: |changes| dispatch.pending.push(changes),
         };
-        let mut orphan = |_, summary: &MeetingSummary| self.orphans.push(summary.meeting);
-        let mut holdings =
-            TableHoldings { writer: &mut dispatch.writer, store: &mut store, is_busy: &|_| false, orphan: &mut orphan };
+        let mut orphans = Orphans(&mut self.orphans);
+        let mut holdings = TableHoldings {
+            writer: &mut dispatch.writer,
+            store: &mut store,
+            is_busy: &|_| false,
+            speakers: &self.speakers,
+            orphans: &mut orphans,
+        };
         while let Some(request) = dispatch.recovery.poll_transmit(self.now, &mut holdings) {
             let site = self.sites.iter().find(|site| site.server.domain() == request.domain).expect("a domain of ours");
             let length = request.encode(&mut buffer, &envelope(site), &key(site, Direction::Dispatch));
@@ -282,11 +302,17 @@ impl World {
         let (Ok(opcode), header, domain) = (frame.opcode(), frame.header(), site.server.domain()) else { return };
         let mut store = DatabaseStore {
             database: Some(&self.database).filter(|_| self.database_open),
+            is_lost: false,
             write: |changes| dispatch.pending.push(changes),
         };
-        let mut orphan = |_, summary: &MeetingSummary| self.orphans.push(summary.meeting);
-        let mut holdings =
-            TableHoldings { writer: &mut dispatch.writer, store: &mut store, is_busy: &|_| false, orphan: &mut orphan };
+        let mut orphans = Orphans(&mut self.orphans);
+        let mut holdings = TableHoldings {
+            writer: &mut dispatch.writer,
+            store: &mut store,
+            is_busy: &|_| false,
+            speakers: &self.speakers,
+            orphans: &mut orphans,
+        };
         let mut reported = None;
         if let Ok(message) = frame.message() {
             if let Message::Report { info, .. } = message {

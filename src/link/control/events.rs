@@ -7,7 +7,8 @@ use crate::cascade::LinkEvent;
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, RECOVERY_NOTED_AFTER};
-use crate::recovery::{Event, Path, ServerReport};
+use crate::link::store::Store;
+use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableHoldings};
 use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
 use crate::wire::Epoch;
@@ -17,6 +18,9 @@ impl Control {
     pub(super) fn handle_events(&mut self, now: Nanos) -> bool {
         let mut any = false;
         for peer in self.shared.peers.iter() {
+            if let Some(meetings) = peer.take_stray() {
+                self.recovery.handle_stray(now, peer.domain, meetings, &mut holdings!(self));
+            }
             if let Some(hop) = peer.seen()
                 && self.topology.handle_authentic(peer.domain, hop)
             {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::hand::{EPOCH, domain, summary, terminal};
+use crate::cascade::Speakers;
 use crate::cms::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
-use crate::recovery::{Cursor, DatabaseStore, Holdings, Lookup, Standing, TableHoldings, Written};
+use crate::recovery::{Cursor, DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Standing, TableHoldings, Written};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{
-    Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run, TerminalState,
+    Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run, TerminalState,
 };
 
 /// Table and database of a dispatch server.
@@ -18,6 +19,9 @@ struct Memory {
     /// What went to the database and is not in it.
     written: Vec<Vec<Change>>,
     busy: bool,
+    speakers: Speakers,
+    /// The meetings that the last update would have asked about too.
+    others: Vec<MeetingId>,
     _folder: tempfile::TempDir,
 }
 
@@ -26,7 +30,8 @@ impl Memory {
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let database = Database::open(&folder.path().join("database.redb")).unwrap();
         let writer = Arc::new(Table::on_heap(capacity)).writer(OwnerId::CONTROL);
-        Self { writer, database, written: Vec::new(), busy: false, _folder: folder }
+        let speakers = Speakers::new([(domain(), &[][..])]);
+        Self { writer, database, written: Vec::new(), busy: false, speakers, others: Vec::new(), _folder: folder }
     }
 
     /// A table with meeting 1 in meeting at version 1, with these members, and believed.
@@ -59,10 +64,11 @@ impl Memory {
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut dyn Holdings) -> T) -> T {
-        let Self { writer, database, written, busy, .. } = self;
-        let mut store = DatabaseStore { database: Some(&*database), write: |changes| written.push(changes) };
-        let mut orphan = |_, _: &MeetingSummary| {};
-        act(&mut TableHoldings { writer, store: &mut store, is_busy: &|_| *busy, orphan: &mut orphan })
+        let Self { writer, database, written, busy, speakers, .. } = self;
+        let (database, write) = (Some(&*database), |changes| written.push(changes));
+        let mut store = DatabaseStore { database, is_lost: false, write };
+        let is_busy = &|_| *busy;
+        act(&mut TableHoldings { writer, store: &mut store, is_busy, speakers, orphans: &mut NoOrphans })
     }
 
     fn part(&self, meeting: u64) -> Part {
@@ -86,7 +92,18 @@ impl Memory {
     }
 
     fn update_terminals(&mut self, meeting: u64, terminals: &[TerminalState]) -> Written {
-        self.with(|holdings| holdings.update_terminals(domain(), MeetingId(meeting), terminals))
+        self.update_asked(meeting, terminals, &[])
+    }
+
+    /// As [`Self::update_terminals`], where the members had these versions when it was asked.
+    fn update_asked(&mut self, meeting: u64, terminals: &[TerminalState], asked: &[(Address, u32)]) -> Written {
+        let listed = Listed { terminals, unread: &[], is_cut: false, asked };
+        self.others.clear();
+        let mut others = Vec::new();
+        let meeting = MeetingId(meeting);
+        let written = self.with(|holdings| holdings.update_terminals(domain(), meeting, &listed, &mut others));
+        self.others = others;
+        written
     }
 }
 
@@ -211,4 +228,94 @@ fn a_remembered_answer_does_not_take_a_terminal_out_of_its_newer_meeting() {
     assert_eq!(memory.update_terminals(2, &[TerminalState { version: 8, ..terminal(2, 1001) }]), Written::Whole);
     assert_eq!((memory.members(1), memory.members(2)), (vec![], vec![1001]));
     assert!(memory.part(1).in_doubt && !memory.part(2).in_doubt, "whom it was taken from is asked about once more");
+}
+
+#[test]
+fn an_answer_is_the_truth_though_its_versions_be_older_but_for_what_was_reported_since() {
+    let mut memory = Memory::with_members(&[1001, 1002]);
+    let [first, second] = [1001, 1002].map(|device| domain().device(device));
+    let newer = [1001, 1002].map(|device| TerminalState { version: 13, ..terminal(1, device) });
+    assert_eq!(memory.update_terminals(1, &newer), Written::Whole);
+    let asked = memory.with(|holdings| holdings.member_versions(domain(), MeetingId(1)));
+    assert_eq!(asked, [(first, 13), (second, 13)]);
+    // The second one reports while the question is on its way; then both are said to have begun anew.
+    let reported = TerminalState { version: 14, channel: 9, ..terminal(1, 1002) };
+    memory.writer.report_state(&reported);
+    let anew = [1001, 1002].map(|device| TerminalState { version: 2, channel: 5, ..terminal(1, device) });
+    assert_eq!(memory.update_asked(1, &anew, &asked), Written::Whole);
+    let state = |terminal| {
+        let known = memory.writer.table().terminal(terminal).unwrap();
+        (known.version, known.channel)
+    };
+    assert_eq!((state(first), state(second)), ((2, 5), (14, 9)));
+}
+
+#[test]
+fn nothing_of_another_domain_is_touched() {
+    let mut memory = Memory::with_members(&[1001]);
+    let other = Domain::new(367).unwrap();
+    let theirs = Part { domain: other, meeting: MeetingId(2), ..memory.part(1) };
+    memory.writer.insert_part(&theirs).unwrap();
+    // Their part has one of ours, as before the configuration named whose it is.
+    for device in [other.device(1001), domain().device(1007)] {
+        let member = Terminal::new(device, MeetingId(2), Role::Participant);
+        memory.writer.join(MeetingId(2), other, &member).unwrap();
+    }
+    let before = memory.writer.table().part(MeetingId(2), other);
+    let named = |address| TerminalState { version: 4_000_000, terminal: address, ..terminal(1, 1) };
+    let list = [domain().device(1001), domain().device(1007), other.device(1001)].map(named);
+    memory.update_terminals(1, &list);
+    assert_eq!(memory.writer.table().part(MeetingId(2), other), before, "nor is it in doubt");
+    assert_eq!((memory.members(1), memory.writer.table().members(MeetingId(2), other).count()), (vec![1001], 2));
+    assert!(memory.part(1).in_doubt);
+}
+
+#[test]
+fn terminals_of_two_lists_have_both_meetings_asked_about_again() {
+    let mut memory = Memory::with_members(&[1001]);
+    memory.enter(2, MeetingState::InMeeting, &[]);
+    let moved = TerminalState { version: 8, ..terminal(2, 1001) };
+    assert_eq!(memory.update_terminals(2, &[moved]), Written::Whole);
+    assert_eq!(memory.others, [MeetingId(1)], "which still lists it");
+    assert_eq!(memory.update_terminals(1, &[TerminalState { version: 3, ..terminal(1, 1001) }]), Written::Whole);
+    assert_eq!(memory.others, [MeetingId(1), MeetingId(2)]);
+}
+
+#[test]
+fn terminals_behind_a_domain_are_its_own_and_leave_the_database_with_its_part() {
+    let mut memory = Memory::new(Capacity { meetings: 16, terminals: 64 });
+    let behind = Domain::new(1366).unwrap();
+    memory.speakers = Speakers::new([(domain(), &[behind][..])]);
+    stored(&memory, 1);
+    let far =
+        Member { terminal: behind.device(1001), role: Role::Participant, flags: Flags::default(), window: WINDOW_NONE };
+    memory.database.commit(&[Change::Member(MeetingId(1), far)], Epoch::new(1, 1)).unwrap();
+    assert!(matches!(memory.with(|holdings| holdings.look_up(domain(), &summary(1, 1))), Lookup::Found { .. }));
+    assert_eq!(memory.part(1).participants, 2);
+    assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
+    let written = memory.written.concat();
+    memory.database.commit(&written, Epoch::new(1, 1)).unwrap();
+    let members = memory.database.meeting(MeetingId(1)).unwrap().unwrap().members;
+    assert_eq!(members.iter().map(|member| member.terminal).collect::<Vec<_>>(), [domain().device(1001)]);
+}
+
+#[test]
+fn a_meeting_is_its_number_and_its_run() {
+    let mut memory = Memory::with_members(&[1001]);
+    stored(&memory, 5);
+    stored(&memory, 6);
+    memory.database.commit(&[Change::End(MeetingId(6))], Epoch::new(1, 1)).unwrap();
+    let mut look_up = |meeting, run| {
+        let listed = MeetingSummary { run, ..summary(meeting, 9) };
+        memory.with(|holdings| (holdings.look_up(domain(), &listed), holdings.holds(domain(), &listed)))
+    };
+    for stranger in [Run(8), Run::NONE] {
+        assert_eq!(look_up(1, stranger), (Lookup::Another, false), "in the table");
+        assert_eq!(look_up(5, stranger), (Lookup::Unknown, false), "in the database");
+        assert_eq!(look_up(6, stranger), (Lookup::Unknown, false), "what ended was another one: it is not ended");
+    }
+    assert_eq!(look_up(6, Run(7)), (Lookup::Ended, false));
+    assert!(matches!(look_up(1, Run(7)), (Lookup::Found { version: 1, .. }, true)));
+    assert!(!memory.update_meeting(&MeetingSummary { run: Run(8), ..summary(1, 9) }));
+    assert_eq!(memory.part(1).version, 1, "and what is listed of another one says nothing of ours");
 }

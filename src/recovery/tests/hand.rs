@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::shelf::Shelf;
 use crate::limits::FRAME_BYTES_MAX;
-use crate::recovery::{Body, Event, Path, Request, ServerRecovery, Settings};
+use crate::recovery::{Body, Event, Heard, Path, Request, ServerRecovery, Settings};
 use crate::time::Nanos;
 use crate::wire::{
     Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Envelope, Epoch, Flags, Frame, Header, Key, Layout, Level,
@@ -39,6 +39,12 @@ impl Hand {
 
     pub fn database(shelf: Shelf) -> Self {
         Self::new(Path::Database, shelf, Settings::default())
+    }
+
+    /// The autonomous server answers a heartbeat, while there are so many parts here.
+    pub fn heartbeat(&mut self, held: u32, boot_generation: u16, ours: u32) {
+        let heard = Heard { held, boot_generation, highest: Epoch::new(1, 6) };
+        self.server.handle_heartbeat(self.now, heard, || ours);
     }
 
     /// Every request that the machine wants to send now.
@@ -93,6 +99,17 @@ impl Hand {
         self.page_under(&request.header.answer(Status::Ok), opcode, pages, records)
     }
 
+    /// Answers with one page, with the bytes of its records changed.
+    pub fn spoilt<R: Record + Copy>(
+        &mut self,
+        request: &Request,
+        opcode: Opcode,
+        records: &[R],
+        spoil: impl FnOnce(&mut [u8]),
+    ) -> bool {
+        self.page_of(&request.header.answer(Status::Ok), opcode, (0, 1), records, spoil)
+    }
+
     /// A page under a header of the test's own.
     pub fn page_under<R: Record + Copy>(
         &mut self,
@@ -100,6 +117,17 @@ impl Hand {
         opcode: Opcode,
         pages: (u16, u16),
         records: &[R],
+    ) -> bool {
+        self.page_of(header, opcode, pages, records, |_| {})
+    }
+
+    fn page_of<R: Record + Copy>(
+        &mut self,
+        header: &Header,
+        opcode: Opcode,
+        pages: (u16, u16),
+        records: &[R],
+        spoil: impl FnOnce(&mut [u8]),
     ) -> bool {
         let envelope = Envelope {
             dst_mac: Mac::default(),
@@ -114,6 +142,8 @@ impl Hand {
         let (length, taken) =
             encode_page(&mut buffer, &envelope, opcode, header, pages, records.iter().copied(), &Key::Laboratory);
         assert_eq!(taken, records.len(), "the test's records fit a page");
+        // Ethernet's header, the packet's and the PDU's, and what a page is of how many.
+        spoil(&mut buffer[14 + 18 + 24 + 8..length]);
         let frame = Frame::parse(&buffer[..length], DEFAULT_ETHERTYPE).expect("well formed");
         let page = frame.page().expect("a page");
         self.server.handle_page(self.now, opcode, &frame.header(), &page, &mut self.shelf)

@@ -1,7 +1,8 @@
 //! Listing, looking up, and what nobody knows.
 
-use super::hand::{Hand, domain, entries, opcodes, result, summary, the};
+use super::hand::{Hand, domain, entries, opcodes, summary, the};
 use super::shelf::Shelf;
+use crate::limits::ORPHANS_MAX;
 use crate::recovery::{Body, Event, Orphans, Path, Phase, Request, Settings};
 use crate::wire::{Epoch, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status};
 
@@ -57,15 +58,20 @@ fn listing_ends_behind_the_highest_id_there_can_be() {
 }
 
 #[test]
-fn a_listing_that_goes_backwards_is_not_believed() {
+fn a_listing_that_is_not_ascending_is_sorted_and_goes_forward() {
     let (mut hand, query) = listing(Shelf::stored(1..=3), Settings::default());
-    hand.page(&query, Opcode::Info, (0, 1), &[summary(2, 1), summary(1, 1)]);
-    hand.page(&query, Opcode::Info, (0, 1), &[summary(2, 1), summary(2, 1)]);
-    assert_eq!(hand.server.progress().asked, 0);
-    hand.page(&query, Opcode::Info, (0, 1), &[summary(1, 1), summary(2, 1)]);
+    hand.page(&query, Opcode::Info, (0, 1), &[summary(2, 1), summary(1, 1), summary(2, 1)]);
+    let bad = |meeting| Event::BadRecord { domain: domain(), opcode: Opcode::Info, meeting: MeetingId(meeting) };
+    assert_eq!(hand.events(), [bad(2)], "one came twice");
     let next = hand.request();
-    hand.page(&next, Opcode::Info, (0, 1), &[summary(1, 1)]);
-    assert_eq!(hand.requests(), [], "an id before the one asked for would let it go round for ever");
+    assert_eq!(first(&next), 3);
+    hand.page(&next, Opcode::Info, (0, 1), &[summary(1, 1), summary(3, 1)]);
+    assert_eq!(hand.server.progress().malformed, 2, "an id before the one asked for would let it go round for ever");
+    let next = hand.request();
+    assert_eq!(first(&next), 4);
+    hand.page(&next, Opcode::Info, (0, 1), &[summary(3, 1)]);
+    assert_eq!(entries(&hand.request()), [1, 2, 3], "nothing more is listed");
+    assert_eq!(hand.events(), [], "such an alarm is given once");
 }
 
 #[test]
@@ -75,7 +81,7 @@ fn an_orphan_is_alarmed_and_left() {
     hand.page(&query, Opcode::Info, (0, 1), &[summary(9, 3)]);
     assert_eq!(hand.events(), [Event::Orphan { domain: domain(), summary: summary(9, 3) }]);
     hand.play(&[]);
-    assert_eq!((hand.shelf.orphans.as_slice(), hand.shelf.takeovers), (&[MeetingId(9)][..], 0));
+    assert!(hand.shelf.orphans.iter().eq([&MeetingId(9)]) && hand.shelf.takeovers == 0);
     assert!(hand.server.is_reconciled());
     assert_eq!(hand.server.report().orphan_meetings, [MeetingId(9)]);
 }
@@ -122,7 +128,7 @@ fn what_ended_on_either_side_is_no_orphan() {
 }
 
 #[test]
-fn what_cannot_be_looked_up_yet_is_listed_again() {
+fn what_cannot_be_looked_up_yet_is_looked_up_later_and_holds_nothing_up() {
     let mut shelf = Shelf::stored([4]);
     shelf.cache = Shelf::cached([2]).cache;
     shelf.database_closed = true;
@@ -131,16 +137,88 @@ fn what_cannot_be_looked_up_yet_is_listed_again() {
     let held = [ours, summary(4, 1)];
     hand.held = 2;
     hand.play(&held);
-    assert_eq!(hand.events(), [Event::AllAcknowledged { domain: domain() }], "not an orphan");
-    hand.wait();
-    hand.play(&held);
+    let domain = domain();
+    assert_eq!(hand.events(), [Event::AllAcknowledged { domain }, Event::Reconciled { domain }], "not an orphan");
+    for _ in 0..3 {
+        hand.wait();
+        assert_eq!(hand.requests(), [], "and nothing is listed again for it");
+    }
     hand.shelf.database_closed = false;
     hand.wait();
-    assert_eq!(first(&hand.request()), 4, "from the first that was not looked up");
+    assert_eq!(entries(&hand.request()), [4]);
     hand.wait();
     hand.play(&held);
     assert!(hand.server.is_reconciled());
     assert_eq!(hand.shelf.takeovers, 2);
+}
+
+#[test]
+fn without_a_database_for_good_what_is_not_known_is_left_alone() {
+    let mut shelf = Shelf::cached([2]);
+    (shelf.database_closed, shelf.database_lost) = (true, true);
+    let mut hand = Hand::new(Path::Cache, shelf, Settings { orphans: Orphans::End, ..Settings::default() });
+    hand.held = 2;
+    hand.play(&[MeetingSummary { controller: super::hand::EPOCH, ..summary(2, 1) }, summary(4, 1)]);
+    assert!(hand.server.is_reconciled());
+    assert!(hand.shelf.orphans.iter().eq([&MeetingId(4)]), "nobody can say that it is not ours");
+}
+
+#[test]
+fn a_meeting_that_ended_and_is_listed_again_is_looked_up_again() {
+    let mut hand = Hand::database(Shelf::stored([7]));
+    hand.play(&[summary(7, 1)]);
+    assert!(hand.server.is_reconciled());
+    // A client ends it; the autonomous server loses its memory of that.
+    hand.shelf = Shelf::default();
+    hand.shelf.ended.insert(MeetingId(7));
+    hand.server.doubt();
+    let audit = hand.request();
+    hand.answer(&audit, Message::Audit { count: 1, digest: 9 });
+    hand.events();
+    let query = hand.request();
+    hand.page(&query, Opcode::Info, (0, 1), &[MeetingSummary { controller: super::hand::EPOCH, ..summary(7, 1) }]);
+    assert_eq!(hand.events(), [Event::Remnant { domain: domain(), meeting: MeetingId(7) }]);
+}
+
+#[test]
+fn a_stranger_under_our_number_is_an_orphan_and_ours_is_missing() {
+    let mut hand = Hand::cache(Shelf::cached([7]));
+    hand.shelf.strangers.insert(MeetingId(7));
+    hand.play(&[]);
+    assert!(hand.server.is_reconciled());
+    hand.server.doubt();
+    let audit = hand.request();
+    hand.answer(&audit, Message::Audit { count: 0, digest: 0 });
+    hand.events();
+    let query = hand.request();
+    let stranger = summary(7, 1);
+    hand.page(&query, Opcode::Info, (0, 1), &[stranger]);
+    let (domain, meeting) = (domain(), MeetingId(7));
+    assert_eq!(hand.events(), [Event::Missing { domain, meeting }, Event::Orphan { domain, summary: stranger }]);
+    hand.play(&[stranger]);
+    assert!(hand.server.is_reconciled() && hand.shelf.state(7) == MeetingState::Missing);
+    assert_eq!(hand.shelf.takeovers, 1, "it is not taken over, though its number is one of ours");
+}
+
+#[test]
+fn orphans_beyond_their_bound_are_counted_and_the_list_shrinks_again() {
+    let (mut hand, mut query) = listing(Shelf::default(), Settings::default());
+    let all: Vec<_> = (1..=ORPHANS_MAX as u64 + 30).map(|meeting| summary(meeting, 1)).collect();
+    for page in all.chunks(21) {
+        hand.page(&query, Opcode::Info, (0, 1), page);
+        query = hand.request();
+    }
+    hand.end_listing(&query);
+    let told = hand.events().iter().filter(|event| matches!(event, Event::Orphan { .. })).count();
+    assert_eq!((told, hand.shelf.orphans.len()), (ORPHANS_MAX, ORPHANS_MAX));
+    assert_eq!(hand.server.progress().orphans as usize, all.len());
+    hand.play(&[]);
+    // All but three have ended at their server.
+    let left = &all[..3];
+    (0..2).for_each(|_| hand.heartbeat(3, 1, 0));
+    hand.play(left);
+    assert!(hand.shelf.orphans.iter().copied().eq(left.iter().map(|summary| summary.meeting)));
+    assert_eq!(hand.server.progress().orphans, 3);
 }
 
 #[test]
@@ -180,8 +258,10 @@ fn a_meeting_of_no_id_is_nobodys() {
     let (mut hand, query) = listing(Shelf::default(), Settings::default());
     let nobody = MeetingSummary { controller: Epoch::NONE, ..summary(0, 1) };
     hand.page(&query, Opcode::Info, (0, 1), &[nobody]);
-    assert_eq!(hand.events(), []);
-    let _ = result(0, Status::Ok);
+    let meeting = MeetingId::NONE;
+    assert_eq!(hand.events(), [Event::BadRecord { domain: domain(), opcode: Opcode::Info, meeting }]);
+    hand.play(&[]);
+    assert!(hand.server.is_reconciled());
 }
 
 #[test]

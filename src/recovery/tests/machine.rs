@@ -163,17 +163,28 @@ fn domains_take_turns() {
 }
 
 #[test]
-fn one_autonomous_servers_newer_controller_stops_every_machine() {
+fn one_autonomous_servers_newer_controller_stops_its_machine_alone() {
     let mut recovery = Recovery::new(domains(), EPOCH, Path::Cache, &Settings::default(), Nanos(0));
     let mut shelf = Shelf::cached([1]);
     let request = recovery.poll_transmit(Nanos(0), &mut shelf).expect("its first takeover");
-    let value = Epoch::new(1, 9).0;
-    let stale = Message::Refused { opcode: Opcode::TakeoverBatchAck.wire(), status: Status::StaleEpoch, value };
+    let by = Epoch::new(1, 9);
+    let stale = Message::Refused { opcode: Opcode::TakeoverBatchAck.wire(), status: Status::StaleEpoch, value: by.0 };
     let header = request.header.answer(Status::StaleEpoch);
     recovery.handle_message(Nanos(5), request.domain, &header, &stale, &mut shelf);
-    assert!(recovery.poll_transmit(Nanos(5), &mut shelf).is_none(), "before the engine has read the event");
-    assert!(matches!(recovery.poll_event(), Some(Event::Stale { .. })));
-    assert!(recovery.is_stale() && recovery.poll_timeout().is_none());
+    let sent: Vec<_> = std::iter::from_fn(|| recovery.poll_transmit(Nanos(5), &mut shelf)).collect();
+    let [given_up, others @ ..] = domains();
+    assert_eq!(request.domain, given_up);
+    for other in others {
+        assert!(sent.iter().any(|request| request.domain == other), "domain {other} goes on");
+    }
+    assert!(sent.iter().all(|request| request.domain != given_up));
+    assert_eq!(recovery.poll_event(), Some(Event::Stale { domain: given_up, highest: by }));
+    assert_eq!(recovery.fenced().collect::<Vec<_>>(), [(given_up, by)]);
+    assert_eq!(recovery.report().servers[0].fenced_by, Some(by));
+    recovery.restart(Nanos(6), given_up);
+    recovery.fence(others[0], by);
+    let last = recovery.poll_transmit(Nanos(2_000_000_000), &mut shelf).expect("one is left");
+    assert_eq!(last.domain, others[1]);
 }
 
 #[test]
@@ -184,16 +195,4 @@ fn a_report_says_it_all_in_json() {
     let text = serde_json::to_string(&report).expect("plain values");
     assert!(text.contains(r#""path":"database""#) && text.contains(r#""phase":"connecting""#), "{text}");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("its own words"), report);
-}
-
-#[test]
-fn another_number_of_meetings_held_than_we_made_it_brings_an_audit() {
-    let mut hand = Hand::cache(Shelf::cached([1, 2]));
-    hand.play(&[]);
-    for (held, ours) in [(2, 2), (2, 2), (5, 5), (4, 4)] {
-        hand.server.handle_held(held, || ours);
-        assert!(hand.server.is_reconciled(), "{held} held, {ours} here: we started and ended them");
-    }
-    hand.server.handle_held(1, || 4);
-    assert_eq!(opcodes(&hand.requests()), [Opcode::ReplayDone]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::recovery::{Absence, Cursor, Holdings, Lookup, Meet, Standing, Unreadable, Written};
+use crate::recovery::{Absence, Cursor, Holdings, Listed, Lookup, Meet, Standing, Unreadable, Written};
 use crate::wire::{
     Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState, digest_of,
 };
@@ -35,7 +35,16 @@ pub struct Shelf {
     pub database: BTreeMap<MeetingId, Item>,
     pub ended: BTreeSet<MeetingId>,
     pub database_closed: bool,
-    pub orphans: Vec<MeetingId>,
+    /// Nor will it ever be opened.
+    pub database_lost: bool,
+    /// Numbers that a stranger's conference bears at the autonomous server.
+    pub strangers: BTreeSet<MeetingId>,
+    pub orphans: BTreeSet<MeetingId>,
+    /// What was said of members that could not be read.
+    pub unread: Vec<Address>,
+    /// How often anything of it was changed, where that is counted, and how often all of it was looked at.
+    pub changes: Option<u64>,
+    pub audits: std::cell::Cell<u32>,
     /// How often a part was taken over, and how often its members were written.
     pub takeovers: u32,
     pub updates: u32,
@@ -98,10 +107,13 @@ impl Holdings for Shelf {
     fn look_up(&mut self, _: Domain, summary: &MeetingSummary) -> Lookup {
         let meeting = summary.meeting;
         if let Some(item) = self.cache.get(&meeting) {
+            if self.strangers.contains(&meeting) {
+                return Lookup::Another;
+            }
             return Lookup::Found { version: item.version, epoch: item.epoch };
         }
         if self.database_closed {
-            return Lookup::NotYet;
+            return if self.database_lost { Lookup::Unknowable } else { Lookup::NotYet };
         }
         match self.database.get(&meeting) {
             Some(item) => {
@@ -115,6 +127,23 @@ impl Holdings for Shelf {
 
     fn version(&self, _: Domain, meeting: MeetingId) -> Option<u64> {
         self.cache.get(&meeting).map(|item| item.version)
+    }
+
+    fn member_versions(&self, _: Domain, meeting: MeetingId) -> Vec<(Address, u32)> {
+        let members = self.cache.get(&meeting).into_iter().flat_map(|item| item.terminals.values());
+        members.map(|member| (member.terminal, member.version)).collect()
+    }
+
+    fn owns(&self, domain: Domain, terminal: Address) -> bool {
+        terminal.domain() == Some(domain) && terminal.device() != 0
+    }
+
+    fn is_database_lost(&self) -> bool {
+        self.database_lost
+    }
+
+    fn changes(&self, _: Domain) -> Option<u64> {
+        self.changes
     }
 
     fn taken_over(
@@ -147,7 +176,15 @@ impl Holdings for Shelf {
         item.in_doubt
     }
 
-    fn update_terminals(&mut self, _: Domain, meeting: MeetingId, terminals: &[TerminalState]) -> Written {
+    fn update_terminals(
+        &mut self,
+        _: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        _: &mut Vec<MeetingId>,
+    ) -> Written {
+        let terminals = listed.terminals;
+        self.unread.extend(listed.unread);
         assert!(terminals.is_sorted_by_key(|state| state.terminal), "the list is ascending");
         if self.later > 0 {
             self.later -= 1;
@@ -155,7 +192,8 @@ impl Holdings for Shelf {
         }
         self.updates += 1;
         let item = self.cache.get_mut(&meeting).expect("only what is held is updated");
-        item.terminals = terminals.iter().map(|state| (state.terminal, *state)).collect();
+        item.terminals.retain(|terminal, _| listed.is_cut || listed.unread.contains(terminal));
+        item.terminals.extend(terminals.iter().map(|state| (state.terminal, *state)));
         item.in_doubt = false;
         Written::Whole
     }
@@ -170,7 +208,11 @@ impl Holdings for Shelf {
     }
 
     fn orphan(&mut self, _: Domain, summary: &MeetingSummary) {
-        self.orphans.push(summary.meeting);
+        self.orphans.insert(summary.meeting);
+    }
+
+    fn keep_orphans(&mut self, _: Domain, is_left: &dyn Fn(MeetingId) -> bool) {
+        self.orphans.retain(|meeting| is_left(*meeting));
     }
 
     fn adopt(&mut self, _: Domain, summary: &MeetingSummary) -> bool {
@@ -179,6 +221,7 @@ impl Holdings for Shelf {
     }
 
     fn audit(&self, _: Domain, epoch: Epoch) -> (u32, u64) {
+        self.audits.set(self.audits.get() + 1);
         let ours = self.cache.iter().filter(|(_, item)| item.epoch == epoch);
         ours.fold((0, 0), |(count, sum), (id, item)| (count + 1, sum.wrapping_add(digest_of(*id, item.version))))
     }

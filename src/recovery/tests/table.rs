@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::hand::{EPOCH, domain, entries, summary};
+use crate::cascade::Speakers;
 use crate::cms::{Change, Database, KeyParameters, Member, PartParameters};
-use crate::recovery::{DatabaseStore, Holdings, Lookup, Path, ServerRecovery, Settings, TableHoldings};
+use crate::recovery::{DatabaseStore, Holdings, Lookup, NoOrphans, Path, ServerRecovery, Settings, TableHoldings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
 use crate::wire::{
@@ -43,9 +44,10 @@ fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
     let mut server = ServerRecovery::new(domain(), EPOCH, Path::Cache, Settings::default(), Nanos(0));
     let mut holdings = TableHoldings {
         writer: &mut writer,
-        store: &mut DatabaseStore { database: None, write: drop },
+        store: &mut DatabaseStore { database: None, is_lost: false, write: drop },
         is_busy: &|_| false,
-        orphan: &mut |_, _| {},
+        speakers: &Speakers::new([(domain(), &[][..])]),
+        orphans: &mut NoOrphans,
     };
     let first = server.poll_transmit(Nanos(0), &mut holdings).expect("a request");
     assert_eq!(first.opcode(), Opcode::TakeoverBatch.wire());
@@ -98,9 +100,10 @@ fn a_member_that_cannot_be_read_does_not_keep_its_meeting_away() {
     database.commit(&[stored], EPOCH).unwrap();
     let mut holdings = TableHoldings {
         writer: &mut writer,
-        store: &mut DatabaseStore { database: Some(&database), write: drop },
+        store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: drop },
         is_busy: &|_| false,
-        orphan: &mut |_, _| {},
+        speakers: &Speakers::new([(domain(), &[][..])]),
+        orphans: &mut NoOrphans,
     };
     assert_eq!(holdings.look_up(domain(), &summary(7, 5)), Lookup::Found { version: 3, epoch: Epoch::NONE });
     let mut there: Vec<_> = table.members(meeting, domain()).map(|member| (member.terminal, member.window)).collect();
@@ -120,13 +123,50 @@ fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
     let mut written = Vec::new();
     let mut holdings = TableHoldings {
         writer: &mut writer,
-        store: &mut DatabaseStore { database: Some(&database), write: |changes| written.push(changes) },
+        store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: |changes| written.push(changes) },
         is_busy: &|_| false,
-        orphan: &mut |_, _| {},
+        speakers: &Speakers::new([(domain(), &[][..])]),
+        orphans: &mut NoOrphans,
     };
     let listed = summary(7, 5);
     assert_eq!(holdings.look_up(domain(), &listed), Lookup::Unknown);
     assert!(holdings.adopt(domain(), &listed), "in the slot of what was damaged, for there is no other");
     assert_eq!(holdings.look_up(domain(), &listed), Lookup::Found { version: 5, epoch: Epoch::NONE });
     assert_eq!((written.len(), table.verify()), (1, vec![]));
+}
+
+#[test]
+fn a_part_that_cannot_be_read_comes_back_though_nobody_lists_it() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 8 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    let damaged = Part { epoch: Epoch::new(1, 5), ..part(7, Level::HIGHEST) };
+    writer.insert_part(&damaged).unwrap();
+    writer.insert_part(&part(8, Level::HIGHEST)).unwrap();
+    damage(&table, Epoch::new(1, 5).0);
+    let (_folder, database) = database();
+    let stored = Change::Create(KeyParameters {
+        meeting: MeetingId(7),
+        run: Run(7),
+        name: String::new(),
+        level: Level::HIGHEST,
+        layout: Layout::new(4).expect("a layout"),
+        chairman: Address::default(),
+        created_ms: 1,
+        parts: vec![PartParameters { domain: domain(), version: 3, state: MeetingState::InMeeting }],
+        members: Vec::new(),
+    });
+    database.commit(&[stored], EPOCH).unwrap();
+    let mut holdings = TableHoldings {
+        writer: &mut writer,
+        store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: drop },
+        is_busy: &|_| false,
+        speakers: &Speakers::new([(domain(), &[][..])]),
+        orphans: &mut NoOrphans,
+    };
+    let mut server = ServerRecovery::new(domain(), EPOCH, Path::Cache, Settings::default(), Nanos(0));
+    let requests = std::iter::from_fn(|| server.poll_transmit(Nanos(0), &mut holdings));
+    let asked: Vec<_> =
+        requests.filter(|request| request.is_takeover()).flat_map(|request| entries(&request)).collect();
+    assert!(asked.contains(&7) && asked.contains(&8), "{asked:?}");
+    assert_eq!(table.part(MeetingId(7), domain()).map(|part| part.state), Some(MeetingState::Recovering));
 }

@@ -44,7 +44,8 @@ fn database_path_goes_in_order() {
     assert!(hand.server.is_reconciled());
     let domain = domain();
     assert_eq!(hand.events(), [Event::AllAcknowledged { domain }, Event::Reconciled { domain }]);
-    assert_eq!((hand.requests(), hand.server.poll_timeout()), (vec![], None), "nothing is left to do");
+    let next_proof = hand.now + Settings::default().prove_every;
+    assert_eq!((hand.requests(), hand.server.poll_timeout()), (vec![], Some(next_proof)), "nothing is left to do");
 }
 
 #[test]
