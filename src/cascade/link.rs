@@ -73,6 +73,11 @@ impl Liveness {
         self.unanswered
     }
 
+    /// When the last heartbeat that was answered had been sent.
+    pub(super) const fn answered(&self) -> Option<Nanos> {
+        self.answered
+    }
+
     pub(super) const fn beats(&self) -> u32 {
         self.beats
     }

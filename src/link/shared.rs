@@ -1,7 +1,7 @@
 //! What the threads of an engine share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::mailbox::Mailbox;
 use super::peers::Peers;
@@ -22,6 +22,9 @@ pub struct Shared {
     pub inbox: Mailbox,
     /// Wakes the control thread.
     pub control: Wake,
+    /// A worker of each interface, by whose outbox what does not leave by one's own goes. Entered before any worker runs; none where
+    /// there is one interface alone.
+    pub ways: OnceLock<Box<[(Arc<Mailbox>, Arc<Wake>)]>>,
     epoch: AtomicU64,
     /// Per domain, in the topology's order: whether the table holds all of its terminals.
     settled: Box<[AtomicBool]>,
@@ -42,7 +45,7 @@ impl Shared {
     ) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
         let (epoch, gone, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self { address, ethertype, probe_port, peers, inbox, control, epoch, settled, gone, stop }
+        Self { address, ethertype, probe_port, peers, inbox, control, ways: OnceLock::new(), epoch, settled, gone, stop }
     }
 
     /// The epoch that this engine controls under.
