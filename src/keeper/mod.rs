@@ -20,7 +20,10 @@
 mod engine;
 mod error;
 mod estate;
+mod folders;
 pub mod handover;
+pub(crate) mod interfaces;
+mod obstacles;
 mod pins;
 pub mod program;
 mod restarts;
@@ -33,6 +36,7 @@ mod tests;
 
 pub use error::KeeperError;
 pub use estate::Estate;
+pub(crate) use obstacles::{Obstacle, obstacles};
 pub use restarts::Restarts;
 pub use starter::serve as start_engines;
 
