@@ -45,8 +45,8 @@ const _: () = assert!(MEMBERS_MAX <= u16::MAX as usize, "participants is a u16 o
 pub const PARTS_MAX: usize = 256;
 /// Autonomous domains that a configuration may name.
 pub const DOMAINS_MAX: usize = 1024;
-/// MAC addresses that are tried in turn for a domain whose link is not up: the one that answered last and those heard since. More than two,
-/// for whoever repeats old frames may do so from several.
+/// MAC addresses that are tried in turn for a domain whose link is not up: the one that answered last and
+/// those heard since. More than two, for whoever repeats old frames may do so from several.
 pub const HOPS_TRIED: usize = 4;
 const _: () = assert!(HOPS_TRIED > 2);
 /// Pages of a STATE answer for one meeting: 24-byte minimum records never exist, 32 is the least, so 31 a page.
@@ -75,7 +75,8 @@ pub const SOURCE_BURST_MIN: u32 = 64;
 pub const STEERED_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often the keeper looks whether the interfaces are what they were.
 pub const INTERFACES_CHECKED: std::time::Duration = std::time::Duration::from_millis(500);
-const _: () = assert!(INTERFACES_CHECKED.as_nanos() < STEERED_INTERVAL.as_nanos(), "once at each time that it wakes up");
+const _: () =
+    assert!(INTERFACES_CHECKED.as_nanos() < STEERED_INTERVAL.as_nanos(), "once at each time that it wakes up");
 /// Frames that a call hands to the interface at most, where the kernel lets that be said.
 pub const SEND_BUDGET: u32 = 4 * BURST as u32;
 

@@ -38,9 +38,10 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// The envelope of the answer to who asked, from our interface of this address. Tag and label are those of the way to the domain,
-    /// and where none are configured those that the frame bears: an interface may have taken the tag off before the frame could be
-    /// looked at. What was sent to many is answered by one all the same.
+    /// The envelope of the answer to who asked, from our interface of this address. Tag and label are those
+    /// of the way to the domain, and where none are configured those that the frame bears: an interface may
+    /// have taken the tag off before the frame could be looked at. What was sent to many is answered by one
+    /// all the same.
     ///
     /// None where a group asked: no station is one, and an answer would go to all of it.
     #[inline]

@@ -6,10 +6,10 @@
 //!
 //! No I/O: frames that were checked go in by `handle_*`, what is to be sent comes out of
 //! [`Topology::poll_transmit`], and time is an argument. What always holds: a domain's next hop is what the
-//! configuration names, or else is learned from frames *whose tag was right*. The tag does not cover Ethernet's header, so a
-//! frame that was recorded and sent again from another place could draw a link there. So while heartbeats are answered the next hop does
-//! not move at all, and while they are not, those that may be the domain's are tried in turn: the last that answered is among them,
-//! and the one that answers is it.
+//! configuration names, or else is learned from frames *whose tag was right*. The tag does not cover
+//! Ethernet's header, so a frame that was recorded and sent again from another place could draw a link
+//! there. So while heartbeats are answered the next hop does not move at all, and while they are not, those
+//! that may be the domain's are tried in turn: the last that answered is among them, and the one that answers is it.
 
 mod hop;
 mod link;
@@ -34,8 +34,8 @@ pub struct Route {
     /// The domain.
     pub domain: Domain,
     hop: Option<Hop>,
-    /// What may be its next hop, and when the last heartbeat went there. The first is the one that answered last or, where none did,
-    /// that was heard first.
+    /// What may be its next hop, and when the last heartbeat went there. The first is the one that answered
+    /// last or, where none did, that was heard first.
     hops: ArrayVec<(Hop, Nanos), HOPS_TRIED>,
     /// How often another of them was tried.
     turns: usize,
@@ -155,8 +155,8 @@ impl Topology {
     }
 
     /// Takes note of a frame from a domain's server whose tag has been checked: where the next hop is learned and the
-    /// link is not up by it, that is where the frame came from, or what is tried next. True where it is the first that is
-    /// known of the domain.
+    /// link is not up by it, that is where the frame came from, or what is tried next. True where it is the
+    /// first that is known of the domain.
     pub fn handle_authentic(&mut self, domain: Domain, from: Hop) -> bool {
         let Some(&n) = self.by_number.get(&domain) else { return false };
         let route = &mut self.routes[n];
@@ -274,15 +274,15 @@ impl Route {
         self.hop
     }
 
-    /// Goes on to the next that may be its next hop: the first every other time, for what else is heard may be made up, and the
-    /// others in turn between. True where that is another.
+    /// Goes on to the next that may be its next hop: the first every other time, for what else is heard may
+    /// be made up, and the others in turn between. True where that is another.
     fn turn(&mut self) -> bool {
         let others = self.hops.len().saturating_sub(1);
         if others == 0 {
             return false;
         }
         self.turns = self.turns.wrapping_add(1);
-        let at = if self.turns % 2 == 0 { 0 } else { 1 + self.turns / 2 % others };
+        let at = if self.turns.is_multiple_of(2) { 0 } else { 1 + self.turns / 2 % others };
         let before = self.hop;
         self.hop = Some(self.hops[at].0);
         self.hop != before
@@ -295,7 +295,8 @@ impl Route {
         }
     }
 
-    /// The heartbeat that was sent then is answered: where it went is its next hop. Gives that where it was not so before.
+    /// The heartbeat that was sent then is answered: where it went is its next hop. Gives that where it was
+    /// not so before.
     fn answered(&mut self, sent: Nanos) -> Option<Hop> {
         // 0 is of those that no heartbeat went to.
         let at = self.hops.iter().position(|(_, beaten)| *beaten == sent && sent != Nanos(0))?;

@@ -120,8 +120,8 @@ pub enum KeeperError {
     },
     /// The configuration asks for more queues than there are.
     #[error(
-        "{interface} has {has} receive queues, and interface.queues is {wanted}: set another, or `ethtool -L {interface} combined \
-         {wanted}` (scripts/tune-nic.sh -i {interface} -q {wanted})"
+        "{interface} has {has} receive queues, and interface.queues is {wanted}: set another, or \
+         `ethtool -L {interface} combined {wanted}` (scripts/tune-nic.sh -i {interface} -q {wanted})"
     )]
     FewQueues {
         /// The interface.
@@ -138,8 +138,10 @@ pub enum KeeperError {
         folder: PathBuf,
     },
     /// There is no BPF file system where pins are to be, and none can be mounted.
-    #[error("{} is on no BPF file system, and none can be mounted there ({error}): `mount -t bpf bpf {0}`, or name a folder of one by \
-             `runtime.pin`", folder.display())]
+    #[error(
+        "{} is on no BPF file system, and none can be mounted there ({error}): `mount -t bpf bpf /sys/fs/bpf`, or \
+         name a folder of one by `runtime.pin`", folder.display()
+    )]
     NoBpffs {
         /// The folder of pins.
         folder: PathBuf,
@@ -148,8 +150,8 @@ pub enum KeeperError {
     },
     /// Two interfaces have one MAC address.
     #[error(
-        "interfaces {one} and {other} have the same MAC address {mac}: give one another, or serve the bond that they are members of, \
-         which is steered in generic mode"
+        "interfaces {one} and {other} have the same MAC address {mac}: give one another, or serve the bond that \
+         they are members of, which is steered in generic mode"
     )]
     SameMac {
         /// The first.

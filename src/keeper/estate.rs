@@ -86,20 +86,23 @@ impl Estate {
         let (bound, api) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                // Where sockets are kept, frames wait in them for the next try.
-                if !store.keeps() {
-                    for (name, steering) in config.interface.names.iter().zip(steerings) {
-                        pins::clear(&pins::folder_of(&config, name), steering);
-                    }
+                // Where sockets are kept, frames wait in them for the next try: what brings them there stays.
+                let stays = |steering: &Steering| store.keeps() && steering.is_inherited();
+                let (stays, goes): (Vec<_>, Vec<_>) =
+                    config.interface.names.iter().zip(steerings).partition(|(_, steering)| stays(steering));
+                for (name, steering) in goes {
+                    pins::clear(&pins::folder_of(&config, name), steering);
+                }
+                if stays.is_empty() {
                     pins.unmount();
                     tags.put_back();
                 }
                 return Err(error);
             }
         };
-        let parts = found.into_iter().zip(queues).zip(steerings).zip(bound);
-        let interfaces = parts.map(|(((found, queues), steering), bound)| {
-            let watch = Watch::begin(&found, queues);
+        let parts = found.into_iter().zip(steerings).zip(bound);
+        let interfaces = parts.map(|((found, steering), bound)| {
+            let watch = Watch::begin(&found);
             Manned { found, steering, bound, watch }
         });
         let interfaces = interfaces.collect();
@@ -107,7 +110,17 @@ impl Estate {
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
         let is_kept = store.keeps();
-        Ok(Self { config, table, interfaces, next_hops, succession, api, is_kept, tags, _holds: (holds.0, holds.1, pins) })
+        Ok(Self {
+            config,
+            table,
+            interfaces,
+            next_hops,
+            succession,
+            api,
+            is_kept,
+            tags,
+            _holds: (holds.0, holds.1, pins),
+        })
     }
 
     /// What it was opened with.
@@ -139,7 +152,8 @@ impl Estate {
         Ok(frames)
     }
 
-    /// Whether the interfaces are still there that the sockets are bound to, and what they were; what can be is put right.
+    /// Whether the interfaces are still there that the sockets are bound to, and what they were; what can be
+    /// is put right.
     pub(super) fn check_interfaces(&mut self) -> Result<(), KeeperError> {
         let gone = self.interfaces.iter().find(|interface| {
             let mut sockets = interface.bound.sockets.iter();
@@ -149,7 +163,9 @@ impl Estate {
             Some(interface) => Err(KeeperError::InterfaceGone(interface.bound.settings.interface.name.clone())),
             None => {
                 let now = Instant::now();
-                self.interfaces.iter_mut().try_for_each(|Manned { found, steering, watch, .. }| watch.look(now, found, steering))
+                self.interfaces
+                    .iter_mut()
+                    .try_for_each(|Manned { found, steering, watch, .. }| watch.look(now, found, steering))
             }
         }
     }
@@ -238,7 +254,8 @@ impl Manned {
     }
 }
 
-/// Puts steering on an interface, by the configuration; or, where another build's is there, makes that which follows it.
+/// Puts steering on an interface, by the configuration; or, where another build's is there, makes that which
+/// follows it.
 fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering, KeeperError> {
     let settings = SteerSettings {
         probe_port: config.interface.probe_port,

@@ -1,5 +1,5 @@
-//! The folders that a keeper works in. What each has to be is looked at by functions that change nothing, so that `baton doctor` asks
-//! the same ones.
+//! The folders that a keeper works in. What each has to be is looked at by functions that change nothing, so
+//! that `baton doctor` asks the same ones.
 
 use std::fs::{self, DirBuilder};
 use std::io;

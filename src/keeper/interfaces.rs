@@ -1,4 +1,5 @@
-//! The interfaces: what they have to be for a start, what the start changes of them, and what becomes of them afterwards.
+//! The interfaces: what they have to be for a start, what the start changes of them, and what becomes of
+//! them afterwards.
 //!
 //! What a start needs is looked at by functions that change nothing, so that `baton doctor` asks the same ones.
 
@@ -27,8 +28,8 @@ pub(crate) fn find(name: &str) -> Result<Found, InterfaceError> {
     Ok(Found { mac: interface.mac()?, queues: interface.queues()?, interface })
 }
 
-/// Finds all that the configuration names. Their MAC addresses differ: which interface a frame leaves by is told by the one that it
-/// bears.
+/// Finds all that the configuration names. Their MAC addresses differ: which interface a frame leaves by is
+/// told by the one that it bears.
 pub(crate) fn find_all(config: &Config) -> Result<Vec<Found>, KeeperError> {
     let found = config.interface.names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
     for (n, Found { interface, mac, .. }) in found.iter().enumerate() {
@@ -59,8 +60,8 @@ pub(crate) fn share_out(config: &Config, found: &[Found]) -> Result<(Vec<u32>, u
 pub(super) struct Tags(Vec<Interface>);
 
 impl Tags {
-    /// Has the tags left on frames of interfaces at which a domain with a `vlan` may be: one that is taken off is seen neither by
-    /// steering nor by a worker, who could not tell the domain's frames from another VLAN's.
+    /// Has the tags left on frames of interfaces at which a domain with a `vlan` may be: one that is taken
+    /// off is seen neither by steering nor by a worker, who could not tell the domain's frames from another VLAN's.
     pub fn keep(config: &Config, found: &[Found]) -> Self {
         let mut changed = Vec::new();
         for (number, Found { interface, .. }) in found.iter().enumerate() {
@@ -76,8 +77,8 @@ impl Tags {
                 refused => {
                     let why = refused.err().map(|error| format!(" ({error})")).unwrap_or_default();
                     tracing::warn!(
-                        "{name} takes VLAN tags off, and cannot leave them on{why}: frames of other VLANs are not told from the \
-                         domain's own. Answers bear the tag of the configuration"
+                        "{name} takes VLAN tags off, and cannot leave them on{why}: frames of other VLANs \
+                         are not told from the domain's own. Answers bear the tag of the configuration"
                     );
                 }
             }
@@ -113,16 +114,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Of an interface of which `served` queues have sockets.
-    pub fn begin(found: &Found, served: u32) -> Self {
-        let Found { interface, .. } = found;
-        let mut watch = Self {
-            next: Instant::now(),
-            runs: true,
-            queues: served.max(found.queues),
-            mtu: interface.mtu().unwrap_or(0),
-            off: None,
-        };
+    /// Of an interface as it was found.
+    pub fn begin(found: &Found) -> Self {
+        let Found { interface, queues, .. } = found;
+        let mut watch =
+            Self { next: Instant::now(), runs: true, queues: *queues, mtu: interface.mtu().unwrap_or(0), off: None };
         watch.look_at_state(interface);
         watch
     }
@@ -148,8 +144,8 @@ impl Watch {
         if let Ok(queues) = interface.queues() {
             if queues > self.queues {
                 tracing::warn!(
-                    "{name} has {queues} receive queues now, and {} had sockets at the start: frames that come to the others are \
-                     lost to Baton. Start it again, or `ethtool -L {name}` them back",
+                    "{name} has {queues} receive queues now; it had {} at the start: frames that come to the \
+                     others are lost to Baton. Start it again, or `ethtool -L {name}` them back",
                     self.queues
                 );
             }
@@ -183,7 +179,9 @@ impl Watch {
         let Ok(runs) = interface.is_running() else { return };
         let name = &interface.name;
         match (self.runs, runs) {
-            (true, false) => tracing::warn!("{name} is down, or has no carrier: no frames come (`ip link show {name}`)"),
+            (true, false) => {
+                tracing::warn!("{name} is down, or has no carrier: no frames come (`ip link show {name}`)")
+            }
             (false, true) => tracing::info!("{name} is up"),
             _ => {}
         }

@@ -16,8 +16,8 @@ use crate::sys::holds::{Asked, NetworkName};
 use crate::sys::interface::Interface;
 use crate::sys::mounts;
 
-/// The folder of an interface. A BPF file system takes no name with a dot in it (`bpf_lookup`, kernel/bpf/inode.c), and `eth0.100` is a
-/// usual one.
+/// The folder of an interface. A BPF file system takes no name with a dot in it (`bpf_lookup`,
+/// kernel/bpf/inode.c), and `eth0.100` is a usual one.
 pub(crate) fn folder_of(config: &Config, interface: &str) -> PathBuf {
     config.runtime.pin().join(interface.replace('%', "%25").replace('.', "%2e"))
 }
@@ -33,15 +33,20 @@ pub(super) fn hold(interface: &str) -> Result<Asked<NetworkName>, KeeperError> {
         .map_err(|error| KeeperError::System { doing: "take hold of the interface", error })
 }
 
-/// Whether the folder of all can be had: it is ours, or can be made, and a BPF file system is there, or can be mounted. Changes
-/// nothing.
+/// Whether the folder of all can be had: it is ours, or can be made, and a BPF file system is there, or can
+/// be mounted. Changes nothing.
 pub(crate) fn check(folder: &Path) -> Result<(), KeeperError> {
     folders::check_own(folder)?;
+    let none = |error: io::ErrorKind| KeeperError::NoBpffs { folder: folder.into(), error: error.into() };
+    // As root one may write there, and no folder can be made: /sys/fs/bpf is of it until a BPF file system is mounted there.
+    if !folder.exists() && folder.ancestors().find(|above| above.exists()).is_some_and(mounts::is_sysfs) {
+        return Err(none(io::ErrorKind::NotFound));
+    }
     let may_mount = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     if may_mount || mounts::is_bpf(folder).unwrap_or(false) {
         return Ok(());
     }
-    Err(KeeperError::NoBpffs { folder: folder.into(), error: io::ErrorKind::PermissionDenied.into() })
+    Err(none(io::ErrorKind::PermissionDenied))
 }
 
 /// The folder of all, which nobody else uses as long as this lives.
@@ -84,7 +89,9 @@ impl Pins {
                 continue;
             }
             let Ok(interface) = Interface::find(&name) else { continue };
-            let (Ok(Asked::Ours(_hold)), Ok(steering)) = (hold(&name), Steering::open(&folder.path())) else { continue };
+            let (Ok(Asked::Ours(_hold)), Ok(steering)) = (hold(&name), Steering::open(&folder.path())) else {
+                continue;
+            };
             // One of this name may be in another network namespace too.
             if steering.is_on(&interface) {
                 tracing::info!("{name} is not served any more: its steering of before goes");

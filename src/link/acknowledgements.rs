@@ -1,7 +1,7 @@
 //! Reports that are in the table and not yet acknowledged.
 //!
-//! A page of acknowledgements goes to the domain's next hop, wherever its reports came from: a report that was recorded is authentic
-//! wherever it is sent again, and would draw the acknowledgements of all others there.
+//! A page of acknowledgements goes to the domain's next hop, wherever its reports came from: a report that
+//! was recorded is authentic wherever it is sent again, and would draw the acknowledgements of all others there.
 
 use super::ring::Ring;
 use super::shared::Shared;
@@ -63,7 +63,7 @@ impl Acknowledgements {
 
     /// Sends the pages that are full.
     #[inline]
-    pub fn flush_full(&mut self, way: Way<'_>, ring: &mut impl Ring) -> Flushed {
+    pub fn flush_full(&mut self, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let mut flushed = Flushed::default();
         if !std::mem::take(&mut self.is_full) {
             return flushed;
@@ -72,7 +72,7 @@ impl Acknowledgements {
             let domain = self.dirty[at];
             if self.waiting[domain].count == ACKNOWLEDGEMENTS_PER_PAGE {
                 self.dirty.swap_remove(at);
-                flushed += self.send(domain, way, ring);
+                flushed += self.send(domain, by, ring);
             }
         }
         flushed
@@ -80,32 +80,32 @@ impl Acknowledgements {
 
     /// As [`Self::take`], and sends the domain's page where that is full now. Others' are not.
     #[inline]
-    pub fn push(&mut self, domain: usize, way: Way<'_>, ack: ReportAck, ring: &mut impl Ring) -> Flushed {
+    pub fn push(&mut self, domain: usize, by: By<'_>, ack: ReportAck, ring: &mut impl Ring) -> Flushed {
         self.take(domain, ack);
         if self.waiting[domain].count < ACKNOWLEDGEMENTS_PER_PAGE {
             return Flushed::default();
         }
         self.dirty.retain(|&dirty| dirty != domain);
-        self.send(domain, way, ring)
+        self.send(domain, by, ring)
     }
 
     /// Sends every page in which something waits.
-    pub fn flush(&mut self, way: Way<'_>, ring: &mut impl Ring) -> Flushed {
+    pub fn flush(&mut self, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let mut flushed = Flushed::default();
         while let Some(domain) = self.dirty.pop() {
-            flushed += self.send(domain, way, ring);
+            flushed += self.send(domain, by, ring);
         }
         flushed
     }
 
-    /// Sends one page. Where there is no room on the way out, or no way yet, its acknowledgements are dropped, and counted: the
-    /// terminals repeat their reports, and a worker never waits.
-    fn send(&mut self, domain: usize, way: Way<'_>, ring: &mut impl Ring) -> Flushed {
+    /// Sends one page. Where there is no room on the way out, or no way yet, its acknowledgements are
+    /// dropped, and counted: the terminals repeat their reports, and a worker never waits.
+    fn send(&mut self, domain: usize, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let waiting = &mut self.waiting[domain];
         let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];
         let count = entries.len() as u64;
         let dropped = Flushed { acknowledged: 0, dropped: count, frames: 0 };
-        let Way { shared, interface } = way;
+        let By { shared, interface } = by;
         let peer = shared.peers.peer(domain);
         let Some(hop) = peer.hop() else { return dropped };
         let Some(src_mac) = shared.peers.own_mac(hop.interface) else { return dropped };
@@ -141,7 +141,7 @@ impl Acknowledgements {
 
 /// By what pages leave.
 #[derive(Clone, Copy)]
-pub(super) struct Way<'a> {
+pub(super) struct By<'a> {
     pub shared: &'a Shared,
     /// The interface that the worker's own ring is on.
     pub interface: u8,

@@ -189,8 +189,8 @@ impl Desk<'_> {
         self.answers.prompt.push(Prompt { held: opened.held, domain: opened.domain, says });
     }
 
-    /// Hands a frame to the control thread. There it bears, as where it came to, the address of the interface that it came by, whatever
-    /// it was sent to: what answers it leaves by that interface.
+    /// Hands a frame to the control thread. There it bears, as where it came to, the address of the
+    /// interface that it came by, whatever it was sent to: what answers it leaves by that interface.
     fn hand_on(&mut self, opened: &Opened<'_>) {
         let Opened { bytes, arrived, .. } = opened;
         let posted = self.shared.inbox.post(*arrived, |buffer| {

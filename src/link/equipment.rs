@@ -73,7 +73,8 @@ impl Equipment {
         let shared = Arc::new(shared);
         let line = Line::listen(Arc::clone(keeper), Arc::clone(&shared), stands_by)?;
         let mut collector = Collector::default();
-        let (mut counters, mut outboxes, mut threads, mut workers) = (vec![], Vec::<(_, Arc<Wake>)>::new(), vec![], vec![]);
+        let (mut counters, mut outboxes, mut threads, mut workers) =
+            (vec![], Vec::<(_, Arc<Wake>)>::new(), vec![], vec![]);
         let (says, begun) = bounded(manifest.sockets());
         for number in 0..manifest.sockets() {
             let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));

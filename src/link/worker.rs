@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::acknowledgements::{self, Acknowledgements, Way};
+use super::acknowledgements::{self, Acknowledgements, By};
 use super::desk::{Answers, Desk, Opened, Prompt, Says, open};
 use super::mailbox::Mailbox;
 use super::overload::{Overload, Refusals, Shedding};
@@ -150,8 +150,8 @@ impl<R: Ring> Worker<R> {
 
     /// Sends every acknowledgement that waits, hands all to the kernel, and then gives the held entries back.
     pub fn settle(&mut self) {
-        let way = Way { shared: &self.shared, interface: self.interface };
-        let flushed = self.acknowledgements.flush(way, &mut self.ring);
+        let by = By { shared: &self.shared, interface: self.interface };
+        let flushed = self.acknowledgements.flush(by, &mut self.ring);
         self.note(flushed);
         if self.unsent {
             self.flush_ring();
@@ -321,10 +321,10 @@ impl<R: Ring> Worker<R> {
 
     /// Writes what the burst led to.
     fn answer(&mut self) {
-        let way = Way { shared: &self.shared, interface: self.interface };
-        let mut flushed = self.acknowledgements.flush_full(way, &mut self.ring);
+        let by = By { shared: &self.shared, interface: self.interface };
+        let mut flushed = self.acknowledgements.flush_full(by, &mut self.ring);
         for &(domain, ack) in &self.answers.batched {
-            flushed += self.acknowledgements.push(domain, way, ack, &mut self.ring);
+            flushed += self.acknowledgements.push(domain, by, ack, &mut self.ring);
         }
         self.answers.batched.clear();
         self.note(flushed);

@@ -30,7 +30,10 @@ pub enum InterfaceError {
         name: String,
     },
     /// V2V is spoken over Ethernet alone.
-    #[error("interface `{name}` is no Ethernet (its hardware type is {kind}): name one whose link/ether address `ip link` shows")]
+    #[error(
+        "interface `{name}` is no Ethernet (its hardware type is {kind}): name one whose link/ether address `ip \
+         link` shows"
+    )]
     NotEthernet {
         /// As it was named.
         name: String,
@@ -94,12 +97,18 @@ impl Interface {
         Ok((u16::from_ne_bytes([request.rest[0], request.rest[1]]), mac))
     }
 
-    /// Whether frames can come: it is up, and there is a carrier.
+    /// Whether frames can come: it is up, and there is a carrier. The driver is asked where it tells, for
+    /// the kernel's own word (IFF_RUNNING) comes up to a second late (net/core/link_watch.c).
     pub fn is_running(&self) -> Result<bool, InterfaceError> {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         self.ask::<SIOCGIFFLAGS>("state", &mut request)?;
         let flags = u16::from_ne_bytes([request.rest[0], request.rest[1]]);
-        Ok(flags & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING)
+        let mut carrier = Flags { command: ETHTOOL_GLINK, flags: 0 };
+        let carrier = match self.ask_ethtool("carrier", &mut carrier) {
+            Ok(()) => carrier.flags != 0,
+            Err(_) => flags & IFF_RUNNING != 0,
+        };
+        Ok(flags & IFF_UP != 0 && carrier)
     }
 
     /// Bytes of the longest packet, Ethernet's header not counted.
@@ -119,7 +128,8 @@ impl Interface {
         }
     }
 
-    /// Whether it takes 802.1Q tags off the frames that come, so that neither steering nor a socket sees them; none where it does not tell.
+    /// Whether it takes 802.1Q tags off the frames that come, so that neither steering nor a socket sees
+    /// them; none where it does not tell.
     pub fn strips_tags(&self) -> Option<bool> {
         let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
         self.ask_ethtool("offloads", &mut flags).ok()?;
@@ -170,8 +180,9 @@ impl Interface {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         request.rest[..size_of::<usize>()].copy_from_slice(&at.to_ne_bytes());
         self.ask::<SIOCETHTOOL>(what, &mut request)?;
-        // SAFETY: it is the structure that was lent to this function. The kernel wrote it through the pointer in the request, which the
-        // compiler does not see; every bit pattern is a value of the integers that it consists of.
+        // SAFETY: it is the structure that was lent to this function. The kernel wrote it through the
+        // pointer in the request, which the compiler does not see; every bit pattern is a value of the
+        // integers that it consists of.
         *structure = unsafe { std::ptr::with_exposed_provenance::<T>(at).read_volatile() };
         Ok(())
     }
@@ -208,6 +219,7 @@ const SIOCGIFHWADDR: Opcode = 0x8927;
 const SIOCETHTOOL: Opcode = 0x8946;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GLINK: u32 = 0x0a;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;

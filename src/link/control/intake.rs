@@ -40,8 +40,9 @@ impl Control {
                 let marks = self.topology.route(domain).map(|route| route.marks).unwrap_or_default();
                 // The worker has seen to it that it bears our address there.
                 if let Some(reply) = marks.answer(&asked, asked.dst_mac) {
-                    self.post
-                        .enveloped(domain, &reply, |buffer, key| encode_message(buffer, &reply, &header, &message, key));
+                    self.post.enveloped(domain, &reply, |buffer, key| {
+                        encode_message(buffer, &reply, &header, &message, key)
+                    });
                 }
                 true
             }

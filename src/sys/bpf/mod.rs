@@ -205,7 +205,8 @@ pub enum SteerError {
     },
     /// The operator's: the folder serves another interface.
     #[error(
-        "what is pinned in {folder} steers interface number {interface}, of this network namespace or another: give every interface \
+        "what is pinned in {folder} steers interface number {interface}, of this network namespace or another: \
+         give every interface \
          a folder of its own (`runtime.pin`)", folder = .folder.display()
     )]
     PinnedElsewhere {

@@ -34,6 +34,8 @@ pub struct Steering {
     link: Option<Link>,
     /// Another build's program is on the link yet, and this one follows it when its rings are filled.
     follows: bool,
+    /// It was there, pinned, before this process took it up.
+    inherited: bool,
 }
 
 #[derive(Debug)]
@@ -106,7 +108,7 @@ impl Steering {
             Maps { settings: map("settings")?, rings: map("rings")?, verdicts: map("verdicts")?, known: map("known")? };
         let program = object.progs_mut().find(|program| program.name() == PROGRAM).expect("and the program");
         let program = ProgramHandle::try_from(&program).map_err(refused)?;
-        let steering = Self { program, maps, link: None, follows: false };
+        let steering = Self { program, maps, link: None, follows: false, inherited: false };
         steering.set(settings)?;
         Ok(steering)
     }
@@ -120,8 +122,8 @@ impl Steering {
         Ok(steering)
     }
 
-    /// As [`Self::attach`], where only these may send if that is set, from the first frame on; and another build's program stays
-    /// until [`Self::finish`], so that rings can be filled before.
+    /// As [`Self::attach`], where only these may send if that is set, from the first frame on; and another
+    /// build's program stays until [`Self::finish`], so that rings can be filled before.
     pub fn begin(
         interface: &Interface,
         settings: &SteerSettings,
@@ -172,7 +174,13 @@ impl Steering {
         Ok(true)
     }
 
-    /// Whether it is this interface that it is on: the index is told by the link, but not the network namespace that it is of.
+    /// Whether an earlier process had put it there, and pinned it.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Whether it is this interface that it is on: the index is told by the link, but not the network
+    /// namespace that it is of.
     pub fn is_on(&self, interface: &Interface) -> bool {
         self.link.as_ref().is_some_and(|link| is_on(link.fd.as_fd(), interface).unwrap_or(false))
     }
@@ -185,7 +193,7 @@ impl Steering {
         let program = attached(program, folder)?;
         let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
-        Ok(Self { program, maps: Maps::open(folder)?, link, follows: false })
+        Ok(Self { program, maps: Maps::open(folder)?, link, follows: false, inherited: true })
     }
 
     /// How it is attached; none where it is only loaded.
@@ -261,7 +269,8 @@ impl Steering {
         link.pins.as_deref().map_or(Ok(()), unpin)
     }
 
-    /// What is pinned in the folder, if it is there and alive. Where it is another build's, this one's, ready to follow it.
+    /// What is pinned in the folder, if it is there and alive. Where it is another build's, this one's,
+    /// ready to follow it.
     fn take_up(
         interface: &Interface,
         settings: &SteerSettings,
@@ -294,7 +303,7 @@ impl Steering {
         if let Ok(found) = attached(program, folder)
             && let Some(maps) = Maps::of_build(folder, &found, &fresh)?
         {
-            let steering = Self { program: found, maps, link, follows: false };
+            let steering = Self { program: found, maps, link, follows: false, inherited: true };
             if settings.known_only {
                 steering.admit(known)?;
             }
@@ -302,7 +311,7 @@ impl Steering {
             return Ok(Some(steering));
         }
         fresh.admit(known)?;
-        Ok(Some(Self { link, follows: true, ..fresh }))
+        Ok(Some(Self { link, follows: true, inherited: true, ..fresh }))
     }
 
     /// Pins program and maps.
@@ -323,8 +332,11 @@ pub(super) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
     let attach = |mode| calls::link_xdp(program, interface.index, mode).map(|fd| (fd, mode));
     let native = match interface.unites() {
         // The kernel would run the program in the members' drivers, whose frames no socket of the whole may have
-        // (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has to be the queue's): all would be lost, and counted nowhere.
-        Some(kind) => io::Error::other(format!("it is a {kind}, whose members would get the program, and not its sockets")),
+        // (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has to be the queue's): all would be lost,
+        // and counted nowhere.
+        Some(kind) => {
+            io::Error::other(format!("it is a {kind}, whose members would get the program, and not its sockets"))
+        }
         None => match attach(Mode::Native) {
             Ok(link) => return Ok(link),
             Err(error) => error,
@@ -349,7 +361,8 @@ pub(super) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
     Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
 }
 
-/// Whether steering has room on an interface: no program is there, or the one that is pinned in the folder. Changes nothing.
+/// Whether steering has room on an interface: no program is there, or the one that is pinned in the folder.
+/// Changes nothing.
 ///
 /// # Errors
 /// Another is, and which; or the kernel does not tell.
@@ -365,7 +378,8 @@ pub fn check_free(interface: &Interface, pins: Option<&Path>) -> Result<(), Stee
     Err(SteerError::Occupied { interface: interface.name.clone(), program })
 }
 
-/// Whether what a link attaches is what is on this interface. Programs are numbered over all network namespaces, interfaces are not.
+/// Whether what a link attaches is what is on this interface. Programs are numbered over all network
+/// namespaces, interfaces are not.
 fn is_on(link: BorrowedFd<'_>, interface: &Interface) -> io::Result<bool> {
     let (index, program) = calls::link_info(link)?;
     Ok(index == interface.index && calls::xdp_on(index)?.0 == program)
