@@ -38,11 +38,17 @@ impl Control {
         let expected = match (frame.message(), frame.page()) {
             (Ok(Message::Heartbeat { sent_ns }), _) => {
                 let held = self.writer.table().count_parts_in(domain);
-                let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
+                let header = header.answer(Status::Ok);
                 let message =
                     Message::HeartbeatAck { sent_ns, held, boot_generation: 0, age: 0, highest_epoch: Epoch::NONE };
-                self.post
-                    .enveloped(domain, &reply, |buffer, key| encode_message(buffer, &reply, &header, &message, key));
+                let asked = frame.envelope();
+                let marks = self.topology.route(domain).map(|route| route.marks).unwrap_or_default();
+                // The worker has seen to it that it bears our address there.
+                if let Some(reply) = marks.answer(&asked, asked.dst_mac) {
+                    self.post.enveloped(domain, &reply, |buffer, key| {
+                        encode_message(buffer, &reply, &header, &message, key)
+                    });
+                }
                 true
             }
             (Ok(Message::HeartbeatAck { sent_ns, held, boot_generation, highest_epoch, .. }), _) => {
