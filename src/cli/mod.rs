@@ -11,6 +11,7 @@ pub mod engine;
 pub mod load;
 pub mod meeting;
 pub mod metrics;
+pub(crate) mod out;
 pub mod recovery;
 pub mod run;
 pub mod sim;
@@ -23,7 +24,9 @@ pub mod upgrade;
 
 use std::process::ExitCode;
 
+use self::out::tell;
 use crate::sys::clock;
+use crate::time::Nanos;
 use clap::{Parser, Subcommand};
 
 /// It could not be done.
@@ -87,7 +90,21 @@ pub fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq(["engine"]) {
         return engine::run(born);
     }
-    match Cli::parse().command {
+    out::settle(match Cli::try_parse() {
+        Ok(cli) => run(cli.command, born),
+        Err(instead) => {
+            // Help and version are results; what was typed wrong is talk.
+            let printed = instead.print();
+            if !instead.use_stderr() {
+                out::note(printed);
+            }
+            ExitCode::from(u8::try_from(instead.exit_code()).unwrap_or(WRONG))
+        }
+    })
+}
+
+fn run(command: Command, born: Nanos) -> ExitCode {
+    match command {
         Command::Run(args) => run::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Load(args) => load::run(&args),
@@ -119,7 +136,7 @@ pub(crate) fn complain(error: &dyn std::error::Error) {
         }
         cause = error.source();
     }
-    eprintln!("baton: {text}");
+    tell!("baton: {text}");
 }
 
 /// Log lines of keeper and engine: to standard error, without colour where that is no terminal. `BATON_LOG` filters

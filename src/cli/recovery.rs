@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs, ClientError, print_table};
+use super::out::{self, say};
 use crate::cms::Orphan;
 use crate::recovery::{Report, ServerReport};
 
@@ -28,13 +29,13 @@ enum Command {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
-    let mut client = Client::new(args.client.socket.clone());
+    let mut client = args.client.client();
     match args.command {
         Command::Last => client::run(async move {
             let (report, value) = client.get::<Option<serde_json::Value>>("/recovery/last").await?;
             match report {
-                _ if json => println!("{value:#}"),
-                None => println!("this engine has recovered nothing yet"),
+                _ if json => out::json(&value),
+                None => say!("this engine has recovered nothing yet"),
                 Some(report) => {
                     show(&Report::deserialize(report).map_err(|error| ClientError::Foreign(error.to_string()))?);
                 }
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Orphans => client::run(async move {
             let (orphans, value) = client.get::<Vec<Orphan>>("/orphans").await?;
             if json {
-                println!("{value:#}");
+                out::json(&value);
             } else {
                 let rows = orphans.iter().map(|orphan| {
                     [
@@ -65,12 +66,12 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn show(report: &Report) {
-    println!("by the {} path, under epoch {}; times since it began", name(&report.path), report.epoch);
-    let line = |what: &str, time: Option<u64>| println!("{what:<26} {:>12}", duration(time));
+    say!("by the {} path, under epoch {}; times since it began", name(&report.path), report.epoch);
+    let line = |what: &str, time: Option<u64>| say!("{what:<26} {:>12}", duration(time));
     line("first takeover sent", report.first_takeover_ns);
     line("all takeovers answered", report.all_acknowledged_ns);
     line("both sides agree", report.reconciled_ns);
-    println!();
+    say!();
     let rows = report.servers.iter().map(|server: &ServerReport| {
         let progress = &server.progress;
         [

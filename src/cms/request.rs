@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{PartParameters, Program, UpgradeForm, UpgradeState, Upgrading};
@@ -79,6 +79,47 @@ pub enum ConferenceRequest {
     },
 }
 
+/// Whether a character would command a terminal, or disguise the line that it stands in: control characters, line separators,
+/// and those that turn the direction of writing.
+pub fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    match name.chars().find(|&character| is_unprintable(character)) {
+        Some(character) => Err(de::Error::custom(format_args!(
+            "the name holds the character {}: give one without control characters",
+            character.escape_unicode()
+        ))),
+        None => Ok(name),
+    }
+}
+
+/// Why JSON is not what was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotThat {
+    /// What is wrong, without its place.
+    pub what: String,
+    /// Where in its line, from 1.
+    pub column: Option<usize>,
+}
+
+/// Reads an object. An array, which would be taken for the object's values in their order, is none.
+pub fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, NotThat> {
+    let is_array = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if is_array {
+        return Err(NotThat { what: "an array stands here, and an object is expected".into(), column: None });
+    }
+    serde_json::from_slice(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let words = error.to_string();
+        let what = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words).to_owned();
+        NotThat { what, column: Some(column).filter(|&column| column > 0) }
+    })
+}
+
 /// A conference to be started.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +128,7 @@ pub struct StartMeeting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meeting: Option<MeetingId>,
     /// What people call it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "name", skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its level; 3 where none is given.
     #[serde(default = "level_default")]

@@ -1,5 +1,6 @@
 //! `baton table inspect`: what a table or a snapshot holds.
 
+use crate::cli::out::{self, say};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,11 +76,11 @@ fn of_table(args: &Args) -> Result<ExitCode, Failure> {
         value["terminals"] = terminals.into();
         value["extents"] = json!({ "used": extents, "room": extents_room });
         value["unreadable"] = json!(unreadable);
-        println!("{value:#}");
+        out::json(&value);
         return Ok(ExitCode::SUCCESS);
     }
     head.show();
-    println!();
+    say!();
     let Capacity { meetings, terminals: terminals_room } = head.capacity;
     let row = |what: &str, used: u64, room: u32| {
         [what.to_owned(), used.to_string(), room.to_string(), format!("{:.1}", percent(used, room.into()))]
@@ -93,7 +94,7 @@ fn of_table(args: &Args) -> Result<ExitCode, Failure> {
         ],
     );
     if let Some(unreadable) = unreadable {
-        println!("unreadable records: {unreadable}");
+        say!("unreadable records: {unreadable}");
     }
     show_counts(&counts);
     Ok(ExitCode::SUCCESS)
@@ -110,7 +111,7 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
     }
     let read = snapshot::read(path).map_err(|error| {
         if args.place.json {
-            println!("{:#}", json!({ "snapshot": said, "error": error.to_string() }));
+            out::json(&json!({ "snapshot": said, "error": error.to_string() }));
         }
         Failure::of(error)
     })?;
@@ -129,7 +130,7 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
         value["generation_end"] = generation_end.into();
         value["capacity"] = json!({ "meetings": capacity.meetings, "terminals": capacity.terminals });
         value["terminals"] = counts.members.into();
-        println!("{value:#}");
+        out::json(&value);
     } else {
         line("of a table for", format!("{} meetings, {} terminals", capacity.meetings, capacity.terminals));
         line("boot", boot_id.to_string());
@@ -221,7 +222,7 @@ fn percent(used: u64, room: u64) -> f64 {
 }
 
 fn line(name: &str, value: String) {
-    println!("{name:<14} {value}");
+    say!("{name:<14} {value}");
 }
 
 fn counts_json(counts: &Counts) -> Value {
@@ -239,13 +240,13 @@ fn show_counts(counts: &Counts) {
     if counts.parts == 0 {
         return;
     }
-    println!();
+    say!();
     let rows = counts.states.iter().map(|(state, count)| [state.to_string(), count.to_string()]);
     print_table(["STATE", "PARTS"], &rows.collect::<Vec<_>>());
-    println!();
+    say!();
     let rows = counts.levels.iter().map(|(level, count)| [level.number().to_string(), count.to_string()]);
     print_table(["LEVEL", "PARTS"], &rows.collect::<Vec<_>>());
-    println!();
+    say!();
     let domains = counts.domains.iter();
     let rows = domains.map(|(domain, count)| [domain.to_string(), count.parts.to_string(), count.members.to_string()]);
     print_table(["DOMAIN", "PARTS", "MEMBERS"], &rows.collect::<Vec<_>>());
@@ -258,15 +259,15 @@ fn show_meeting(args: &Args, path: &Path, meeting: MeetingId, parts: &Meeting) -
     }
     if args.place.json {
         let parts: Vec<_> = parts.iter().map(part_json).collect();
-        println!("{:#}", json!({ "meeting": meeting, "parts": parts }));
+        out::json(&json!({ "meeting": meeting, "parts": parts }));
         return Ok(ExitCode::SUCCESS);
     }
     for (number, (part, members)) in parts.iter().enumerate() {
         if number > 0 {
-            println!();
+            say!();
         }
         let chairman = part.chairman.domain().map_or("no chairman".into(), |_| format!("chairman {}", part.chairman));
-        println!(
+        say!(
             "meeting {meeting} in domain {}: {}, level {}, {} windows, version {}, epoch {}, {chairman}",
             part.domain,
             part.state,
