@@ -57,7 +57,7 @@ fn serve() -> Served {
     let (tell, asked) = channel();
     thread::spawn(move || {
         while let Ok(ApiRequest { request, reply, .. }) = requests.recv() {
-            let _ = reply.send(match &request {
+            let answer = match &request {
                 Request::Status => Ok(Answer::Status(Box::default())),
                 Request::RecoveryLast => Ok(Answer::Recovery(serde_json::Value::Null)),
                 Request::Orphans => Ok(Answer::Orphans(Vec::new())),
@@ -65,8 +65,9 @@ fn serve() -> Served {
                     Ok(Answer::Changed(Changed { meeting: *meeting, parts: Vec::new(), refused: Vec::new() }))
                 }
                 _ => Err(Refusal::new(RefusalKind::NotFound, "there is no such meeting", "look")),
-            });
+            };
             let _ = tell.send(request);
+            let _ = reply.send(answer);
         }
     });
     Served { folder, asked, _api: api }

@@ -347,10 +347,10 @@ mod tests {
         let rows = [row("会议室", "missing"), row("Ä\u{1b}[2J\nforged", "in meeting"), row("e\u{301}", "ended")];
         assert_eq!(
             table(["NAME", "STATE"], &rows),
-            "NAME                  STATE\n\
-             会议室                missing\n\
+            "NAME                STATE\n\
+             会议室              missing\n\
              Ä\\u{1b}[2J\\nforged  in meeting\n\
-             e\u{301}                     ended\n"
+             e\u{301}                   ended\n"
         );
     }
 }

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> ExitCode {
         let (socket, timeout) = (args.socket.clone(), args.timeout.seconds.min(SCRAPE_TIMEOUT_S));
         let timeout = Timeout { seconds: timeout };
         let app = Router::new().route("/metrics", get(async move |headers| answer(socket, timeout, headers).await));
-        axum::serve(Bounded::new(listener, SCRAPERS_MAX, Some(SCRAPE_MAX)), app).await.map_err(failed)
+        axum::serve(Bounded::new(listener, SCRAPERS_MAX, SCRAPE_MAX), app).await.map_err(failed)
     })
 }
 

@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 fn show(status: &Status, counters: bool) {
     let line = |name: &str, value: String| say!("{name:<18} {value}");
-    line("state", status.state.clone());
+    line("state", status.state_in_words());
     line("epoch", status.epoch.to_string());
     line("engine", format!("process {}, up {:?}", status.pid, whole(Duration::from_millis(status.uptime_ms))));
     line("standby", status.standby.clone());
@@ -50,7 +50,7 @@ fn show(status: &Status, counters: bool) {
             if domain.up { "up" } else { "down" }.to_owned(),
             domain.interface.clone().unwrap_or_else(|| "-".into()),
             domain.mac.clone().unwrap_or_else(|| "-".into()),
-            domain.recovery.clone(),
+            domain.recovery_now().to_owned(),
             domain.parts.to_string(),
             domain.taken_over.to_string(),
             domain.missing.to_string(),

@@ -102,21 +102,21 @@ fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> 
 pub struct NotThat {
     /// What is wrong, without its place.
     pub what: String,
-    /// Where in its line, from 1.
-    pub column: Option<usize>,
+    /// Line and column, from 1.
+    pub place: Option<(usize, usize)>,
 }
 
 /// Reads an object. An array, which would be taken for the object's values in their order, is none.
 pub fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, NotThat> {
     let is_array = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if is_array {
-        return Err(NotThat { what: "an array stands here, and an object is expected".into(), column: None });
+        return Err(NotThat { what: "an array stands here, and an object is expected".into(), place: None });
     }
     serde_json::from_slice(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let words = error.to_string();
         let what = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words).to_owned();
-        NotThat { what, column: Some(column).filter(|&column| column > 0) }
+        NotThat { what, place: Some((line, column)).filter(|&(line, _)| line > 0) }
     })
 }
 
@@ -334,7 +334,7 @@ pub struct Status {
     pub uptime_ms: u64,
     /// `cache` or `database`: by which path this engine recovered.
     pub path: String,
-    /// `recovering`, `in control`, `not in control`.
+    /// `in control` of all domains, `partly in control`, or `recovering`: of none.
     pub state: String,
     /// Parts of meetings in the table, and room for them.
     pub parts: u64,
@@ -373,6 +373,26 @@ pub struct Status {
     pub upgrade: UpgradeState,
 }
 
+impl Status {
+    /// `in control` where every domain is, `partly in control` where some are, `recovering` where none is.
+    pub fn state_of(domains: &[DomainStatus]) -> &'static str {
+        match domains.iter().filter(|domain| domain.in_control).count() {
+            0 => "recovering",
+            some if some < domains.len() => "partly in control",
+            _ => "in control",
+        }
+    }
+
+    /// The state, with how many domains it is true of where that is not all or none.
+    pub fn state_in_words(&self) -> String {
+        let all = self.domains.len();
+        match self.domains.iter().filter(|domain| domain.in_control).count() {
+            some if some > 0 && some < all => format!("{} ({some} of {all} domains)", self.state),
+            _ => self.state.clone(),
+        }
+    }
+}
+
 /// How an autonomous domain does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DomainStatus {
@@ -386,7 +406,10 @@ pub struct DomainStatus {
     /// The interface that it is at.
     #[serde(default)]
     pub interface: Option<String>,
-    /// Where its recovery is.
+    /// Whether we control it: both sides agree on its meetings, and its autonomous server has not fallen silent since.
+    #[serde(default)]
+    pub in_control: bool,
+    /// Where its recovery is, or came to while its autonomous server answered.
     pub recovery: String,
     /// Our parts in it.
     pub parts: u64,
@@ -399,6 +422,13 @@ pub struct DomainStatus {
     /// Round trip of the last heartbeat.
     #[serde(default)]
     pub round_trip_us: Option<u64>,
+}
+
+impl DomainStatus {
+    /// Where its recovery is, for people: what was agreed before it fell silent is not what is.
+    pub fn recovery_now(&self) -> &str {
+        if self.recovery == "reconciled" && !self.in_control { "unreachable" } else { &self.recovery }
+    }
 }
 
 /// A meeting that an autonomous server holds and we do not know.

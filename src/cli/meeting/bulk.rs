@@ -71,7 +71,7 @@ fn read(file: &Path) -> Result<Vec<(usize, StartMeeting)>, String> {
         let line = line.strip_prefix('\u{feff}').filter(|_| number == 1).unwrap_or(&line);
         if !line.trim().is_empty() {
             let form = object(line.as_bytes()).map_err(|error| {
-                let column = error.column.map_or(String::new(), |column| format!(", column {column}"));
+                let column = error.place.map_or(String::new(), |(_, column)| format!(", column {column}"));
                 format!("{name}, line {number}{column}: {}", error.what)
             })?;
             lines.push((number, form));
@@ -149,7 +149,7 @@ mod tests {
         let file = folder.path().join("meetings.jsonl");
         std::fs::write(&file, "{\"members\":[\"1/1\"]}\n\n{\"members\":[],\"nonsense\":0}\n").unwrap();
         let error = read(&file).unwrap_err();
-        assert!(error.contains("meetings.jsonl, line 3, column 26: unknown field `nonsense`"), "{error}");
+        assert!(error.contains("meetings.jsonl, line 3, column 24: unknown field `nonsense`"), "{error}");
         std::fs::write(&file, "{\"members\":[\"1/1\"]}\n\n{\"members\":[\"1/2\"]}").unwrap();
         let numbers: Vec<_> = read(&file).unwrap().into_iter().map(|(number, _)| number).collect();
         assert_eq!(numbers, [1, 3]);

@@ -126,7 +126,8 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
         let mut value = counts_json(&counts);
         value["snapshot"] = said;
         value["boot_id"] = boot_id.to_string().into();
-        value["epoch"] = epoch.to_string().into();
+        value["epoch"] = json!(epoch);
+        value["epoch_text"] = epoch.to_string().into();
         value["generation_end"] = generation_end.into();
         value["capacity"] = json!({ "meetings": capacity.meetings, "terminals": capacity.terminals });
         value["terminals"] = counts.members.into();
@@ -189,7 +190,8 @@ impl TableHead {
             "bytes_per_terminal": terminal,
             "boot_id": self.boot.to_string(),
             "this_boot": self.this_boot,
-            "epoch": self.epoch.to_string(),
+            "epoch": self.epoch,
+            "epoch_text": self.epoch.to_string(),
             "generation_end": self.generation_end,
             "live": self.holder.is_live(),
             "holder": self.holder.pid(),
@@ -317,7 +319,8 @@ fn part_json((part, members): &(Part, Vec<Terminal>)) -> Value {
         "level": part.level.number(),
         "windows": part.layout.windows(),
         "version": part.version,
-        "epoch": part.epoch.to_string(),
+        "epoch": part.epoch,
+        "epoch_text": part.epoch.to_string(),
         "chairman": part.chairman.domain().map(|_| part.chairman),
         "members": members,
     })

@@ -33,7 +33,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.place.json {
         let report = json!({
             "table": path, "live": live, "snapshot": out, "bytes": head.bytes, "blake3": head.digest_text(),
-            "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch.to_string(),
+            "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch,
+            "epoch_text": snapshot.epoch.to_string(),
         });
         out::json(&report);
     } else {
