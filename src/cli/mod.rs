@@ -9,6 +9,7 @@ pub mod demo;
 pub mod doctor;
 pub mod engine;
 pub mod load;
+mod log_filter;
 pub mod meeting;
 pub mod metrics;
 pub(crate) mod out;
@@ -151,8 +152,8 @@ pub(crate) fn log_to_stderr() {
         // It would say on standard error that standard error cannot be written to, and panic over that: nobody may
         // lose a conference because a log's reader went away.
         .log_internal_errors(false);
-    let _ = match tracing_subscriber::EnvFilter::try_from_env("BATON_LOG") {
-        Ok(filter) => log.with_env_filter(filter).try_init(),
-        Err(_) => log.try_init(),
+    let _ = match log_filter::filter() {
+        Some(filter) => log.with_env_filter(filter).try_init(),
+        None => log.try_init(),
     };
 }

@@ -206,6 +206,9 @@ fn figure(verdict: &Verdict, value: f64) -> String {
 
 /// A verdict in a sentence: what, how much, where.
 fn words(verdict: &Verdict) -> String {
+    if verdict.verdict == "held" && verdict.worst.is_none() {
+        return format!("{}: nothing that it bounds happened", verdict.what);
+    }
     let (Some(worst), Some(at), Some(window)) = (verdict.worst, verdict.at_s, verdict.window_s) else {
         return format!("{}: the logs have no data for it", verdict.what);
     };

@@ -8,7 +8,7 @@ use crate::sys::af_xdp::XdpError;
 use crate::sys::bpf::SteerError;
 use crate::sys::interface::InterfaceError;
 use crate::table::OpenError;
-use crate::wire::Mac;
+use crate::wire::{Epoch, Mac};
 
 /// What stops a keeper. Each says what an operator can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -129,7 +129,8 @@ pub enum KeeperError {
     Engine(String),
     /// Another dispatch server controls.
     #[error(
-        "another dispatch server controls, under epoch {0:#x}, above this one's: it has been replaced, and stays stopped"
+        "another dispatch server controls, under epoch {}, above this one's: it has been replaced, and stays stopped",
+        Epoch(*.0)
     )]
     Fenced(u64),
     /// The system refused something.
