@@ -106,13 +106,20 @@ pub const TAKEOVER_WINDOW_FIRST: u16 = 8;
 pub const STATE_QUERIES_MAX: u16 = 256;
 /// Meetings that a report names of each kind; it counts the others.
 pub const REPORT_NAMES_MAX: usize = 1000;
-/// Connections of clients at once; further ones wait in the kernel's backlog.
+/// Connections of clients at once. When all are taken, the one that has been idle longest makes room; further ones wait in the kernel's backlog
+/// while every one of them has a request under way.
 pub const CONNECTIONS_MAX: usize = 512;
+/// Bytes of a Unix socket's path: `sun_path` of unix(7) has 108, of which the last ends it.
+pub const SOCKET_BYTES_MAX: usize = 107;
+/// How long a connection of a client may have no request under way, from its beginning or its last answer.
+pub const IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long the body of a request may take: it comes from a process of the same machine.
+pub const BODY_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long no connection is accepted after that has failed, as it does where there are no descriptors.
+pub const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Bytes of a request's body: the largest conference with every member written out.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(BODY_BYTES_MAX >= MEMBERS_MAX * 96, "a member is written in fewer than 96 bytes");
-/// Bytes of a Unix socket's path: `sun_path` has 108, the last of which is zero (unix(7)).
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Bytes of a conference's name.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Ids of ended conferences that the database remembers.

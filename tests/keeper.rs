@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -357,6 +358,21 @@ fn what_stops_a_start_is_said_in_a_sentence() {
         "{code} {said}"
     );
     fs::remove_dir(place.path("db")).unwrap();
+
+    // What stands where the socket is to be is somebody's: only a socket that nobody answers on goes.
+    let socket = place.path("run/api.sock");
+    fs::write(&socket, "a letter").unwrap();
+    let (code, said) = run(&configuration, &[]);
+    assert!(code == 1 && said.contains("runtime.api_socket"), "{code} {said}");
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "a letter");
+    fs::remove_file(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (code, said) = run(&configuration, &[]);
+    assert!(code == 1 && said.contains("another process listens here"), "{code} {said}");
+    drop(listener);
+    let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
+    server.engine();
+    drop(server);
 
     fs::set_permissions(place.path("shm"), fs::Permissions::from_mode(0o777)).unwrap();
     let (code, said) = run(&configuration, &[]);

@@ -115,6 +115,32 @@ fn nothing_is_left_lying_about() {
     none(breaches);
 }
 
+/// Standard output and standard error have one writer, which neither panics nor goes on unheard: see `src/cli/out.rs`. A test
+/// may print.
+#[test]
+fn results_and_talk_have_one_writer() {
+    let ways =
+        [["print", "ln!"], ["print", "!"], ["io::std", "out()"], ["io::std", "err()"]].map(|halves| halves.concat());
+    let is_test = |path: &Path| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        name.ends_with("tests") || name == "power_cut" || path.components().any(|part| part.as_os_str() == "tests")
+    };
+    let breaches = sources()
+        .filter(|(path, _)| is_rust(path) && path.starts_with("src") && !is_test(path))
+        .filter(|(path, _)| path != Path::new("src/cli/out.rs"))
+        .flat_map(|(path, text)| {
+            let is_breach = |line: &str| {
+                // Whether a stream is a terminal may be asked, and progress is indicatif's to draw.
+                let line = line.replace("stderr().is_terminal()", "").replace("ProgressDrawTarget::stderr()", "");
+                !line.trim_start().starts_with("//") && ways.iter().any(|way| line.contains(way.as_str()))
+            };
+            let lines = text.lines().enumerate().filter(|(_, line)| is_breach(line)).map(|(at, _)| at + 1);
+            lines.map(move |at| format!("{}:{at}: by `say!`, `tell!` or `out::`", path.display())).collect::<Vec<_>>()
+        })
+        .collect();
+    none(breaches);
+}
+
 #[test]
 fn lines_end_where_their_words_end() {
     let breaches = sources()

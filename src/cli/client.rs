@@ -14,14 +14,19 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use unicode_width::UnicodeWidthStr;
 
-use super::{FAILED, WRONG};
+use super::{FAILED, WRONG, out};
 use crate::cms::{Refusal, RefusalKind};
+use crate::wire::MeetingId;
 
 /// Where a running engine listens when nobody says otherwise.
 pub const SOCKET: &str = "/run/baton/api.sock";
 /// How long a request that may be repeated is tried while the engine is replaced.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Seconds that connecting and an answer may take. The engine answers what it is asked after ten at the latest, and an upgrade
+/// after twelve; this is for one that hangs, and for a keeper that has none.
+pub const TIMEOUT_S: u16 = 15;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -34,6 +39,31 @@ pub struct ClientArgs {
     /// Print what the API answers, as JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// How long it may take
+    #[command(flatten)]
+    pub timeout: Timeout,
+}
+
+impl ClientArgs {
+    /// A client of that server.
+    pub fn client(&self) -> Client {
+        Client::new(self.socket.clone(), self.timeout)
+    }
+}
+
+/// How long a server may take.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Timeout {
+    /// Seconds that connecting and the answer may take
+    #[arg(long = "timeout", value_name = "SECONDS", default_value_t = TIMEOUT_S, global = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub seconds: u16,
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self { seconds: TIMEOUT_S }
+    }
 }
 
 /// Why a request has no good answer.
@@ -46,6 +76,25 @@ pub enum ClientError {
         socket: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// One may not.
+    #[error("{socket} may not be opened: {source}; ask as root, or as a user of the socket's group")]
+    Barred {
+        /// Where.
+        socket: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody listens and says nothing.
+    #[error(
+        "no answer on {socket} within {seconds} s: no engine runs, or it hangs; a change may have been carried out or may be \
+         yet: see the server's log, look, and ask again, or wait longer with --timeout"
+    )]
+    Silent {
+        /// Where.
+        socket: PathBuf,
+        /// How long it was waited for.
+        seconds: u16,
     },
     /// The connection broke under the request.
     #[error("the engine went away with the request, which may have been carried out; look, and ask again ({0})")]
@@ -61,6 +110,9 @@ pub enum ClientError {
     /// It was refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What went wrong with one of several conferences.
+    #[error("meeting {0}: {1}")]
+    Of(MeetingId, Box<ClientError>),
     /// An upgrade was made, and undone.
     #[error("the new program failed in its trial, and the one before controls again: {0}")]
     Returned(String),
@@ -76,6 +128,7 @@ impl ClientError {
     /// The exit code that says so.
     pub fn exit(&self) -> ExitCode {
         match self {
+            Self::Of(_, error) => error.exit(),
             Self::Refused(refusal) if refusal.kind == RefusalKind::BadRequest => ExitCode::from(WRONG),
             _ => ExitCode::from(FAILED),
         }
@@ -86,13 +139,14 @@ impl ClientError {
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
+    timeout: Timeout,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
     /// Not connected yet.
-    pub const fn new(socket: PathBuf) -> Self {
-        Self { socket, sender: None }
+    pub const fn new(socket: PathBuf, timeout: Timeout) -> Self {
+        Self { socket, timeout, sender: None }
     }
 
     /// Asks. What changes nothing, or the same however often it is asked, is asked again while the engine is replaced.
@@ -117,6 +171,23 @@ impl Client {
     }
 
     async fn bytes_once(
+        &mut self,
+        method: &Method,
+        path: &str,
+        accept: &str,
+        body: String,
+    ) -> Result<Bytes, ClientError> {
+        let seconds = self.timeout.seconds;
+        let asked = self.bytes_in_time(method, path, accept, body);
+        if let Ok(result) = tokio::time::timeout(Duration::from_secs(seconds.into()), asked).await {
+            return result;
+        }
+        // An answer that comes yet must not be taken for the next one.
+        self.sender = None;
+        Err(ClientError::Silent { socket: self.socket.clone(), seconds })
+    }
+
+    async fn bytes_in_time(
         &mut self,
         method: &Method,
         path: &str,
@@ -168,14 +239,31 @@ impl Client {
             None => false,
         };
         if !alive {
-            let unreachable = |source| ClientError::Unreachable { socket: self.socket.clone(), source };
-            let stream = UnixStream::connect(&self.socket).await.map_err(unreachable)?;
+            let stream = self.connect().await?;
             let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
             let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(lost)?;
             tokio::spawn(connection);
             self.sender = Some(sender);
         }
         Ok(self.sender.as_mut().expect("it was just made"))
+    }
+}
+
+impl Client {
+    async fn connect(&self) -> Result<UnixStream, ClientError> {
+        loop {
+            let source = match UnixStream::connect(&self.socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let socket = self.socket.clone();
+            match source.kind() {
+                // The backlog is full: who waits there comes first.
+                io::ErrorKind::WouldBlock => tokio::time::sleep(PAUSE).await,
+                io::ErrorKind::PermissionDenied => return Err(ClientError::Barred { socket, source }),
+                _ => return Err(ClientError::Unreachable { socket, source }),
+            }
+        }
     }
 }
 
@@ -206,14 +294,15 @@ pub(super) fn run(work: impl Future<Output = Result<(), ClientError>>) -> ExitCo
 
 /// Prints rows under their heads, columns aligned, numbers to the right.
 pub(super) fn print_table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) {
-    print!("{}", table(heads, rows));
+    out::put(&table(heads, rows));
 }
 
 fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
-    let width_of = |text: &str| text.chars().count();
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| std::array::from_fn(|at| out::shown_in_line(&row[at]))).collect();
     let widths: [usize; N] = std::array::from_fn(|at| {
-        let cells = rows.iter().map(|row| width_of(&row[at]));
-        cells.chain([width_of(heads[at])]).max().unwrap_or(0)
+        let cells = rows.iter().map(|row| row[at].width());
+        cells.chain([heads[at].width()]).max().unwrap_or(0)
     });
     let is_number = |at: usize| {
         let is_number = |text: &str| text.chars().all(|it| it.is_ascii_digit() || ".-".contains(it));
@@ -223,7 +312,7 @@ fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
     let mut put = |row: [&str; N]| {
         let mut line = String::new();
         for (at, cell) in row.into_iter().enumerate() {
-            let fill = " ".repeat(widths[at] - width_of(cell));
+            let fill = " ".repeat(widths[at] - cell.width());
             let cell = if is_number(at) { format!("{fill}{cell}") } else { format!("{cell}{fill}") };
             line += &cell;
             line += "  ";
@@ -250,5 +339,18 @@ mod tests {
         let rows = [["7".to_owned(), "Board".to_owned()], ["1024".to_owned(), "Ä".to_owned()]];
         assert_eq!(table(["MEETING", "NAME"], &rows), "MEETING  NAME\n      7  Board\n   1024  Ä\n");
         assert_eq!(table(["MEETING", "NAME"], &[]), "MEETING  NAME\n");
+    }
+
+    #[test]
+    fn a_name_keeps_to_its_row_and_its_column() {
+        let row = |name: &str, state: &str| [name.to_owned(), state.to_owned()];
+        let rows = [row("会议室", "missing"), row("Ä\u{1b}[2J\nforged", "in meeting"), row("e\u{301}", "ended")];
+        assert_eq!(
+            table(["NAME", "STATE"], &rows),
+            "NAME                STATE\n\
+             会议室              missing\n\
+             Ä\\u{1b}[2J\\nforged  in meeting\n\
+             e\u{301}                   ended\n"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::out::{self, say, tell};
 use super::{WRONG, complain};
 use crate::config::{Config, DEFAULT_FILE, EXAMPLE, Overrides};
 
@@ -31,18 +32,18 @@ enum Command {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     match &args.command {
-        Command::Example => print!("{EXAMPLE}"),
+        Command::Example => out::put(EXAMPLE),
         Command::Check { file, json } => match Config::read(file, &Overrides::default()) {
             Ok(config) => {
                 for warning in config.warnings() {
-                    eprintln!("baton: {warning}");
+                    tell!("baton: {warning}");
                 }
                 if *json {
-                    println!("{:#}", without_secrets(&config));
+                    out::json(&without_secrets(&config));
                 } else {
                     let domains = config.domains.len();
                     let s = if domains == 1 { "" } else { "s" };
-                    println!("{}: good, {} with {domains} domain{s}", file.display(), config.interface.list());
+                    say!("{}: good, {} with {domains} domain{s}", file.display(), config.interface.list());
                 }
             }
             Err(error) => {

@@ -9,7 +9,8 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs, ClientError, print_table};
+use super::out::{self, say, tell};
 use super::{FAILED, WRONG};
 use crate::cms::{GivenControl, Status};
 use crate::config::{Config, DEFAULT_FILE, Overrides};
@@ -81,7 +82,7 @@ pub fn run(args: &Args) -> ExitCode {
     match look(args) {
         Ok(code) => code,
         Err((error, code)) => {
-            eprintln!("baton: {error}");
+            tell!("baton: {error}");
             ExitCode::from(code)
         }
     }
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// Of a server that runs.
 async fn ask(args: &Args) -> Result<(), ClientError> {
-    let mut client = Client::new(args.client.socket.clone());
+    let mut client = args.client.client();
     let (status, _) = client.get::<Status>("/status").await?;
     let domains = status.domains.iter().map(|domain| (domain.domain, domain.fenced_by)).collect();
     let seen = Seen { runs: true, own: status.epoch, domains };
@@ -129,43 +130,43 @@ fn look(args: &Args) -> Result<ExitCode, (String, u8)> {
 
 fn show(seen: &Seen, json: bool) {
     if json {
-        println!("{:#}", seen.json());
+        out::json(&seen.json());
         return;
     }
     print_table(["DOMAIN", "CONTROLLED BY", "EPOCH"], &seen.rows());
     if !seen.runs {
-        eprintln!("baton: no server runs here: this is what it knew when it stopped");
+        tell!("baton: no server runs here: this is what it knew when it stopped");
     }
 }
 
 /// Whether whoever sits at the terminal wants it.
 fn agrees(seen: &Seen) -> bool {
     if !io::stdin().is_terminal() {
-        eprintln!("baton: nobody is there to be asked: say --yes");
+        tell!("baton: nobody is there to be asked: say --yes");
         return false;
     }
     for [domain, who, epoch] in seen.rows() {
-        eprintln!("domain {domain}: {who}, epoch {epoch}");
+        tell!("domain {domain}: {who}, epoch {epoch}");
     }
-    eprintln!(
+    tell!(
         "This server is given a term above all of these epochs. The other one is fenced as soon as it hears of that."
     );
-    eprint!("Take control of {} of {} domains? [y/N] ", seen.fenced(), seen.domains.len());
+    tell!("Take control of {} of {} domains? [y/N]", seen.fenced(), seen.domains.len());
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
     let agrees = read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes");
     if !agrees {
-        eprintln!("baton: nothing is changed");
+        tell!("baton: nothing is changed");
     }
     agrees
 }
 
 fn taken(seen: &Seen, epoch: Epoch, json: bool) {
     if json {
-        println!("{:#}", json!({ "epoch": epoch, "epoch_text": epoch.to_string(), "running": seen.runs }));
+        out::json(&json!({ "epoch": epoch, "epoch_text": epoch.to_string(), "running": seen.runs }));
     } else if seen.runs {
-        println!("term {} is this server's; the engine hands over to one that controls under it", epoch.term());
+        say!("term {} is this server's; the engine hands over to one that controls under it", epoch.term());
     } else {
-        println!("term {} is this server's from its next start on: start it", epoch.term());
+        say!("term {} is this server's from its next start on: start it", epoch.term());
     }
 }

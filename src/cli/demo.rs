@@ -11,6 +11,7 @@ mod voice;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::out::{say, tell};
 use super::{FAILED, WRONG, complain};
 use crate::stage::{self, Stage, cast};
 use story::Scale;
@@ -50,12 +51,12 @@ pub fn run(args: &Args) -> ExitCode {
     let scale = match scale(args) {
         Ok(scale) => scale,
         Err(wrong) => {
-            eprintln!("baton: {wrong}");
+            tell!("baton: {wrong}");
             return ExitCode::from(WRONG);
         }
     };
     if !rustix::process::geteuid().is_root() {
-        eprintln!("baton: the demonstration makes network namespaces and loads XDP programs, which needs root");
+        tell!("baton: the demonstration makes network namespaces and loads XDP programs, which needs root");
         return ExitCode::from(FAILED);
     }
     let name = args.stage.clone().unwrap_or_else(stage::own_name);
@@ -69,21 +70,21 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     drop(voice);
-    println!("\n{}", report.table());
+    say!("\n{}", report.table());
     let complaints = report.complaints();
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report).expect("a report is JSON");
         if let Err(error) = std::fs::write(path, text + "\n") {
-            eprintln!("baton: {}: {error}", path.display());
+            tell!("baton: {}: {error}", path.display());
             return ExitCode::from(FAILED);
         }
     }
     if complaints.is_empty() {
-        println!("  Nothing was lost.");
+        say!("  Nothing was lost.");
         return ExitCode::SUCCESS;
     }
     for complaint in complaints {
-        println!("  LOST: {complaint}");
+        say!("  LOST: {complaint}");
     }
     ExitCode::from(FAILED)
 }

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::out::{self, say};
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::doctor::{Asked, AskedInterface, Finding, Level, Needs, Place, examine};
@@ -59,7 +60,7 @@ pub fn run(args: &Args) -> ExitCode {
     let findings = examine(Path::new("/"), &asked, &needs);
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     if args.json {
-        println!("{:#}", serde_json::json!({ "runs": worst < Level::Problem, "findings": findings }));
+        out::json(&serde_json::json!({ "runs": worst < Level::Problem, "findings": findings }));
     } else {
         show(&findings);
     }
@@ -148,17 +149,17 @@ const INDENT: usize = 24;
 fn show(findings: &[Finding]) {
     for finding in findings {
         let head = format!("{:<8} {:<14}", finding.level.name(), finding.check);
-        println!("{head} {}", wrapped(&finding.is));
+        say!("{head} {}", wrapped(&finding.is));
         for (word, text) in [("costs", &finding.costs), ("do", &finding.todo)] {
             if !text.is_empty() {
-                println!("{:>width$} {}", format!("{word}:"), wrapped(text), width = INDENT - 1);
+                say!("{:>width$} {}", format!("{word}:"), wrapped(text), width = INDENT - 1);
             }
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
     let end = if problems > 0 { "it will not run" } else { "it will run" };
-    println!("\n{end}: problems {problems}, warnings {warnings}");
+    say!("\n{end}: problems {problems}, warnings {warnings}");
 }
 
 /// Broken into lines that fit beside the heads.

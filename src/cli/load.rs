@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use super::out::{self, say};
 use super::sim::{Domains, ethertype, secret_of};
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, Overrides};
@@ -245,7 +246,7 @@ impl SendArgs {
             return Err(failure);
         }
         if self.json {
-            println!("{:#}", serde_json::to_value(&summary).expect("figures are plain data"));
+            out::json(&serde_json::to_value(&summary).expect("figures are plain data"));
         } else {
             show::summary(&summary);
         }
@@ -273,9 +274,9 @@ impl SendArgs {
         let begin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         pcap::write(file, &composer, count, plan.rate, begin).map_err(failed)?;
         if self.json {
-            println!("{:#}", serde_json::json!({ "file": path, "frames": count }));
+            out::json(&serde_json::json!({ "file": path, "frames": count }));
         } else {
-            println!("{}: {count} frames", path.display());
+            say!("{}: {count} frames", path.display());
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::complain;
+use super::out::{self, say, tell};
 use crate::cms::{Changed, MeetingRow, MeetingView, NewMember, Refused, StartMeeting, Started};
 use crate::wire::{Address, Flags, Layout, Level, MeetingId, Role};
 
@@ -68,6 +70,7 @@ enum Command {
         windows: Layout,
     },
     /// Set and clear flags of a member: muted, hand-raised, recording, online, auxiliary, audio
+    #[command(group = clap::ArgGroup::new("change").args(["set", "clear"]).required(true).multiple(true))]
     Flags {
         /// The conference's id
         meeting: MeetingId,
@@ -77,7 +80,7 @@ enum Command {
         #[arg(long, value_name = "FLAG", value_parser = flag)]
         set: Vec<String>,
         /// Clear this flag
-        #[arg(long, value_name = "FLAG", value_parser = flag, required_unless_present = "set")]
+        #[arg(long, value_name = "FLAG", value_parser = flag)]
         clear: Vec<String>,
     },
     /// End conferences
@@ -120,8 +123,14 @@ fn spaced(text: &str) -> String {
     text.replace('-', " ")
 }
 
+/// A list of names, as they are typed.
+fn typed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| name.replace(' ', "-")).collect::<Vec<_>>().join(", ")
+}
+
 fn role(text: &str) -> Result<Role, String> {
-    spaced(text).parse()
+    let wrong = |_| format!("`{text}` is none of: {}", typed(Role::ALL.iter().map(|role| role.name())));
+    spaced(text).parse().map_err(wrong)
 }
 
 fn level(text: &str) -> Result<Level, String> {
@@ -137,7 +146,11 @@ fn layout(text: &str) -> Result<Layout, String> {
 fn flag(text: &str) -> Result<String, String> {
     let name = spaced(text);
     let known = Flags::NAMES.map(|(_, known)| known);
-    if known.contains(&name.as_str()) { Ok(name) } else { Err(format!("`{text}` is none of: {}", known.join(", "))) }
+    if known.contains(&name.as_str()) {
+        Ok(name)
+    } else {
+        Err(format!("`{text}` is none of: {}", typed(known.into_iter())))
+    }
 }
 
 fn member(text: &str) -> Result<NewMember, String> {
@@ -148,7 +161,7 @@ fn member(text: &str) -> Result<NewMember, String> {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
-    let mut client = Client::new(args.client.socket.clone());
+    let mut client = args.client.client();
     match &args.command {
         Command::Start(start) => match &start.from {
             Some(file) => bulk::run(&args.client, file, start.concurrency.into()),
@@ -207,7 +220,7 @@ impl Client {
     async fn list(&mut self, json: bool) -> Result<(), ClientError> {
         let (meetings, value) = self.get::<Vec<MeetingRow>>("/meetings").await?;
         if json {
-            println!("{value:#}");
+            out::json(&value);
             return Ok(());
         }
         let rows: Vec<_> = meetings.iter().map(row).collect();
@@ -218,20 +231,20 @@ impl Client {
     async fn show(&mut self, meeting: MeetingId, json: bool) -> Result<(), ClientError> {
         let (shown, value) = self.get::<MeetingView>(&format!("/meetings/{meeting}")).await?;
         if json {
-            println!("{value:#}");
+            out::json(&value);
             return Ok(());
         }
         print_table(
             ["MEETING", "NAME", "STATE", "LEVEL", "LAYOUT", "CHAIRMAN", "MEMBERS", "DOMAINS"],
             &[row(&shown.meeting)],
         );
-        println!();
+        say!();
         let parts = shown.meeting.parts.iter().map(|part| {
             let members = part.participants.to_string();
             [part.domain.to_string(), part.state.to_string(), part.version.to_string(), part.epoch.to_string(), members]
         });
         print_table(["DOMAIN", "STATE", "VERSION", "EPOCH", "MEMBERS"], &parts.collect::<Vec<_>>());
-        println!();
+        say!();
         let members = shown.members.iter().map(|member| {
             let flags = Flags::NAMES.iter().filter(|(flag, _)| member.flags.0 & flag.0 != 0);
             [
@@ -248,15 +261,30 @@ impl Client {
     }
 
     async fn end(&mut self, meetings: &[MeetingId], json: bool) -> Result<(), ClientError> {
-        for meeting in meetings {
-            let answer = self.call(Method::DELETE, &format!("/meetings/{meeting}"), None).await?;
-            if json {
-                println!("{answer}");
-            } else {
-                println!("meeting {meeting} has ended");
+        let mut failed = None;
+        for (at, meeting) in meetings.iter().enumerate() {
+            let error = match self.call(Method::DELETE, &format!("/meetings/{meeting}"), None).await {
+                Ok(answer) if json => {
+                    out::json_line(&answer);
+                    continue;
+                }
+                Ok(_) => {
+                    say!("meeting {meeting} has ended");
+                    continue;
+                }
+                Err(error) => error,
+            };
+            // Where nobody answers for one, nobody answers for the others.
+            let is_silent = !matches!(error, ClientError::Refused(_));
+            if let Some(before) = failed.replace(ClientError::Of(*meeting, Box::new(error))) {
+                complain(&before);
+            }
+            if is_silent && at + 1 < meetings.len() {
+                tell!("baton: the others are not asked for any more");
+                break;
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -276,36 +304,31 @@ fn row(meeting: &MeetingRow) -> [String; 8] {
 
 fn show_started(answer: Value, json: bool) -> Result<(), ClientError> {
     if json {
-        println!("{answer:#}");
+        out::json(&answer);
         return Ok(());
     }
     let started: Started = serde_json::from_value(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
     let s = |count: usize| if count == 1 { "" } else { "s" };
     let (members, domains) = (started.members, started.parts.len());
-    println!(
-        "meeting {} goes on with {members} member{} in {domains} domain{}",
-        started.meeting,
-        s(members),
-        s(domains)
-    );
+    say!("meeting {} goes on with {members} member{} in {domains} domain{}", started.meeting, s(members), s(domains));
     tell_refused(&started.refused);
     Ok(())
 }
 
 fn show_changed(answer: Value, json: bool) -> Result<(), ClientError> {
     if json {
-        println!("{answer:#}");
+        out::json(&answer);
         return Ok(());
     }
     let changed: Changed = serde_json::from_value(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
-    println!("meeting {} is changed", changed.meeting);
+    say!("meeting {} is changed", changed.meeting);
     tell_refused(&changed.refused);
     Ok(())
 }
 
 fn tell_refused(refused: &[Refused]) {
     for Refused { terminal, why } in refused {
-        eprintln!("baton: {terminal} is not in it: its autonomous server said \"{why}\"");
+        tell!("baton: {terminal} is not in it: its autonomous server said \"{why}\"");
     }
 }
 

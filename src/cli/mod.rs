@@ -10,8 +10,10 @@ pub mod demo;
 pub mod doctor;
 pub mod engine;
 pub mod load;
+mod log_filter;
 pub mod meeting;
 pub mod metrics;
+pub(crate) mod out;
 pub mod recovery;
 pub mod run;
 pub mod sim;
@@ -24,7 +26,9 @@ pub mod upgrade;
 
 use std::process::ExitCode;
 
+use self::out::tell;
 use crate::sys::clock;
+use crate::time::Nanos;
 use clap::{Parser, Subcommand};
 
 /// It could not be done.
@@ -92,7 +96,21 @@ pub fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq(["engine"]) {
         return engine::run(born);
     }
-    match Cli::parse().command {
+    out::settle(match Cli::try_parse() {
+        Ok(cli) => run(cli.command, born),
+        Err(instead) => {
+            // Help and version are results; what was typed wrong is talk.
+            let printed = instead.print();
+            if !instead.use_stderr() {
+                out::note(printed);
+            }
+            ExitCode::from(u8::try_from(instead.exit_code()).unwrap_or(WRONG))
+        }
+    })
+}
+
+fn run(command: Command, born: Nanos) -> ExitCode {
+    match command {
         Command::Run(args) => run::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Load(args) => load::run(&args),
@@ -125,7 +143,7 @@ pub(crate) fn complain(error: &dyn std::error::Error) {
         }
         cause = error.source();
     }
-    eprintln!("baton: {text}");
+    tell!("baton: {text}");
 }
 
 /// Log lines of keeper and engine: to standard error, without colour where that is no terminal. `BATON_LOG` filters
@@ -140,8 +158,8 @@ pub(crate) fn log_to_stderr() {
         // It would say on standard error that standard error cannot be written to, and panic over that: nobody may
         // lose a conference because a log's reader went away.
         .log_internal_errors(false);
-    let _ = match tracing_subscriber::EnvFilter::try_from_env("BATON_LOG") {
-        Ok(filter) => log.with_env_filter(filter).try_init(),
-        Err(_) => log.try_init(),
+    let _ = match log_filter::filter() {
+        Some(filter) => log.with_env_filter(filter).try_init(),
+        None => log.try_init(),
     };
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs, ClientError, print_table};
+use super::out::{self, say};
 use crate::cms::Orphan;
 use crate::recovery::{Report, ServerReport};
 
@@ -28,13 +29,13 @@ enum Command {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
-    let mut client = Client::new(args.client.socket.clone());
+    let mut client = args.client.client();
     match args.command {
         Command::Last => client::run(async move {
             let (report, value) = client.get::<Option<serde_json::Value>>("/recovery/last").await?;
             match report {
-                _ if json => println!("{value:#}"),
-                None => println!("this engine has recovered nothing yet"),
+                _ if json => out::json(&value),
+                None => say!("this engine has recovered nothing yet"),
                 Some(report) => {
                     show(&Report::deserialize(report).map_err(|error| ClientError::Foreign(error.to_string()))?);
                 }
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Orphans => client::run(async move {
             let (orphans, value) = client.get::<Vec<Orphan>>("/orphans").await?;
             if json {
-                println!("{value:#}");
+                out::json(&value);
             } else {
                 let rows = orphans.iter().map(|orphan| {
                     [
@@ -65,12 +66,13 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn show(report: &Report) {
-    println!("by the {} path, under epoch {}; times since it began", name(&report.path), report.epoch);
-    let line = |what: &str, time: Option<u64>| println!("{what:<26} {:>12}", duration(time));
-    line("first takeover sent", report.first_takeover_ns);
-    line("all takeovers answered", report.all_acknowledged_ns);
-    line("both sides agree", report.reconciled_ns);
-    println!();
+    say!("by the {} path, under epoch {}; times since it began", name(&report.path), report.epoch);
+    let line = |what: &str, time: String| say!("{what:<26} {time:>12}");
+    let is_over = report.reconciled_ns.is_some();
+    line("first takeover sent", takeover(report.first_takeover_ns, is_over));
+    line("all takeovers answered", takeover(report.all_acknowledged_ns, is_over));
+    line("both sides agree", duration(report.reconciled_ns));
+    say!();
     let rows = report.servers.iter().map(|server: &ServerReport| {
         let progress = &server.progress;
         [
@@ -81,8 +83,8 @@ fn show(report: &Report) {
             progress.missing.to_string(),
             progress.orphans.to_string(),
             progress.repeated.to_string(),
-            duration(server.first_takeover_ns),
-            duration(server.all_acknowledged_ns),
+            takeover(server.first_takeover_ns, server.reconciled_ns.is_some()),
+            takeover(server.all_acknowledged_ns, server.reconciled_ns.is_some()),
             duration(server.reconciled_ns),
         ]
     });
@@ -107,6 +109,11 @@ fn name(value: &impl serde::Serialize) -> String {
     value.as_str().unwrap_or("?").replace('_', " ")
 }
 
+/// When a takeover was; where both sides agree without one, there was nothing to take over.
+fn takeover(ns: Option<u64>, is_over: bool) -> String {
+    if ns.is_none() && is_over { "none needed".into() } else { duration(ns) }
+}
+
 fn duration(ns: Option<u64>) -> String {
     match ns {
         None => "not yet".into(),
@@ -124,5 +131,7 @@ mod tests {
     fn times_are_told_in_the_unit_that_fits() {
         let told = [None, Some(1_500), Some(2_345_678), Some(61_000_000_000)].map(duration);
         assert_eq!(told, ["not yet", "1.5 µs", "2.35 ms", "61.00 s"]);
+        let told = [(None, false), (None, true), (Some(1_500), true)].map(|(ns, is_over)| takeover(ns, is_over));
+        assert_eq!(told, ["not yet", "none needed", "1.5 µs"]);
     }
 }

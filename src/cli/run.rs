@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{FAILED, FENCED, WRONG, complain, log_to_stderr};
+use super::{FAILED, FENCED, WRONG, complain, log_filter, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
 use crate::sys::sigbus;
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> ExitCode {
     if let Some(pin) = &args.pin {
         config.runtime.pin = Some(pin.clone());
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(log_filter::complaint()) {
         tracing::warn!("{warning}");
     }
     if let Err(error) = sigbus::explain() {

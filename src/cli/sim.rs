@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::out::tell;
 use super::{FAILED, WRONG, complain};
 use crate::limits::DOMAINS_MAX;
 use crate::sdk::{Endpoint, EndpointSettings};
@@ -135,14 +136,14 @@ pub(super) fn ethertype(text: &str) -> Result<u16, String> {
 pub fn run(args: &Args) -> ExitCode {
     let (wanted, room) = (args.terminals, u16::MAX - args.base);
     if wanted.saturating_sub(1) > room {
-        eprintln!("baton: {wanted} terminals from device {} on are more than device numbers reach", args.base);
+        tell!("baton: {wanted} terminals from device {} on are more than device numbers reach", args.base);
         return ExitCode::from(WRONG);
     }
     let secrets: Result<Vec<_>, String> = args.domains.0.iter().map(|&domain| args.secret.of(domain)).collect();
     let secrets = match secrets {
         Ok(secrets) => secrets,
         Err(what) => {
-            eprintln!("baton: {what}");
+            tell!("baton: {what}");
             return ExitCode::from(WRONG);
         }
     };
@@ -152,7 +153,7 @@ pub fn run(args: &Args) -> ExitCode {
     let preload = match preload.transpose() {
         Ok(preload) => preload,
         Err(what) => {
-            eprintln!("baton: --preload: {what}");
+            tell!("baton: --preload: {what}");
             return ExitCode::from(WRONG);
         }
     };
@@ -174,7 +175,7 @@ fn simulate(args: &Args, secrets: &[Option<Secret>], preload: Option<Preload>) -
         Some(preload) => format!("{} conferences of {} terminals", preload.meetings(), preload.terminals()),
         None => format!("{} terminals each", args.terminals),
     };
-    eprintln!(
+    tell!(
         "baton: {} autonomous servers with {terminals} on {} ({}, {:?} mode)",
         args.domains.0.len(),
         args.interface,

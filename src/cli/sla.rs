@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::client::{Client, ClientError, SOCKET, print_table};
+use super::client::{Client, ClientError, SOCKET, Timeout, print_table};
+use super::out::{self, tell};
 use super::{FAILED, WRONG, complain};
 use crate::telemetry::Log;
 use crate::telemetry::sla::report::{Page, when};
@@ -41,6 +42,8 @@ struct Source {
     /// Ask a running server for its last minutes
     #[arg(long, value_name = "PATH", num_args = 0..=1, default_missing_value = SOCKET, conflicts_with = "logs")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    timeout: Timeout,
     /// Histogram logs (.hlog), or folders of them
     #[arg(value_name = "LOG", required_unless_present = "socket")]
     logs: Vec<PathBuf>,
@@ -112,7 +115,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn check(args: &Check) -> Result<bool, SlaError> {
     let (_, _, verdicts) = judge(&args.source)?;
     if args.json {
-        println!("{:#}", serde_json::json!(verdicts));
+        out::json(&serde_json::json!(verdicts));
     } else {
         show(&verdicts);
     }
@@ -129,7 +132,7 @@ fn report(args: &Report) -> Result<bool, SlaError> {
     let page = Page { title: &args.title, rules: &rules, history: &history, verdicts: &verdicts };
     let text = page.render();
     fs::write(&args.output, text).map_err(|error| SlaError::File { path: args.output.clone(), error })?;
-    eprintln!("baton: {} written", args.output.display());
+    tell!("baton: {} written", args.output.display());
     Ok(verdicts.held)
 }
 
@@ -137,7 +140,7 @@ fn judge(source: &Source) -> Result<(Rules, History, Verdicts), SlaError> {
     let rules = Rules::read(&source.rules)?;
     let mut logs = Vec::new();
     if let Some(socket) = &source.socket {
-        let log = Log::read(ask(socket.clone())?.as_bytes());
+        let log = Log::read(ask(socket.clone(), source.timeout)?.as_bytes());
         logs.push((socket.clone(), log));
     }
     for path in files(&source.logs)? {
@@ -147,7 +150,7 @@ fn judge(source: &Source) -> Result<(Rules, History, Verdicts), SlaError> {
     let mut history = History::new(logs);
     for (path, broken) in history.files() {
         for line in broken {
-            eprintln!("baton: {}:{}: {}; the rest is read", path.display(), line.line, line.why);
+            tell!("baton: {}:{}: {}; the rest is read", path.display(), line.line, line.why);
         }
     }
     let (_, end) = history.span().ok_or_else(|| SlaError::NoInterval(String::new()))?;
@@ -159,10 +162,10 @@ fn judge(source: &Source) -> Result<(Rules, History, Verdicts), SlaError> {
     Ok((rules, history, verdicts))
 }
 
-fn ask(socket: PathBuf) -> Result<String, SlaError> {
+fn ask(socket: PathBuf, timeout: Timeout) -> Result<String, SlaError> {
     let failed = |error| SlaError::File { path: socket.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    Ok(runtime.block_on(Client::new(socket.clone()).get_text("/hlog", "text/plain"))?)
+    Ok(runtime.block_on(Client::new(socket.clone(), timeout).get_text("/hlog", "text/plain"))?)
 }
 
 /// Files as they are, folders for their logs.
@@ -203,6 +206,9 @@ fn figure(verdict: &Verdict, value: f64) -> String {
 
 /// A verdict in a sentence: what, how much, where.
 fn words(verdict: &Verdict) -> String {
+    if verdict.verdict == "held" && verdict.worst.is_none() {
+        return format!("{}: nothing that it bounds happened", verdict.what);
+    }
     let (Some(worst), Some(at), Some(window)) = (verdict.worst, verdict.at_s, verdict.window_s) else {
         return format!("{}: the logs have no data for it", verdict.what);
     };

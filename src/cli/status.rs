@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs, ClientError, print_table};
+use super::out::{self, say};
 use crate::cms::Status;
 
 /// How the server does.
@@ -19,9 +20,9 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     client::run(async {
-        let (status, value) = Client::new(args.client.socket.clone()).get::<Status>("/status").await?;
+        let (status, value) = args.client.client().get::<Status>("/status").await?;
         if args.client.json {
-            println!("{value:#}");
+            out::json(&value);
         } else {
             show(&status, args.counters);
         }
@@ -30,8 +31,8 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn show(status: &Status, counters: bool) {
-    let line = |name: &str, value: String| println!("{name:<18} {value}");
-    line("state", status.state.clone());
+    let line = |name: &str, value: String| say!("{name:<18} {value}");
+    line("state", status.state_in_words());
     line("epoch", status.epoch.to_string());
     line("engine", format!("process {}, up {:?}", status.pid, whole(Duration::from_millis(status.uptime_ms))));
     line("standby", status.standby.clone());
@@ -42,14 +43,14 @@ fn show(status: &Status, counters: bool) {
     line("terminals", format!("{} of {}", status.terminals, status.terminals_capacity));
     line("operations", format!("{}, {} commands in flight", status.operations, status.commands_in_flight));
     line("database", status.database.clone());
-    println!();
+    say!();
     let rows = status.domains.iter().map(|domain| {
         [
             domain.domain.to_string(),
             if domain.up { "up" } else { "down" }.to_owned(),
             domain.interface.clone().unwrap_or_else(|| "-".into()),
             domain.mac.clone().unwrap_or_else(|| "-".into()),
-            domain.recovery.clone(),
+            domain.recovery_now().to_owned(),
             domain.parts.to_string(),
             domain.taken_over.to_string(),
             domain.missing.to_string(),
@@ -73,12 +74,12 @@ fn show(status: &Status, counters: bool) {
         &rows.collect::<Vec<_>>(),
     );
     if counters {
-        println!();
+        say!();
         let rows = status.counters.iter().map(|(name, value)| [name.clone(), value.to_string()]);
         print_table(["COUNTER", "VALUE"], &rows.collect::<Vec<_>>());
     }
     if !status.stages.is_empty() {
-        println!();
+        say!();
         let micros = |ns: u64| format!("{:.1}", ns as f64 / 1000.0);
         let rows = status.stages.iter().map(|stage| {
             let [p50, p99, p999, max] = [stage.p50_ns, stage.p99_ns, stage.p999_ns, stage.max_ns].map(micros);

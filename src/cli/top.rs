@@ -4,13 +4,13 @@ mod model;
 mod screen;
 mod view;
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use self::view::Palette;
 use super::client::SOCKET;
+use super::out::{self, tell};
 use super::{FAILED, WRONG, complain};
 
 /// How a running server does, on a terminal: rates, drops, latencies, meetings, links, processes, recovery
@@ -43,8 +43,8 @@ pub fn run(args: &Args) -> ExitCode {
         Some(screens) => {
             screen::batch(args.socket.clone(), interval, screens, (size("COLUMNS", 80), size("LINES", 24)))
         }
-        None if !io::stdout().is_terminal() => {
-            eprintln!(
+        None if !out::is_watched() => {
+            tell!(
                 "baton: standard output is no terminal; `baton top --batch 1` prints a screen, `baton status --json` figures"
             );
             return ExitCode::from(WRONG);

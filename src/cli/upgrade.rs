@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{self, Client, ClientArgs, ClientError};
+use super::out::{self, say};
 use crate::cms::{RefusalKind, Status, UpgradeState, Upgrading};
 use crate::limits::UPGRADE_TRIAL_S;
 
@@ -28,20 +29,20 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    let mut client = Client::new(args.client.socket.clone());
+    let mut client = args.client.client();
     client::run(async move {
         let (before, _) = client.get::<Status>("/status").await?;
         let answer = client.call(Method::POST, "/upgrade", Some(&json!({ "within": args.within }))).await?;
         let upgrading = Upgrading::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
         let (after, value) = heir(&mut client, before.pid, &upgrading).await?;
         if args.client.json {
-            println!("{value:#}");
+            out::json(&value);
         } else {
             let (was, is) = (&before.program, &after.program);
-            println!("engine {} ({}) handed over to engine {} ({})", before.pid, was.version, after.pid, is.version);
-            println!("program {}", is.path);
-            println!("epoch {}, was {}", after.epoch, before.epoch);
-            println!("{}", after.upgrade);
+            say!("engine {} ({}) handed over to engine {} ({})", before.pid, was.version, after.pid, is.version);
+            say!("program {}", is.path);
+            say!("epoch {}, was {}", after.epoch, before.epoch);
+            say!("{}", after.upgrade);
         }
         Ok(())
     })

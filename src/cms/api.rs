@@ -7,6 +7,7 @@
 
 mod forms;
 mod listener;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -18,20 +19,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, body, meeting, terminal};
+use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body, meeting, terminal};
 pub use self::listener::Bounded;
+use self::serving::Grant;
 use super::metrics::{self, Dialect};
 use super::{Answer, Census, ConferenceRequest, Refusal, RefusalKind, Reply, Request, Status, UpgradeForm, View};
-use crate::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, REQUEST_QUEUE, UPGRADE_READY};
+use crate::limits::{REQUEST_QUEUE, UPGRADE_READY};
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::telemetry::Published;
+use crate::wire::Epoch;
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -100,30 +104,34 @@ impl Api {
         view: View,
         telemetry: Arc<Published>,
     ) -> io::Result<Self> {
+        Self::granting(Grant::default(), listener, submitter, view, telemetry)
+    }
+
+    fn granting(
+        grant: Grant,
+        listener: UnixListener,
+        submitter: Submitter,
+        view: View,
+        telemetry: Arc<Published>,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
-            Bounded::new(tokio::net::UnixListener::from_std(listener)?, CONNECTIONS_MAX, None)
+            tokio::net::UnixListener::from_std(listener)?
         };
+        // The sender's end is the signal.
         let (stop, mut stopped) = watch::channel(());
         let serve = async move {
-            let app = router(Shared { submitter, view, telemetry });
-            let mut asked = stopped.clone();
-            // The sender's end is the signal.
-            let ended = async move { while asked.changed().await.is_ok() {} };
-            let served = axum::serve(listener, app).with_graceful_shutdown(ended).into_future();
+            let router = router(Shared { submitter, view, telemetry });
+            let served = serving::serve(listener, router, grant, stopped.clone());
             // A client that holds its connection open and asks nothing must not hold a stop up.
             let enough = async move {
                 while stopped.changed().await.is_ok() {}
                 tokio::time::sleep(STOP_GRACE).await;
             };
             tokio::select! {
-                result = served => {
-                    if let Err(error) = result {
-                        tracing::error!(%error, "the API has stopped");
-                    }
-                }
+                () = served => {}
                 () = enough => {}
             }
         };
@@ -176,13 +184,14 @@ fn router(shared: Shared) -> Router {
         .route("/table", get(table))
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        // How large a body may be is looked at before: see `serving`.
+        .layer(DefaultBodyLimit::disable())
         .with_state(shared)
 }
 
-type Asking = (State<Shared>, Query<Asked>);
+type Asking = (State<Shared>, Asked);
 
-async fn start(shared: State<Shared>, asked: Query<Asked>, bytes: Bytes) -> Result<Response, Refusal> {
+async fn start(shared: State<Shared>, asked: Asked, bytes: Bytes) -> Result<Response, Refusal> {
     let mut form: super::StartMeeting = body(&bytes)?;
     form.created_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
     change((shared, asked), ConferenceRequest::Start(form)).await
@@ -190,8 +199,8 @@ async fn start(shared: State<Shared>, asked: Query<Asked>, bytes: Bytes) -> Resu
 
 async fn add(
     shared: State<Shared>,
-    asked: Query<Asked>,
-    Path(id): Path<String>,
+    asked: Asked,
+    Within(id): Within<String>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
     let AddForm { members } = body(&bytes)?;
@@ -200,8 +209,8 @@ async fn add(
 
 async fn remove(
     shared: State<Shared>,
-    asked: Query<Asked>,
-    Path((id, domain, device)): Path<(String, String, String)>,
+    asked: Asked,
+    Within((id, domain, device)): Within<(String, String, String)>,
 ) -> Result<Response, Refusal> {
     let terminal = terminal(&domain, &device)?;
     change((shared, asked), ConferenceRequest::Remove { meeting: meeting(&id)?, terminal }).await
@@ -209,8 +218,8 @@ async fn remove(
 
 async fn set_role(
     shared: State<Shared>,
-    asked: Query<Asked>,
-    Path((id, domain, device)): Path<(String, String, String)>,
+    asked: Asked,
+    Within((id, domain, device)): Within<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
     let (meeting, terminal, RoleForm { role }) = (meeting(&id)?, terminal(&domain, &device)?, body(&bytes)?);
@@ -219,8 +228,8 @@ async fn set_role(
 
 async fn set_flags(
     shared: State<Shared>,
-    asked: Query<Asked>,
-    Path((id, domain, device)): Path<(String, String, String)>,
+    asked: Asked,
+    Within((id, domain, device)): Within<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
     let (meeting, terminal) = (meeting(&id)?, terminal(&domain, &device)?);
@@ -230,15 +239,15 @@ async fn set_flags(
 
 async fn set_layout(
     shared: State<Shared>,
-    asked: Query<Asked>,
-    Path(id): Path<String>,
+    asked: Asked,
+    Within(id): Within<String>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
     let (meeting, LayoutForm { layout }) = (meeting(&id)?, body(&bytes)?);
     change((shared, asked), ConferenceRequest::SetLayout { meeting, layout }).await
 }
 
-async fn end(shared: State<Shared>, asked: Query<Asked>, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn end(shared: State<Shared>, asked: Asked, Within(id): Within<String>) -> Result<Response, Refusal> {
     change((shared, asked), ConferenceRequest::End { meeting: meeting(&id)? }).await
 }
 
@@ -253,15 +262,15 @@ async fn change((shared, asked): Asking, request: ConferenceRequest) -> Result<R
     ask(shared, asked, Request::Conference(request)).await
 }
 
-async fn ask(State(shared): State<Shared>, Query(asked): Query<Asked>, request: Request) -> Result<Response, Refusal> {
+async fn ask(State(shared): State<Shared>, asked: Asked, request: Request) -> Result<Response, Refusal> {
     let answer = shared.submitter.ask(request, asked.deadline()).await?;
     let status = if matches!(answer, Answer::Started(_)) { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &answer)
+    json(status, &told(&answer)?)
 }
 
-async fn status(shared: State<Shared>, asked: Query<Asked>) -> Result<Response, Refusal> {
+async fn status(shared: State<Shared>, asked: Asked) -> Result<Response, Refusal> {
     let (status, _) = counted(&shared, asked.deadline()).await?;
-    json(StatusCode::OK, &status)
+    json(StatusCode::OK, &told(&status)?)
 }
 
 /// How the server does, with what the control thread leaves to be counted.
@@ -301,7 +310,7 @@ async fn table(shared: State<Shared>) -> Result<Response, Refusal> {
     read(&shared, |view| json(StatusCode::OK, &view.dump())).await
 }
 
-async fn show(shared: State<Shared>, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn show(shared: State<Shared>, Within(id): Within<String>) -> Result<Response, Refusal> {
     let meeting = meeting(&id)?;
     read(&shared, move |view| match view.show(meeting).map_err(unreadable)? {
         Some(found) => json(StatusCode::OK, &found),
@@ -328,7 +337,8 @@ async fn nothing_here() -> Refusal {
 }
 
 async fn not_so() -> Response {
-    let refusal = Refusal::new(RefusalKind::BadRequest, "this path has no such method", "see docs/api.md");
+    let refusal =
+        Refusal::new(RefusalKind::BadRequest, "this path has no such method", "see docs/api.md for those it has");
     (StatusCode::METHOD_NOT_ALLOWED, refusal.into_response()).into_response()
 }
 
@@ -337,9 +347,35 @@ fn unreadable(error: super::DatabaseError) -> Refusal {
 }
 
 fn json(status: StatusCode, body: &impl serde::Serialize) -> Result<Response, Refusal> {
-    let bytes = serde_json::to_vec(body)
-        .map_err(|error| Refusal::new(RefusalKind::Internal, error.to_string(), "report it, with the log"))?;
+    let bytes = serde_json::to_vec(body).map_err(|error| internal(&error))?;
     Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+/// An answer with each epoch also as people write it: a number alone does not say how it is made up.
+fn told(answer: &impl serde::Serialize) -> Result<Value, Refusal> {
+    let mut told = serde_json::to_value(answer).map_err(|error| internal(&error))?;
+    tell_epochs(&mut told);
+    Ok(told)
+}
+
+fn tell_epochs(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(tell_epochs),
+        Value::Object(fields) => {
+            for key in ["epoch", "controller"] {
+                let epoch = fields.get(key).filter(|epoch| epoch.is_number()).cloned();
+                if let Some(epoch) = epoch.and_then(|epoch| serde_json::from_value::<Epoch>(epoch).ok()) {
+                    fields.insert(format!("{key}_text"), epoch.to_string().into());
+                }
+            }
+            fields.values_mut().for_each(tell_epochs);
+        }
+        _ => {}
+    }
+}
+
+fn internal(error: &serde_json::Error) -> Refusal {
+    Refusal::new(RefusalKind::Internal, error.to_string(), "report it, with the log")
 }
 
 impl IntoResponse for Refusal {

@@ -82,7 +82,7 @@ fn process(all: &mut Exposition, status: &Status) {
     let build: [(&str, &dyn Display); 2] = [("version", &status.program.version), ("mode", &status.mode)];
     all.gauges("baton_build_info", "What runs, and how frames are taken from the driver.").sample(&build, 1);
     all.gauges("baton_engine_start_time_seconds", "When the engine that controls took over.").sample(&[], started);
-    all.gauges("baton_in_control", "Whether every autonomous server is reconciled.")
+    all.gauges("baton_in_control", "Whether every domain is controlled; baton_domain_in_control says which.")
         .sample(&[], yes(status.state == "in control"));
     all.gauges("baton_standby_ready", "Whether an engine stands by.").sample(&[], yes(status.standby == "ready"));
     all.gauges("baton_recovered_by_table", "Whether this engine recovered by the table, and not by the database.")
@@ -196,6 +196,9 @@ fn links(all: &mut Exposition, status: &Status) {
     type Read = fn(&super::DomainStatus) -> u64;
     let families: &[(&str, &str, Read)] = &[
         ("baton_link_up", "Whether a domain's autonomous server answers.", |domain| domain.up.into()),
+        ("baton_domain_in_control", "Whether a domain is controlled: reconciled, and not silent since.", |domain| {
+            domain.in_control.into()
+        }),
         ("baton_domain_reconciled", "Whether both sides agree on a domain's meetings.", |domain| {
             (domain.recovery == "reconciled").into()
         }),

@@ -29,7 +29,7 @@ pub use operations::{Command, CommandSettings, OperationId, Operations, Operatio
 pub use parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 pub use request::{
     Answer, Changed, ConferenceRequest, DomainStatus, GivenControl, NewMember, Orphan, Refusal, RefusalKind, Refused,
-    Reply, Request, StartMeeting, Started, Status,
+    Reply, Request, StartMeeting, Started, Status, is_unprintable, object,
 };
 pub use upgrade::{Program, UpgradeForm, UpgradeState, Upgrading};
 pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};

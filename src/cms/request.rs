@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{PartParameters, Program, UpgradeForm, UpgradeState, Upgrading};
@@ -81,6 +81,47 @@ pub enum ConferenceRequest {
     },
 }
 
+/// Whether a character would command a terminal, or disguise the line that it stands in: control characters, line separators,
+/// and those that turn the direction of writing.
+pub fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    match name.chars().find(|&character| is_unprintable(character)) {
+        Some(character) => Err(de::Error::custom(format_args!(
+            "the name holds the character {}: give one without control characters",
+            character.escape_unicode()
+        ))),
+        None => Ok(name),
+    }
+}
+
+/// Why JSON is not what was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotThat {
+    /// What is wrong, without its place.
+    pub what: String,
+    /// Line and column, from 1.
+    pub place: Option<(usize, usize)>,
+}
+
+/// Reads an object. An array, which would be taken for the object's values in their order, is none.
+pub fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, NotThat> {
+    let is_array = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+    if is_array {
+        return Err(NotThat { what: "an array stands here, and an object is expected".into(), place: None });
+    }
+    serde_json::from_slice(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let words = error.to_string();
+        let what = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words).to_owned();
+        NotThat { what, place: Some((line, column)).filter(|&(line, _)| line > 0) }
+    })
+}
+
 /// A conference to be started.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,7 +130,7 @@ pub struct StartMeeting {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meeting: Option<MeetingId>,
     /// What people call it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "name", skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Its level; 3 where none is given.
     #[serde(default = "level_default")]
@@ -304,7 +345,7 @@ pub struct Status {
     pub uptime_ms: u64,
     /// `cache` or `database`: by which path this engine recovered.
     pub path: String,
-    /// `recovering`, `in control`, `not in control`.
+    /// `in control` of all domains, `partly in control`, or `recovering`: of none.
     pub state: String,
     /// Parts of meetings in the table, and room for them.
     pub parts: u64,
@@ -343,6 +384,26 @@ pub struct Status {
     pub upgrade: UpgradeState,
 }
 
+impl Status {
+    /// `in control` where every domain is, `partly in control` where some are, `recovering` where none is.
+    pub fn state_of(domains: &[DomainStatus]) -> &'static str {
+        match domains.iter().filter(|domain| domain.in_control).count() {
+            0 => "recovering",
+            some if some < domains.len() => "partly in control",
+            _ => "in control",
+        }
+    }
+
+    /// The state, with how many domains it is true of where that is not all or none.
+    pub fn state_in_words(&self) -> String {
+        let all = self.domains.len();
+        match self.domains.iter().filter(|domain| domain.in_control).count() {
+            some if some > 0 && some < all => format!("{} ({some} of {all} domains)", self.state),
+            _ => self.state.clone(),
+        }
+    }
+}
+
 /// How an autonomous domain does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DomainStatus {
@@ -359,7 +420,10 @@ pub struct DomainStatus {
     /// Under which epoch another dispatch server controls it, if one does.
     #[serde(default)]
     pub fenced_by: Option<Epoch>,
-    /// Where its recovery is.
+    /// Whether we control it: both sides agree on its meetings, and its autonomous server has not fallen silent since.
+    #[serde(default)]
+    pub in_control: bool,
+    /// Where its recovery is, or came to while its autonomous server answered.
     pub recovery: String,
     /// Our parts in it.
     pub parts: u64,
@@ -372,6 +436,13 @@ pub struct DomainStatus {
     /// Round trip of the last heartbeat.
     #[serde(default)]
     pub round_trip_us: Option<u64>,
+}
+
+impl DomainStatus {
+    /// Where its recovery is, for people: what was agreed before it fell silent is not what is.
+    pub fn recovery_now(&self) -> &str {
+        if self.recovery == "reconciled" && !self.in_control { "unreachable" } else { &self.recovery }
+    }
 }
 
 /// A meeting that an autonomous server holds and we do not know.

@@ -66,6 +66,9 @@ pub struct PartRow {
     pub version: u64,
     /// The epoch under which it was taken; 0 while it is not.
     pub epoch: Epoch,
+    /// The same as people write it.
+    #[serde(default)]
+    pub epoch_text: String,
     /// What it is in.
     pub state: MeetingState,
     /// Its level.
@@ -119,6 +122,9 @@ pub struct Census {
 pub struct TableDump {
     /// The epoch of who controls.
     pub epoch: Epoch,
+    /// The same as people write it.
+    #[serde(default)]
+    pub epoch_text: String,
     /// By ascending meeting, then domain.
     pub parts: Vec<PartRow>,
     /// By ascending address.
@@ -136,6 +142,12 @@ impl View {
         let _ = self.database.set(database);
     }
 
+    /// The parts, as they are under the epoch of who controls.
+    fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let epoch = self.table.epoch();
+        self.table.parts().map(move |part| under(epoch, part))
+    }
+
     /// Every conference, by ascending id.
     pub fn list(&self) -> Result<Vec<MeetingRow>, DatabaseError> {
         let mut names = match self.database.get() {
@@ -143,7 +155,7 @@ impl View {
             None => HashMap::new(),
         };
         let mut meetings = BTreeMap::<MeetingId, Vec<Part>>::new();
-        for part in self.table.parts() {
+        for part in self.parts() {
             meetings.entry(part.meeting).or_default().push(part);
         }
         let rows = meetings.into_iter().filter_map(|(meeting, parts)| {
@@ -155,7 +167,8 @@ impl View {
 
     /// One conference; none where there is no such one.
     pub fn show(&self, meeting: MeetingId) -> Result<Option<MeetingView>, DatabaseError> {
-        let parts: Vec<_> = self.table.parts_of(meeting).collect();
+        let epoch = self.table.epoch();
+        let parts: Vec<_> = self.table.parts_of(meeting).map(|part| under(epoch, part)).collect();
         let mut members: Vec<_> = parts.iter().flat_map(|part| self.table.members(meeting, part.domain)).collect();
         members.sort_by_key(|member| member.terminal);
         let name = self.database.get().map(|database| database.name(meeting)).transpose()?.flatten();
@@ -168,7 +181,7 @@ impl View {
     pub fn census(&self, epoch: Epoch) -> Census {
         let mut census = Census::default();
         census.states.extend(MeetingState::ALL.iter().map(|state| (state.name(), 0)));
-        for part in self.table.parts() {
+        for part in self.parts() {
             *census.states.entry(part.state.name()).or_default() += 1;
             let [all, taken_over, missing] = census.domains.entry(part.domain).or_default();
             *all += 1;
@@ -180,12 +193,22 @@ impl View {
 
     /// Everything that the table holds.
     pub fn dump(&self) -> TableDump {
-        let mut parts: Vec<_> = self.table.parts().map(|part| PartRow::from(&part)).collect();
+        let mut parts: Vec<_> = self.parts().map(|part| PartRow::from(&part)).collect();
         parts.sort_by_key(|part| (part.meeting, part.domain));
         let mut terminals: Vec<_> = self.table.terminals().map(|terminal| TerminalRow::from(&terminal)).collect();
         terminals.sort_by_key(|terminal| terminal.terminal);
-        TableDump { epoch: self.table.epoch(), parts, terminals }
+        let epoch = self.table.epoch();
+        TableDump { epoch, epoch_text: epoch.to_string(), parts, terminals }
     }
+}
+
+/// A part that was not taken over under this epoch, or not yet, is not controlled, whatever it was in before.
+fn under(epoch: Epoch, part: Part) -> Part {
+    let state = match part.state {
+        MeetingState::InMeeting if part.epoch != epoch => MeetingState::Recovering,
+        state => state,
+    };
+    Part { state, ..part }
 }
 
 fn row(name: String, created_ms: u64, mut parts: Vec<Part>) -> Option<MeetingRow> {
@@ -225,6 +248,7 @@ impl From<&Part> for PartRow {
             domain: part.domain,
             version: part.version,
             epoch: part.epoch,
+            epoch_text: part.epoch.to_string(),
             state: part.state,
             level: part.level,
             layout: part.layout,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::os::unix::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{AutonomousDomain, Config, Overrides, values};
-use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, SOCKET_PATH_BYTES_MAX, WORKERS_MAX};
+use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, SOCKET_BYTES_MAX, WORKERS_MAX};
 use crate::wire::{Domain, Mac, Secret};
 
 /// Why there is no configuration. The message says where and what was expected; it never repeats a secret.
@@ -77,8 +77,7 @@ struct File {
     database: super::Database,
     #[serde(default)]
     runtime: super::Runtime,
-    #[serde(default)]
-    recovery: super::Recovery,
+    recovery: Option<Spanned<super::Recovery>>,
     #[serde(default)]
     heartbeat: super::Heartbeat,
     #[serde(default)]
@@ -161,6 +160,13 @@ impl Config {
             }
             *slot = value;
         }
+        let recovery = typed.recovery.as_ref().map_or(0..0, Spanned::span);
+        let recovery_settings = typed.recovery.map(Spanned::into_inner).unwrap_or_default();
+        if recovery_settings.rto_min > recovery_settings.rto_max {
+            let [min, max] = [recovery_settings.rto_min, recovery_settings.rto_max].map(|time| time.as_millis());
+            let what = format!("the first wait of {min} ms is longer than the longest, `rto_max_ms` of {max}");
+            return Err(place.wrong(recovery, Some("recovery.rto_min_ms"), what));
+        }
         let without = typed.domain.iter().find(|domain| domain.get_ref().mac.is_none());
         if let Some(domain) = without.filter(|_| interface.known_macs_only) {
             let number = domain.get_ref().number.get_ref();
@@ -169,17 +175,8 @@ impl Config {
             );
             return Err(place.wrong(domain.span(), Some("domain.mac"), what));
         }
-        let socket = typed.runtime.api_socket();
-        if SocketAddr::from_pathname(&socket).is_err() {
-            let (path, bytes) = (socket.display(), socket.as_os_str().len());
-            let what = format!(
-                "the API's socket would be {path}, {bytes} bytes: the path of a socket has at most \
-                 {SOCKET_PATH_BYTES_MAX}"
-            );
-            let key = if typed.runtime.api_socket.is_some() { "runtime.api_socket" } else { "runtime.dir" };
-            return Err(place.wrong(text.find("[runtime]").map_or(0..0, |at| at..at), Some(key), what));
-        }
-        Ok(Self {
+        let exposed = exposed_secrets(&place, &typed.domain);
+        let config = Self {
             file: file.into(),
             dispatch: typed.dispatch,
             domains: domains(&place, typed.domain, &interface)?,
@@ -187,11 +184,63 @@ impl Config {
             table,
             database: typed.database,
             runtime: typed.runtime,
-            recovery: typed.recovery,
+            recovery: recovery_settings,
             heartbeat: typed.heartbeat,
             worker: typed.worker,
             telemetry: typed.telemetry,
-        })
+            exposed,
+        };
+        config.check_paths(&place)?;
+        Ok(config)
+    }
+
+    /// Files that are named have names, of their own, and those of sockets are short enough for the kernel.
+    fn check_paths(&self, place: &Place<'_>) -> Result<(), ConfigError> {
+        let wrong = |key: &str, what: String| place.wrong(place.offset_of(key), Some(key), what);
+        let (table, database) = (&self.table.path, &self.database.path);
+        let named = [
+            ("table.path", Some(table)),
+            ("database.path", Some(database)),
+            ("runtime.dir", Some(&self.runtime.dir)),
+            ("runtime.api_socket", self.runtime.api_socket.as_ref()),
+            ("runtime.pin", self.runtime.pin.as_ref()),
+            ("telemetry.folder", self.telemetry.folder.as_ref()),
+        ];
+        for (key, path) in named {
+            if path.is_some_and(|path| path.as_os_str().is_empty()) {
+                return Err(wrong(
+                    key,
+                    "an empty path names nothing: name a file or folder, or leave the key out".into(),
+                ));
+            }
+        }
+        for (key, path) in [("table.path", table), ("database.path", database)] {
+            if path.file_name().is_none() {
+                return Err(wrong(key, format!("{} is no file's name", path.display())));
+            }
+        }
+        let snapshot = self.database.snapshot();
+        let socket = self.runtime.api_socket();
+        let own = [("database.path", database), ("database.path", &snapshot), ("runtime.api_socket", &socket)];
+        if let Some((key, path)) = own.into_iter().find(|(_, path)| *path == table) {
+            let what = format!("{} is the table's already: name another file", path.display());
+            return Err(wrong(key, what));
+        }
+        if socket == *database || socket == snapshot {
+            let what = format!("{} is the database's, or its snapshot's: name another place", socket.display());
+            return Err(wrong("runtime.api_socket", what));
+        }
+        let bytes = socket.as_os_str().len();
+        if bytes > SOCKET_BYTES_MAX {
+            let key = if self.runtime.api_socket.is_some() { "runtime.api_socket" } else { "runtime.dir" };
+            let what = format!(
+                "the API's socket {} has a name of {bytes} bytes, and the kernel takes at most {SOCKET_BYTES_MAX}: name a \
+                 shorter one",
+                socket.display()
+            );
+            return Err(wrong(key, what));
+        }
+        Ok(())
     }
 
     /// What an operator should know of a configuration that is valid all the same: said at each start.
@@ -204,10 +253,16 @@ impl Config {
                 let _ = write!(list, "{}{domain}", if n == 0 { "" } else { ", " });
             }
             let more = if bare.len() > 8 { format!(" and {} more", bare.len() - 8) } else { String::new() };
-            warnings.push(format!(
-                "laboratory mode: domain {list}{more} has no secret, so anybody on the wire can command its meetings"
-            ));
+            let (domains, their) = if bare.len() == 1 {
+                ("domain", "has no secret, so anybody on the wire can command its")
+            } else {
+                ("domains", "have no secret, so anybody on the wire can command their")
+            };
+            warnings.push(format!("laboratory mode: {domains} {list}{more} {their} meetings"));
         }
+        warnings.extend(self.exposed.iter().map(|(path, mode)| {
+            format!("{} holds a secret, and other users may read it (mode {mode:04o}): chmod go= {0}", path.display())
+        }));
         warnings
     }
 
@@ -328,6 +383,19 @@ fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<
     Ok(sections.iter().map(of).collect())
 }
 
+/// Files that hold secrets and that others than their owner may read, with their modes: each of the domains', and the configuration itself if
+/// secrets stand in it.
+fn exposed_secrets(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Vec<(PathBuf, u32)> {
+    let sections = || sections.iter().map(Spanned::get_ref);
+    let own = sections().any(|section| section.secret.is_some()).then(|| place.file.to_owned());
+    let files = sections().filter_map(|section| section.secret_file.as_ref()).map(|file| place.beside(file.get_ref()));
+    let all: BTreeSet<_> = own.into_iter().chain(files).collect();
+    let mode = |path: &PathBuf| Some(fs::metadata(path).ok()?.mode() & 0o7777);
+    let modes = all.into_iter().filter_map(|path| mode(&path).map(|mode| (path, mode)));
+    // What a group may read is what its owner gave that group.
+    modes.filter(|(_, mode)| mode & 0o004 != 0).collect()
+}
+
 /// Which of the interfaces a domain is at.
 fn interface_of(place: &Place<'_>, name: &Spanned<String>, interfaces: &super::Interface) -> Result<u8, ConfigError> {
     let number = interfaces.names.iter().position(|known| known == name.get_ref());
@@ -339,7 +407,7 @@ fn interface_of(place: &Place<'_>, name: &Spanned<String>, interfaces: &super::I
 
 /// The secret in a file: 32 bytes, or 64 hexadecimal digits with or without a line's end.
 fn read_secret(place: &Place<'_>, file: &Spanned<PathBuf>) -> Result<Secret, ConfigError> {
-    let path = place.file.parent().unwrap_or(Path::new("")).join(file.get_ref());
+    let path = place.beside(file.get_ref());
     let wrong = |what: String| place.wrong(file.span(), Some("domain.secret_file"), what);
     let bytes = fs::read(&path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
     if let Ok(bytes) = <[u8; 32]>::try_from(bytes.as_slice()) {
@@ -363,6 +431,28 @@ impl Place<'_> {
         let key = key.map_or_else(|| self.key(span.start), str::to_owned);
         let what = what.replace('\n', "; ");
         ConfigError::Wrong { file: self.file.into(), line: self.line(span.start), key, what }
+    }
+
+    /// A path in the file, which counts from the file's folder.
+    fn beside(&self, path: &Path) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// Where a key of a section stands, or else its section; the file's beginning where neither does.
+    fn offset_of(&self, key: &str) -> Range<usize> {
+        let (section, name) = key.split_once('.').unwrap_or(("", key));
+        let (mut offset, mut found, mut is_inside) = (0, 0, false);
+        for line in self.text.split_inclusive('\n') {
+            let words = line.trim();
+            if words.starts_with('[') {
+                is_inside = words == format!("[{section}]");
+                found = if is_inside { offset } else { found };
+            } else if is_inside && words.split('=').next().is_some_and(|typed| typed.trim() == name) {
+                return offset..offset;
+            }
+            offset += line.len();
+        }
+        found..found
     }
 
     fn line(&self, offset: usize) -> usize {

@@ -54,6 +54,9 @@ pub struct Config {
     pub worker: Worker,
     /// What is written down of how it does.
     pub telemetry: Telemetry,
+    /// Files of secrets that everybody may read, and their modes.
+    #[serde(skip)]
+    exposed: Vec<(PathBuf, u32)>,
 }
 
 impl Config {

@@ -318,10 +318,60 @@ fn more_queues_than_workers_are_said_with_the_limit_and_what_to_do() {
 }
 
 #[test]
-fn a_path_that_no_socket_can_have_is_refused_with_its_key() {
-    let with = |length: usize| format!("{LEAST}\n[runtime]\ndir = \"/{}\"\n", "d".repeat(length - "//api.sock".len()));
-    parse(&with(107)).unwrap();
-    let error = parse(&with(108)).unwrap_err().to_string();
-    assert!(error.contains("`runtime.dir`: the API's socket would be /ddd"), "{error}");
-    assert!(error.contains("108 bytes: the path of a socket has at most 107"), "{error}");
+fn paths_that_cannot_be_are_refused_where_they_stand() {
+    let long = format!("/run/{}", "x".repeat(120));
+    let cases = [
+        ("[table]\npath = \"\"\n", "7: `table.path`: an empty path"),
+        ("[database]\npath = \"\"\n", "7: `database.path`: an empty path"),
+        ("[runtime]\ndir = \"\"\n", "7: `runtime.dir`: an empty path"),
+        ("[telemetry]\nkeep = 3\nfolder = \"\"\n", "8: `telemetry.folder`: an empty path"),
+        ("[table]\npath = \"/\"\n", "7: `table.path`: / is no file's name"),
+        (
+            "[table]\npath = \"/var/lib/baton/baton.redb\"\n",
+            "1: `database.path`: /var/lib/baton/baton.redb is the table's",
+        ),
+        ("[database]\npath = \"/dev/shm/baton/table\"\n", "7: `database.path`: /dev/shm/baton/table is the table's"),
+        ("[table]\npath = \"/var/lib/baton/baton.snapshot\"\n", "is the table's"),
+        ("[runtime]\napi_socket = \"/var/lib/baton/baton.redb\"\n", "7: `runtime.api_socket`"),
+        (&format!("[runtime]\ndir = \"{long}\"\n"), "7: `runtime.dir`: the API's socket"),
+        (&format!("[runtime]\napi_socket = \"{long}\"\n"), "has a name of 125 bytes, and the kernel takes at most 107"),
+        (
+            "[recovery]\nrto_min_ms = 50\nrto_max_ms = 49\n",
+            "6: `recovery.rto_min_ms`: the first wait of 50 ms is longer",
+        ),
+    ];
+    for (section, what) in cases {
+        let found = refusal(&format!("{LEAST}{section}"));
+        assert!(found.contains(what), "{section}: {found}");
+    }
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, secret) = (folder.path().join("baton.toml"), folder.path().join("366.secret"));
+    std::fs::write(&secret, SECRET).unwrap();
+    let warned = |text: &str, mode: u32| {
+        std::fs::write(&file, text).unwrap();
+        for path in [&file, &secret] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        Config::read(&file, &Overrides::default()).unwrap().warnings()
+    };
+    let beside = LEAST.replace("laboratory = true", "secret_file = \"366.secret\"");
+    assert_eq!(warned(&beside, 0o640), Vec::<String>::new());
+    let [warning] = &warned(&beside, 0o644)[..] else { panic!("one warning") };
+    assert!(warning.contains("366.secret") && warning.contains("0644") && warning.contains("chmod"), "{warning}");
+    let inside = LEAST.replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+    let [warning] = &warned(&inside, 0o604)[..] else { panic!("one warning") };
+    assert!(warning.contains("baton.toml") && !warning.contains(SECRET), "{warning}");
+}
+
+#[test]
+fn domains_without_a_secret_are_told_in_their_number() {
+    let one = parse(LEAST).unwrap().warnings();
+    assert!(one[0].contains("domain 366 has no secret") && one[0].contains("command its meetings"), "{one:?}");
+    let two = parse(&format!("{LEAST}[[domain]]\nnumber = 367\nlaboratory = true\n")).unwrap().warnings();
+    assert!(two[0].contains("domains 366, 367 have no secret") && two[0].contains("command their meetings"), "{two:?}");
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Instant;
 
@@ -346,12 +346,23 @@ fn hold(config: &Config) -> Result<(Vec<NetworkName>, LockFile), KeeperError> {
     }
 }
 
-/// The API's socket. What a dead keeper left in its place goes; the runtime folder's lock says that it is dead.
+/// The API's socket. A socket on which nobody answers is what a dead keeper left, and goes; anything else in its place stays.
 fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     let failed = |error| KeeperError::Folder { path: path.into(), error };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    let taken = |what| failed(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(taken(
+                "the API's socket is to be here, and this is none: name another place in `runtime.api_socket`",
+            ));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => return Err(taken("another process listens here: name another place in `runtime.api_socket`")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;

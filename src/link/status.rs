@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::control::Control;
 use crate::cascade::{LinkState, Route};
 use crate::cms::{DomainStatus, Status};
-use crate::recovery::Path;
+use crate::recovery::{Path, ServerRecovery};
 use crate::telemetry::{Chronicle, Counters};
 use crate::time::Nanos;
 use crate::wire::Domain;
@@ -16,7 +16,8 @@ impl Control {
         let table = self.writer.table();
         let telemetry = self.chronicle.as_ref().map(Chronicle::published);
         let telemetry = telemetry.as_deref();
-        let (capacity, reconciled) = (table.capacity(), self.recovery.is_reconciled());
+        let capacity = table.capacity();
+        let domains: Vec<_> = self.topology.domains().map(|domain| self.domain_status(domain)).collect();
         let database = match (&self.store_failed, &self.store) {
             (Some(why), _) => why.clone(),
             (None, Some(store)) if store.opened.is_some() => "open".into(),
@@ -27,7 +28,7 @@ impl Control {
             pid: std::process::id(),
             uptime_ms: now.since(self.begun).as_millis() as u64,
             path: if self.path == Path::Cache { "cache" } else { "database" }.into(),
-            state: if reconciled { "in control" } else { "recovering" }.into(),
+            state: Status::state_of(&domains).into(),
             parts: table.count_parts().into(),
             parts_capacity: capacity.meetings.into(),
             terminals: table.count_terminals().into(),
@@ -35,7 +36,7 @@ impl Control {
             operations: self.operations.under_way() as u64,
             commands_in_flight: self.operations.commands() as u64,
             database,
-            domains: self.topology.domains().map(|domain| self.domain_status(domain)).collect(),
+            domains,
             counters: self.counters(),
             stages: telemetry.map(|published| published.totals.summaries()).unwrap_or_default(),
             log: telemetry.map(|published| published.state()).unwrap_or_default(),
@@ -51,13 +52,17 @@ impl Control {
     fn domain_status(&self, domain: Domain) -> DomainStatus {
         let (table, link) = (self.writer.table(), self.topology.link(domain));
         let hop = self.topology.route(domain).and_then(Route::hop);
+        let recovery = self.recovery.server(domain);
+        // A link of which nothing is known yet has not fallen silent.
+        let is_silent = link.is_some_and(|link| link.state() == LinkState::Down);
         DomainStatus {
             domain,
             up: link.is_some_and(|link| link.state() == LinkState::Up),
+            in_control: !is_silent && !self.is_given_up(domain) && recovery.is_some_and(ServerRecovery::is_reconciled),
             mac: hop.map(|hop| hop.mac.to_string()),
             interface: hop.and_then(|hop| self.config.interface.names.get(usize::from(hop.interface)).cloned()),
             fenced_by: table.fence(domain),
-            recovery: self.recovery.server(domain).map_or(String::new(), |server| server.phase().to_string()),
+            recovery: recovery.map_or(String::new(), |server| server.phase().to_string()),
             parts: 0,
             taken_over: 0,
             missing: 0,

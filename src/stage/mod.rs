@@ -13,6 +13,7 @@ pub mod processes;
 pub mod servers;
 pub mod words;
 
+use crate::cli::out::tell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -199,7 +200,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Err(error) = clear(&self.name) {
-            eprintln!("baton: not everything could be cleared away: {error}");
+            tell!("baton: not everything could be cleared away: {error}");
         }
     }
 }
@@ -337,14 +338,14 @@ fn command(program: &str, arguments: &[&str]) -> Result<String, StageError> {
 pub fn clear_on_interrupt(stage: String) {
     let signals = match StopSignals::install() {
         Ok(signals) => signals,
-        Err(error) => return eprintln!("baton: interrupts cannot be caught: {error}"),
+        Err(error) => return tell!("baton: interrupts cannot be caught: {error}"),
     };
     std::thread::spawn(move || {
         let mut events = [PollFd::new(&signals, PollFlags::IN)];
         while poll(&mut events, None) == Err(rustix::io::Errno::INTR) {}
-        eprintln!("\nbaton: interrupted; clearing the stage");
+        tell!("\nbaton: interrupted; clearing the stage");
         if let Err(error) = clear(&stage) {
-            eprintln!("baton: {error}");
+            tell!("baton: {error}");
         }
         // The status of a process that an interrupt ended, as shells know it.
         std::process::exit(130);

@@ -18,7 +18,7 @@ pub enum OpenError {
     #[error(transparent)]
     Mapping(MappingError),
     /// It was mapped, and is not to be trusted.
-    #[error("the table is refused, and left as it is: {0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     /// It was asked for with a capacity that no table has.
     #[error("a table holds 1 to {max} meetings and terminals; asked for {meetings} and {terminals}")]

@@ -1,11 +1,13 @@
 //! A folder of histogram logs: files that are begun whole, grow by whole lines, and follow each other by size and age.
 //!
 //! What always holds: a file under its own name has its head, for it is written under another name and renamed; what is appended
-//! is whole lines in one call. A death in the middle of that call may leave a line cut short, in the last file alone: whoever
+//! is whole lines in one call. Before each, the name is looked at: a file that was cut, renamed or removed by somebody else is
+//! left to them, and the next one begun. A death in the middle of that call may leave a line cut short, in the last file alone: whoever
 //! opens the folder next cuts it off there, unless who writes it still lives (and has it locked), and begins a file of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +41,19 @@ pub struct LogFolder {
 
 struct Current {
     file: File,
+    path: PathBuf,
     begun: SystemTime,
     bytes: u64,
+}
+
+impl Current {
+    /// Whether the file still has its name, and all that was written to it.
+    fn is_whole(&self) -> bool {
+        let its = self.file.metadata();
+        let named = fs::symlink_metadata(&self.path);
+        let (Ok(its), Ok(named)) = (its, named) else { return false };
+        (its.dev(), its.ino()) == (named.dev(), named.ino()) && its.len() >= self.bytes
+    }
 }
 
 /// Bytes read from a file's end to find its last line's.
@@ -64,8 +77,15 @@ impl LogFolder {
             return Err(error);
         }
         let files = numbered(folder)?;
-        let dropped = files.last().map(|(_, last)| mend(last)).transpose()?.flatten();
-        let next = files.last().map_or(1, |(number, _)| number + 1);
+        let dropped = files.last().and_then(|(_, last)| match mend(last) {
+            Ok(dropped) => dropped,
+            Err(error) => {
+                // It is somebody else's matter what stands there; logs go on behind it.
+                tracing::warn!("histogram log: {} cannot be looked at: {error}; the next one is begun", last.display());
+                None
+            }
+        });
+        let next = files.last().map_or(1, |(number, _)| number.saturating_add(1));
         Ok((Self { folder: folder.into(), rotation, engine, base, next, current: None }, dropped))
     }
 
@@ -75,7 +95,8 @@ impl LogFolder {
     /// The system's. The file is given up then, and the next call begins another.
     pub fn append(&mut self, now: SystemTime, lines: &[u8]) -> io::Result<()> {
         let is_over = |current: &Current| {
-            current.bytes >= self.rotation.bytes
+            !current.is_whole()
+                || current.bytes >= self.rotation.bytes
                 || now.duration_since(current.begun).is_ok_and(|age| age >= self.rotation.age)
         };
         let mut current = match self.current.take().filter(|current| !is_over(current)) {
@@ -90,24 +111,44 @@ impl LogFolder {
 
     fn begin(&mut self, now: SystemTime) -> io::Result<Current> {
         self.prune()?;
-        let (number, part) = (self.next, self.engine.part);
+        // A name that somebody took since is passed over.
+        let mut number = self.next;
+        while fs::symlink_metadata(self.folder.join(name(number))).is_ok() {
+            let taken = || named(&self.folder.join(name(number)), io::Error::other("no number follows: move it away"));
+            number = number.checked_add(1).ok_or_else(taken)?;
+        }
+        let part = self.engine.part;
         let head = head(&self.engine, now, self.base)?;
         let (path, new) = (self.folder.join(name(number)), self.folder.join(format!("{}.new", name(number))));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
+        // Only a death, or somebody else, leaves one behind; what it is, is looked at no further.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&new, error)),
+            _ => {}
+        }
+        let mut file =
+            OpenOptions::new().append(true).create_new(true).open(&new).map_err(|error| named(&new, error))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         file.write_all(&head)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
         (self.next, self.engine.part) = (number + 1, part + 1);
-        Ok(Current { file, begun: now, bytes: head.len() as u64 })
+        Ok(Current { file, path, begun: now, bytes: head.len() as u64 })
     }
 
     /// Removes the oldest files, so that with the next one there are no more than are kept.
     fn prune(&self) -> io::Result<()> {
         let files = numbered(&self.folder)?;
         let over = (files.len() + 1).saturating_sub(self.rotation.keep);
-        files[..over.min(files.len())].iter().try_for_each(|(_, path)| fs::remove_file(path))
+        files[..over.min(files.len())].iter().try_for_each(|(_, path)| match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(path, error)),
+            _ => Ok(()),
+        })
     }
+}
+
+/// An error that says of which file it is.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn name(number: u64) -> String {
@@ -122,7 +163,9 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         let number = entry
             .file_name()
             .to_str()
-            .and_then(|name| name.strip_prefix("baton-")?.strip_suffix(".hlog")?.parse::<u64>().ok());
+            .and_then(|name| name.strip_prefix("baton-")?.strip_suffix(".hlog")?.parse::<u64>().ok())
+            // A folder of that name is none of ours.
+            .filter(|_| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
         found.extend(number.map(|number| (number, entry.path())));
     }
     found.sort();
@@ -132,7 +175,12 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 /// Cuts off what follows the last end of a line, unless somebody still writes. Gives what the last line about frames says of those
 /// dropped ever.
 fn mend(path: &Path) -> io::Result<Option<u64>> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    // A pipe of that name has nobody at its other end: it is not waited for.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut file = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     let is_left = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
     let length = file.metadata()?.len();
     let from = length.saturating_sub(TAIL_BYTES);
@@ -209,6 +257,68 @@ mod tests {
             second(&mut folder, at);
         }
         assert_eq!(files(place.path()).len(), 3);
+    }
+
+    /// The seconds that a file has, and nothing else but its head.
+    fn seconds(text: &str) -> Vec<u64> {
+        assert!(text.starts_with("#[Baton ") && text.contains("#[StartTime: ") && !text.contains('\0'), "{text:?}");
+        let frames = text.lines().filter_map(|line| match Note::read(line) {
+            Some(Ok(Note::Frames(frames))) => Some(frames.dropped_ever),
+            _ => None,
+        });
+        frames.collect()
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_cut_renamed_or_removed_is_followed_by_a_whole_one() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |number| place.path().join(name(number));
+        let (mut folder, _) = open(place.path(), ROTATION, engine(1));
+        second(&mut folder, 0);
+        // As copytruncate does.
+        fs::copy(path(1), place.path().join("copy")).unwrap();
+        OpenOptions::new().write(true).open(path(1)).unwrap().set_len(0).unwrap();
+        second(&mut folder, 1);
+        assert_eq!(fs::read(path(1)).unwrap(), b"", "nothing is written into what was cut");
+        fs::rename(path(2), place.path().join("rotated")).unwrap();
+        second(&mut folder, 2);
+        fs::remove_file(path(3)).unwrap();
+        second(&mut folder, 3);
+        // Another one stands in its place.
+        fs::rename(path(4), place.path().join("moved")).unwrap();
+        fs::write(path(4), "another's").unwrap();
+        second(&mut folder, 4);
+        assert_eq!(fs::read_to_string(path(4)).unwrap(), "another's");
+        for (file, at) in [("copy", 0), ("rotated", 1), ("moved", 3), (&*name(5), 4)] {
+            assert_eq!(seconds(&fs::read_to_string(place.path().join(file)).unwrap()), [at], "{file}");
+        }
+    }
+
+    #[test]
+    fn a_last_log_that_is_none_is_passed_over() {
+        for stands in ["folder", "link", "pipe", "highest"] {
+            let place = tempfile::tempdir().unwrap();
+            let path = place.path().join(name(7));
+            match stands {
+                "folder" => fs::create_dir(&path).unwrap(),
+                "link" => std::os::unix::fs::symlink("/nowhere/at-all", &path).unwrap(),
+                "pipe" => {
+                    let kind = rustix::fs::FileType::Fifo;
+                    rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::RWXU, 0).unwrap();
+                }
+                _ => fs::write(place.path().join(name(u64::MAX)), "garbage").unwrap(),
+            }
+            let (mut folder, _) = open(place.path(), ROTATION, engine(1));
+            if stands == "highest" {
+                let lines = format!("{}\n", Note::Frames(FramesNote::default()));
+                let error = folder.append(SystemTime::UNIX_EPOCH, lines.as_bytes()).unwrap_err().to_string();
+                assert!(error.contains(&name(u64::MAX)), "the name is said: {error}");
+                continue;
+            }
+            second(&mut folder, 9);
+            let written = place.path().join(name(if stands == "folder" { 1 } else { 8 }));
+            assert_eq!(seconds(&fs::read_to_string(written).unwrap()), [9], "{stands}");
+        }
     }
 
     #[test]

@@ -157,6 +157,8 @@ impl Flags {
     pub const AUXILIARY: Self = Self(1 << 4);
     /// Has audio.
     pub const AUDIO: Self = Self(1 << 5);
+    /// All of them.
+    pub const ALL: Self = Self(0b11_1111);
     /// Each flag with its name.
     pub const NAMES: [(Self, &'static str); 6] = [
         (Self::MUTED, "muted"),

@@ -1,5 +1,6 @@
 //! What the demonstration says while it plays: a bar, and a line of plain words for each thing done.
 
+use crate::cli::out::tell;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ impl Voice {
     /// A line that stays.
     pub fn say(&self, line: &str) {
         // A hidden bar would swallow the line.
-        if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
+        if self.bar.is_hidden() { tell!("{line}") } else { self.bar.println(line) }
     }
 
     /// What is being done at the moment, beside the bar.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Failure, Rate, What, duration, rate, show};
+use crate::cli::out::{self, say, tell};
 use crate::load::{Plan, Search, SearchSettings, Trial};
 
 /// Look for the highest rate without loss, and with some, by halving.
@@ -64,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut search = Search::new(settings);
     let mut first = 0;
     if !args.json {
-        println!("{:>12}  {:>12}  {:>10}  {:>10}  loss", "asked", "sent at", "sent", "lost");
+        say!("{:>12}  {:>12}  {:>10}  {:>10}  loss", "asked", "sent at", "sent", "lost");
     }
     while let Some(asked) = search.next() {
         let plan = Plan { first, ..Plan::lasting(asked.and_then(NonZeroU64::new), args.trial, args.wait) };
@@ -76,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             return Err(args.what.silence(summary.sent));
         }
         if summary.dropped_here > 0 {
-            eprintln!(
+            tell!(
                 "baton: {} answers came faster than this sender takes them, and count as lost: the server bears more",
                 summary.dropped_here
             );
@@ -103,7 +104,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn show_trial(trial: &Trial) {
     let asked = trial.asked.map_or_else(|| "max".to_owned(), |rate| rate.to_string());
     let Trial { rate, sent, lost, loss_ratio, .. } = trial;
-    println!("{asked:>12}  {rate:>12.0}  {sent:>10}  {lost:>10}  {:.4} %", loss_ratio * 100.0);
+    say!("{asked:>12}  {rate:>12.0}  {sent:>10}  {lost:>10}  {:.4} %", loss_ratio * 100.0);
 }
 
 fn show_result(args: &Args, search: &Search) {
@@ -120,14 +121,14 @@ fn show_result(args: &Args, search: &Search) {
             "partial_drop_rate": some_lost,
             "limited_by_sender": search.is_limited_by_sender(),
         });
-        println!("{result:#}");
+        out::json(&result);
         return;
     }
     let rate =
         |rate: Option<f64>| rate.map_or_else(|| "none of those tried".to_owned(), |rate| format!("{rate:.0} a second"));
-    println!("non-drop rate      {}", rate(none_lost));
-    println!("partial-drop rate  {} (at most {} % lost)", rate(some_lost), args.loss * 100.0);
+    say!("non-drop rate      {}", rate(none_lost));
+    say!("partial-drop rate  {} (at most {} % lost)", rate(some_lost), args.loss * 100.0);
     if search.is_limited_by_sender() {
-        println!("nothing was lost at the highest rate tried: the server may bear more");
+        say!("nothing was lost at the highest rate tried: the server may bear more");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::out::say;
 use crate::load::{LatencySummary, Moment, Plan, Summary, Tally};
 
 /// A bar on standard error, and none where that is no terminal.
@@ -35,12 +36,9 @@ pub(super) fn name(value: &impl ValueEnum) -> String {
 /// Prints what came of a load.
 pub(super) fn summary(summary: &Summary) {
     let Summary { sent, rate, seconds, frame_bytes_max, .. } = summary;
-    println!(
-        "sent        {sent} {}, {rate:.0} a second for {seconds:.3} s, {frame_bytes_max} bytes",
-        name(&summary.what)
-    );
+    say!("sent        {sent} {}, {rate:.0} a second for {seconds:.3} s, {frame_bytes_max} bytes", name(&summary.what));
     if let Some(late) = summary.late_ns_max {
-        println!("sent late   by {} at most", time(late));
+        say!("sent late   by {} at most", time(late));
     }
     let Some(answers) = &summary.answers else { return };
     let counts = &answers.counts;
@@ -49,7 +47,7 @@ pub(super) fn summary(summary: &Summary) {
             (Some(lost), Some(ratio)) => format!("lost {lost} ({:.4} %)", ratio * 100.0),
             _ => "prepared frames were sent again: which ones were lost is not known".into(),
         };
-        println!("answered    {} of {}, {lost}", counts.answered, answers.expected);
+        say!("answered    {} of {}, {lost}", counts.answered, answers.expected);
     }
     let rows = [
         ("covered", counts.covered, "by the acknowledgement of a later report"),
@@ -63,13 +61,13 @@ pub(super) fn summary(summary: &Summary) {
     ];
     for (what, count, meaning) in rows {
         if count > 0 {
-            println!("{what:<12}{count} {meaning}");
+            say!("{what:<12}{count} {meaning}");
         }
     }
     for (class, latency) in &answers.latency {
         let LatencySummary { p50_ns, p90_ns, p99_ns, p999_ns, max_ns, .. } = *latency;
         let [p50, p90, p99, p999, max] = [p50_ns, p90_ns, p99_ns, p999_ns, max_ns].map(time);
-        println!("{class:<12}p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
+        say!("{class:<12}p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
     }
 }
 

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Failure, duration, ethertype};
+use crate::cli::out::{self, say, tell};
 use crate::load::{By, LoadError};
 use crate::sdk::{Endpoint, EndpointSettings};
 use crate::sys::bpf::{Mode, Sink};
@@ -107,7 +108,7 @@ impl Place {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let stop = StopSignals::install().map_err(|error| LoadError::System { what: "setting signals up", error })?;
     let mut place = Place::open(args)?;
-    eprintln!("baton: counting on {} ({:?} mode)", args.interface, place.mode());
+    tell!("baton: counting on {} ({:?} mode)", args.interface, place.mode());
     let style = ProgressStyle::with_template("{spinner} {human_pos} frames in {elapsed}").expect("a constant template");
     let bar = ProgressBar::new_spinner().with_style(style);
     let begin = clock::now();
@@ -142,14 +143,14 @@ fn show(args: &Args, came: Came, first: Option<(Nanos, u64)>, last: Nanos) {
         let result = json!({
             "frames": frames, "bytes": bytes, "malformed": malformed, "dropped": dropped, "rate": rate, "seconds": seconds,
         });
-        println!("{result:#}");
+        out::json(&result);
     } else {
-        println!("received    {frames} frames, {rate:.0} a second for {seconds:.3} s, {bytes} bytes");
+        say!("received    {frames} frames, {rate:.0} a second for {seconds:.3} s, {bytes} bytes");
         if malformed > 0 {
-            println!("malformed   {malformed} are no whole V2V packets");
+            say!("malformed   {malformed} are no whole V2V packets");
         }
         if dropped > 0 {
-            println!("dropped     {dropped} came faster than they were counted");
+            say!("dropped     {dropped} came faster than they were counted");
         }
     }
 }

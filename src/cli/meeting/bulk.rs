@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::cli::client::{self, Client, ClientArgs, ClientError};
+use crate::cli::out::{self, say, tell};
 use crate::cli::{FAILED, WRONG};
-use crate::cms::{RefusalKind, StartMeeting};
+use crate::cms::{RefusalKind, StartMeeting, object};
 
 /// How often one conference is asked for, while the engine is replaced or busy.
 const TRIES: u32 = 50;
@@ -33,7 +34,7 @@ pub(super) fn run(args: &ClientArgs, file: &Path, concurrency: usize) -> ExitCod
     let lines = match read(file) {
         Ok(lines) => lines,
         Err(error) => {
-            eprintln!("baton: {error}");
+            tell!("baton: {error}");
             return ExitCode::from(WRONG);
         }
     };
@@ -45,13 +46,13 @@ pub(super) fn run(args: &ClientArgs, file: &Path, concurrency: usize) -> ExitCod
     };
     let code = client::run(work);
     for what in &outcome.failed {
-        eprintln!("baton: {what}");
+        tell!("baton: {what}");
     }
     if args.json {
-        println!("{}", json!({ "started": outcome.started, "failed": outcome.failed.len() }));
+        out::json_line(&json!({ "started": outcome.started, "failed": outcome.failed.len() }));
     } else {
         let seconds = begun.elapsed().as_secs_f64();
-        println!("{} of {total} conferences started in {seconds:.2} s", outcome.started);
+        say!("{} of {total} conferences started in {seconds:.2} s", outcome.started);
     }
     if outcome.failed.is_empty() { code } else { ExitCode::from(FAILED) }
 }
@@ -62,12 +63,18 @@ fn read(file: &Path) -> Result<Vec<(usize, StartMeeting)>, String> {
     } else {
         Box::new(BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?))
     };
+    let name = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
     let mut lines = Vec::new();
-    for (number, line) in reader.lines().enumerate() {
-        let at = |error: &dyn std::fmt::Display| format!("{}, line {}: {error}", file.display(), number + 1);
-        let line = line.map_err(|error| at(&error))?;
+    for (number, line) in (1..).zip(reader.lines()) {
+        let line = line.map_err(|error| format!("{name}, line {number}: {error}"))?;
+        // A mark that says in which order bytes stand, as editors on some systems put in front.
+        let line = line.strip_prefix('\u{feff}').filter(|_| number == 1).unwrap_or(&line);
         if !line.trim().is_empty() {
-            lines.push((number + 1, serde_json::from_str(&line).map_err(|error| at(&error))?));
+            let form = object(line.as_bytes()).map_err(|error| {
+                let column = error.place.map_or(String::new(), |(_, column)| format!(", column {column}"));
+                format!("{name}, line {number}{column}: {}", error.what)
+            })?;
+            lines.push((number, form));
         }
     }
     Ok(lines)
@@ -79,7 +86,7 @@ async fn start_all(
     concurrency: usize,
 ) -> Result<Outcome, ClientError> {
     // Nobody is started where nobody listens, and that is said once.
-    Client::new(args.socket.clone()).call(Method::GET, "/status", None).await?;
+    args.client().call(Method::GET, "/status", None).await?;
     let bar = if client::is_watched() { ProgressBar::new(lines.len() as u64) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} conferences, {per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -89,7 +96,7 @@ async fn start_all(
     let tasks: Vec<_> = (0..workers)
         .map(|_| {
             let (queue, outcome, bar) = (Arc::clone(&queue), Arc::clone(&outcome), bar.clone());
-            let mut client = Client::new(args.socket.clone());
+            let mut client = args.client();
             tokio::spawn(async move {
                 loop {
                     let Some((number, form)) = queue.lock().await.next() else { return };
@@ -142,7 +149,7 @@ mod tests {
         let file = folder.path().join("meetings.jsonl");
         std::fs::write(&file, "{\"members\":[\"1/1\"]}\n\n{\"members\":[],\"nonsense\":0}\n").unwrap();
         let error = read(&file).unwrap_err();
-        assert!(error.contains("meetings.jsonl, line 3: unknown field `nonsense`"), "{error}");
+        assert!(error.contains("meetings.jsonl, line 3, column 24: unknown field `nonsense`"), "{error}");
         std::fs::write(&file, "{\"members\":[\"1/1\"]}\n\n{\"members\":[\"1/2\"]}").unwrap();
         let numbers: Vec<_> = read(&file).unwrap().into_iter().map(|(number, _)| number).collect();
         assert_eq!(numbers, [1, 3]);

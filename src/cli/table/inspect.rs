@@ -1,5 +1,6 @@
 //! `baton table inspect`: what a table or a snapshot holds.
 
+use crate::cli::out::{self, say};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,11 +76,11 @@ fn of_table(args: &Args) -> Result<ExitCode, Failure> {
         value["terminals"] = terminals.into();
         value["extents"] = json!({ "used": extents, "room": extents_room });
         value["unreadable"] = json!(unreadable);
-        println!("{value:#}");
+        out::json(&value);
         return Ok(ExitCode::SUCCESS);
     }
     head.show();
-    println!();
+    say!();
     let Capacity { meetings, terminals: terminals_room } = head.capacity;
     let row = |what: &str, used: u64, room: u32| {
         [what.to_owned(), used.to_string(), room.to_string(), format!("{:.1}", percent(used, room.into()))]
@@ -93,7 +94,7 @@ fn of_table(args: &Args) -> Result<ExitCode, Failure> {
         ],
     );
     if let Some(unreadable) = unreadable {
-        println!("unreadable records: {unreadable}");
+        say!("unreadable records: {unreadable}");
     }
     show_counts(&counts);
     Ok(ExitCode::SUCCESS)
@@ -110,7 +111,7 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
     }
     let read = snapshot::read(path).map_err(|error| {
         if args.place.json {
-            println!("{:#}", json!({ "snapshot": said, "error": error.to_string() }));
+            out::json(&json!({ "snapshot": said, "error": error.to_string() }));
         }
         Failure::of(error)
     })?;
@@ -125,11 +126,12 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
         let mut value = counts_json(&counts);
         value["snapshot"] = said;
         value["boot_id"] = boot_id.to_string().into();
-        value["epoch"] = epoch.to_string().into();
+        value["epoch"] = json!(epoch);
+        value["epoch_text"] = epoch.to_string().into();
         value["generation_end"] = generation_end.into();
         value["capacity"] = json!({ "meetings": capacity.meetings, "terminals": capacity.terminals });
         value["terminals"] = counts.members.into();
-        println!("{value:#}");
+        out::json(&value);
     } else {
         line("of a table for", format!("{} meetings, {} terminals", capacity.meetings, capacity.terminals));
         line("boot", boot_id.to_string());
@@ -188,7 +190,8 @@ impl TableHead {
             "bytes_per_terminal": terminal,
             "boot_id": self.boot.to_string(),
             "this_boot": self.this_boot,
-            "epoch": self.epoch.to_string(),
+            "epoch": self.epoch,
+            "epoch_text": self.epoch.to_string(),
             "generation_end": self.generation_end,
             "live": self.holder.is_live(),
             "holder": self.holder.pid(),
@@ -221,7 +224,7 @@ fn percent(used: u64, room: u64) -> f64 {
 }
 
 fn line(name: &str, value: String) {
-    println!("{name:<14} {value}");
+    say!("{name:<14} {value}");
 }
 
 fn counts_json(counts: &Counts) -> Value {
@@ -239,13 +242,13 @@ fn show_counts(counts: &Counts) {
     if counts.parts == 0 {
         return;
     }
-    println!();
+    say!();
     let rows = counts.states.iter().map(|(state, count)| [state.to_string(), count.to_string()]);
     print_table(["STATE", "PARTS"], &rows.collect::<Vec<_>>());
-    println!();
+    say!();
     let rows = counts.levels.iter().map(|(level, count)| [level.number().to_string(), count.to_string()]);
     print_table(["LEVEL", "PARTS"], &rows.collect::<Vec<_>>());
-    println!();
+    say!();
     let domains = counts.domains.iter();
     let rows = domains.map(|(domain, count)| [domain.to_string(), count.parts.to_string(), count.members.to_string()]);
     print_table(["DOMAIN", "PARTS", "MEMBERS"], &rows.collect::<Vec<_>>());
@@ -258,15 +261,15 @@ fn show_meeting(args: &Args, path: &Path, meeting: MeetingId, parts: &Meeting) -
     }
     if args.place.json {
         let parts: Vec<_> = parts.iter().map(part_json).collect();
-        println!("{:#}", json!({ "meeting": meeting, "parts": parts }));
+        out::json(&json!({ "meeting": meeting, "parts": parts }));
         return Ok(ExitCode::SUCCESS);
     }
     for (number, (part, members)) in parts.iter().enumerate() {
         if number > 0 {
-            println!();
+            say!();
         }
         let chairman = part.chairman.domain().map_or("no chairman".into(), |_| format!("chairman {}", part.chairman));
-        println!(
+        say!(
             "meeting {meeting} in domain {}: {}, level {}, {} windows, version {}, epoch {}, {chairman}",
             part.domain,
             part.state,
@@ -316,7 +319,8 @@ fn part_json((part, members): &(Part, Vec<Terminal>)) -> Value {
         "level": part.level.number(),
         "windows": part.layout.windows(),
         "version": part.version,
-        "epoch": part.epoch.to_string(),
+        "epoch": part.epoch,
+        "epoch_text": part.epoch.to_string(),
         "chairman": part.chairman.domain().map(|_| part.chairman),
         "members": members,
     })

@@ -1,5 +1,6 @@
 //! `baton table resize`: another capacity, while no server runs.
 
+use crate::cli::out::{self, say};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -44,21 +45,21 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "table": path, "before": of(before), "after": of(after), "bytes": bytes, "parts": parts,
             "terminals": terminals, "kept": kept,
         });
-        println!("{report:#}");
+        out::json(&report);
     } else {
         let path = path.display();
-        println!("{path}: room for {} meetings and {} terminals, {bytes} bytes", after.meetings, after.terminals);
-        println!("{parts} parts and {terminals} terminals copied and compared");
+        say!("{path}: room for {} meetings and {} terminals, {bytes} bytes", after.meetings, after.terminals);
+        say!("{parts} parts and {terminals} terminals copied and compared");
         match kept {
-            Some(kept) => println!(
+            Some(kept) => say!(
                 "the old table (room for {} and {}) is {}; take it away when the server runs again",
                 before.meetings,
                 before.terminals,
                 kept.display()
             ),
-            None => println!("the old table (room for {} and {}) is gone", before.meetings, before.terminals),
+            None => say!("the old table (room for {} and {}) is gone", before.meetings, before.terminals),
         }
-        println!("set `meetings` and `terminals` in [table] too: a table that is made anew goes by those");
+        say!("set `meetings` and `terminals` in [table] too: a table that is made anew goes by those");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `baton table snapshot`: the table as it is now, as a file.
 
+use crate::cli::out::{self, say};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,13 +33,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.place.json {
         let report = json!({
             "table": path, "live": live, "snapshot": out, "bytes": head.bytes, "blake3": head.digest_text(),
-            "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch.to_string(),
+            "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch,
+            "epoch_text": snapshot.epoch.to_string(),
         });
-        println!("{report:#}");
+        out::json(&report);
     } else {
         let (parts, epoch) = (snapshot.parts.len(), snapshot.epoch);
-        println!("{}: {} bytes, {parts} parts and {terminals} terminals, epoch {epoch}", out.display(), head.bytes);
-        println!("blake3 {}", head.digest_text());
+        say!("{}: {} bytes, {parts} parts and {terminals} terminals, epoch {epoch}", out.display(), head.bytes);
+        say!("blake3 {}", head.digest_text());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `baton table verify`: whether everything agrees with everything else.
 
+use crate::cli::out::{self, say};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -43,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "momentary": looked.momentary,
             "undecided": looked.undecided,
         });
-        println!("{report:#}");
+        out::json(&report);
     } else {
         show(&path.display().to_string(), holder, &looked);
     }
@@ -52,22 +53,20 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn show(path: &str, holder: Holder, looked: &Looked) {
     let Looked { flaws, momentary, undecided } = looked;
-    looked.flaws.iter().for_each(|flaw| println!("{flaw}"));
+    looked.flaws.iter().for_each(|flaw| say!("{flaw}"));
     let found = match flaws.len() {
         0 => "no flaw".to_owned(),
         1 => "1 flaw".to_owned(),
         FLAWS_MAX.. => format!("{FLAWS_MAX} flaws or more"),
         more => format!("{more} flaws"),
     };
-    println!("{path}: {found}; {}", holder.describe());
+    say!("{path}: {found}; {}", holder.describe());
     if holder.is_live() {
-        println!(
+        say!(
             "looked at again, because writers were at it: {momentary} {} good then, {undecided} would not stand still",
             if *momentary == 1 { "was" } else { "were" }
         );
     } else if !flaws.is_empty() {
-        println!(
-            "what a killed server left half done counts as a flaw here; the next server finishes it when it starts"
-        );
+        say!("what a killed server left half done counts as a flaw here; the next server finishes it when it starts");
     }
 }

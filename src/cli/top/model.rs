@@ -155,7 +155,7 @@ pub(super) mod tests {
     pub fn answer(begin: Instant, after_ms: u64, pid: u32, counters: &[(&str, u64)]) -> Answer {
         let domain = |number: u64| {
             serde_json::json!({
-                "domain": number, "up": number != 2, "mac": "02:00:00:00:00:01", "recovery": "reconciled", "parts": 250,
+                "domain": number, "up": number != 2, "in_control": number != 2, "mac": "02:00:00:00:00:01", "recovery": "reconciled", "parts": 250,
                 "taken_over": 250, "missing": 0, "orphans": 1, "round_trip_us": 87,
             })
         };
@@ -167,7 +167,7 @@ pub(super) mod tests {
         let stages = crate::telemetry::Stage::ALL.map(crate::telemetry::Stage::name);
         let status = serde_json::json!({
             "epoch": crate::wire::Epoch::new(1, pid as u16), "pid": pid, "uptime_ms": 93_000, "path": "cache",
-            "state": "in control", "parts": 500, "parts_capacity": 65_536, "terminals": 5_000, "terminals_capacity": 262_144,
+            "state": "partly in control", "parts": 500, "parts_capacity": 65_536, "terminals": 5_000, "terminals_capacity": 262_144,
             "operations": 3, "commands_in_flight": 7, "database": "open",
             "domains": (1..=44).map(domain).collect::<Vec<_>>(),
             "counters": counters.iter().map(|&(name, count)| (name.to_owned(), count)).collect::<BTreeMap<_, _>>(),

@@ -12,14 +12,15 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 
 use super::model::{Answer, Model};
 use super::view::{Palette, draw};
-use crate::cli::client::{Client, ClientError};
+use crate::cli::client::{Client, ClientError, Timeout};
+use crate::cli::out::{self, say};
 use crate::cms::Status;
 use crate::sys::signals::StopSignals;
 
 /// Keys are looked for this often.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer may take: the next look is not to wait for it.
+const TIMEOUT: Timeout = Timeout { seconds: 2 };
 /// Domains that a page key goes by.
 const PAGE: usize = 10;
 
@@ -93,12 +94,15 @@ pub fn batch(socket: PathBuf, interval: Duration, screens: u32, (width, height):
         }
         let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
         let Ok(_) = terminal.draw(|frame| draw(frame, &model, Palette::new(false), Instant::now()));
+        if out::has_ended() {
+            break;
+        }
         if number > 0 {
-            println!();
+            say!();
         }
         for row in terminal.backend().buffer().content().chunks(usize::from(width)) {
             let line: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
     }
     Ok(model.silent.is_none())
@@ -113,18 +117,14 @@ fn ask_always(socket: PathBuf, interval: Duration) -> io::Result<Receiver<Heard>
 }
 
 async fn asking(socket: &Path, interval: Duration, tell: &Sender<Heard>) {
-    let mut client = Client::new(socket.to_owned());
+    let mut client = Client::new(socket.to_owned(), TIMEOUT);
     loop {
         let begun = Instant::now();
-        let heard = match tokio::time::timeout(PATIENCE, ask(&mut client)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err((begun, error.to_string())),
-            Err(_) => Err((begun, format!("nothing within {} s", PATIENCE.as_secs()))),
+        let heard = match ask(&mut client).await {
+            Ok(answer) => Ok(answer),
+            Err(ClientError::Silent { seconds, .. }) => Err((begun, format!("nothing within {seconds} s"))),
+            Err(error) => Err((begun, error.to_string())),
         };
-        if heard.is_err() {
-            // What is left of an answer that came too late must not be taken for the next.
-            client = Client::new(socket.to_owned());
-        }
         if tell.send(heard).is_err() {
             return;
         }

@@ -210,11 +210,11 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model, status: &Status,
     let head =
         Row::new([title.as_str(), "link", "recovery", "parts", "missing", "orphans", "heartbeat"]).style(palette.head);
     let row = |domain: &DomainStatus| {
-        let is_well = domain.up && domain.recovery == "reconciled";
+        let is_well = domain.up && domain.in_control;
         let row = Row::new([
             domain.domain.to_string(),
             if domain.up { "up" } else { "down" }.into(),
-            domain.recovery.clone(),
+            domain.recovery_now().to_owned(),
             thousands(domain.parts),
             thousands(domain.missing),
             thousands(domain.orphans),
@@ -224,7 +224,7 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model, status: &Status,
     };
     // Those that are not well come first, for they may not be on the screen else.
     let mut sorted: Vec<_> = status.domains.iter().collect();
-    sorted.sort_by_key(|domain| (domain.up && domain.recovery == "reconciled", domain.domain));
+    sorted.sort_by_key(|domain| (domain.up && domain.in_control, domain.domain));
     let rows = sorted.into_iter().skip(model.scroll).map(row);
     let widths = [
         Constraint::Min(21),
@@ -269,7 +269,7 @@ mod tests {
         let begin = Instant::now();
         let shown = screen(&model(begin), (80, 24), begin);
         for part in [
-            "in control · epoch 1.65535.0000 · up 1 min 33 s · by the table",
+            "partly in control · epoch 1.65535.0000 · up 1 min 33 s · by the table",
             "engine 4194303 · standby ready · keeper 41",
             "parts 500 of 65,536 · terminals 5,000 of 262,144 · operations 3",
             "last recovery: first frame 101 µs, all acknowledged 1.34 ms, reconciled 2.08 ms",
@@ -291,6 +291,7 @@ mod tests {
             "recovery reconciled",
             "domain (43 of 44 up)",
             "down",
+            "unreachable",
             "reconciled",
             "87.0 µs",
             "q ends",

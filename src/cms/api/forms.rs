@@ -3,17 +3,48 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{DEADLINE, DEADLINE_MAX};
-use crate::cms::{NewMember, Refusal, RefusalKind};
+use crate::cms::{NewMember, Refusal, RefusalKind, object};
 use crate::wire::{Address, Domain, Flags, Layout, MeetingId, Role};
 
 /// What any request may say besides its body.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    pub deadline_ms: Option<u64>,
+    deadline_ms: Option<u64>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let remedy = "say ?deadline_ms= and a whole number of milliseconds, or nothing";
+        let asked = Query::try_from_uri(&parts.uri);
+        asked.map(|Query(asked)| asked).map_err(|error| bad(format!("the query: {}", error.body_text()), remedy))
+    }
+}
+
+/// What the variable parts of a path say.
+#[derive(Debug)]
+pub(super) struct Within<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Within<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let said = Path::from_request_parts(parts, state).await;
+        said.map(|Path(said)| Self(said)).map_err(|error| {
+            bad(
+                format!("the path {}: {}", parts.uri.path(), error.body_text()),
+                "see docs/api.md for the paths there are",
+            )
+        })
+    }
 }
 
 impl Asked {
@@ -59,6 +90,13 @@ impl FlagsForm {
     /// Mask and value.
     pub fn flags(&self) -> Result<(Flags, Flags), Refusal> {
         let (set, clear) = (named(&self.set)?, named(&self.clear)?);
+        let unknown = (self.mask.0 | self.value.0) & !Flags::ALL.0;
+        if unknown != 0 {
+            return Err(bad(
+                format!("mask or value has bits that are no flag: {unknown:#010b}"),
+                &format!("use bits of {:#010b} alone, or name flags with set and clear", Flags::ALL.0),
+            ));
+        }
         let mask = Flags(self.mask.0 | set.0 | clear.0);
         let value = Flags((self.value.0 & self.mask.0 | set.0) & !clear.0);
         if set.0 & clear.0 != 0 {
@@ -91,8 +129,10 @@ fn bad(what: impl Into<String>, remedy: &str) -> Refusal {
 
 /// A body that must be this form.
 pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| bad(format!("the body: {error}"), "see docs/api.md for what it must hold"))
+    object(bytes).map_err(|error| {
+        let at = error.place.map_or(String::new(), |(line, column)| format!(" (line {line}, column {column})"));
+        bad(format!("the body: {}{at}", error.what), "see docs/api.md for what it must hold")
+    })
 }
 
 /// The conference that a path names.

@@ -16,12 +16,12 @@ use tokio::time::{Sleep, sleep};
 pub struct Bounded<L> {
     listener: L,
     room: Arc<Semaphore>,
-    longest: Option<Duration>,
+    longest: Duration,
 }
 
 impl<L> Bounded<L> {
     /// At most `room` connections at once, each of them broken off after `longest`.
-    pub fn new(listener: L, room: usize, longest: Option<Duration>) -> Self {
+    pub fn new(listener: L, room: usize, longest: Duration) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(room)), longest }
     }
 }
@@ -33,7 +33,7 @@ impl<L: Listener> Listener for Bounded<L> {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return std::future::pending().await };
         let (stream, address) = self.listener.accept().await;
-        let until = self.longest.map(|longest| Box::pin(sleep(longest)));
+        let until = Box::pin(sleep(self.longest));
         (Connection { stream, until, _room: room }, address)
     }
 
@@ -46,14 +46,14 @@ impl<L: Listener> Listener for Bounded<L> {
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
-    until: Option<Pin<Box<Sleep>>>,
+    until: Pin<Box<Sleep>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl<S: Unpin> Connection<S> {
     /// The stream, while its time is not over.
     fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
-        let is_over = self.until.as_mut().is_some_and(|until| until.as_mut().poll(cx).is_ready());
+        let is_over = self.until.as_mut().poll(cx).is_ready();
         if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Pin::new(&mut self.stream)) }
     }
 }

@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cms::{Change, Changed, Database, KeyParameters, MeetingView, Started, Status, TableDump, Upgrading};
+use crate::cms::{
+    Change, Changed, Database, DomainStatus, GivenControl, KeyParameters, MeetingView, Orphan, Started, TableDump,
+    Upgrading,
+};
+use crate::limits::BODY_BYTES_MAX;
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::telemetry::{Collector, EngineNote};
-use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
+use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
 
 const ONE: MeetingId = MeetingId(1);
 
@@ -35,7 +39,11 @@ struct Served {
 }
 
 /// Serves, with a control thread that answers each request as `answer` says.
-fn serve(mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
+fn serve(answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
+    serve_with(Grant::default(), answer)
+}
+
+fn serve_with(grant: Grant, mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("api.sock")).unwrap();
     let table = Arc::new(Table::on_heap(Capacity { meetings: 64, terminals: 64 }));
@@ -68,7 +76,7 @@ fn serve(mut answer: impl FnMut(&Request) -> Reply + Send + 'static) -> Served {
             let _ = tell.send(request);
         }
     });
-    let api = Api::spawn(listener, submitter, view.clone(), published()).unwrap();
+    let api = Api::granting(grant, listener, submitter, view.clone(), published()).unwrap();
     Served { api: Some(api), control: Some(control), heard, view, folder }
 }
 
@@ -122,6 +130,7 @@ fn each_path_asks_for_what_it_says() {
         Request::Status => Ok(Answer::Status(Box::default())),
         Request::RecoveryLast => Ok(Answer::Recovery(Value::Null)),
         Request::Orphans => Ok(Answer::Orphans(Vec::new())),
+        Request::TakeControl => Ok(Answer::Control(GivenControl { epoch: crate::wire::Epoch::new(2, 1) })),
         Request::Upgrade(form) => {
             Ok(Answer::Upgrading(Upgrading { heir: 7, version: "1.2.3".into(), within: form.within }))
         }
@@ -161,8 +170,10 @@ fn each_path_asks_for_what_it_says() {
     }
     let (status, answer) = served.ask("GET", "/status", "");
     assert_eq!(status, 200);
+    let epoch_text = answer["epoch_text"].clone();
     let shown: Status = serde_json::from_value(answer).unwrap();
     assert_eq!(shown, Status::default());
+    assert_eq!(Value::from(shown.epoch.to_string()), epoch_text, "as people write it");
     assert_eq!(served.ask("GET", "/recovery/last", ""), (200, Value::Null));
     assert_eq!(served.ask("GET", "/orphans", ""), (200, json!([])));
 }
@@ -194,6 +205,11 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
     let (_, dump) = served.ask("GET", "/table", "");
     let dump: TableDump = serde_json::from_value(dump).unwrap();
     assert_eq!((dump.parts.len(), dump.terminals.len()), (1, 2));
+    let part = &dump.parts[0];
+    assert_eq!((part.epoch, &part.epoch_text), (Epoch::new(1, 1), &Epoch::new(1, 1).to_string()));
+    // Another epoch controls, under which nobody has taken it over yet.
+    assert_eq!((dump.epoch, &dump.epoch_text), (Epoch::NONE, &Epoch::NONE.to_string()));
+    assert_eq!((part.state, shown.meeting.state), (MeetingState::Recovering, MeetingState::Recovering));
     assert_eq!((dump.terminals[0].terminal, dump.terminals[0].info.as_str()), (terminal(1001), "ab01"));
     assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
 }
@@ -285,4 +301,173 @@ fn an_upgrade_is_asked_for_with_a_time_and_nothing_else() {
     for body in [r#"{"within":0}"#, r#"{"path":"/tmp/mine"}"#, "5 seconds"] {
         assert_eq!(served.ask("POST", "/upgrade", body).0, 400, "{body}");
     }
+}
+
+/// Whoever asks, and whatever: what is wrong is told as JSON with its reason and a way out.
+#[test]
+fn refusals_of_the_transport_are_told_like_all_others() {
+    let served = serve(|_| changed());
+    let large = " ".repeat(BODY_BYTES_MAX + 1);
+    let cases = [
+        ("DELETE", "/meetings/1?deadline_ms=abc", "", 400, "the query"),
+        ("DELETE", "/meetings/1?deadline=5", "", 400, "unknown field `deadline`"),
+        ("GET", "/meetings/%ff", "", 400, "the path /meetings/%ff"),
+        ("PUT", "/meetings/1/members/%ff/1/role", r#"{"role":"chairman"}"#, 400, "the path"),
+        ("POST", "/meetings", &large, 413, "more than 1048576 bytes"),
+        ("OPTIONS", "/meetings", "", 405, "no such method"),
+        ("GET", "/", "", 404, "nothing under this path"),
+        ("POST", "/meetings", r#"[7,"Board",3,4,null,["366/1001"]]"#, 400, "an object is expected"),
+        ("PUT", "/meetings/1/layout", "[9]", 400, "an object is expected"),
+        ("POST", "/upgrade", "[5]", 400, "an object is expected"),
+        ("POST", "/meetings", r#"{"name":"a\u001b[2J","members":["366/1001"]}"#, 400, "control characters"),
+        ("POST", "/meetings", r#"{"name":"a\u202eb","members":["366/1001"]}"#, 400, "control characters"),
+        ("PUT", "/meetings/1/members/366/1/flags", r#"{"mask":192}"#, 400, "0b11000000"),
+        ("PUT", "/meetings/1/members/366/1/flags", r#"{"mask":1,"value":64}"#, 400, "0b01000000"),
+    ];
+    for (method, path, body, status, what) in cases {
+        let (found, answer) = served.ask(method, path, body);
+        let told: Refusal = serde_json::from_value(answer).unwrap();
+        assert_eq!(found, status, "{method} {path}: {told}");
+        assert!(told.what.contains(what) && !told.remedy.is_empty(), "{method} {path}: {told:?}");
+    }
+    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+}
+
+/// Every flag has a bit of the mask of all.
+#[test]
+fn all_flags_are_those_that_have_a_name() {
+    assert_eq!(Flags::NAMES.iter().fold(0, |all, (flag, _)| all | flag.0), Flags::ALL.0);
+}
+
+/// A request, or as much of one, and no more.
+fn half(socket: &Path, text: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // It may have made room already.
+    let _ = stream.write_all(text.as_bytes());
+    if text.starts_with("GET") && text.ends_with("\r\n\r\n") {
+        let mut answer = [0; 4096];
+        let length = stream.read(&mut answer).unwrap();
+        assert!(answer[..length].ends_with(b"[]"), "an answer in one piece");
+    }
+    stream
+}
+
+const HALVES: [&str; 5] = [
+    "",
+    "GET /sta",
+    "GET /status HTTP/1.1\r\nHost: ba",
+    "POST /meetings HTTP/1.1\r\nHost: baton\r\nContent-Length: 40\r\n\r\n{\"members\"",
+    // An answer comes, and then nothing more is asked.
+    "GET /orphans HTTP/1.1\r\nHost: baton\r\n\r\n",
+];
+
+#[test]
+fn connections_without_a_request_make_room_for_one_that_has_one() {
+    let hour = Duration::from_secs(3600);
+    let served = serve_with(Grant { connections: 8, idle: hour, body: hour }, |_| Ok(Answer::Orphans(Vec::new())));
+    let socket = served.socket();
+    for text in HALVES {
+        let held: Vec<_> = (0..16).map(|_| half(&socket, text)).collect();
+        // It is answered though all places were taken.
+        half(&socket, "GET /orphans HTTP/1.1\r\nHost: baton\r\nConnection: close\r\n\r\n");
+        drop(held);
+    }
+}
+
+#[test]
+fn connections_that_ask_nothing_are_closed_after_a_while() {
+    let while_ = Duration::from_millis(50);
+    let grant = Grant { connections: 64, idle: while_, body: while_ };
+    let served = serve_with(grant, |_| Ok(Answer::Orphans(Vec::new())));
+    for text in HALVES {
+        let mut stream = half(&served.socket(), text);
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            // What was said of a request is thrown away with it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            ended => assert!(ended.is_ok(), "an end in time: {ended:?}"),
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        let is_refused = answer.starts_with("HTTP/1.1 408") && answer.contains("\"do\":");
+        assert_eq!(is_refused, text.starts_with("POST"), "{text:?}: {answer}");
+    }
+}
+
+/// What takes long is not what asks nothing.
+#[test]
+fn a_request_that_is_worked_on_keeps_its_connection() {
+    let (begin, begun) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let hour = Duration::from_secs(3600);
+    let served = serve_with(Grant { connections: 2, idle: hour, body: hour }, move |_| {
+        begin.send(()).unwrap();
+        // Let go by an answer that is awaited, or by the end of a test that failed.
+        let _ = held.recv();
+        Ok(Answer::Orphans(Vec::new()))
+    });
+    let release = release;
+    let socket = served.socket();
+    let slow = std::thread::spawn(move || ask(&socket, "DELETE", "/meetings/1", ""));
+    begun.recv().unwrap();
+    // Others come, and have to make room for each other.
+    let mut others: Vec<_> = (0..8).map(|_| half(&served.socket(), "GET /sta")).collect();
+    for other in &mut others[..7] {
+        let ended = other.read(&mut [0]);
+        assert!(matches!(&ended, Ok(0)) || ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
+    }
+    release.send(()).unwrap();
+    assert_eq!(slow.join().unwrap().0, 200);
+}
+
+#[test]
+fn an_epoch_is_told_as_a_number_and_as_people_write_it() {
+    let epoch = Epoch::new(2, 7000).with_nonce(0xbeef);
+    let orphan = Orphan {
+        meeting: ONE,
+        domain: Domain::new(366).unwrap(),
+        state: MeetingState::InMeeting,
+        level: Level::HIGHEST,
+        participants: 3,
+        controller: epoch,
+    };
+    let served = serve(move |request| match request {
+        Request::Orphans => Ok(Answer::Orphans(vec![orphan])),
+        _ => Ok(Answer::Recovery(json!({ "epoch": epoch, "path": "cache" }))),
+    });
+    let (_, orphans) = served.ask("GET", "/orphans", "");
+    assert_eq!((&orphans[0]["controller"], &orphans[0]["controller_text"]), (&json!(epoch), &json!(epoch.to_string())));
+    let (_, recovery) = served.ask("GET", "/recovery/last", "");
+    assert_eq!((&recovery["epoch"], &recovery["epoch_text"]), (&json!(epoch), &json!(epoch.to_string())));
+}
+
+#[test]
+fn one_domain_that_is_silent_takes_control_of_no_other() {
+    let domain = |in_control: bool, up: bool| -> DomainStatus {
+        serde_json::from_value(json!({
+            "domain": 1, "up": up, "in_control": in_control, "recovery": "reconciled", "parts": 0, "taken_over": 0,
+            "missing": 0, "orphans": 0,
+        }))
+        .unwrap()
+    };
+    let [well, silent] = [domain(true, true), domain(false, false)];
+    assert_eq!(well.recovery_now(), "reconciled");
+    assert_eq!(silent.recovery_now(), "unreachable", "what was agreed is not what is");
+    let cases: [(&[&DomainStatus], &str, &str); 3] = [
+        (&[&well, &well], "in control", "in control"),
+        (&[&well, &silent], "partly in control", "partly in control (1 of 2 domains)"),
+        (&[&silent, &silent], "recovering", "recovering"),
+    ];
+    for (domains, state, words) in cases {
+        let domains: Vec<_> = domains.iter().copied().cloned().collect();
+        assert_eq!(Status::state_of(&domains), state);
+        let status = Status { state: state.into(), domains, ..Status::default() };
+        assert_eq!(status.state_in_words(), words);
+        let text = metrics::expose(Dialect::Prometheus, &status, &Census::default(), &Value::Null, &published().totals);
+        let whole = u8::from(state == "in control");
+        assert!(text.contains(&format!("\nbaton_in_control {whole}\n")), "{text}");
+    }
+    let status = Status { domains: vec![domain(true, true)], ..Status::default() };
+    let text = metrics::expose(Dialect::Prometheus, &status, &Census::default(), &Value::Null, &published().totals);
+    assert!(text.contains("\nbaton_domain_in_control{domain=\"1\"} 1\n"), "{text}");
 }

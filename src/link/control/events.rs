@@ -42,6 +42,9 @@ impl Control {
                     }
                 }
                 LinkEvent::Moved(domain, hop) => self.handle_learned(now, domain, hop),
+                LinkEvent::Down(domain) if self.topology.next_hop(domain).is_none() => {
+                    tracing::warn!(%domain, "link down: no frame of it came yet to learn where it is; or name its `mac`");
+                }
                 LinkEvent::Down(domain) => tracing::warn!(%domain, "link down: heartbeats are not answered"),
             }
         }

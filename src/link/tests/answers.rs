@@ -90,6 +90,7 @@ fn a_page_for_a_hop_at_another_interface_leaves_by_a_worker_there() {
         vlan: None,
         label: None,
         secret: Some(SECRET),
+        behind: Vec::new(),
     }];
     let topology = Topology::with(&domains, dispatch(), ETHERTYPE, &own, Heartbeat::default());
     // A poll takes one waker.

@@ -94,6 +94,7 @@ fn verdict(rule: &Rule, history: &History) -> Verdict {
             (resets.iter().filter_map(figure).collect(), seconds(bound), "s", true)
         }
     };
+    let is_reset = matches!(rule.kind, Kind::Reset { .. });
     let breaches = |value: f64| if at_most { value > bound } else { value < bound };
     let worst = figures.iter().reduce(|worst, figure| {
         let is_worse = if at_most { figure.value > worst.value } else { figure.value < worst.value };
@@ -104,6 +105,8 @@ fn verdict(rule: &Rule, history: &History) -> Verdict {
         rule: rule.name.clone(),
         what: rule.kind.to_string(),
         verdict: match (worst, breached) {
+            // A server that never died broke no promise of how it comes back.
+            (None, _) if is_reset && history.has_engines() && history.resets().is_empty() => "held",
             (None, _) => "no data",
             (_, 0) => "held",
             _ => "breached",
