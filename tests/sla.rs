@@ -107,6 +107,27 @@ fn what_is_held_is_said_with_its_worst_figure() {
     assert_eq!(reset["looked_at"], 1, "the first beginning is no reset");
 }
 
+/// Nothing was bounded that happened; but logs of nobody's life say nothing of its deaths.
+#[test]
+fn a_server_that_never_died_holds_what_is_asked_of_its_resets() {
+    let (place, folder) = place();
+    fs::remove_file(folder.join("baton-00000002.hlog")).unwrap();
+    let rules = rules(place.path(), "[[reset]]\nphase = \"acknowledged\"\nbound = \"10ms\"\n");
+    let done = sla(&["check", "--json"], &rules, &[&folder]);
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let reset = &said["rules"][0];
+    assert_eq!((&reset["verdict"], &reset["looked_at"]), (&"held".into(), &0.into()), "{said}");
+    let file = folder.join("baton-00000001.hlog");
+    let text = fs::read_to_string(&file).unwrap();
+    let nobodys: Vec<_> =
+        text.lines().filter(|line| !line.starts_with("#[Engine") && !line.starts_with("#[Reco")).collect();
+    fs::write(&file, nobodys.join("\n") + "\n").unwrap();
+    let done = sla(&["check"], &rules, &[&folder]);
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(String::from_utf8(done.stdout).unwrap().contains("NO DATA"));
+}
+
 #[test]
 fn a_breach_is_named_with_rule_window_and_figure_and_fails() {
     let (place, folder) = place();

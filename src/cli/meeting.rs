@@ -334,7 +334,10 @@ fn tell_refused(refused: &[Refused]) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn members_are_read_with_and_without_a_role() {
@@ -345,5 +348,18 @@ mod tests {
         assert!(member("366/1001=king").unwrap_err().contains("chairman"));
         assert_eq!(flag("hand-raised"), Ok("hand raised".to_owned()));
         assert!(flag("mute").unwrap_err().contains("muted"));
+    }
+
+    #[test]
+    fn names_are_told_as_they_are_typed() {
+        let wrong = [member("366/1001=king").unwrap_err(), flag("mute").unwrap_err()];
+        assert!(wrong[0].contains("speaker-one") && !wrong[0].contains("speaker one"), "{wrong:?}");
+        assert!(wrong[1].contains("hand-raised") && !wrong[1].contains("hand raised"), "{wrong:?}");
+        let flags = ["baton", "meeting", "flags", "1", "366/1001"];
+        let wrong = Cli::try_parse_from(flags).unwrap_err().to_string();
+        assert!(wrong.contains("--set") && wrong.contains("--clear"), "{wrong}");
+        for more in [&["--set", "muted"][..], &["--clear", "muted"], &["--set", "muted", "--clear", "audio"]] {
+            assert!(Cli::try_parse_from([&flags[..], more].concat()).is_ok(), "{more:?}");
+        }
     }
 }

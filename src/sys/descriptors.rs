@@ -81,8 +81,44 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], most: usize, wait: boo
     if message.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) || descriptors.len() > most {
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        // Nobody of ours sends more than there is room for: the kernel gave up for want of free numbers.
+        let what = "its descriptors did not all come through: this process may open no more (raise `ulimit -n`, or LimitNOFILE)";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    if message.flags.contains(ReturnFlags::TRUNC) || descriptors.len() > most {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet that does not fit"));
     }
     Ok(Received { bytes: message.bytes, descriptors })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "BATON_TEST_FEW_DESCRIPTORS";
+
+    /// In a process of its own, which has no more to give away.
+    #[test]
+    fn want_of_descriptors_is_said() {
+        if std::env::var_os(CHILD).is_none() {
+            let name = "sys::descriptors::tests::want_of_descriptors_is_said";
+            let mut child = Command::new("prlimit");
+            child.arg("--nofile=64").arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+            let done = child.env(CHILD, "1").output().expect("prlimit of util-linux");
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert!(done.status.success() && said.contains("1 passed"), "{said}\n{done:?}");
+            return;
+        }
+        let (one, other) = pair().unwrap();
+        send(one.as_fd(), b"one", &[one.as_fd()]).unwrap();
+        let mut all = Vec::new();
+        while let Ok(more) = one.try_clone() {
+            all.push(more);
+        }
+        let error = receive(other.as_fd(), &mut [0; 8], 1, true).unwrap_err();
+        assert!(error.to_string().contains("ulimit -n"), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::chronicle::head;
 use super::notes::{EngineNote, Note};
@@ -175,9 +175,9 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 /// Cuts off what follows the last end of a line, unless somebody still writes. Gives what the last line about frames says of those
 /// dropped ever.
 fn mend(path: &Path) -> io::Result<Option<u64>> {
-    // A pipe of that name has nobody at its other end: it is not waited for.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let mut file = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path)?;
+    // A pipe of that name has nobody at its other end, and is not waited for; what a link leads to is not ours to cut.
+    let careful = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
+    let mut file = OpenOptions::new().read(true).write(true).custom_flags(careful).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no file"));
     }
@@ -301,7 +301,10 @@ mod tests {
             let path = place.path().join(name(7));
             match stands {
                 "folder" => fs::create_dir(&path).unwrap(),
-                "link" => std::os::unix::fs::symlink("/nowhere/at-all", &path).unwrap(),
+                "link" => {
+                    fs::write(place.path().join("letter"), "dear\nsir").unwrap();
+                    std::os::unix::fs::symlink(place.path().join("letter"), &path).unwrap();
+                }
                 "pipe" => {
                     let kind = rustix::fs::FileType::Fifo;
                     rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::RWXU, 0).unwrap();
@@ -318,6 +321,9 @@ mod tests {
             second(&mut folder, 9);
             let written = place.path().join(name(if stands == "folder" { 1 } else { 8 }));
             assert_eq!(seconds(&fs::read_to_string(written).unwrap()), [9], "{stands}");
+            if stands == "link" {
+                assert_eq!(fs::read_to_string(place.path().join("letter")).unwrap(), "dear\nsir", "it is not cut");
+            }
         }
     }
 
