@@ -47,6 +47,10 @@ pub const PARTS_MAX: usize = 256;
 pub const DOMAINS_MAX: usize = 1024;
 /// Domains without an autonomous server of their own that are behind others, all together.
 pub const DOMAINS_BEHIND_MAX: usize = 65_536;
+/// MAC addresses that are tried in turn for a domain whose link is not up: the one that answered last and
+/// those heard since. More than two, for whoever repeats old frames may do so from several.
+pub const HOPS_TRIED: usize = 4;
+const _: () = assert!(HOPS_TRIED > 2);
 /// Pages of a STATE answer for one meeting: 24-byte minimum records never exist, 32 is the least, so 31 a page.
 pub const STATE_PAGES_MAX: usize = 1024;
 const _: () = assert!(STATE_PAGES_MAX * 10 >= MEMBERS_MAX, "ten terminals of the longest information fit a page");
@@ -71,6 +75,10 @@ pub const BUSY_POLL_US: u32 = 1;
 pub const SOURCE_BURST_MIN: u32 = 64;
 /// How often the keeper tells the engine what became of the frames that steering saw.
 pub const STEERED_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+/// How often the keeper looks whether the interfaces are what they were.
+pub const INTERFACES_CHECKED: std::time::Duration = std::time::Duration::from_millis(500);
+const _: () =
+    assert!(INTERFACES_CHECKED.as_nanos() < STEERED_INTERVAL.as_nanos(), "once at each time that it wakes up");
 /// Frames that a call hands to the interface at most, where the kernel lets that be said.
 pub const SEND_BUDGET: u32 = 4 * BURST as u32;
 
@@ -103,6 +111,8 @@ pub const CONNECTIONS_MAX: usize = 512;
 /// Bytes of a request's body: the largest conference with every member written out.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(BODY_BYTES_MAX >= MEMBERS_MAX * 96, "a member is written in fewer than 96 bytes");
+/// Bytes of a Unix socket's path: `sun_path` has 108, the last of which is zero (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Bytes of a conference's name.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Ids of ended conferences that the database remembers.

@@ -363,3 +363,24 @@ fn a_store_without_a_manager_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("start it without --store"));
 }
+
+#[test]
+fn a_start_that_fails_leaves_steering_to_the_sockets_that_are_kept() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut manager = Manager::new(&place);
+    let mut service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    let mut prober = Prober::open(&pair);
+    service.end(Signal::KILL);
+    // Its sockets are taken up; then there is no folder for the API's.
+    let text = fs::read_to_string(&configuration).unwrap();
+    let failing = place.path("failing.toml");
+    fs::write(&failing, format!("{text}\napi_socket = \"{}\"\n", place.path("nowhere/api.sock").display())).unwrap();
+    let mut service = manager.start(&pair, &failing);
+    assert_eq!(service.keeper.wait().unwrap().code(), Some(1), "{}", manager.log());
+    prober.more(UNATTENDED);
+    let _service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    prober.all_echoed(|| manager.log());
+}

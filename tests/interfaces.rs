@@ -4,13 +4,21 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use baton::sdk::{Endpoint, EndpointSettings};
 use baton::stage::api::Api;
+use baton::sys::interface::Interface;
+use baton::wire::{
+    DEFAULT_ETHERTYPE, Envelope, Epoch, Frame, Header, Key, Mac, MeetingId, Message, Opcode, Transaction,
+    encode_message,
+};
+use libbpf_rs::Link;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::netns::{Pair, Side};
@@ -186,4 +194,166 @@ fn what_cannot_be_served_together_is_refused() {
     assert!(String::from_utf8(stdout).unwrap().contains("good, right, right2 with 2 domains"));
     refused(&configure(&place, "[\"right\", \"right3\"]"), "there is no interface `right3` here");
     assert!(!steered(&pair, "right"), "nothing is begun by halves");
+}
+
+/// Runs a program on the dispatch server's side; gives what it says.
+fn there(pair: &Pair, line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", pair.path(Side::Right).display()));
+    let output = command.arg(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_becomes_of_an_interface_is_said_and_put_right() {
+    let (pair, place) = (Pair::new(2), Place::new());
+    there(&pair, "ethtool -L right rx 1 tx 1");
+    let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
+    server.engine();
+    // As `bpftool link detach` does it.
+    Link::open(place.path("run/bpf/right/link")).unwrap().detach().unwrap();
+    assert!(!steered(&pair, "right"));
+    server.line_with("somebody took steering off right: it is there again");
+    assert!(steered(&pair, "right"));
+    pair.ip(Side::Right, "link set right down");
+    server.line_with("right is down, or has no carrier");
+    pair.ip(Side::Right, "link set right up");
+    server.line_with("right is up");
+    pair.ip(Side::Right, "link set right mtu 1400");
+    server.line_with("right has an MTU of 1400 now; it was 1500");
+    there(&pair, "ethtool -L right rx 2 tx 2");
+    server.line_with("right has 2 receive queues now; it had 1 at the start");
+    // Frames would go on bearing an address that the interface does not listen to.
+    pair.ip(Side::Right, "link set right address 02:00:00:00:01:07");
+    assert_ne!(server.code(), 0);
+    assert!(server.heard.contains("right has the MAC address 02:00:00:00:01:07 now; it was"), "{}", server.heard);
+    for said in ["it is there again", "right is down", "right is up", "an MTU of 1400", "has 2 receive queues now"] {
+        assert_eq!(server.heard.matches(said).count(), 1, "{said}: {}", server.heard);
+    }
+}
+
+#[test]
+fn an_interface_that_is_down_at_the_start_is_named_and_one_in_generic_mode_with_its_reason() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    // A native program's frames are to fit a page, and it is the other end's that come.
+    pair.ip(Side::Left, "link set left mtu 9000");
+    pair.ip(Side::Right, "link set right down mtu 9000");
+    let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
+    server.engine();
+    assert!(server.heard.contains("right is down, or has no carrier"), "{}", server.heard);
+    assert!(server.heard.contains("right is steered in generic mode"), "{}", server.heard);
+    pair.ip(Side::Right, "link set right up");
+    server.line_with("right is up");
+}
+
+#[test]
+fn a_name_with_a_dot_is_served() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    pair.ip(Side::Right, "link set right down name eth0.100");
+    pair.ip(Side::Right, "link set eth0.100 up");
+    let configuration = place.configure("eth0.100", "");
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    server.signal(Signal::KILL);
+    server.end();
+    // What a killed keeper has left is found again, and goes.
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0);
+    assert!(!steered(&pair, "eth0.100"));
+}
+
+#[test]
+fn vlan_tags_are_left_on_for_a_domain_that_bears_one_and_taken_off_again_afterwards() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let strips = || {
+        let said = there(&pair, "ethtool -k right");
+        let line = said.lines().find_map(|line| line.strip_prefix("rx-vlan-offload: ")).unwrap();
+        line.trim() == "on"
+    };
+    assert!(strips(), "a veth pair does, as long as nobody says otherwise");
+    let configuration = place.configure("right", "");
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    assert!(strips(), "no domain has a VLAN");
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0);
+
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("number = 366\n", "number = 366\nvlan = 100\n")).unwrap();
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    assert!(!strips());
+    assert!(server.heard.contains("right took VLAN tags off; it leaves them on now"), "{}", server.heard);
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0);
+    assert!(strips());
+}
+
+#[test]
+fn what_is_no_ethernet_and_pins_that_another_has_are_refused_by_name() {
+    let (pair, place, other) = (doubly_joined(), Place::new(), Place::new());
+    let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
+    server.engine();
+    let refused = |configuration: &Path, arguments: &[&str], expected: &str| {
+        let mut server = Server::start(&pair, Side::Right, configuration, arguments);
+        assert_ne!(server.code(), 0);
+        assert!(server.heard.contains(expected), "{}", server.heard);
+    };
+    refused(&other.configure("lo", ""), &[], "interface `lo` is no Ethernet");
+    let pins = place.path("run/bpf");
+    let expected = format!("another dispatch server has {} already", pins.display());
+    refused(&other.configure("right2", ""), &["--pin", pins.to_str().unwrap()], &expected);
+    assert!(steered(&pair, "right") && !steered(&pair, "right2"));
+    let open = other.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&other.configure("right2", ""), &["--pin", open.to_str().unwrap()], "is open to other users");
+}
+
+#[test]
+fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_asked() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("right", "");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("number = 366\n", "number = 366\nvlan = 100\n")).unwrap();
+    let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
+    server.engine();
+    let right = pair.on(Side::Right, || Interface::find("right").unwrap().mac().unwrap());
+    let mut endpoint = pair.on(Side::Left, || Endpoint::open("left", &EndpointSettings::default()).unwrap());
+    let left = endpoint.mac();
+    // To all, without the tag, as an interface that takes it off shows it; by the control thread and by a worker.
+    let asked = Envelope {
+        dst_mac: Mac([0xff; 6]),
+        src_mac: left,
+        vlan: None,
+        ethertype: DEFAULT_ETHERTYPE,
+        to: "1/65535".parse().unwrap(),
+        from: "366/0".parse().unwrap(),
+        label: None,
+    };
+    let header = Header::request(Transaction(1), Epoch::default(), MeetingId::NONE);
+    let questions = [Message::Heartbeat { sent_ns: 1 }, Message::Probe { sent_ns: 1, sequence: 2 }];
+    let mut answers = Vec::new();
+    until("both are answered", || {
+        for question in &questions {
+            endpoint.send(|buffer| encode_message(buffer, &asked, &header, question, &Key::Laboratory));
+        }
+        endpoint.flush().unwrap();
+        let note = |bytes: &[u8], _| {
+            let frame = Frame::parse(bytes, DEFAULT_ETHERTYPE).unwrap();
+            if let Ok(opcode @ (Opcode::HeartbeatAck | Opcode::ProbeEcho)) = frame.opcode() {
+                answers.push((opcode, frame.envelope()));
+            }
+        };
+        endpoint.receive(Duration::from_millis(20), note).unwrap();
+        [Opcode::HeartbeatAck, Opcode::ProbeEcho].iter().all(|opcode| answers.iter().any(|(other, _)| other == opcode))
+    });
+    for (opcode, envelope) in answers {
+        let Envelope { dst_mac, src_mac, vlan, .. } = envelope;
+        assert_eq!((dst_mac, src_mac, vlan), (left, right, Some(100)), "{opcode:?}");
+    }
 }

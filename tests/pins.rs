@@ -6,10 +6,11 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use baton::sys::bpf::{Action, Mode, SteerError, SteerSettings, Steering, Verdict};
+use baton::sys::bpf::{Action, Mode, SteerError, SteerSettings, Steering, Verdict, check_free};
 use baton::sys::interface::Interface;
 use baton::sys::mounts::{mount_bpf, unmount_from};
-use baton::wire::DEFAULT_ETHERTYPE;
+use baton::wire::{DEFAULT_ETHERTYPE, Mac};
+use libbpf_rs::{Link, Xdp, XdpFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use support::netns::{Pair, Side};
 use support::probe::write;
@@ -150,5 +151,106 @@ fn pins_in_the_wrong_place_are_refused() {
 
         let error = Steering::open(&pins).unwrap_err();
         assert!(matches!(&error, SteerError::Pin { .. }), "{error}");
+    });
+}
+
+/// The id of the program that is on an interface.
+fn program_on(interface: &Interface) -> u32 {
+    Xdp::new(socket().as_fd()).query_id(interface.index as i32, XdpFlags::NONE).unwrap()
+}
+
+#[test]
+fn another_builds_program_stays_until_the_rings_of_its_follower_are_filled() {
+    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let pins = bpffs.folder().join("left");
+    pair.on(Side::Left, || {
+        let interface = Interface::find("left").unwrap();
+        drop(Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap());
+        // What makes a program pass for another build's.
+        fs::remove_file(pins.join("rings")).unwrap();
+        let before = program_on(&interface);
+        let begin = || Steering::begin(&interface, &SETTINGS, &[].into(), Some(&pins)).unwrap();
+        // One that comes to nothing leaves it as it was.
+        drop(begin());
+        let mut steering = begin();
+        assert_eq!(program_on(&interface), before);
+        let socket = socket();
+        steering.set_ring(0, 0, socket.as_fd()).unwrap();
+        assert_eq!(program_on(&interface), before, "the rings of this one are filled first");
+        steering.finish().unwrap();
+        assert_ne!(program_on(&interface), before);
+        assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect);
+        drop(steering);
+        Steering::open(&pins).unwrap().detach().unwrap();
+    });
+}
+
+#[test]
+fn steering_that_somebody_took_off_is_put_there_again() {
+    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let pins = bpffs.folder().join("left");
+    pair.on(Side::Left, || {
+        let interface = Interface::find("left").unwrap();
+        let mut steering = Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap();
+        let socket = socket();
+        steering.set_ring(0, 0, socket.as_fd()).unwrap();
+        assert!(!steering.mend(&interface).unwrap(), "nobody did");
+        Link::open(pins.join("link")).unwrap().detach().unwrap();
+        assert_eq!(program_on(&interface), 0);
+        assert!(steering.mend(&interface).unwrap());
+        assert_ne!(program_on(&interface), 0);
+        assert_eq!(
+            steering.dry_run(&frame(), 0, (0, 0)).unwrap().action,
+            Action::Redirect,
+            "its rings are what they were"
+        );
+        assert!(Steering::open(&pins).unwrap().is_on(&interface), "and it is pinned again");
+        assert!(!steering.mend(&interface).unwrap());
+
+        // Where somebody else is there by now, that is said.
+        Link::open(pins.join("link")).unwrap().detach().unwrap();
+        let other = Steering::attach(&interface, &SETTINGS, None).unwrap();
+        assert!(matches!(check_free(&interface, Some(&pins)), Err(SteerError::Occupied { .. })));
+        assert!(matches!(steering.mend(&interface), Err(SteerError::Occupied { .. })));
+        drop(other);
+        assert!(steering.mend(&interface).unwrap());
+        check_free(&interface, Some(&pins)).unwrap();
+        steering.detach().unwrap();
+    });
+}
+
+#[test]
+fn pins_of_another_network_namespace_are_left_alone() {
+    let (here, there, bpffs) = (Pair::new(1), Pair::new(1), Bpffs::new());
+    let pins = bpffs.folder().join("left");
+    let find = || Interface::find("left").unwrap();
+    let theirs = there.on(Side::Left, || {
+        drop(Steering::attach(&find(), &SETTINGS, Some(&pins)).unwrap());
+        find()
+    });
+    here.on(Side::Left, || {
+        assert_eq!(find(), theirs, "one name and one number");
+        let error = Steering::attach(&find(), &SETTINGS, Some(&pins)).unwrap_err();
+        assert!(matches!(&error, SteerError::PinnedElsewhere { .. }), "{error}");
+        assert!(!Steering::open(&pins).unwrap().is_on(&find()));
+    });
+    there.on(Side::Left, || Steering::open(&pins).unwrap().detach().unwrap());
+}
+
+#[test]
+fn who_may_send_is_known_before_the_program_is_attached() {
+    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let pins = bpffs.folder().join("left");
+    let settings = SteerSettings { known_only: true, ..SETTINGS };
+    // That the frame is from.
+    let known = Mac([2, 0, 0, 0, 0, 1]);
+    pair.on(Side::Left, || {
+        let interface = Interface::find("left").unwrap();
+        // New, and taken up again.
+        for (known, action) in [(Mac([2, 0, 0, 0, 0, 9]), Action::Drop), (known, Action::Pass)] {
+            let steering = Steering::begin(&interface, &settings, &[known].into(), Some(&pins)).unwrap();
+            assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, action);
+        }
+        Steering::open(&pins).unwrap().detach().unwrap();
     });
 }

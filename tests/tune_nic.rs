@@ -24,7 +24,7 @@ fn tune(pair: &Pair, arguments: &[&str]) -> (Option<i32>, String) {
 
 /// What the script changes on a veth pair.
 fn state(pair: &Pair) -> String {
-    let show = "ethtool -l left; cat /sys/class/net/left/napi_defer_hard_irqs /sys/class/net/left/gro_flush_timeout";
+    let show = "ethtool -l left; ethtool -k left; cat /sys/class/net/left/napi_defer_hard_irqs /sys/class/net/left/gro_flush_timeout";
     String::from_utf8(run(pair, "sh", &["-c", show]).stdout).unwrap()
 }
 
@@ -35,6 +35,7 @@ fn what_is_changed_is_said_and_put_back() {
     let expected = [
         "ethtool -L rx: 4 -> 2",
         "ethtool -L tx: 4 -> 2",
+        "ethtool -K rxvlan: on -> off",
         "/sys/class/net/left/napi_defer_hard_irqs: 0 -> 2",
         "/sys/class/net/left/gro_flush_timeout: 0 -> 200000",
     ]

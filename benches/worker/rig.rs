@@ -56,7 +56,7 @@ impl Rig {
         let domains: Vec<_> = numbers
             .map(|number| AutonomousDomain {
                 number,
-                mac: None,
+                mac: Some(Mac([2, 0, 0, 0, 0, 2])),
                 interface: None,
                 vlan: None,
                 label: None,

@@ -2,7 +2,7 @@
 # Runs Baton under pktgen in a guest of QEMU's, under software emulation: native copy mode and zero copy, on igb and on virtio-net. The guest is
 # scripts/vm/init. Prints what it prints, keeps that in target/vm/guest.log, and fails where a step did.
 #
-#   scripts/vm/run.sh [--only WORD]    WORD: igb or virtio, copy, zero or busy; may be repeated
+#   scripts/vm/run.sh [--only WORD]    WORD: igb or virtio, copy, zero or busy, or net (a VLAN, a bond); may be repeated
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
@@ -58,7 +58,7 @@ printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 
 # In the order in which they go in: each after what it needs.
 order=(dca i2c-core i2c-algo-bit ptp pps_core igb failover net_failover virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_net
-    pktgen sch_ingress cls_bpf xsk_diag)
+    pktgen sch_ingress cls_bpf xsk_diag tls bonding llc stp mrp garp 8021q)
 for module in "${order[@]}"; do
     file="$(find "$modules/kernel" \( -name "$module.ko.xz" -o -name "${module//_/-}.ko.xz" \) | head -n 1)"
     # What the kernel has built in is no module.

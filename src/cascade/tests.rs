@@ -73,12 +73,13 @@ fn frames_leave_by_the_interface_at_which_the_next_hop_is() {
     let second = Hop { interface: 1, mac: THEIRS };
     assert!(topology.handle_authentic(domain(1), second));
     assert_eq!(topology.next_hop(domain(1)).unwrap().src_mac, OWN_SECOND);
-    assert!(topology.handle_authentic(domain(1), first(THEIRS)), "the same address, elsewhere");
-    assert_eq!(topology.next_hop(domain(1)).unwrap().src_mac, OWN);
     assert_eq!(Hop::from_number(second.number()), second);
     // One that we do not have: such a next hop was learned before the configuration changed.
-    assert!(topology.handle_authentic(domain(1), Hop { interface: 2, mac: THEIRS }));
+    let mut topology = self::topology();
+    assert!(!topology.handle_authentic(domain(1), Hop { interface: 2, mac: THEIRS }));
     assert!(topology.next_hop(domain(1)).is_none());
+    assert!(topology.handle_authentic(domain(1), first(THEIRS)));
+    assert_eq!(topology.next_hop(domain(1)).unwrap().src_mac, OWN);
 }
 
 #[test]
@@ -130,7 +131,89 @@ fn a_recorded_frame_from_elsewhere_moves_no_link_that_is_up() {
         beat(&mut topology, at(second));
     }
     assert_eq!(topology.link(domain(1)).unwrap().state(), LinkState::Down);
-    assert!(topology.handle_authentic(domain(1), first(ELSEWHERE)), "the server has another interface now");
+}
+
+/// A heartbeat a second, each answered if it goes there, while `meanwhile` happens; gives where they went.
+fn beats(
+    topology: &mut Topology,
+    seconds: std::ops::Range<u64>,
+    there: Mac,
+    mut meanwhile: impl FnMut(&mut Topology, u64),
+) -> Vec<Mac> {
+    let mut went = Vec::new();
+    for second in seconds {
+        meanwhile(topology, second);
+        while let Some((envelope, _, _)) = topology.poll_transmit(at(second), Epoch::new(3, 7)) {
+            if envelope.to.domain() != Some(domain(1)) {
+                continue;
+            }
+            went.push(envelope.dst_mac);
+            if envelope.dst_mac == there {
+                topology.handle_heartbeat_ack(at(second), domain(1), at(second), 5);
+            }
+        }
+    }
+    went
+}
+
+#[test]
+fn old_frames_from_elsewhere_do_not_keep_a_link_that_is_down_from_its_server() {
+    let mut topology = topology();
+    topology.handle_authentic(domain(1), first(THEIRS));
+    let nowhere = Mac([2, 0, 0, 0, 8, 8]);
+    beats(&mut topology, 0..2, THEIRS, |_, _| {});
+    beats(&mut topology, 2..8, nowhere, |_, _| {});
+    assert_eq!(topology.link(domain(1)).unwrap().state(), LinkState::Down);
+    // The server only answers, and somebody repeats what it once said, from one address and from ever others.
+    let went = beats(&mut topology, 8..40, THEIRS, |topology, second| {
+        topology.handle_authentic(domain(1), first(ELSEWHERE));
+        topology.handle_authentic(domain(1), first(Mac([2, 0, 0, 0, 7, second as u8])));
+    });
+    assert_eq!(topology.link(domain(1)).unwrap().state(), LinkState::Up);
+    assert_eq!(topology.next_hop(domain(1)).unwrap().dst_mac, THEIRS);
+    assert!(went[went.len() - 24..].iter().all(|mac| *mac == THEIRS), "and it stays there: {went:?}");
+    let events: Vec<_> = std::iter::from_fn(|| topology.poll_event()).collect();
+    assert!(!events.iter().any(|event| matches!(event, LinkEvent::Moved(..))), "it has not moved: {events:?}");
+}
+
+#[test]
+fn a_server_that_speaks_from_elsewhere_now_is_found_there() {
+    let mut topology = topology();
+    topology.handle_authentic(domain(1), first(THEIRS));
+    assert!(topology.take_turned() && !topology.take_turned());
+    beats(&mut topology, 0..2, THEIRS, |_, _| {});
+    let moved = Hop { interface: 1, mac: ELSEWHERE };
+    let went = beats(&mut topology, 2..20, ELSEWHERE, |topology, _| {
+        topology.handle_authentic(domain(1), moved);
+    });
+    assert!(went.contains(&THEIRS) && went.contains(&ELSEWHERE), "{went:?}");
+    assert_eq!(topology.route(domain(1)).unwrap().hop(), Some(moved));
+    assert!(topology.take_turned());
+    let events: Vec<_> = std::iter::from_fn(|| topology.poll_event()).collect();
+    assert!(events.contains(&LinkEvent::Moved(domain(1), moved)), "{events:?}");
+}
+
+#[test]
+fn an_answer_goes_by_the_domains_way_to_who_asked() {
+    let topology = topology();
+    let marks = |number| topology.route(domain(number)).unwrap().marks;
+    let asked = Envelope {
+        dst_mac: Mac([0xff; 6]),
+        src_mac: ELSEWHERE,
+        vlan: None,
+        ethertype: 0x88B5,
+        to: "1/65535".parse().unwrap(),
+        from: "366/7".parse().unwrap(),
+        label: None,
+    };
+    // Its VLAN tag was taken off by the interface: the answer bears that of the link.
+    let answer = marks(366).answer(&asked, OWN).unwrap();
+    let expected = Envelope { dst_mac: ELSEWHERE, src_mac: OWN, vlan: Some(7), label: Some(16), ..asked };
+    assert_eq!(answer, Envelope { to: asked.from, from: asked.to, ..expected });
+    // Where none is configured, what it bears is kept.
+    let answer = marks(1).answer(&Envelope { vlan: Some(9), ..asked }, OWN).unwrap();
+    assert_eq!((answer.vlan, answer.label, answer.src_mac), (Some(9), None, OWN));
+    assert_eq!(marks(1).answer(&Envelope { src_mac: Mac([3, 0, 0, 0, 0, 1]), ..asked }, OWN), None);
 }
 
 #[test]
@@ -219,7 +302,7 @@ fn events_that_nobody_fetches_stay_bounded() {
             now += 1;
         }
     }
-    assert!(std::iter::from_fn(|| topology.poll_event()).count() <= 4);
+    assert!(std::iter::from_fn(|| topology.poll_event()).count() <= 2 * EVENTS_A_LINK);
 }
 
 #[test]

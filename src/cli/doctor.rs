@@ -1,5 +1,6 @@
 //! `baton doctor`: whether this machine is fit to be dispatch hardware.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -7,8 +8,9 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::{FAILED, WRONG, complain};
-use crate::config::{Config, DEFAULT_FILE, Overrides};
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::doctor::{Asked, AskedInterface, Finding, Level, Needs, Place, examine};
+use crate::keeper::{Obstacle, interfaces, obstacles};
 use crate::sys::interface::Interface;
 use crate::sys::process::{User, is_root};
 
@@ -40,12 +42,16 @@ pub fn run(args: &Args) -> ExitCode {
             Ok(config) => Some(config),
             Err(error) => {
                 complain(&error);
+                if matches!(error, ConfigError::Unreadable { .. }) {
+                    eprintln!("before there is a configuration: baton doctor --interface NAME");
+                }
                 return ExitCode::from(WRONG);
             }
         }
     };
     let names = config.as_ref().map_or(&args.interface, |config| &config.interface.names);
-    let interfaces: Vec<_> = names.iter().map(|name| ask_interface(name)).collect();
+    let interfaces: Vec<_> =
+        (0..).zip(names).map(|(number, name)| ask_interface(name, number, config.as_ref())).collect();
     let queues: Vec<_> =
         interfaces.iter().map(|asked| asked.as_ref().map_or(1, |interface| interface.queues)).collect();
     let needs = config.as_ref().map_or_else(Needs::default, |config| Needs::of(config, &queues));
@@ -60,15 +66,21 @@ pub fn run(args: &Args) -> ExitCode {
     if worst == Level::Problem { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }
 }
 
-fn ask_interface(name: &str) -> Result<AskedInterface, String> {
+fn ask_interface(name: &str, number: usize, config: Option<&Config>) -> Result<AskedInterface, String> {
     let asked = || {
         let interface = Interface::find(name)?;
+        interface.check_ethernet()?;
         Ok::<_, crate::sys::interface::InterfaceError>(AskedInterface {
             name: name.into(),
             driver: interface.driver().unwrap_or_default(),
             bus_address: interface.bus_address(),
             queues: interface.queues()?,
             ntuple: ntuple(name),
+            running: interface.is_running()?,
+            unites: interface.unites(),
+            strips_tags: interface.strips_tags(),
+            bears_tags: config.is_some_and(|config| interfaces::bears_tags(config, number)),
+            mtu: interface.mtu()?,
         })
     };
     asked().map_err(|error| error.to_string())
@@ -82,10 +94,17 @@ fn ask(interfaces: Vec<Result<AskedInterface, String>>, config: Option<&Config>,
         ("CAP_BPF", CapabilitySet::BPF),
         ("CAP_PERFMON", CapabilitySet::PERFMON),
     ];
-    let user = config.filter(|_| is_root()).and_then(|config| {
+    let found = config.filter(|_| is_root()).map(|config| {
         let name = &config.runtime.user;
-        User::find(name).err().map(|error| format!("there is no user `{name}` to run the engine as: {error}"))
+        User::find(name).map_err(|error| format!("there is no user `{name}` to run the engine as: {error}"))
     });
+    let (found, user) = match found {
+        Some(Ok(found)) => (Some(found), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    };
+    let obstacles = config.map_or_else(Vec::new, |config| obstacles(config, found.as_ref()));
+    let obstacles = obstacles.into_iter().map(|Obstacle { check, error }| (check, error.to_string())).collect();
     let paths = needs.table.iter().map(|(path, _)| path).chain(&needs.database);
     Asked {
         release: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -95,6 +114,7 @@ fn ask(interfaces: Vec<Result<AskedInterface, String>>, config: Option<&Config>,
         beyond_limits: effective.intersects(CapabilitySet::SYS_RESOURCE | CapabilitySet::IPC_LOCK),
         places: paths.filter_map(|path| Some((path.clone(), place(path)?))).collect(),
         user,
+        obstacles,
     }
 }
 
@@ -103,7 +123,10 @@ fn place(path: &Path) -> Option<Place> {
     let there = path.ancestors().find(|folder| !folder.as_os_str().is_empty() && folder.exists())?;
     let found = rustix::fs::statfs(there).ok()?;
     let block = found.f_bsize as u64;
+    let flags = rustix::fs::statvfs(there).ok()?.f_flag;
     Some(Place {
+        read_only: flags.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        used: std::fs::metadata(path).map_or(0, |file| file.blocks() * 512),
         magic: found.f_type as u64 & 0xFFFF_FFFF,
         bytes: found.f_blocks * block,
         free: found.f_bavail * block,

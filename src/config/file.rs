@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{AutonomousDomain, Config, Overrides, values};
-use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, WORKERS_MAX};
+use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, SOCKET_PATH_BYTES_MAX, WORKERS_MAX};
 use crate::wire::{Domain, Mac, Secret};
 
 /// Why there is no configuration. The message says where and what was expected; it never repeats a secret.
@@ -40,7 +41,7 @@ pub enum ConfigError {
         what: String,
     },
     /// Queues and workers do not fit what the interfaces turned out to have.
-    #[error("{}: `interface.workers`: {what}", file.display())]
+    #[error("{}: `interface`: {what}", file.display())]
     Unfit {
         /// The file.
         file: PathBuf,
@@ -168,6 +169,16 @@ impl Config {
             );
             return Err(place.wrong(domain.span(), Some("domain.mac"), what));
         }
+        let socket = typed.runtime.api_socket();
+        if SocketAddr::from_pathname(&socket).is_err() {
+            let (path, bytes) = (socket.display(), socket.as_os_str().len());
+            let what = format!(
+                "the API's socket would be {path}, {bytes} bytes: the path of a socket has at most \
+                 {SOCKET_PATH_BYTES_MAX}"
+            );
+            let key = if typed.runtime.api_socket.is_some() { "runtime.api_socket" } else { "runtime.dir" };
+            return Err(place.wrong(text.find("[runtime]").map_or(0..0, |at| at..at), Some(key), what));
+        }
         Ok(Self {
             file: file.into(),
             dispatch: typed.dispatch,
@@ -206,6 +217,15 @@ impl Config {
     /// The numbers of queues and workers do not fit each other.
     pub fn rings_per_queue(&self, queues: u32) -> Result<u32, ConfigError> {
         let workers = self.interface.workers.unwrap_or(queues);
+        if queues as usize > WORKERS_MAX {
+            let (list, each) = (self.interface.list(), WORKERS_MAX / self.interface.names.len().max(1));
+            let what = format!(
+                "{list} with {queues} receive queues to serve: a server has at most {WORKERS_MAX} workers, and \
+                 each queue needs one. Set fewer (`ethtool -L … combined {each}`, or scripts/tune-nic.sh -q {each}); \
+                 with `interface.queues` alone, what comes to the others is lost to Baton"
+            );
+            return Err(ConfigError::Unfit { file: self.file.clone(), what });
+        }
         if workers as usize > WORKERS_MAX || queues == 0 || workers < queues || !workers.is_multiple_of(queues) {
             let what = format!(
                 "{workers} workers cannot serve the {queues} queues of {}: a multiple of {queues}, at most \

@@ -306,3 +306,22 @@ fn known_addresses_alone_are_taken_only_where_all_are_known() {
     assert_eq!(parse(&bounded).unwrap().interface.source_rate.unwrap().get(), 1000);
     assert!(refusal(&bounded.replace("1000", "0")).contains("source_rate"));
 }
+
+#[test]
+fn more_queues_than_workers_are_said_with_the_limit_and_what_to_do() {
+    let config = parse(LEAST).unwrap();
+    assert_eq!(config.rings_per_queue(64).unwrap(), 1);
+    let error = config.rings_per_queue(128).unwrap_err().to_string();
+    for part in ["eth0 with 128 receive queues", "at most 64 workers", "ethtool -L", "interface.queues"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+}
+
+#[test]
+fn a_path_that_no_socket_can_have_is_refused_with_its_key() {
+    let with = |length: usize| format!("{LEAST}\n[runtime]\ndir = \"/{}\"\n", "d".repeat(length - "//api.sock".len()));
+    parse(&with(107)).unwrap();
+    let error = parse(&with(108)).unwrap_err().to_string();
+    assert!(error.contains("`runtime.dir`: the API's socket would be /ddd"), "{error}");
+    assert!(error.contains("108 bytes: the path of a socket has at most 107"), "{error}");
+}

@@ -27,10 +27,26 @@ fn huge_pages(machine: &Machine<'_>) -> Finding {
         return Finding::note("huge pages", "the kernel has none of 2 MiB", "");
     };
     let on_huge = |path: &Path| place(machine, path).is_some_and(|place| place.magic == HUGETLBFS);
-    let table = machine.needs.table.as_ref().filter(|(path, _)| on_huge(path)).map_or(0, |(_, bytes)| *bytes);
+    // What the file has there already is taken up again.
+    let has = |path: &Path| place(machine, path).map_or(0, |place| place.used);
+    let table = machine.needs.table.as_ref().filter(|(path, _)| on_huge(path));
+    let table = table.map_or(0, |(path, bytes)| bytes.saturating_sub(has(path)));
     let umem = if machine.needs.huge_pages { machine.needs.umem } else { 0 };
     let pages = umem.div_ceil(HUGE_PAGE) + table.div_ceil(HUGE_PAGE);
+    // Of those that are free some may be promised to others already.
+    let free = free.saturating_sub(read("resv").unwrap_or(0));
     let is = format!("{all} of 2 MiB, {free} free; {pages} are wanted");
+    if free < table.div_ceil(HUGE_PAGE) {
+        return Finding::problem(
+            "huge pages",
+            is,
+            "the table is to lie on hugetlbfs, which has no room for it: the start will fail",
+            format!(
+                "echo {} >/proc/sys/vm/nr_hugepages, or set table.path to a place below /dev/shm",
+                all + pages - free
+            ),
+        );
+    }
     if free >= pages {
         return Finding::ok("huge pages", is);
     }
@@ -74,7 +90,15 @@ fn table(machine: &Machine<'_>) -> Option<Finding> {
             "set table.path to a place on tmpfs or hugetlbfs",
         ));
     };
-    let there = std::fs::metadata(path).map_or(0, |file| file.len());
+    let there = place.used;
+    if place.read_only {
+        return Some(Finding::problem(
+            "table",
+            format!("{wants}: the file system there is read-only"),
+            "the start will fail",
+            "set table.path to a place on tmpfs or hugetlbfs that can be written to",
+        ));
+    }
     // The pages of hugetlbfs are counted above.
     if place.magic == TMPFS && place.free + there < *bytes {
         return Some(Finding::problem(
@@ -106,6 +130,16 @@ fn database(machine: &Machine<'_>) -> Option<Finding> {
             "set database.path",
         ));
     };
+    if place.read_only {
+        let is = format!("{}: the file system there is read-only", path.display());
+        let todo = "mount it writable, or set database.path";
+        let kept = machine.needs.table.as_ref().is_some_and(|(table, _)| table.exists());
+        return Some(if kept {
+            Finding::warning("database", is, "control goes on by the table, and every operation is refused", todo)
+        } else {
+            Finding::problem("database", is, "there is no table of before, so the start needs it, and will fail", todo)
+        });
+    }
     if [TMPFS, HUGETLBFS].contains(&place.magic) {
         return Some(Finding::warning(
             "database",

@@ -93,6 +93,8 @@ pub struct Asked {
     pub places: Vec<(PathBuf, Place)>,
     /// Why the engine's user cannot be had.
     pub user: Option<String>,
+    /// What a start would end with: what was looked at, and its words.
+    pub obstacles: Vec<(&'static str, String)>,
 }
 
 /// What an interface answers.
@@ -108,10 +110,20 @@ pub struct AskedInterface {
     pub queues: u32,
     /// Whether `ntuple` filters are there: what `ethtool -k` says; none where there is no ethtool.
     pub ntuple: Option<String>,
+    /// Whether frames can come: it is up, and has a carrier.
+    pub running: bool,
+    /// What it is where it unites others: a bond, a team.
+    pub unites: Option<&'static str>,
+    /// Whether it takes VLAN tags off; none where it does not tell.
+    pub strips_tags: Option<bool>,
+    /// Whether a domain with a `vlan` may be there.
+    pub bears_tags: bool,
+    /// Bytes of its longest packet.
+    pub mtu: u32,
 }
 
 /// A file system, where a path is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Place {
     /// Its magic number (statfs(2)).
     pub magic: u64,
@@ -119,6 +131,10 @@ pub struct Place {
     pub bytes: u64,
     /// Of these, free.
     pub free: u64,
+    /// Nothing can be written there.
+    pub read_only: bool,
+    /// Bytes that the file has there already.
+    pub used: u64,
 }
 
 /// What Baton is to find there.
@@ -172,7 +188,29 @@ pub fn examine(root: &Path, asked: &Asked, needs: &Needs) -> Vec<Finding> {
     all.extend(network::examine(&machine));
     all.extend(memory::examine(&machine));
     all.extend(processors::examine(&machine));
+    // What the start itself would say counts for more than what can be told by the look of the machine.
+    let starts = |check| !asked.obstacles.iter().any(|(obstacle, _)| *obstacle == check);
+    all.retain(|finding| finding.level == Level::Problem || starts(finding.check));
+    for (check, says) in &asked.obstacles {
+        if !all.iter().any(|finding| finding.check == *check && finding.level == Level::Problem) {
+            all.push(Finding::problem(check, says, "the start ends with these words", way_out(check)));
+        }
+    }
     all
+}
+
+/// What to do about an obstacle, beyond its own words.
+fn way_out(check: &str) -> &'static str {
+    match check {
+        "interface" => "set interface.name to one that `ip link` shows with a link/ether address of its own",
+        "queues" => "scripts/tune-nic.sh -q sets the number of queues; or set interface.queues and interface.workers",
+        "steering" => "take the other program off where nobody needs it, or serve another interface",
+        "runtime folder" => "set runtime.dir to a folder of root's, below /run",
+        "API socket" => "set runtime.api_socket to a shorter path",
+        "pins" => "set runtime.pin to a folder of root's on a BPF file system",
+        "table folder" => "set table.path to a folder of root's, on tmpfs or hugetlbfs",
+        _ => "give folder and file to the engine's user (runtime.user), or set database.path",
+    }
 }
 
 struct Machine<'a> {

@@ -25,6 +25,9 @@ const NATIVE: [&str; 14] = [
     "thunder-nicvf",
 ];
 
+/// Drivers take a native program only where a packet fits one page with all around it.
+const NATIVE_MTU: u32 = 3400;
+
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
     let interfaces = &machine.asked.interfaces;
     if interfaces.is_empty() {
@@ -38,20 +41,66 @@ pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
             "set interface.name to one of `ip link`",
         )],
         Ok(interface) => {
-            vec![
+            let mut all = vec![
+                state(interface),
                 driver(machine, interface),
                 queues(machine, interface),
                 filters(interface),
                 interrupts(machine, interface),
-            ]
+            ];
+            all.extend(tags(interface));
+            all
         }
     };
     interfaces.iter().flat_map(of_one).collect()
 }
 
+fn state(interface: &AskedInterface) -> Finding {
+    let name = &interface.name;
+    if interface.running {
+        return Finding::ok("state", format!("{name} is up and has a carrier"));
+    }
+    Finding::warning(
+        "state",
+        format!("{name} is down, or has no carrier"),
+        "no frames come; Baton starts all the same, and goes on when it is up",
+        format!("ip link set {name} up, and see to the cable or the other end"),
+    )
+}
+
+/// Of an interface at which a domain with a `vlan` may be.
+fn tags(interface: &AskedInterface) -> Option<Finding> {
+    let name = &interface.name;
+    if !interface.bears_tags {
+        return None;
+    }
+    Some(match (interface.unites, interface.strips_tags) {
+        (Some(kind), _) => Finding::note(
+            "VLAN tags",
+            format!("{name} is a {kind}: frames come from it without their tags, whatever is set"),
+            "",
+        ),
+        (None, Some(true)) => Finding::note(
+            "VLAN tags",
+            format!("{name} takes them off (rx-vlan-offload); the start has it leave them on"),
+            format!("scripts/tune-nic.sh -i {name} does so ahead, so that the start resets no link"),
+        ),
+        (None, Some(false)) => Finding::ok("VLAN tags", format!("{name} leaves them on")),
+        (None, None) => Finding::note("VLAN tags", format!("{name} does not tell whether it takes them off"), ""),
+    })
+}
+
 fn driver(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
     let AskedInterface { name, driver, .. } = interface;
     let wants = machine.needs.zero_copy;
+    if let Some(kind) = interface.unites {
+        return Finding::warning(
+            "driver",
+            format!("{name} is a {kind}: it is steered in generic mode"),
+            "about a third of the rate; a native program would run in its members, and lose all frames",
+            "serve its members instead (interface.name takes several), each with a MAC address of its own",
+        );
+    }
     if ZERO_COPY.contains(&driver.as_str()) {
         let is = format!("{name}: {driver}, native XDP, zero copy");
         return if wants {
@@ -72,6 +121,15 @@ fn driver(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
                 is,
                 "interface.zero_copy is set, and the start will fail",
                 "leave interface.zero_copy out",
+            )
+        } else if interface.mtu > NATIVE_MTU {
+            Finding::note(
+                "driver",
+                format!(
+                    "{name}: {driver}, native XDP, but with an MTU of {} perhaps in generic mode alone",
+                    interface.mtu
+                ),
+                "the start says which it is, and the driver's reason; V2V frames are 1,082 bytes long at most",
             )
         } else {
             Finding::ok("driver", is)

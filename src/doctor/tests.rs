@@ -33,8 +33,13 @@ fn nothing() -> Shown {
 }
 
 fn asked() -> Asked {
-    let interface =
-        AskedInterface { name: "eth0".into(), driver: "igb".into(), bus_address: None, queues: 4, ntuple: None };
+    let interface = AskedInterface {
+        name: "eth0".into(),
+        driver: "igb".into(),
+        queues: 4,
+        running: true,
+        ..AskedInterface::default()
+    };
     Asked { release: "6.18.0".into(), interfaces: vec![Ok(interface)], ..Asked::default() }
 }
 
@@ -46,6 +51,43 @@ fn a_kernel_that_cannot_remap_is_a_problem() {
     };
     assert_eq!(["6.4.0", "6.18.1-amd64", "7.3-rc1", "10.0"].map(level), [Level::Ok; 4]);
     assert_eq!(["6.3.13", "5.15.0-91-generic", "6", ""].map(level), [Level::Problem; 4]);
+}
+
+#[test]
+fn what_the_start_would_end_with_is_a_problem_and_takes_the_place_of_what_seemed_well() {
+    let obstacles = vec![("queues", "128 are too many".into()), ("steering", "another program is there".into())];
+    let asked = Asked { obstacles, ..asked() };
+    let (level, said) = nothing().find(&asked, &Needs::default(), "queues");
+    assert!(level == Level::Problem && said.contains("128 are too many"), "{said}");
+    assert_eq!(nothing().find(&asked, &Needs::default(), "steering").0, Level::Problem);
+}
+
+#[test]
+fn an_interface_that_is_down_unites_others_or_takes_tags_off_is_told() {
+    let with = |interface: AskedInterface| Asked { interfaces: vec![Ok(interface)], ..asked() };
+    let interface = || asked().interfaces.remove(0).unwrap();
+    let level = |interface, check| nothing().find(&with(interface), &Needs::default(), check).0;
+    assert_eq!(level(interface(), "state"), Level::Ok);
+    assert_eq!(level(AskedInterface { running: false, ..interface() }, "state"), Level::Warning);
+    let bond = AskedInterface { driver: "bonding".into(), unites: Some("bond"), ..interface() };
+    assert_eq!(level(bond, "driver"), Level::Warning);
+    let tagged = |strips_tags| AskedInterface { bears_tags: true, strips_tags, ..interface() };
+    assert_eq!([Some(true), Some(false)].map(|strips| level(tagged(strips), "VLAN tags")), [Level::Note, Level::Ok]);
+    let jumbo = AskedInterface { driver: "veth".into(), mtu: 9000, ..interface() };
+    assert_eq!(level(jumbo, "driver"), Level::Note);
+}
+
+#[test]
+fn a_database_that_cannot_be_written_is_a_problem_where_there_is_no_table() {
+    let path = PathBuf::from("/var/lib/baton/baton.redb");
+    let level = |table: PathBuf| {
+        let place = Place { magic: 0xEF53, bytes: 1 << 40, free: 1 << 40, read_only: true, ..Place::default() };
+        let asked = Asked { places: vec![(path.clone(), place)], ..asked() };
+        let needs = Needs { database: Some(path.clone()), table: Some((table, 1)), ..Needs::default() };
+        nothing().find(&asked, &needs, "database").0
+    };
+    assert_eq!(level("/nowhere/table".into()), Level::Problem);
+    assert_eq!(level(std::env::current_exe().unwrap()), Level::Warning);
 }
 
 #[test]
@@ -126,17 +168,23 @@ fn memory_that_is_too_little_is_counted_in_pages() {
     };
     let table = PathBuf::from("/dev/hugepages/table");
     let needs = Needs { umem: 12 << 20, huge_pages: true, table: Some((table.clone(), 100 << 20)), ..Needs::default() };
-    let huge = Place { magic: 0x9584_58f6, bytes: 0, free: 0 };
+    let huge = Place { magic: 0x9584_58f6, ..Place::default() };
     let asked = Asked { places: vec![(table.clone(), huge)], memlock: Some(8 << 20), ..asked() };
     assert_eq!(pages("60", "56").find(&asked, &needs, "huge pages").0, Level::Ok);
+    let (level, said) = pages("60", "52").find(&asked, &needs, "huge pages");
+    assert!(level == Level::Warning && said.contains("56 are wanted") && said.contains("echo 64"), "{said}");
+    // The frames' memory does without; a table that is to lie there does not.
     let (level, said) = pages("60", "10").find(&asked, &needs, "huge pages");
-    assert!(level == Level::Warning && said.contains("56 are wanted") && said.contains("echo 106"), "{said}");
+    assert!(level == Level::Problem && said.contains("no room for it") && said.contains("echo 106"), "{said}");
+    let there = Place { used: 100 << 20, ..huge };
+    let kept = Asked { places: vec![(table.clone(), there)], ..asked.clone() };
+    assert_eq!(pages("60", "6").find(&kept, &needs, "huge pages").0, Level::Ok);
     assert_eq!(nothing().find(&asked, &needs, "locked memory").0, Level::Warning);
     let beyond = Asked { beyond_limits: true, ..asked.clone() };
     assert_eq!(nothing().find(&beyond, &needs, "locked memory").0, Level::Ok);
 
     let on = |magic, free| {
-        let place = Place { magic, bytes: 1 << 40, free };
+        let place = Place { magic, bytes: 1 << 40, free, ..Place::default() };
         let asked = Asked { places: vec![(table.clone(), place)], ..asked.clone() };
         nothing().find(&asked, &needs, "table").0
     };
@@ -150,7 +198,7 @@ fn memory_that_is_too_little_is_counted_in_pages() {
 fn a_database_in_memory_outlives_no_reboot() {
     let path = PathBuf::from("/var/lib/baton/baton.redb");
     let level = |magic, free| {
-        let place = Place { magic, bytes: 1 << 40, free };
+        let place = Place { magic, bytes: 1 << 40, free, ..Place::default() };
         let asked = Asked { places: vec![(path.clone(), place)], ..asked() };
         nothing().find(&asked, &Needs { database: Some(path.clone()), ..Needs::default() }, "database").0
     };

@@ -108,8 +108,51 @@ pub enum KeeperError {
     /// The interface went, and the sockets died with it. One of the same name needs others.
     #[error("interface {0} is gone; start again when it is back")]
     InterfaceGone(String),
+    /// The interface has another MAC address than the one that frames are sent from.
+    #[error("interface {interface} has the MAC address {is} now; it was {was}: start again, with that one")]
+    MacChanged {
+        /// The interface.
+        interface: String,
+        /// When it was opened.
+        was: Mac,
+        /// Now.
+        is: Mac,
+    },
+    /// The configuration asks for more queues than there are.
+    #[error(
+        "{interface} has {has} receive queues, and interface.queues is {wanted}: set another, or \
+         `ethtool -L {interface} combined {wanted}` (scripts/tune-nic.sh -i {interface} -q {wanted})"
+    )]
+    FewQueues {
+        /// The interface.
+        interface: String,
+        /// That it has.
+        has: u32,
+        /// That are asked for.
+        wanted: u32,
+    },
+    /// Another keeper has the pins.
+    #[error("another dispatch server has {} already; give this one a `runtime.pin` of its own", folder.display())]
+    PinsHeld {
+        /// Their folder.
+        folder: PathBuf,
+    },
+    /// There is no BPF file system where pins are to be, and none can be mounted.
+    #[error(
+        "{} is on no BPF file system, and none can be mounted there ({error}): `mount -t bpf bpf /sys/fs/bpf`, or \
+         name a folder of one by `runtime.pin`", folder.display()
+    )]
+    NoBpffs {
+        /// The folder of pins.
+        folder: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
     /// Two interfaces have one MAC address.
-    #[error("interfaces {one} and {other} have the same MAC address {mac}: give one another, or serve their bond")]
+    #[error(
+        "interfaces {one} and {other} have the same MAC address {mac}: give one another, or serve the bond that \
+         they are members of, which is steered in generic mode"
+    )]
     SameMac {
         /// The first.
         one: String,

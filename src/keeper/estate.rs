@@ -1,16 +1,19 @@
 //! The estate: everything that an engine is handed and that outlives it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Instant;
 
 use super::error::KeeperError;
+use super::folders;
 use super::handover::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
-use super::pins;
+use super::interfaces::{self, Found, Tags, Watch};
+use super::pins::{self, Pins};
 use super::program::Identity;
 use super::store::Store;
 use super::table::KeptTable;
@@ -24,7 +27,7 @@ use crate::sys::interface::Interface;
 use crate::sys::process::User;
 use crate::sys::processors::{self, Choice};
 use crate::sys::succession::Succession;
-use crate::wire::{Domain, Mac};
+use crate::wire::Domain;
 
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
 /// killed keeper does; `clear_away` is for a stop that was asked for.
@@ -39,14 +42,16 @@ pub struct Estate {
     api: UnixListener,
     /// What is kept by the service manager serves the next keeper, after a stop too.
     is_kept: bool,
-    _holds: (Vec<NetworkName>, LockFile),
+    tags: Tags,
+    _holds: (Vec<NetworkName>, LockFile, Pins),
 }
 
 /// An interface with all that is on it.
 struct Manned {
-    mac: Mac,
+    found: Found,
     steering: Steering,
     bound: Bound,
+    watch: Watch,
 }
 
 impl Estate {
@@ -55,21 +60,18 @@ impl Estate {
     /// # Errors
     /// See [`KeeperError`].
     pub(super) fn open(mut config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
-        let interfaces =
-            config.interface.names.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
-        let macs = macs_of(&interfaces)?;
+        let found = interfaces::find_all(&config)?;
         // Before anything is touched: what follows belongs to whoever has these.
         let holds = hold(&config)?;
         let table = KeptTable::open(&config)?;
-        open_database_folder(&config, user)?;
-        let mounted = pins::open(&config.runtime.pin())?;
-
-        let queues = interfaces.iter().map(|interface| config.interface.queues.map_or_else(|| interface.queues(), Ok));
-        let queues = queues.collect::<Result<Vec<_>, _>>()?;
-        let rings = config.rings_per_queue(queues.iter().sum())?;
+        folders::open_database(&config, user)?;
+        let (queues, rings) = interfaces::share_out(&config, &found)?;
+        let pins = Pins::open(&config)?;
+        let interfaces: Vec<_> = found.iter().map(|found| found.interface.clone()).collect();
         choose_cores(&mut config, &interfaces, (queues.iter().sum::<u32>() * rings) as usize);
-        pins::clear_others(&config);
-        // Before the sockets: a driver may reset its queues when it is given its first program.
+        pins.clear_others(&config);
+        // Before the sockets: a driver may reset its queues when it is given its first program, or leaves tags on.
+        let tags = Tags::keep(&config, &found);
         let mut steerings = Vec::new();
         let opened = interfaces
             .iter()
@@ -79,25 +81,46 @@ impl Estate {
             })
             .and_then(|()| {
                 let queues = queues.iter().map(|&queues| (queues, rings));
-                open_sockets(&config, interfaces.into_iter().zip(queues), &steerings, &mut store)
+                open_sockets(&config, interfaces.into_iter().zip(queues), &mut steerings, &mut store)
             });
         let (bound, api) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                for (name, steering) in config.interface.names.iter().zip(steerings) {
+                // Where sockets are kept, frames wait in them for the next try: what brings them there stays.
+                let stays = |steering: &Steering| store.keeps() && steering.is_inherited();
+                let (stays, goes): (Vec<_>, Vec<_>) =
+                    config.interface.names.iter().zip(steerings).partition(|(_, steering)| stays(steering));
+                for (name, steering) in goes {
                     pins::clear(&pins::folder_of(&config, name), steering);
                 }
-                pins::unmount(mounted.as_deref());
+                if stays.is_empty() {
+                    pins.unmount();
+                    tags.put_back();
+                }
                 return Err(error);
             }
         };
-        let manned = macs.into_iter().zip(steerings).zip(bound);
-        let interfaces = manned.map(|((mac, steering), bound)| Manned { mac, steering, bound }).collect();
+        let parts = found.into_iter().zip(steerings).zip(bound);
+        let interfaces = parts.map(|((found, steering), bound)| {
+            let watch = Watch::begin(&found);
+            Manned { found, steering, bound, watch }
+        });
+        let interfaces = interfaces.collect();
         let succession = Succession::create()
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
         let is_kept = store.keeps();
-        Ok(Self { config, table, interfaces, next_hops, succession, api, is_kept, _holds: holds })
+        Ok(Self {
+            config,
+            table,
+            interfaces,
+            next_hops,
+            succession,
+            api,
+            is_kept,
+            tags,
+            _holds: (holds.0, holds.1, pins),
+        })
     }
 
     /// What it was opened with.
@@ -129,15 +152,21 @@ impl Estate {
         Ok(frames)
     }
 
-    /// Whether the interfaces are still there that the sockets are bound to.
-    pub(super) fn check_interfaces(&self) -> Result<(), KeeperError> {
+    /// Whether the interfaces are still there that the sockets are bound to, and what they were; what can be
+    /// is put right.
+    pub(super) fn check_interfaces(&mut self) -> Result<(), KeeperError> {
         let gone = self.interfaces.iter().find(|interface| {
             let mut sockets = interface.bound.sockets.iter();
             sockets.any(|socket| af_xdp::is_gone(socket.as_fd()))
         });
         match gone {
             Some(interface) => Err(KeeperError::InterfaceGone(interface.bound.settings.interface.name.clone())),
-            None => Ok(()),
+            None => {
+                let now = Instant::now();
+                self.interfaces
+                    .iter_mut()
+                    .try_for_each(|Manned { found, steering, watch, .. }| watch.look(now, found, steering))
+            }
         }
     }
 
@@ -206,6 +235,7 @@ impl Estate {
         for (name, interface) in self.config.interface.names.iter().zip(self.interfaces) {
             pins::clear(&pins::folder_of(&self.config, name), interface.steering);
         }
+        self.tags.put_back();
     }
 }
 
@@ -220,42 +250,21 @@ impl Manned {
     }
 
     fn served(&self) -> Served {
-        Served { mac: self.mac, mode: self.mode().into(), xdp: self.bound.settings.clone() }
+        Served { mac: self.found.mac, mode: self.mode().into(), xdp: self.bound.settings.clone() }
     }
 }
 
-/// The interfaces' MAC addresses. They differ: which interface a frame leaves by is told by the one that it bears.
-fn macs_of(interfaces: &[Interface]) -> Result<Vec<Mac>, KeeperError> {
-    let macs = interfaces.iter().map(Interface::mac).collect::<Result<Vec<_>, _>>()?;
-    for (n, mac) in macs.iter().enumerate() {
-        if let Some(first) = macs[..n].iter().position(|other| other == mac) {
-            let [one, other] = [first, n].map(|n| interfaces[n].name.clone());
-            return Err(KeeperError::SameMac { one, other, mac: *mac });
-        }
-    }
-    Ok(macs)
-}
-
-/// Puts steering on an interface, by the configuration.
+/// Puts steering on an interface, by the configuration; or, where another build's is there, makes that which
+/// follows it.
 fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering, KeeperError> {
     let settings = SteerSettings {
         probe_port: config.interface.probe_port,
         source_rate: config.interface.source_rate,
+        known_only: config.interface.known_macs_only,
         ..SteerSettings::new(config.interface.ethertype, rings)
     };
-    let folder = pins::folder_of(config, &interface.name);
-    let steering = Steering::attach(interface, &settings, Some(&folder))?;
-    if config.interface.known_macs_only {
-        let known = config.domains.iter().filter_map(|domain| domain.mac).collect();
-        // And now that it knows them.
-        let admitted =
-            steering.admit(&known).and_then(|()| steering.set(&SteerSettings { known_only: true, ..settings }));
-        if let Err(error) = admitted {
-            pins::clear(&folder, steering);
-            return Err(error.into());
-        }
-    }
-    Ok(steering)
+    let known = config.domains.iter().filter_map(|domain| domain.mac).collect();
+    Ok(Steering::begin(interface, &settings, &known, Some(&pins::folder_of(config, &interface.name)))?)
 }
 
 /// Chooses processors where the operator leaves that to us.
@@ -278,7 +287,7 @@ fn choose_cores(config: &mut Config, interfaces: &[Interface], workers: usize) {
 fn open_sockets(
     config: &Config,
     interfaces: impl Iterator<Item = (Interface, (u32, u32))>,
-    steerings: &[Steering],
+    steerings: &mut [Steering],
     store: &mut Store<'_>,
 ) -> Result<(Vec<Bound>, UnixListener), KeeperError> {
     let wanted = interfaces.map(|(interface, (queues, rings))| af_xdp::Settings {
@@ -304,6 +313,8 @@ fn open_sockets(
         for (n, socket) in (0..).zip(&bound.sockets) {
             steering.set_ring(n / rings, n % rings, socket.as_fd())?;
         }
+        // Where another build's program is there yet: nothing that comes meanwhile finds an empty ring.
+        steering.finish()?;
     }
     let path = config.runtime.api_socket();
     if let Some(api) = store.api(&path) {
@@ -324,56 +335,15 @@ fn hold(config: &Config) -> Result<(Vec<NetworkName>, LockFile), KeeperError> {
         }
     }
     let dir = &config.runtime.dir;
-    own_folder(dir, 0o755)?;
+    folders::own(dir, 0o755)?;
     let path = dir.join("keeper.lock");
     match LockFile::ask(&path).map_err(|error| KeeperError::Folder { path, error })? {
         Asked::Ours(lock) => {
-            own_folder(config.table.path.parent().unwrap_or(Path::new("/")), 0o700)?;
+            folders::own(config.table.path.parent().unwrap_or(Path::new("/")), 0o700)?;
             Ok((interfaces, lock))
         }
         Asked::Held(pid) => Err(KeeperError::RuntimeHeld { dir: dir.clone(), pid }),
     }
-}
-
-/// Makes a folder if there is none. What is there must be this user's, and nobody else's to write to.
-fn own_folder(path: &Path, mode: u32) -> Result<(), KeeperError> {
-    let failed = |error| KeeperError::Folder { path: path.into(), error };
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
-    let metadata = fs::metadata(path).map_err(failed)?;
-    let whose = match metadata {
-        _ if metadata.uid() != rustix::process::geteuid().as_raw() => format!("user {}'s", metadata.uid()),
-        _ if metadata.mode() & 0o022 != 0 => "open to other users".into(),
-        _ => return Ok(()),
-    };
-    Err(KeeperError::Foreign { path: path.into(), whose })
-}
-
-/// Makes the database's folder if there is none, and sees to it that the engine can get there.
-fn open_database_folder(config: &Config, user: Option<&User>) -> Result<(), KeeperError> {
-    let folder = match config.database.path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let failed = |error| KeeperError::Folder { path: folder.into(), error };
-    let is_new = !folder.try_exists().map_err(failed)?;
-    if is_new {
-        if let Some(parent) = folder.parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
-        }
-        DirBuilder::new().mode(0o750).create(folder).map_err(failed)?;
-    }
-    let Some(user) = user else { return Ok(()) };
-    if is_new {
-        chown(folder, Some(user.uid), Some(user.gid)).map_err(failed)?;
-    }
-    let barred = |what, folder: PathBuf| KeeperError::Barred { user: user.name.clone(), what, folder };
-    if let Some(closed) = user.barred(folder).map_err(failed)? {
-        return Err(barred("enter", closed));
-    }
-    if !user.may(&fs::metadata(folder).map_err(failed)?, 0o3) {
-        return Err(barred("write to", folder.into()));
-    }
-    Ok(())
 }
 
 /// The API's socket. What a dead keeper left in its place goes; the runtime folder's lock says that it is dead.

@@ -20,8 +20,11 @@
 mod engine;
 mod error;
 mod estate;
+mod folders;
 pub mod handover;
+pub(crate) mod interfaces;
 mod mandate;
+mod obstacles;
 mod pins;
 pub mod program;
 mod restarts;
@@ -35,6 +38,7 @@ mod tests;
 pub use error::KeeperError;
 pub use estate::Estate;
 pub use mandate::{Mandate, MandateError, Standing};
+pub(crate) use obstacles::{Obstacle, obstacles};
 pub use restarts::Restarts;
 pub use starter::serve as start_engines;
 

@@ -1,15 +1,16 @@
 //! Reports that are in the table and not yet acknowledged.
+//!
+//! A page of acknowledgements goes to the domain's next hop, wherever its reports came from: a report that
+//! was recorded is authentic wherever it is sent again, and would draw the acknowledgements of all others there.
 
-use super::peers::Peer;
 use super::ring::Ring;
+use super::shared::Shared;
 use crate::limits::ACKNOWLEDGEMENTS_PER_PAGE;
-use crate::wire::{Address, Envelope, Epoch, Header, MeetingId, Opcode, ReportAck, Status, Transaction, encode_page};
+use crate::time::Nanos;
+use crate::wire::{Address, Envelope, Header, MeetingId, Opcode, ReportAck, Status, Transaction, encode_page};
 
 /// The reports of one domain that wait for the next REPORT_ACK_BATCH to it.
 struct Waiting {
-    envelope: Option<Envelope>,
-    /// A page went by that envelope: the next one's may be another. Until then it stands for what waits.
-    stale: bool,
     count: usize,
     entries: [ReportAck; ACKNOWLEDGEMENTS_PER_PAGE],
 }
@@ -42,24 +43,11 @@ impl std::ops::AddAssign for Flushed {
 impl Acknowledgements {
     pub fn new(domains: usize) -> Self {
         let nobody = ReportAck { terminal: Address::default(), version: 0, status: Status::Ok };
-        let waiting =
-            || Waiting { envelope: None, stale: true, count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
+        let waiting = || Waiting { count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
         Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains), is_full: false }
     }
 
-    /// Whether it is to be said where the domain's next page goes.
-    #[inline]
-    pub fn is_unaddressed(&self, domain: usize) -> bool {
-        self.waiting[domain].stale
-    }
-
-    /// Says where the domain's next page goes: to its autonomous server, by the MAC that asked.
-    pub fn address(&mut self, domain: usize, peer: &Peer, reply: Envelope) {
-        let waiting = &mut self.waiting[domain];
-        (waiting.envelope, waiting.stale) = (Some(Envelope { to: peer.domain.server(), ..reply }), false);
-    }
-
-    /// Takes an acknowledgement, if the domain's page has room. The domain was addressed before.
+    /// Takes an acknowledgement, if the domain's page has room.
     #[inline]
     pub fn take(&mut self, domain: usize, ack: ReportAck) -> bool {
         let waiting = &mut self.waiting[domain];
@@ -75,7 +63,7 @@ impl Acknowledgements {
 
     /// Sends the pages that are full.
     #[inline]
-    pub fn flush_full<'a>(&mut self, peer: impl Fn(usize) -> &'a Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
+    pub fn flush_full(&mut self, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let mut flushed = Flushed::default();
         if !std::mem::take(&mut self.is_full) {
             return flushed;
@@ -84,7 +72,7 @@ impl Acknowledgements {
             let domain = self.dirty[at];
             if self.waiting[domain].count == ACKNOWLEDGEMENTS_PER_PAGE {
                 self.dirty.swap_remove(at);
-                flushed += self.send(domain, peer(domain), epoch, ring);
+                flushed += self.send(domain, by, ring);
             }
         }
         flushed
@@ -92,49 +80,69 @@ impl Acknowledgements {
 
     /// As [`Self::take`], and sends the domain's page where that is full now. Others' are not.
     #[inline]
-    pub fn push<'a>(
-        &mut self,
-        domain: usize,
-        peer: impl FnOnce() -> (&'a Peer, Epoch),
-        ack: ReportAck,
-        ring: &mut impl Ring,
-    ) -> Flushed {
+    pub fn push(&mut self, domain: usize, by: By<'_>, ack: ReportAck, ring: &mut impl Ring) -> Flushed {
         self.take(domain, ack);
         if self.waiting[domain].count < ACKNOWLEDGEMENTS_PER_PAGE {
             return Flushed::default();
         }
         self.dirty.retain(|&dirty| dirty != domain);
-        let (peer, epoch) = peer();
-        self.send(domain, peer, epoch, ring)
+        self.send(domain, by, ring)
     }
 
     /// Sends every page in which something waits.
-    pub fn flush<'a>(&mut self, peer: impl Fn(usize) -> &'a Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
+    pub fn flush(&mut self, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let mut flushed = Flushed::default();
         while let Some(domain) = self.dirty.pop() {
-            flushed += self.send(domain, peer(domain), epoch, ring);
+            flushed += self.send(domain, by, ring);
         }
         flushed
     }
 
-    /// Sends one page. Where there is no room on the way out its acknowledgements are dropped, and counted: the
-    /// terminals repeat their reports, and a worker never waits.
-    fn send(&mut self, domain: usize, peer: &Peer, epoch: Epoch, ring: &mut impl Ring) -> Flushed {
+    /// Sends one page. Where there is no room on the way out, or no way yet, its acknowledgements are
+    /// dropped, and counted: the terminals repeat their reports, and a worker never waits.
+    fn send(&mut self, domain: usize, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let waiting = &mut self.waiting[domain];
         let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];
-        waiting.stale = true;
-        let Some(envelope) = waiting.envelope else { return Flushed::default() };
+        let count = entries.len() as u64;
+        let dropped = Flushed { acknowledged: 0, dropped: count, frames: 0 };
+        let By { shared, interface } = by;
+        let peer = shared.peers.peer(domain);
+        let Some(hop) = peer.hop() else { return dropped };
+        let Some(src_mac) = shared.peers.own_mac(hop.interface) else { return dropped };
+        let envelope = Envelope {
+            dst_mac: hop.mac,
+            src_mac,
+            vlan: peer.marks.vlan,
+            ethertype: shared.ethertype,
+            to: peer.domain.server(),
+            from: shared.address,
+            label: peer.marks.label,
+        };
         // Nobody answers it, so it needs no transaction of its own: 0 is nobody's.
-        let header = Header::request(Transaction(0), epoch, MeetingId::NONE);
-        let sent = ring.transmit(|buffer| {
+        let header = Header::request(Transaction(0), shared.epoch(), MeetingId::NONE);
+        let write = |buffer: &mut [u8]| {
             let entries = entries.iter().copied();
             encode_page(buffer, &envelope, Opcode::ReportAckBatch, &header, (0, 1), entries, &peer.outbound).0
-        });
-        let count = entries.len() as u64;
-        if sent {
-            Flushed { acknowledged: count, dropped: 0, frames: 1 }
-        } else {
-            Flushed { acknowledged: 0, dropped: count, frames: 0 }
+        };
+        if hop.interface == interface {
+            let sent = ring.transmit(write);
+            return if sent { Flushed { acknowledged: count, dropped: 0, frames: 1 } } else { dropped };
         }
+        // Its reports come by another interface than it is at. The worker there counts the frame.
+        let ways = shared.ways.get().map_or(&[][..], |ways| ways);
+        let Some((outbox, worker)) = ways.get(usize::from(hop.interface)) else { return dropped };
+        if !outbox.post(Nanos::default(), write) {
+            return dropped;
+        }
+        worker.wake();
+        Flushed { acknowledged: count, dropped: 0, frames: 0 }
     }
+}
+
+/// By what pages leave.
+#[derive(Clone, Copy)]
+pub(super) struct By<'a> {
+    pub shared: &'a Shared,
+    /// The interface that the worker's own ring is on.
+    pub interface: u8,
 }

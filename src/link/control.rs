@@ -397,6 +397,9 @@ impl Control {
             }
             any = true;
         }
+        if self.topology.take_turned() {
+            self.shared.peers.follow(&self.topology);
+        }
         self.post.deliver();
         any
     }

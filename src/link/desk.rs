@@ -200,10 +200,6 @@ impl Desk<'_> {
         if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
             return self.prompt(opened, says(ack));
         }
-        if self.acknowledgements.is_unaddressed(domain) {
-            let reply = opened.frame.envelope().reply();
-            self.acknowledgements.address(domain, shared.peers.peer(domain), reply);
-        }
         if !self.acknowledgements.take(domain, ack) {
             self.answers.batched.push((domain, ack));
         }
@@ -213,12 +209,16 @@ impl Desk<'_> {
         self.answers.prompt.push(Prompt { held: opened.held, domain: opened.domain, says });
     }
 
-    /// Hands a frame to the control thread.
+    /// Hands a frame to the control thread. There it bears, as where it came to, the address of the
+    /// interface that it came by, whatever it was sent to: what answers it leaves by that interface.
     fn hand_on(&mut self, opened: &Opened<'_>) {
         let Opened { bytes, arrived, .. } = opened;
         let posted = self.shared.inbox.post(*arrived, |buffer| {
             let length = bytes.len().min(buffer.len());
             buffer[..length].copy_from_slice(&bytes[..length]);
+            if let (Some(own), Some(to)) = (self.shared.peers.own_mac(self.interface), buffer.first_chunk_mut()) {
+                *to = own.0;
+            }
             length
         });
         self.counters.count(if posted { Counter::ToControl } else { Counter::ControlOverflow });

@@ -245,6 +245,7 @@ impl Heir {
                     order => heard.push(order),
                 }
             }
+            self.peers.follow(&self.topology);
         }
         let recovered = self.table.recover();
         let mut writer = self.table.writer(OwnerId::CONTROL);

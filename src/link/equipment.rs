@@ -73,7 +73,8 @@ impl Equipment {
         let shared = Arc::new(shared);
         let line = Line::listen(Arc::clone(keeper), Arc::clone(&shared), stands_by)?;
         let mut collector = Collector::default();
-        let (mut counters, mut outboxes, mut threads, mut workers) = (vec![], vec![], vec![], vec![]);
+        let (mut counters, mut outboxes, mut threads, mut workers) =
+            (vec![], Vec::<(_, Arc<Wake>)>::new(), vec![], vec![]);
         let (says, begun) = bounded(manifest.sockets());
         for number in 0..manifest.sockets() {
             let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));
@@ -88,6 +89,9 @@ impl Equipment {
             let interface = ports.interface_of(number);
             workers.push(Kit { start, interface, outbox, counters: count, recorder: recorder(&mut collector) });
         }
+        let ways = ports.firsts().map(|ring| outboxes[ring].clone()).collect();
+        let entered = shared.ways.set(ways);
+        debug_assert!(entered.is_ok(), "nobody else has entered them: it was made above");
         Ok(Self { poll, shared, line, collector, counters, outboxes, threads, workers, begun })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::cascade::{Hop, Speakers, Topology};
+use crate::cascade::{Hop, Marks, Speakers, Topology, is_group};
 use crate::limits::DOMAINS_MAX;
 use crate::wire::{Domain, Key, Mac, MeetingId, mix};
 
@@ -15,6 +15,10 @@ pub struct Peer {
     pub inbound: Key,
     /// What frames to it are tagged with.
     pub outbound: Key,
+    /// What frames to it bear.
+    pub marks: Marks,
+    /// Its next hop, 0 where none is known: the control thread writes it, workers read it.
+    hop: AtomicU64,
     /// Where its latest authentic frame came from, 0 before the first: workers write it, the control thread reads it.
     seen: AtomicU64,
     /// The meeting that one of its terminals reported out of, where the table has the terminal in the other one, or in none: workers
@@ -45,8 +49,12 @@ impl Peer {
         Some([reported, held].map(MeetingId))
     }
 
-    /// Notes where an authentic frame came from. A store only where that is new.
+    /// Notes where an authentic frame came from. A store only where that is new. A group is no place.
+    #[inline]
     pub fn note(&self, from: Hop) -> bool {
+        if is_group(from.mac) {
+            return false;
+        }
         let number = from.number();
         // Relaxed, here and below: the number is all there is, and nothing else is read by its light.
         let new = self.seen.load(Ordering::Relaxed) != number;
@@ -69,8 +77,12 @@ impl Peer {
 
     /// Where its latest authentic frame came from.
     pub fn seen(&self) -> Option<Hop> {
-        let hop = Hop::from_number(self.seen.load(Ordering::Relaxed));
-        Some(hop).filter(|hop| hop.mac != Mac::default())
+        known(&self.seen)
+    }
+
+    /// Where frames to it go, whoever asked.
+    pub fn hop(&self) -> Option<Hop> {
+        known(&self.hop)
     }
 }
 
@@ -83,6 +95,8 @@ pub struct Peers {
     /// Places in `all`, 1 the first; 0 is nobody's. A power of two of them.
     places: Box<[u16]>,
     speakers: Arc<Speakers>,
+    /// The MAC addresses of our interfaces.
+    own: Box<[Mac]>,
 }
 
 const _: () = assert!(DOMAINS_MAX < u16::MAX as usize);
@@ -97,6 +111,8 @@ impl Peers {
                 domain: route.domain,
                 inbound: route.from_it.clone(),
                 outbound: route.to_it.clone(),
+                marks: route.marks,
+                hop: AtomicU64::new(route.hop().map_or(0, Hop::number)),
                 seen: AtomicU64::new(0),
                 stray: [AtomicU64::new(0), AtomicU64::new(0)],
                 fenced: AtomicBool::new(false),
@@ -112,12 +128,27 @@ impl Peers {
             }
             places[at] = place;
         }
-        Self { all: peers.into(), places: places.into(), speakers: topology.speakers().clone() }
+        let (speakers, own) = (topology.speakers().clone(), topology.own_macs().into());
+        Self { all: peers.into(), places: places.into(), speakers, own }
     }
 
     /// Who may speak for whom.
     pub fn speakers(&self) -> &Speakers {
         &self.speakers
+    }
+
+    /// Lets workers know where frames go now.
+    pub fn follow(&self, topology: &Topology) {
+        for peer in &self.all {
+            let hop = topology.route(peer.domain).and_then(|route| route.hop());
+            peer.hop.store(hop.map_or(0, Hop::number), Ordering::Relaxed);
+        }
+    }
+
+    /// The MAC address of one of our interfaces.
+    #[inline]
+    pub fn own_mac(&self, interface: u8) -> Option<Mac> {
+        self.own.get(usize::from(interface)).copied()
     }
 
     /// How many there are.
@@ -153,6 +184,12 @@ impl Peers {
     pub fn iter(&self) -> impl Iterator<Item = &Peer> {
         self.all.iter()
     }
+}
+
+fn known(number: &AtomicU64) -> Option<Hop> {
+    // Relaxed: see `Peer::note`.
+    let hop = Hop::from_number(number.load(Ordering::Relaxed));
+    Some(hop).filter(|hop| hop.mac != Mac::default())
 }
 
 /// Where a domain is looked for first.

@@ -28,6 +28,11 @@ impl Ports {
         self.0.iter().map(|(mac, _)| *mac).collect()
     }
 
+    /// The first ring of each.
+    pub fn firsts(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().map(|(_, rings)| rings.start)
+    }
+
     /// The ring of the domain at a place for a frame with this source. One that is none of ours leaves by the first interface.
     pub fn ring(&self, source: Mac, place: usize) -> usize {
         let Some((_, rings)) = self.0.iter().find(|(mac, _)| *mac == source).or(self.0.first()) else { return 0 };
@@ -50,7 +55,8 @@ mod tests {
         let ports = Ports(vec![(one, 0..2), (two, 2..5)]);
         assert_eq!([0, 1, 2, 3].map(|place| ports.ring(one, place)), [0, 1, 0, 1]);
         assert_eq!([0, 1, 2, 3].map(|place| ports.ring(two, place)), [2, 3, 4, 2]);
-        assert_eq!(ports.ring(Mac([0xff; 6]), 1), 1, "an answer to what was sent to all");
+        assert_eq!(ports.ring(Mac([0xff; 6]), 1), 1, "an address that is none of ours any more");
+        assert_eq!(ports.firsts().collect::<Vec<_>>(), [0, 2]);
         assert_eq!([0, 1, 2, 3, 4].map(|ring| ports.interface_of(ring)), [0, 0, 1, 1, 1]);
         assert_eq!(ports.macs(), [one, two]);
     }

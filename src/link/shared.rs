@@ -1,12 +1,15 @@
 //! What the threads of an engine share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::mailbox::Mailbox;
 use super::peers::Peers;
 use super::wake::Wake;
 use crate::wire::{Address, Epoch};
+
+/// A worker's outbox, and what wakes it for that.
+pub type Way = (Arc<Mailbox>, Arc<Wake>);
 
 /// What workers and the control thread share.
 pub struct Shared {
@@ -22,6 +25,9 @@ pub struct Shared {
     pub inbox: Mailbox,
     /// Wakes the control thread.
     pub control: Wake,
+    /// A worker of each interface, by whose outbox what does not leave by one's own goes. Entered before any
+    /// worker runs; none where there is one interface alone.
+    pub ways: OnceLock<Box<[Way]>>,
     epoch: AtomicU64,
     /// Per domain, in the topology's order: whether the table holds all of its terminals.
     settled: Box<[AtomicBool]>,
@@ -42,7 +48,19 @@ impl Shared {
     ) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
         let (epoch, gone, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self { address, ethertype, probe_port, peers, inbox, control, epoch, settled, gone, stop }
+        Self {
+            address,
+            ethertype,
+            probe_port,
+            peers,
+            inbox,
+            control,
+            ways: OnceLock::new(),
+            epoch,
+            settled,
+            gone,
+            stop,
+        }
     }
 
     /// The epoch that this engine controls under.

@@ -1,5 +1,6 @@
 //! The worker over rings in memory and a real table.
 
+mod answers;
 mod overload;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,7 +52,11 @@ struct Rig {
 impl Rig {
     /// One domain, one meeting, three terminals, room for `inbox` control frames.
     fn new(inbox: usize, room: usize) -> Self {
-        let (mac, vlan, label, secret) = (None, None, None, Some(SECRET));
+        Self::on_vlan(None, inbox, room)
+    }
+
+    fn on_vlan(vlan: Option<u16>, inbox: usize, room: usize) -> Self {
+        let (mac, label, secret) = (Some(Mac([2, 0, 0, 0, 1, 0x6e])), None, Some(SECRET));
         let domains =
             [AutonomousDomain { number: domain(), mac, interface: None, vlan, label, secret, behind: Vec::new() }];
         let topology =
@@ -98,9 +103,13 @@ impl Rig {
     }
 
     fn arrive(&self, from: Address, header: Header, message: &Message) {
+        self.arrive_in(&envelope(from), header, message);
+    }
+
+    fn arrive_in(&self, envelope: &Envelope, header: Header, message: &Message) {
         let mut buffer = [0; crate::limits::FRAME_BYTES_MAX];
         let key = Key::derive(Some(&SECRET), Direction::Autonomous);
-        let length = encode_message(&mut buffer, &envelope(from), &header, message, &key);
+        let length = encode_message(&mut buffer, envelope, &header, message, &key);
         self.ring.arrive(&buffer[..length], Some(self.now));
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::acknowledgements::{self, Acknowledgements};
+use super::acknowledgements::{self, Acknowledgements, By};
 use super::desk::{Answers, Desk, Opened, Prompt, Says, open};
 use super::mailbox::Mailbox;
 use super::overload::{Overload, Refusals, Shedding};
@@ -150,9 +150,8 @@ impl<R: Ring> Worker<R> {
 
     /// Sends every acknowledgement that waits, hands all to the kernel, and then gives the held entries back.
     pub fn settle(&mut self) {
-        let shared = &*self.shared;
-        let epoch = shared.epoch();
-        let flushed = self.acknowledgements.flush(|domain| shared.peers.peer(domain), epoch, &mut self.ring);
+        let by = By { shared: &self.shared, interface: self.interface };
+        let flushed = self.acknowledgements.flush(by, &mut self.ring);
         self.note(flushed);
         if self.unsent {
             self.flush_ring();
@@ -322,12 +321,10 @@ impl<R: Ring> Worker<R> {
 
     /// Writes what the burst led to.
     fn answer(&mut self) {
-        let shared = &*self.shared;
-        let mut flushed =
-            self.acknowledgements.flush_full(|domain| shared.peers.peer(domain), shared.epoch(), &mut self.ring);
+        let by = By { shared: &self.shared, interface: self.interface };
+        let mut flushed = self.acknowledgements.flush_full(by, &mut self.ring);
         for &(domain, ack) in &self.answers.batched {
-            let to = || (shared.peers.peer(domain), shared.epoch());
-            flushed += self.acknowledgements.push(domain, to, ack, &mut self.ring);
+            flushed += self.acknowledgements.push(domain, by, ack, &mut self.ring);
         }
         self.answers.batched.clear();
         self.note(flushed);
@@ -342,7 +339,10 @@ impl<R: Ring> Worker<R> {
         let received = self.ring.received(prompt.held);
         // It was parsed before, and is the same.
         let Ok(frame) = Frame::parse(received.bytes, self.shared.ethertype) else { return };
-        let (reply, header) = (frame.envelope().reply(), frame.header());
+        let header = frame.header();
+        let Some(own) = self.shared.peers.own_mac(self.interface) else { return };
+        let marks = self.shared.peers.peer(prompt.domain).marks;
+        let Some(reply) = marks.answer(&frame.envelope(), own) else { return };
         let (message, counter, otherwise) = match prompt.says {
             Says::Acknowledged(ReportAck { terminal, version, .. }) => {
                 let message = Message::ReportAck { terminal, version };

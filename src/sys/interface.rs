@@ -29,6 +29,17 @@ pub enum InterfaceError {
         /// As it was named.
         name: String,
     },
+    /// V2V is spoken over Ethernet alone.
+    #[error(
+        "interface `{name}` is no Ethernet (its hardware type is {kind}): name one whose link/ether address `ip \
+         link` shows"
+    )]
+    NotEthernet {
+        /// As it was named.
+        name: String,
+        /// `ARPHRD_*`, <linux/if_arp.h>.
+        kind: u16,
+    },
     /// The kernel refused to tell.
     #[error("interface `{name}`: cannot read its {what}: {error}")]
     Unreadable {
@@ -62,22 +73,85 @@ impl Interface {
 
     /// Its Ethernet address.
     pub fn mac(&self) -> Result<Mac, InterfaceError> {
+        Ok(self.hardware()?.1)
+    }
+
+    /// Whether it is one that Ethernet frames come and go by.
+    ///
+    /// # Errors
+    /// It is not, or the kernel does not tell.
+    pub fn check_ethernet(&self) -> Result<(), InterfaceError> {
+        match self.hardware()?.0 {
+            ARPHRD_ETHER => Ok(()),
+            kind => Err(InterfaceError::NotEthernet { name: self.name.clone(), kind }),
+        }
+    }
+
+    /// The type of its hardware and its address.
+    fn hardware(&self) -> Result<(u16, Mac), InterfaceError> {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         self.ask::<SIOCGIFHWADDR>("address", &mut request)?;
         // struct sockaddr: two bytes of family, then the address.
         let mut mac = Mac::default();
         mac.0.copy_from_slice(&request.rest[2..8]);
-        Ok(mac)
+        Ok((u16::from_ne_bytes([request.rest[0], request.rest[1]]), mac))
+    }
+
+    /// Whether frames can come: it is up, and there is a carrier. The driver is asked where it tells, for
+    /// the kernel's own word (IFF_RUNNING) comes up to a second late (net/core/link_watch.c).
+    pub fn is_running(&self) -> Result<bool, InterfaceError> {
+        let mut request = Request::new(&self.name, [0; UNION_BYTES]);
+        self.ask::<SIOCGIFFLAGS>("state", &mut request)?;
+        let flags = u16::from_ne_bytes([request.rest[0], request.rest[1]]);
+        let mut carrier = Flags { command: ETHTOOL_GLINK, flags: 0 };
+        let carrier = match self.ask_ethtool("carrier", &mut carrier) {
+            Ok(()) => carrier.flags != 0,
+            Err(_) => flags & IFF_RUNNING != 0,
+        };
+        Ok(flags & IFF_UP != 0 && carrier)
+    }
+
+    /// Bytes of the longest packet, Ethernet's header not counted.
+    pub fn mtu(&self) -> Result<u32, InterfaceError> {
+        let mut request = Request::new(&self.name, [0; UNION_BYTES]);
+        self.ask::<SIOCGIFMTU>("MTU", &mut request)?;
+        let [a, b, c, d, ..] = request.rest;
+        Ok(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// What it is where it unites others, whose frames come by it: a bond, a team.
+    pub fn unites(&self) -> Option<&'static str> {
+        match self.driver()?.as_str() {
+            "bonding" => Some("bond"),
+            "team" => Some("team"),
+            _ => None,
+        }
+    }
+
+    /// Whether it takes 802.1Q tags off the frames that come, so that neither steering nor a socket sees
+    /// them; none where it does not tell.
+    pub fn strips_tags(&self) -> Option<bool> {
+        let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
+        self.ask_ethtool("offloads", &mut flags).ok()?;
+        Some(flags.flags & ETH_FLAG_RXVLAN != 0)
+    }
+
+    /// Has it take 802.1Q tags off, or leave them.
+    ///
+    /// # Errors
+    /// The driver cannot, or it is not allowed.
+    pub fn strip_tags(&self, strip: bool) -> Result<(), InterfaceError> {
+        let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
+        self.ask_ethtool("offloads", &mut flags)?;
+        let flags = if strip { flags.flags | ETH_FLAG_RXVLAN } else { flags.flags & !ETH_FLAG_RXVLAN };
+        self.ask_ethtool("offloads, to change them", &mut Flags { command: ETHTOOL_SFLAGS, flags })
     }
 
     /// How many receive queues are in use: combined ones and those that only receive. One where the driver does not tell.
     pub fn queues(&self) -> Result<u32, InterfaceError> {
         let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
-        let mut request = Request::new(&self.name, [0; UNION_BYTES]);
-        request.rest[..size_of::<usize>()].copy_from_slice(&(&raw mut channels).expose_provenance().to_ne_bytes());
-        match self.ask::<SIOCETHTOOL>("queues", &mut request) {
-            // SAFETY: `channels` lives on this stack and is read after the kernel, through the pointer in the request, wrote it.
-            Ok(()) => Ok(unsafe { (&raw const channels).read_volatile() }.receiving().max(1)),
+        match self.ask_ethtool("queues", &mut channels) {
+            Ok(()) => Ok(channels.receiving().max(1)),
             Err(InterfaceError::Unreadable { error, .. }) if error.raw_os_error() == Some(EOPNOTSUPP) => Ok(1),
             Err(error) => Err(error),
         }
@@ -96,11 +170,21 @@ impl Interface {
 
     fn ask_driver(&self) -> Option<Driver> {
         let mut driver = Driver { command: ETHTOOL_GDRVINFO, ..Driver::default() };
+        self.ask_ethtool("driver", &mut driver).ok()?;
+        Some(driver)
+    }
+
+    /// Has the kernel read and write one of ethtool's structures.
+    fn ask_ethtool<T: Copy>(&self, what: &'static str, structure: &mut T) -> Result<(), InterfaceError> {
+        let at = std::ptr::from_mut(structure).expose_provenance();
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
-        request.rest[..size_of::<usize>()].copy_from_slice(&(&raw mut driver).expose_provenance().to_ne_bytes());
-        self.ask::<SIOCETHTOOL>("driver", &mut request).ok()?;
-        // SAFETY: as of `Channels` above.
-        Some(unsafe { (&raw const driver).read_volatile() })
+        request.rest[..size_of::<usize>()].copy_from_slice(&at.to_ne_bytes());
+        self.ask::<SIOCETHTOOL>(what, &mut request)?;
+        // SAFETY: it is the structure that was lent to this function. The kernel wrote it through the
+        // pointer in the request, which the compiler does not see; every bit pattern is a value of the
+        // integers that it consists of.
+        *structure = unsafe { std::ptr::with_exposed_provenance::<T>(at).read_volatile() };
+        Ok(())
     }
 
     fn ask<const REQUEST: Opcode>(&self, what: &'static str, request: &mut Request) -> Result<(), InterfaceError> {
@@ -129,10 +213,19 @@ fn asker() -> rustix::io::Result<OwnedFd> {
 
 const NAME_BYTES: usize = 16;
 const UNION_BYTES: usize = 24;
+const SIOCGIFFLAGS: Opcode = 0x8913;
+const SIOCGIFMTU: Opcode = 0x8921;
 const SIOCGIFHWADDR: Opcode = 0x8927;
 const SIOCETHTOOL: Opcode = 0x8946;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GLINK: u32 = 0x0a;
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+const ARPHRD_ETHER: u16 = 1;
+const IFF_UP: u16 = 1;
+const IFF_RUNNING: u16 = 0x40;
 const EOPNOTSUPP: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
 
 /// `struct ifreq`: a name, and a union of which the longest member has 24 bytes.
@@ -148,6 +241,14 @@ impl Request {
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         Self { name: bytes, rest }
     }
+}
+
+/// `struct ethtool_value`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Flags {
+    command: u32,
+    flags: u32,
 }
 
 /// `struct ethtool_channels`.
@@ -197,6 +298,9 @@ mod tests {
         assert_eq!(lo.mac().unwrap(), Mac::default());
         assert_eq!(lo.queues().unwrap(), 1);
         assert_eq!(lo.bus_address(), None);
+        assert_eq!(lo.unites(), None);
+        let error = lo.check_ethernet().unwrap_err();
+        assert!(matches!(error, InterfaceError::NotEthernet { kind: 772, .. }), "{error}");
     }
 
     #[test]

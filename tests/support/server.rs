@@ -113,6 +113,25 @@ impl Server {
         }
     }
 
+    /// Waits until an engine controls, or the end; says whether one does.
+    #[allow(dead_code, reason = "most tests know which it is")]
+    pub fn controls_or_ends(&mut self) -> bool {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.heard += &line;
+                    self.heard.push('\n');
+                    if line.contains(" controls") {
+                        return true;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("neither controls nor ends in time:\n{}", self.heard),
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
     /// Stops listening: its next line is the last that anybody reads.
     pub fn stop_listening(&mut self) {
         self.log = channel().1;

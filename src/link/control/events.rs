@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::Control;
-use crate::cascade::LinkEvent;
+use crate::cascade::{Hop, LinkEvent};
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, RECOVERY_NOTED_AFTER};
@@ -11,12 +11,12 @@ use crate::link::store::Store;
 use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableHoldings};
 use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
-use crate::wire::Epoch;
+use crate::wire::{Domain, Epoch};
 
 impl Control {
     /// Takes what the machines want the engine to know.
     pub(super) fn handle_events(&mut self, now: Nanos) -> bool {
-        let mut any = false;
+        let (mut any, mut learned) = (false, Vec::new());
         for peer in self.shared.peers.iter() {
             if let Some(meetings) = peer.take_stray() {
                 self.recovery.handle_stray(now, peer.domain, meetings, &mut holdings!(self));
@@ -24,12 +24,12 @@ impl Control {
             if let Some(hop) = peer.seen()
                 && self.topology.handle_authentic(peer.domain, hop)
             {
-                let interface = &self.config.interface.names[usize::from(hop.interface)];
-                tracing::info!(domain = %peer.domain, mac = %hop.mac, interface, "next hop learned");
-                let _ = self.keeper.tell(&Notice::NextHop { domain: peer.domain, hop });
-                self.recovery.restart(now, peer.domain);
-                any = true;
+                learned.push((peer.domain, hop));
             }
+        }
+        for (domain, hop) in learned {
+            any = true;
+            self.handle_learned(now, domain, hop);
         }
         while let Some(event) = self.topology.poll_event() {
             any = true;
@@ -41,6 +41,7 @@ impl Control {
                         self.recovery.restart(now, domain);
                     }
                 }
+                LinkEvent::Moved(domain, hop) => self.handle_learned(now, domain, hop),
                 LinkEvent::Down(domain) => tracing::warn!(%domain, "link down: heartbeats are not answered"),
             }
         }
@@ -62,6 +63,14 @@ impl Control {
             }
         }
         any
+    }
+
+    /// A domain is elsewhere than was known: what was on its way to it may have gone nowhere.
+    fn handle_learned(&mut self, now: Nanos, domain: Domain, hop: Hop) {
+        let interface = &self.config.interface.names[usize::from(hop.interface)];
+        tracing::info!(%domain, mac = %hop.mac, interface, "next hop learned");
+        let _ = self.keeper.tell(&Notice::NextHop { domain, hop });
+        self.recovery.restart(now, domain);
     }
 
     /// Stops controlling anything at once, workers included.

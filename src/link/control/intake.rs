@@ -38,11 +38,17 @@ impl Control {
         let expected = match (frame.message(), frame.page()) {
             (Ok(Message::Heartbeat { sent_ns }), _) => {
                 let held = self.writer.table().count_parts_in(domain);
-                let (reply, header) = (frame.envelope().reply(), header.answer(Status::Ok));
+                let header = header.answer(Status::Ok);
                 let message =
                     Message::HeartbeatAck { sent_ns, held, boot_generation: 0, age: 0, highest_epoch: Epoch::NONE };
-                self.post
-                    .enveloped(domain, &reply, |buffer, key| encode_message(buffer, &reply, &header, &message, key));
+                let asked = frame.envelope();
+                let marks = self.topology.route(domain).map(|route| route.marks).unwrap_or_default();
+                // The worker has seen to it that it bears our address there.
+                if let Some(reply) = marks.answer(&asked, asked.dst_mac) {
+                    self.post.enveloped(domain, &reply, |buffer, key| {
+                        encode_message(buffer, &reply, &header, &message, key)
+                    });
+                }
                 true
             }
             (Ok(Message::HeartbeatAck { sent_ns, held, boot_generation, highest_epoch, .. }), _) => {
@@ -88,12 +94,12 @@ impl Control {
                     self.journal.forget_updates_of(&opened.unfinished);
                     let fences = opened.fences.clone();
                     store.opened = Some(opened);
-                    self.compare_fences(&fences);
                     let left = self.writer.table().generation_end().saturating_sub(self.epoch.generation().into());
                     if left < u32::from(GENERATION_BLOCK / 2) {
                         // A full queue: the next engine finds the block short again.
                         let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
                     }
+                    self.compare_fences(&fences);
                 }
                 Outcome::Failed(error) => {
                     tracing::error!(%error, "no database: operations are refused, control goes on");

@@ -73,7 +73,7 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.id)
 }
 
-/// The ids of the maps that a program uses, in no order. Ours has three.
+/// The ids of the maps that a program uses, in no order. Ours has five.
 pub(super) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; 8];
     let mut info =
@@ -147,6 +147,19 @@ pub(super) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io:
     options.sz = size_of_val(&options) as _;
     // SAFETY: `data` is as long as is said and outlives the call, and nothing is asked to be written.
     checked(unsafe { sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) }).map(drop)
+}
+
+/// The XDP program on an interface of this network namespace: its id (0: none), and whether it is there generically.
+pub(super) fn xdp_on(interface: u32) -> io::Result<(u32, Mode)> {
+    let mut options = sys::bpf_xdp_query_opts::default();
+    options.sz = size_of_val(&options) as _;
+    // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no more than that.
+    checked(unsafe { sys::bpf_xdp_query(interface as c_int, 0, &mut options) })?;
+    let generic = u32::from(options.attach_mode) == sys::XDP_ATTACHED_SKB;
+    // Where programs of several modes are there, `prog_id` is 0.
+    let ids = [options.prog_id, options.drv_prog_id, options.skb_prog_id, options.hw_prog_id];
+    let program = ids.into_iter().find(|&id| id != 0).unwrap_or(0);
+    Ok((program, if generic { Mode::Generic } else { Mode::Native }))
 }
 
 /// What XDP can do on an interface (`NETDEV_XDP_ACT_*`); 0 where the kernel does not tell.

@@ -19,7 +19,7 @@ pub use abi::BATON_ABI as ABI;
 pub use abi::{BATON_QUEUES_MAX as QUEUES_MAX, BATON_RINGS_PER_QUEUE_MAX as RINGS_PER_QUEUE_MAX};
 pub use live::{LiveError, LiveFrames, LiveHow, LiveProgress, takes_redirected};
 pub use sink::{Sink, Sunk};
-pub use steering::{Action, DryRun, OBJECT, Steering};
+pub use steering::{Action, DryRun, OBJECT, Steering, check_free};
 
 use crate::limits::{DOMAINS_MAX, SOURCE_BURST_MIN};
 use crate::time::Nanos;
@@ -204,7 +204,11 @@ pub enum SteerError {
         folder: PathBuf,
     },
     /// The operator's: the folder serves another interface.
-    #[error("what is pinned in {folder} steers interface number {interface}: give every interface a folder of its own", folder = .folder.display())]
+    #[error(
+        "what is pinned in {folder} steers interface number {interface}, of this network namespace or another: \
+         give every interface \
+         a folder of its own (`runtime.pin`)", folder = .folder.display()
+    )]
     PinnedElsewhere {
         /// Where the pins are.
         folder: PathBuf,

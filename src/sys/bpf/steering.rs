@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle, MapInfo, ObjectBuilder, ProgramHandle, Xdp, XdpFlags};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapInfo, ObjectBuilder, ProgramHandle};
 
 use super::{
     ARRIVAL_BYTES, Counters, Mode, QUEUES_MAX, RINGS_PER_QUEUE_MAX, SteerError, SteerSettings, arrival, calls,
@@ -32,6 +32,10 @@ pub struct Steering {
     program: ProgramHandle,
     maps: Maps,
     link: Option<Link>,
+    /// Another build's program is on the link yet, and this one follows it when its rings are filled.
+    follows: bool,
+    /// It was there, pinned, before this process took it up.
+    inherited: bool,
 }
 
 #[derive(Debug)]
@@ -104,7 +108,7 @@ impl Steering {
             Maps { settings: map("settings")?, rings: map("rings")?, verdicts: map("verdicts")?, known: map("known")? };
         let program = object.progs_mut().find(|program| program.name() == PROGRAM).expect("and the program");
         let program = ProgramHandle::try_from(&program).map_err(refused)?;
-        let steering = Self { program, maps, link: None };
+        let steering = Self { program, maps, link: None, follows: false, inherited: false };
         steering.set(settings)?;
         Ok(steering)
     }
@@ -113,13 +117,28 @@ impl Steering {
     /// earlier process pinned there goes on, its program replaced without a gap where it is another build's. Sockets
     /// that are gone have left their rings: [`Self::set_ring`] fills them.
     pub fn attach(interface: &Interface, settings: &SteerSettings, pins: Option<&Path>) -> Result<Self, SteerError> {
+        let mut steering = Self::begin(interface, settings, &BTreeSet::new(), pins)?;
+        steering.finish()?;
+        Ok(steering)
+    }
+
+    /// As [`Self::attach`], where only these may send if that is set, from the first frame on; and another
+    /// build's program stays until [`Self::finish`], so that rings can be filled before.
+    pub fn begin(
+        interface: &Interface,
+        settings: &SteerSettings,
+        known: &BTreeSet<Mac>,
+        pins: Option<&Path>,
+    ) -> Result<Self, SteerError> {
         if let Some(folder) = pins {
             prepare(folder)?;
-            if let Some(found) = Self::take_up(interface, settings, folder)? {
+            if let Some(found) = Self::take_up(interface, settings, known, folder)? {
                 return Ok(found);
             }
         }
+        check_free(interface, pins)?;
         let mut steering = Self::load(settings)?;
+        steering.admit(known)?;
         let (fd, mode) = steering.link(interface)?;
         if let Some(folder) = pins {
             steering.pin(folder)?;
@@ -129,15 +148,52 @@ impl Steering {
         Ok(steering)
     }
 
+    /// Puts the program in the place of another build's, where one is there yet.
+    pub fn finish(&mut self) -> Result<(), SteerError> {
+        let Some(link) = self.link.as_ref().filter(|_| self.follows) else { return Ok(()) };
+        calls::update_link(link.fd.as_fd(), self.program.as_fd()).map_err(call("replacing another build's program"))?;
+        link.pins.as_deref().map_or(Ok(()), |folder| self.pin(folder))?;
+        self.follows = false;
+        Ok(())
+    }
+
+    /// Puts it on its interface again where somebody took it off. True where that was so.
+    pub fn mend(&mut self, interface: &Interface) -> Result<bool, SteerError> {
+        let Some(there) = &mut self.link else { return Ok(false) };
+        let (index, _) = calls::link_info(there.fd.as_fd()).map_err(call("asking for the link"))?;
+        if index != 0 {
+            return Ok(false);
+        }
+        let (fd, mode) = link(self.program.as_fd(), interface)?;
+        if let Some(folder) = &there.pins {
+            let path = folder.join(LINK);
+            remove(&path)?;
+            pin(fd.as_fd(), &path)?;
+        }
+        (there.fd, there.mode) = (fd, mode);
+        Ok(true)
+    }
+
+    /// Whether an earlier process had put it there, and pinned it.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Whether it is this interface that it is on: the index is told by the link, but not the network
+    /// namespace that it is of.
+    pub fn is_on(&self, interface: &Interface) -> bool {
+        self.link.as_ref().is_some_and(|link| is_on(link.fd.as_fd(), interface).unwrap_or(false))
+    }
+
     /// The steering that an earlier process pinned, as it is.
     pub fn open(folder: &Path) -> Result<Self, SteerError> {
         let path = folder.join(LINK);
         let fd = calls::open_pin(&path).map_err(|error| SteerError::Pin { path, error })?;
         let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
         let program = attached(program, folder)?;
-        let mode = mode_on(&program, index)?;
+        let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
-        Ok(Self { program, maps: Maps::open(folder)?, link })
+        Ok(Self { program, maps: Maps::open(folder)?, link, follows: false, inherited: true })
     }
 
     /// How it is attached; none where it is only loaded.
@@ -213,8 +269,14 @@ impl Steering {
         link.pins.as_deref().map_or(Ok(()), unpin)
     }
 
-    /// What is pinned in the folder, if it is there and alive. Brought up to this build where it is another's.
-    fn take_up(interface: &Interface, settings: &SteerSettings, folder: &Path) -> Result<Option<Self>, SteerError> {
+    /// What is pinned in the folder, if it is there and alive. Where it is another build's, this one's,
+    /// ready to follow it.
+    fn take_up(
+        interface: &Interface,
+        settings: &SteerSettings,
+        known: &BTreeSet<Mac>,
+        folder: &Path,
+    ) -> Result<Option<Self>, SteerError> {
         let path = folder.join(LINK);
         let fd = match calls::open_pin(&path) {
             Ok(fd) => fd,
@@ -230,26 +292,26 @@ impl Steering {
             unpin(folder)?;
             return Ok(None);
         }
-        if index != interface.index {
+        if !is_on(fd.as_fd(), interface).map_err(call("asking what is on the interface"))? {
             return Err(SteerError::PinnedElsewhere { folder: folder.to_owned(), interface: index });
         }
         let fresh = Self::load(settings)?;
-        let mode = mode_on(&fresh.program, index)?;
+        let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
         // One that cannot be opened is another build's as well: a keeper that died between replacing the program and pinning
         // the new one leaves a program without a name, and what that takes a keeper need not have.
         if let Ok(found) = attached(program, folder)
             && let Some(maps) = Maps::of_build(folder, &found, &fresh)?
         {
-            let steering = Self { program: found, maps, link };
+            let steering = Self { program: found, maps, link, follows: false, inherited: true };
+            if settings.known_only {
+                steering.admit(known)?;
+            }
             steering.set(settings)?;
             return Ok(Some(steering));
         }
-        let steering = Self { link, ..fresh };
-        let fd = steering.link.as_ref().expect("set one line above").fd.as_fd();
-        calls::update_link(fd, steering.program.as_fd()).map_err(call("replacing another build's program"))?;
-        steering.pin(folder)?;
-        Ok(Some(steering))
+        fresh.admit(known)?;
+        Ok(Some(Self { link, follows: true, inherited: true, ..fresh }))
     }
 
     /// Pins program and maps.
@@ -265,27 +327,62 @@ impl Steering {
     }
 }
 
-/// Puts a program on an interface: natively, else generically.
+/// Puts a program on an interface: natively, else generically, which is said with its reason.
 pub(super) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
     let attach = |mode| calls::link_xdp(program, interface.index, mode).map(|fd| (fd, mode));
-    let native = match attach(Mode::Native) {
-        Ok(link) => return Ok(link),
-        Err(error) => error,
+    let native = match interface.unites() {
+        // The kernel would run the program in the members' drivers, whose frames no socket of the whole may have
+        // (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has to be the queue's): all would be lost,
+        // and counted nowhere.
+        Some(kind) => {
+            io::Error::other(format!("it is a {kind}, whose members would get the program, and not its sockets"))
+        }
+        None => match attach(Mode::Native) {
+            Ok(link) => return Ok(link),
+            Err(error) => error,
+        },
     };
     let generic = match attach(Mode::Generic) {
-        Ok(link) => return Ok(link),
+        Ok(link) => {
+            tracing::warn!("{} is steered in generic mode, at about a third of the rate: {native}", interface.name);
+            return Ok(link);
+        }
         Err(error) => error,
     };
     // Busy either way, or busy with a program of the other mode (EEXIST): the place is taken.
     let taken = |error: &io::Error| matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists);
     if taken(&native) || taken(&generic) {
-        let there = Xdp::new(program).query_id(interface.index as i32, XdpFlags::NONE).unwrap_or(0);
-        return Err(SteerError::Occupied { interface: interface.name.clone(), program: there });
+        let program = calls::xdp_on(interface.index).map_or(0, |(program, _)| program);
+        return Err(SteerError::Occupied { interface: interface.name.clone(), program });
     }
     if native.kind() == io::ErrorKind::PermissionDenied {
         return Err(SteerError::Privilege { what: "attaching a program" });
     }
     Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
+}
+
+/// Whether steering has room on an interface: no program is there, or the one that is pinned in the folder.
+/// Changes nothing.
+///
+/// # Errors
+/// Another is, and which; or the kernel does not tell.
+pub fn check_free(interface: &Interface, pins: Option<&Path>) -> Result<(), SteerError> {
+    let (program, _) = calls::xdp_on(interface.index).map_err(call("asking what is on the interface"))?;
+    let ours = || {
+        let link = calls::open_pin(&pins?.join(LINK)).ok()?;
+        is_on(link.as_fd(), interface).ok()
+    };
+    if program == 0 || ours() == Some(true) {
+        return Ok(());
+    }
+    Err(SteerError::Occupied { interface: interface.name.clone(), program })
+}
+
+/// Whether what a link attaches is what is on this interface. Programs are numbered over all network
+/// namespaces, interfaces are not.
+fn is_on(link: BorrowedFd<'_>, interface: &Interface) -> io::Result<bool> {
+    let (index, program) = calls::link_info(link)?;
+    Ok(index == interface.index && calls::xdp_on(index)?.0 == program)
 }
 
 impl Maps {
@@ -369,12 +466,9 @@ fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
     ProgramHandle::from_prog_id(id).map_err(|error| call("opening the attached program")(os_error(&error)))
 }
 
-/// How the interface is steered; any program will do to ask by.
-fn mode_on(program: &ProgramHandle, interface: u32) -> Result<Mode, SteerError> {
-    let state = Xdp::new(program.as_fd()).query(interface as i32, XdpFlags::NONE);
-    let state = state.map_err(|error| call("asking how it is attached")(os_error(&error)))?;
-    let generic = u32::from(state.attach_mode) == libbpf_rs::libbpf_sys::XDP_ATTACHED_SKB;
-    Ok(if generic { Mode::Generic } else { Mode::Native })
+/// How the interface is steered.
+fn mode_on(interface: u32) -> Result<Mode, SteerError> {
+    Ok(calls::xdp_on(interface).map_err(call("asking how it is attached"))?.1)
 }
 
 /// libbpf-rs keeps the errno to itself, but not the words, and not whether it was a matter of privilege.

@@ -13,7 +13,7 @@ use baton::sys::clock;
 use baton::sys::interface::Interface;
 use baton::table::OwnerId;
 use baton::telemetry::{Collector, Counter, Counters, recorder};
-use baton::wire::{DEFAULT_ETHERTYPE, Epoch};
+use baton::wire::{DEFAULT_ETHERTYPE, Epoch, Mac};
 use mio::{Poll, Token};
 
 use super::{Mode, Run};
@@ -72,7 +72,8 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let domains: Vec<_> = reports::domains()
         .map(|number| {
             let secret = tagged.then(reports::secret);
-            AutonomousDomain { number, mac: None, interface: None, vlan: None, label: None, secret, behind: Vec::new() }
+            let mac = Some(Mac([2, 0, 0, 0, 0, 2]));
+            AutonomousDomain { number, mac, interface: None, vlan: None, label: None, secret, behind: Vec::new() }
         })
         .collect();
     let topology =
