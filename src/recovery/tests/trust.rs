@@ -183,12 +183,11 @@ fn a_state_that_never_has_room_is_put_off() {
     let (mut hand, mut query) = asked();
     for _ in 0..=ATTEMPTS_SAID_AFTER {
         hand.refuse(&query, Status::Capacity, 0);
-        hand.sleep(Settings::default().rto_max);
-        let requests = hand.requests();
-        if requests.iter().any(|request| request.opcode() == Opcode::ReplayDone.wire()) {
+        if hand.requests().iter().any(|request| request.opcode() == Opcode::ReplayDone.wire()) {
             return;
         }
-        query = the(&requests, Opcode::StateQuery);
+        hand.sleep(Settings::default().rto_max);
+        query = the(&hand.requests(), Opcode::StateQuery);
     }
     panic!("it holds the domain up");
 }
