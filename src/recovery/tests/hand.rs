@@ -183,7 +183,8 @@ impl Hand {
         panic!("it never ends");
     }
 
-    fn reply(&mut self, request: &Request, held: &[MeetingSummary]) {
+    /// Answers one request as [`Self::play`] does.
+    pub fn reply(&mut self, request: &Request, held: &[MeetingSummary]) {
         match &request.body {
             Body::Takeover(_) => self.grant(request),
             Body::Message(Message::Connect { .. }) => drop(self.connect_ack(request, 16)),

@@ -112,6 +112,35 @@ fn an_orphan_is_ended_where_that_is_set() {
 }
 
 #[test]
+fn ending_many_orphans_asks_once_whether_each_of_them_still_is_one() {
+    let settings = Settings { orphans: Orphans::End, ..Settings::default() };
+    let (mut hand, mut query) = listing(Shelf::default(), settings);
+    let all: Vec<_> = (1..=1000).map(|meeting| summary(meeting, 1)).collect();
+    let mut ends = 0;
+    for page in all.chunks(21).chain([&[][..]]) {
+        hand.page(&query, Opcode::Info, (0, 1), page);
+        for request in hand.requests() {
+            if request.opcode() == Opcode::InfoQuery.wire() {
+                query = request;
+            } else {
+                ends += 1;
+                hand.answer(&request, Message::MeetingAck { opcode: Opcode::MeetingEndAck, version: 2 });
+            }
+        }
+    }
+    while let Some(request) = hand.requests().pop() {
+        if request.opcode() != Opcode::MeetingEnd.wire() {
+            break;
+        }
+        ends += 1;
+        hand.answer(&request, Message::MeetingAck { opcode: Opcode::MeetingEndAck, version: 2 });
+        hand.wait();
+    }
+    assert!(ends > 900, "{ends}");
+    assert!(hand.shelf.looks.get() <= 3 * all.len() as u32, "{} looks", hand.shelf.looks.get());
+}
+
+#[test]
 fn what_ended_on_either_side_is_no_orphan() {
     let mut shelf = Shelf::default();
     shelf.ended.insert(MeetingId(1));

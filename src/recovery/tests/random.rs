@@ -123,7 +123,7 @@ fn answer(
             let listed: Vec<_> = (whim.listed.iter())
                 .map(|&(device, version, whose)| TerminalState {
                     terminal: of[usize::from(whose)].device(device.into()),
-                    version: u32::from(version) * 1_000_000_000,
+                    version: u32::from(version).wrapping_mul(1_000_000_000),
                     ..terminal(request.header.meeting.0, 1)
                 })
                 .collect();
@@ -135,7 +135,7 @@ fn answer(
             server.handle_message(now, &header, &ack, holdings);
         }
         Body::Message(Message::ReplayDone { count, digest }) => {
-            let agrees = Message::Audit { count: *count, digest: digest + whim.spoils.len() as u64 / 2 };
+            let agrees = Message::Audit { count: *count, digest: digest.wrapping_add(whim.spoils.len() as u64 / 2) };
             server.handle_message(now, &header, &agrees, holdings);
         }
         Body::Message(_) => {

@@ -45,6 +45,8 @@ pub struct Shelf {
     /// How often anything of it was changed, where that is counted, and how often all of it was looked at.
     pub changes: Option<u64>,
     pub audits: std::cell::Cell<u32>,
+    /// How often a part's version was asked for.
+    pub looks: std::cell::Cell<u32>,
     /// How often a part was taken over, and how often its members were written.
     pub takeovers: u32,
     pub updates: u32,
@@ -126,6 +128,7 @@ impl Holdings for Shelf {
     }
 
     fn version(&self, _: Domain, meeting: MeetingId) -> Option<u64> {
+        self.looks.set(self.looks.get() + 1);
         self.cache.get(&meeting).map(|item| item.version)
     }
 

@@ -85,6 +85,21 @@ fn a_record_held_by_another_writer_is_asked_for_again() {
 }
 
 #[test]
+fn what_an_operation_holds_up_is_asked_for_with_growing_pauses() {
+    let (mut hand, mut query) = taken();
+    hand.shelf.later = 7;
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
+        let before = hand.now;
+        hand.wait();
+        pauses.push(hand.now.since(before).as_millis());
+        query = hand.request();
+    }
+    assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000]);
+}
+
+#[test]
 fn a_meeting_ended_meanwhile_is_forgotten() {
     let (mut hand, query) = taken();
     hand.shelf.cache.clear();
