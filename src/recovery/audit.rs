@@ -52,7 +52,7 @@ impl ServerRecovery {
                 if ask.is_refused() {
                     self.audit.ours = holdings.audit(self.domain, self.epoch);
                 }
-                ask.again(now, &self.round_trip, &mut self.transactions);
+                ask.again(now, &self.round_trip, &self.transactions);
                 self.progress.repeated += 1;
                 if ask.attempts() > limits::AUDIT_SILENCE_ATTEMPTS
                     && !std::mem::replace(&mut self.audit.told_silent, true)
@@ -62,7 +62,7 @@ impl ServerRecovery {
             }
             None => {
                 self.audit.ours = holdings.audit(self.domain, self.epoch);
-                self.audit.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
+                self.audit.ask = Some(Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip));
             }
         }
         let transaction = self.audit.ask.as_ref()?.transaction;

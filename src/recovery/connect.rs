@@ -41,12 +41,12 @@ impl ServerRecovery {
         let transaction = match &mut self.connect.ask {
             Some(ask) if ask.due > now => return None,
             Some(ask) => {
-                ask.again(now, &self.round_trip, &mut self.transactions);
+                ask.again(now, &self.round_trip, &self.transactions);
                 self.progress.repeated += 1;
                 ask.transaction
             }
             None => {
-                let transaction = self.transactions.next();
+                let transaction = self.transactions.next_of_recovery();
                 self.connect.ask = Some(Ask::first(transaction, now, &self.round_trip));
                 transaction
             }

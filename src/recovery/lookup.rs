@@ -126,7 +126,7 @@ impl ServerRecovery {
             // answers never mix.
             Some(ask) => {
                 ask.renew();
-                ask.again(now, &self.round_trip, &mut self.transactions);
+                ask.again(now, &self.round_trip, &self.transactions);
                 listing.advance();
                 self.progress.repeated += 1;
                 if listing.complete {
@@ -148,7 +148,7 @@ impl ServerRecovery {
                         return None;
                     }
                 }
-                listing.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
+                listing.ask = Some(Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip));
             }
         }
         let transaction = listing.ask.as_ref()?.transaction;

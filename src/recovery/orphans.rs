@@ -74,7 +74,7 @@ impl ServerRecovery {
         self.ends.queue.retain(|&meeting| is_orphan(meeting));
         let message = Message::MeetingEnd { reason: REASON_ORPHAN };
         if let Some((ask, meeting)) = self.ends.flights.iter_mut().find(|(ask, _)| ask.due <= now) {
-            ask.again(now, &self.round_trip, &mut self.transactions);
+            ask.again(now, &self.round_trip, &self.transactions);
             self.progress.repeated += 1;
             let (transaction, meeting) = (ask.transaction, *meeting);
             return Some(self.request(transaction, meeting, message));
@@ -83,7 +83,7 @@ impl ServerRecovery {
             return None;
         }
         let meeting = self.ends.queue.pop_front()?;
-        let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+        let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
         let transaction = ask.transaction;
         self.ends.flights.push((ask, meeting));
         Some(self.request(transaction, meeting, message))

@@ -91,7 +91,7 @@ impl ServerRecovery {
                 query.pages.clear();
                 query.version = holdings.version(self.domain, query.meeting).unwrap_or(query.version);
             }
-            query.ask.again(now, &self.round_trip, &mut self.transactions);
+            query.ask.again(now, &self.round_trip, &self.transactions);
             self.progress.repeated += 1;
             let (transaction, meeting) = (query.ask.transaction, query.meeting);
             return Some(self.request(transaction, meeting, Message::StateQuery));
@@ -104,7 +104,7 @@ impl ServerRecovery {
                 self.forget(meeting);
                 continue;
             };
-            let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+            let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
             let transaction = ask.transaction;
             self.updates.flights.push(Query { ask, meeting, version, pages: Vec::new() });
             return Some(self.request(transaction, meeting, Message::StateQuery));
