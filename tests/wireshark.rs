@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use baton::wire::{
-    DEFAULT_ETHERTYPE, Frame, Link, Malformed, MeetingSummary, Opcode, ReportAck, Status, TakeoverEntry,
-    TakeoverResult, TerminalState,
+    DEFAULT_ETHERTYPE, Epoch, Frame, Link, Malformed, MeetingSummary, Opcode, PacketType, ReportAck, Status,
+    TakeoverEntry, TakeoverResult, TerminalState,
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// BEAT: what one dispatch server of a cluster says to another. It is no opcode of an autonomous server's.
+const BEAT: u8 = 0x60;
 
 /// What the dissector's `v2v.malformed` calls it.
 fn name(malformed: Malformed) -> &'static str {
@@ -37,6 +40,14 @@ fn read(bytes: &[u8]) -> Result<(), Malformed> {
     let header = frame.header();
     let refused = Status::from_wire(header.status).is_some_and(|status| !status.is_success());
     let opcode = match frame.opcode() {
+        Err(Malformed::Opcode) if frame.opcode_raw() == BEAT => {
+            let page = !refused && frame.packet_type() != PacketType::Protocol;
+            return match Status::from_wire(header.status) {
+                _ if page => Err(Malformed::Payload),
+                None => Err(Malformed::Value),
+                Some(_) => Ok(()),
+            };
+        }
         // An answer to an opcode that its sender did not know.
         Err(Malformed::Opcode) if refused && frame.is_error_answer() => return Ok(()),
         opcode => opcode?,
@@ -172,6 +183,8 @@ fn good_vectors_are_shown_as_the_file_states_them() {
         ("highest_epoch", "v2v.highest_epoch"),
         ("boot_generation", "v2v.boot_generation"),
         ("held", "v2v.held"),
+        ("run", "v2v.run"),
+        ("level", "v2v.level"),
         ("window", "v2v.window"),
         ("meeting", "v2v.meeting"),
         ("page", "v2v.page"),
@@ -194,7 +207,7 @@ fn good_vectors_are_shown_as_the_file_states_them() {
         ("digest", "v2v.digest"),
         ("status", "v2v.status"),
     ];
-    let more = ["v2v.malformed", "v2v.terminal", "v2v.chairman", "v2v.meeting_version", "vlan.id"];
+    let more = ["v2v.malformed", "v2v.terminal", "v2v.chairman", "v2v.meeting_version", "vlan.id", "v2v.age"];
     let (vectors, frames) = vectors("good");
     let place = tempfile::tempdir().unwrap();
     let fields: Vec<_> = stated.iter().map(|(_, field)| *field).chain(more).collect();
@@ -222,6 +235,8 @@ fn good_vectors_are_shown_as_the_file_states_them() {
                 ("version", _) => (of("v2v.meeting_version"), list(value)),
                 ("terminal", _) => (of("v2v.terminal"), address(value)),
                 ("chairman", _) => (of("v2v.chairman"), address(value)),
+                // On the wire, and in the dissector, in tenths of a millisecond.
+                ("age_us", _) => (of("v2v.age"), vec![(value.as_u64().unwrap() / 100).to_string()]),
                 ("vlan", _) => (of("vlan.id"), vec![(value.as_u64().unwrap() & 0xfff).to_string()]),
                 (_, Some(field)) => (of(field), list(value)),
                 (key, None) => panic!("{}: nothing shows `{key}`", vector["name"]),
@@ -231,6 +246,47 @@ fn good_vectors_are_shown_as_the_file_states_them() {
         }
     }
     assert!(checked >= vectors.len(), "every vector states something");
+}
+
+#[test]
+fn epochs_are_shown_by_their_parts_and_ages_and_runs_by_their_names() {
+    let (vectors, frames) = vectors("good");
+    let place = tempfile::tempdir().unwrap();
+    let parts = |prefix: &str| ["term", "generation", "nonce"].map(|part| format!("v2v.{prefix}.{part}"));
+    let names: Vec<_> = ["epoch", "highest_epoch", "controller_epoch"].iter().flat_map(|name| parts(name)).collect();
+    let wholes = ["v2v.epoch", "v2v.highest_epoch", "v2v.controller_epoch"];
+    let fields: Vec<_> = names.iter().map(String::as_str).chain(wholes).collect();
+    let shown = shown(&capture(place.path(), frames.iter().map(Vec::as_slice)), &fields);
+    let mut seen = [0; 3];
+    for (vector, shown) in vectors.iter().zip(&shown) {
+        for (at, seen) in seen.iter_mut().enumerate() {
+            for (nth, whole) in shown[9 + at].iter().enumerate() {
+                let epoch = Epoch(whole.parse().unwrap());
+                let told = [u64::from(epoch.term()), epoch.generation().into(), epoch.nonce().into()];
+                let found = [0, 1, 2].map(|part| plain(&shown[3 * at + part][nth]).parse::<u64>().unwrap());
+                assert_eq!(found, told, "{}: {}", vector["name"], wholes[at]);
+                *seen += u32::from(epoch.nonce() != 0);
+            }
+        }
+    }
+    assert!(seen.iter().all(|&seen| seen > 0), "each of the three is shown with a nonce: {seen:?}");
+}
+
+#[test]
+fn beats_of_a_cluster_are_shown() {
+    let (vectors, frames) = vectors("good");
+    let report = vectors.iter().position(|vector| vector["name"] == "report").unwrap();
+    let mut beat = frames[report].clone();
+    beat[33] = BEAT;
+    beat[56..80].copy_from_slice(&bytes_of("000000000000002a0123456789abcdef00000000deadbeef"));
+    let mut page = frames[vectors.iter().position(|vector| vector["name"] == "info_empty").unwrap()].clone();
+    page[33] = BEAT;
+    let place = tempfile::tempdir().unwrap();
+    let fields = ["v2v.opcode_name", "v2v.sent_ns", "v2v.incarnation", "v2v.groups_digest", "v2v.malformed"];
+    let shown = shown(&capture(place.path(), [beat.as_slice(), &page]), &fields);
+    let first: Vec<_> = shown[0].iter().flatten().map(String::as_str).collect();
+    assert_eq!(first, ["BEAT", "42", "0x0123456789abcdef", "0x00000000deadbeef"]);
+    assert_eq!(shown[1][4], ["payload"]);
 }
 
 /// What a vector states, as texts.

@@ -3,7 +3,8 @@
 --   tshark -X lua_script:scripts/wireshark/v2v.lua -r load.pcap -Y 'v2v.opcode == 0x30 && v2v.meeting == 77'
 --
 -- or, for good, copied to the folder of personal plugins (Help, About, Folders). A field has one name wherever it lies: `v2v.meeting`
--- finds the header's meeting and those of a page's records. The tag is shown and not verified, for that takes the domain's secret.
+-- finds the header's meeting and those of a page's records. The tag
+-- (AES-128-CMAC) is shown and not verified, for that takes the domain's secret.
 
 local v2v = Proto("v2v", "V2V 2.0")
 local probe = Proto("v2v_probe", "V2V Generator Probe")
@@ -58,6 +59,15 @@ local function raw(name, label, bytes)
     fields[name] = { proto = ProtoField.bytes("v2v." .. name, label), bytes = bytes, label = label }
 end
 
+-- An epoch, as people write it: `3.7.beef`; its three parts are fields, too.
+local function epoch(name, label)
+    number(name, label, 8)
+    fields[name].epoch = true
+    number(name .. ".term", "Term", 4)
+    number(name .. ".generation", "Generation", 2)
+    number(name .. ".nonce", "Nonce", 2, nil, base.HEX)
+end
+
 -- An address, as people write it: `366/1001`. Its parts are fields, too.
 local function address(name, label)
     fields[name] = { proto = ProtoField.string("v2v." .. name, label), bytes = 8, label = label, address = true }
@@ -82,11 +92,9 @@ number("header_flags", "Flags", 1, nil, base.HEX)
 flag("header_flags.ack_now", "ACK_NOW: answer at once", 0)
 flag("header_flags.answer", "ANSWER: to an opcode or version unknown", 7)
 number("transaction", "Transaction", 4)
-number("epoch", "Epoch", 8)
-number("epoch.term", "Term", 4)
-number("epoch.generation", "Generation", 4)
+epoch("epoch", "Epoch")
 number("meeting", "Meeting", 8)
-raw("tag", "Tag (not verified)", TAG_BYTES)
+raw("tag", "Tag (AES-128-CMAC, not verified)", TAG_BYTES)
 raw("padding", "Padding")
 number("page", "Page", 2)
 number("pages", "Pages", 2)
@@ -95,13 +103,15 @@ number("record_len", "Record's length", 2)
 fields["record"] = { proto = ProtoField.bytes("v2v.record", "Record") }
 
 number("window", "Takeover pages outstanding", 2)
-number("highest_epoch", "Highest epoch seen", 8)
+epoch("highest_epoch", "Highest epoch seen")
 number("boot_generation", "Boot generation", 4)
+number("age", "Since the highest epoch was heard of (0.1 ms, 65535: more)", 2)
 number("held", "Meetings held", 4)
 number("sent_ns", "Sent at (monotonic, ns)", 8)
 number("first_meeting", "First meeting wanted", 8)
 number("meeting_version", "Meeting's version", 8)
-number("controller_epoch", "Controller's epoch", 8)
+epoch("controller_epoch", "Controller's epoch")
+number("run", "Run (0: started by the domain itself)", 8, nil, base.HEX)
 number("state", "State", 1, STATES)
 number("level", "Level", 1, LEVELS)
 number("layout", "Layout", 1, LAYOUTS)
@@ -129,6 +139,8 @@ raw("info", "Information")
 number("info_len", "Information's length", 2)
 number("retry_after_ns", "Ask again after (ns)", 8)
 number("sequence", "Sequence", 8)
+number("incarnation", "Incarnation", 8, nil, base.HEX)
+number("groups_digest", "Digest of the sender's groups", 8, nil, base.HEX)
 number("link_domain", "Neighbour", 8)
 number("link_label", "Label", 2)
 number("link_cost", "Cost", 2)
@@ -145,9 +157,11 @@ fields.next_domain.domain = "or none"
 
 -- The parts of what is one number on the wire: name, offset, bytes.
 local PARTS = {
-    epoch = { { "epoch.term", 0, 4 }, { "epoch.generation", 4, 4 } },
     header_flags = { { "header_flags.ack_now", 0, 1 }, { "header_flags.answer", 0, 1 } },
 }
+for _, name in ipairs({ "epoch", "highest_epoch", "controller_epoch" }) do
+    PARTS[name] = { { name .. ".term", 0, 4 }, { name .. ".generation", 4, 2 }, { name .. ".nonce", 6, 2 } }
+end
 for _, name in ipairs({ "flags", "flags_mask" }) do
     PARTS[name] = {}
     for _, of in ipairs({ "muted", "hand_raised", "recording", "online", "auxiliary", "audio" }) do
@@ -158,6 +172,9 @@ end
 local all = {}
 for _, field in pairs(fields) do table.insert(all, field.proto) end
 v2v.fields = all
+
+-- HEARTBEAT_ACK has the low half of it.
+fields.boot_generation_low = { proto = fields.boot_generation.proto, bytes = 2, label = "Boot generation" }
 
 local probe_fields = {
     magic = ProtoField.uint32("v2v_probe.magic", "Magic", base.HEX),
@@ -195,7 +212,7 @@ local function page(name, record) return { name = name, record = record } end
 
 local MEETING_SUMMARY = {
     name = "MeetingSummary", bytes = 48,
-    fields = { "meeting", "meeting_version", "controller_epoch", "state", "level", "participants", "layout", 3, "chairman" },
+    fields = { "meeting", "meeting_version", "controller_epoch", "state", "level", "participants", "layout", 3, "chairman", "run" },
 }
 local TAKEOVER_ENTRY = { name = "TakeoverEntry", bytes = 16, fields = { "meeting", "meeting_version" } }
 local TAKEOVER_RESULT = { name = "TakeoverResult", bytes = 16, fields = { "meeting", "status", "state", "participants" } }
@@ -215,7 +232,7 @@ local OPCODES = {
     [0x01] = body("CONNECT", "window"),
     [0x02] = body("CONNECT_ACK", "highest_epoch", "boot_generation", "held", "window"),
     [0x03] = body("HEARTBEAT", "sent_ns"),
-    [0x04] = body("HEARTBEAT_ACK", "sent_ns", "held"),
+    [0x04] = body("HEARTBEAT_ACK", "sent_ns", "held", "boot_generation_low", "age", "highest_epoch"),
     [0x10] = body("INFO_QUERY", "first_meeting"),
     [0x11] = page("INFO", MEETING_SUMMARY),
     [0x12] = body("TAKEOVER", "meeting_version"),
@@ -226,7 +243,7 @@ local OPCODES = {
     [0x17] = page("STATE", TERMINAL_STATE),
     [0x18] = body("REPLAY_DONE", "count", "digest"),
     [0x19] = body("AUDIT", "count", "digest"),
-    [0x20] = body("MEETING_START", "level", "layout", "chairman", "participants"),
+    [0x20] = body("MEETING_START", "level", "layout", "chairman", "participants", "run"),
     [0x21] = body("MEETING_START_ACK", "meeting_version"),
     [0x22] = body("MEMBER_ADD", "terminal", "role"),
     [0x23] = body("MEMBER_ADD_ACK", "meeting_version", "terminal"),
@@ -261,6 +278,8 @@ local OPCODES = {
     [0x51] = page("TOPOLOGY", LINK),
     [0x52] = body("PATH_SET", "label_in", "label_out", "next_domain"),
     [0x53] = body("PATH_SET_ACK", "label_in"),
+    -- From one dispatch server of a cluster to another, tagged under the cluster's secret.
+    [0x60] = body("BEAT", "sent_ns", "incarnation", "groups_digest"),
 }
 -- Of a refusal, by its status.
 local REFUSALS = { [2] = { "highest_epoch" }, [4] = { "retry_after_ns" } }
@@ -295,6 +314,10 @@ function Shown:field(tree, name, at)
         return text, bytes
     end
     local item = tree:add(field.proto, range)
+    if field.epoch then
+        local text = string.format("%d.%d.%04x", range(0, 4):uint(), range(4, 2):uint(), range(6, 2):uint())
+        item:append_text(" (" .. text .. ")")
+    end
     for _, part in ipairs(PARTS[name] or {}) do
         item:add(fields[part[1]].proto, range(part[2], part[3]))
     end

@@ -55,16 +55,10 @@ use crate::sys::{clock, random};
 use crate::table::{Writer, snapshot};
 use crate::telemetry::{Chronicle, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, Transaction, encode_message};
+use crate::wire::{Domain, Epoch, Header, MeetingId, encode_message};
 
 /// The control thread's wake-ups arrive under this token.
 pub(super) const CONTROL_WAKE: Token = Token(0);
-
-/// Heartbeats are numbered from here, operations' commands from there on; recovery has the upper half.
-const HEARTBEATS: u32 = 0;
-const COMMANDS: std::ops::Range<u32> = 0x1000_0000..0x8000_0000;
-/// Bits of a heartbeat's number.
-const HEARTBEAT_MASK: u32 = 0x0FFF_FFFF;
 
 /// What a control thread begins with.
 pub(super) struct Inheritance {
@@ -206,7 +200,7 @@ impl Control {
         let filling = Filling { domains, cursor: Cursor::default() };
         let recorder = crate::telemetry::recorder(&mut collector);
         let runs = random::number();
-        let commands = CommandSettings { transactions: COMMANDS, runs, ..CommandSettings::default() };
+        let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
         let operations = Operations::new(epoch, topology.domains(), commands);
         let post = Post::new(outboxes, ports, shared.clone());
         let control = shared.clone();
@@ -375,7 +369,8 @@ impl Control {
                 break;
             }
             if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch) {
-                let transaction = Transaction(HEARTBEATS | header.transaction.0 & HEARTBEAT_MASK);
+                // Heartbeats bear numbers of the one sequence, too: an autonomous server need not make an exception of them.
+                let transaction = self.recovery.transactions().next();
                 if let Some(domain) = envelope.to.domain() {
                     // A heartbeat under our epoch would take back what somebody else controls.
                     let epoch = if self.is_given_up(domain) { Epoch::NONE } else { header.epoch };

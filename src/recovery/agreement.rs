@@ -45,7 +45,7 @@ impl ServerRecovery {
     pub fn restart(&mut self, now: Nanos) {
         let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
-        let transactions = std::mem::take(&mut self.transactions);
+        let transactions = self.transactions.clone();
         let events = std::mem::take(&mut self.events);
         let pulse = Pulse { boot: self.pulse.boot, rebooted: self.pulse.rebooted, ..Pulse::default() };
         let (fenced, is_forgetful) = (self.fenced, self.is_forgetful && !self.audit.has_agreed());

@@ -4,29 +4,7 @@ use std::time::Duration;
 
 use super::Settings;
 use crate::time::Nanos;
-use crate::wire::Transaction;
-
-/// The transactions of recovery: the upper half of their numbers. The engine's other requests count in the lower one, so
-/// that an answer belongs to one of them by its transaction alone.
-#[derive(Clone, Debug, Default)]
-pub struct TransactionSource {
-    next: u32,
-}
-
-impl TransactionSource {
-    const RECOVERY: u32 = 1 << 31;
-
-    /// Whether an answer with this transaction answers recovery.
-    pub const fn is_recovery(transaction: Transaction) -> bool {
-        transaction.0 & Self::RECOVERY != 0
-    }
-
-    /// One that no request bore under this epoch, unless 2³¹ did.
-    pub(super) fn next(&mut self) -> Transaction {
-        self.next = self.next.wrapping_add(1);
-        Transaction(self.next | Self::RECOVERY)
-    }
-}
+use crate::wire::{Transaction, Transactions};
 
 /// The time from a request to its answer, smoothed as TCP does (RFC 6298): a link through several domains must not be
 /// asked twice for every answer, and one of 100 µs need not wait long for a lost one.
@@ -77,12 +55,12 @@ impl Ask {
 
     /// It is sent again now; the next pause is twice as long, up to the bound. After a refusal it goes out under a new
     /// transaction, for the refusal may be what the autonomous server remembers as the answer to the old one.
-    pub fn again(&mut self, now: Nanos, round_trip: &RoundTrip, transactions: &mut TransactionSource) {
+    pub fn again(&mut self, now: Nanos, round_trip: &RoundTrip, transactions: &Transactions) {
         self.pause = (self.pause * 2).min(round_trip.max);
         self.due = now + self.pause;
         self.attempts = self.attempts.saturating_add(1);
         if std::mem::take(&mut self.refused) {
-            self.transaction = transactions.next();
+            self.transaction = transactions.next_of_recovery();
         }
     }
 
@@ -131,7 +109,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..4 {
             let now = ask.due;
-            ask.again(now, &round_trip, &mut TransactionSource::default());
+            ask.again(now, &round_trip, &Transactions::default());
             pauses.push(ask.due.since(now).as_millis());
         }
         assert_eq!(pauses, [20, 35, 35, 35]);
@@ -145,17 +123,8 @@ mod tests {
         let learned = round_trip.pause();
         assert_eq!(learned, Duration::from_millis(150), "mean 50 ms and four times a deviation of 25 ms");
         let mut twice = Ask::first(Transaction(2), Nanos(0), &round_trip);
-        twice.again(Nanos(150_000_000), &round_trip, &mut TransactionSource::default());
+        twice.again(Nanos(150_000_000), &round_trip, &Transactions::default());
         twice.answered(Nanos(900_000_000), &mut round_trip);
         assert_eq!(round_trip.pause(), learned);
-    }
-
-    #[test]
-    fn transactions_stay_in_their_half() {
-        let mut source = TransactionSource { next: u32::MAX - 1 };
-        for _ in 0..3 {
-            assert!(TransactionSource::is_recovery(source.next()));
-        }
-        assert!(!TransactionSource::is_recovery(Transaction(7)));
     }
 }

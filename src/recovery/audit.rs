@@ -75,7 +75,7 @@ impl ServerRecovery {
             Some(ask) if ask.due > now => return None,
             Some(ask) => {
                 let is_refused = ask.is_refused();
-                ask.again(now, &self.round_trip, &mut self.transactions);
+                ask.again(now, &self.round_trip, &self.transactions);
                 let attempts = ask.attempts();
                 self.progress.repeated += 1;
                 if is_refused {
@@ -88,7 +88,7 @@ impl ServerRecovery {
             None if now < self.audit.not_before => return None,
             None => {
                 self.audit.ours = self.our_word(holdings);
-                self.audit.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
+                self.audit.ask = Some(Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip));
             }
         }
         let transaction = self.audit.ask.as_ref()?.transaction;

@@ -41,13 +41,13 @@ impl ServerRecovery {
         let transaction = match &mut self.connect.ask {
             Some(ask) if ask.due > now => return None,
             Some(ask) => {
-                ask.again(now, &self.round_trip, &mut self.transactions);
+                ask.again(now, &self.round_trip, &self.transactions);
                 let (attempts, transaction) = (ask.attempts(), ask.transaction);
                 self.note_attempts(attempts, Opcode::Connect, MeetingId::NONE);
                 transaction
             }
             None => {
-                let transaction = self.transactions.next();
+                let transaction = self.transactions.next_of_recovery();
                 self.connect.ask = Some(Ask::first(transaction, now, &self.round_trip));
                 transaction
             }

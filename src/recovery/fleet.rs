@@ -4,7 +4,7 @@ use super::report::{Moments, Report};
 use super::settings::Settings;
 use super::{Event, Heard, Holdings, Path, Request, ServerRecovery};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page};
+use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page, Transactions};
 
 /// Drives a [`ServerRecovery`] for each domain: requests of all in turn, so that no domain waits for another's listing;
 /// answers to the one they are for; a newer controller of one domain stops that one's machine alone.
@@ -16,6 +16,8 @@ pub struct Recovery {
     servers: Vec<ServerRecovery>,
     /// Whose turn it is.
     turn: usize,
+    /// What all machines draw from.
+    transactions: Transactions,
 }
 
 impl Recovery {
@@ -31,7 +33,14 @@ impl Recovery {
             domains.into_iter().map(|domain| ServerRecovery::new(domain, epoch, path, settings.clone(), now)).collect();
         servers.sort_by_key(ServerRecovery::domain);
         servers.dedup_by_key(|server| server.domain());
-        Self { path, epoch, began: now, servers, turn: 0 }
+        let transactions = Transactions::default();
+        servers.iter_mut().for_each(|server| server.transactions = transactions.clone());
+        Self { path, epoch, began: now, servers, turn: 0, transactions }
+    }
+
+    /// Where the transactions of everything else that is asked under this epoch are to come from.
+    pub fn transactions(&self) -> Transactions {
+        self.transactions.clone()
     }
 
     /// As [`Self::new`] under this epoch, with machines that were made ahead, when neither epoch nor time was known yet. Nothing was
@@ -183,5 +192,28 @@ impl Recovery {
 
     fn index(&self, domain: Domain) -> Option<usize> {
         self.servers.binary_search_by_key(&domain, ServerRecovery::domain).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_domain_and_whatever_else_is_asked_draw_one_ascending_sequence() {
+        let domains = (1..=3).map(|number| Domain::new(number).unwrap());
+        let mut recovery = Recovery::new(domains, Epoch::new(1, 1), Path::Cache, &Settings::default(), Nanos(0));
+        let other = recovery.transactions();
+        let mut last = other.next();
+        for turn in 0..9 {
+            let recovery_drew = recovery.servers[turn % 3].transactions.next_of_recovery();
+            let command = other.next();
+            assert!(recovery_drew.is_after(last) && command.is_after(recovery_drew), "turn {turn}");
+            last = command;
+            // A domain that begins again does not begin its numbers again.
+            recovery.restart(Nanos(turn as u64), Domain::new(1 + turn as u64 % 3).unwrap());
+        }
+        let begun = recovery.begin(Epoch::new(1, 2), Nanos(9));
+        assert!(begun.servers[0].transactions.next_of_recovery().is_after(last));
     }
 }

@@ -152,7 +152,7 @@ impl ServerRecovery {
             // answers never mix.
             Some(ask) => {
                 ask.renew();
-                ask.again(now, &self.round_trip, &mut self.transactions);
+                ask.again(now, &self.round_trip, &self.transactions);
                 let attempts = ask.attempts();
                 listing.advance();
                 if listing.complete {
@@ -177,7 +177,7 @@ impl ServerRecovery {
                         return None;
                     }
                 }
-                listing.ask = Some(Ask::first(self.transactions.next(), now, &self.round_trip));
+                listing.ask = Some(Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip));
             }
         }
         let transaction = self.listing.ask.as_ref()?.transaction;

@@ -50,7 +50,6 @@ mod update;
 use serde::{Deserialize, Serialize};
 
 pub use agreement::Heard;
-pub use ask::TransactionSource;
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
 pub use fleet::Recovery;

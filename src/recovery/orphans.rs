@@ -90,7 +90,7 @@ impl ServerRecovery {
                 self.ends.flights.swap_remove(index);
                 continue;
             }
-            ask.again(now, &self.round_trip, &mut self.transactions);
+            ask.again(now, &self.round_trip, &self.transactions);
             let (transaction, attempts, meeting) = (ask.transaction, ask.attempts(), *meeting);
             self.note_attempts(attempts, Opcode::MeetingEnd, meeting);
             return Some(self.request(transaction, meeting, message));
@@ -102,7 +102,7 @@ impl ServerRecovery {
             if !is_orphan(meeting) {
                 continue;
             }
-            let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+            let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
             let transaction = ask.transaction;
             self.ends.flights.push((ask, meeting));
             return Some(self.request(transaction, meeting, message));

@@ -12,10 +12,12 @@ use super::report::{Progress, Timeline};
 use super::takeover::Takeovers;
 use super::told::Told;
 use super::update::Updates;
-use super::{Body, Cursor, Event, Holdings, Path, Request, Settings, TransactionSource};
+use super::{Body, Cursor, Event, Holdings, Path, Request, Settings};
 use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, MeetingSummary, Message, Opcode, Page, Status, Transaction};
+use crate::wire::{
+    Domain, Epoch, Header, MeetingId, MeetingSummary, Message, Opcode, Page, Status, Transaction, Transactions,
+};
 
 /// What has become of one meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +73,7 @@ pub struct ServerRecovery {
     pub(super) domain: Domain,
     pub(super) epoch: Epoch,
     pub(super) settings: Settings,
-    pub(super) transactions: TransactionSource,
+    pub(super) transactions: Transactions,
     pub(super) round_trip: RoundTrip,
     pub(super) connect: Connect,
     pub(super) listing: Listing,
@@ -122,7 +124,7 @@ impl ServerRecovery {
         Self {
             domain,
             epoch,
-            transactions: TransactionSource::default(),
+            transactions: Transactions::default(),
             round_trip: RoundTrip::new(&settings),
             settings,
             connect: Connect::default(),
@@ -174,7 +176,7 @@ impl ServerRecovery {
             message,
             Message::ConnectAck { .. } | Message::Audit { .. } | Message::MeetingAck { .. } | Message::Refused { .. }
         );
-        if !answer || !TransactionSource::is_recovery(header.transaction) {
+        if !answer || !Transactions::is_recovery(header.transaction) {
             return false;
         }
         // An answer to the one who died: its transactions are not ours.
@@ -212,7 +214,7 @@ impl ServerRecovery {
     ) -> bool {
         self.now = self.now.max(now);
         let answer = matches!(opcode, Opcode::Info | Opcode::TakeoverBatchAck | Opcode::State);
-        if !answer || !TransactionSource::is_recovery(header.transaction) {
+        if !answer || !Transactions::is_recovery(header.transaction) {
             return false;
         }
         if header.epoch != self.epoch || self.fenced.is_some() {

@@ -64,7 +64,7 @@ impl ServerRecovery {
 
     pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
         if let Some(flight) = self.takeovers.flights.iter_mut().find(|flight| flight.ask.due <= now) {
-            flight.ask.again(now, &self.round_trip, &mut self.transactions);
+            flight.ask.again(now, &self.round_trip, &self.transactions);
             let (attempts, transaction, wanted) =
                 (flight.ask.attempts(), flight.ask.transaction, Arc::clone(&flight.wanted));
             self.note_attempts(attempts, Opcode::TakeoverBatch, MeetingId::NONE);
@@ -92,7 +92,7 @@ impl ServerRecovery {
             return None;
         }
         let wanted: Arc<[_]> = page.into();
-        let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+        let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
         let transaction = ask.transaction;
         self.takeovers.flights.push(Flight { ask, wanted: Arc::clone(&wanted), nonsense: 0 });
         self.timeline.first_takeover.get_or_insert(now);

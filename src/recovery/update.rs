@@ -162,7 +162,7 @@ impl ServerRecovery {
                 query.version = holdings.version(self.domain, query.meeting).unwrap_or(query.version);
                 query.members = holdings.member_versions(self.domain, query.meeting);
             }
-            query.ask.again(now, &self.round_trip, &mut self.transactions);
+            query.ask.again(now, &self.round_trip, &self.transactions);
             let (transaction, attempts, meeting) = (query.ask.transaction, query.ask.attempts(), query.meeting);
             self.note_attempts(attempts, Opcode::StateQuery, meeting);
             return Some(self.request(transaction, meeting, Message::StateQuery));
@@ -182,7 +182,7 @@ impl ServerRecovery {
                 self.forget(meeting);
                 continue;
             };
-            let ask = Ask::first(self.transactions.next(), now, &self.round_trip);
+            let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
             let transaction = ask.transaction;
             let members = holdings.member_versions(self.domain, meeting);
             let query = Query {

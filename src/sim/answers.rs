@@ -2,19 +2,25 @@
 //!
 //! wire.md §3: a repeated request with the same (SA, epoch, transaction) gets the same answer and has no second effect.
 //! Of a listing, its records are remembered as they were when first asked for: pages of two moments under one transaction
-//! would make a listing that never was, with a member lost where the pages' boundaries moved.
+//! would make a listing that never was, with a member lost where the pages' boundaries moved. Where records need more room
+//! than there is, the oldest listing goes, and its request is refused when it comes again; that it came is still known.
+//!
+//! §6, rule 9: transactions ascend within an epoch. So of what was forgotten the highest transaction is enough to tell a
+//! request that was answered long ago from a new one: nothing is done twice because its answer is remembered no longer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::wire::{
-    Address, Envelope, Epoch, Header, Key, Link, MeetingSummary, Message, Opcode, Record, TakeoverResult,
+    Address, Envelope, Epoch, Header, Key, Link, MeetingSummary, Message, Opcode, Record, Status, TakeoverResult,
     TerminalState, Transaction, encode_message, encode_page,
 };
 
 /// Requests whose answers are remembered.
-const REMEMBERED_MAX: usize = 8192;
+pub(super) const REMEMBERED_MAX: usize = 8192;
+/// Senders and epochs of which it is known how far they were forgotten.
+const FORGOTTEN_MAX: usize = 64;
 /// Records of listings that are remembered, over all requests.
 const RECORDS_MAX: usize = 1 << 18;
 /// Answers that wait to be sent.
@@ -133,13 +139,24 @@ struct Waiting {
 pub(super) struct Answers {
     remembered: HashMap<Request, (Opcode, Answer)>,
     order: VecDeque<Request>,
+    /// The requests among them that have records, in their order.
+    listings: VecDeque<Request>,
     records: usize,
+    /// The highest transaction that was forgotten.
+    forgotten: BTreeMap<(Epoch, Address), Transaction>,
     waiting: VecDeque<Waiting>,
 }
 
 impl Answers {
     pub fn new() -> Self {
-        Self { remembered: HashMap::new(), order: VecDeque::new(), records: 0, waiting: VecDeque::new() }
+        Self {
+            remembered: HashMap::new(),
+            order: VecDeque::new(),
+            listings: VecDeque::new(),
+            records: 0,
+            forgotten: BTreeMap::new(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// The answer that this request got, and the opcode that it bore.
@@ -147,15 +164,55 @@ impl Answers {
         self.remembered.get(request)
     }
 
+    /// Whether a request that is not remembered may have been answered before: it is no later than one that was forgotten.
+    pub fn is_bygone(&self, request: &Request) -> bool {
+        let forgotten = self.forgotten.get(&(request.epoch, request.from));
+        forgotten.is_some_and(|&forgotten| !request.transaction.is_after(forgotten))
+    }
+
     /// Keeps an answer; the oldest ones make room.
     pub fn remember(&mut self, request: Request, opcode: Opcode, answer: Answer) {
-        self.records += answer.content.records();
+        let records = answer.content.records();
         self.remembered.insert(request, (opcode, answer));
         self.order.push_back(request);
-        while self.order.len() > REMEMBERED_MAX || (self.records > RECORDS_MAX && self.order.len() > 1) {
-            let oldest = self.order.pop_front().and_then(|oldest| self.remembered.remove(&oldest));
-            self.records -= oldest.map_or(0, |(_, answer)| answer.content.records());
+        if records > 0 {
+            self.records += records;
+            self.listings.push_back(request);
         }
+        while self.records > RECORDS_MAX && self.listings.len() > 1 {
+            self.forget_listing();
+        }
+        if self.order.len() > REMEMBERED_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.order.pop_front() else { return };
+        if self.listings.front() == Some(&oldest) {
+            self.listings.pop_front();
+        }
+        let (_, answer) = self.remembered.remove(&oldest).expect("what is in the order is remembered");
+        self.records -= answer.content.records();
+        let forgotten = self.forgotten.entry((oldest.epoch, oldest.from)).or_insert(oldest.transaction);
+        if oldest.transaction.is_after(*forgotten) {
+            *forgotten = oldest.transaction;
+        }
+        // An epoch that is over is refused for that.
+        if self.forgotten.len() > FORGOTTEN_MAX {
+            self.forgotten.pop_first();
+        }
+    }
+
+    fn forget_listing(&mut self) {
+        let Some((opcode, answer)) = self.listings.pop_front().and_then(|oldest| self.remembered.get_mut(&oldest))
+        else {
+            return;
+        };
+        self.records -= answer.content.records();
+        let (opcode, status) = (opcode.answer().unwrap_or(*opcode).wire(), Status::Malformed);
+        answer.head.status = status.wire();
+        answer.content = Content::Message(Message::Refused { opcode, status, value: 0 });
     }
 
     /// An answer waits to be sent; false where too many do.
@@ -229,5 +286,16 @@ mod tests {
             assert!(answers.order.len() <= REMEMBERED_MAX && answers.records <= RECORDS_MAX);
             assert_eq!(answers.order.len(), answers.remembered.len());
         }
+        assert_eq!(answers.order.len(), REMEMBERED_MAX, "listings make room for listings, and not for requests");
+        let of =
+            |number| Request { from: Address::default(), epoch: Epoch(1), transaction: Transaction(number), page: 0 };
+        let refused = |number| {
+            let (_, answer) = answers.remembered(&of(number)).unwrap();
+            matches!(answer.content, Content::Message(Message::Refused { status: Status::Malformed, .. }))
+        };
+        assert!(refused(10_000 - REMEMBERED_MAX as u32) && !refused(9_999));
+        assert!(answers.is_bygone(&of(0)) && answers.is_bygone(&of(10_000 - REMEMBERED_MAX as u32 - 1)));
+        assert!(!answers.is_bygone(&of(10_000)));
+        assert!(!answers.is_bygone(&Request { epoch: Epoch(2), ..of(0) }), "another epoch counts anew");
     }
 }

@@ -3,10 +3,10 @@
 //! ```text
 //! {"ask":"status"}                              everything counted, and the recoveries seen
 //! {"ask":"dump"}                                all meetings and terminals, sorted
-//! {"ask":"recovery","after":4294967297}         in short, how the recovery after this epoch stands
+//! {"ask":"recovery","after":4295081711}         in short, how the recovery after this epoch stands
 //! {"ask":"changed"}                             of all terminals that changed: address, meeting, version, acknowledged
 //! {"ask":"sample","up_to":64,"one_in":1000}     as dump, of few: meetings up to an id, of the rest one in so many
-//! {"ask":"digests","epoch":4294967297}          each domain's count and digest of meetings under this epoch
+//! {"ask":"digests","epoch":4295081711}          each domain's count and digest of meetings under this epoch
 //! {"ask":"rate","reports":20000,"probes":4000}  from now on, a second, from all domains together; ends a quiesce
 //! {"ask":"quiesce","wait_ms":5000}              nothing new; what is outstanding is repeated until acknowledged
 //! {"ask":"resume"}                              ends a quiesce

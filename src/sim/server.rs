@@ -257,6 +257,9 @@ impl AutonomousServer {
             self.send(frame.envelope().reply(), answer);
             return Ok(());
         }
+        if remembers && self.answers.is_bygone(&request) {
+            return Err(Malformed::Value);
+        }
         if remembers && (now < self.busy_until || self.random.chance(self.settings.busy_per_million)) {
             self.counters.requests_busy += 1;
             self.refuse(frame, opcode, Status::Busy, self.settings.retry_after.as_nanos() as u64);

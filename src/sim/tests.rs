@@ -2,6 +2,7 @@
 
 mod preload;
 mod reports;
+mod rules;
 
 use std::time::Duration;
 

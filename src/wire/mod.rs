@@ -20,6 +20,7 @@ mod records;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod values;
 
 pub use address::{Address, Domain, Mac, MeetingId, Run};
@@ -31,4 +32,5 @@ pub use records::{
     Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult, TerminalState,
 };
 pub use tag::{Direction, Key, Secret, TagKey, digest_of, mix};
+pub use transactions::Transactions;
 pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind};

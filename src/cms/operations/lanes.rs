@@ -3,13 +3,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::ops::Range;
 use std::time::Duration;
 
 use super::OperationId;
 use crate::limits::COMMANDS_IN_FLIGHT_MAX;
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Status, Transaction};
+use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Status, Transaction, Transactions};
 
 /// A frame to be sent to a domain's autonomous server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +22,7 @@ pub struct Command {
 }
 
 /// How commands are sent.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct CommandSettings {
     /// Commands outstanding at one autonomous server, at most.
     pub window: usize,
@@ -31,8 +30,8 @@ pub struct CommandSettings {
     pub repeat_min: Duration,
     /// The longest pause between two repeats.
     pub repeat_max: Duration,
-    /// Transactions that are these commands' own: nobody else of this engine uses one of them.
-    pub transactions: Range<u32>,
+    /// What transactions are drawn from: the one source of this engine.
+    pub transactions: Transactions,
     /// What runs are drawn from: a random number, another one for each engine.
     pub runs: u64,
 }
@@ -43,7 +42,7 @@ impl Default for CommandSettings {
             window: 256,
             repeat_min: Duration::from_millis(50),
             repeat_max: Duration::from_secs(1),
-            transactions: 0x1000_0000..0x8000_0000,
+            transactions: Transactions::default(),
             runs: 1,
         }
     }
@@ -102,7 +101,6 @@ struct Lane {
 pub(super) struct Lanes {
     epoch: Epoch,
     settings: CommandSettings,
-    next: u32,
     lanes: BTreeMap<Domain, Lane>,
     /// The lane that had its turn last.
     turn: Option<Domain>,
@@ -114,10 +112,9 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub fn new(epoch: Epoch, domains: impl IntoIterator<Item = Domain>, settings: CommandSettings) -> Self {
-        assert!(!settings.transactions.is_empty() && settings.window > 0, "commands can be numbered and sent");
+        assert!(settings.window > 0, "commands can be sent");
         Self {
             epoch,
-            next: settings.transactions.start,
             settings,
             lanes: domains.into_iter().map(|domain| (domain, Lane::default())).collect(),
             turn: None,
@@ -275,16 +272,10 @@ impl Lanes {
         Some(flight)
     }
 
-    /// A number that no command in flight has. The range holds more numbers than commands may be in flight, so one is
-    /// found.
-    fn number(&mut self) -> Transaction {
+    /// A number that no command in flight has. There are more numbers than commands may be in flight, so one is found.
+    fn number(&self) -> Transaction {
         loop {
-            let number = Transaction(self.next);
-            self.next = if number.0 + 1 < self.settings.transactions.end {
-                number.0 + 1
-            } else {
-                self.settings.transactions.start
-            };
+            let number = self.settings.transactions.next();
             if !self.flights.contains_key(&number) {
                 return number;
             }
