@@ -278,7 +278,7 @@ impl SharedWord {
 }
 
 #[cfg(test)]
-pub(crate) use fuse::killed_after;
+pub(crate) use fuse::{burn, killed_after};
 
 #[cfg(test)]
 mod fuse {
@@ -302,7 +302,8 @@ mod fuse {
         done.map_err(|why| if why.is::<Killed>() { Killed } else { resume_unwind(why) }).ok()
     }
 
-    pub(super) fn burn() -> bool {
+    /// Whether the thread lives to make its next change. Of words that are no [`super::SharedWord`] whoever writes them asks.
+    pub(crate) fn burn() -> bool {
         match LEFT.get() {
             None => true,
             Some(0) if std::thread::panicking() => false,
