@@ -162,6 +162,12 @@ fn header(settings: &Settings) -> [u64; 6] {
 }
 
 /// A chunk that this process has in its hands: nobody else reads or writes it.
+///
+/// Tokens come from two places, [`Area::take`] and [`Area::reclaim`], and both believe what is written in memory that the kernel and
+/// the dead wrote to: the kernel, that it gives back only what it was given, once; the dead, that their words said who had what. That
+/// they were honest is assumed and not checked, but for what cannot be at all (an address beyond the memory, a chunk in two receive
+/// rings). A process that was taken over before it died can leave its successor a chunk that the kernel still writes to. Its frame may
+/// then change after its tag was checked, under a reference, against what that reference promises the compiler.
 #[derive(Debug)]
 pub(super) struct Chunk(u32);
 
@@ -256,7 +262,9 @@ impl Area {
     /// beyond it, the claim would seem to have been true, and nobody ever gave the chunk back.
     pub fn withdraw(&self, address: u64, claim: Owner) {
         let number = address >> self.shift;
-        if number >= self.chunks as u64 || self.owners(number as usize..number as usize + 1).all(|(_, owner)| owner != Some(claim)) {
+        if number >= self.chunks as u64
+            || self.owners(number as usize..number as usize + 1).all(|(_, owner)| owner != Some(claim))
+        {
             return;
         }
         self.set_owner(&Chunk(number as u32), Owner::Process);
@@ -290,7 +298,7 @@ impl Area {
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
         let start = self.place(chunk, at, length);
         // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody writes it meanwhile: the kernel has
-        // given the chunk, this token is the only one of it, and it is borrowed.
+        // given the chunk, this token is the only one of it (by the words of honest processes, see `Chunk`), and it is borrowed.
         unsafe { std::slice::from_raw_parts(self.umem.map.as_ptr().add(start), length) }
     }
 
