@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::mailbox::Mailbox;
 use super::peers::Peers;
+use super::troubles::Troubles;
 use super::wake::Wake;
 use crate::wire::{Address, Epoch};
 
@@ -22,6 +23,8 @@ pub struct Shared {
     pub inbox: Mailbox,
     /// Wakes the control thread.
     pub control: Wake,
+    /// What is wrong with the table, as workers meet it.
+    pub troubles: Troubles,
     epoch: AtomicU64,
     /// Per domain, in the topology's order: whether the table holds all of its terminals.
     settled: Box<[AtomicBool]>,
@@ -42,7 +45,8 @@ impl Shared {
     ) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
         let (epoch, gone, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self { address, ethertype, probe_port, peers, inbox, control, epoch, settled, gone, stop }
+        let troubles = Troubles::default();
+        Self { address, ethertype, probe_port, peers, inbox, control, troubles, epoch, settled, gone, stop }
     }
 
     /// The epoch that this engine controls under.
