@@ -171,10 +171,20 @@ pub const INFO_BYTES_INLINE: usize = 16;
 const _: () = assert!(INFO_BYTES_SHORT <= INFO_BYTES_INLINE, "a REPORT never needs an extent");
 /// One extent for so many terminals: how many may have additional information that is longer than a slot holds.
 pub const TERMINALS_PER_EXTENT: u32 = 10;
+const _: () =
+    assert!(TERMINALS_PER_EXTENT > 1, "an extent is as long as a terminal's slot: more of them cost as much again");
 /// Extents that a table has at least.
 pub const EXTENTS_MIN: u32 = 64;
 /// Extents that a writer looks at for a free one before it says that there is none.
 pub const EXTENT_PROBES_MAX: u32 = 4096;
+/// What workers found wrong with the table and the control thread has not yet looked at.
+pub const TROUBLES_MAX: usize = 64;
+/// Terminals without room for their additional information that are named in the log; further ones are counted.
+pub const FULL_NAMED_MAX: usize = 32;
+/// Of a table's terminals the part (one in so many) that is for domains which have less than their share.
+pub const QUOTA_LAST_PART: u32 = 8;
+/// Terminals that lists bring into a table between two counts of what each domain has.
+pub const QUOTA_RECOUNT_EVERY: u32 = 1024;
 /// Threads that may write to a table: the control thread and the workers.
 pub const OWNERS_MAX: usize = WORKERS_MAX + 1;
 const _: () = assert!(OWNERS_MAX < 255, "a claim names its owner in 8 bits, 0 being nobody");
@@ -183,6 +193,9 @@ const _: () = assert!(OWNERS_MAX < 255, "a claim names its owner in 8 bits, 0 be
 pub const CLAIM_TRIES_WORKER: u32 = 256;
 /// Times that a change of membership tries for what another writer has, yielding the processor between.
 pub const CLAIM_TRIES_CONTROL: u32 = 65_536;
+/// Tries for what another writer has after which it is looked at whether anybody has it: far more than a claim takes.
+pub const CLAIM_JUDGED_EVERY: u32 = 64;
+const _: () = assert!(CLAIM_JUDGED_EVERY < CLAIM_TRIES_WORKER, "a worker comes to look, too");
 /// Times that a reader begins again because a record was published twice while it was read.
 pub const READ_TRIES_MAX: u32 = 65_536;
 /// Times that a walk along a chain begins again because membership changed meanwhile, before it goes over the live

@@ -1,20 +1,30 @@
-//! Sockets that outlive who works on them: processes really killed, under traffic, their successors without privileges.
+//! Sockets and a table that outlive who works on them: processes really killed, under reports, their successors without privileges.
+//! However many die, every chunk, slot, extent and descriptor can be counted afterwards, and is free.
+//!
+//! 500 deaths; `BATON_DEATHS=10000 cargo test --test adoption` is for more (`scripts/test.sh --long`).
 
 mod support;
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread::{sleep, yield_now};
+use std::sync::Arc;
+use std::thread::{sleep, spawn, yield_now};
 use std::time::{Duration, Instant};
 
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::af_xdp::{self, Bound, Settings, Socket};
 use baton::sys::bpf::{SteerSettings, Steering};
 use baton::sys::interface::Interface;
+use baton::sys::mapping::BootId;
 use baton::sys::{descriptors, process};
-use baton::wire::DEFAULT_ETHERTYPE;
+use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
+use baton::wire::{
+    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role,
+    Run, StreamKind,
+};
 use rustix::process::Uid;
 use support::netns::{Pair, Side};
 use support::probe::{read, write};
@@ -24,16 +34,93 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where set, this test binary is the worker process of a test.
 const WORKER: &str = "BATON_TEST_WORKER";
 const NOBODY: u32 = 65_534;
-const DEATHS: u32 = 60;
+/// Deaths, unless `BATON_DEATHS` says otherwise.
+const DEATHS: u32 = 500;
 const MEETINGS: u64 = 16;
+/// What a first frame bears, of which nothing is expected.
+const FIRST: u64 = u64::MAX;
 
-/// Takes every frame: notes it in the file, answers it, releases it. In this order, as the rule is: a frame is released
-/// when all that follows from it is safe.
-fn work(sockets: &mut [Socket], noted: &File) {
+/// The conference that stays, whose members report: a frame of a meeting is of the device of that number.
+const STAYING: MeetingId = MeetingId(1);
+/// Those that come and go.
+const PASSING: std::ops::Range<u64> = 2..8;
+const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 48 };
+
+fn domain() -> Domain {
+    Domain::new(366).unwrap()
+}
+
+fn member(meeting: MeetingId, device: u64, info: usize) -> Terminal {
+    let mut terminal = Terminal::new(domain().device(device as u16), meeting, Role::Participant);
+    terminal.set_info(&[device as u8; 64][..info]);
+    terminal
+}
+
+fn part(meeting: MeetingId) -> Part {
+    Part {
+        meeting,
+        domain: domain(),
+        version: 1,
+        epoch: Epoch::new(1, 1),
+        state: MeetingState::InMeeting,
+        level: Level::HIGHEST,
+        layout: Layout::new(4).unwrap(),
+        participants: 0,
+        chairman: Address::default(),
+        in_doubt: false,
+        run: Run(7),
+    }
+}
+
+/// Enters a report of a member, with more or less information than before.
+fn enter(writer: &mut Writer, meeting: u64, sequence: u64) {
+    let terminal = domain().device(meeting as u16);
+    let version = writer.table().terminal(terminal).expect("it stays").version + 1;
+    let (decode, flags, stream) = (Decode::Decoding, Flags::ONLINE, StreamKind::Main);
+    let info = &[sequence as u8; 64][..(sequence * 7 % 65) as usize];
+    let business = Business::InMeeting;
+    let role = Role::Participant;
+    match writer.report(terminal, STAYING, version, business, decode, role, flags, 1, stream, info) {
+        Reported::Applied | Reported::Known | Reported::Contended => {}
+        other => panic!("{terminal}: {other:?}"),
+    }
+}
+
+/// What a control thread does all the while: conferences and their members come and go.
+fn change(mut writer: Writer) -> ! {
+    let mut dice = u64::from(std::process::id());
+    loop {
+        dice = baton::wire::mix(dice + 1);
+        let meeting = MeetingId(PASSING.start + dice % (PASSING.end - PASSING.start));
+        let device = 100 + dice / 64 % 30;
+        let done = match dice / 8192 % 4 {
+            0 => writer.insert_part(&part(meeting)),
+            1 => writer.remove_part(meeting, domain()).map(drop),
+            2 => writer.join(meeting, domain(), &member(meeting, device, (dice >> 32) as usize % 65)),
+            _ => writer.leave(meeting, domain().device(device as u16)).map(drop),
+        };
+        match done {
+            Ok(())
+            | Err(
+                TableError::Exists
+                | TableError::Conflict(_)
+                | TableError::UnknownPart(..)
+                | TableError::Contended
+                | TableError::Full(_),
+            ) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Takes every frame: enters it in the table, notes it in the file, answers it, releases it. In this order, as the rule is: a frame
+/// is released when all that follows from it is safe.
+fn work(sockets: &mut [Socket], noted: &File, writer: &mut Writer) {
     for socket in sockets {
         let held = socket.receive(32);
         for i in 0..held {
             let (meeting, sequence) = read(socket.received(i).bytes);
+            enter(writer, meeting, sequence);
             noted.write_all_at(&[1], sequence).unwrap();
             while !socket.transmit(|buffer| write(buffer, meeting, sequence)) {
                 socket.flush().unwrap();
@@ -47,9 +134,10 @@ fn work(sockets: &mut [Socket], noted: &File) {
 /// Not a test: the process that works until it is killed, when a test starts it.
 #[test]
 fn worker_process() {
-    if std::env::var_os(WORKER).is_none() {
-        return;
-    }
+    let Some(path) = std::env::var_os(WORKER).map(PathBuf::from) else { return };
+    // As an engine does: the table is handed to it, and its predecessor is dead.
+    let table = Arc::new(Table::open_at(&path).unwrap());
+    table.recover();
     rustix::thread::set_thread_res_uid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
     process::tie_to_parent().unwrap();
     let line = descriptors::stdin().unwrap();
@@ -59,18 +147,30 @@ fn worker_process() {
     let mut handed = handed.descriptors.into_iter();
     let (umem, noted) = (handed.next().unwrap(), File::from(handed.next().unwrap()));
     af_xdp::bind(&settings).expect_err("it has no privileges left");
-    let mut sockets = af_xdp::adopt(&settings, umem, handed.collect()).unwrap();
+    let mapped = af_xdp::map(&settings, umem, handed.collect()).unwrap();
+    let mut senders = af_xdp::take_over(vec![mapped]).unwrap();
+    // The first frames leave before anything is taken back, and some die between the two.
+    for socket in senders.sockets() {
+        socket.transmit(|buffer| write(buffer, FIRST, 0));
+        socket.flush().unwrap();
+    }
+    if std::process::id().is_multiple_of(4) {
+        sleep(Duration::from_millis(5));
+    }
+    let mut sockets = senders.receive().unwrap();
+    let (mut writer, control) = (table.writer(OwnerId::worker(0)), table.writer(OwnerId::CONTROL));
+    spawn(move || change(control));
     loop {
-        work(&mut sockets, &noted);
+        work(&mut sockets, &noted, &mut writer);
         yield_now();
     }
 }
 
-fn start(bound: &Bound, noted: &File) -> Child {
+fn start(bound: &Bound, noted: &File, table: &Path) -> Child {
     let (ours, theirs) = descriptors::pair().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker_process", "--nocapture"])
-        .env(WORKER, "1")
+        .env(WORKER, table)
         .stdin(theirs)
         .stdout(std::process::Stdio::null())
         .spawn()
@@ -108,7 +208,10 @@ impl Sender {
         self.endpoint.flush().unwrap();
         let (answered, open) = (&mut self.answered, &mut self.open);
         let count = |bytes: &[u8], _| {
-            let (_, sequence) = read(bytes);
+            let (meeting, sequence) = read(bytes);
+            if meeting == FIRST {
+                return;
+            }
             if !std::mem::replace(&mut answered[sequence as usize], true) {
                 *open -= 1;
             }
@@ -118,7 +221,7 @@ impl Sender {
 }
 
 #[test]
-fn killed_workers_lose_no_frame_and_no_chunk() {
+fn killed_workers_lose_no_frame_and_nothing_else() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(u64::from(std::process::id()));
     eprintln!("SEED={seed}");
     let mut state = seed;
@@ -144,9 +247,19 @@ fn killed_workers_lose_no_frame_and_no_chunk() {
     let endpoint = pair.on(Side::Left, || Endpoint::open("left", &EndpointSettings::default()).unwrap());
     let mut sender = Sender { endpoint, sent: 0, answered: Vec::new(), open: 0 };
 
+    let folder = tempfile::Builder::new().prefix("baton-adoption-").tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("table");
+    let table = Arc::new(Table::create_at(&path, CAPACITY, BootId(1)).unwrap());
+    let mut control = table.writer(OwnerId::CONTROL);
+    control.insert_part(&part(STAYING)).unwrap();
+    (1..=MEETINGS).for_each(|device| control.join(STAYING, domain(), &member(STAYING, device, 0)).unwrap());
+    drop(control);
+    let deaths =
+        std::env::var("BATON_DEATHS").map_or(DEATHS, |deaths| deaths.parse().expect("BATON_DEATHS is a number"));
+
     // The first adoption fills the rings; before it what comes is dropped, for there is nothing to receive into.
     let began = Instant::now();
-    let mut child = start(&bound, &noted);
+    let mut child = start(&bound, &noted, &path);
     sender.turn(1);
     while sender.open > 0 {
         assert!(began.elapsed() < PATIENCE, "the first worker does not begin");
@@ -154,7 +267,8 @@ fn killed_workers_lose_no_frame_and_no_chunk() {
             sender.turn(1);
         }
     }
-    for death in 0..DEATHS {
+    let open = open_descriptors();
+    for death in 0..deaths {
         // Some die while they work, some while they begin, some before.
         let until = Instant::now() + Duration::from_micros(random(20_000));
         while Instant::now() < until {
@@ -162,11 +276,15 @@ fn killed_workers_lose_no_frame_and_no_chunk() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        if death % 10 == 9 {
+            table.recover();
+            assert_eq!(table.verify(), Vec::<String>::new(), "SEED={seed}, death {death}");
+        }
         if death % 3 == 0 {
             sender.turn(400);
             sleep(Duration::from_micros(random(500)));
         }
-        child = start(&bound, &noted);
+        child = start(&bound, &noted, &path);
     }
     let began = Instant::now();
     while sender.open > 0 {
@@ -179,9 +297,34 @@ fn killed_workers_lose_no_frame_and_no_chunk() {
     noted.read_exact_at(&mut marks, 0).unwrap();
     assert!(marks.iter().all(|&mark| mark == 1), "every frame was worked on");
     assert!(sender.sent > 1000, "there was traffic: {} frames", sender.sent);
-    eprintln!("{} frames over {DEATHS} deaths", sender.sent);
+    eprintln!("{} frames over {deaths} deaths", sender.sent);
 
+    assert_eq!(open_descriptors(), open, "of this process, which hands all of them on each time");
+    all_slots_are_there(&table, &path);
     all_chunks_are_there(bound, sender);
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// After all deaths the table is whole, what its extents hold their owners name, and it can be filled to its capacity.
+fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
+    table.recover();
+    assert_eq!(table.verify(), Vec::<String>::new());
+    let mut control = table.writer(OwnerId::CONTROL);
+    for meeting in PASSING.map(MeetingId) {
+        control.remove_part(meeting, domain()).unwrap();
+    }
+    assert_eq!((table.count_parts(), table.count_terminals()), (1, MEETINGS as u32));
+    let long = table.terminals().filter(|terminal| terminal.info_len > 16).count();
+    let (used, extents) = Table::inspect(path).unwrap().extents();
+    assert_eq!(used as usize, long, "of {extents} extents");
+    (2..=CAPACITY.meetings.into()).for_each(|meeting| control.insert_part(&part(MeetingId(meeting))).unwrap());
+    for device in MEETINGS..CAPACITY.terminals.into() {
+        control.join(STAYING, domain(), &member(STAYING, 1000 + device, 64)).unwrap();
+    }
+    assert_eq!(table.verify(), Vec::<String>::new());
 }
 
 /// After all deaths every receive chunk still takes a frame and every transmit chunk still sends one.

@@ -293,7 +293,7 @@ fn damage(path: &Path, records: usize) -> String {
 }
 
 #[test]
-fn damage_is_counted_and_named_and_not_resized() {
+fn damage_is_counted_and_named_and_not_copied() {
     let folder = Folder::new();
     let path = folder.file("table");
     drop(furnished(&path, CAPACITY, 20));
@@ -304,7 +304,12 @@ fn damage_is_counted_and_named_and_not_resized() {
     let unreadable = flaws.iter().filter(|flaw| flaw.as_str().unwrap().contains("unreadable: Damaged"));
     assert_eq!(unreadable.count(), 2, "{verified}");
     assert!(out(&baton(&["verify"], &path)).contains("flaws; nobody has it: at rest"));
-    assert!(refused(1, &["resize", "--meetings", "1000"], &path).contains("copying would hide"));
+    let before = told(0, &["inspect"], &path);
+    let resized = told(0, &["resize", "--meetings", "1000"], &path);
+    assert_eq!(resized["damaged"], 2);
+    assert_eq!(resized["terminals"].as_u64(), before["terminals"].as_u64().map(|terminals| terminals - 2));
+    assert_eq!(told(0, &["verify"], &path)["flaws"].as_array().unwrap().len(), 0);
+    assert_eq!(told(0, &["inspect"], &path)["unreadable"], 0);
 }
 
 #[test]

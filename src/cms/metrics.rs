@@ -25,6 +25,7 @@ const COUNTERS: &[Family] = &[
             ("known", "reports_known"),
             ("unknown", "reports_unknown"),
             ("deferred", "reports_deferred"),
+            ("full", "reports_full"),
         ],
     ),
     (

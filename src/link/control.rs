@@ -24,6 +24,7 @@ macro_rules! holdings {
 mod events;
 mod fence;
 mod intake;
+mod troubles;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -55,7 +56,7 @@ use crate::sys::{clock, random};
 use crate::table::{Writer, snapshot};
 use crate::telemetry::{Chronicle, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, encode_message};
+use crate::wire::{Address, Domain, Epoch, Header, MeetingId, encode_message};
 
 /// The control thread's wake-ups arrive under this token.
 pub(super) const CONTROL_WAKE: Token = Token(0);
@@ -115,6 +116,8 @@ pub(super) struct Control {
     /// Why the database cannot be had, for good.
     pub(super) store_failed: Option<String>,
     pub(super) unexpected: u64,
+    /// Terminals that were said to find no room.
+    full: Vec<Address>,
     requests: Receiver<ApiRequest>,
     submitter: Submitter,
     waiting: HashMap<ReplyId, tokio::sync::oneshot::Sender<Reply>>,
@@ -225,6 +228,7 @@ impl Control {
             store,
             store_failed: None,
             unexpected: 0,
+            full: Vec::new(),
             requests,
             submitter,
             waiting: HashMap::new(),
@@ -269,6 +273,7 @@ impl Control {
         let code = loop {
             let now = clock::now();
             let mut worked = self.take_frames(now);
+            worked |= self.take_troubles();
             worked |= self.take_outcomes(now);
             worked |= self.take_requests(now);
             worked |= self.fill(now);

@@ -3,6 +3,7 @@
 use super::acknowledgements::Acknowledgements;
 use super::ring::Received;
 use super::shared::Shared;
+use super::troubles::Trouble;
 use crate::cascade::Hop;
 use crate::limits::{BURST, BUSY_PER_BURST};
 use crate::table::{Near, Reported, Writer};
@@ -190,9 +191,17 @@ impl Desk<'_> {
                 (Counter::ReportsUnknown, Some(Status::UnknownTerminal))
             }
             Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
-            Reported::UnknownTerminal | Reported::Contended | Reported::Full | Reported::Damaged => {
+            // It is not entered, and repeating it changes nothing until there is room: its terminal has to know.
+            Reported::Full => {
+                *self.for_control |= shared.troubles.tell(Trouble::Full(terminal));
+                (Counter::ReportsFull, Some(Status::Capacity))
+            }
+            // Not answered: it is true again when the control thread has thrown the record away.
+            Reported::Damaged => {
+                *self.for_control |= shared.troubles.tell(Trouble::Damaged(terminal));
                 (Counter::ReportsDeferred, None)
             }
+            Reported::UnknownTerminal | Reported::Contended => (Counter::ReportsDeferred, None),
         };
         self.counters.count(counter);
         let Some(status) = status else { return };

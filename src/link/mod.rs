@@ -29,6 +29,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod troubles;
 mod upgrade;
 mod wake;
 mod worker;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::mailbox::Mailbox;
 use super::peers::Peers;
+use super::troubles::Troubles;
 use super::wake::Wake;
 use crate::wire::{Address, Epoch};
 
@@ -28,6 +29,8 @@ pub struct Shared {
     /// A worker of each interface, by whose outbox what does not leave by one's own goes. Entered before any
     /// worker runs; none where there is one interface alone.
     pub ways: OnceLock<Box<[Way]>>,
+    /// What is wrong with the table, as workers meet it.
+    pub troubles: Troubles,
     epoch: AtomicU64,
     /// Per domain, in the topology's order: whether the table holds all of its terminals.
     settled: Box<[AtomicBool]>,
@@ -48,19 +51,8 @@ impl Shared {
     ) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();
         let (epoch, gone, stop) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        Self {
-            address,
-            ethertype,
-            probe_port,
-            peers,
-            inbox,
-            control,
-            ways: OnceLock::new(),
-            epoch,
-            settled,
-            gone,
-            stop,
-        }
+        let (troubles, ways) = (Troubles::default(), OnceLock::new());
+        Self { address, ethertype, probe_port, peers, inbox, control, ways, troubles, epoch, settled, gone, stop }
     }
 
     /// The epoch that this engine controls under.

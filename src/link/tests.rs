@@ -2,6 +2,7 @@
 
 mod answers;
 mod overload;
+mod troubles;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -67,7 +68,7 @@ impl Rig {
         let shared = Shared::new(dispatch(), steered, Arc::new(Peers::new(&topology)), Mailbox::new(inbox), wake, true);
         let shared = Arc::new(shared);
         shared.begin(Epoch::new(3, 7));
-        let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 8 }));
+        let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 128 }));
         let mut writer = table.writer(OwnerId::CONTROL);
         let part = Part {
             meeting: MEETING,

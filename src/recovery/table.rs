@@ -154,6 +154,9 @@ impl<S: KeyStore> TableHoldings<'_, S> {
             }
             None => {}
         }
+        if known.is_none() && !self.writer.may_list(domain) {
+            return Err(TableError::Full("terminals for this domain, which has its share"));
+        }
         let placed = known.map_or(Placed::Here, |(known, _)| Placed::MovedFrom(known.meeting));
         self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
@@ -300,13 +303,16 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     ) -> Standing {
         // A part that is not there is not held up by it; the audit will differ and bring the machine here again.
         let mut standing = Standing::InMeeting;
+        // What can be read is counted: one that is damaged is still in its part's chain.
+        let readable = self.table().readable_members(meeting, domain);
         let change = |part: &mut Part| {
             part.epoch = epoch;
             match part.state {
                 MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
                 _ => {
                     part.state = MeetingState::InMeeting;
-                    let differs = part.in_doubt || part.participants != participants;
+                    let held = readable.unwrap_or(part.participants);
+                    let differs = part.in_doubt || held != participants;
                     standing = if differs { Standing::Differing } else { Standing::InMeeting };
                 }
             }
@@ -320,6 +326,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool {
         let is_busy = (self.is_busy)(summary.meeting);
+        let readable = self.table().readable_members(summary.meeting, domain);
         let mut in_doubt = false;
         let change = |part: &mut Part| {
             if !is_same(part.run, summary.run) {
@@ -334,7 +341,8 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 part.layout = summary.layout;
                 part.chairman = summary.chairman;
             }
-            in_doubt = part.in_doubt || (summary.participants != part.participants && !is_busy);
+            let held = readable.unwrap_or(part.participants);
+            in_doubt = part.in_doubt || (summary.participants != held && !is_busy);
         };
         let _ = self.writer.update_part(summary.meeting, domain, change);
         in_doubt
@@ -360,6 +368,10 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
             return Written::Later;
         }
         let Listed { terminals, unread, is_cut, asked } = *listed;
+        // Those that cannot be read are none of the members that are gone over next.
+        if self.writer.discard_damaged_members(meeting, domain).is_err() {
+            return Written::Later;
+        }
         let mut written = Written::Whole;
         let mut all_here = unread.is_empty() && !is_cut;
         let mut moved: Vec<(MeetingId, Address)> = Vec::new();

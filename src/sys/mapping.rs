@@ -2,8 +2,9 @@
 //!
 //! What always holds: the words are atomics and nothing else, because other processes, alive or dead in the middle of
 //! anything, write to them too. The file's blocks are allocated before it is mapped, so that a full file system is an
-//! error of [`Mapping::create`] and never a SIGBUS later; only someone who truncates the file of a running server can
-//! still cause one, which its mode (0600) leaves to root.
+//! error of [`Mapping::create`] and never a SIGBUS later. Only who cuts the file of a running server short, or punches a hole into it on a
+//! full file system, can still cause one. Its mode (0600) leaves that to root, and to who was handed a descriptor that may write: every
+//! engine has one. None does it; one that was taken over could, and harms nobody but the servers that live by this table.
 //!
 //! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel holds him to it: a store
 //! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::Inspection`]).
@@ -157,7 +158,9 @@ impl Mapping {
                 // SAFETY: `MmapRaw` guarantees `len` mapped and readable bytes from a page-aligned address, for as long as
                 // it lives, which is longer than the borrow given out. They are writable too, or else this is a mapping
                 // of `open_read_only`, whose holder reaches no store, and `load` keeps to what the standard library
-                // allows on such memory. `mappable` checked that the length is whole words and within the file. A SharedWord is an AtomicU64 (`repr(transparent)`), which has the
+                // allows on such memory. `mappable` checked that the length is whole words and within the file; were
+                // the file cut short since, touching what is gone is a SIGBUS, which ends the process and breaks nothing in it. A
+                // SharedWord is an AtomicU64 (`repr(transparent)`), which has the
                 // size and alignment of a u64 and no invalid bit pattern; every process that maps this file touches it through this type alone, so
                 // concurrent access is atomic.
                 unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<SharedWord>(), map.len() / 8) }
@@ -278,7 +281,7 @@ impl SharedWord {
 }
 
 #[cfg(test)]
-pub(crate) use fuse::killed_after;
+pub(crate) use fuse::{burn, killed_after};
 
 #[cfg(test)]
 mod fuse {
@@ -302,7 +305,8 @@ mod fuse {
         done.map_err(|why| if why.is::<Killed>() { Killed } else { resume_unwind(why) }).ok()
     }
 
-    pub(super) fn burn() -> bool {
+    /// Whether the thread lives to make its next change. Of words that are no [`super::SharedWord`] whoever writes them asks.
+    pub(crate) fn burn() -> bool {
         match LEFT.get() {
             None => true,
             Some(0) if std::thread::panicking() => false,

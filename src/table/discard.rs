@@ -11,13 +11,31 @@
 
 use std::sync::atomic::Ordering;
 
-use super::TableError;
+use super::claims::{Named, wait};
+use super::discard_terminal::is_damaged;
 use super::layout::Words;
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
+use super::owner::Operation;
 use super::slot::Unreadable;
-use super::structure::{Structure, TableClaim, chain, live, members, pause};
+use super::structure::{Structure, TableClaim, chain, live, members};
+use super::{TableError, Writer};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
 use crate::wire::{Domain, MeetingId};
+
+impl Writer {
+    /// Takes a part out whose record is damaged, and with it its members; false where there is none such. As
+    /// [`Self::remove_part`] it is to be called again where another writer keeps a member.
+    pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
+        self.changes.count(domain);
+        let words = self.table().words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some(slot) = damaged_part(words, meeting, domain) else { return Ok(false) };
+        structure.begin(Operation::DiscardPart, slot, None);
+        let done = structure.discard_part(slot);
+        structure.end();
+        done
+    }
+}
 
 /// The slot of a meeting's part in a domain, if its record is damaged.
 pub(super) fn damaged_part(words: Words<'_>, meeting: MeetingId, domain: Domain) -> Option<u32> {
@@ -57,7 +75,7 @@ impl<'a> Structure<'a> {
                 let damaged = matches!(self.words.read_part(slot), Err(Unreadable::Damaged));
                 return Ok(damaged.then_some(claim));
             }
-            pause(tried);
+            wait(self.words, Named::Part(slot), self.owner, tried);
         }
         Err(TableError::Contended)
     }
@@ -69,14 +87,10 @@ impl<'a> Structure<'a> {
         let is_member = |slot: u32| matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.part() == part);
         for _ in 0..MEMBERS_MAX {
             let Some(member) = members(words, part).next() else { break };
-            let damaged = matches!(words.read_terminal(member), Err(Unreadable::Damaged));
-            if !damaged && !is_member(member) {
+            if !is_damaged(words, member) && !is_member(member) {
                 break;
             }
-            match self.take_out_terminal(member, part) {
-                Err(TableError::Damaged) => self.unlink(member, part),
-                other => other?,
-            }
+            self.take_out_member(member, part)?;
         }
         // Relaxed: who has the structure's claim made it what it is.
         if words.part_link(part).is_some_and(|link| link.load(Ordering::Relaxed) != 0) {

@@ -12,7 +12,8 @@
 //! - Membership (parts, and who is in them) is changed by one writer at a time (`structure`), reports by all writers beside
 //!   each other (`writer`).
 //! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory are never followed out of
-//!   it: a damaged table gives errors, not panics. A part that cannot be read can be thrown away (`discard`).
+//!   it: a damaged table gives errors, not panics. What cannot be read can be thrown away, parts and terminals (`discard`,
+//!   `discard_terminal`).
 //! - Nothing allocates but what says so, and capacity is fixed when the table is created: [`TableError::Full`], never SIGBUS.
 //!
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
@@ -23,7 +24,13 @@ mod burst;
 #[cfg(test)]
 mod capacity_tests;
 mod changes;
+mod claims;
+#[cfg(test)]
+mod claims_tests;
 mod discard;
+mod discard_terminal;
+#[cfg(test)]
+mod discard_terminal_tests;
 #[cfg(test)]
 mod discard_tests;
 mod domains;
@@ -47,6 +54,7 @@ mod open;
 mod owner;
 #[cfg(test)]
 mod power_cut_tests;
+mod quota;
 mod read;
 mod recover;
 pub mod resize;
@@ -68,6 +76,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use burst::Near;
+pub use discard_terminal::Discarded;
 pub use inspect::{Counts, DomainCount, Inspection};
 pub use look::Looked;
 pub use meetings::Part;
@@ -162,6 +171,12 @@ impl Table {
     /// What it holds at most.
     pub fn capacity(&self) -> Capacity {
         self.layout.capacity
+    }
+
+    /// How many terminals it holds at most whose additional information is longer than 16 bytes
+    /// ([`INFO_BYTES_INLINE`](crate::limits::INFO_BYTES_INLINE)).
+    pub fn information_max(&self) -> u32 {
+        self.layout.extents
     }
 
     /// Finishes or takes back what the dead had begun. To be called before any writer starts, by who has proof that

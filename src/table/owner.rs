@@ -22,6 +22,8 @@ pub(super) enum Operation {
     Join = 3,
     Leave = 4,
     DiscardPart = 5,
+    /// Of the terminal. The part is whose chain has it, if any does.
+    DiscardTerminal = 6,
 }
 
 /// One owner's cell.
@@ -46,10 +48,11 @@ impl Cell<'_> {
     }
 
     /// Notes an operation and what it is on, from a clean cell.
-    pub fn begin(self, operation: Operation, part: u32, terminal: Option<u32>) {
+    pub fn begin(self, operation: Operation, part: Option<u32>, terminal: Option<u32>) {
+        let noted = |slot: Option<u32>| slot.map_or(0, |slot| u64::from(slot) + 1);
         self.0[3].store(0, Ordering::Release);
-        self.0[2].store(terminal.map_or(0, |slot| u64::from(slot) + 1), Ordering::Release);
-        self.note_part(part);
+        self.0[2].store(noted(terminal), Ordering::Release);
+        self.0[1].store(noted(part), Ordering::Release);
         self.0[0].store(operation as u64, Ordering::Release);
     }
 
@@ -64,7 +67,8 @@ impl Cell<'_> {
     }
 
     pub fn operation(self) -> Option<Operation> {
-        [Operation::InsertPart, Operation::RemovePart, Operation::Join, Operation::Leave, Operation::DiscardPart]
+        use Operation::{DiscardPart, DiscardTerminal, InsertPart, Join, Leave, RemovePart};
+        [InsertPart, RemovePart, Join, Leave, DiscardPart, DiscardTerminal]
             .into_iter()
             .find(|&operation| operation as u64 == self.0[0].load(Ordering::Relaxed))
     }

@@ -31,10 +31,13 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
         let cell = Cell(words.cell(owner));
         let part = cell.part().and_then(|slot| words.part(slot));
         let terminal = cell.terminal().and_then(|slot| words.terminal(slot));
-        for slot in [part, terminal, Some(words.epoch())].into_iter().flatten() {
+        for slot in [part, terminal].into_iter().flatten() {
             recovered.claims += u32::from(slot.evict(owner));
         }
     }
+    // Whoever's it is, and though it be a number that is nobody's: all are dead. What else has a claim that no cell names its next
+    // writer finds (`claims`). The structure's claim goes with the last cell that is looked at.
+    recovered.claims += u32::from(words.epoch().is_claimed() && words.epoch().evict_seen(words.epoch().seen()));
     for owner in owners() {
         let cell = Cell(words.cell(owner));
         if let (Some(slot), Some(extent)) = (cell.terminal(), cell.extent()) {
@@ -64,6 +67,14 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
 /// Brings one operation to its end; false where it had not got to the store that makes it so, and left nothing.
 fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     let (words, cell) = (structure.words, structure.cell);
+    if operation == Operation::DiscardTerminal {
+        let finished = cell.terminal().is_some_and(|slot| discard_noted(structure, slot));
+        if let Some(part) = cell.part() {
+            structure.repair_members(part);
+        }
+        cell.end();
+        return finished;
+    }
     let Some(part) = cell.part() else { return false };
     let terminal = cell.terminal();
     let finished = match operation {
@@ -94,6 +105,7 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
                 _ => structure.discard_part(part) == Ok(true),
             }
         }
+        Operation::DiscardTerminal => unreachable!("it was done above, for it may name no part"),
         Operation::Join => match terminal.map(|slot| (slot, words.read_terminal(slot))) {
             Some((slot, Ok(Some((_, raw))))) if raw.part() == part => {
                 if !members(words, part).any(|member| member == slot) {
@@ -122,6 +134,15 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     finished
 }
 
+/// Throws a damaged terminal away; false where it is whole.
+fn discard_noted(structure: &Structure<'_>, slot: u32) -> bool {
+    if let Ok(None) = structure.words.read_terminal(slot) {
+        set_bit(structure.words.terminal_bits(), slot, false);
+        return true;
+    }
+    structure.discard_terminal(slot) == Ok(true)
+}
+
 /// Takes out the member that whoever took out a part was at.
 fn take_out_noted(structure: &Structure<'_>, terminal: Option<u32>, part: u32) {
     let words = structure.words;
@@ -129,7 +150,7 @@ fn take_out_noted(structure: &Structure<'_>, terminal: Option<u32>, part: u32) {
         set_bit(words.terminal_bits(), slot, false);
     } else if let Some(slot) = terminal {
         // The chain may have let go of it already, and no walk would meet it.
-        let _ = structure.take_out_terminal(slot, part);
+        let _ = structure.take_out_member(slot, part);
     }
 }
 

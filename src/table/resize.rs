@@ -122,6 +122,8 @@ pub struct Resized {
     pub parts: u32,
     /// Terminals that were copied.
     pub terminals: u32,
+    /// Terminals whose records were damaged: they were thrown away, and their parts are in doubt.
+    pub damaged: u32,
     /// The length of the new file.
     pub bytes: u64,
     /// Where the old table is.
@@ -186,6 +188,12 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
 
     // We have the lock: all who wrote are dead.
     old.recover();
+    // Their autonomous servers still know them, and are asked, for the parts that had them are in doubt. A damaged part is not
+    // thrown away here: whether it comes back the database says, which nobody has open.
+    let old = Arc::new(old);
+    let damaged = old.writer(OwnerId::CONTROL).discard_damaged_terminals();
+    let damaged = damaged.map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
+    let terminals = terminals - damaged;
     if let Some(flaw) = old.verify_with(&mut |done, of| tell(Step::Verifying(done, of))).into_iter().next() {
         return Err(ResizeError::Flawed { path: path.to_owned(), flaw });
     }
@@ -193,7 +201,7 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
     compare(&old, &new, tell).map_err(|what| ResizeError::Differs { path: path.to_owned(), what })?;
     let bytes = new.mapping().bytes();
     let kept = names.swap(new.mapping(), wanted.discard_old, tell)?;
-    Ok(Resized { before, after, parts, terminals, bytes, kept })
+    Ok(Resized { before, after, parts, terminals, damaged, bytes, kept })
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

@@ -50,7 +50,7 @@ fn a_larger_table_holds_what_the_old_one_held_whenever_it_dies() {
     let (bytes, after) = (Table::bytes(ROOM), ROOM);
     assert_eq!(
         done.unwrap(),
-        Resized { before: before.0, after, parts: 3, terminals: 6, bytes, kept: Some(kept.clone()) }
+        Resized { before: before.0, after, parts: 3, terminals: 6, damaged: 0, bytes, kept: Some(kept.clone()) }
     );
     let folders: Vec<_> = steps.iter().map(|(step, names)| (*step, names.join(" "))).collect();
     let expected = [

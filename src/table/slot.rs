@@ -104,6 +104,11 @@ impl Seen {
     pub fn is_claimed(self) -> bool {
         self.0 & OWNER_MASK != 0
     }
+
+    /// Who has the claim, as the word says.
+    pub fn holder(self) -> Option<OwnerId> {
+        ((self.0 & OWNER_MASK) as u8).checked_sub(1).map(OwnerId)
+    }
 }
 
 /// Why no record could be read.
@@ -181,6 +186,12 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         held
     }
 
+    /// Takes a claim away that is nobody's, if the word is still as it was seen. The record stays.
+    pub fn evict_seen(self, seen: Seen) -> bool {
+        // As `evict`; and an exchange, for whoever claims and publishes at this moment has changed the word.
+        self.control.compare_exchange(seen.0, seen.0 & !OWNER_MASK, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Whether whoever has claimed it is none of so many owners: damage, which no eviction would ever cure.
     pub fn is_claimed_beyond(self, owners: usize) -> bool {
         // Relaxed: asked before anybody writes.
@@ -190,6 +201,13 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     /// The slot as it is, to be claimed although its record cannot be read.
     pub fn seen(self) -> Seen {
         Seen(self.control())
+    }
+
+    /// The bank that is current, whether or not it makes sense.
+    pub fn current_bank(self) -> [u64; B] {
+        // Acquire as in `read`. A copy that is torn misleads who makes use of it, and no more.
+        let number = (self.control.load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
+        std::array::from_fn(|at| self.banks[number][at].load(Ordering::Relaxed))
     }
 
     /// The bank that is not current: the record before this one, or what a writer is at.

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::claims::{Named, wait};
 use super::domains::{Tag, set_tag};
 use super::extents::give_back;
 use super::layout::Words;
@@ -46,8 +47,8 @@ impl<'a> Structure<'a> {
     }
 
     /// Begins an operation: notes it, and counts it for those who walk.
-    pub fn begin(&self, operation: Operation, part: u32, terminal: Option<u32>) {
-        self.cell.begin(operation, part, terminal);
+    pub fn begin(&self, operation: Operation, part: impl Into<Option<u32>>, terminal: Option<u32>) {
+        self.cell.begin(operation, part.into(), terminal);
         count_operation(self.words.sequence());
     }
 
@@ -91,16 +92,21 @@ impl<'a> Structure<'a> {
         true
     }
 
-    /// Takes all members of a part out. One whose record is damaged only leaves the chain: what it was is not known.
+    /// Takes all members of a part out, damaged ones too.
     pub fn take_out_members(&self, part: u32) -> Result<(), TableError> {
         for _ in 0..MEMBERS_MAX {
             let Some(member) = members(self.words, part).next() else { break };
-            match self.take_out_terminal(member, part) {
-                Err(TableError::Damaged) => self.unlink(member, part),
-                other => other?,
-            }
+            self.take_out_member(member, part)?;
         }
         Ok(())
+    }
+
+    /// Takes one member of a part out, whether or not its record can be read.
+    pub fn take_out_member(&self, member: u32, part: u32) -> Result<(), TableError> {
+        match self.take_out_terminal(member, part) {
+            Err(TableError::Damaged) => self.discard_terminal(member).map(drop),
+            other => other,
+        }
     }
 
     /// Takes a part without members out. `claim` is on its slot.
@@ -282,7 +288,14 @@ pub(super) fn count_of(link: u64) -> u32 {
 
 /// Who is before a member in its part's chain, as its link says.
 pub(super) fn previous_of(words: Words<'_>, slot: u32) -> Option<u32> {
-    halves(words.terminal_link(slot)?.load(Ordering::Acquire)).0.checked_sub(1)
+    chain_link(words, slot).0
+}
+
+/// Who is before a member in its part's chain and who behind it, as its link says.
+pub(super) fn chain_link(words: Words<'_>, slot: u32) -> (Option<u32>, Option<u32>) {
+    // Acquire pairs with the Release stores above.
+    let (previous, next) = words.terminal_link(slot).map_or((0, 0), |link| halves(link.load(Ordering::Acquire)));
+    (previous.checked_sub(1), next.checked_sub(1))
 }
 
 /// Reads a terminal's slot and claims it as it was read, however often others have it meanwhile.
@@ -293,7 +306,7 @@ pub(super) fn claim_raw<'a>(words: Words<'a>, slot: u32, owner: OwnerId) -> Resu
         if let Some(claim) = table_slot.claim(seen, owner) {
             return Ok((raw, claim));
         }
-        pause(tried);
+        wait(words, Named::Terminal(slot), owner, tried);
     }
     Err(TableError::Contended)
 }
@@ -311,7 +324,7 @@ pub(super) fn claim_part<'a>(
         if let Some(claim) = table_slot.claim(seen, owner) {
             return Ok((part, claim));
         }
-        pause(tried);
+        wait(words, Named::Part(slot), owner, tried);
     }
     Err(TableError::Contended)
 }

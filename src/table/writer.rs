@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use super::burst::Near;
 use super::changes::PartChanges;
-use super::discard::damaged_part;
+use super::claims::{Named, evict_nobody, wait};
+use super::discard_terminal::damaged_terminal;
 use super::layout::Words;
 use super::levels::set_level_bit;
 use super::meetings::Part;
 use super::owner::{Cell, Operation};
+use super::quota::Quota;
 use super::slot::Unreadable;
-use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause, set_bit};
+use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause};
 use super::terminals::{Head, Raw, Terminal};
 use super::{Cursor, OwnerId, Table, TableError, extents};
 use crate::limits::{
-    CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX, PARTS_MAX,
+    CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX,
+    PARTS_MAX,
 };
 use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Report, Role, StreamKind, TerminalState};
 
@@ -29,10 +32,9 @@ pub enum Reported {
     UnknownTerminal,
     /// It is a member of this other meeting; nothing was changed.
     OtherMeeting(MeetingId),
-    /// Another writer has it just now; the report will come again.
+    /// Another writer has it just now, or only a part of the extents was looked at for room; the report will come again.
     Contended,
-    /// No room for its additional information was found in the part of the extents that was looked at; the next report
-    /// looks further.
+    /// There is no room for its additional information: this writer has looked at every extent since it last found one.
     Full,
     /// Its record is damaged.
     Damaged,
@@ -68,19 +70,23 @@ pub enum Reported {
 #[derive(Debug)]
 pub struct Writer {
     table: Arc<Table>,
-    owner: OwnerId,
+    pub(super) owner: OwnerId,
     /// Where the next free part, terminal and extent are looked for.
     part_hint: u32,
     terminal_hint: u32,
     extent_hint: u32,
-    changes: PartChanges,
+    pub(super) changes: PartChanges,
+    /// How many extents were looked at for reports since the last that was free.
+    extents_taken: u32,
+    pub(super) quota: Quota,
 }
 
 impl Writer {
     pub(super) fn new(table: Arc<Table>, owner: OwnerId) -> Self {
         // Writers begin apart, so that they do not contend for the same extents.
         let extent_hint = table.words().extents() / 8 * u32::from(owner.0 % 8);
-        Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint, changes: PartChanges::default() }
+        let (changes, quota) = (PartChanges::default(), Quota::default());
+        Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint, changes, extents_taken: 0, quota }
     }
 
     /// The table that it writes to.
@@ -158,11 +164,25 @@ impl Writer {
         for tried in 0..CLAIM_TRIES_WORKER {
             match self.try_report(state) {
                 Some(reported) => return reported,
-                // Without yielding: a worker gives its processor to nobody.
-                None => pause(tried % 2),
+                None => {
+                    // Without yielding: a worker gives its processor to nobody.
+                    pause(tried % 2);
+                    if tried % CLAIM_JUDGED_EVERY == CLAIM_JUDGED_EVERY - 1 {
+                        self.evict_nobody(state.terminal);
+                    }
+                }
             }
         }
         Reported::Contended
+    }
+
+    /// Looks whether it is anybody's claim that keeps a terminal's record.
+    #[cold]
+    fn evict_nobody(&self, terminal: Address) {
+        let words = self.table.words();
+        if let Ok(Some((slot, ..))) = words.find_terminal(terminal) {
+            evict_nobody(words, Named::Terminal(slot), self.owner);
+        }
     }
 
     /// One try; none where another writer was there.
@@ -186,8 +206,13 @@ impl Writer {
         let cell = Cell(words.cell(self.owner));
         let hint = (&mut self.extent_hint, EXTENT_PROBES_MAX);
         let Ok(extent) = extent_for(words, cell, slot, old.extent(), state.info(), hint) else {
-            return Some(Reported::Full);
+            self.extents_taken = self.extents_taken.saturating_add(EXTENT_PROBES_MAX);
+            let all = self.extents_taken >= words.extents();
+            return Some(if all { Reported::Full } else { Reported::Contended });
         };
+        if extent.is_some() && old.extent().is_none() {
+            self.extents_taken = 0;
+        }
         cell.note_terminal(slot);
         let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
             if extent != old.extent() {
@@ -203,7 +228,7 @@ impl Writer {
     }
 
     /// Changes a terminal where `change` says that it did; false where there is none or `change` declined. Address and
-    /// meeting stay.
+    /// meeting stay. There is none where its record was damaged: it is thrown away.
     pub fn update_terminal(
         &mut self,
         terminal: Address,
@@ -212,10 +237,15 @@ impl Writer {
         let words = self.table.words();
         let cell = Cell(words.cell(self.owner));
         for tried in 0..CLAIM_TRIES_CONTROL {
-            let Some((slot, seen, old)) = words.find_terminal(terminal)? else { return Ok(false) };
+            let found = match words.find_terminal(terminal) {
+                // There is none any more, and its part is in doubt: as if it had never joined.
+                Err(Unreadable::Damaged) => return self.discard_damaged_terminal(terminal).map(|_| false),
+                found => found?,
+            };
+            let Some((slot, seen, old)) = found else { return Ok(false) };
             cell.note_terminal(slot);
             let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
-                pause(tried);
+                wait(words, Named::Terminal(slot), self.owner, tried);
                 continue;
             };
             let mut changed = old.terminal().ok_or(TableError::Damaged)?;
@@ -271,7 +301,7 @@ impl Writer {
             let Some((slot, seen, mut part)) = found else { return Ok(false) };
             Cell(words.cell(self.owner)).note_part(slot);
             let Some(claim) = words.part(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
-                pause(tried);
+                wait(words, Named::Part(slot), self.owner, tried);
                 continue;
             };
             let level = part.level;
@@ -307,8 +337,11 @@ impl Writer {
             structure.begin(Operation::InsertPart, slot, None);
             match claim_part(words, slot, self.owner) {
                 Ok((_, claim)) => break (slot, claim),
-                // A damaged slot is never free again: its bit, without a record, keeps it out.
-                Err(TableError::Damaged) => set_bit(words.part_bits(), slot, true),
+                // A free slot that something has damaged is made a free one again.
+                Err(TableError::Damaged) => {
+                    structure.begin(Operation::DiscardPart, slot, None);
+                    structure.discard_part(slot)?;
+                }
                 Err(error) => {
                     structure.end();
                     return Err(error);
@@ -347,22 +380,8 @@ impl Writer {
         done.map(|()| true)
     }
 
-    /// Takes a part out whose record is damaged, and with it the members whose own are not; false where there is none such.
-    /// Which slot is a part's that cannot be read is said in `discard`. As [`Self::remove_part`] it is to be called again where
-    /// another writer keeps a member.
-    pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
-        self.changes.count(domain);
-        let words = self.table.words();
-        let structure = Structure::claim(words, self.owner)?;
-        let Some(slot) = damaged_part(words, meeting, domain) else { return Ok(false) };
-        structure.begin(Operation::DiscardPart, slot, None);
-        let done = structure.discard_part(slot);
-        structure.end();
-        self.part_hint = self.part_hint.min(slot);
-        done
-    }
-
-    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing.
+    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing. A damaged record of it is thrown away
+    /// first.
     pub fn join(&mut self, meeting: MeetingId, domain: Domain, terminal: &Terminal) -> Result<(), TableError> {
         let words = self.table.words();
         if terminal.terminal.domain().is_none() {
@@ -370,7 +389,14 @@ impl Writer {
         }
         let structure = Structure::claim(words, self.owner)?;
         let (part, ..) = words.find_part(meeting, domain)?.ok_or(TableError::UnknownPart(meeting, domain))?;
-        if let Some((.., raw)) = words.find_terminal(terminal.terminal)? {
+        let known = match words.find_terminal(terminal.terminal) {
+            Err(Unreadable::Damaged) => match damaged_terminal(words, terminal.terminal) {
+                Some(slot) => structure.throw_terminal_away(slot).map(|_| None)?,
+                None => return Err(TableError::Damaged),
+            },
+            known => known?,
+        };
+        if let Some((.., raw)) = known {
             let other = raw.meeting();
             return Err(if other == meeting { TableError::Exists } else { TableError::Conflict(other) });
         }
@@ -384,7 +410,7 @@ impl Writer {
             structure.begin(Operation::Join, part, Some(slot));
             match claim_raw(words, slot, self.owner) {
                 Ok((_, claim)) => break (slot, claim),
-                Err(TableError::Damaged) => set_bit(words.terminal_bits(), slot, true),
+                Err(TableError::Damaged) => drop(structure.throw_terminal_away(slot)?),
                 Err(error) => {
                     structure.end();
                     return Err(error);
@@ -407,11 +433,19 @@ impl Writer {
         if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
     }
 
-    /// Takes a terminal out; false where it is not a member of that meeting.
+    /// Takes a terminal out; false where it is not a member of that meeting. One whose record is damaged goes in any case.
     pub fn leave(&mut self, meeting: MeetingId, terminal: Address) -> Result<bool, TableError> {
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
-        let Some((slot, _, raw)) = words.find_terminal(terminal)? else { return Ok(false) };
+        let found = match words.find_terminal(terminal) {
+            Err(Unreadable::Damaged) => {
+                let Some(slot) = damaged_terminal(words, terminal) else { return Err(TableError::Damaged) };
+                let discarded = structure.throw_terminal_away(slot)?;
+                return Ok(discarded.is_some_and(|of| of.member_of.is_none_or(|(of, _)| of == meeting)));
+            }
+            found => found?,
+        };
+        let Some((slot, _, raw)) = found else { return Ok(false) };
         if raw.meeting() != meeting {
             return Ok(false);
         }

@@ -34,8 +34,10 @@ counters! {
     ReportsKnown "reports_known",
     /// Reports of terminals that the table does not hold.
     ReportsUnknown "reports_unknown",
-    /// Reports left unanswered because another writer had the slot, or there was no room: the terminal repeats them.
+    /// Reports left unanswered because another writer had the slot, or its record was damaged: the terminal repeats them.
     ReportsDeferred "reports_deferred",
+    /// Reports answered CAPACITY: the table has no room for additional information of more than 16 bytes.
+    ReportsFull "reports_full",
     /// Probes sent back.
     ProbesEchoed "probes_echoed",
     /// Probes of the kernel's packet generator, where steering takes them.

@@ -38,18 +38,24 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let resized = resize(&path, &wanted, &mut tell);
     bar.finish_and_clear();
-    let Resized { before, after, parts, terminals, bytes, kept } = resized.map_err(failure)?;
+    let Resized { before, after, parts, terminals, damaged, bytes, kept } = resized.map_err(failure)?;
     if args.place.json {
         let of = |capacity: Capacity| json!({ "meetings": capacity.meetings, "terminals": capacity.terminals });
         let report = json!({
             "table": path, "before": of(before), "after": of(after), "bytes": bytes, "parts": parts,
-            "terminals": terminals, "kept": kept,
+            "terminals": terminals, "damaged": damaged, "kept": kept,
         });
         out::json(&report);
     } else {
         let path = path.display();
         say!("{path}: room for {} meetings and {} terminals, {bytes} bytes", after.meetings, after.terminals);
         say!("{parts} parts and {terminals} terminals copied and compared");
+        if damaged > 0 {
+            say!(
+                "{damaged} terminals were left out: something other than Baton has damaged their records; their autonomous \
+                 servers still know them"
+            );
+        }
         match kept {
             Some(kept) => say!(
                 "the old table (room for {} and {}) is {}; take it away when the server runs again",

@@ -6,11 +6,15 @@ use std::sync::atomic::Ordering;
 use super::hand::{EPOCH, domain, entries, summary};
 use crate::cascade::Speakers;
 use crate::cms::{Change, Database, KeyParameters, Member, PartParameters};
-use crate::recovery::{DatabaseStore, Holdings, Lookup, NoOrphans, Path, ServerRecovery, Settings, TableHoldings};
+use crate::recovery::{
+    DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Path, ServerRecovery, Settings, Standing, TableHoldings,
+    Written,
+};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
 use crate::wire::{
     Address, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Record, Role, Run, TakeoverEntry,
+    TerminalState,
 };
 
 fn part(meeting: u64, level: Level) -> Part {
@@ -72,7 +76,7 @@ fn database() -> (tempfile::TempDir, Database) {
 
 /// The part's record is damaged, and that of one of its members too.
 #[test]
-fn a_member_that_cannot_be_read_does_not_keep_its_meeting_away() {
+fn a_member_that_cannot_be_read_comes_back_with_its_meeting() {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 8 }));
     let mut writer = table.writer(OwnerId::CONTROL);
     let meeting = MeetingId(7);
@@ -108,9 +112,53 @@ fn a_member_that_cannot_be_read_does_not_keep_its_meeting_away() {
     assert_eq!(holdings.look_up(domain(), &summary(7, 5)), Lookup::Found { version: 3, epoch: Epoch::NONE });
     let mut there: Vec<_> = table.members(meeting, domain()).map(|member| (member.terminal, member.window)).collect();
     there.sort_unstable();
-    assert_eq!(there, [(members[0], 2), (members[2], 2)]);
+    assert_eq!(there, members.map(|member| (member, 2)));
     let restored = table.part(meeting, domain()).expect("it is whole again");
-    assert_eq!((restored.state, restored.participants), (MeetingState::Recovering, 2));
+    assert_eq!((restored.state, restored.participants), (MeetingState::Recovering, 3));
+    assert_eq!(table.verify(), Vec::<String>::new());
+}
+
+/// The chain still counts it: what is held against the autonomous server is what can be read.
+#[test]
+fn a_part_with_a_member_that_cannot_be_read_differs_and_its_list_makes_it_whole() {
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 8 }));
+    let mut writer = table.writer(OwnerId::CONTROL);
+    let meeting = MeetingId(7);
+    writer.insert_part(&part(7, Level::HIGHEST)).unwrap();
+    let members = [1001, 1002, 1003].map(|device| domain().device(device));
+    for member in members {
+        writer.join(meeting, domain(), &Terminal::new(member, meeting, Role::Participant)).unwrap();
+    }
+    let (_folder, database) = database();
+    let mut holdings = TableHoldings {
+        writer: &mut writer,
+        store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: drop },
+        is_busy: &|_| false,
+        speakers: &Speakers::new([(domain(), &[][..])]),
+        orphans: &mut NoOrphans,
+    };
+    let taken = (meeting, None, EPOCH, MeetingState::InMeeting, 3);
+    let take_over = |holdings: &mut TableHoldings<'_, _>| {
+        let (meeting, found, epoch, state, participants) = taken;
+        holdings.taken_over(domain(), meeting, found, epoch, state, participants)
+    };
+    assert_eq!(take_over(&mut holdings), Standing::InMeeting);
+    damage(&table, members[1].number());
+    assert_eq!(take_over(&mut holdings), Standing::Differing);
+
+    // One of them, whole or not, has left meanwhile: the list has the other two, or all.
+    for stays in [true, false] {
+        let list = members.into_iter().filter(|&member| stays || member != members[1]);
+        let list: Vec<_> =
+            list.map(|member| TerminalState::from(&Terminal::new(member, meeting, Role::Participant))).collect();
+        let listed = Listed { terminals: &list, unread: &[], is_cut: false, asked: &[] };
+        assert_eq!(holdings.update_terminals(domain(), meeting, &listed, &mut Vec::new()), Written::Whole);
+        let part = table.part(meeting, domain()).unwrap();
+        assert_eq!((usize::from(part.participants), part.in_doubt), (list.len(), false));
+        assert_eq!(table.members(meeting, domain()).count(), list.len());
+        assert_eq!(table.verify(), Vec::<String>::new());
+        damage(&table, if stays { members[1].number() } else { members[0].number() });
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl MappedQueue {
         let parts = sockets.into_iter().zip(pairs).enumerate();
         parts
             .map(|(ring, (fd, (receive, transmit)))| {
-                let spare = free_to_transmit(&queue.area, queue.spare(ring as u32), &transmit)?;
+                let spare = queue.take_spare(ring as u32, &transmit)?;
                 let busy_poll = settings.busy_poll;
                 Ok(Socket::new(fd, queue.clone(), ring as u32, receive, transmit, spare, busy_poll))
             })
@@ -135,9 +135,10 @@ impl Queue {
     /// Takes the transmit chunks of a ring back that the kernel does not have: what the dead held, or all where nobody worked
     /// yet. Once, and before any of them is sent with.
     ///
-    /// While this runs the kernel goes on sending. It only ever has chunks whose words say so, and it gets none from here,
-    /// so what is decided here stays true. Other sockets of the queue may be at work: chunks of this ring that they find sent
-    /// meanwhile they leave to this, which begins after them, or hand on after it.
+    /// While this runs the kernel goes on sending. It only ever has chunks whose words say so. The spare may have gone out before,
+    /// and moved the ring's index: the claim that this would have made true was withdrawn first ([`Area::withdraw`]), so words and
+    /// index say the same now as they did when the predecessor died. Other sockets of the queue may be at work: chunks of this ring
+    /// that they find sent meanwhile they leave to this, which begins after them, or hand on after it.
     pub fn take_back_sent(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
         let mut rings = self.rings.lock();
         self.collect(&mut rings);
@@ -145,6 +146,23 @@ impl Queue {
         let free = free_to_transmit(&self.area, self.transmitted(ring), transmit)?;
         rings.taken_back[ring as usize] = true;
         Ok(free)
+    }
+
+    /// The spare of a ring, if the kernel does not have it. Before any socket of the queue works.
+    fn take_spare(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
+        let spare = self.spare(ring);
+        if self.area.owners(spare.clone()).all(|(_, owner)| owner != Some(Owner::Sent)) {
+            return free_to_transmit(&self.area, spare, transmit);
+        }
+        let Rings { completion, .. } = &*self.rings.lock();
+        let said = (0..completion.available()).filter_map(|ahead| completion.peek(ahead));
+        if said.map(|address| self.area.take(address).0).any(|chunk| spare.contains(&(chunk.number() as usize))) {
+            // It is told once more by that entry, and is the next successor's.
+            return Ok(Vec::new());
+        }
+        let chunk = self.area.reclaim(spare.start);
+        self.area.set_owner(&chunk, Owner::Process);
+        Ok(vec![chunk])
     }
 
     /// Takes what the kernel has sent, and hands it on to the sockets whose it is.
@@ -239,8 +257,8 @@ impl Rings {
     fn fill(&mut self, area: &Area, chunks: &mut impl Iterator<Item = Chunk>) -> bool {
         while self.fill.has_room() {
             let Some(chunk) = chunks.next() else { break };
-            area.set_owner(&chunk, Owner::Fill(self.fill.next()));
-            self.fill.put(area.address(chunk));
+            let claim = Owner::Fill(self.fill.next());
+            area.hand_over(chunk, claim, |address| self.fill.put(address));
         }
         self.fill.publish();
         self.fill.needs_wakeup()
@@ -251,8 +269,8 @@ impl Rings {
 /// again.
 ///
 /// A successor takes back what is its process's after it has been given what is left here; a spare one before. So a spare one is
-/// the process's only when its entry is gone: sent with before, it would be taken for sent by the entry of the last time. Death in
-/// between costs the spare, and a successor's first frame a few microseconds.
+/// the process's only when its entry is gone: sent with before, it would be taken for sent by the entry of the last time. In
+/// between its word says that it was sent, and whoever finds that looks whether the entry is still there.
 fn complete(
     completion: &mut Consumer<u64>,
     area: &Area,
@@ -266,9 +284,7 @@ fn complete(
         for chunk in &mut chunks[..batch as usize] {
             let address = completion.take().expect("as many as were available");
             let (taken, _) = area.take(address);
-            if !is_spare(&taken) {
-                area.set_owner(&taken, Owner::Process);
-            }
+            area.set_owner(&taken, if is_spare(&taken) { Owner::Sent } else { Owner::Process });
             *chunk = Some(taken);
         }
         completion.release(batch);
@@ -341,153 +357,5 @@ fn free_to_receive(
     Ok(free)
 }
 
-/// The moments at which a process can die, one by one: they are too short for a test that kills at random to find each.
 #[cfg(test)]
-mod tests {
-    use super::super::ring::fake::{self, memory};
-    use super::super::umem::Umem;
-    use super::*;
-    use crate::sys::interface::Interface;
-
-    const ENTRIES: u32 = 64;
-    const NONE: [u32; 0] = [];
-
-    fn settings() -> Settings {
-        let interface = Interface { name: "none".into(), index: 0 };
-        Settings { receive: ENTRIES, transmit: ENTRIES, huge_pages: false, ..Settings::new(interface, 1) }
-    }
-
-    fn area() -> Area {
-        Area::new(Arc::new(Umem::create(&settings()).unwrap().0), &settings(), 0)
-    }
-
-    /// Both ends of a ring, ours and the one that the kernel has.
-    fn ring<E: crate::sys::af_xdp::ring::Entry>() -> (Producer<E>, Consumer<E>) {
-        let fd = memory();
-        let ends = (Producer::over(fake::ring(&fd, ENTRIES)), Consumer::over(fake::ring(&fd, ENTRIES)));
-        (ends.0.unwrap(), ends.1.unwrap())
-    }
-
-    fn numbers(chunks: Vec<Chunk>) -> Vec<u32> {
-        chunks.iter().map(Chunk::number).collect()
-    }
-
-    /// The kernel puts a frame in a chunk and the chunk in the receive ring.
-    fn arrives(area: &Area, receive: &mut Producer<Descriptor>, chunk: Chunk) {
-        receive.put(Descriptor { address: area.address(chunk) + 256, length: 64 });
-        receive.publish();
-    }
-
-    #[test]
-    fn a_release_can_be_cut_anywhere() {
-        let (settings, area) = (settings(), area());
-        let (mut fill, mut filled) = ring::<u64>();
-        let (mut kernel, mut received) = ring::<Descriptor>();
-        let left = |received: &Consumer<Descriptor>, fill: &Producer<u64>| {
-            numbers(free_to_receive(settings.receive, &area, &[received], fill).unwrap())
-        };
-        assert_eq!(left(&received, &fill), (0..ENTRIES).collect::<Vec<_>>(), "at the very first all are free");
-        for number in 0..ENTRIES {
-            let chunk = area.reclaim(number as usize);
-            area.set_owner(&chunk, Owner::Fill(fill.next()));
-            fill.put(area.address(chunk));
-        }
-        assert_eq!(left(&received, &fill).len(), ENTRIES as usize, "killed before the fill ring's index moved");
-
-        for number in 0..ENTRIES {
-            area.set_owner(&area.reclaim(number as usize), Owner::Fill(fill.next().wrapping_sub(ENTRIES - number)));
-        }
-        fill.publish();
-        assert_eq!(left(&received, &fill), NONE, "the kernel has all");
-
-        let (chunk, _) = area.take(filled.take().unwrap());
-        filled.release(1);
-        arrives(&area, &mut kernel, chunk);
-        assert_eq!(left(&received, &fill), NONE, "a frame waits in the receive ring");
-
-        area.set_owner(&area.reclaim(0), Owner::Process);
-        assert_eq!(left(&received, &fill), NONE, "killed before the receive ring's index moved: it is received again");
-
-        received.take().unwrap();
-        received.release(1);
-        assert_eq!(left(&received, &fill), [0], "killed before the chunk was on its way back");
-
-        area.set_owner(&area.reclaim(0), Owner::Fill(fill.next()));
-        assert_eq!(left(&received, &fill), [0], "killed between its word and its entry");
-
-        area.set_owner(&area.reclaim(0), Owner::Fill(fill.next()));
-        assert!(fill.has_room());
-        fill.put(area.address(area.reclaim(0)));
-        fill.publish();
-        assert_eq!(left(&received, &fill), NONE, "the kernel has all again");
-    }
-
-    #[test]
-    fn a_transmission_can_be_cut_anywhere() {
-        let area = area();
-        let (mut transmit, mut sent) = ring::<Descriptor>();
-        let (mut kernel, mut completion) = ring::<u64>();
-        let left = |transmit: &Producer<Descriptor>| {
-            free_to_transmit(&area, ENTRIES as usize..2 * ENTRIES as usize, transmit).unwrap().len() as u32
-        };
-        assert_eq!(left(&transmit), ENTRIES, "at the very first all are free");
-        let first = ENTRIES as usize;
-        area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next()));
-        assert_eq!(left(&transmit), ENTRIES, "killed between its word and its entry");
-
-        area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next()));
-        transmit.put(Descriptor { address: area.address(area.reclaim(first)), length: 64 });
-        assert_eq!(left(&transmit), ENTRIES, "killed before the index moved: never sent");
-
-        area.set_owner(&area.reclaim(first), Owner::Transmit(transmit.next().wrapping_sub(1)));
-        transmit.publish();
-        assert_eq!(left(&transmit), ENTRIES - 1, "the kernel has it");
-
-        kernel.put(sent.take().unwrap().address);
-        sent.release(1);
-        kernel.publish();
-        assert_eq!(left(&transmit), ENTRIES - 1, "it was sent, and that was not looked at");
-
-        complete(&mut completion, &area, |_| false, drop);
-        assert_eq!(left(&transmit), ENTRIES, "it was sent, and that is known");
-    }
-
-    /// As if it died with the entry in its hands: the next one reads the same entry again.
-    #[test]
-    fn a_spare_chunk_is_free_only_when_the_kernels_entry_for_it_is_gone() {
-        let area = area();
-        let (mut kernel, mut completion) = ring::<u64>();
-        let spare = area.reclaim(ENTRIES as usize);
-        area.set_owner(&spare, Owner::Transmit(0));
-        kernel.put(area.address(spare));
-        kernel.publish();
-        let owner = || area.owners(ENTRIES as usize..ENTRIES as usize + 1).next().unwrap().1;
-        // It is asked when the entry is read, and when it was released: both come before the word changes.
-        let asked = std::cell::Cell::new(0);
-        let is_spare = |_: &Chunk| {
-            assert_eq!(owner(), Some(Owner::Transmit(0)));
-            asked.set(asked.get() + 1);
-            true
-        };
-        complete(&mut completion, &area, is_spare, drop);
-        assert_eq!((completion.available(), owner(), asked.get()), (0, Some(Owner::Process), 2));
-    }
-
-    #[test]
-    fn words_and_rings_that_cannot_be_are_refused() {
-        let (settings, area) = (settings(), area());
-        let (transmit, received) = ring::<Descriptor>();
-        let (fill, _) = ring::<u64>();
-        let (mut kernel, twice) = ring::<Descriptor>();
-        arrives(&area, &mut kernel, area.reclaim(1));
-        arrives(&area, &mut kernel, area.reclaim(1));
-        assert!(matches!(free_to_receive(settings.receive, &area, &[&twice], &fill), Err(XdpError::Foreign { .. })));
-        area.set_owner(&area.reclaim(0), Owner::Transmit(0));
-        assert!(matches!(free_to_receive(settings.receive, &area, &[&received], &fill), Err(XdpError::Foreign { .. })));
-        area.set_owner(&area.reclaim(ENTRIES as usize), Owner::Fill(0));
-        assert!(matches!(
-            free_to_transmit(&area, ENTRIES as usize..2 * ENTRIES as usize, &transmit),
-            Err(XdpError::Foreign { .. })
-        ));
-    }
-}
+mod tests;

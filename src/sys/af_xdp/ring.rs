@@ -16,6 +16,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::net::xdp::XdpRingOffset;
 
 use super::XdpError;
+#[cfg(test)]
+use crate::sys::mapping::burn;
 
 /// Which ring of a socket, by the offset that mmap(2) knows it by.
 pub(super) use rustix::net::xdp::{
@@ -32,6 +34,8 @@ pub(super) trait Entry: Copy {
     type Shared: Debug;
     fn load(shared: &Self::Shared) -> Self;
     fn store(self, shared: &Self::Shared);
+    /// The address of the chunk that it hands over.
+    fn address(self) -> u64;
 }
 
 /// Entries of fill and completion rings are addresses.
@@ -44,6 +48,10 @@ impl Entry for u64 {
 
     fn store(self, shared: &AtomicU64) {
         shared.store(self, Ordering::Relaxed);
+    }
+
+    fn address(self) -> u64 {
+        self
     }
 }
 
@@ -74,6 +82,10 @@ impl Entry for Descriptor {
         shared.address.store(self.address, Ordering::Relaxed);
         shared.length.store(self.length, Ordering::Relaxed);
         shared.options.store(0, Ordering::Relaxed);
+    }
+
+    fn address(self) -> u64 {
+        self.address
     }
 }
 
@@ -182,21 +194,35 @@ impl<E: Entry> Producer<E> {
         self.next.wrapping_sub(self.consumed) < self.ring.count
     }
 
+    /// The address in the entry that [`Self::put`] overwrites next: of what a dead process put there and did not publish, or of
+    /// what the kernel has taken long ago.
+    pub fn overwritten(&self) -> u64 {
+        E::load(self.ring.entry(self.next)).address()
+    }
+
     /// Writes an entry that the kernel does not see yet.
     pub fn put(&mut self, entry: E) {
         assert!(self.next.wrapping_sub(self.consumed) < self.ring.count, "has_room was asked");
+        #[cfg(test)]
+        if !burn() {
+            return;
+        }
         entry.store(self.ring.entry(self.next));
         self.next = self.next.wrapping_add(1);
     }
 
     /// Shows the kernel what was put.
     pub fn publish(&self) {
+        #[cfg(test)]
+        if !burn() {
+            return;
+        }
         // Release: pairs with the kernel's acquire in __xskq_cons_peek, so that it sees entries, and frames, whole.
         self.ring.producer().store(self.next, Ordering::Release);
     }
 
-    /// Whether the entry with this index was ever shown to the kernel. An index is at most a ring behind the producer or
-    /// ahead of it, so the sign of the difference tells, across the wrap too.
+    /// Whether the entry with this index was ever shown to the kernel. What the kernel has not given back was shown to it fewer
+    /// than 2³¹ entries ago, and what was not shown is at most a ring ahead: so the sign of the difference tells, across the wrap too.
     pub fn was_published(&self, index: u32) -> bool {
         (self.ring.producer().load(Ordering::Acquire).wrapping_sub(index) as i32) > 0
     }
@@ -263,6 +289,10 @@ impl<E: Entry> Consumer<E> {
     pub fn release(&self, n: u32) {
         let held = self.ring.consumer().load(Ordering::Relaxed);
         assert!(n <= self.next.wrapping_sub(held), "only what was taken is given back");
+        #[cfg(test)]
+        if !burn() {
+            return;
+        }
         // Release: the entries were read before the kernel may overwrite them, and owner words written before this.
         self.ring.consumer().store(held.wrapping_add(n), Ordering::Release);
     }

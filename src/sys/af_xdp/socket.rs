@@ -20,7 +20,7 @@ use crate::time::Nanos;
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     ring: u32,
     receive: Consumer<Descriptor>,
     transmit: Producer<Descriptor>,
@@ -220,8 +220,12 @@ impl Socket {
             self.free.push(chunk);
             return true;
         }
-        self.queue.area.set_owner(&chunk, Owner::Transmit(self.transmit.next()));
-        self.transmit.put(Descriptor { address: self.queue.area.address(chunk), length: length as u32 });
+        let claim = Owner::Transmit(self.transmit.next());
+        if !self.taken_back {
+            self.queue.area.withdraw(self.transmit.overwritten(), claim);
+        }
+        let put = |address| self.transmit.put(Descriptor { address, length: length as u32 });
+        self.queue.area.hand_over(chunk, claim, put);
         true
     }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -162,6 +162,12 @@ fn header(settings: &Settings) -> [u64; 6] {
 }
 
 /// A chunk that this process has in its hands: nobody else reads or writes it.
+///
+/// Tokens come from two places, [`Area::take`] and [`Area::reclaim`], and both believe what is written in memory that the kernel and
+/// the dead wrote to: the kernel, that it gives back only what it was given, once; the dead, that their words said who had what. That
+/// they were honest is assumed and not checked, but for what cannot be at all (an address beyond the memory, a chunk in two receive
+/// rings). A process that was taken over before it died can leave its successor a chunk that the kernel still writes to. Its frame may
+/// then change after its tag was checked, under a reference, against what that reference promises the compiler.
 #[derive(Debug)]
 pub(super) struct Chunk(u32);
 
@@ -181,6 +187,9 @@ pub(super) enum Owner {
     Fill(u32),
     /// The kernel, by this entry of its ring's transmit ring: likewise.
     Transmit(u32),
+    /// A process that has read that the kernel is done with it: if the entry that said so is gone from the completion ring. Until
+    /// then a successor is told so again. Spare chunks alone are in between for a moment, see [`super::queue`].
+    Sent,
 }
 
 impl Owner {
@@ -189,6 +198,7 @@ impl Owner {
             Self::Process => 0,
             Self::Fill(index) => 1 << 32 | index as u64,
             Self::Transmit(index) => 2 << 32 | index as u64,
+            Self::Sent => 3 << 32,
         }
     }
 
@@ -197,6 +207,7 @@ impl Owner {
             0 if word == 0 => Some(Self::Process),
             1 => Some(Self::Fill(word as u32)),
             2 => Some(Self::Transmit(word as u32)),
+            3 if word == Self::Sent.word() => Some(Self::Sent),
             _ => None,
         }
     }
@@ -230,9 +241,35 @@ impl Area {
         (Chunk(number as u32), (address - (number << self.shift)) as usize)
     }
 
-    /// Where the kernel knows a chunk: its place in the queue's memory. The token is spent.
-    pub fn address(&self, chunk: Chunk) -> u64 {
+    /// Where the kernel knows a chunk: its place in the queue's memory.
+    pub fn address(&self, chunk: &Chunk) -> u64 {
         u64::from(chunk.0) << self.shift
+    }
+
+    /// Hands a chunk to the kernel: `put` gets its address into the ring's next entry, which its word then names, and only after
+    /// both does whoever calls this move the ring's index. The token is spent.
+    ///
+    /// The entry before the word, so that a claim on an entry beyond the index always finds itself named there: see
+    /// [`Self::withdraw`].
+    pub fn hand_over(&self, chunk: Chunk, owner: Owner, put: impl FnOnce(u64)) {
+        put(self.address(&chunk));
+        // Release, as `set_owner` is, keeps the entry in front.
+        self.set_owner(&chunk, owner);
+    }
+
+    /// Takes back what a dead process claimed for the kernel by an entry that it never published: the chunk at `address`, if its
+    /// word is this claim. To be done before the entry, which held that address, is written anew; for when the index then moves
+    /// beyond it, the claim would seem to have been true, and nobody ever gave the chunk back.
+    pub fn withdraw(&self, address: u64, claim: Owner) {
+        let number = address >> self.shift;
+        if number >= self.chunks as u64
+            || self.owners(number as usize..number as usize + 1).all(|(_, owner)| owner != Some(claim))
+        {
+            return;
+        }
+        self.set_owner(&Chunk(number as u32), Owner::Process);
+        // Release keeps the word in front of the entry that is written next, for whoever finds what the killed left.
+        fence(Ordering::Release);
     }
 
     /// A chunk that nobody has, when the rings are adopted.
@@ -244,6 +281,10 @@ impl Area {
     /// Notes who has a chunk. A successor believes it, so it is said before the index that makes it true moves, and the
     /// order is kept (Release, paired with [`Self::owners`] after this process is dead; until then, with nothing).
     pub fn set_owner(&self, chunk: &Chunk, owner: Owner) {
+        #[cfg(test)]
+        if !crate::sys::mapping::burn() {
+            return;
+        }
         self.umem.words()[self.first + chunk.0 as usize].store(owner.word(), Ordering::Release);
     }
 
@@ -257,7 +298,7 @@ impl Area {
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
         let start = self.place(chunk, at, length);
         // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody writes it meanwhile: the kernel has
-        // given the chunk, this token is the only one of it, and it is borrowed.
+        // given the chunk, this token is the only one of it (by the words of honest processes, see `Chunk`), and it is borrowed.
         unsafe { std::slice::from_raw_parts(self.umem.map.as_ptr().add(start), length) }
     }
 
@@ -333,7 +374,7 @@ mod tests {
         let (mut chunk, at) = area.take(3 * 4096 + 256);
         assert_eq!((chunk.number(), at), (3, 256));
         area.bytes_mut(&mut chunk, 0, 4096).fill(7);
-        assert_eq!(area.address(chunk), 3 * 4096);
+        assert_eq!(area.address(&chunk), 3 * 4096);
         drop(area);
         let copied = Settings { zero_copy: false, ..settings.clone() };
         assert!(matches!(Umem::open(fd.as_fd(), &copied), Err(XdpError::Foreign { .. })), "another size of chunks");

@@ -1,0 +1,62 @@
+//! What workers found wrong with the table: said once, and put right where that can be done.
+
+use super::Control;
+use crate::limits::{FULL_NAMED_MAX, TROUBLES_MAX};
+use crate::link::troubles::Trouble;
+use crate::wire::Address;
+
+impl Control {
+    /// Takes what the workers found. Gives whether there was anything.
+    pub(super) fn take_troubles(&mut self) -> bool {
+        for taken in 0..TROUBLES_MAX {
+            match self.shared.troubles.take() {
+                None => return taken > 0,
+                Some(Trouble::Full(terminal)) => self.name_full(terminal),
+                Some(Trouble::Damaged(terminal)) => self.discard(terminal),
+            }
+        }
+        true
+    }
+
+    /// An alarm for each terminal, once. All are counted (`reports_full`), and the first of them are named.
+    fn name_full(&mut self, terminal: Address) {
+        if self.full.contains(&terminal) || self.full.len() >= FULL_NAMED_MAX {
+            return;
+        }
+        let room = self.writer.table().information_max();
+        tracing::error!(
+            %terminal,
+            room,
+            "its additional information is not in the table: `room` terminals may have more than 16 bytes of it, and have; its \
+             reports are answered CAPACITY. Give the table more `terminals` (`baton table resize`)"
+        );
+        self.full.push(terminal);
+        if self.full.len() == FULL_NAMED_MAX {
+            tracing::error!("further terminals that find no room are counted (reports_full), and not named");
+            self.shared.troubles.have_enough();
+        }
+    }
+
+    /// Throws the damaged record of a terminal away. Its part is in doubt from then on, and its autonomous server is asked.
+    fn discard(&mut self, terminal: Address) {
+        match self.writer.discard_damaged_terminal(terminal) {
+            Ok(Some(discarded)) => {
+                let meeting = discarded.member_of.map(|(meeting, _)| meeting.0);
+                tracing::warn!(
+                    %terminal,
+                    meeting,
+                    "the table's record of a terminal was damaged, by something other than Baton; it was thrown away, and its \
+                     autonomous server is asked for it"
+                );
+                if let Some(domain) = discarded.member_of.map(|(_, domain)| domain).or(terminal.domain()) {
+                    self.recovery.doubt(domain);
+                }
+            }
+            Ok(None) => {}
+            // Its next report brings it here again.
+            Err(error) => {
+                tracing::warn!(%terminal, %error, "the damaged record of a terminal cannot be thrown away yet")
+            }
+        }
+    }
+}

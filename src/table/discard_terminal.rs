@@ -1,0 +1,226 @@
+//! Taking a terminal out whose record is damaged, as `discard` does it with a part.
+//!
+//! Which slot is a terminal's that cannot be read is taken from the entry of the index that led to it, and, before that is believed,
+//! from the record that the slot held before. Where it is linked is looked for: in the chain of the part that either of its banks
+//! names, or a neighbour's record, and if it is in none of these, in all. The slot's own link is no part of its record, and is
+//! believed as far as it leads to a member.
+//!
+//! The member that goes is not forgotten by its autonomous server. The part whose chain had it is marked as in doubt before
+//! anything else, so whoever reads the part from then on, across a death too, knows that it may have fewer than it should.
+
+use std::sync::atomic::Ordering;
+
+use super::claims::{Named, wait};
+use super::domains::{Tag, has_tag};
+use super::extents::give_back;
+use super::layout::Words;
+use super::meetings::Part;
+use super::owner::Operation;
+use super::slot::Unreadable;
+use super::structure::{Structure, TableClaim, chain_link, claim_part, live, members, set_bit};
+use super::terminals::{Head, Raw, terminal_hash};
+use super::{Table, TableError, Writer};
+use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
+use crate::wire::{Address, Domain, MeetingId};
+
+/// A damaged terminal that was thrown away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Discarded {
+    /// The part that had it as a member, in doubt from now on; none where no chain had it or that part cannot be read itself.
+    pub member_of: Option<(MeetingId, Domain)>,
+}
+
+impl Writer {
+    /// Takes a terminal out whose record is damaged, and marks the part that had it as in doubt; none where there is none such.
+    /// [`Writer::join`], [`Writer::leave`] and [`Writer::update_terminal`] do so themselves.
+    pub fn discard_damaged_terminal(&mut self, terminal: Address) -> Result<Option<Discarded>, TableError> {
+        let words = self.table().words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some(slot) = damaged_terminal(words, terminal) else { return Ok(None) };
+        structure.throw_terminal_away(slot)
+    }
+
+    /// Takes the members of a part out whose records are damaged, as [`Writer::discard_damaged_terminal`] does; gives how many.
+    pub fn discard_damaged_members(&mut self, meeting: MeetingId, domain: Domain) -> Result<u32, TableError> {
+        let words = self.table().words();
+        let structure = Structure::claim(words, self.owner)?;
+        let Some((part, ..)) = words.find_part(meeting, domain)? else { return Ok(0) };
+        let mut discarded = 0;
+        for _ in 0..MEMBERS_MAX {
+            let Some(slot) = members(words, part).find(|&slot| is_damaged(words, slot)) else { break };
+            discarded += u32::from(structure.throw_terminal_away(slot)?.is_some());
+        }
+        Ok(discarded)
+    }
+
+    /// Takes every terminal out whose record is damaged, whoever's it is; gives how many. It reads the whole table.
+    pub fn discard_damaged_terminals(&mut self) -> Result<u32, TableError> {
+        let words = self.table().words();
+        let structure = Structure::claim(words, self.owner)?;
+        let mut discarded = 0;
+        for slot in live(words.terminal_bits(), 0).filter(|&slot| is_damaged(words, slot)) {
+            discarded += u32::from(structure.throw_terminal_away(slot)?.is_some());
+        }
+        Ok(discarded)
+    }
+
+    /// Takes the parts of a domain out whose records are damaged, as [`Writer::discard_damaged`] does with one; gives the meetings
+    /// as far as [`Table::damaged_parts_in`] names them. For who has learned all that the domain's autonomous server holds: what is
+    /// left unread then is none of that, and its members must not be kept from other meetings by one that nobody knows.
+    pub fn discard_damaged_parts_in(&mut self, domain: Domain) -> Result<Vec<Option<MeetingId>>, TableError> {
+        let words = self.table().words();
+        let structure = Structure::claim(words, self.owner)?;
+        let mut discarded = Vec::new();
+        for (slot, meeting) in damaged_parts(words, domain) {
+            structure.begin(Operation::DiscardPart, slot, None);
+            let done = structure.discard_part(slot);
+            structure.end();
+            if done? {
+                discarded.push(meeting);
+            }
+        }
+        Ok(discarded)
+    }
+}
+
+impl Table {
+    /// The parts of a domain whose records are damaged: for each its meeting, where the record before says that.
+    pub fn damaged_parts_in(&self, domain: Domain) -> impl Iterator<Item = Option<MeetingId>> + '_ {
+        damaged_parts(self.words(), domain).map(|(_, meeting)| meeting)
+    }
+
+    /// How many members of a part can be read: fewer than it says it has, where some are damaged. None where there is no such part.
+    /// It reads them all.
+    pub fn readable_members(&self, meeting: MeetingId, domain: Domain) -> Option<u16> {
+        let words = self.words();
+        let (part, ..) = words.find_part(meeting, domain).ok().flatten()?;
+        let is_whole = |slot: &u32| {
+            let next = chain_link(words, *slot).1;
+            next.into_iter().for_each(|next| words.prefetch_terminal(next));
+            matches!(words.read_terminal(*slot), Ok(Some((_, raw))) if raw.part() == part)
+        };
+        Some(members(words, part).filter(is_whole).count() as u16)
+    }
+}
+
+fn damaged_parts(words: Words<'_>, domain: Domain) -> impl Iterator<Item = (u32, Option<MeetingId>)> + '_ {
+    let is_here = move |slot: &u32| {
+        // The tag first, which is side by side with the others.
+        has_tag(words.domain_tags(), *slot, Some(Tag::of(domain)))
+            && words.place_domain(*slot).is_some_and(|place| place.load(Ordering::Acquire) == domain.number())
+    };
+    let is_damaged = move |slot: &u32| matches!(words.read_part(*slot), Err(Unreadable::Damaged));
+    let earlier = move |slot: u32| words.part(slot).and_then(|slot| Part::decode(&slot.other_bank())).flatten();
+    live(words.part_bits(), 0)
+        .filter(is_here)
+        .filter(is_damaged)
+        .map(move |slot| (slot, earlier(slot).filter(|part| part.domain == domain).map(|part| part.meeting)))
+}
+
+/// The slot of a terminal, if its record is damaged.
+pub(super) fn damaged_terminal(words: Words<'_>, terminal: Address) -> Option<u32> {
+    words.terminal_index().find(terminal_hash(terminal), |slot| {
+        let earlier =
+            || words.terminal(slot).and_then(|slot| Head::alone(&slot.other_bank())).map(|head| head.address());
+        // A free slot's earlier record says nothing.
+        let is_taken_for = || earlier().is_none_or(|earlier| earlier.number() == 0 || earlier == terminal);
+        (is_damaged(words, slot) && is_taken_for()).then_some(slot)
+    })
+}
+
+pub(super) fn is_damaged(words: Words<'_>, slot: u32) -> bool {
+    matches!(words.read_terminal(slot), Err(Unreadable::Damaged))
+}
+
+/// The part in whose chain a slot is, whatever its record says.
+pub(super) fn part_with_member(words: Words<'_>, slot: u32) -> Option<u32> {
+    let has = |part: &u32| members(words, *part).any(|member| member == slot);
+    // What the banks say is most likely so though their checksum does not fit; who has it in his chain decides.
+    let banks = words.terminal(slot).map(|slot| [slot.current_bank(), slot.other_bank()]).into_iter().flatten();
+    let in_banks = banks.map(|bank| bank[3] as u32);
+    let (previous, next) = chain_link(words, slot);
+    let neighbours = [previous, next].into_iter().flatten();
+    let of_neighbours =
+        neighbours.filter_map(|slot| words.read_terminal(slot).ok().flatten()).map(|(_, raw)| raw.part());
+    in_banks.chain(of_neighbours).find(has).or_else(|| live(words.part_bits(), 0).find(has))
+}
+
+impl<'a> Structure<'a> {
+    /// As [`Writer::discard_damaged_terminal`], an operation of its own.
+    pub fn throw_terminal_away(&self, slot: u32) -> Result<Option<Discarded>, TableError> {
+        let words = self.words;
+        let part = part_with_member(words, slot);
+        let mut member_of = None;
+        if let Some(part) = part {
+            match claim_part(words, part, self.owner) {
+                Ok((Some(record), claim)) => {
+                    claim.publish(&Part { in_doubt: true, ..record }.encode());
+                    member_of = Some((record.meeting, record.domain));
+                }
+                // It will come to be discarded itself.
+                Ok((None, _)) | Err(TableError::Damaged) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.begin(Operation::DiscardTerminal, part, Some(slot));
+        let done = self.discard_terminal(slot);
+        self.end();
+        Ok(done?.then_some(Discarded { member_of }))
+    }
+
+    /// Takes a terminal out whose record is damaged. False, and nothing done, where it is not.
+    pub fn discard_terminal(&self, slot: u32) -> Result<bool, TableError> {
+        let words = self.words;
+        let Some(claim) = self.claim_damaged_terminal(slot)? else { return Ok(false) };
+        // Which extent it has its record does not say. None is read through a record that is damaged, so they go first, and what is
+        // behind the record's last store is no more than for any terminal that goes.
+        for extent in 0..words.extents() {
+            give_back(words, Some(extent), slot);
+        }
+        if let Some(part) = part_with_member(words, slot) {
+            self.bypass_member(slot, part);
+        }
+        let index = words.terminal_index();
+        for place in (0..index.room()).filter(|&place| index.slot_at(place) == Some(slot)) {
+            index.rename_at(place, None);
+        }
+        Raw::FREE.publish(words, claim);
+        set_bit(words.terminal_bits(), slot, false);
+        Ok(true)
+    }
+
+    fn claim_damaged_terminal(&self, slot: u32) -> Result<Option<TableClaim<'a>>, TableError> {
+        let table_slot = self.words.terminal(slot).ok_or(TableError::Damaged)?;
+        for tried in 0..CLAIM_TRIES_CONTROL {
+            if let Some(claim) = table_slot.claim(table_slot.seen(), self.owner) {
+                // Looked at once more, under the claim: who had it until now may have published.
+                return Ok(is_damaged(self.words, slot).then_some(claim));
+            }
+            wait(self.words, Named::Terminal(slot), self.owner, tried);
+        }
+        Err(TableError::Contended)
+    }
+
+    /// Lets whatever leads to a member lead to the one behind it, if that is one.
+    fn bypass_member(&self, slot: u32, part: u32) {
+        let words = self.words;
+        let is_member = |next: &u32| {
+            is_damaged(words, *next) || matches!(words.read_terminal(*next), Ok(Some((_, raw))) if raw.part() == part)
+        };
+        let next = chain_link(words, slot).1.filter(is_member);
+        let before = members(words, part).take_while(|&member| member != slot).last();
+        self.lead_to(before, part, next);
+        // The count, and who is before whom.
+        self.repair_members(part);
+    }
+
+    /// Has a member's link, or the part's where there is none before, lead to `next`.
+    fn lead_to(&self, before: Option<u32>, part: u32, next: Option<u32>) {
+        let words = self.words;
+        let link = before.map_or_else(|| words.part_link(part), |before| words.terminal_link(before));
+        let Some(link) = link else { return };
+        let next = next.map_or(0, |next| u64::from(next) + 1);
+        // Release pairs with the Acquire loads of walks.
+        link.store(link.load(Ordering::Relaxed) >> 32 << 32 | next, Ordering::Release);
+    }
+}
