@@ -17,10 +17,8 @@ impl Operations {
             Task::End(_) => return self.conclude_end(id, operation, writer),
             Task::Settle => return self.conclude_settle(id, operation, writer),
             Task::Resume(_) => return self.conclude_resume(id, operation, writer),
-            Task::Start(_) | Task::Add(_) => {
-                if operation.failure.is_none() && operation.accepted.is_empty() {
-                    operation.fail(nobody(&operation.refused));
-                }
+            Task::Start(_) | Task::Add(_) if operation.failure.is_none() && operation.accepted.is_empty() => {
+                operation.fail(nobody(&operation.refused));
             }
             Task::SetLayout(layout) if operation.failure.is_none() => {
                 operation.changes.push(Change::Layout(meeting, layout));
