@@ -115,14 +115,14 @@ fn an_older_epoch_is_fenced_out() {
 fn an_ended_meeting_is_remembered_until_its_id_is_used_again() {
     let (_folder, database) = open();
     let meeting = MeetingId(1);
-    assert!(!database.ended(meeting).unwrap().is_some());
+    assert!(database.ended(meeting).unwrap().is_none());
     database.commit(&[Change::Create(conference(1))], EPOCH).unwrap();
     database.commit(&[Change::End(meeting)], EPOCH).unwrap();
     assert!(database.ended(meeting).unwrap().is_some());
     assert_eq!(database.meeting(meeting).unwrap(), None);
     assert_eq!(database.parts_in(domain(1), MeetingId(0), 10).unwrap(), []);
     database.commit(&[Change::Create(conference(1))], EPOCH).unwrap();
-    assert!(!database.ended(meeting).unwrap().is_some());
+    assert!(database.ended(meeting).unwrap().is_none());
     assert_eq!(all(&database), [conference(1)]);
 }
 
