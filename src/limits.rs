@@ -160,6 +160,10 @@ pub const PREDECESSOR_WAIT_MS: u64 = 10_000;
 /// Commands that wait for room in their lane, at most, before a further operation is begun.
 pub const COMMANDS_WAITING_MAX: usize = 65_536;
 const _: () = assert!(COMMANDS_WAITING_MAX >= 2 * (MEMBERS_MAX + PARTS_MAX), "the largest conference can be started");
+/// Ids of others' conferences that are passed over when one is chosen.
+pub const TAKEN_IDS_MAX: usize = 1 << 16;
+/// Commands that were given up unanswered and whose late answers are still understood.
+pub const COMMANDS_GIVEN_UP_MAX: usize = 8192;
 /// Operations without a client that are under way at once: those that a death cut short, and those that go on after
 /// their client was told to wait no longer.
 pub const OPERATIONS_BACKGROUND_MAX: usize = 512;

@@ -40,7 +40,11 @@ fn conference(meeting: u64) -> KeyParameters {
 #[test]
 fn child_commits_until_it_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
-    let settings = DatabaseSettings { path: Path::new(&folder).join("baton.redb"), patience: Duration::from_secs(30) };
+    let settings = DatabaseSettings {
+        path: Path::new(&folder).join("baton.redb"),
+        witness: None,
+        patience: Duration::from_secs(30),
+    };
     let (tell, told) = std::sync::mpsc::channel();
     let thread = DatabaseThread::spawn(settings, move |outcome| tell.send(outcome).unwrap()).unwrap();
     let mut next = loop {

@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use hyper::Method;
 use serde::Deserialize;
 
-use super::client::{self, ClientArgs, ClientError, print_table};
+use super::client::{self, Client, ClientArgs, ClientError, print_table};
 use super::out::{self, say};
 use crate::cms::Orphan;
 use crate::recovery::{Report, ServerReport};
+use crate::wire::MeetingId;
 
 /// What the last recovery was like.
 #[derive(Debug, clap::Args)]
@@ -24,13 +26,31 @@ enum Command {
     Last,
     /// Meetings that autonomous servers hold and this server does not know
     Orphans,
+    /// Make some of these conferences of this server's, whatever the configuration says of orphans
+    Adopt {
+        /// Their ids
+        #[arg(required = true)]
+        meetings: Vec<MeetingId>,
+    },
+    /// End some of these at their autonomous servers
+    End {
+        /// Their ids
+        #[arg(required = true)]
+        meetings: Vec<MeetingId>,
+    },
 }
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
     let mut client = args.client.client();
-    match args.command {
+    match &args.command {
+        Command::Adopt { meetings } => {
+            client::run(async move { client.decide(meetings, "adopt", "is being adopted", json).await })
+        }
+        Command::End { meetings } => {
+            client::run(async move { client.decide(meetings, "end", "is being ended", json).await })
+        }
         Command::Last => client::run(async move {
             let (report, value) = client.get::<Option<serde_json::Value>>("/recovery/last").await?;
             match report {
@@ -62,6 +82,21 @@ pub fn run(args: &Args) -> ExitCode {
             }
             Ok(())
         }),
+    }
+}
+
+impl Client {
+    /// Has something become of each of these orphans. All are asked for, whatever becomes of one; the first refusal is told.
+    async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), ClientError> {
+        let mut failed = None;
+        for meeting in meetings {
+            match self.call(Method::POST, &format!("/orphans/{meeting}/{what}"), None).await {
+                Ok(answer) if json => say!("{answer:#}"),
+                Ok(_) => say!("orphan {meeting} {told}"),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 }
 

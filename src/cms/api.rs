@@ -31,7 +31,9 @@ use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body,
 pub use self::listener::Bounded;
 use self::serving::Grant;
 use super::metrics::{self, Dialect};
-use super::{Answer, Census, ConferenceRequest, Refusal, RefusalKind, Reply, Request, Status, UpgradeForm, View};
+use super::{
+    Answer, Census, ConferenceRequest, OrphanFate, Refusal, RefusalKind, Reply, Request, Status, UpgradeForm, View,
+};
 use crate::limits::{REQUEST_QUEUE, UPGRADE_READY};
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::telemetry::Published;
@@ -179,6 +181,8 @@ fn router(shared: Shared) -> Router {
         .route("/hlog", get(log))
         .route("/recovery/last", get(|shared, asked| ask(shared, asked, Request::RecoveryLast)))
         .route("/orphans", get(|shared, asked| ask(shared, asked, Request::Orphans)))
+        .route("/orphans/{meeting}/adopt", post(|shared, asked, id| decide(shared, asked, id, OrphanFate::Adopted)))
+        .route("/orphans/{meeting}/end", post(|shared, asked, id| decide(shared, asked, id, OrphanFate::Ended)))
         .route("/upgrade", post(upgrade))
         .route("/control/take", post(|shared, asked| ask(shared, asked, Request::TakeControl)))
         .route("/table", get(table))
@@ -256,6 +260,16 @@ async fn upgrade(State(shared): State<Shared>, bytes: Bytes) -> Result<Response,
     let form = if bytes.is_empty() { UpgradeForm::default() } else { body(&bytes)? };
     form.trial()?;
     json(StatusCode::OK, &shared.submitter.ask(Request::Upgrade(form), UPGRADE_READY).await?)
+}
+
+/// Answered when it is begun: how it goes is seen in the listings.
+async fn decide(
+    shared: State<Shared>,
+    asked: Asked,
+    Within(id): Within<String>,
+    become_of: OrphanFate,
+) -> Result<Response, Refusal> {
+    ask(shared, asked, Request::Orphan { meeting: meeting(&id)?, become_of }).await
 }
 
 async fn change((shared, asked): Asking, request: ConferenceRequest) -> Result<Response, Refusal> {

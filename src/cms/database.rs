@@ -11,6 +11,8 @@
 //! ended             meeting             → ended ms, epoch
 //! runs              meeting             → run, of an ended one as well
 //! fences            domain              → the epoch under which another dispatch server controls it
+//! ended by time     ended ms, meeting   → –
+//! wanted            meeting, what, terminal → role, or number of windows
 //! facts             name                → number: format, epoch, term, generation end, next meeting
 //! ```
 //!
@@ -19,12 +21,18 @@
 //! dispatch server that was thought dead cannot undo what its successor promised. Members are rows of their own, for
 //! adding one to a conference of thousands must not write thousands.
 
+mod change;
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod power_cut;
+mod reader;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod thread;
+#[cfg(test)]
+mod thread_tests;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -35,46 +43,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
+pub use change::Change;
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 
 use self::rows::FACTS;
-use super::{KeyParameters, Member, PartParameters};
+use super::{KeyParameters, PartParameters, Wanted};
 use crate::limits::ENDED_KEPT;
 use crate::sys::random;
-use crate::wire::{Address, Domain, Epoch, Layout, MeetingId, Run, TerminalState};
+use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
 
 /// Generations that a term has.
 const GENERATIONS: u32 = 1 << 16;
 
-/// The form of the rows. Another one is refused.
-const FORMAT: u64 = 1;
-
-/// One thing that a commit writes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// A conference that was not there. Refused where its id is taken.
-    Create(KeyParameters),
-    /// A conference as it is known now, in place of whatever was known of it.
-    Replace(KeyParameters),
-    /// A part, new or changed.
-    Part(MeetingId, PartParameters),
-    /// A part is gone, and with it its members.
-    RemovePart(MeetingId, Domain),
-    /// Another layout.
-    Layout(MeetingId, Layout),
-    /// Another chairman; [`Address`] 0 for none.
-    Chairman(MeetingId, Address),
-    /// A member, new or changed.
-    Member(MeetingId, Member),
-    /// A member has left.
-    RemoveMember(MeetingId, Address),
-    /// The conference is over. Its id is remembered as that of one that ended until it is used again.
-    End(MeetingId),
-    /// A terminal's last known state.
-    Terminal(TerminalState),
-    /// Another dispatch server controls this domain, under this epoch or a higher one that is there already.
-    Fence(Domain, Epoch),
-}
+/// The form of the rows. The first is brought into it when a file of that is opened; any other is refused.
+const FORMAT: u64 = 2;
+const FIRST_FORMAT: u64 = 1;
 
 /// Generations that nobody else will ever use: `first..end` of `term`, with `nonce`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +87,16 @@ pub enum DatabaseError {
     Held {
         /// Which file.
         path: PathBuf,
+    },
+    /// There is none, and there was one.
+    #[error(
+        "there is no database {path}, and {witness} says that there was one: bring it back, or have one begun with nothing in it by [database] create = \"always\", for one start"
+    )]
+    Lost {
+        /// Which file.
+        path: PathBuf,
+        /// What says so.
+        witness: String,
     },
     /// Not a database of ours, or one of another version.
     #[error(
@@ -173,6 +166,37 @@ pub struct Database {
 }
 
 impl Database {
+    /// As [`Self::open`], but where `witness` says that there was a file, none is created in place of it.
+    pub fn open_as(path: &Path, witness: Option<&str>) -> Result<Self, DatabaseError> {
+        match witness {
+            // Made by somebody just now, it is opened in the next moment; gone in this one, it is created. Nobody does either.
+            Some(witness) if !path.exists() => {
+                Err(DatabaseError::Lost { path: path.to_owned(), witness: witness.to_owned() })
+            }
+            _ => Self::open(path),
+        }
+    }
+
+    /// Whether it can be written: writes a row that says nothing, durably.
+    pub fn probe(&self) -> Result<(), CommitError> {
+        let write = || {
+            let redb = self.redb.read();
+            let transaction = begin_write(&redb)?;
+            {
+                let mut facts = transaction.open_table(FACTS)?;
+                let probes = facts.get("probes")?.map_or(0, |fact| fact.value());
+                facts.insert("probes", probes.wrapping_add(1))?;
+            }
+            Ok::<_, redb::Error>(transaction.commit()?)
+        };
+        write().map_err(CommitError::from)
+    }
+
+    /// Version and members of a part, as they are kept; none where there is no such part.
+    pub fn part(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(u64, u64)>, DatabaseError> {
+        self.read(|reader| reader.part(meeting, domain))
+    }
+
     /// Opens the file, and creates it where there is none. An unclean end of the last process is repaired first.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let redb = open_file(path)?;
@@ -277,7 +301,8 @@ impl Database {
         self.read(|reader| reader.fact("epoch")).map(|epoch| Epoch(epoch.unwrap_or(0)))
     }
 
-    /// An id that no conference has, and none had.
+    /// The id that is next to be chosen: above all that were chosen here. What clients chose, or autonomous servers have, may
+    /// be above it.
     pub fn next_meeting(&self) -> Result<MeetingId, DatabaseError> {
         self.read(|reader| reader.fact("next meeting")).map(|next| MeetingId(next.unwrap_or(1)))
     }
@@ -318,6 +343,11 @@ impl Database {
         Ok(found)
     }
 
+    /// What conferences are to come to yet, by ascending id.
+    pub fn wanted(&self) -> Result<Vec<(MeetingId, Wanted)>, DatabaseError> {
+        self.read(|reader| reader.wanted())
+    }
+
     /// The parts of a domain, by ascending id from `first` on, at most `limit`.
     pub fn parts_in(
         &self,
@@ -333,10 +363,10 @@ impl Database {
         self.read(|reader| reader.terminal(terminal))
     }
 
-    fn read<T>(&self, read: impl FnOnce(&rows::Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
+    fn read<T>(&self, read: impl FnOnce(&reader::Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
         let with = || {
             let redb = self.redb.read();
-            read(&rows::Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
+            read(&reader::Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
         };
         with().map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
     }
@@ -408,7 +438,8 @@ fn open_with(
     if format != FORMAT { Err(foreign(format!("rows of format {format}"))) } else { Ok(redb) }
 }
 
-/// Creates what is missing, so that readers find every table; gives the format of the rows.
+/// Creates what is missing, so that readers find every table, and brings the first format into this one; gives the format of the
+/// rows.
 fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) -> Result<u64, redb::Error> {
     let format = {
         let transaction = redb.begin_read()?;
@@ -418,18 +449,19 @@ fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) 
             Err(error) => return Err(error.into()),
         }
     };
-    if let Some(format) = format {
-        if format == FORMAT {
-            // Tables that came after the format are empty where they are missing.
-            let transaction = redb.begin_write()?;
-            rows::Writer::open(&transaction)?;
-            transaction.commit()?;
-        }
+    if let Some(format) = format
+        && format != FIRST_FORMAT
+    {
         return Ok(format);
     }
     settle()?;
+    // All of it or nothing: a cut in the midst leaves a file of the first format, or none.
     let transaction = redb.begin_write()?;
-    rows::Writer::open(&transaction)?;
+    let mut rows = rows::Writer::open(&transaction)?;
+    if format.is_some() {
+        rows.migrate_first()?;
+    }
+    drop(rows);
     transaction.open_table(FACTS)?.insert("format", FORMAT)?;
     transaction.commit()?;
     Ok(FORMAT)

@@ -20,6 +20,7 @@ mod parameters;
 mod request;
 mod upgrade;
 mod view;
+mod wanted;
 
 pub use database::{
     Change, CommitError, Database, DatabaseError, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome,
@@ -28,8 +29,9 @@ pub use database::{
 pub use operations::{Command, CommandSettings, OperationId, Operations, OperationsEvent, ReplyId};
 pub use parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 pub use request::{
-    Answer, Changed, ConferenceRequest, DomainStatus, GivenControl, NewMember, Orphan, Refusal, RefusalKind, Refused,
-    Reply, Request, StartMeeting, Started, Status, is_unprintable, object,
+    Answer, Changed, ConferenceRequest, DomainStatus, GivenControl, NewMember, Orphan, OrphanFate, Refusal,
+    RefusalKind, Refused, Reply, Request, StartMeeting, Started, Status, is_unprintable, object,
 };
 pub use upgrade::{Program, UpgradeForm, UpgradeState, Upgrading};
 pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
+pub use wanted::Wanted;

@@ -2,16 +2,21 @@
 //! a reply when both are done.
 //!
 //! ```text
-//! start, end        commit `starting`/`ending` ──► commands ──► acknowledgements → table ──► commit ──► reply
-//! everything else                                  commands ──► acknowledgements → table ──► commit ──► reply
+//! start, end         commit `starting`/`ending` ──► commands ──► acknowledgements → table ──► commit ──► reply
+//! several commands   commit what is wanted      ──► commands ──► acknowledgements → table ──► commit ──► reply
+//! one command                                       command  ──► acknowledgement  → table ──► commit ──► reply
 //! ```
 //!
 //! What always holds here:
 //! - The autonomous server is the truth: the table says that something is so after its acknowledgement. Only joining
 //!   is entered ahead, for a new member's first report may overtake the acknowledgement. Its version of a part stands
 //!   for every change up to it: past a change that was not acknowledged it does not go.
-//! - Start and end are written ahead, so that a death in the midst leaves `starting` or `ending` behind in the database,
-//!   and the next engine finishes it ([`Operations::handle_opened`]).
+//! - Whatever takes more than one command is written ahead, so that a death in the midst leaves `starting`, `ending` or what
+//!   was wanted ([`Wanted`]) behind in the database, and the next engine finishes it ([`Operations::handle_opened`]).
+//! - What fails in the midst is undone, and a client is told of its refusal after that is durable. Undoing, as finishing, is
+//!   an errand: it belongs to no client, and is tried with growing pauses until it is done.
+//! - A member is commanded by way of the part that it is a member of, whatever its address says; a domain that is not in the
+//!   configuration is a refusal. No request reaches a panic.
 //! - A conference has one operation at a time, in the order of the requests; conferences do not wait for each other. All
 //!   commands of an operation that do not depend on one another are outstanding at once.
 //! - A part is commanded after it was taken over under the current epoch; until then, and until the database is open,
@@ -22,12 +27,17 @@
 
 mod begin;
 mod check;
+mod conclude;
+mod enter;
 mod follow;
 mod lanes;
 mod operation;
 mod resume;
+mod route;
+mod settle;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -37,17 +47,13 @@ pub use lanes::{Command, CommandSettings};
 pub use operation::OperationId;
 
 use self::lanes::{Heard, Lanes};
-use self::operation::{Operation, Scope, Step, Task, Waiting};
-use super::{Change, CommitError, ConferenceRequest, JobId, Refusal, RefusalKind, Reply};
-use crate::limits::{OPERATIONS_BACKGROUND_MAX, OPERATIONS_MAX};
+use self::operation::{Errand, Operation, Scope, Step, Task};
+use super::{Change, CommitError, ConferenceRequest, JobId, Refusal, RefusalKind, Reply, Wanted};
+use crate::limits::{OPERATIONS_BACKGROUND_MAX, OPERATIONS_MAX, TAKEN_IDS_MAX};
 use crate::table::Writer;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Message};
 
-/// How often requests that cannot begin yet are looked at again.
-const RECHECK: Duration = Duration::from_millis(5);
-/// How long an operation without a client is tried before others of its kind get their turn.
-const BACKGROUND_TURN: Duration = Duration::from_secs(30);
 /// Round trips that are kept until somebody takes them.
 const ROUND_TRIPS_MAX: usize = 4096;
 
@@ -56,15 +62,31 @@ const ROUND_TRIPS_MAX: usize = 4096;
 pub struct ReplyId(pub u64);
 
 /// What the engine should know of at once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OperationsEvent {
-    /// Commands to this domain were given up unanswered, and nobody knows whether they were carried out; or an answer
-    /// named a version that tells of a change which nobody here has heard of.
+    /// Commands to this domain were given up unanswered, and nobody knows whether they were carried out; or they were after
+    /// all; or an answer named a version that tells of a change which nobody here has heard of, or of a memory that went back.
     Unanswered {
         /// Whose autonomous server.
         domain: Domain,
     },
-    /// A newer dispatch server controls. Nothing more is sent, and every request is refused.
+    /// What must come to be, and no client waits for, could not be done, and is tried again.
+    Unfinished {
+        /// Of which conference.
+        meeting: MeetingId,
+        /// Why not.
+        why: Refusal,
+        /// When it is tried again.
+        pause: Duration,
+    },
+    /// Another dispatch server controls this domain. Nothing more is sent there.
+    Fenced {
+        /// Whose autonomous server said so.
+        domain: Domain,
+        /// Under which epoch.
+        by: Epoch,
+    },
+    /// A newer dispatch server has written to the database. Nothing more is sent, and every request is refused.
     Stale {
         /// The highest epoch that was heard of.
         highest: Epoch,
@@ -85,8 +107,13 @@ pub struct Operations {
     waiting: VecDeque<OperationId>,
     recheck: Option<Nanos>,
     deadlines: BinaryHeap<Reverse<(Nanos, OperationId)>>,
-    /// What a death, or a server that did not answer, has left to be done, and not before when.
-    backlog: BTreeMap<(Nanos, u64), (MeetingId, Task)>,
+    /// What a death, a failure or a server that did not answer has left to be done, not before when, and how often it was
+    /// tried.
+    backlog: BTreeMap<(Nanos, u64), (MeetingId, Task, u32)>,
+    /// What is in the backlog: each errand of a conference once.
+    errands: BTreeSet<(MeetingId, Errand)>,
+    /// What conferences are to come to yet, as the database has it or is about to.
+    wanted: HashMap<MeetingId, Wanted>,
     background: usize,
     /// Commands that the operations under way may still send.
     commands_promised: usize,
@@ -95,10 +122,14 @@ pub struct Operations {
     round_trips: Vec<Duration>,
     /// None while the database is not open.
     next_meeting: Option<MeetingId>,
+    /// Ids that autonomous servers were seen to use for conferences of others: none of them is chosen.
+    taken: BTreeSet<MeetingId>,
     next_operation: u64,
     /// Runs drawn so far, and what they are drawn from.
     runs: (u64, u64),
     unanswered: BTreeSet<Domain>,
+    unfinished: VecDeque<(MeetingId, Refusal, Duration)>,
+    fenced: VecDeque<(Domain, Epoch)>,
     stale: Option<Epoch>,
     stale_said: bool,
 }
@@ -117,14 +148,19 @@ impl Operations {
             recheck: None,
             deadlines: BinaryHeap::new(),
             backlog: BTreeMap::new(),
+            errands: BTreeSet::new(),
+            wanted: HashMap::new(),
             background: 0,
             commands_promised: 0,
             commits: VecDeque::new(),
             replies: VecDeque::new(),
             round_trips: Vec::new(),
             next_meeting: None,
+            taken: BTreeSet::new(),
             next_operation: 0,
             unanswered: BTreeSet::new(),
+            unfinished: VecDeque::new(),
+            fenced: VecDeque::new(),
             stale: None,
             stale_said: false,
         }
@@ -183,7 +219,11 @@ impl Operations {
         match self.lanes.handle_message(now, domain, header, message) {
             Heard::NotOurs => return false,
             Heard::Later => {}
-            Heard::Stale(highest) => self.handle_stale(highest),
+            Heard::Late => drop(self.unanswered.insert(domain)),
+            Heard::Stale(highest) => {
+                self.fenced.push_back((domain, highest));
+                self.handle_fence(now, domain, highest, writer);
+            }
             Heard::Answered(answered) => {
                 if self.round_trips.len() < ROUND_TRIPS_MAX {
                     self.round_trips.push(answered.round_trip);
@@ -198,6 +238,18 @@ impl Operations {
         true
     }
 
+    /// Another dispatch server controls a domain: nothing is sent there any more, and what waits for an answer of it is refused.
+    pub fn handle_fence(&mut self, now: Nanos, domain: Domain, by: Epoch, writer: &mut Writer) {
+        for id in self.lanes.fence(domain, by) {
+            let Some(mut operation) = self.operations.remove(&id) else { continue };
+            operation.fail(route::given_up(domain, by));
+            operation.outstanding.remove(&domain);
+            operation.given_up.insert(domain);
+            self.proceed(now, id, operation, writer);
+        }
+        self.run(now, writer);
+    }
+
     /// Takes what became of a commit of [`Self::poll_commit`].
     pub fn handle_committed(&mut self, now: Nanos, job: JobId, result: Result<(), CommitError>, writer: &mut Writer) {
         if let Err(CommitError::StaleEpoch { highest }) = result {
@@ -206,7 +258,7 @@ impl Operations {
         }
         let id = OperationId(job.0);
         if let Some(mut operation) = self.operations.remove(&id) {
-            self.committed(now, id, &mut operation, result, writer);
+            self.committed(id, &mut operation, result, writer);
             self.proceed(now, id, operation, writer);
         }
         self.run(now, writer);
@@ -220,6 +272,7 @@ impl Operations {
         self.lanes.stop();
         self.commits.clear();
         self.backlog.clear();
+        self.errands.clear();
         for (_, operation) in self.operations.drain() {
             if let Some(reply) = operation.reply {
                 self.replies.push_back((reply, Err(not_in_control(highest))));
@@ -230,6 +283,14 @@ impl Operations {
         self.waiting.clear();
         self.ready.clear();
         self.deadlines.clear();
+    }
+
+    /// An autonomous server holds a conference of this id that is not ours: no new one is given it. Where nobody knew, the
+    /// autonomous server refuses the start.
+    pub fn handle_orphan(&mut self, meeting: MeetingId) {
+        if self.taken.len() < TAKEN_IDS_MAX {
+            self.taken.insert(meeting);
+        }
     }
 
     /// A part was taken over: whoever waits for it may begin. Without this call they begin some milliseconds later.
@@ -246,7 +307,7 @@ impl Operations {
         {
             self.deadlines.pop();
             if let Some(mut operation) = self.operations.remove(&id) {
-                self.expired(now, &mut operation);
+                self.expired(id, &mut operation);
                 self.proceed(now, id, operation, writer);
             }
         }
@@ -259,8 +320,7 @@ impl Operations {
 
     /// The next command to send.
     pub fn poll_transmit(&mut self, now: Nanos) -> Option<Command> {
-        let operations = &self.operations;
-        self.lanes.poll_transmit(now, |id| operations.contains_key(&id))
+        self.lanes.poll_transmit(now)
     }
 
     /// The next commit to hand to the database, under the epoch of these operations. Ids have their top bit clear;
@@ -278,6 +338,12 @@ impl Operations {
     pub fn poll_event(&mut self) -> Option<OperationsEvent> {
         if let Some(domain) = self.unanswered.pop_first() {
             return Some(OperationsEvent::Unanswered { domain });
+        }
+        if let Some((meeting, why, pause)) = self.unfinished.pop_front() {
+            return Some(OperationsEvent::Unfinished { meeting, why, pause });
+        }
+        if let Some((domain, by)) = self.fenced.pop_front() {
+            return Some(OperationsEvent::Fenced { domain, by });
         }
         let highest = self.stale.filter(|_| !self.stale_said)?;
         self.stale_said = true;
@@ -322,133 +388,9 @@ impl Operations {
     pub fn take_round_trips(&mut self) -> impl Iterator<Item = Duration> + '_ {
         self.round_trips.drain(..)
     }
-
-    fn enter(&mut self, meeting: MeetingId, operation: Operation) {
-        let id = OperationId(self.next_operation);
-        self.next_operation += 1;
-        self.deadlines.push(Reverse((operation.deadline, id)));
-        self.background += usize::from(operation.reply.is_none());
-        self.operations.insert(id, operation);
-        self.take_turn(meeting, id);
-    }
-
-    /// Puts an operation into its conference's turn. One that is to choose its id has no turn before it has one. What
-    /// nobody asked for goes first: it finishes what was begun, and what was asked for later is to find it finished.
-    fn take_turn(&mut self, meeting: MeetingId, id: OperationId) {
-        if meeting == MeetingId::NONE {
-            self.ready.push_back(id);
-            return;
-        }
-        let goes_first = self.operations.get(&id).is_some_and(|operation| operation.is_background);
-        let turn = self.turns.entry(meeting).or_default();
-        let first = turn.front().and_then(|first| self.operations.get(first));
-        if goes_first && first.is_some_and(|first| first.step == Step::Waiting) {
-            turn.push_front(id);
-        } else {
-            turn.push_back(id);
-        }
-        if turn.front() == Some(&id) {
-            self.ready.push_back(id);
-        }
-    }
-
-    /// Whether an operation is the one of its conference that may begin.
-    fn has_turn(&self, meeting: MeetingId, id: OperationId) -> bool {
-        meeting == MeetingId::NONE || self.turns.get(&meeting).is_some_and(|turn| turn.front() == Some(&id))
-    }
-
-    /// Begins whatever may begin. Each round either begins an operation, ends one, or lets one wait.
-    fn run(&mut self, now: Nanos, writer: &mut Writer) {
-        loop {
-            self.take_from_backlog(now);
-            let Some(id) = self.ready.pop_front() else { return };
-            let may_begin = |operation: &Operation| self.has_turn(operation.meeting, id);
-            if !self.operations.get(&id).is_some_and(may_begin) {
-                continue;
-            }
-            let Some(mut operation) = self.operations.remove(&id) else { continue };
-            if let Some(highest) = self.stale {
-                operation.finish(Err(not_in_control(highest)));
-            } else if operation.step == Step::Waiting {
-                self.begin(now, id, &mut operation, writer);
-            }
-            if let Step::Waiting = operation.step {
-                self.waiting.push_back(id);
-                self.recheck.get_or_insert(now + RECHECK);
-                self.operations.insert(id, operation);
-                continue;
-            }
-            self.proceed(now, id, operation, writer);
-        }
-    }
-
-    fn take_from_backlog(&mut self, now: Nanos) {
-        while self.background < OPERATIONS_BACKGROUND_MAX
-            && let Some(entry) = self.backlog.first_entry()
-            && entry.key().0 <= now
-        {
-            let (meeting, task) = entry.remove();
-            self.enter(meeting, Operation::new(meeting, task, None, now + BACKGROUND_TURN));
-        }
-    }
-
-    /// Leaves something to be done without a client.
-    fn leave(&mut self, not_before: Nanos, meeting: MeetingId, task: Task) {
-        self.backlog.insert((not_before, self.next_operation), (meeting, task));
-        self.next_operation += 1;
-    }
-
-    /// Takes an operation on as far as it goes without waiting, and files it again, or ends it.
-    fn proceed(&mut self, now: Nanos, id: OperationId, mut operation: Operation, writer: &mut Writer) {
-        if operation.step == Step::Commanding && operation.outstanding.is_empty() {
-            self.conclude(now, id, &mut operation, writer);
-        }
-        let Step::Done(result) = &mut operation.step else {
-            self.operations.insert(id, operation);
-            return;
-        };
-        if let (Some(reply), Some(result)) = (operation.reply, result.take()) {
-            self.replies.push_back((reply, result));
-        }
-        self.background -= usize::from(operation.is_background);
-        self.commands_promised -= operation.commands;
-        for (not_before, task) in operation.leaves {
-            self.leave(not_before, operation.meeting, task);
-        }
-        self.leave_turn(id, operation.meeting);
-    }
-
-    fn leave_turn(&mut self, id: OperationId, meeting: MeetingId) {
-        let Some(turn) = self.turns.get_mut(&meeting) else { return };
-        if turn.front() == Some(&id) {
-            turn.pop_front();
-            self.ready.extend(turn.front());
-        } else {
-            turn.retain(|&other| other != id);
-        }
-        if turn.is_empty() {
-            self.turns.remove(&meeting);
-        }
-    }
 }
 
 fn not_in_control(highest: Epoch) -> Refusal {
     let what = format!("another dispatch server controls, under epoch {highest}");
     Refusal::new(RefusalKind::NotInControl, what, "ask that one")
-}
-
-impl Waiting {
-    /// What a client is told whose request waited for this till its deadline.
-    fn refusal(self) -> Refusal {
-        let (what, remedy) = match self {
-            Self::Turn => ("earlier operations on this conference took all the time".to_owned(), "ask again"),
-            Self::Database => ("the database is not open yet".to_owned(), "see `baton status`, and ask again"),
-            Self::TakeOver(domain) => (
-                format!("the conference is not taken over in domain {domain} yet"),
-                "see `baton status`, and ask again",
-            ),
-            Self::Room => ("too many commands are waiting".to_owned(), "ask again"),
-        };
-        Refusal::new(RefusalKind::Busy, what, remedy)
-    }
 }

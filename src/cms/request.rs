@@ -22,10 +22,26 @@ pub enum Request {
     RecoveryLast,
     /// Meetings that autonomous servers hold and we do not know.
     Orphans,
+    /// Adopt or end one of them.
+    Orphan {
+        /// Which.
+        meeting: MeetingId,
+        /// What is to become of it.
+        become_of: OrphanFate,
+    },
     /// Hand over to the program as it is on disk now.
     Upgrade(UpgradeForm),
     /// Give this server a term above every epoch that is known of.
     TakeControl,
+}
+
+/// What an operator has become of an orphan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OrphanFate {
+    /// It becomes a conference of ours.
+    Adopted,
+    /// It is ended at its autonomous server.
+    Ended,
 }
 
 /// What may be done to a conference.

@@ -204,11 +204,24 @@ impl Default for Table {
 pub struct Database {
     /// Its file. Its folder is the engine's to write; the snapshot lies beside it.
     pub path: PathBuf,
+    /// Whether a file is created where there is none.
+    pub create: Create,
+}
+
+/// When a database is created where its file is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Create {
+    /// When nothing says that there was one: neither a table that lives nor a snapshot.
+    #[default]
+    IfNew,
+    /// Always. What was promised by one that is lost is lost then, but for what the table holds.
+    Always,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { path: PathBuf::from("/var/lib/baton/baton.redb") }
+        Self { path: PathBuf::from("/var/lib/baton/baton.redb"), create: Create::IfNew }
     }
 }
 

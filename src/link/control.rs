@@ -11,7 +11,7 @@ macro_rules! holdings {
             writer: &mut $control.writer,
             store: &mut DatabaseStore {
                 database: $control.store.as_ref().and_then(Store::database),
-                is_lost: $control.store_failed.is_some(),
+                is_lost: $control.store.as_ref().is_some_and(Store::is_lost),
                 write: |changes| $control.journal.update(changes),
             },
             is_busy: &|meeting| $control.operations.is_under_way(meeting),
@@ -36,6 +36,7 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use mio::{Events, Poll, Token};
 
+use self::intake::Filling;
 use super::mailbox::Mailbox;
 use super::ports::Ports;
 use super::post::Post;
@@ -113,8 +114,6 @@ pub(super) struct Control {
     pub(super) orphans: Orphans,
     journal: Journal,
     pub(super) store: Option<Store>,
-    /// Why the database cannot be had, for good.
-    pub(super) store_failed: Option<String>,
     pub(super) unexpected: u64,
     /// Terminals that were said to find no room.
     full: Vec<Address>,
@@ -139,6 +138,8 @@ pub(super) struct Control {
     pub(super) mode: String,
     /// What of the database is to be put into the table yet; nothing where operations may begin.
     filling: Option<Filling>,
+    /// What of the table is to be held against the database yet.
+    comparing: Option<Filling>,
     predecessor: Option<Death>,
     first_sent: Option<Nanos>,
     born: Option<Nanos>,
@@ -152,13 +153,6 @@ pub(super) struct Control {
 
 /// Meetings that autonomous servers hold and we do not know.
 pub(super) type Orphans = BTreeMap<(Domain, MeetingId), Orphan>;
-
-/// A walk over the database's parts.
-struct Filling {
-    /// The domains that are left, the next one last.
-    domains: Vec<Domain>,
-    cursor: Cursor,
-}
 
 /// Which moments of the recovery were recorded already.
 #[derive(Default)]
@@ -181,7 +175,7 @@ impl Control {
             shared,
             recovery,
             journal,
-            writer,
+            mut writer,
             outboxes,
             ports,
             counters,
@@ -204,7 +198,10 @@ impl Control {
         let recorder = crate::telemetry::recorder(&mut collector);
         let runs = random::number();
         let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
-        let operations = Operations::new(epoch, topology.domains(), commands);
+        let mut operations = Operations::new(epoch, topology.domains(), commands);
+        for (domain, by) in recovery.fenced() {
+            operations.handle_fence(begun, domain, by, &mut writer);
+        }
         let post = Post::new(outboxes, ports, shared.clone());
         let control = shared.clone();
         let (submitter, requests) = Submitter::new(move || control.control.wake());
@@ -226,7 +223,6 @@ impl Control {
             orphans: Orphans::new(),
             journal,
             store,
-            store_failed: None,
             unexpected: 0,
             full: Vec::new(),
             requests,
@@ -247,6 +243,7 @@ impl Control {
             poll,
             mode,
             filling: Some(filling),
+            comparing: None,
             predecessor,
             first_sent,
             born,
@@ -277,6 +274,7 @@ impl Control {
             worked |= self.take_outcomes(now);
             worked |= self.take_requests(now);
             worked |= self.fill(now);
+            worked |= self.compare();
             self.operations.handle_timeout(now, &mut self.writer);
             worked |= self.handle_events(now);
             worked |= self.transmit(now);
@@ -318,7 +316,7 @@ impl Control {
     fn open_the_rest(&mut self) -> io::Result<()> {
         let _ = self.keeper.tell(&Notice::Ready);
         if self.store.is_none() {
-            self.store = Some(Store::open(&self.config, &self.shared)?);
+            self.store = Some(Store::open(&self.config, &self.shared, self.path)?);
         }
         let snapshot = self.config.database.snapshot();
         self.snapshots = Some(Snapshots::spawn(self.writer.table().clone(), snapshot)?);

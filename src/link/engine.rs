@@ -285,7 +285,7 @@ impl Heir {
         let (epoch, recovery, first_sent, store) = match sent {
             Some((epoch, recovery, first)) => (epoch, recovery, first, None),
             None => {
-                let store = Store::open(&self.manifest.config, &shared).map_err(system("a thread"))?;
+                let store = Store::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
                 let (epoch, store) = reserve(&self.table, store)?;
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
@@ -343,7 +343,9 @@ fn reserve(table: &Table, mut store: Store) -> Result<(Epoch, Store), EngineErro
     store.thread.submit(Job::Reserve { count }).map_err(|_| EngineError::DatabaseGone)?;
     loop {
         match store.outcomes.recv().map_err(|_| EngineError::DatabaseGone)? {
-            Outcome::Waiting(error) => tracing::warn!(%error, "waiting for the database"),
+            Outcome::Waiting(error @ DatabaseError::Held { .. }) => tracing::warn!(%error, "waiting for the database"),
+            // Without a table there is nothing to control by meanwhile.
+            Outcome::Waiting(error) => return Err(error.into()),
             Outcome::Opened(opened) => store.opened = Some(opened),
             Outcome::Failed(error) => return Err(error.into()),
             Outcome::Reserved(result) => {
@@ -355,7 +357,7 @@ fn reserve(table: &Table, mut store: Store) -> Result<(Epoch, Store), EngineErro
                 }
                 return Ok((block.epoch(), store));
             }
-            Outcome::Committed { .. } => {}
+            Outcome::Committed { .. } | Outcome::Unwritable(_) | Outcome::Writable => {}
         }
     }
 }

@@ -86,11 +86,14 @@ impl Post {
 
     /// As [`Self::frame`], in this envelope.
     pub fn enveloped(&mut self, domain: Domain, envelope: &Envelope, write: impl FnOnce(&mut [u8], &Key) -> usize) {
-        let Some((place, peer)) = self.shared.peers.find(domain) else {
-            debug_assert!(false, "{:?} is no domain of the configuration", envelope.to);
+        let way = self.shared.peers.find(domain);
+        let Some((outbox, peer)) = way
+            .and_then(|(place, peer)| Some((self.outboxes.get_mut(self.ports.ring(envelope.src_mac, place))?, peer)))
+        else {
+            // Of no domain of the configuration, or by an interface that has no worker.
+            self.unroutable += 1;
             return;
         };
-        let outbox = &mut self.outboxes[self.ports.ring(envelope.src_mac, place)];
         if outbox.frames.post(Nanos::default(), |buffer| write(buffer, &peer.outbound)) {
             outbox.undelivered += 1;
         } else {

@@ -18,10 +18,10 @@ impl Control {
         let telemetry = telemetry.as_deref();
         let capacity = table.capacity();
         let domains: Vec<_> = self.topology.domains().map(|domain| self.domain_status(domain)).collect();
-        let database = match (&self.store_failed, &self.store) {
-            (Some(why), _) => why.clone(),
-            (None, Some(store)) if store.opened.is_some() => "open".into(),
-            (None, _) => "opening".into(),
+        let database = match &self.store {
+            Some(store) if store.fault.is_some() => store.fault.clone().unwrap_or_default(),
+            Some(store) if store.opened.is_some() => "open".into(),
+            _ => "opening".into(),
         };
         Status {
             epoch: self.epoch,

@@ -10,8 +10,9 @@ use super::shared::Shared;
 use crate::cms::{
     Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Opened, Outcome,
 };
-use crate::config::Config;
+use crate::config::{Config, Create};
 use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE, JOURNAL_UPDATES_MAX};
+use crate::recovery::Path;
 use crate::wire::Epoch;
 
 /// Jobs of recovery's updates are numbered from here, those of operations below.
@@ -30,18 +31,25 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// There is no database, for good: nothing of recovery's is kept for it.
+    /// There is no database, perhaps for long: nothing of recovery's is kept for it. When it opens it is held against the table.
     pub fn close(&mut self) {
         let updates = std::mem::take(&mut self.updates);
         self.queue.retain(|(id, _)| !updates.contains(id));
         self.closed = true;
     }
 
+    /// The database is open: what recovery has for it is kept again.
+    pub fn open(&mut self) {
+        self.closed = false;
+    }
+
     /// Forgets what recovery wrote of conferences that the database, open now, has unfinished: written before anybody could
     /// know that, it would undo what was written ahead of an end.
     pub fn forget_updates_of(&mut self, unfinished: &[KeyParameters]) {
         let is_unfinished = |change: &Change| match change {
-            Change::Part(meeting, _) => unfinished.iter().any(|parameters| parameters.meeting == *meeting),
+            Change::Part(meeting, _) | Change::Learned(meeting, _) => {
+                unfinished.iter().any(|parameters| parameters.meeting == *meeting)
+            }
             _ => false,
         };
         let updates = &mut self.updates;
@@ -88,13 +96,24 @@ pub(super) struct Store {
     pub thread: DatabaseThread,
     /// Once it is open.
     pub opened: Option<Opened>,
+    /// Why it cannot be opened or written, as it was last heard.
+    pub fault: Option<String>,
 }
 
 impl Store {
     /// Starts the database's thread, which opens the file; what it says wakes the control thread.
-    pub fn open(config: &Config, shared: &Arc<Shared>) -> io::Result<Self> {
+    ///
+    /// A table that lives, and a snapshot, were there with a database: where there is none, none is made in place of it, unless
+    /// the configuration says so.
+    pub fn open(config: &Config, shared: &Arc<Shared>, path: Path) -> io::Result<Self> {
         let (sender, outcomes) = bounded(DATABASE_OUTCOMES);
-        let settings = DatabaseSettings { path: config.database.path.clone(), patience: DATABASE_PATIENCE };
+        let snapshot = config.database.snapshot();
+        let witness = match config.database.create {
+            Create::Always => None,
+            Create::IfNew if path == Path::Cache => Some("the table, which has control by its word,".to_owned()),
+            Create::IfNew => snapshot.exists().then(|| format!("snapshot {}", snapshot.display())),
+        };
+        let settings = DatabaseSettings { path: config.database.path.clone(), witness, patience: DATABASE_PATIENCE };
         let shared = shared.clone();
         let tell = move |outcome| {
             // A control thread that is gone needs no telling.
@@ -102,12 +121,17 @@ impl Store {
             shared.control.wake();
         };
         let thread = DatabaseThread::spawn(settings, tell)?;
-        Ok(Self { thread, outcomes, opened: None })
+        Ok(Self { thread, outcomes, opened: None, fault: None })
     }
 
     /// The database, once it is open.
     pub fn database(&self) -> Option<&Database> {
         self.opened.as_ref().map(|opened| &opened.database)
+    }
+
+    /// Whether it cannot be opened, for another reason than that somebody has it: nothing is waited for.
+    pub fn is_lost(&self) -> bool {
+        self.opened.is_none() && self.fault.is_some()
     }
 
     /// Hands over what the database's queue has room for, once it is open.

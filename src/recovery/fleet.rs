@@ -2,7 +2,7 @@
 
 use super::report::{Moments, Report};
 use super::settings::Settings;
-use super::{Event, Heard, Holdings, Path, Request, ServerRecovery};
+use super::{Event, Heard, Holdings, Orphans, Path, Request, ServerRecovery};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page, Transactions};
 
@@ -109,6 +109,17 @@ impl Recovery {
         if let Some(server) = self.server_mut(domain) {
             server.doubt();
         }
+    }
+
+    /// Adopts or ends one orphan, by an operator's word; see [`ServerRecovery::decide_orphan`].
+    pub fn decide_orphan(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        become_of: Orphans,
+        holdings: &mut dyn Holdings,
+    ) -> bool {
+        self.server_mut(domain).is_some_and(|server| server.decide_orphan(meeting, become_of, holdings))
     }
 
     /// Has agreement with a domain's autonomous server proven again; see [`ServerRecovery::prove`].

@@ -33,6 +33,9 @@ mod database;
 mod event;
 mod fleet;
 mod holdings;
+mod kept;
+#[cfg(test)]
+mod kept_tests;
 mod lookup;
 mod orphans;
 mod report;

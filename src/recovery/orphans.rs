@@ -60,6 +60,10 @@ impl ServerRecovery {
         match become_of {
             Orphans::Leave | Orphans::Adopt => {
                 self.set_step(meeting, Step::Orphan);
+                // For an operator who decides later.
+                if let Some(known) = self.meetings.get_mut(&meeting) {
+                    known.summary = Some(Box::new(*summary));
+                }
                 holdings.orphan(self.domain, summary);
             }
             Orphans::End => {
@@ -67,6 +71,18 @@ impl ServerRecovery {
                 self.ends.queue.push_back(meeting);
             }
         }
+    }
+
+    /// Makes of one orphan what an operator says, whatever is set for all. False where none is held under that number that was
+    /// listed, or the number is one of ours, or there is no room to adopt it.
+    pub fn decide_orphan(&mut self, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Holdings) -> bool {
+        let known = self.meetings.get(&meeting).filter(|known| known.step == Step::Orphan);
+        let Some(summary) = known.and_then(|known| known.summary.clone()) else { return false };
+        if holdings.version(self.domain, meeting).is_some() {
+            return false;
+        }
+        self.handle_orphan(&summary, become_of, holdings);
+        self.meetings.get(&meeting).is_none_or(|known| known.step != Step::Orphan)
     }
 
     /// A meeting that the database knows to have ended lives on at the autonomous server, whose memory went back.

@@ -37,7 +37,7 @@ enum Placed {
 }
 
 impl<S: KeyStore> TableHoldings<'_, S> {
-    fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &Table {
         self.writer.table()
     }
 
@@ -183,16 +183,17 @@ impl<S: KeyStore> TableHoldings<'_, S> {
     }
 
     /// Has the database hold what the table holds of a part, and `moved` no longer where they were before.
-    fn write_back(&mut self, part: &Part, moved: &[(MeetingId, Address)]) {
+    pub(super) fn write_back(&mut self, part: &Part, moved: &[(MeetingId, Address)]) {
         let (meeting, domain) = (part.meeting, part.domain);
         let members: Vec<Terminal> = self.table().members(meeting, domain).collect();
-        // The part goes and comes back in one commit, which is how members that the table no longer has go too.
+        // Members go and come back in one commit, which is how those that the table no longer has go too.
         let mut changes = Vec::with_capacity(4 + 2 * members.len());
         changes.extend(moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal)));
-        changes.push(Change::RemovePart(meeting, domain));
+        changes.push(Change::Known(meeting, part.level, part.run));
+        changes.push(Change::RemoveMembers(meeting, domain));
         // Members of the domains behind it are filed under those.
-        changes.extend(self.speakers.behind(domain).map(|behind| Change::RemovePart(meeting, behind)));
-        changes.push(Change::Part(meeting, PartParameters { domain, version: part.version, state: part.state }));
+        changes.extend(self.speakers.behind(domain).map(|behind| Change::RemoveMembers(meeting, behind)));
+        changes.push(Change::Learned(meeting, PartParameters { domain, version: part.version, state: part.state }));
         let (layout, chairman) = self.of_whole(part);
         changes.push(Change::Layout(meeting, layout));
         changes.push(Change::Chairman(meeting, chairman));
@@ -308,7 +309,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
         let change = |part: &mut Part| {
             part.epoch = epoch;
             match part.state {
-                MeetingState::Starting | MeetingState::Ending => standing = Standing::Unfinished,
+                MeetingState::Starting | MeetingState::Ending | MeetingState::Ended => standing = Standing::Unfinished,
                 _ => {
                     part.state = MeetingState::InMeeting;
                     let held = readable.unwrap_or(part.participants);
@@ -417,15 +418,18 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence {
         let Some(part) = self.table().part(meeting, domain) else { return Absence::Gone };
-        if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
+        // What an operation has begun it finishes, and what it has written ahead stays.
+        let is_unfinished = matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended);
+        if (self.is_busy)(meeting) || is_unfinished {
             return Absence::Unfinished;
         }
         let change = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Missing);
         let _ = self.writer.update_part(meeting, domain, change);
         let (layout, chairman) = self.of_whole(&part);
+        let known = Change::Known(meeting, part.level, part.run);
         let part = PartParameters { domain, version: part.version, state: MeetingState::Missing };
         let whole = [Change::Layout(meeting, layout), Change::Chairman(meeting, chairman)];
-        self.store.write([Change::Part(meeting, part)].into_iter().chain(whole).collect());
+        self.store.write([known, Change::Learned(meeting, part)].into_iter().chain(whole).collect());
         Absence::Missing
     }
 

@@ -232,6 +232,10 @@ impl Meetings {
         Ok((Status::Ok, Message::MeetingAck { opcode: Opcode::MeetingStartAck, version }))
     }
 
+    pub fn set_capacity(&mut self, meetings: usize) {
+        self.capacity = meetings;
+    }
+
     fn end(&mut self, id: MeetingId, terminals: &mut Terminals) -> Done {
         let opcode = Opcode::MeetingEndAck;
         let Some(meeting) = self.held.remove(id) else {

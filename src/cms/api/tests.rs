@@ -129,7 +129,7 @@ fn each_path_asks_for_what_it_says() {
         Request::Conference(_) => changed(),
         Request::Status => Ok(Answer::Status(Box::default())),
         Request::RecoveryLast => Ok(Answer::Recovery(Value::Null)),
-        Request::Orphans => Ok(Answer::Orphans(Vec::new())),
+        Request::Orphans | Request::Orphan { .. } => Ok(Answer::Orphans(Vec::new())),
         Request::TakeControl => Ok(Answer::Control(GivenControl { epoch: crate::wire::Epoch::new(2, 1) })),
         Request::Upgrade(form) => {
             Ok(Answer::Upgrading(Upgrading { heir: 7, version: "1.2.3".into(), within: form.within }))
@@ -176,6 +176,12 @@ fn each_path_asks_for_what_it_says() {
     assert_eq!(Value::from(shown.epoch.to_string()), epoch_text, "as people write it");
     assert_eq!(served.ask("GET", "/recovery/last", ""), (200, Value::Null));
     assert_eq!(served.ask("GET", "/orphans", ""), (200, json!([])));
+    let heard = [(); 3].map(|()| served.asked());
+    assert_eq!(heard, [Request::Status, Request::RecoveryLast, Request::Orphans]);
+    for (word, become_of) in [("adopt", OrphanFate::Adopted), ("end", OrphanFate::Ended)] {
+        assert_eq!(served.ask("POST", &format!("/orphans/9/{word}"), ""), (200, json!([])));
+        assert_eq!(served.asked(), Request::Orphan { meeting: MeetingId(9), become_of });
+    }
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use redb::StorageBackend;
 
+use super::format_tests::first_format;
 use super::tests::{EPOCH, all, conference, domain};
 use super::*;
-use crate::wire::mix;
+use crate::wire::{Layout, mix};
 
 /// Runs of 24 commits, each cut at every step.
 const HISTORIES: usize = 10;
@@ -277,6 +278,28 @@ fn a_cut_while_the_file_is_made_leaves_an_empty_one_or_none() {
                 Ok(database) => assert_eq!(content(&database), (vec![], Epoch(0), 1)),
                 Err(refused) => println!("seed {seed}, {cut:?} in front of step {end}: {refused}"),
             }
+        }
+    }
+}
+
+/// A file of the first format is brought into this one: that is done or not, and if not, the next opening does it.
+#[test]
+fn a_cut_while_the_first_format_is_brought_into_this_one_loses_nothing() {
+    let seed = seed();
+    let mut dice = Dice(seed);
+    let disk = Disk::default();
+    first_format(&redb::Builder::new().create_with_backend(disk.clone()).unwrap());
+    let start = disk.0.lock().0.clone();
+    let disk = Disk::holding(start.clone());
+    let expected = content(&on(&disk).unwrap());
+    assert_eq!(expected.0.len(), 1);
+    let steps = disk.0.lock().1.clone();
+    for end in 0..=steps.len() {
+        for cut in [Cut::Kept, Cut::Lost, Cut::Torn, Cut::Torn, Cut::Torn] {
+            let left = after_cut(&start, &steps, end, cut, &mut dice);
+            let story = format!("seed {seed}, {cut:?} in front of step {end}");
+            let database = on(&Disk::holding(left)).unwrap_or_else(|error| panic!("{story}: {error}"));
+            assert_eq!(content(&database), expected, "{story}");
         }
     }
 }

@@ -1,33 +1,41 @@
-//! Rows ⇄ types.
+//! Types → rows.
 
-use std::collections::HashMap;
-
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
 use super::{Change, CommitError};
-use crate::cms::{KeyParameters, Member, PartParameters};
-use crate::wire::{
-    Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Record, Role, Run, TerminalState,
-};
+use crate::cms::{KeyParameters, Member, PartParameters, Wanted};
+use crate::limits::MEETING_ID_MAX;
+use crate::wire::{Domain, Epoch, MeetingId, MeetingState, Record};
 
-type MeetingRow = (u8, u8, u64, u64, &'static str);
-type Pair = (u64, u64);
+pub(super) type MeetingRow = (u8, u8, u64, u64, &'static str);
+pub(super) type Pair = (u64, u64);
 
-const MEETINGS: TableDefinition<u64, MeetingRow> = TableDefinition::new("meetings");
-const PARTS: TableDefinition<Pair, (u64, u8)> = TableDefinition::new("parts");
-const BY_DOMAIN: TableDefinition<Pair, ()> = TableDefinition::new("parts by domain");
-const MEMBERS: TableDefinition<Pair, (u8, u8, u8)> = TableDefinition::new("members");
-const TERMINALS: TableDefinition<u64, &'static [u8]> = TableDefinition::new("terminals");
-const ENDED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("ended");
+pub(super) const MEETINGS: TableDefinition<u64, MeetingRow> = TableDefinition::new("meetings");
+pub(super) const PARTS: TableDefinition<Pair, (u64, u8)> = TableDefinition::new("parts");
+pub(super) const BY_DOMAIN: TableDefinition<Pair, ()> = TableDefinition::new("parts by domain");
+pub(super) const MEMBERS: TableDefinition<Pair, (u8, u8, u8)> = TableDefinition::new("members");
+pub(super) const TERMINALS: TableDefinition<u64, &'static [u8]> = TableDefinition::new("terminals");
+pub(super) const ENDED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("ended");
 /// Of conferences that have not ended, and of those that are remembered as ended.
-const RUNS: TableDefinition<u64, u64> = TableDefinition::new("runs");
+pub(super) const RUNS: TableDefinition<u64, u64> = TableDefinition::new("runs");
 pub(super) const FENCES: TableDefinition<u64, u64> = TableDefinition::new("fences");
+const BY_TIME: TableDefinition<Pair, ()> = TableDefinition::new("ended by time");
+pub(super) const WANTED: TableDefinition<(u64, u8, u64), u8> = TableDefinition::new("wanted");
 pub(super) const FACTS: TableDefinition<&'static str, u64> = TableDefinition::new("facts");
+
+/// What is wanted: the layout; the role of a member; a member; somebody who is to be none.
+pub(super) const WANTED_LAYOUT: u8 = 1;
+pub(super) const WANTED_ROLE: u8 = 2;
+pub(super) const WANTED_IN: u8 = 3;
+pub(super) const WANTED_OUT: u8 = 4;
+
+/// The layout of a conference of which only its level is known; what is learned with that says which it has.
+const LAYOUT_UNKNOWN: u8 = 4;
 
 /// The longest row of a terminal: 32 bytes and its information.
 const TERMINAL_BYTES_MAX: usize = 32 + crate::limits::INFO_BYTES_MAX;
 
-fn corrupted(what: &str, row: impl std::fmt::Debug) -> redb::Error {
+pub(super) fn corrupted(what: &str, row: impl std::fmt::Debug) -> redb::Error {
     redb::Error::Corrupted(format!("{what} {row:?} holds a value that no version writes"))
 }
 
@@ -41,6 +49,8 @@ pub(super) struct Writer<'t> {
     ended: Table<'t, u64, (u64, u64)>,
     runs: Table<'t, u64, u64>,
     fences: Table<'t, u64, u64>,
+    by_time: Table<'t, Pair, ()>,
+    wanted: Table<'t, (u64, u8, u64), u8>,
     facts: Table<'t, &'static str, u64>,
 }
 
@@ -55,6 +65,8 @@ impl<'t> Writer<'t> {
             ended: transaction.open_table(ENDED)?,
             runs: transaction.open_table(RUNS)?,
             fences: transaction.open_table(FENCES)?,
+            by_time: transaction.open_table(BY_TIME)?,
+            wanted: transaction.open_table(WANTED)?,
             facts: transaction.open_table(FACTS)?,
         })
     }
@@ -77,17 +89,23 @@ impl<'t> Writer<'t> {
                     created.push(meeting);
                     continue;
                 }
-                Change::Replace(parameters) => {
-                    created.push(parameters.meeting);
+                Change::Replace(KeyParameters { meeting, .. }) | Change::Known(meeting, ..) => {
+                    created.push(*meeting);
                     continue;
                 }
                 Change::Part(meeting, _)
+                | Change::Learned(meeting, _)
                 | Change::Layout(meeting, _)
                 | Change::Chairman(meeting, _)
                 | Change::Member(meeting, _) => (*meeting, true),
+                // Nothing is wanted of what is not there, which is as good as there being nothing to be wanted.
+                Change::Want(meeting, wanted) => (*meeting, !wanted.is_empty()),
                 Change::RemovePart(..)
+                | Change::RemoveMembers(..)
                 | Change::RemoveMember(..)
                 | Change::End(_)
+                | Change::Forget(_)
+                | Change::Chosen(_)
                 | Change::Terminal(_)
                 | Change::Fence(..) => continue,
             };
@@ -107,8 +125,32 @@ impl<'t> Writer<'t> {
             match change {
                 Change::Create(parameters) | Change::Replace(parameters) => {
                     self.clear(parameters.meeting)?;
-                    self.ended.remove(parameters.meeting.0)?;
+                    self.forget_end_of(parameters.meeting)?;
                     self.put(parameters)?;
+                }
+                Change::Known(meeting, level, run) => {
+                    if self.meetings.get(meeting.0)?.is_none() {
+                        self.forget_end_of(*meeting)?;
+                        self.runs.insert(meeting.0, run.0)?;
+                        self.meetings.insert(meeting.0, (level.number(), LAYOUT_UNKNOWN, 0, 0, ""))?;
+                    }
+                }
+                Change::Learned(meeting, part) => {
+                    let row = self.parts.get((meeting.0, part.domain.number()))?.map(|row| row.value().1);
+                    let unfinished = [MeetingState::Starting.wire(), MeetingState::Ending.wire()];
+                    let state = row.filter(|state| unfinished.contains(state)).and_then(MeetingState::from_wire);
+                    self.put_part(*meeting, &PartParameters { state: state.unwrap_or(part.state), ..*part })?;
+                }
+                Change::Chosen(meeting) => {
+                    if meeting.0 >= self.fact("next meeting")? {
+                        self.facts.insert("next meeting", meeting.0.saturating_add(1))?;
+                    }
+                }
+                Change::Want(meeting, wanted) => self.put_wanted(*meeting, wanted)?,
+                Change::RemoveMembers(meeting, domain) => self.remove_members(*meeting, *domain)?,
+                Change::Forget(meeting) => {
+                    self.clear(*meeting)?;
+                    self.runs.remove(meeting.0)?;
                 }
                 Change::Part(meeting, part) => self.put_part(*meeting, part)?,
                 Change::RemovePart(meeting, domain) => self.remove_part(*meeting, *domain)?,
@@ -122,7 +164,9 @@ impl<'t> Writer<'t> {
                 }
                 Change::End(meeting) => {
                     self.clear(*meeting)?;
+                    self.forget_end_of(*meeting)?;
                     self.ended.insert(meeting.0, (now_ms, epoch.0))?;
+                    self.by_time.insert((now_ms, meeting.0), ())?;
                 }
                 Change::Fence(domain, by) => {
                     let known = self.fences.get(domain.number())?.map_or(0, |known| known.value());
@@ -138,13 +182,38 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// Forgets the lowest ids of ended conferences beyond `keep`. Ids are given out ascending, so these are the
-    /// oldest, and "next meeting" is above them for good.
+    /// Forgets of ended conferences those beyond `keep` that ended first.
     pub fn forget_ended(&mut self, keep: u64) -> Result<(), redb::Error> {
         for _ in keep..self.ended.len()? {
-            if let Some((meeting, _)) = self.ended.pop_first()? {
-                self.runs.remove(meeting.value())?;
-            }
+            let Some(first) = self.by_time.pop_first()?.map(|(key, _)| key.value()) else { break };
+            self.ended.remove(first.1)?;
+            self.runs.remove(first.1)?;
+        }
+        Ok(())
+    }
+
+    /// The id is used again, or ends again: when it ended before does not count.
+    fn forget_end_of(&mut self, meeting: MeetingId) -> Result<(), redb::Error> {
+        let ended = self.ended.remove(meeting.0)?.map(|row| row.value());
+        if let Some((ended_ms, _)) = ended {
+            self.by_time.remove((ended_ms, meeting.0))?;
+        }
+        Ok(())
+    }
+
+    /// Brings what a file of the first format holds into this one.
+    pub fn migrate_first(&mut self) -> Result<(), redb::Error> {
+        let mut times = Vec::new();
+        for entry in self.ended.iter()? {
+            let (meeting, row) = entry?;
+            times.push((row.value().0, meeting.value()));
+        }
+        for time in times {
+            self.by_time.insert(time, ())?;
+        }
+        // It counted behind whatever id a client chose, or an autonomous server had.
+        if self.fact("next meeting")? > MEETING_ID_MAX {
+            self.facts.insert("next meeting", 1)?;
         }
         Ok(())
     }
@@ -173,9 +242,6 @@ impl<'t> Writer<'t> {
         for member in members {
             self.put_member(*meeting, member)?;
         }
-        if meeting.0 >= self.fact("next meeting")?.max(1) {
-            self.facts.insert("next meeting", meeting.0.saturating_add(1))?;
-        }
         Ok(())
     }
 
@@ -195,8 +261,27 @@ impl<'t> Writer<'t> {
     fn remove_part(&mut self, meeting: MeetingId, domain: Domain) -> Result<(), redb::Error> {
         self.parts.remove((meeting.0, domain.number()))?;
         self.by_domain.remove((domain.number(), meeting.0))?;
+        self.remove_members(meeting, domain)
+    }
+
+    fn remove_members(&mut self, meeting: MeetingId, domain: Domain) -> Result<(), redb::Error> {
         let members = (meeting.0, domain.device(0).number())..=(meeting.0, domain.device(u16::MAX).number());
         self.members.retain_in(members, |_, _| false)?;
+        Ok(())
+    }
+
+    fn put_wanted(&mut self, meeting: MeetingId, wanted: &Wanted) -> Result<(), redb::Error> {
+        self.wanted.retain_in((meeting.0, 0, 0)..=(meeting.0, u8::MAX, u64::MAX), |_, _| false)?;
+        if let Some(layout) = wanted.layout {
+            self.wanted.insert((meeting.0, WANTED_LAYOUT, 0), layout.windows())?;
+        }
+        for (terminal, role) in &wanted.roles {
+            self.wanted.insert((meeting.0, WANTED_ROLE, terminal.number()), role.wire())?;
+        }
+        for (terminal, role) in &wanted.members {
+            let (what, role) = role.map_or((WANTED_OUT, 0), |role| (WANTED_IN, role.wire()));
+            self.wanted.insert((meeting.0, what, terminal.number()), role)?;
+        }
         Ok(())
     }
 
@@ -229,154 +314,6 @@ impl<'t> Writer<'t> {
             self.by_domain.remove((domain, meeting.0))?;
         }
         self.members.retain_in(all, |_, _| false)?;
-        Ok(())
+        self.put_wanted(meeting, &Wanted::default())
     }
-}
-
-/// Every table, as the last commit left them.
-pub(super) struct Reader {
-    meetings: ReadOnlyTable<u64, MeetingRow>,
-    parts: ReadOnlyTable<Pair, (u64, u8)>,
-    by_domain: ReadOnlyTable<Pair, ()>,
-    members: ReadOnlyTable<Pair, (u8, u8, u8)>,
-    terminals: ReadOnlyTable<u64, &'static [u8]>,
-    ended: ReadOnlyTable<u64, (u64, u64)>,
-    runs: ReadOnlyTable<u64, u64>,
-    fences: ReadOnlyTable<u64, u64>,
-    facts: ReadOnlyTable<&'static str, u64>,
-}
-
-impl Reader {
-    pub fn open(transaction: &ReadTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            meetings: transaction.open_table(MEETINGS)?,
-            parts: transaction.open_table(PARTS)?,
-            by_domain: transaction.open_table(BY_DOMAIN)?,
-            members: transaction.open_table(MEMBERS)?,
-            terminals: transaction.open_table(TERMINALS)?,
-            ended: transaction.open_table(ENDED)?,
-            runs: transaction.open_table(RUNS)?,
-            fences: transaction.open_table(FENCES)?,
-            facts: transaction.open_table(FACTS)?,
-        })
-    }
-
-    pub fn fact(&self, name: &str) -> Result<Option<u64>, redb::Error> {
-        Ok(self.facts.get(name)?.map(|fact| fact.value()))
-    }
-
-    pub fn ended(&self, meeting: MeetingId) -> Result<Option<Run>, redb::Error> {
-        if self.ended.get(meeting.0)?.is_none() {
-            return Ok(None);
-        }
-        self.run(meeting).map(Some)
-    }
-
-    fn run(&self, meeting: MeetingId) -> Result<Run, redb::Error> {
-        Ok(Run(self.runs.get(meeting.0)?.map_or(0, |run| run.value())))
-    }
-
-    pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, redb::Error> {
-        let mut fences = Vec::new();
-        for entry in self.fences.iter()? {
-            let (domain, by) = entry?;
-            let domain = Domain::new(domain.value()).ok_or_else(|| corrupted("fence of", domain.value()))?;
-            fences.push((domain, Epoch(by.value())));
-        }
-        Ok(fences)
-    }
-
-    pub fn meeting(&self, meeting: MeetingId) -> Result<Option<KeyParameters>, redb::Error> {
-        let Some(row) = self.meetings.get(meeting.0)? else { return Ok(None) };
-        self.assemble(meeting, row.value()).map(Some)
-    }
-
-    pub fn name(&self, meeting: MeetingId) -> Result<Option<(String, u64)>, redb::Error> {
-        let row = self.meetings.get(meeting.0)?;
-        Ok(row.map(|row| {
-            let (_, _, _, created_ms, name) = row.value();
-            (name.to_owned(), created_ms)
-        }))
-    }
-
-    pub fn names(&self) -> Result<HashMap<MeetingId, (String, u64)>, redb::Error> {
-        let mut names = HashMap::new();
-        for entry in self.meetings.iter()? {
-            let (meeting, row) = entry?;
-            let (_, _, _, created_ms, name) = row.value();
-            names.insert(MeetingId(meeting.value()), (name.to_owned(), created_ms));
-        }
-        Ok(names)
-    }
-
-    pub fn for_each_meeting(&self, each: &mut dyn FnMut(KeyParameters)) -> Result<(), redb::Error> {
-        for entry in self.meetings.iter()? {
-            let (meeting, row) = entry?;
-            each(self.assemble(MeetingId(meeting.value()), row.value())?);
-        }
-        Ok(())
-    }
-
-    fn assemble(
-        &self,
-        meeting: MeetingId,
-        (level, layout, chairman, created_ms, name): (u8, u8, u64, u64, &str),
-    ) -> Result<KeyParameters, redb::Error> {
-        let all = (meeting.0, 0)..=(meeting.0, u64::MAX);
-        let mut parts = Vec::new();
-        for entry in self.parts.range(all.clone())? {
-            let (key, row) = entry?;
-            let (_, domain) = key.value();
-            parts.push(part(meeting, domain, row.value())?);
-        }
-        let mut members = Vec::new();
-        for entry in self.members.range(all)? {
-            let (key, row) = entry?;
-            let ((_, terminal), (role, flags, window)) = (key.value(), row.value());
-            let role = Role::from_wire(role).ok_or_else(|| corrupted("member of", meeting))?;
-            members.push(Member { terminal: Address::from_number(terminal), role, flags: Flags(flags), window });
-        }
-        Ok(KeyParameters {
-            meeting,
-            run: self.run(meeting)?,
-            name: name.to_owned(),
-            level: Level::new(level).ok_or_else(|| corrupted("level of", meeting))?,
-            layout: Layout::new(layout).ok_or_else(|| corrupted("layout of", meeting))?,
-            chairman: Address::from_number(chairman),
-            created_ms,
-            parts,
-            members,
-        })
-    }
-
-    pub fn parts_in(
-        &self,
-        domain: Domain,
-        first: MeetingId,
-        limit: usize,
-    ) -> Result<Vec<(MeetingId, PartParameters)>, redb::Error> {
-        let mut found = Vec::new();
-        let range = (domain.number(), first.0)..=(domain.number(), u64::MAX);
-        for entry in self.by_domain.range(range)?.take(limit) {
-            let (_, meeting) = entry?.0.value();
-            let meeting = MeetingId(meeting);
-            let row = self.parts.get((meeting.0, domain.number()))?.ok_or_else(|| corrupted("index of", meeting))?;
-            found.push((meeting, part(meeting, domain.number(), row.value())?));
-        }
-        Ok(found)
-    }
-
-    pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, redb::Error> {
-        let Some(row) = self.terminals.get(terminal.number())? else { return Ok(None) };
-        let state = TerminalState::read(row.value()).and_then(|(state, _)| state);
-        state.map(Some).map_err(|_| corrupted("terminal", terminal))
-    }
-}
-
-fn part(meeting: MeetingId, domain: u64, (version, state): (u64, u8)) -> Result<PartParameters, redb::Error> {
-    Ok(PartParameters {
-        domain: Domain::new(domain).ok_or_else(|| corrupted("domain of", meeting))?,
-        version,
-        state: MeetingState::from_wire(state).ok_or_else(|| corrupted("state of", meeting))?,
-    })
 }

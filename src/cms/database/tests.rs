@@ -1,14 +1,13 @@
 //! The database on a real file, held against a model of what it must say.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::wire::{Business, Decode, Flags, Level, MeetingState, Role, Run, StreamKind};
+use crate::cms::Member;
+use crate::wire::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Run, StreamKind};
 
 pub(super) const EPOCH: Epoch = Epoch::new(1, 1);
 
@@ -16,11 +15,11 @@ pub(super) fn domain(number: u64) -> Domain {
     Domain::new(number).unwrap()
 }
 
-fn member(terminal: Address, role: Role) -> Member {
+pub(super) fn member(terminal: Address, role: Role) -> Member {
     Member { terminal, role, flags: Flags::MUTED, window: 3 }
 }
 
-fn part(number: u64, version: u64, state: MeetingState) -> PartParameters {
+pub(super) fn part(number: u64, version: u64, state: MeetingState) -> PartParameters {
     PartParameters { domain: domain(number), version, state }
 }
 
@@ -42,13 +41,13 @@ pub(super) fn conference(meeting: u64) -> KeyParameters {
     }
 }
 
-fn open() -> (TempDir, Database) {
+pub(super) fn open() -> (TempDir, Database) {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(&folder.path().join("baton.redb")).unwrap();
     (folder, database)
 }
 
-fn reopened((folder, database): (TempDir, Database)) -> (TempDir, Database) {
+pub(super) fn reopened((folder, database): (TempDir, Database)) -> (TempDir, Database) {
     let path = database.path().to_owned();
     drop(database);
     (folder, Database::open(&path).unwrap())
@@ -69,7 +68,7 @@ fn restart_keeps_committed_meetings() {
     assert_eq!(database.meeting(MeetingId(5)).unwrap(), Some(conference(5)));
     assert_eq!(database.meeting(MeetingId(4)).unwrap(), None);
     assert_eq!(database.epoch().unwrap(), EPOCH);
-    assert_eq!(database.next_meeting().unwrap(), MeetingId(6));
+    assert_eq!(database.next_meeting().unwrap(), MeetingId(1), "nobody chose an id here");
     assert_eq!(database.names().unwrap()[&MeetingId(3)], ("Conference 3".to_owned(), 1_700_000_000_000));
     assert_eq!(database.name(MeetingId(4)).unwrap(), None);
 }
@@ -116,16 +115,23 @@ fn an_older_epoch_is_fenced_out() {
 fn an_ended_meeting_is_remembered_until_its_id_is_used_again() {
     let (_folder, database) = open();
     let meeting = MeetingId(1);
-    assert!(!database.ended(meeting).unwrap().is_some());
+    assert!(database.ended(meeting).unwrap().is_none());
     database.commit(&[Change::Create(conference(1))], EPOCH).unwrap();
     database.commit(&[Change::End(meeting)], EPOCH).unwrap();
     assert!(database.ended(meeting).unwrap().is_some());
     assert_eq!(database.meeting(meeting).unwrap(), None);
     assert_eq!(database.parts_in(domain(1), MeetingId(0), 10).unwrap(), []);
-    assert_eq!(database.next_meeting().unwrap(), MeetingId(2), "a free choice does not come back to it");
     database.commit(&[Change::Create(conference(1))], EPOCH).unwrap();
-    assert!(!database.ended(meeting).unwrap().is_some());
+    assert!(database.ended(meeting).unwrap().is_none());
     assert_eq!(all(&database), [conference(1)]);
+}
+
+pub(super) fn wants(windows: u8) -> Wanted {
+    Wanted {
+        layout: Layout::new(windows),
+        roles: [(domain(1).device(1), Role::Chairman)].into(),
+        members: [(domain(2).device(1), None), (domain(2).device(2), Some(Role::SpeakerTwo))].into(),
+    }
 }
 
 #[test]
@@ -241,75 +247,6 @@ fn what_is_no_database_is_refused_and_left_as_it_is() {
     }
 }
 
-#[test]
-fn rows_of_another_format_are_refused() {
-    let (folder, database) = open();
-    let path = database.path().to_owned();
-    drop(database);
-    let raw = redb::Database::open(&path).unwrap();
-    let transaction = raw.begin_write().unwrap();
-    transaction.open_table(FACTS).unwrap().insert("format", 2).unwrap();
-    transaction.commit().unwrap();
-    drop(raw);
-    let error = Database::open(&path).unwrap_err();
-    assert!(matches!(error, DatabaseError::Foreign { .. }), "{error:?}");
-    drop(folder);
-}
-
-#[test]
-fn the_thread_waits_for_a_holder_and_says_so() {
-    let (folder, database) = open();
-    let settings = DatabaseSettings { path: database.path().to_owned(), patience: Duration::from_secs(60) };
-    let (tell, told) = mpsc::channel();
-    let thread = DatabaseThread::spawn(settings, move |outcome| tell.send(outcome).unwrap()).unwrap();
-    thread.submit(Job::Commit { id: JobId(1), changes: vec![Change::Create(conference(1))], epoch: EPOCH }).unwrap();
-    assert!(matches!(told.recv().unwrap(), Outcome::Waiting(DatabaseError::Held { .. })));
-    drop(database);
-    let Outcome::Opened(opened) = told.recv().unwrap() else { panic!("it opens") };
-    assert!(matches!(told.recv().unwrap(), Outcome::Committed { id: JobId(1), result: Ok(()) }));
-    assert_eq!(all(&opened.database), [conference(1)]);
-    drop((thread, folder));
-}
-
-#[test]
-fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_asked() {
-    let (_folder, database) = open();
-    let settings = DatabaseSettings { path: database.path().to_owned(), patience: Duration::ZERO };
-    let (tell, told) = mpsc::channel();
-    let thread = DatabaseThread::spawn(settings, move |outcome| tell.send(outcome).unwrap()).unwrap();
-    thread.submit(Job::Reserve { count: 1 }).unwrap();
-    for _ in 0..2 {
-        assert!(matches!(told.recv().unwrap(), Outcome::Waiting(DatabaseError::Held { .. })));
-    }
-    drop(thread);
-    let mut rest = told.iter().skip_while(|outcome| matches!(outcome, Outcome::Waiting(_)));
-    assert!(matches!(rest.next().unwrap(), Outcome::Failed(DatabaseError::Held { .. })));
-    assert!(matches!(rest.next().unwrap(), Outcome::Reserved(Err(CommitError::Storage(_)))));
-}
-
-#[test]
-fn the_thread_answers_every_job_in_order_and_before_it_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = DatabaseSettings { path: folder.path().join("baton.redb"), patience: Duration::ZERO };
-    let (tell, told) = mpsc::channel();
-    let thread = DatabaseThread::spawn(settings.clone(), move |outcome| tell.send(outcome).unwrap()).unwrap();
-    for id in 1..=2000 {
-        let changes = vec![Change::Create(conference(id))];
-        thread.submit(Job::Commit { id: JobId(id), changes, epoch: EPOCH }).unwrap();
-    }
-    thread.submit(Job::Reserve { count: 5 }).unwrap();
-    drop(thread);
-    let mut outcomes = told.iter();
-    assert!(matches!(outcomes.next(), Some(Outcome::Opened(_))));
-    for expected in 1..=2000 {
-        let Some(Outcome::Committed { id, result }) = outcomes.next() else { panic!("commit {expected} is answered") };
-        assert_eq!((id, result), (JobId(expected), Ok(())));
-    }
-    assert!(matches!(outcomes.next(), Some(Outcome::Reserved(Ok(Reservation { term: 1, first: 1, end: 6, .. })))));
-    assert!(outcomes.next().is_none());
-    assert_eq!(all(&Database::open(&settings.path).unwrap()).len(), 2000);
-}
-
 /// What the database must say, kept in maps.
 #[derive(Debug, Default)]
 struct Model {
@@ -362,7 +299,37 @@ impl Model {
                 let Some(found) = self.meetings.get_mut(&meeting.0) else { return false };
                 found.chairman = *chairman;
             }
-            Change::Terminal(_) | Change::Fence(..) => {}
+            Change::Known(meeting, level, run) => {
+                let new = || KeyParameters {
+                    meeting: *meeting,
+                    run: *run,
+                    name: String::new(),
+                    level: *level,
+                    layout: Layout::new(4).unwrap(),
+                    chairman: Address::default(),
+                    created_ms: 0,
+                    parts: Vec::new(),
+                    members: Vec::new(),
+                };
+                self.meetings.entry(meeting.0).or_insert_with(new);
+            }
+            Change::Learned(meeting, part) => {
+                let Some(found) = self.meetings.get_mut(&meeting.0) else { return false };
+                let before = found.part(part.domain).map(|part| part.state);
+                let ahead = |state: &MeetingState| matches!(state, MeetingState::Starting | MeetingState::Ending);
+                let state = before.filter(ahead).unwrap_or(part.state);
+                found.parts.retain(|other| other.domain != part.domain);
+                found.parts.push(PartParameters { state, ..*part });
+                found.parts.sort_by_key(|part| part.domain);
+            }
+            Change::RemoveMembers(meeting, domain) => {
+                if let Some(found) = self.meetings.get_mut(&meeting.0) {
+                    found.members.retain(|member| member.terminal.domain() != Some(*domain));
+                }
+            }
+            Change::Forget(meeting) => drop(self.meetings.remove(&meeting.0)),
+            Change::Want(meeting, wanted) => return wanted.is_empty() || self.meetings.contains_key(&meeting.0),
+            Change::Chosen(_) | Change::Terminal(_) | Change::Fence(..) => {}
         }
         true
     }
@@ -385,6 +352,12 @@ fn any_change() -> impl Strategy<Value = Change> {
         3 => (id.clone(), terminal.clone()).prop_map(|(id, who)| Change::Member(id, member(who, Role::SpeakerThree))),
         2 => (id.clone(), terminal.clone()).prop_map(|(id, who)| Change::RemoveMember(id, who)),
         1 => (id.clone(), 1..13u8).prop_map(|(id, windows)| Change::Layout(id, Layout::new(windows).unwrap())),
+        2 => (id.clone(), 1..4u64, 0..99u64)
+            .prop_map(|(id, number, version)| Change::Learned(id, part(number, version, MeetingState::InMeeting))),
+        1 => id.clone().prop_map(|id| Change::Known(id, Level::HIGHEST, Run(4))),
+        1 => (id.clone(), 1..4u64).prop_map(|(id, number)| Change::RemoveMembers(id, domain(number))),
+        1 => id.clone().prop_map(Change::Forget),
+        1 => (id.clone(), 1..13u8).prop_map(|(id, windows)| Change::Want(id, wants(windows))),
         1 => (id, terminal).prop_map(|(id, who)| Change::Chairman(id, who)),
     ]
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 
 use super::{Change, CommitError, Database, DatabaseError, Reservation};
-use crate::cms::KeyParameters;
+use crate::cms::{KeyParameters, Wanted};
 use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::wire::{Domain, Epoch, MeetingId};
@@ -16,6 +16,10 @@ use crate::wire::{Domain, Epoch, MeetingId};
 /// The first and the longest pause between two tries for the lock of a process that is dying.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+/// The longest pause between two tries of a file that cannot be opened for another reason.
+const MENDING_MAX: Duration = Duration::from_secs(10);
+/// Between two tries to write what could not be written.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// Which commit; chosen by whoever asks for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -26,6 +30,8 @@ pub struct JobId(pub u64);
 pub struct DatabaseSettings {
     /// The file.
     pub path: PathBuf,
+    /// What says that there was a file, so that none may be created in place of it.
+    pub witness: Option<String>,
     /// How long a process that holds it may take to die after this one was to end, with what is to be written yet; and how
     /// often it is said that one holds it.
     pub patience: Duration,
@@ -60,12 +66,17 @@ pub enum Job {
 /// What the thread tells.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Another process has the file open; it is tried on for as long as that takes. Said at first, and every so often.
+    /// It cannot be opened, and is tried on for as long as anybody wants it. That another process has it is said every so
+    /// often, anything else once.
     Waiting(DatabaseError),
     /// It is open. Comes before any other outcome but [`Outcome::Waiting`].
     Opened(Opened),
-    /// It cannot be opened, for good; every job is answered with an error.
+    /// Nobody wants it any more, and it never was open; every job is answered with an error.
     Failed(DatabaseError),
+    /// It is open, and was not written: nothing is, until [`Outcome::Writable`] says so.
+    Unwritable(CommitError),
+    /// It is written again.
+    Writable,
     /// A commit is durable, or refused.
     Committed {
         /// Whose.
@@ -90,6 +101,8 @@ pub struct Opened {
     pub unfinished: Vec<KeyParameters>,
     /// Domains that another dispatch server controls, and under which epochs.
     pub fences: Vec<(Domain, Epoch)>,
+    /// What conferences are to come to yet.
+    pub wanted: Vec<(MeetingId, Wanted)>,
 }
 
 /// The thread. Dropping it finishes the jobs that wait, then closes the file.
@@ -107,7 +120,7 @@ impl DatabaseThread {
     pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
         let (alive, wanted) = bounded(0);
-        let run = move || Run { jobs, wanted, tell }.run(&settings);
+        let run = move || Run { jobs, wanted, tell, unwritable: false }.run(&settings);
         let thread = spawn_behind("database", Behind::Near, run)?;
         Ok(Self { jobs: Some(sender), alive: Some(alive), thread: Some(thread) })
     }
@@ -135,6 +148,8 @@ struct Run<F> {
     jobs: Receiver<Job>,
     wanted: Receiver<()>,
     tell: F,
+    /// The last write failed.
+    unwritable: bool,
 }
 
 impl<F: FnMut(Outcome)> Run<F> {
@@ -144,7 +159,8 @@ impl<F: FnMut(Outcome)> Run<F> {
             let next_meeting = database.next_meeting()?;
             let unfinished = database.unfinished()?;
             let fences = database.fences()?;
-            Ok(Opened { database, epoch, next_meeting, unfinished, fences })
+            let wanted = database.wanted()?;
+            Ok(Opened { database, epoch, next_meeting, unfinished, fences, wanted })
         });
         match opened {
             Ok(opened) => {
@@ -162,23 +178,35 @@ impl<F: FnMut(Outcome)> Run<F> {
 
     /// Opens the file. The lock of a process that was killed is released with its last descriptor, which is some
     /// milliseconds after others learn of its death. A thread of it that hangs in the kernel keeps it for longer, and even then
-    /// it comes free some day: as long as anybody wants the database it is tried for.
+    /// it comes free some day; and a disk that cannot be read or written is mended some day: as long as anybody wants the database it is tried
+    /// for.
     fn open(&mut self, settings: &DatabaseSettings) -> Result<Database, DatabaseError> {
         let begun = Instant::now();
         let mut pause = RETRY;
         let mut say = begun;
+        let mut said = String::new();
         loop {
-            match Database::open(&settings.path) {
-                Err(error @ DatabaseError::Held { .. }) if self.is_wanted() || begun.elapsed() < settings.patience => {
-                    if Instant::now() >= say {
-                        (self.tell)(Outcome::Waiting(error));
-                        say = Instant::now() + settings.patience.max(RETRY_MAX);
-                    }
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(RETRY_MAX);
-                }
-                result => return result,
+            let error = match Database::open_as(&settings.path, settings.witness.as_deref()) {
+                Ok(database) => return Ok(database),
+                Err(error) => error,
+            };
+            let is_held = matches!(error, DatabaseError::Held { .. });
+            if !(self.is_wanted() || is_held && begun.elapsed() < settings.patience) {
+                return Err(error);
             }
+            let why = error.to_string();
+            if why != said || is_held && Instant::now() >= say {
+                said = why;
+                (self.tell)(Outcome::Waiting(error));
+                say = Instant::now() + settings.patience.max(RETRY_MAX);
+            }
+            if self.is_wanted() {
+                // Nothing is ever sent: it ends early when nobody wants it any more.
+                let _ = self.wanted.recv_timeout(pause);
+            } else {
+                std::thread::sleep(pause);
+            }
+            pause = (pause * 2).min(if is_held { RETRY_MAX } else { MENDING_MAX });
         }
     }
 
@@ -186,9 +214,39 @@ impl<F: FnMut(Outcome)> Run<F> {
         self.wanted.try_recv() != Err(TryRecvError::Disconnected)
     }
 
+    /// The next job; while the disk takes nothing, tries it now and then until one comes. None where there are no more.
+    fn next_job(&mut self, database: &Database) -> Option<Job> {
+        while self.unwritable {
+            match self.jobs.recv_timeout(PROBE) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    let written = database.probe();
+                    self.heard(written.as_ref().map(drop));
+                    if written.is_err() {
+                        // What a failed flush left in memory goes.
+                        let _ = database.reopen();
+                    }
+                }
+            }
+        }
+        self.jobs.recv().ok()
+    }
+
+    /// Tells when the disk begins to fail, and when it has ended to.
+    fn heard(&mut self, written: Result<(), &CommitError>) {
+        match written {
+            Ok(()) if std::mem::take(&mut self.unwritable) => (self.tell)(Outcome::Writable),
+            Err(error) if !std::mem::replace(&mut self.unwritable, true) => {
+                (self.tell)(Outcome::Unwritable(error.clone()));
+            }
+            _ => {}
+        }
+    }
+
     fn serve(&mut self, database: &Database) {
         let mut group = Vec::with_capacity(COMMIT_GROUP);
-        while let Ok(first) = self.jobs.recv() {
+        while let Some(first) = self.next_job(database) {
             let mut next = Some(first);
             while let Some(job) = next.take() {
                 match job {
@@ -223,6 +281,7 @@ impl<F: FnMut(Outcome)> Run<F> {
             database.reopen().map_err(|error| CommitError::Storage(error.to_string()))?;
             database.commit_group(&commits)
         });
+        self.heard(written.as_ref().map(drop));
         match written {
             Ok(results) => {
                 for ((id, ..), result) in group.drain(..).zip(results) {

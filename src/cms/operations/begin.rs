@@ -1,18 +1,16 @@
 //! How an operation begins: what it needs, what it writes ahead, and its first commands.
 
+use super::Operations;
 use super::operation::{Operation, OperationId, Scope, Step, Task, Waiting};
-use super::{Operations, check};
-use crate::cms::{Change, JobId, KeyParameters, Member, PartParameters, Refusal, RefusalKind};
-use crate::limits::{COMMANDS_WAITING_MAX, MEMBERS_MAX, PARTS_MAX};
-use crate::table::{Part, TableError, Terminal, Writer};
+use super::route::{chairmen, given_up};
+use crate::cms::{Answer, Change, Changed, JobId, KeyParameters, Member, PartParameters, Refusal, RefusalKind, Wanted};
+use crate::limits::{COMMANDS_WAITING_MAX, MEETING_ID_MAX, MEMBERS_MAX, PARTS_MAX};
+use crate::table::Writer;
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, Message, Role, Run, mix};
+use crate::wire::{Address, Domain, Layout, MeetingId, MeetingState, Message, Role, Run, mix};
 
 /// The ids that are tried for a conference without one.
 const CHOICES_MAX: usize = 1024;
-
-/// How often a change of the table is tried while another writer holds the record.
-const TRIES: usize = 1000;
 
 /// Why an operation does not begin now.
 pub(super) enum NotNow {
@@ -29,7 +27,7 @@ impl From<Refusal> for NotNow {
 impl Operations {
     /// Begins an operation, or says what it waits for.
     pub(super) fn begin(&mut self, now: Nanos, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
-        let commands = commands_of(operation, writer);
+        let commands = commands_of(operation, self.wanted.get(&operation.meeting), writer);
         let begun = if self.next_meeting.is_none() {
             Err(NotNow::Wait(Waiting::Database))
         } else if self.commands_promised + commands > COMMANDS_WAITING_MAX {
@@ -38,6 +36,12 @@ impl Operations {
             operation.forget_plan();
             self.begin_task(id, operation, writer)
         };
+        if begun.is_err() && !operation.outstanding.is_empty() {
+            // What it had sent already when it was refused.
+            self.lanes.give_up(id);
+            operation.outstanding.clear();
+            operation.step = Step::Waiting;
+        }
         match begun {
             Ok(()) => {
                 operation.commands = commands;
@@ -55,23 +59,17 @@ impl Operations {
             Task::Resume(parameters) => self.begin_resume(id, operation, &parameters, writer),
             Task::Add(members) => self.begin_add(id, operation, &members, writer),
             Task::Remove(terminal) => {
-                self.member(operation, terminal, writer)?;
-                operation.was_chairman = chairmen(&self.parts(operation.meeting, writer)?).any(|it| it == terminal);
-                self.command(id, operation, terminal, Message::MemberRemove { terminal })
+                let domain = self.member(operation, terminal, writer)?;
+                operation.wants.members.insert(terminal, None);
+                Ok(self.send(id, operation, domain, Message::MemberRemove { terminal })?)
             }
             Task::SetRole(terminal, role) => self.begin_role(id, operation, terminal, role, writer),
             Task::SetFlags { terminal, mask, value } => {
-                self.member(operation, terminal, writer)?;
-                self.command(id, operation, terminal, Message::FlagsSet { terminal, mask, value })
+                let domain = self.member(operation, terminal, writer)?;
+                Ok(self.send(id, operation, domain, Message::FlagsSet { terminal, mask, value })?)
             }
-            Task::SetLayout(layout) => {
-                let parts = self.parts(operation.meeting, writer)?;
-                parts.iter().try_for_each(|part| self.controlled(part))?;
-                for part in parts {
-                    self.send(id, operation, part.domain, Message::LayoutSet { layout });
-                }
-                Ok(())
-            }
+            Task::SetLayout(layout) => self.begin_layout(id, operation, layout, writer),
+            Task::Settle => self.begin_settle(id, operation, writer),
             Task::End(scope) => self.begin_end(id, operation, scope, writer),
         }
     }
@@ -91,9 +89,12 @@ impl Operations {
         if writer.table().parts_of(operation.meeting).next().is_some() {
             return Err(NotNow::Refuse(exists(operation.meeting)));
         }
+        self.are_ours(&parameters)?;
         self.plan(operation, &parameters);
         self.enter_into_table(operation, &parameters, writer)?;
-        self.log(id, operation, vec![Change::Create(parameters.clone())]);
+        let mut changes = vec![Change::Create(parameters.clone())];
+        changes.extend(operation.chose_id.then_some(Change::Chosen(operation.meeting)));
+        self.log(id, operation, changes);
         operation.task = Task::Start(Box::new(parameters));
         Ok(())
     }
@@ -107,9 +108,14 @@ impl Operations {
 
     fn choose_id(&mut self, writer: &Writer) -> Result<MeetingId, Refusal> {
         for _ in 0..CHOICES_MAX {
-            let choice = self.next_meeting.unwrap_or(MeetingId(1));
-            self.next_meeting = Some(MeetingId(choice.0.saturating_add(1)));
-            if !self.turns.contains_key(&choice) && writer.table().parts_of(choice).next().is_none() {
+            // Behind the highest that a client may choose they begin again: what is in use is passed over.
+            let choice =
+                self.next_meeting.filter(|next| (1..=MEETING_ID_MAX).contains(&next.0)).unwrap_or(MeetingId(1));
+            self.next_meeting = Some(MeetingId(choice.0 + 1));
+            if !self.taken.contains(&choice)
+                && !self.turns.contains_key(&choice)
+                && writer.table().parts_of(choice).next().is_none()
+            {
                 return Ok(choice);
             }
         }
@@ -132,9 +138,19 @@ impl Operations {
         // Somebody may have ended it meanwhile, and what is ended is not started again.
         operation.starting.retain(is_starting);
         operation.adding.retain(|domain, _| is_starting(domain));
-        self.enter_into_table(operation, parameters, writer)?;
+        if operation.starting.is_empty() {
+            operation.finish(Ok(nothing_left(operation.meeting)));
+            return Ok(());
+        }
+        self.enter_whom_it_can(operation, writer);
         self.send_starts(id, operation);
         Ok(())
+    }
+
+    /// Whether no other dispatch server controls a domain of these parts.
+    fn are_ours(&self, parameters: &KeyParameters) -> Result<(), Refusal> {
+        let fenced = |domain| self.lanes.fenced_by(domain).map(|by| given_up(domain, by));
+        parameters.parts.iter().find_map(|part| fenced(part.domain)).map_or(Ok(()), Err)
     }
 
     /// Which parts are started and who is added: those of the parts that are `starting`.
@@ -146,41 +162,6 @@ impl Operations {
                 operation.adding.insert(part.domain, parameters.members_in(part.domain).copied().collect());
             }
         }
-    }
-
-    /// Enters the parts that are started and everybody who is added; all of it or nothing.
-    fn enter_into_table(
-        &self,
-        operation: &mut Operation,
-        parameters: &KeyParameters,
-        writer: &mut Writer,
-    ) -> Result<(), Refusal> {
-        let meeting = operation.meeting;
-        let mut entered = Vec::new();
-        let mut enter = || {
-            for &domain in &operation.starting {
-                let part = part_of(parameters, domain, MeetingState::Starting);
-                match insist(|| writer.insert_part(&part)) {
-                    Ok(()) => entered.push(domain),
-                    Err(TableError::Exists) => {}
-                    Err(error) => return Err(refused_by_table(error)),
-                }
-            }
-            for (&domain, members) in &operation.adding {
-                for member in members {
-                    if join(writer, meeting, domain, member)? {
-                        operation.joined.insert(member.terminal);
-                    }
-                }
-            }
-            Ok(())
-        };
-        let result = enter();
-        if result.is_err() {
-            operation.starting = entered;
-            take_back(operation, writer);
-        }
-        result
     }
 
     fn begin_add(
@@ -200,14 +181,15 @@ impl Operations {
         if let Some(part) = parts.iter().find(|part| part.state == MeetingState::Ending) {
             self.controlled(part)?;
         }
-        let first = parts[0];
+        let Some(first) = parts.first() else { return Ok(()) };
+        let chairmen = chairmen(writer.table(), &parts);
         let mut parameters = KeyParameters {
             meeting,
             run: first.run,
             name: String::new(),
             level: first.level,
             layout: first.layout,
-            chairman: chairmen(&parts).next().unwrap_or_default(),
+            chairman: chairmen.first().copied().unwrap_or_default(),
             created_ms: 0,
             parts: Vec::new(),
             members: members.to_vec(),
@@ -225,23 +207,44 @@ impl Operations {
                 }
                 None => {}
             }
+            if member.role == Role::Chairman {
+                self.want_chairman(operation, member.terminal, &chairmen, writer)?;
+            }
         }
         if parts.len() + parameters.parts.len() > PARTS_MAX {
             let what = format!("it would span more than {PARTS_MAX} domains");
             return Err(Refusal::new(RefusalKind::Capacity, what, "start another conference").into());
         }
+        self.are_ours(&parameters)?;
         self.plan(operation, &parameters);
         self.enter_into_table(operation, &parameters, writer)?;
-        if parameters.parts.is_empty() {
-            self.send_starts(id, operation);
-            return Ok(());
+        operation.wants.members.extend(members.iter().map(|member| (member.terminal, Some(member.role))));
+        operation.undo.members.extend(operation.joined.iter().map(|&terminal| (terminal, None)));
+        // Who is in it already gets its role by the same command.
+        for &Member { terminal, role, .. } in members.iter().filter(|it| !operation.joined.contains(&it.terminal)) {
+            let was = writer.table().terminal(terminal).map(|state| state.role).filter(|&was| was != role);
+            operation.undo.roles.extend(was.map(|was| (terminal, was)));
         }
         let mut changes: Vec<_> = parameters.parts.iter().map(|part| Change::Part(meeting, *part)).collect();
         for domain in &operation.starting {
             changes.extend(operation.adding[domain].iter().map(|member| Change::Member(meeting, *member)));
         }
-        self.log(id, operation, changes);
-        Ok(())
+        self.write_ahead_or_send(id, operation, changes)
+    }
+
+    fn begin_layout(
+        &mut self,
+        id: OperationId,
+        operation: &mut Operation,
+        layout: Layout,
+        writer: &Writer,
+    ) -> Result<(), NotNow> {
+        let parts = self.parts(operation.meeting, writer)?;
+        parts.iter().try_for_each(|part| self.controlled(part))?;
+        operation.layouts = parts.iter().map(|part| part.domain).collect();
+        operation.wants.layout = Some(layout);
+        operation.undo.layout = parts.first().map(|part| part.layout);
+        self.write_ahead_or_send(id, operation, Vec::new())
     }
 
     fn begin_role(
@@ -250,25 +253,57 @@ impl Operations {
         operation: &mut Operation,
         terminal: Address,
         role: Role,
-        writer: &mut Writer,
+        writer: &Writer,
     ) -> Result<(), NotNow> {
         self.member(operation, terminal, writer)?;
-        let chairmen: Vec<_> = chairmen(&self.parts(operation.meeting, writer)?).collect();
-        operation.was_chairman = chairmen.contains(&terminal);
-        let mut asked = vec![(terminal, role)];
         if role == Role::Chairman {
-            for other in chairmen.into_iter().filter(|&other| other != terminal) {
-                match self.member(operation, other, writer) {
-                    Ok(()) => asked.push((other, Role::Participant)),
-                    // Who is no member any more cannot be asked to give the chair up, and need not.
-                    Err(NotNow::Refuse(_)) => {}
-                    Err(wait) => return Err(wait),
+            let chairmen = chairmen(writer.table(), &self.parts(operation.meeting, writer)?);
+            self.want_chairman(operation, terminal, &chairmen, writer)?;
+        }
+        operation.wants.roles.insert(terminal, role);
+        let was = writer.table().terminal(terminal).map_or(Role::Participant, |state| state.role);
+        operation.undo.roles.insert(terminal, was);
+        self.write_ahead_or_send(id, operation, Vec::new())
+    }
+
+    /// Plans that somebody becomes chairman: whoever is it now gives the chair up.
+    fn want_chairman(
+        &self,
+        operation: &mut Operation,
+        terminal: Address,
+        chairmen: &[Address],
+        writer: &Writer,
+    ) -> Result<(), NotNow> {
+        operation.promotes = true;
+        for &other in chairmen.iter().filter(|&&other| other != terminal) {
+            match self.member(operation, other, writer) {
+                Ok(_) => {
+                    operation.wants.roles.insert(other, Role::Participant);
+                    operation.undo.roles.insert(other, Role::Chairman);
                 }
+                // Who is no member any more cannot be asked to give the chair up, and need not.
+                Err(NotNow::Refuse(_)) => {}
+                Err(wait) => return Err(wait),
             }
         }
-        for (terminal, role) in asked {
-            self.command(id, operation, terminal, Message::RoleSet { terminal, role })?;
+        Ok(())
+    }
+
+    /// Writes ahead what takes several commands, with `changes`; one command is sent at once, for it is carried out or not.
+    fn write_ahead_or_send(
+        &mut self,
+        id: OperationId,
+        operation: &mut Operation,
+        mut changes: Vec<Change>,
+    ) -> Result<(), NotNow> {
+        let members: usize = operation.adding.values().map(Vec::len).sum();
+        let commands = members + operation.wants.roles.len() + operation.layouts.len();
+        if commands <= 1 && changes.is_empty() {
+            return Ok(self.send_wanted(id, operation)?);
         }
+        let wanted = self.wanted.get(&operation.meeting).cloned().unwrap_or_default().with(&operation.wants);
+        changes.push(Change::Want(operation.meeting, wanted));
+        self.log(id, operation, changes);
         Ok(())
     }
 
@@ -279,13 +314,17 @@ impl Operations {
         scope: Scope,
         writer: &mut Writer,
     ) -> Result<(), NotNow> {
-        let mut parts = self.parts(operation.meeting, writer)?;
+        let mut parts = match self.parts(operation.meeting, writer) {
+            // It is ended already, by whoever.
+            Err(NotNow::Refuse(_)) if operation.is_errand => Vec::new(),
+            parts => parts?,
+        };
         if let Scope::Part(domain) = scope {
             parts.retain(|part| part.domain == domain);
         }
-        if let Some(part) = parts.iter().find(|part| !self.lanes.has(part.domain)) {
-            let what = format!("it has a part in domain {}, which is not in the configuration", part.domain);
-            return Err(Refusal::new(RefusalKind::NotFound, what, "add the domain to the configuration").into());
+        if parts.is_empty() {
+            operation.finish(Ok(nothing_left(operation.meeting)));
+            return Ok(());
         }
         let changes = parts.iter().map(|part| {
             let part = PartParameters { domain: part.domain, version: part.version, state: MeetingState::Ending };
@@ -297,76 +336,27 @@ impl Operations {
         Ok(())
     }
 
-    /// The parts of a conference by domain; refused where there are none.
-    fn parts(&self, meeting: MeetingId, writer: &Writer) -> Result<Vec<Part>, NotNow> {
-        let mut parts: Vec<_> = writer.table().parts_of(meeting).collect();
-        parts.sort_by_key(|part| part.domain);
-        if parts.is_empty() {
-            let what = format!("there is no meeting {meeting}");
-            return Err(Refusal::new(RefusalKind::NotFound, what, "see `baton meeting list`").into());
-        }
-        Ok(parts)
-    }
-
-    /// Whether a part may be commanded: taken over under this epoch, and in meeting.
-    fn controlled(&self, part: &Part) -> Result<(), NotNow> {
-        let domain = part.domain;
-        let refuse = |kind, what, remedy: &str| Err(NotNow::Refuse(Refusal::new(kind, what, remedy)));
-        match part.state {
-            _ if !self.lanes.has(domain) => {
-                let what = format!("domain {domain} is not in the configuration");
-                refuse(RefusalKind::NotFound, what, "add the domain to the configuration")
-            }
-            MeetingState::Ending | MeetingState::Ended => {
-                refuse(RefusalKind::Conflict, "the conference is being ended".to_owned(), "start another one")
-            }
-            MeetingState::Missing => {
-                let what = format!("the autonomous server of domain {domain} does not hold the conference any more");
-                refuse(RefusalKind::Declined, what, "end it and start it again, or bring that autonomous server back")
-            }
-            MeetingState::InMeeting if part.epoch == self.epoch => Ok(()),
-            _ => Err(NotNow::Wait(Waiting::TakeOver(domain))),
-        }
-    }
-
-    /// Whether a terminal is a member whose part may be commanded. Remembers the version of its state.
-    fn member(&self, operation: &mut Operation, terminal: Address, writer: &Writer) -> Result<(), NotNow> {
-        let parts = self.parts(operation.meeting, writer)?;
-        let part = parts.iter().find(|part| Some(part.domain) == terminal.domain());
-        if let Some(part) = part {
-            self.controlled(part)?;
-        }
-        let state = writer.table().terminal(terminal).filter(|state| state.meeting == operation.meeting);
-        let Some(state) = state else {
-            let what = format!("{terminal} is not in meeting {}", operation.meeting);
-            let remedy = format!("see `baton meeting show {}`", operation.meeting);
-            return Err(Refusal::new(RefusalKind::NotFound, what, remedy).into());
-        };
-        operation.seen.insert(terminal, state.version);
-        Ok(())
-    }
-
-    fn log(&mut self, id: OperationId, operation: &mut Operation, changes: Vec<Change>) {
+    pub(super) fn log(&mut self, id: OperationId, operation: &mut Operation, changes: Vec<Change>) {
         operation.step = Step::Logging;
         self.commits.push_back((JobId(id.0), changes));
     }
 
-    fn command(
-        &mut self,
-        id: OperationId,
-        operation: &mut Operation,
-        terminal: Address,
-        message: Message,
-    ) -> Result<(), NotNow> {
-        let domain = terminal.domain().ok_or_else(|| check::bad("0 is no domain", "name domain/device"))?;
-        self.send(id, operation, domain, message);
+    /// Sends what an operation wants of members and parts.
+    pub(super) fn send_wanted(&mut self, id: OperationId, operation: &mut Operation) -> Result<(), Refusal> {
+        self.send_starts(id, operation);
+        for domain in operation.layouts.clone() {
+            let Some(layout) = operation.wants.layout else { break };
+            self.send(id, operation, domain, Message::LayoutSet { layout })?;
+        }
+        let mut roles: Vec<_> = operation.wants.roles.iter().map(|(&terminal, &role)| (terminal, role)).collect();
+        // The chair is never empty for longer than need be.
+        roles.sort_by_key(|&(_, role)| role != Role::Chairman);
+        for (terminal, role) in roles {
+            if let Some(&domain) = operation.homes.get(&terminal) {
+                self.send(id, operation, domain, Message::RoleSet { terminal, role })?;
+            }
+        }
         Ok(())
-    }
-
-    pub(super) fn send(&mut self, id: OperationId, operation: &mut Operation, domain: Domain, message: Message) {
-        operation.step = Step::Commanding;
-        *operation.outstanding.entry(domain).or_default() += 1;
-        self.lanes.push(domain, id, operation.meeting, message);
     }
 
     /// Starts the parts that are new; adds the members of those that are not.
@@ -378,7 +368,7 @@ impl Operations {
                 Some((level, layout, chairman, run)) => {
                     let participants = operation.adding[&domain].len() as u16;
                     let message = Message::MeetingStart { level, layout, chairman, participants, run };
-                    self.send(id, operation, domain, message);
+                    self.send_or_fail(id, operation, domain, message);
                 }
                 None => self.send_adds(id, operation, domain),
             }
@@ -387,106 +377,42 @@ impl Operations {
 
     pub(super) fn send_adds(&mut self, id: OperationId, operation: &mut Operation, domain: Domain) {
         for Member { terminal, role, .. } in operation.adding.remove(&domain).unwrap_or_default() {
-            self.send(id, operation, domain, Message::MemberAdd { terminal, role });
+            self.send_or_fail(id, operation, domain, Message::MemberAdd { terminal, role });
+        }
+    }
+
+    /// As [`Self::send`], where others are on their way already.
+    pub(super) fn send_or_fail(
+        &mut self,
+        id: OperationId,
+        operation: &mut Operation,
+        domain: Domain,
+        message: Message,
+    ) {
+        if let Err(refusal) = self.send(id, operation, domain, message) {
+            operation.fail(refusal);
         }
     }
 }
 
-/// Who is chairman, by the part of its own domain: the others are not told of a change, and keep whom they were started
-/// with. More than one only between two commands.
-fn chairmen(parts: &[Part]) -> impl Iterator<Item = Address> {
-    parts.iter().filter(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman)
+/// What is told of an errand that somebody else has done.
+pub(super) fn nothing_left(meeting: MeetingId) -> Answer {
+    Answer::Changed(Changed { meeting, parts: Vec::new(), refused: Vec::new() })
 }
 
 /// How many commands an operation has, roughly from above.
-fn commands_of(operation: &Operation, writer: &Writer) -> usize {
+fn commands_of(operation: &Operation, wanted: Option<&Wanted>, writer: &Writer) -> usize {
     match &operation.task {
         Task::Start(parameters) | Task::Resume(parameters) => parameters.members.len() + parameters.parts.len(),
-        Task::Add(members) => 2 * members.len(),
-        Task::SetLayout(_) | Task::SetRole(..) | Task::End(_) => writer.table().parts_of(operation.meeting).count() + 1,
+        Task::Add(members) => 2 * members.len() + writer.table().parts_of(operation.meeting).count(),
+        Task::SetLayout(_) | Task::SetRole(..) => writer.table().parts_of(operation.meeting).count() + 1,
+        Task::End(_) => 2 * writer.table().parts_of(operation.meeting).count(),
+        Task::Settle => wanted.map_or(0, |wanted| wanted.commands(writer.table().parts_of(operation.meeting).count())),
         Task::Remove(_) | Task::SetFlags { .. } => 1,
-    }
-}
-
-/// A part as it is before its autonomous server has answered: under no epoch, so that no audit counts it.
-pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: MeetingState) -> Part {
-    Part {
-        meeting: parameters.meeting,
-        domain,
-        version: parameters.part(domain).map_or(0, |part| part.version),
-        epoch: Epoch::NONE,
-        state,
-        level: parameters.level,
-        layout: parameters.layout,
-        participants: 0,
-        chairman: parameters.chairman,
-        in_doubt: false,
-        run: parameters.run,
-    }
-}
-
-/// Enters a member; false where it is in that meeting already.
-pub(super) fn join(writer: &mut Writer, meeting: MeetingId, domain: Domain, member: &Member) -> Result<bool, Refusal> {
-    let terminal = member.terminal;
-    if writer.table().terminal(terminal).is_some_and(|state| state.meeting == meeting) {
-        return Ok(false);
-    }
-    let mut state = Terminal::new(terminal, meeting, member.role);
-    state.flags = member.flags;
-    state.window = member.window;
-    match insist(|| writer.join(meeting, domain, &state)) {
-        Ok(()) => Ok(true),
-        Err(TableError::Exists) => Ok(false),
-        Err(TableError::Conflict(other)) => {
-            let what = format!("{terminal} is in meeting {other}");
-            let remedy = format!("take it out there first: baton meeting remove {other} {terminal}");
-            Err(Refusal::new(RefusalKind::Conflict, what, remedy))
-        }
-        Err(error) => Err(refused_by_table(error)),
-    }
-}
-
-/// Takes out of the table again whom and what an operation has entered.
-pub(super) fn take_back(operation: &mut Operation, writer: &mut Writer) {
-    let meeting = operation.meeting;
-    for terminal in std::mem::take(&mut operation.joined) {
-        warn(|| writer.leave(meeting, terminal));
-    }
-    for domain in std::mem::take(&mut operation.starting) {
-        warn(|| writer.remove_part(meeting, domain));
-    }
-}
-
-/// Tries a change again while another writer holds the record: a worker holds it for the writing of some words.
-pub(super) fn insist<T>(mut attempt: impl FnMut() -> Result<T, TableError>) -> Result<T, TableError> {
-    for _ in 1..TRIES {
-        match attempt() {
-            Err(TableError::Contended) => std::thread::yield_now(),
-            done => return done,
-        }
-    }
-    attempt()
-}
-
-/// What cannot be entered into the table though it is so: the update of the next recovery brings it.
-pub(super) fn warn<T>(attempt: impl FnMut() -> Result<T, TableError>) {
-    if let Err(error) = insist(attempt) {
-        tracing::warn!(%error, "the table could not be changed");
     }
 }
 
 pub(super) fn exists(meeting: MeetingId) -> Refusal {
     let what = format!("meeting {meeting} exists already");
     Refusal::new(RefusalKind::Conflict, what, "choose another id, or none for the next free one")
-}
-
-fn refused_by_table(error: TableError) -> Refusal {
-    match error {
-        TableError::Full(_) => {
-            let remedy = "end conferences, or create a larger table: `baton run --meetings … --terminals …`";
-            Refusal::new(RefusalKind::Capacity, error.to_string(), remedy)
-        }
-        TableError::Contended => Refusal::new(RefusalKind::Busy, error.to_string(), "ask again"),
-        _ => Refusal::new(RefusalKind::Internal, error.to_string(), "report it, with the log"),
-    }
 }

@@ -1,28 +1,21 @@
 //! How an operation goes on: what it hears, what it concludes from that, and what it tells.
 
-use std::time::Duration;
-
 use super::Operations;
-use super::begin::{exists, join, take_back, warn};
+use super::begin::exists;
 use super::check::declined;
+use super::enter::{Joined, join, take_back, warn};
 use super::lanes::Answered;
-use super::operation::{Operation, OperationId, Scope, Step, Task};
-use crate::cms::{
-    Answer, Change, Changed, CommitError, JobId, Member, PartParameters, Refusal, RefusalKind, Refused, Reply, Started,
-    WINDOW_NONE,
-};
-use crate::table::Writer;
+use super::operation::{Operation, OperationId, Step, Task};
+use super::route::place;
+use crate::cms::{Change, CommitError, Member, Refusal, RefusalKind, Refused, Reply, WINDOW_NONE};
+use crate::table::{Part, Writer};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Epoch, Flags, MeetingId, MeetingState, Message, Role, Status};
-
-/// After how long what must come to be is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
+use crate::wire::{Address, Domain, Epoch, Flags, MeetingId, MeetingState, Message, Role, Run, Status};
 
 impl Operations {
     /// Hears what became of the commit of this operation.
     pub(super) fn committed(
         &mut self,
-        now: Nanos,
         id: OperationId,
         operation: &mut Operation,
         result: Result<(), CommitError>,
@@ -30,19 +23,34 @@ impl Operations {
     ) {
         match operation.step {
             Step::Logging => self.logged(id, operation, result, writer),
+            // What was begun under the number of somebody else's is undone, as an errand of that number.
+            Step::Committing if operation.is_taken && operation.chose_id && operation.reply.is_some() => {
+                for task in std::mem::take(&mut operation.leaves) {
+                    self.leave(Nanos(0), operation.meeting, task, 0);
+                }
+                self.choose_again(id, operation);
+            }
+            // The table is right, and the database an older one, or a new one in place of one that was lost.
+            Step::Committing
+                if matches!(result, Err(CommitError::Unknown(_)))
+                    && !std::mem::replace(&mut operation.is_rewritten, true) =>
+            {
+                let changes = self.whole(operation.meeting, writer);
+                self.commit(id, operation, changes);
+            }
             Step::Committing => {
                 let reply = match (result, operation.failure.take()) {
                     (Err(error), _) => Err(undurable(&error)),
                     (Ok(()), Some(refusal)) => Err(refusal),
                     (Ok(()), None) => Ok(self.answer(operation, writer)),
                 };
-                if let Task::End(scope) = operation.task {
+                if let Task::End(_) = operation.task {
                     if reply.is_ok() {
                         for &domain in &operation.starting {
                             warn(|| writer.remove_part(operation.meeting, domain));
                         }
                     } else {
-                        operation.leaves.push((now + PAUSE, Task::End(scope)));
+                        self.leave_undone(operation);
                     }
                 }
                 operation.finish(reply);
@@ -61,22 +69,34 @@ impl Operations {
     ) {
         let is_end = matches!(operation.task, Task::End(_));
         match result {
-            Ok(()) if !is_end => self.send_starts(id, operation),
+            Ok(()) if !is_end => {
+                if !matches!(operation.task, Task::Start(_)) {
+                    let wanted = self.wanted.remove(&operation.meeting).unwrap_or_default().with(&operation.wants);
+                    // In the database it is with the same commit.
+                    let _ = self.want(operation.meeting, wanted);
+                }
+                if let Err(refusal) = self.send_wanted(id, operation) {
+                    operation.fail(refusal);
+                }
+            }
             // A conference that the database never had is promised to nobody, and can be ended all the same.
             Ok(()) | Err(CommitError::Unknown(_)) if is_end => {
-                for domain in operation.starting.clone() {
-                    warn(|| writer.update_part(operation.meeting, domain, |part| part.state = MeetingState::Ending));
-                    self.send(id, operation, domain, Message::MeetingEnd { reason: 0 });
-                }
+                self.send_ends(id, operation, writer);
             }
             Err(CommitError::Exists(_)) if operation.chose_id => {
                 take_back(operation, writer);
-                self.leave_turn(id, operation.meeting);
-                self.commands_promised -= std::mem::take(&mut operation.commands);
-                (operation.meeting, operation.step) = (MeetingId::NONE, Step::Waiting);
-                self.ready.push_back(id);
+                self.choose_again(id, operation);
             }
             Ok(()) => {}
+            Err(CommitError::Unknown(_))
+                if !matches!(operation.task, Task::Start(_))
+                    && !std::mem::replace(&mut operation.is_rewritten, true) =>
+            {
+                let mut changes = self.whole(operation.meeting, writer);
+                let wanted = self.wanted.get(&operation.meeting).cloned().unwrap_or_default().with(&operation.wants);
+                changes.push(Change::Want(operation.meeting, wanted));
+                self.log(id, operation, changes);
+            }
             Err(error) => {
                 if !is_end {
                     take_back(operation, writer);
@@ -87,6 +107,38 @@ impl Operations {
                 }));
             }
         }
+    }
+
+    /// Ends the parts of a conference. Of one that was not taken over under this epoch, or never was acknowledged, nobody knows
+    /// here whether its autonomous server holds it, or another one of its number: starting it again tells, for that changes
+    /// nothing where it is held, and is refused where another is.
+    fn send_ends(&mut self, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
+        operation.step = Step::Commanding;
+        for domain in operation.starting.clone() {
+            let Some(part) = writer.table().part(operation.meeting, domain) else { continue };
+            if part.state == MeetingState::Ended {
+                continue;
+            }
+            warn(|| writer.update_part(operation.meeting, domain, |part| part.state = MeetingState::Ending));
+            if !self.lanes.has(domain) {
+                // Nobody reaches it from here. Its end is remembered, and made true when its domain comes back.
+                tracing::warn!(meeting = %operation.meeting, %domain, "ended without a domain out of the configuration");
+            } else if part.epoch == self.epoch || part.run == Run::NONE {
+                self.send_or_fail(id, operation, domain, Message::MeetingEnd { reason: 0 });
+            } else {
+                let Part { level, layout, chairman, run, .. } = part;
+                let message = Message::MeetingStart { level, layout, chairman, participants: 0, run };
+                self.send_or_fail(id, operation, domain, message);
+            }
+        }
+    }
+
+    /// The id that was chosen is another conference's: the next one is tried.
+    fn choose_again(&mut self, id: OperationId, operation: &mut Operation) {
+        self.leave_turn(id, operation.meeting);
+        self.commands_promised -= std::mem::take(&mut operation.commands);
+        operation.begin_anew();
+        self.ready.push_back(id);
     }
 
     /// Hears an autonomous server's answer to one command of this operation.
@@ -105,7 +157,19 @@ impl Operations {
         if let Ok(version) = heard.result {
             operation.versions.entry(domain).or_default().hear(version, heard.already);
         }
+        if let Err(Status::UnknownTerminal | Status::UnknownMeeting) = heard.result
+            && !matches!(heard.asked, Message::MemberAdd { .. } | Message::MeetingEnd { .. })
+        {
+            // The table has it otherwise: both sides are to be held against each other.
+            self.unanswered.insert(domain);
+        }
+        if heard.result.is_ok() || heard.result == Err(Status::UnknownTerminal) {
+            self.settled(operation, &heard.asked, domain);
+        }
         match (heard.asked, heard.result) {
+            (Message::MeetingStart { .. }, result) if matches!(operation.task, Task::End(_)) => {
+                self.probed(id, operation, domain, result, writer);
+            }
             (Message::MeetingStart { .. }, Ok(version)) => {
                 let epoch = self.epoch;
                 warn(|| {
@@ -122,47 +186,48 @@ impl Operations {
             }
             (Message::MeetingStart { .. }, Err(status)) => {
                 operation.adding.remove(&domain);
-                operation.failed.push(domain);
-                operation.fail(declined(domain, "the start of the conference", status));
-            }
-            (Message::MemberAdd { terminal, role }, Ok(_)) => {
-                self.note_member(operation, terminal, writer, |member| member.role = role);
-                self.note(operation, domain, writer, |part| {
-                    if role == Role::Chairman {
-                        part.chairman = terminal;
-                    }
+                operation.declined.insert(domain);
+                operation.is_taken |= status == Status::Conflict;
+                operation.fail(match status {
+                    Status::Conflict => held_by_others(domain, meeting),
+                    status => declined(domain, "the start of the conference", status),
                 });
-                // An update that was answered before this command may have taken the new member out again.
-                let member = Member { terminal, role, flags: Flags::default(), window: WINDOW_NONE };
-                if let Err(refusal) = join(writer, meeting, domain, &member) {
-                    tracing::warn!(%meeting, %terminal, %refusal, "a member is missing in the table");
-                }
-                operation.joined.remove(&terminal);
-                operation.accepted.push(terminal);
-                operation.changes.push(Change::Member(meeting, member));
             }
-            (Message::MemberAdd { terminal, .. }, Err(why)) => {
-                warn(|| writer.leave(meeting, terminal));
-                operation.joined.remove(&terminal);
+            (Message::MemberAdd { terminal, role }, Ok(_)) => self.added(operation, domain, terminal, role, writer),
+            (Message::MemberAdd { terminal, role }, Err(why)) => {
+                if operation.joined.remove(&terminal) {
+                    warn(|| writer.leave(meeting, terminal));
+                    operation.changes.push(Change::RemoveMember(meeting, terminal));
+                }
+                // What it was before, it is.
+                operation.undo.members.remove(&terminal);
+                operation.undo.roles.remove(&terminal);
                 operation.refused.push(Refused { terminal, why });
-                operation.changes.push(Change::RemoveMember(meeting, terminal));
+                if matches!(operation.task, Task::Settle) {
+                    operation.wants.members.remove(&terminal);
+                } else if role == Role::Chairman && !operation.wants.roles.is_empty() {
+                    // Somebody else gave the chair up for it.
+                    operation.fail(declined(domain, "another chairman", why));
+                }
             }
             // Whom the autonomous server does not know, or has in no meeting of this id, is out.
             (Message::MemberRemove { terminal }, Ok(_) | Err(Status::UnknownTerminal)) => {
                 // The member first, here and below: a version stands for what is in the table before it.
                 warn(|| writer.leave(meeting, terminal));
-                self.note(operation, domain, writer, |part| forget_chairman(&mut part.chairman, terminal));
+                self.leaves_chair(operation, domain, terminal, writer);
                 operation.changes.push(Change::RemoveMember(meeting, terminal));
             }
             (Message::RoleSet { terminal, role }, Ok(_)) => {
-                self.note(operation, domain, writer, |part| {
-                    if role == Role::Chairman {
-                        part.chairman = terminal;
-                    } else {
-                        forget_chairman(&mut part.chairman, terminal);
-                    }
-                });
+                self.note_member(operation, terminal, writer, |member| member.role = role);
+                if role == Role::Chairman {
+                    self.takes_chair(operation, domain, terminal, writer);
+                } else {
+                    self.leaves_chair(operation, domain, terminal, writer);
+                }
             }
+            // Who is no member any more has no chair to give up.
+            (Message::RoleSet { role, .. }, Err(Status::UnknownTerminal))
+                if role != Role::Chairman && operation.promotes => {}
             (Message::FlagsSet { terminal, mask, value }, Ok(_)) => {
                 self.note_member(operation, terminal, writer, |member| member.flags = member.flags.with(mask, value));
                 self.note(operation, domain, writer, |_| {});
@@ -172,22 +237,89 @@ impl Operations {
             }
             // An autonomous server that does not have the conference has ended it.
             (Message::MeetingEnd { .. }, Ok(_) | Err(Status::UnknownMeeting)) => {
-                warn(|| writer.update_part(meeting, domain, |part| part.epoch = Epoch::NONE));
+                self.ended(operation, domain, writer);
             }
+            // Settling goes on with what it can do; a terminal that is gone wants nothing any more.
+            (_, Err(Status::UnknownTerminal)) if matches!(operation.task, Task::Settle) => {}
             (asked, Err(status)) => operation.fail(declined(domain, what_was_asked(&asked), status)),
             (_, Ok(_)) => {}
         }
     }
 
-    /// Enters into the table what an autonomous server has acknowledged of a part. Where a command before this one is not
-    /// acknowledged the version stays behind, and goes on when it is.
-    fn note(
-        &self,
+    /// An autonomous server has said whether it holds the conference that is to be ended, or only one of its number. That of
+    /// somebody else is not ended.
+    fn probed(
+        &mut self,
+        id: OperationId,
         operation: &mut Operation,
         domain: Domain,
+        result: Result<u64, Status>,
         writer: &mut Writer,
-        change: impl Fn(&mut crate::table::Part),
     ) {
+        match result {
+            Ok(version) => {
+                let epoch = self.epoch;
+                let ours = |part: &mut Part| (part.epoch, part.version) = (epoch, version);
+                warn(|| writer.update_part(operation.meeting, domain, ours));
+                self.send_or_fail(id, operation, domain, Message::MeetingEnd { reason: 0 });
+            }
+            // One without room for it does not hold it either.
+            Err(Status::Conflict | Status::Capacity) => self.ended(operation, domain, writer),
+            Err(status) => operation.fail(declined(domain, what_was_asked(&Message::MeetingEnd { reason: 0 }), status)),
+        }
+    }
+
+    /// A part is over. Its autonomous server is not asked again, whatever becomes of the others.
+    fn ended(&self, operation: &Operation, domain: Domain, writer: &mut Writer) {
+        let over = |part: &mut Part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Ended);
+        warn(|| writer.update_part(operation.meeting, domain, over));
+    }
+
+    /// A member was taken, or was there before.
+    fn added(&self, operation: &mut Operation, domain: Domain, terminal: Address, role: Role, writer: &mut Writer) {
+        let meeting = operation.meeting;
+        let is_new = operation.joined.contains(&terminal);
+        // An update that was answered before this command may have taken the new member out again.
+        let member = Member { terminal, role, flags: Flags::default(), window: WINDOW_NONE };
+        match join(writer, meeting, domain, &member) {
+            // Flags and window of one who was a member before are its own.
+            Ok(Joined::Before(_)) if !is_new => {
+                self.note_member(operation, terminal, writer, |member| member.role = role);
+            }
+            Ok(_) => operation.changes.push(Change::Member(meeting, member)),
+            Err(refusal) => {
+                tracing::warn!(%meeting, %terminal, %refusal, "a member is missing in the table");
+                operation.changes.push(Change::Member(meeting, member));
+            }
+        }
+        if role == Role::Chairman {
+            self.takes_chair(operation, domain, terminal, writer);
+        } else {
+            self.note(operation, domain, writer, |_| {});
+        }
+        operation.accepted.push(terminal);
+    }
+
+    /// A terminal was made chairman. With [`Self::leaves_chair`] the one place that says who is, in the table and, by the
+    /// acknowledgement that makes it so, for the database.
+    fn takes_chair(&self, operation: &mut Operation, domain: Domain, terminal: Address, writer: &mut Writer) {
+        self.note(operation, domain, writer, |part| part.chairman = terminal);
+        operation.changes.push(Change::Chairman(operation.meeting, terminal));
+    }
+
+    /// A terminal is chairman no more, if it was. Where another is made chairman by the same operation, that one's own
+    /// acknowledgement says who is.
+    fn leaves_chair(&self, operation: &mut Operation, domain: Domain, terminal: Address, writer: &mut Writer) {
+        let part = writer.table().part(operation.meeting, domain);
+        if part.is_some_and(|part| part.chairman == terminal) && !operation.promotes {
+            operation.changes.push(Change::Chairman(operation.meeting, Address::default()));
+        }
+        self.note(operation, domain, writer, |part| forget_chairman(&mut part.chairman, terminal));
+    }
+
+    /// Enters into the table what an autonomous server has acknowledged of a part. Where a command before this one is not
+    /// acknowledged the version stays behind, and goes on when it is.
+    fn note(&self, operation: &mut Operation, domain: Domain, writer: &mut Writer, change: impl Fn(&mut Part)) {
         let acknowledged = operation.versions.entry(domain).or_default();
         warn(|| {
             writer.update_part(operation.meeting, domain, |part| {
@@ -197,15 +329,16 @@ impl Operations {
         });
     }
 
-    /// Wants both sides held against each other where an autonomous server named a version that the table has not come to:
-    /// a change was made there that nobody here has heard of, by a command whose acknowledgement was lost, with us or
-    /// with whom we follow. The version that stayed behind is what the audit finds it by.
-    fn look_for_gaps(&mut self, operation: &mut Operation, writer: &mut Writer) {
+    /// Wants both sides held against each other where an autonomous server named another version than the table has come to.
+    /// A higher one: a change was made there that nobody here has heard of, by a command whose acknowledgement was lost,
+    /// with us or with whom we follow. A lower one: its memory went back. The version of the table, which stays as it is,
+    /// is what the audit finds it by.
+    pub(super) fn look_for_gaps(&mut self, operation: &mut Operation, writer: &mut Writer) {
         let domains: Vec<_> = operation.versions.keys().copied().collect();
         for domain in domains {
             self.note(operation, domain, writer, |_| {});
             let part = writer.table().part(operation.meeting, domain);
-            if part.is_some_and(|part| operation.versions[&domain].is_ahead_of(part.version)) {
+            if part.is_some_and(|part| operation.versions[&domain].differs_from(part.version)) {
                 self.unanswered.insert(domain);
             }
         }
@@ -221,7 +354,7 @@ impl Operations {
         change: impl FnOnce(&mut Member),
     ) {
         let meeting = operation.meeting;
-        let Some(state) = writer.table().terminal(terminal).filter(|state| state.meeting == meeting) else { return };
+        let Some((state, _)) = place(writer.table(), meeting, terminal) else { return };
         let mut member = Member { terminal, role: state.role, flags: state.flags, window: state.window };
         change(&mut member);
         let seen = operation.seen.get(&terminal).copied();
@@ -237,109 +370,10 @@ impl Operations {
         operation.changes.push(Change::Member(meeting, member));
     }
 
-    /// Every command is answered: what follows from it.
-    pub(super) fn conclude(&mut self, now: Nanos, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
-        let meeting = operation.meeting;
-        match operation.task {
-            Task::Start(_) => {
-                if operation.failure.is_none() && operation.accepted.is_empty() {
-                    operation.fail(nobody(&operation.refused));
-                }
-                // A conference that could not be started in full is ended again, where it was started.
-                if let Some(refusal) = operation.failure.take() {
-                    operation.leaves.push((now, Task::End(Scope::All)));
-                    operation.finish(Err(refusal));
-                    return;
-                }
-            }
-            Task::Resume(_) | Task::Add(_) => {
-                let failed = operation.failed.iter();
-                operation.leaves.extend(failed.map(|&domain| (now, Task::End(Scope::Part(domain)))));
-                for terminal in std::mem::take(&mut operation.joined) {
-                    warn(|| writer.leave(meeting, terminal));
-                    operation.changes.push(Change::RemoveMember(meeting, terminal));
-                }
-                if operation.failure.is_none() && operation.accepted.is_empty() {
-                    operation.fail(nobody(&operation.refused));
-                }
-            }
-            Task::End(scope) => {
-                if let Some(refusal) = operation.failure.take() {
-                    operation.leaves.push((now + PAUSE, Task::End(scope)));
-                    operation.finish(Err(refusal));
-                    return;
-                }
-                let ended = &operation.starting;
-                let others = writer.table().parts_of(meeting).any(|part| !ended.contains(&part.domain));
-                let part = |&domain: &Domain| Change::RemovePart(meeting, domain);
-                let changes = if others { ended.iter().map(part).collect() } else { vec![Change::End(meeting)] };
-                self.commit(id, operation, changes);
-                return;
-            }
-            Task::SetRole(terminal, role) if !operation.versions.is_empty() => {
-                let chairman = if role == Role::Chairman { Some(terminal) } else { None };
-                if chairman.is_some() || operation.was_chairman {
-                    operation.changes.push(Change::Chairman(meeting, chairman.unwrap_or_default()));
-                }
-            }
-            Task::Remove(_) if operation.was_chairman && !operation.versions.is_empty() => {
-                operation.changes.push(Change::Chairman(meeting, Address::default()));
-            }
-            Task::SetLayout(layout) if operation.failure.is_none() => {
-                operation.changes.push(Change::Layout(meeting, layout));
-            }
-            _ => {}
-        }
-        for &domain in operation.starting.iter().filter(|domain| !operation.failed.contains(domain)) {
-            warn(|| writer.update_part(meeting, domain, |part| part.state = MeetingState::InMeeting));
-        }
-        self.look_for_gaps(operation, writer);
-        let mut changes = self.parts_now(operation, writer);
-        changes.append(&mut operation.changes);
-        match operation.failure.take() {
-            Some(refusal) if changes.is_empty() => operation.finish(Err(refusal)),
-            failure => {
-                operation.failure = failure;
-                self.commit(id, operation, changes);
-            }
-        }
-    }
-
-    /// The parts that changed, as the table has them now.
-    fn parts_now(&self, operation: &Operation, writer: &Writer) -> Vec<Change> {
-        let parts = operation.versions.keys().filter_map(|&domain| writer.table().part(operation.meeting, domain));
-        let parts = parts.map(|part| PartParameters { domain: part.domain, version: part.version, state: part.state });
-        parts.map(|part| Change::Part(operation.meeting, part)).collect()
-    }
-
-    fn commit(&mut self, id: OperationId, operation: &mut Operation, changes: Vec<Change>) {
-        operation.step = Step::Committing;
-        self.commits.push_back((JobId(id.0), changes));
-    }
-
-    fn answer(&self, operation: &mut Operation, writer: &Writer) -> Answer {
-        let meeting = operation.meeting;
-        let parts = self.parts_now(operation, writer).into_iter();
-        let parts = parts.filter_map(|change| if let Change::Part(_, part) = change { Some(part) } else { None });
-        let refused = std::mem::take(&mut operation.refused);
-        match operation.task {
-            Task::Start(_) => {
-                Answer::Started(Started { meeting, parts: parts.collect(), members: operation.accepted.len(), refused })
-            }
-            Task::End(_) => Answer::Changed(Changed { meeting, parts: Vec::new(), refused }),
-            _ => Answer::Changed(Changed { meeting, parts: parts.collect(), refused }),
-        }
-    }
-
     /// The deadline has come.
-    pub(super) fn expired(&mut self, now: Nanos, operation: &mut Operation) {
+    pub(super) fn expired(&mut self, id: OperationId, operation: &mut Operation) {
         match operation.step {
-            Step::Waiting => {
-                if operation.is_background {
-                    operation.leaves.push((now + PAUSE, operation.task.clone()));
-                }
-                operation.finish(Err(operation.waits_for.refusal()));
-            }
+            Step::Waiting => operation.finish(Err(operation.waits_for.refusal())),
             // The database answers in the end; the client need not wait for that.
             Step::Logging | Step::Committing => {
                 let what = "the database has not written it in time, and may still";
@@ -348,21 +382,17 @@ impl Operations {
                 self.tell_early(operation, Err(refusal));
             }
             Step::Commanding => {
+                // Before doubt is raised: what was sent after both sides are held against each other, that would not find.
+                self.lanes.give_up(id);
                 operation.fail(unreachable(operation));
                 self.unanswered.extend(operation.outstanding.keys());
-                match &operation.task {
-                    task @ (Task::End(_) | Task::Resume(_)) => operation.leaves.push((now + PAUSE, task.clone())),
-                    _ => {
-                        let unstarted = operation.outstanding.keys().filter(|&domain| {
-                            operation.starting.contains(domain) && operation.adding.contains_key(domain)
-                        });
-                        operation.failed.extend(unstarted);
-                        operation.outstanding.clear();
-                        return;
+                if let Task::End(_) | Task::Resume(_) = operation.task {
+                    self.leave_undone(operation);
+                    if let Some(refusal) = operation.failure.take() {
+                        operation.finish(Err(refusal));
                     }
-                }
-                if let Some(refusal) = operation.failure.take() {
-                    operation.finish(Err(refusal));
+                } else {
+                    operation.given_up.extend(std::mem::take(&mut operation.outstanding).into_keys());
                 }
             }
             Step::Done(_) => {}
@@ -395,12 +425,11 @@ fn what_was_asked(message: &Message) -> &'static str {
     }
 }
 
-fn nobody(refused: &[Refused]) -> Refusal {
-    let why = refused.first().map_or("it was given none".to_owned(), |Refused { terminal, why }| {
-        format!("of {terminal} its autonomous server said \"{why}\"")
-    });
-    let what = format!("no member could be added: {why}");
-    Refusal::new(RefusalKind::Declined, what, "see that the terminals are known to their autonomous servers")
+/// A number is taken: by another conference, that this server has not started or does not know any more.
+fn held_by_others(domain: Domain, meeting: MeetingId) -> Refusal {
+    let what = format!("the autonomous server of domain {domain} holds another meeting {meeting}");
+    let remedy = "choose another id, or none for the next free one; see `baton recovery orphans` for what that one is";
+    Refusal::new(RefusalKind::Conflict, what, remedy)
 }
 
 fn undurable(error: &CommitError) -> Refusal {

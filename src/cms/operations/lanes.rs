@@ -1,14 +1,18 @@
 //! Commands on their way: a lane per autonomous server, with a window, so that a thousand conferences started at once
-//! do not overrun the ring of the server that they are for; repeated with growing pauses until they are answered.
+//! do not overrun the ring of the server that they are for; repeated with growing pauses until they are answered, or given
+//! up with their operation.
+//!
+//! What was given up is not sent again from that moment on. It may have been carried out all the same, or may be yet: an answer
+//! that comes after all says so, and whoever follows both sides hears of it ([`Heard::Late`]).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::OperationId;
-use crate::limits::COMMANDS_IN_FLIGHT_MAX;
+use crate::limits::{COMMANDS_GIVEN_UP_MAX, COMMANDS_IN_FLIGHT_MAX};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Status, Transaction, Transactions};
+use crate::wire::{Address, Domain, Epoch, Header, MeetingId, Message, Opcode, Status, Transaction, Transactions};
 
 /// A frame to be sent to a domain's autonomous server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +61,8 @@ pub(super) enum Heard {
     Later,
     /// A newer dispatch server controls.
     Stale(Epoch),
+    /// An answer to a command that was given up: it was carried out, or refused, after nobody waited for it any more.
+    Late,
     /// An answer.
     Answered(Answered),
 }
@@ -95,6 +101,8 @@ struct Flight {
 struct Lane {
     waiting: VecDeque<Pending>,
     in_flight: usize,
+    /// Another dispatch server controls the domain, under this epoch: nothing is sent there.
+    fenced_by: Option<Epoch>,
 }
 
 #[derive(Debug)]
@@ -105,6 +113,9 @@ pub(super) struct Lanes {
     /// The lane that had its turn last.
     turn: Option<Domain>,
     flights: HashMap<Transaction, Flight>,
+    /// Commands that were given up and not answered since, the oldest first; and whose answers they are.
+    given_up: VecDeque<Transaction>,
+    late: HashMap<Transaction, (Domain, MeetingId)>,
     timers: BinaryHeap<Reverse<(Nanos, Transaction)>>,
     due: VecDeque<Transaction>,
     waiting: usize,
@@ -119,6 +130,8 @@ impl Lanes {
             lanes: domains.into_iter().map(|domain| (domain, Lane::default())).collect(),
             turn: None,
             flights: HashMap::new(),
+            given_up: VecDeque::new(),
+            late: HashMap::new(),
             timers: BinaryHeap::new(),
             due: VecDeque::new(),
             waiting: 0,
@@ -138,16 +151,59 @@ impl Lanes {
         self.flights.len()
     }
 
-    /// Puts a command at the end of its lane.
-    pub fn push(&mut self, domain: Domain, operation: OperationId, meeting: MeetingId, message: Message) {
-        let lane = self.lanes.get_mut(&domain).expect("an operation names domains that have a lane");
+    /// Puts a command at the end of its lane; false where the domain has none, or is not ours any more.
+    #[must_use]
+    pub fn push(&mut self, domain: Domain, operation: OperationId, meeting: MeetingId, message: Message) -> bool {
+        let Some(lane) = self.lanes.get_mut(&domain).filter(|lane| lane.fenced_by.is_none()) else { return false };
         lane.waiting.push_back(Pending { operation, meeting, message });
         self.waiting += 1;
+        true
+    }
+
+    /// Who else controls a domain, and under which epoch.
+    pub fn fenced_by(&self, domain: Domain) -> Option<Epoch> {
+        self.lanes.get(&domain)?.fenced_by
+    }
+
+    /// Sends nothing to a domain any more, for another dispatch server controls it. Gives the operations that waited for it.
+    pub fn fence(&mut self, domain: Domain, by: Epoch) -> BTreeSet<OperationId> {
+        let Some(lane) = self.lanes.get_mut(&domain) else { return BTreeSet::new() };
+        lane.fenced_by = Some(by);
+        let waiting = std::mem::take(&mut lane.waiting);
+        self.waiting -= waiting.len();
+        let mut waited: BTreeSet<_> = waiting.iter().map(|pending| pending.operation).collect();
+        let flights: Vec<_> =
+            self.flights.iter().filter(|(_, flight)| flight.domain == domain).map(|(&at, _)| at).collect();
+        waited.extend(flights.into_iter().filter_map(|at| self.land(at)).map(|flight| flight.pending.operation));
+        waited
+    }
+
+    /// Gives up whatever an operation has waiting or in flight: nothing of it is sent any more.
+    pub fn give_up(&mut self, operation: OperationId) {
+        for lane in self.lanes.values_mut() {
+            let before = lane.waiting.len();
+            lane.waiting.retain(|pending| pending.operation != operation);
+            self.waiting -= before - lane.waiting.len();
+        }
+        let of_operation = |(&transaction, flight): (&Transaction, &Flight)| {
+            (flight.pending.operation == operation).then_some(transaction)
+        };
+        let given_up: Vec<_> = self.flights.iter().filter_map(of_operation).collect();
+        for transaction in given_up {
+            let Some(flight) = self.land(transaction) else { continue };
+            if self.given_up.len() >= COMMANDS_GIVEN_UP_MAX
+                && let Some(oldest) = self.given_up.pop_front()
+            {
+                self.late.remove(&oldest);
+            }
+            self.given_up.push_back(transaction);
+            self.late.insert(transaction, (flight.domain, flight.pending.meeting));
+        }
     }
 
     pub fn handle_message(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> Heard {
         let transaction = header.transaction;
-        let Some(flight) = self.flights.get_mut(&transaction) else { return Heard::NotOurs };
+        let Some(flight) = self.flights.get_mut(&transaction) else { return self.heard_late(domain, header, message) };
         let asked = flight.pending.message;
         let expected = Opcode::from_wire(asked.opcode()).and_then(Opcode::answer).map(Opcode::wire);
         if flight.domain != domain
@@ -158,6 +214,8 @@ impl Lanes {
             return Heard::NotOurs;
         }
         let result = match *message {
+            // Who it is about is told by the answer too, and a command has one terminal.
+            Message::MemberAck { terminal, .. } if about(&asked) != Some(terminal) => return Heard::NotOurs,
             Message::MeetingAck { version, .. } | Message::MemberAck { version, .. } => Ok(version),
             Message::Refused { status: Status::Busy, value, .. } => {
                 let wait = Duration::from_nanos(value).clamp(Duration::from_millis(1), self.settings.repeat_max);
@@ -171,7 +229,7 @@ impl Lanes {
             Message::Refused { status, .. } => Err(status),
             _ => return Heard::NotOurs,
         };
-        let flight = self.land(transaction).expect("it was just found");
+        let Some(flight) = self.land(transaction) else { return Heard::NotOurs };
         Heard::Answered(Answered {
             operation: flight.pending.operation,
             domain,
@@ -182,15 +240,22 @@ impl Lanes {
         })
     }
 
-    /// The next command to send: a repeat that is due, else the next of each lane in turn. What belongs to an operation
-    /// that is not `alive` any more is dropped.
-    pub fn poll_transmit(&mut self, now: Nanos, alive: impl Fn(OperationId) -> bool) -> Option<Command> {
+    /// Whether an answer to no command in flight is one to a command that was given up. It tells that once.
+    fn heard_late(&mut self, domain: Domain, header: &Header, message: &Message) -> Heard {
+        let answers =
+            matches!(message, Message::MeetingAck { .. } | Message::MemberAck { .. } | Message::Refused { .. });
+        let asked = self.late.get(&header.transaction);
+        if !answers || header.epoch != self.epoch || asked != Some(&(domain, header.meeting)) {
+            return Heard::NotOurs;
+        }
+        self.late.remove(&header.transaction);
+        Heard::Late
+    }
+
+    /// The next command to send: a repeat that is due, else the next of each lane in turn.
+    pub fn poll_transmit(&mut self, now: Nanos) -> Option<Command> {
         while let Some(transaction) = self.due.pop_front() {
             let Some(flight) = self.flights.get_mut(&transaction) else { continue };
-            if !alive(flight.pending.operation) {
-                self.land(transaction);
-                continue;
-            }
             flight.pause = (flight.pause * 2).min(self.settings.repeat_max);
             flight.again = now + flight.pause;
             self.timers.push(Reverse((flight.again, transaction)));
@@ -202,25 +267,20 @@ impl Lanes {
                 self.lanes.range((after, std::ops::Bound::Unbounded)).next().or_else(|| self.lanes.iter().next());
             let (&domain, _) = next?;
             self.turn = Some(domain);
-            if let Some(command) = self.depart(now, domain, &alive) {
+            if let Some(command) = self.depart(now, domain) {
                 return Some(command);
             }
         }
         None
     }
 
-    fn depart(&mut self, now: Nanos, domain: Domain, alive: impl Fn(OperationId) -> bool) -> Option<Command> {
+    fn depart(&mut self, now: Nanos, domain: Domain) -> Option<Command> {
         let lane = self.lanes.get_mut(&domain)?;
         if lane.in_flight >= self.settings.window || self.flights.len() >= COMMANDS_IN_FLIGHT_MAX {
             return None;
         }
-        let pending = loop {
-            let pending = lane.waiting.pop_front()?;
-            self.waiting -= 1;
-            if alive(pending.operation) {
-                break pending;
-            }
-        };
+        let pending = lane.waiting.pop_front()?;
+        self.waiting -= 1;
         lane.in_flight += 1;
         let transaction = self.number();
         let pause = self.settings.repeat_min;
@@ -256,6 +316,8 @@ impl Lanes {
     /// Nothing more is sent, ever.
     pub fn stop(&mut self) {
         self.flights.clear();
+        self.given_up.clear();
+        self.late.clear();
         self.timers.clear();
         self.due.clear();
         self.waiting = 0;
@@ -272,11 +334,12 @@ impl Lanes {
         Some(flight)
     }
 
-    /// A number that no command in flight has. There are more numbers than commands may be in flight, so one is found.
+    /// A number that no command in flight has, and none that was given up. There are more numbers than there may be of both, so
+    /// one is found.
     fn number(&self) -> Transaction {
         loop {
             let number = self.settings.transactions.next();
-            if !self.flights.contains_key(&number) {
+            if !self.flights.contains_key(&number) && !self.late.contains_key(&number) {
                 return number;
             }
         }
@@ -286,4 +349,15 @@ impl Lanes {
 fn command(epoch: Epoch, transaction: Transaction, flight: &Flight) -> Command {
     let Pending { meeting, message, .. } = flight.pending;
     Command { domain: flight.domain, header: Header::request(transaction, epoch, meeting), message }
+}
+
+/// The terminal that a command is about.
+fn about(message: &Message) -> Option<Address> {
+    match *message {
+        Message::MemberAdd { terminal, .. }
+        | Message::MemberRemove { terminal }
+        | Message::RoleSet { terminal, .. }
+        | Message::FlagsSet { terminal, .. } => Some(terminal),
+        _ => None,
+    }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReplyId;
-use crate::cms::{Change, KeyParameters, Member, Refusal, Refused, Reply};
+use super::enter::Joined;
+use crate::cms::{Change, KeyParameters, Member, Refusal, RefusalKind, Refused, Reply, Wanted};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, Role, Run};
 
@@ -18,6 +19,8 @@ pub(super) enum Task {
     Start(Box<KeyParameters>),
     /// A start, of all or some parts, that a death cut short.
     Resume(Box<KeyParameters>),
+    /// What the conference is to come to yet: see [`Wanted`].
+    Settle,
     Add(Vec<Member>),
     Remove(Address),
     SetRole(Address, Role),
@@ -30,8 +33,28 @@ pub(super) enum Task {
     End(Scope),
 }
 
+/// What is to be done without a client, but for how: of each there is one in the backlog.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Errand {
+    Resume,
+    Settle,
+    End(Scope),
+}
+
+impl Task {
+    /// Which errand it is; none where only a client asks for it.
+    pub fn errand(&self) -> Option<Errand> {
+        match self {
+            Self::Resume(_) => Some(Errand::Resume),
+            Self::Settle => Some(Errand::Settle),
+            Self::End(scope) => Some(Errand::End(*scope)),
+            _ => None,
+        }
+    }
+}
+
 /// How much of a conference is ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Scope {
     All,
     Part(Domain),
@@ -61,6 +84,22 @@ pub(super) enum Waiting {
     Room,
 }
 
+impl Waiting {
+    /// What a client is told whose request waited for this till its deadline.
+    pub fn refusal(self) -> Refusal {
+        let (what, remedy) = match self {
+            Self::Turn => ("earlier operations on this conference took all the time".to_owned(), "ask again"),
+            Self::Database => ("the database is not open yet".to_owned(), "see `baton status`, and ask again"),
+            Self::TakeOver(domain) => (
+                format!("the conference is not taken over in domain {domain} yet"),
+                "see `baton status`, and ask again",
+            ),
+            Self::Room => ("too many commands are waiting".to_owned(), "ask again"),
+        };
+        Refusal::new(RefusalKind::Busy, what, remedy)
+    }
+}
+
 /// The versions that an autonomous server has acknowledged commands to one part with.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledged {
@@ -88,9 +127,10 @@ impl Acknowledged {
         version
     }
 
-    /// Whether the part had a version, at its autonomous server, that this one is behind.
-    pub fn is_ahead_of(&self, version: u64) -> bool {
-        self.highest > version
+    /// Whether the autonomous server has another version of the part than this one: newer, by a change that nobody here has
+    /// heard of, or older, for its memory went back.
+    pub fn differs_from(&self, version: u64) -> bool {
+        self.highest != version
     }
 }
 
@@ -100,8 +140,12 @@ pub(super) struct Operation {
     pub task: Task,
     /// Who is told; none once told, or where nobody asked.
     pub reply: Option<ReplyId>,
-    /// Whether nobody asked.
+    /// Whether nobody waits for it.
     pub is_background: bool,
+    /// Whether nobody asked: it comes from the backlog, where it goes back to until it is done.
+    pub is_errand: bool,
+    /// How often it was tried before.
+    pub tries: u32,
     /// Whether the id was ours to choose.
     pub chose_id: bool,
     pub deadline: Nanos,
@@ -113,12 +157,16 @@ pub(super) struct Operation {
     pub starting: Vec<Domain>,
     /// Members that it adds, and has not asked for yet.
     pub adding: BTreeMap<Domain, Vec<Member>>,
-    /// Terminals that it entered into the table and whose autonomous server has not taken them yet.
+    /// Terminals that it entered into the table.
     pub joined: BTreeSet<Address>,
     /// Commands that are not answered.
     pub outstanding: BTreeMap<Domain, usize>,
+    /// Domains whose commands were given up.
+    pub given_up: BTreeSet<Domain>,
     /// Parts that acknowledged something, and with which versions.
     pub versions: BTreeMap<Domain, Acknowledged>,
+    /// The domains of the parts that terminals are members of.
+    pub homes: BTreeMap<Address, Domain>,
     /// The version of a terminal's state when a command about it was sent.
     pub seen: BTreeMap<Address, u32>,
     /// What the last commit is to write besides the parts.
@@ -126,16 +174,26 @@ pub(super) struct Operation {
     pub refused: Vec<Refused>,
     /// Members that were taken.
     pub accepted: Vec<Address>,
-    /// Whether the terminal that it is about was chairman.
-    pub was_chairman: bool,
+    /// Whether it makes somebody chairman: who was it gives the chair up for that one then, and not for nobody.
+    pub promotes: bool,
+    /// What it makes so, where several commands do; what of it is left, where it settles what others left.
+    pub wants: Wanted,
+    /// What is to be so again where it fails.
+    pub undo: Wanted,
+    /// Parts that have not taken the layout that is to be settled.
+    pub layouts: BTreeSet<Domain>,
     /// Commands that it was begun with room for.
     pub commands: usize,
     /// The first thing that failed.
     pub failure: Option<Refusal>,
-    /// Parts whose start failed.
-    pub failed: Vec<Domain>,
-    /// What is left to be done when it is over, and not before when.
-    pub leaves: Vec<(Nanos, Task)>,
+    /// Parts that their autonomous server would not start: it has none of it.
+    pub declined: BTreeSet<Domain>,
+    /// Whether all of the conference is written for it, because the database lacked it.
+    pub is_rewritten: bool,
+    /// Whether another conference has its number.
+    pub is_taken: bool,
+    /// What is left to be done when it is over.
+    pub leaves: Vec<Task>,
 }
 
 impl Operation {
@@ -145,6 +203,8 @@ impl Operation {
             task,
             reply,
             is_background: reply.is_none(),
+            is_errand: reply.is_none(),
+            tries: 0,
             chose_id: meeting == MeetingId::NONE,
             deadline,
             step: Step::Waiting,
@@ -154,15 +214,22 @@ impl Operation {
             adding: BTreeMap::new(),
             joined: BTreeSet::new(),
             outstanding: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             versions: BTreeMap::new(),
+            homes: BTreeMap::new(),
             seen: BTreeMap::new(),
             changes: Vec::new(),
             refused: Vec::new(),
             accepted: Vec::new(),
-            was_chairman: false,
+            promotes: false,
+            wants: Wanted::default(),
+            undo: Wanted::default(),
+            layouts: BTreeSet::new(),
             commands: 0,
             failure: None,
-            failed: Vec::new(),
+            declined: BTreeSet::new(),
+            is_rewritten: false,
+            is_taken: false,
             leaves: Vec::new(),
         }
     }
@@ -172,6 +239,35 @@ impl Operation {
         self.starting.clear();
         self.adding.clear();
         self.seen.clear();
+        self.homes.clear();
+        self.layouts.clear();
+        (self.wants, self.undo, self.promotes) = (Wanted::default(), Wanted::default(), false);
+    }
+
+    /// Remembers since when a member is in the table.
+    pub fn note_joined(&mut self, terminal: Address, joined: Joined) {
+        let version = match joined {
+            Joined::Now => {
+                self.joined.insert(terminal);
+                0
+            }
+            Joined::Before(version) => version,
+        };
+        self.seen.insert(terminal, version);
+    }
+
+    /// It begins anew under another id: what came of the one before does not count.
+    pub fn begin_anew(&mut self) {
+        self.forget_plan();
+        self.joined.clear();
+        self.given_up.clear();
+        self.versions.clear();
+        self.changes.clear();
+        self.refused.clear();
+        self.accepted.clear();
+        self.declined.clear();
+        (self.failure, self.is_taken) = (None, false);
+        (self.meeting, self.step) = (MeetingId::NONE, Step::Waiting);
     }
 
     /// It is over, and this is what the client is told.

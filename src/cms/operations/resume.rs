@@ -1,16 +1,16 @@
 //! Finishing what a death cut short.
 
 use super::Operations;
-use super::begin::{part_of, warn};
+use super::enter::{part_of, warn};
 use super::operation::{Scope, Task};
-use crate::cms::KeyParameters;
+use crate::cms::{KeyParameters, Wanted};
 use crate::table::{Part, Writer};
 use crate::time::Nanos;
 use crate::wire::{MeetingId, MeetingState};
 
 impl Operations {
     /// The database is open: whoever waits for it may begin, and what the last engine left unfinished is finished.
-    /// `next_meeting` and `unfinished` are what the database says; see [`crate::cms::Opened`].
+    /// `next_meeting`, `unfinished` and `wanted` are what the database says; see [`crate::cms::Opened`].
     ///
     /// The table is held against that. A part that is `starting` or `ending` in the table alone is taken out: a start
     /// is written ahead before anybody hears of it, so nobody has; an end is entered into the database before the
@@ -20,6 +20,7 @@ impl Operations {
         now: Nanos,
         next_meeting: MeetingId,
         unfinished: Vec<KeyParameters>,
+        wanted: Vec<(MeetingId, Wanted)>,
         writer: &mut Writer,
     ) {
         self.next_meeting = Some(next_meeting);
@@ -34,6 +35,10 @@ impl Operations {
         }
         for parameters in unfinished {
             self.resume(now, parameters, writer);
+        }
+        for (meeting, wanted) in wanted {
+            self.wanted.insert(meeting, wanted);
+            self.leave(now, meeting, Task::Settle, 0);
         }
         self.ready.append(&mut self.waiting);
         self.run(now, writer);
@@ -57,14 +62,14 @@ impl Operations {
         }
         let ending: Vec<_> = in_state(MeetingState::Ending).map(|part| part.domain).collect();
         if ending.len() == parameters.parts.len() {
-            self.leave(now, meeting, Task::End(Scope::All));
+            self.leave(now, meeting, Task::End(Scope::All), 0);
             return;
         }
         for domain in ending {
-            self.leave(now, meeting, Task::End(Scope::Part(domain)));
+            self.leave(now, meeting, Task::End(Scope::Part(domain)), 0);
         }
         if in_state(MeetingState::Starting).next().is_some() {
-            self.leave(now, meeting, Task::Resume(Box::new(parameters)));
+            self.leave(now, meeting, Task::Resume(Box::new(parameters)), 0);
         }
     }
 }

@@ -62,7 +62,11 @@ impl Control {
             any = true;
             match event {
                 OperationsEvent::Stale { highest } => self.fence(highest),
+                OperationsEvent::Fenced { domain, by } => self.give_up_domain(domain, by),
                 OperationsEvent::Unanswered { domain } => self.recovery.doubt(domain),
+                OperationsEvent::Unfinished { meeting, why, pause } => {
+                    tracing::warn!(%meeting, %why, ?pause, "what was begun is not finished yet; it is tried again");
+                }
             }
         }
         any
@@ -89,6 +93,7 @@ impl Control {
             Event::Stale { domain, highest } => self.give_up_domain(domain, highest),
             Event::Orphan { domain, summary } => {
                 tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");
+                self.operations.handle_orphan(summary.meeting);
             }
             Event::Missing { domain, meeting } => {
                 tracing::warn!(%domain, %meeting, "missing: known here and not held there");

@@ -8,6 +8,7 @@
 use super::Control;
 use crate::cms::{Answer, Change, GivenControl, Job, Refusal, RefusalKind, Reply};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
+use crate::sys::clock;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch};
 
@@ -30,6 +31,7 @@ impl Control {
             peer.fence();
         }
         self.recovery.fence(domain, by);
+        self.operations.handle_fence(clock::now(), domain, by, &mut self.writer);
         if self.topology.domains().all(|domain| self.is_given_up(domain)) {
             self.fence(by);
         }

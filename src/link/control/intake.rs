@@ -2,7 +2,9 @@
 
 use super::{Control, Orphans};
 use crate::cms::api::ApiRequest;
-use crate::cms::{Answer, Job, Orphan, Outcome, ReplyId, Request};
+use crate::cms::{
+    Answer, DatabaseError, Job, Orphan, OrphanFate, Outcome, Refusal, RefusalKind, Reply, ReplyId, Request,
+};
 use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
 use crate::link::store::Store;
@@ -10,6 +12,13 @@ use crate::link::upgrade::too_late;
 use crate::recovery::{Cursor, DatabaseStore, Heard, Holdings, OrphanList, TableHoldings};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, MeetingSummary, Message, Status, encode_message};
+
+/// A walk over the parts of database or table.
+pub(in crate::link) struct Filling {
+    /// The domains that are left, the next one last.
+    pub domains: Vec<Domain>,
+    pub cursor: Cursor,
+}
 
 impl Control {
     /// Takes what the workers handed on.
@@ -88,8 +97,29 @@ impl Control {
             let Some(store) = &mut self.store else { return false };
             let Ok(outcome) = store.outcomes.try_recv() else { return taken > 0 };
             match outcome {
-                Outcome::Waiting(error) => tracing::info!(%error, "waiting for the database"),
+                Outcome::Waiting(error @ DatabaseError::Held { .. }) => {
+                    tracing::info!(%error, "waiting for the database")
+                }
+                Outcome::Waiting(error) | Outcome::Failed(error) => {
+                    tracing::error!(%error, "no database: operations are refused, control goes on, and it is tried again");
+                    store.fault = Some(error.to_string());
+                    self.journal.close();
+                }
+                Outcome::Unwritable(error) => {
+                    tracing::error!(%error, "the database cannot be written: operations are refused until it can");
+                    store.fault = Some(format!("open, and not written: {error}"));
+                }
+                Outcome::Writable => {
+                    tracing::info!("the database is written again");
+                    store.fault = None;
+                }
                 Outcome::Opened(opened) => {
+                    if store.fault.take().is_some() {
+                        tracing::info!("the database is open");
+                        // What could not be looked up is listed again.
+                        self.topology.domains().for_each(|domain| self.recovery.restart(now, domain));
+                    }
+                    self.journal.open();
                     self.view.set_database(opened.database.clone());
                     self.journal.forget_updates_of(&opened.unfinished);
                     let fences = opened.fences.clone();
@@ -100,11 +130,6 @@ impl Control {
                         let _ = store.thread.submit(Job::Reserve { count: GENERATION_BLOCK });
                     }
                     self.compare_fences(&fences);
-                }
-                Outcome::Failed(error) => {
-                    tracing::error!(%error, "no database: operations are refused, control goes on");
-                    self.store_failed = Some(error.to_string());
-                    self.journal.close();
                 }
                 Outcome::Committed { id, result } => {
                     if let Some(result) = self.journal.committed(id, result) {
@@ -149,9 +174,36 @@ impl Control {
         if filling.domains.is_empty() {
             self.filling = None;
             let opened = self.store.as_mut().and_then(|store| store.opened.as_mut()).expect("looked at above");
-            let unfinished = std::mem::take(&mut opened.unfinished);
-            self.operations.handle_opened(now, opened.next_meeting, unfinished, &mut self.writer);
+            let (unfinished, wanted) = (std::mem::take(&mut opened.unfinished), std::mem::take(&mut opened.wanted));
+            self.operations.handle_opened(now, opened.next_meeting, unfinished, wanted, &mut self.writer);
             let _ = self.keeper.tell(&Notice::Complete);
+            let domains = self.topology.domains().collect();
+            self.comparing = Some(Filling { domains, cursor: Cursor::default() });
+        }
+        true
+    }
+
+    /// Holds the table against the database, some parts a round, and has written what that lacks: it may have been closed
+    /// while recovery had something for it, or be an older one, or a new one in place of one that was lost.
+    pub(super) fn compare(&mut self) -> bool {
+        let Some(comparing) = &mut self.comparing else { return false };
+        let Some(&domain) = comparing.domains.last() else {
+            self.comparing = None;
+            return true;
+        };
+        let mut at = crate::table::Cursor(comparing.cursor.0);
+        let mut parts = Vec::with_capacity(FILL_BATCH);
+        let more = self.writer.table().walk_by_level(domain, &mut at, |_, part| {
+            parts.push(part);
+            parts.len() < FILL_BATCH
+        });
+        comparing.cursor = Cursor(at.0);
+        if !more {
+            comparing.domains.pop();
+            comparing.cursor = Cursor::default();
+        }
+        for part in parts {
+            holdings!(self).write_what_is_not_kept(&part);
         }
         true
     }
@@ -164,6 +216,32 @@ impl Control {
         report["first_takeover_sent_ns"] = serde_json::json!(since(self.begun));
         report["main_to_first_takeover_ns"] = serde_json::json!(self.born.and_then(since));
         report
+    }
+
+    /// Adopts or ends one orphan, wherever it is held.
+    fn decide_orphan(&mut self, meeting: MeetingId, become_of: OrphanFate) -> Reply {
+        let become_of = match become_of {
+            OrphanFate::Adopted => crate::recovery::Orphans::Adopt,
+            OrphanFate::Ended => crate::recovery::Orphans::End,
+        };
+        let held: Vec<_> = self.orphans.values().filter(|orphan| orphan.meeting == meeting).copied().collect();
+        if held.is_empty() {
+            let what = format!("no autonomous server was heard to hold an orphan {meeting}");
+            return Err(Refusal::new(RefusalKind::NotFound, what, "see `baton recovery orphans`"));
+        }
+        let mut decided = Vec::with_capacity(held.len());
+        for orphan in held {
+            if self.recovery.decide_orphan(orphan.domain, meeting, become_of, &mut holdings!(self)) {
+                self.orphans.remove(&(orphan.domain, meeting));
+                decided.push(orphan);
+            }
+        }
+        if decided.is_empty() {
+            let what =
+                format!("orphan {meeting} cannot be had: its number is a conference's of ours, or there is no room");
+            return Err(Refusal::new(RefusalKind::Conflict, what, "see `baton meeting show` and the log"));
+        }
+        Ok(Answer::Orphans(decided))
     }
 
     /// Takes clients' requests.
@@ -192,6 +270,10 @@ impl Control {
                 }
                 Request::Status => Answer::Status(Box::new(self.status(now))),
                 Request::RecoveryLast => Answer::Recovery(self.recovery_last()),
+                Request::Orphan { meeting, become_of } => {
+                    let _ = reply.send(self.decide_orphan(meeting, become_of));
+                    continue;
+                }
                 Request::Orphans => Answer::Orphans(self.orphans.values().copied().collect()),
             };
             // A client that went away needs no answer.

@@ -54,6 +54,11 @@ impl AutonomousServer {
         self.meetings.forget(meeting, &mut self.terminals)
     }
 
+    /// Has room for so many meetings from now on; those that it holds stay.
+    pub fn set_capacity(&mut self, meetings: usize) {
+        self.meetings.set_capacity(meetings);
+    }
+
     /// Until then, requests are answered BUSY; but heartbeats and probes.
     pub fn set_busy(&mut self, until: Nanos) {
         self.busy_until = until;

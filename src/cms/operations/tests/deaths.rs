@@ -1,30 +1,35 @@
 //! The engine dies in the midst of operations: what a client was told is so for good, and what was begun is finished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{World, conference, layout, terminal};
-use super::{add, domain};
+use super::{add, domain, role};
 use crate::cms::{Answer, ConferenceRequest};
-use crate::sim::{NetworkSettings, Random};
-use crate::wire::{MeetingId, MeetingState};
+use crate::sim::{AutonomousServer, NetworkSettings, Random};
+use crate::wire::{MeetingId, MeetingState, Role};
 
 /// What is asked for, and its name.
 type Scene = (&'static str, fn() -> ConferenceRequest);
 
-/// Death after every single step of a start, of a growth into a new domain, and of an end.
+/// Death after every single step of a start, of a growth into a new domain, of a change of layout and of chairman in two
+/// domains, and of an end.
 #[test]
 fn what_a_death_cuts_short_is_finished() {
     let a = terminal(1, 1);
-    let scenes: [Scene; 3] = [
+    let scenes: [Scene; 5] = [
         ("start", || conference(2, &[terminal(1, 11), terminal(2, 11)])),
         ("add", || add(MeetingId(1), &[terminal(1, 21), terminal(2, 21)])),
+        ("layout", || ConferenceRequest::SetLayout { meeting: MeetingId(1), layout: layout(9) }),
+        ("chairman", || role(terminal(2, 1), Role::Chairman)),
         ("end", || ConferenceRequest::End { meeting: MeetingId(1) }),
     ];
     for (what, request) in scenes {
         for reboot in [false, true] {
             for steps in 0..40 {
                 let mut world = World::open(2, 100, NetworkSettings::PERFECT, 3);
-                world.must(conference(1, &[a, terminal(1, 2)]));
+                let mut members = vec![a, terminal(1, 2)];
+                members.extend(matches!(what, "layout" | "chairman").then_some(terminal(2, 1)));
+                world.must(conference(1, &members));
                 world.settle();
                 let asked = world.ask(request());
                 for _ in 0..steps {
@@ -36,6 +41,7 @@ fn what_a_death_cuts_short_is_finished() {
                 world.open_database();
                 world.settle();
                 world.check();
+                never_by_halves(&world, what);
                 if let Some(reply) = told {
                     reply.unwrap();
                     let parts = world.writer.table().parts_of(MeetingId(if what == "start" { 2 } else { 1 })).count();
@@ -43,6 +49,44 @@ fn what_a_death_cuts_short_is_finished() {
                 }
             }
         }
+    }
+}
+
+/// Whatever was begun is done everywhere, or nowhere.
+fn never_by_halves(world: &World, what: &str) {
+    let held: Vec<_> =
+        world.servers.iter().flat_map(AutonomousServer::meetings).filter(|it| it.meeting.0 == 1).collect();
+    let layouts: BTreeSet<_> = held.iter().map(|held| held.layout.windows()).collect();
+    assert!(layouts.len() <= 1, "{what}: {layouts:?}");
+    let members =
+        world.servers.iter().flat_map(|server| server.members(MeetingId(1)).filter_map(|it| server.terminal(it)));
+    let (mut chairmen, mut added) = (0, 0);
+    for state in members {
+        chairmen += usize::from(state.role == Role::Chairman);
+        added += usize::from([terminal(1, 21), terminal(2, 21)].contains(&state.terminal));
+    }
+    assert!(what == "end" || chairmen == 1, "{what}: {chairmen} chairmen");
+    assert!([0, 2].contains(&added), "{what}: {added} of two were added");
+}
+
+/// A client that was told of a refusal is right for good: what was refused is not begun again after a death.
+#[test]
+fn what_was_refused_stays_so_after_a_death() {
+    for steps in 0..40 {
+        let mut world = World::open(2, 100, NetworkSettings::PERFECT, 3);
+        world.servers[1].set_capacity(0);
+        let asked = world.ask(conference(1, &[terminal(1, 1), terminal(2, 1)]));
+        world.run_until(|world| world.replies.contains_key(&asked));
+        world.replies[&asked].clone().unwrap_err();
+        for _ in 0..steps {
+            world.step();
+        }
+        world.servers[1].set_capacity(100);
+        world.die(true);
+        world.open_database();
+        world.settle();
+        world.check();
+        assert_eq!(world.servers[0].meetings().count(), 0, "death {steps} steps after the refusal");
     }
 }
 

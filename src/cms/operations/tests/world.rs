@@ -2,13 +2,14 @@
 //! behind a seeded network.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::cms::{
-    Answer, Change, CommandSettings, ConferenceRequest, Database, JobId, Member, NewMember, Operations,
+    Answer, Change, CommandSettings, CommitError, ConferenceRequest, Database, JobId, Member, NewMember, Operations,
     OperationsEvent, PartParameters, Refusal, Reply, ReplyId, StartMeeting,
 };
 use crate::limits::{COMMANDS_IN_FLIGHT_MAX, FRAME_BYTES_MAX};
@@ -67,6 +68,15 @@ pub struct World {
     commits: VecDeque<(JobId, Vec<Change>)>,
     /// Whether commits are carried out.
     pub commits_run: bool,
+    /// Commits that the disk will not take, counted from the first.
+    pub commits_fail: Range<u32>,
+    commits_seen: u32,
+    /// Whether terminals' reports arrive.
+    pub reports: bool,
+    /// Domains that the next engine finds in its configuration.
+    pub configured: Vec<Domain>,
+    /// How often it was said that something is not finished.
+    pub unfinished: u32,
     next_reply: u64,
     /// Domains that recovery was asked to hold against the table, and has not yet.
     pub doubted: BTreeSet<Domain>,
@@ -105,6 +115,11 @@ impl World {
             replies: BTreeMap::new(),
             commits: VecDeque::new(),
             commits_run: true,
+            commits_fail: 0..0,
+            commits_seen: 0,
+            reports: true,
+            configured: (1..=domains).map(domain).collect(),
+            unfinished: 0,
             next_reply: 0,
             doubted: BTreeSet::new(),
             folder,
@@ -120,7 +135,8 @@ impl World {
 
     pub fn open_database(&mut self) {
         let (next, unfinished) = (self.database.next_meeting().unwrap(), self.database.unfinished().unwrap());
-        self.operations.handle_opened(self.now, next, unfinished, &mut self.writer);
+        let wanted = self.database.wanted().unwrap();
+        self.operations.handle_opened(self.now, next, unfinished, wanted, &mut self.writer);
     }
 
     pub fn ask(&mut self, request: ConferenceRequest) -> u64 {
@@ -177,11 +193,34 @@ impl World {
         }
     }
 
+    /// The database takes what it is given, and nothing else happens.
+    pub fn commit_what_is_decided(&mut self) {
+        while let Some((job, changes)) = self.operations.poll_commit() {
+            let result = self.database.commit(&changes, self.epoch);
+            self.operations.handle_committed(self.now, job, result, &mut self.writer);
+        }
+    }
+
     /// What is due now happens; then the clock goes to what is next. False where nothing is.
     pub fn step(&mut self) -> bool {
         self.exchange();
         if self.commits_run && !self.commits.is_empty() {
-            let jobs: Vec<_> = self.commits.drain(..).collect();
+            let mut jobs: Vec<_> = self.commits.drain(..).collect();
+            let (now, writer) = (self.now, &mut self.writer);
+            let mut fails = Vec::new();
+            jobs.retain(|&(job, _)| {
+                self.commits_seen += 1;
+                let fails_now = self.commits_fail.contains(&self.commits_seen);
+                fails.extend(fails_now.then_some(job));
+                !fails_now
+            });
+            if self.commits_seen + 1 >= self.commits_fail.end {
+                self.commits_fail = 0..0;
+            }
+            for job in fails {
+                let full = CommitError::Storage("no space left on device".into());
+                self.operations.handle_committed(now, job, Err(full), writer);
+            }
             let group: Vec<_> = jobs.iter().map(|(_, changes)| (changes.as_slice(), self.epoch)).collect();
             let results = self.database.commit_group(&group).unwrap();
             for ((job, _), result) in jobs.into_iter().zip(results) {
@@ -227,8 +266,10 @@ impl World {
             assert!(self.replies.insert(id, reply).is_none(), "a client is answered once");
         }
         while let Some(event) = self.operations.poll_event() {
-            if let OperationsEvent::Unanswered { domain } = event {
-                self.doubted.insert(domain);
+            match event {
+                OperationsEvent::Unanswered { domain } => drop(self.doubted.insert(domain)),
+                OperationsEvent::Unfinished { .. } => self.unfinished += 1,
+                OperationsEvent::Stale { .. } | OperationsEvent::Fenced { .. } => {}
             }
         }
     }
@@ -259,6 +300,9 @@ impl World {
         let Some(from) = frame.envelope().from.domain() else { return };
         let header = frame.header();
         if let Message::Report { terminal, version, business, decode, role, flags, channel, stream, info } = message {
+            if !self.reports {
+                return;
+            }
             let meeting = header.meeting;
             self.worker.report(terminal, meeting, version, business, decode, role, flags, channel, stream, &info);
             let ack = Message::ReportAck { terminal, version };
@@ -272,8 +316,8 @@ impl World {
     /// `reboot` the table is gone too.
     pub fn die(&mut self, reboot: bool) {
         self.epoch = Epoch::new(1, self.epoch.generation() + 1);
-        let domains: Vec<_> = self.servers.iter().map(AutonomousServer::domain).collect();
-        self.operations = Operations::new(self.epoch, domains, CommandSettings::default());
+        let settings = CommandSettings { runs: self.epoch.0, ..CommandSettings::default() };
+        self.operations = Operations::new(self.epoch, self.configured.iter().copied(), settings);
         self.commits.clear();
         if reboot {
             let table = Arc::new(Table::on_heap(Capacity { meetings: 4096, terminals: 16_384 }));

@@ -1,0 +1,96 @@
+//! What a conference is to come to yet: written ahead of the first command of an operation that has several, so that a death,
+//! or a refusal in the midst, does not leave it half done.
+
+use std::collections::BTreeMap;
+
+use crate::wire::{Address, Layout, Role};
+
+/// What is to be made so in one conference. A later word on the same thing stands in place of an earlier one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wanted {
+    /// The layout of every part.
+    pub layout: Option<Layout>,
+    /// Roles of members; who is none by then needs none.
+    pub roles: BTreeMap<Address, Role>,
+    /// Who is to be a member, and with which role; none for who is to be no member.
+    pub members: BTreeMap<Address, Option<Role>>,
+}
+
+impl Wanted {
+    /// Whether nothing is left to be done.
+    pub fn is_empty(&self) -> bool {
+        self.layout.is_none() && self.roles.is_empty() && self.members.is_empty()
+    }
+
+    /// How many commands it takes at most, in a conference of so many parts.
+    pub fn commands(&self, parts: usize) -> usize {
+        self.roles.len() + self.members.len() + if self.layout.is_some() { parts } else { 0 }
+    }
+
+    /// This, and `newer` in place of what both speak of.
+    #[must_use]
+    pub fn with(mut self, newer: &Self) -> Self {
+        self = self.without(newer);
+        self.layout = newer.layout.or(self.layout);
+        self.roles.extend(&newer.roles);
+        self.members.extend(&newer.members);
+        self
+    }
+
+    /// This but for what `done` speaks of.
+    #[must_use]
+    pub fn without(mut self, done: &Self) -> Self {
+        if done.layout.is_some() {
+            self.layout = None;
+        }
+        for terminal in done.members.keys() {
+            self.members.remove(terminal);
+            self.roles.remove(terminal);
+        }
+        for terminal in done.roles.keys() {
+            self.roles.remove(terminal);
+            if let Some(Some(role)) = self.members.get_mut(terminal) {
+                *role = done.roles[terminal];
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Domain;
+
+    #[test]
+    fn a_later_word_stands_in_place_of_an_earlier_one() {
+        let terminal = |device| Domain::new(1).unwrap().device(device);
+        let layout = |windows| Layout::new(windows);
+        let earlier = Wanted {
+            layout: layout(4),
+            roles: [(terminal(1), Role::Chairman), (terminal(2), Role::Participant)].into(),
+            members: [(terminal(3), Some(Role::Participant)), (terminal(4), None)].into(),
+        };
+        let newer = Wanted {
+            layout: layout(9),
+            roles: [(terminal(2), Role::Chairman)].into(),
+            members: [(terminal(1), None), (terminal(4), Some(Role::Participant))].into(),
+        };
+        let both = earlier.clone().with(&newer);
+        let expected = Wanted {
+            layout: layout(9),
+            roles: [(terminal(2), Role::Chairman)].into(),
+            members: [
+                (terminal(1), None),
+                (terminal(3), Some(Role::Participant)),
+                (terminal(4), Some(Role::Participant)),
+            ]
+            .into(),
+        };
+        assert_eq!(both, expected);
+        let rest = both.without(&newer);
+        assert_eq!(rest.members.keys().copied().collect::<Vec<_>>(), [terminal(3)]);
+        assert!(rest.layout.is_none() && rest.roles.is_empty() && !rest.is_empty());
+        assert!(earlier.clone().without(&earlier).is_empty());
+    }
+}
