@@ -199,6 +199,7 @@ impl ServerRecovery {
         if self.listing.is_whole() {
             self.listing.next_transaction();
             if self.listing.complete {
+                self.timeline.listed.get_or_insert(now);
                 self.end_listing(holdings);
             }
         }
@@ -215,7 +216,6 @@ impl ServerRecovery {
         let is_left = |meeting| meetings.get(&meeting).is_some_and(|known| known.step == Step::Orphan);
         told.orphans.retain(|&meeting| meetings.contains_key(&meeting));
         holdings.keep_orphans(self.domain, &is_left);
-        self.timeline.listed.get_or_insert(self.now);
     }
 
     /// Looks up once more what could not be looked up.

@@ -331,7 +331,7 @@ impl World {
         if let Some(Some(answer)) = reported {
             let mut buffer = [0; FRAME_BYTES_MAX];
             let to = Envelope { to: frame.envelope().from, ..envelope(site) };
-            let head = header.answer(Status::Ok);
+            let head = Header { epoch: self.epoch, ..header.answer(Status::Ok) };
             let length = encode_message(&mut buffer, &to, &head, &answer, &key(site, Direction::Dispatch));
             self.network.send(self.now, &buffer[..length]);
         }
