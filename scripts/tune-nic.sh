@@ -157,6 +157,8 @@ set_by_ethtool -c Coalesce 'Adaptive RX' -C adaptive-rx off
 set_by_ethtool -c Coalesce rx-usecs -C rx-usecs 8
 # An 802.1Q tag that the interface takes off is seen neither by steering nor by a worker.
 set_by_ethtool -k Features rx-vlan-offload -K rxvlan off
+# And frames of a VLAN that nobody told the interface of it drops by itself.
+set_by_ethtool -k Features rx-vlan-filter -K rx-vlan-filter off
 # A worker that polls busily runs the driver itself, for as long as it comes back within the timeout.
 write "$net/napi_defer_hard_irqs" 2
 write "$net/gro_flush_timeout" 200000

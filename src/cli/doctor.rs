@@ -76,7 +76,8 @@ fn ask_interface(name: &str, number: usize, config: Option<&Config>) -> Result<A
             driver: interface.driver().unwrap_or_default(),
             bus_address: interface.bus_address(),
             queues: interface.queues()?,
-            ntuple: ntuple(name),
+            ntuple: feature(name, "ntuple-filters"),
+            filters_vlans: feature(name, "rx-vlan-filter").map(|said| said.starts_with("on")),
             running: interface.is_running()?,
             unites: interface.unites(),
             strips_tags: interface.strips_tags(),
@@ -134,11 +135,11 @@ fn place(path: &Path) -> Option<Place> {
     })
 }
 
-/// What ethtool says of ntuple filters.
-fn ntuple(interface: &str) -> Option<String> {
+/// What ethtool says of a feature.
+fn feature(interface: &str, name: &str) -> Option<String> {
     let said = Command::new("ethtool").args(["-k", interface]).output().ok()?;
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    text.lines().find_map(|line| line.strip_prefix("ntuple-filters:")).map(|rest| rest.trim().to_owned())
+    text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned()))
 }
 
 /// Columns of a terminal that shows it.

@@ -116,6 +116,8 @@ pub struct AskedInterface {
     pub unites: Option<&'static str>,
     /// Whether it takes VLAN tags off; none where it does not tell.
     pub strips_tags: Option<bool>,
+    /// Whether it drops frames of VLANs that it was not told of; none where there is no ethtool.
+    pub filters_vlans: Option<bool>,
     /// Whether a domain with a `vlan` may be there.
     pub bears_tags: bool,
     /// Bytes of its longest packet.

@@ -74,6 +74,16 @@ fn tags(interface: &AskedInterface) -> Option<Finding> {
     if !interface.bears_tags {
         return None;
     }
+    if interface.filters_vlans == Some(true) {
+        return Some(Finding::warning(
+            "VLAN tags",
+            format!("{name} drops frames of VLANs that it was not told of (rx-vlan-filter)"),
+            "no frame of a domain with a `vlan` arrives, unless the host has an interface of that VLAN there",
+            format!(
+                "ip link add link {name} type vlan id N for each; or ethtool -K {name} rx-vlan-filter off, if it can"
+            ),
+        ));
+    }
     Some(match (interface.unites, interface.strips_tags) {
         (Some(kind), _) => Finding::note(
             "VLAN tags",

@@ -73,6 +73,8 @@ fn an_interface_that_is_down_unites_others_or_takes_tags_off_is_told() {
     assert_eq!(level(bond, "driver"), Level::Warning);
     let tagged = |strips_tags| AskedInterface { bears_tags: true, strips_tags, ..interface() };
     assert_eq!([Some(true), Some(false)].map(|strips| level(tagged(strips), "VLAN tags")), [Level::Note, Level::Ok]);
+    let filtering = AskedInterface { filters_vlans: Some(true), ..tagged(Some(false)) };
+    assert_eq!(level(filtering, "VLAN tags"), Level::Warning);
     let jumbo = AskedInterface { driver: "veth".into(), mtu: 9000, ..interface() };
     assert_eq!(level(jumbo, "driver"), Level::Note);
 }
