@@ -21,9 +21,10 @@ pub mod table;
 pub mod top;
 pub mod upgrade;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use crate::sys::clock;
+use crate::sys::{clock, stderr};
 use clap::{Parser, Subcommand};
 
 /// It could not be done.
@@ -119,16 +120,17 @@ pub(crate) fn complain(error: &dyn std::error::Error) {
         }
         cause = error.source();
     }
-    eprintln!("baton: {text}");
+    // Which nobody may read any more; a complaint over that would be a panic.
+    let _ = writeln!(std::io::stderr(), "baton: {text}");
 }
 
 /// Log lines of keeper and engine: to standard error, without colour where that is no terminal. `BATON_LOG` filters
-/// (`debug`, or by module such as `baton::keeper=debug`).
+/// (`debug`, or by module such as `baton::keeper=debug`). Nobody waits for who reads them ([`stderr`]).
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
     let log = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::INFO)
-        .with_writer(std::io::stderr)
+        .with_writer(|| stderr::Log)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would say on standard error that standard error cannot be written to, and panic over that: nobody may

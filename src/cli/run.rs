@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{FAILED, WRONG, complain, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
-use crate::sys::sigbus;
+use crate::sys::{sigbus, stderr};
 
 /// Run a dispatch server.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,7 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
+    stderr::never_wait();
     log_to_stderr();
     let mut config = match Config::read(&args.config, &args.overrides) {
         Ok(config) => config,
