@@ -19,7 +19,7 @@ use crate::config::{Auto, Config, Cores, Wait};
 use crate::sys::af_xdp::{self, Bound};
 use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
 use crate::sys::clock;
-use crate::sys::holds::{Asked, LockFile, NetworkName};
+use crate::sys::holds::{Asked, InterfaceHold, LockFile};
 use crate::sys::interface::Interface;
 use crate::sys::process::User;
 use crate::sys::processors::{self, Choice};
@@ -39,7 +39,7 @@ pub struct Estate {
     api: UnixListener,
     /// What is kept by the service manager serves the next keeper, after a stop too.
     is_kept: bool,
-    _holds: (Vec<NetworkName>, LockFile),
+    _holds: (Vec<InterfaceHold>, LockFile),
 }
 
 /// An interface with all that is on it.
@@ -315,7 +315,7 @@ fn open_sockets(
 }
 
 /// Takes what only one keeper at a time may have.
-fn hold(config: &Config) -> Result<(Vec<NetworkName>, LockFile), KeeperError> {
+fn hold(config: &Config) -> Result<(Vec<InterfaceHold>, LockFile), KeeperError> {
     let mut interfaces = Vec::new();
     for name in &config.interface.names {
         match pins::hold(name)? {
