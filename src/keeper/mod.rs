@@ -43,9 +43,9 @@ use crate::config::Config;
 use crate::sys::capabilities;
 use crate::sys::notify::{self, ServiceManager};
 use crate::sys::process::{User, is_root};
-use crate::sys::signals::StopSignals;
+use crate::sys::signals::{StopSignals, ignore_file_limit};
 
-/// Runs a keeper until it is asked to stop, by SIGTERM or SIGINT. With `store`, the service manager keeps what a restart is to
+/// Runs a keeper until it is asked to stop, by SIGTERM, SIGINT or SIGHUP. With `store`, the service manager keeps what a restart is to
 /// find again.
 ///
 /// # Errors
@@ -58,6 +58,7 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     if store && !manager.is_there() {
         return Err(KeeperError::NoManager);
     }
+    ignore_file_limit();
     let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
     // Before it is replaced.
     let program =
