@@ -69,14 +69,18 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         let _ = keeper.tell(&Notice::Failed { why: error.to_string() });
         ExitCode::FAILURE
     };
-    let succession = match Succession::open(succession.as_fd()) {
+    let opened = Succession::open(succession.as_fd());
+    // Mapped, it needs no descriptor, by which one could do more to it.
+    drop(succession);
+    let succession = match opened {
         Ok(succession) => Arc::new(succession),
         Err(error) => return end(system("the locks of the succession")(error)),
     };
     let prepare = || {
         // Whoever waits for the locks may be handed them before its keeper has heard what it is.
         manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
-        let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?;
+        // As above; and the lock of its file, which proves deaths, lasts as long as the mapping and cannot be given back.
+        let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?.without_descriptor())?;
         let mapped = manifest.interfaces.iter().zip(frames);
         let mapped = mapped.map(|(interface, Frames { umem, sockets })| af_xdp::map(&interface.xdp, umem, sockets));
         let mapped = mapped.collect::<Result<Vec<_>, _>>()?;
