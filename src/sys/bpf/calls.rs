@@ -73,7 +73,7 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.id)
 }
 
-/// The ids of the maps that a program uses, in no order. Ours has three.
+/// The ids of the maps that a program uses, in no order. Ours has five.
 pub(super) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; 8];
     let mut info =
