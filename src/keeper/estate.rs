@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::KeeperError;
 use super::handover::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
+use super::hearing::Known;
 use super::pins;
 use super::program::Identity;
 use super::store::Store;
@@ -29,24 +30,36 @@ use crate::wire::{Domain, Mac};
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
 /// killed keeper does; `clear_away` is for a stop that was asked for.
 pub struct Estate {
-    config: Config,
-    table: KeptTable,
+    pub(super) config: Config,
+    pub(super) table: KeptTable,
     /// As they are configured.
-    interfaces: Vec<Manned>,
+    pub(super) interfaces: Vec<Manned>,
+    /// What was wanted of each; less may have been granted.
+    pub(super) wanted: Vec<af_xdp::Settings>,
+    /// The rings were taken up, and are what an earlier keeper's engines left.
+    pub(super) taken_up: bool,
     /// What engines have learned of where domains are.
-    next_hops: BTreeMap<Domain, Hop>,
-    succession: (Succession, OwnedFd),
-    api: UnixListener,
+    pub(super) next_hops: BTreeMap<Domain, Hop>,
+    pub(super) succession: (Succession, OwnedFd),
+    pub(super) api: UnixListener,
     /// What is kept by the service manager serves the next keeper, after a stop too.
-    is_kept: bool,
+    pub(super) is_kept: bool,
     _holds: (Vec<InterfaceHold>, LockFile),
 }
 
+/// What engines work with, as it was opened.
+struct Opened {
+    bound: Vec<Bound>,
+    api: UnixListener,
+    wanted: Vec<af_xdp::Settings>,
+    taken_up: bool,
+}
+
 /// An interface with all that is on it.
-struct Manned {
+pub(super) struct Manned {
     mac: Mac,
-    steering: Steering,
-    bound: Bound,
+    pub(super) steering: Steering,
+    pub(super) bound: Bound,
 }
 
 impl Estate {
@@ -81,7 +94,7 @@ impl Estate {
                 let queues = queues.iter().map(|&queues| (queues, rings));
                 open_sockets(&config, interfaces.into_iter().zip(queues), &steerings, &mut store)
             });
-        let (bound, api) = match opened {
+        let Opened { bound, api, wanted, taken_up } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 for (name, steering) in config.interface.names.iter().zip(steerings) {
@@ -97,7 +110,7 @@ impl Estate {
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
         let is_kept = store.keeps();
-        Ok(Self { config, table, interfaces, next_hops, succession, api, is_kept, _holds: holds })
+        Ok(Self { config, table, interfaces, wanted, taken_up, next_hops, succession, api, is_kept, _holds: holds })
     }
 
     /// What it was opened with.
@@ -173,6 +186,17 @@ impl Estate {
             })
             .collect();
         handover::send(line, &manifest, [table, self.succession.1.as_fd(), self.api.as_fd()], &frames)
+    }
+
+    /// What engines may speak of.
+    pub(super) fn known(&self) -> Known {
+        let domains = self.config.domains.iter().map(|domain| domain.number).collect();
+        Known { domains, interfaces: self.interfaces.len() }
+    }
+
+    /// Worker threads of an engine.
+    pub(super) fn workers(&self) -> usize {
+        self.interfaces.iter().map(|interface| interface.bound.sockets.len()).sum()
     }
 
     /// The locks of who works with table and rings.
@@ -280,7 +304,7 @@ fn open_sockets(
     interfaces: impl Iterator<Item = (Interface, (u32, u32))>,
     steerings: &[Steering],
     store: &mut Store<'_>,
-) -> Result<(Vec<Bound>, UnixListener), KeeperError> {
+) -> Result<Opened, KeeperError> {
     let wanted = interfaces.map(|(interface, (queues, rings))| af_xdp::Settings {
         rings,
         receive: config.interface.receive_ring,
@@ -293,6 +317,7 @@ fn open_sockets(
     });
     let wanted: Vec<_> = wanted.collect();
     let kept = store.rings(&wanted).map_err(|error| KeeperError::System { doing: "take up the rings", error })?;
+    let taken_up = kept.is_some();
     let bound = match kept {
         Some(bound) => bound,
         None => store
@@ -300,18 +325,24 @@ fn open_sockets(
             .map_err(|error| KeeperError::System { doing: "have the rings kept", error })?,
     };
     for (bound, steering) in bound.iter().zip(steerings) {
-        let rings = bound.settings.rings;
-        for (n, socket) in (0..).zip(&bound.sockets) {
-            steering.set_ring(n / rings, n % rings, socket.as_fd())?;
-        }
+        fill_rings(bound, steering)?;
     }
     let path = config.runtime.api_socket();
     if let Some(api) = store.api(&path) {
-        return Ok((bound, api));
+        return Ok(Opened { bound, api, wanted, taken_up });
     }
     let api = listen(&path)?;
     store.keep_api(&api);
-    Ok((bound, api))
+    Ok(Opened { bound, api, wanted, taken_up })
+}
+
+/// Has steering give frames to these sockets.
+pub(super) fn fill_rings(bound: &Bound, steering: &Steering) -> Result<(), SteerError> {
+    let rings = bound.settings.rings;
+    for (n, socket) in (0..).zip(&bound.sockets) {
+        steering.set_ring(n / rings, n % rings, socket.as_fd())?;
+    }
+    Ok(())
 }
 
 /// Takes what only one keeper at a time may have.
@@ -377,7 +408,7 @@ fn open_database_folder(config: &Config, user: Option<&User>) -> Result<(), Keep
 }
 
 /// The API's socket. What a dead keeper left in its place goes; the runtime folder's lock says that it is dead.
-fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
+pub(super) fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     let failed = |error| KeeperError::Folder { path: path.into(), error };
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),

@@ -6,11 +6,29 @@ use super::Control;
 use crate::cascade::LinkEvent;
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
-use crate::limits::{CONTROL_BATCH, RECOVERY_NOTED_AFTER};
+use crate::limits::{CONTROL_BATCH, NEXT_HOPS_PER_SECOND, RECOVERY_NOTED_AFTER};
 use crate::recovery::{Event, Path, ServerReport};
 use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
 use crate::wire::Epoch;
+
+/// Next hops that the keeper is told, no more than [`NEXT_HOPS_PER_SECOND`]: frames of a domain that come from two
+/// places in turn would crowd out what it must hear. One that is not told is learned again by whoever comes next.
+#[derive(Default)]
+pub(super) struct Told {
+    since: Nanos,
+    hops: u32,
+}
+
+impl Told {
+    fn allows(&mut self, now: Nanos) -> bool {
+        if now.since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, hops: 0 };
+        }
+        self.hops += 1;
+        self.hops <= NEXT_HOPS_PER_SECOND
+    }
+}
 
 impl Control {
     /// Takes what the machines want the engine to know.
@@ -22,7 +40,9 @@ impl Control {
             {
                 let interface = &self.config.interface.names[usize::from(hop.interface)];
                 tracing::info!(domain = %peer.domain, mac = %hop.mac, interface, "next hop learned");
-                let _ = self.keeper.tell(&Notice::NextHop { domain: peer.domain, hop });
+                if self.told.allows(now) {
+                    let _ = self.keeper.tell(&Notice::NextHop { domain: peer.domain, hop });
+                }
                 self.recovery.restart(now, peer.domain);
                 any = true;
             }
@@ -164,5 +184,19 @@ impl Control {
             reconciled_ns: longest(|server| server.reconciled_ns),
         };
         chronicle.note_recovery(SystemTime::now() - now.since(from), note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_hops_are_told_no_faster_than_a_keeper_takes_them() {
+        let mut told = Told::default();
+        let second = |at: u64| Nanos(at * 1_000_000_000);
+        let allowed = |told: &mut Told, at| (0..3 * NEXT_HOPS_PER_SECOND).filter(|_| told.allows(second(at))).count();
+        assert_eq!(allowed(&mut told, 5), NEXT_HOPS_PER_SECOND as usize);
+        assert_eq!(allowed(&mut told, 6), NEXT_HOPS_PER_SECOND as usize);
     }
 }
