@@ -155,6 +155,39 @@ pub const AUDIT_SILENCE_ATTEMPTS: u32 = 5;
 pub const RESTARTS_FREE: u32 = 5;
 /// The longest pause, in milliseconds, between two starts of an engine that does not come to control anything.
 pub const RESTART_PAUSE_MS_MAX: u64 = 10_000;
+/// How long an engine's threads may stand still before its keeper kills it, unless the configuration says otherwise.
+pub const HANG_DEFAULT: std::time::Duration = std::time::Duration::from_secs(1);
+/// The least that may be configured: a healthy thread that has nothing to do moves twice in it.
+pub const HANG_MS_MIN: u64 = 500;
+/// Looks that a keeper takes at its engine's pulse in that time.
+pub const HANG_LOOKS: u32 = 8;
+/// The longest that the control thread sleeps. Workers sleep for less (`link::thread`).
+pub const CONTROL_SLEEP_MAX: std::time::Duration = std::time::Duration::from_millis(250);
+const _: () = assert!(CONTROL_SLEEP_MAX.as_millis() as u64 * 2 <= HANG_MS_MIN);
+/// A new engine that does not control yet may stand still for so many times what one that controls may: it maps what
+/// there is, and makes its threads. Twice as long for each that came to nothing before it, up to
+/// [`START_PATIENCE_MAX`]: a machine that is slow gets there in the end.
+pub const START_PATIENCE: u32 = 5;
+/// See [`START_PATIENCE`].
+pub const START_PATIENCE_MAX: std::time::Duration = std::time::Duration::from_secs(120);
+/// Notices of one engine that a keeper heeds before it sees to its other duties.
+pub const NOTICES_PER_ROUND: u32 = 64;
+/// Next hops that an engine tells its keeper in a second, at most: of every domain at once, and again.
+pub const NEXT_HOPS_PER_SECOND: u32 = 2 * DOMAINS_MAX as u32;
+/// Notices in a second after which an engine is not what it should be, and is killed: twice what one tells that is,
+/// for what it told while the keeper was not let run comes at once.
+pub const NOTICES_PER_SECOND: u32 = 2 * NEXT_HOPS_PER_SECOND;
+/// Notices of an engine that make no sense, after which it is killed.
+pub const NOTICES_NONSENSE_MAX: u32 = 8;
+/// Orders that wait for a control thread; a keeper whose further ones find no room goes on.
+pub const ORDERS_MAX: usize = 64;
+/// Engines in a row that came to nothing by themselves, after which all that they can have damaged is made anew.
+pub const RENEW_AFTER: u32 = 3;
+const _: () = assert!(RENEW_AFTER < RESTARTS_FREE, "before the pauses begin");
+/// Bytes of a line of the log that are written at once: what a pipe that has room takes without waiting (PIPE_BUF).
+pub const LOG_WRITE_BYTES: usize = 4096;
+/// Bytes of a manifest: the whole configuration, the most domains with all their keys.
+pub const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Milliseconds that a new keeper waits for the processes of a dead one to be gone.
 pub const PREDECESSOR_WAIT_MS: u64 = 10_000;
 /// Commands that wait for room in their lane, at most, before a further operation is begun.

@@ -96,18 +96,17 @@ fn a_sigbus_that_a_process_sent_is_not_called_a_cut_file() {
     assert!(words.contains("neither a file that was cut"), "{words}");
 }
 
-#[test]
-fn the_log_of_a_server_whose_table_is_cut_says_so() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
+/// Starts a server, cuts its table once that bears its name, and asks until an engine has touched it.
+fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
+    let mut server = Server::start(pair, Side::Left, &place.configure("left", more), &[]);
     server.engine();
-    // It bears its name once it is filled.
     let file = place.path("shm/table");
     let end = Instant::now() + Duration::from_secs(30);
     while !file.exists() {
         assert!(Instant::now() < end, "no table in time:\n{}", server.heard);
         std::thread::sleep(Duration::from_millis(2));
     }
+    server.standby();
     File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
     // What it asks is answered from the table, if that has not been touched since by the engine itself.
     let mut asking = Command::new(env!("CARGO_BIN_EXE_baton"))
@@ -121,4 +120,26 @@ fn the_log_of_a_server_whose_table_is_cut_says_so() {
     // There is nobody to answer it any more.
     asking.kill().unwrap();
     asking.wait().unwrap();
+    server
+}
+
+#[test]
+fn a_server_whose_table_is_cut_says_so_and_ends() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = cut_under(&pair, &place, "");
+    assert_eq!(server.code(), 1, "{}", server.heard);
+    assert!(server.heard.contains("cannot be used") && server.heard.contains("--path database"), "{}", server.heard);
+    assert_eq!(std::fs::metadata(place.path("shm/table")).unwrap().len(), 0, "it is left as it is");
+}
+
+#[test]
+fn where_the_database_is_to_serve_a_table_that_is_cut_is_replaced_while_the_server_runs() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let mut server = cut_under(&pair, &place, "[recovery]\non_bad_table = \"database\"");
+    server.line_with("and the database serves");
+    server.engine();
+    // Filled from the database, it is as good as the one before.
+    server.standby();
+    assert!(std::fs::metadata(place.path("shm/table")).unwrap().len() > 0);
+    assert_eq!(std::fs::metadata(place.path("shm/table.refused-0")).unwrap().len(), 0);
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -351,6 +352,36 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     manager.until("READY=1");
     assert!(manager.log().contains("not taken up: socket 0 is not among them"), "{}", manager.log());
     assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    service.end(Signal::KILL);
+}
+
+/// What an engine that was taken over can write to frames' memory: that each chunk is owned as none can be. The file is
+/// chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes; chunks are a multiple of 128.
+fn damage(umem: &OwnedFd) {
+    let file = fs::File::options().write(true).open(format!("/proc/self/fd/{}", umem.as_raw_fd())).unwrap();
+    let chunks = (file.metadata().unwrap().len() - 64) / (2048 + 8) / 128 * 128;
+    file.write_all_at(&vec![7; chunks as usize * 8], chunks * 2048).unwrap();
+}
+
+/// It came to nothing at each start, for as long as the manager kept what it came to nothing by.
+#[test]
+fn rings_that_no_engine_can_work_with_are_not_kept_for_ever() {
+    let (pair, place) = (Pair::new(1), Place::new());
+    let configuration = place.configure("left", "");
+    let mut manager = Manager::new(&place);
+    let mut service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    service.end(Signal::KILL);
+    let before = manager.sockets();
+    damage(&manager.store["umem-0"]);
+    service = manager.start(&pair, &configuration);
+    manager.until("READY=1");
+    assert!(manager.log().contains("none of a transmit chunk"), "{}", manager.log());
+    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    assert!(manager.sockets().is_disjoint(&before));
+    let mut prober = Prober::open(&pair);
+    prober.more(50);
+    prober.all_echoed(|| manager.log());
     service.end(Signal::KILL);
 }
 

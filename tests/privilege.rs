@@ -180,6 +180,11 @@ fn confined_process() {
             let core = core_affinity::get_core_ids().unwrap()[0];
             assert!(core_affinity::set_for_current(core));
             baton::sys::descriptors::send(line.as_fd(), b"word", &[]).unwrap();
+            // A client's connection is closed so, and its descriptor asked what it is.
+            rustix::net::shutdown(&line, rustix::net::Shutdown::Write).unwrap();
+            rustix::fs::fcntl_getfl(&line).unwrap();
+            rustix::process::setpriority_process(None, 19).unwrap();
+            baton::sys::memory::touch_all().unwrap();
         }
         "abort" => std::process::abort(),
         "execute" => drop(Command::new("/bin/true").exec()),
@@ -192,6 +197,15 @@ fn confined_process() {
         "kill" => drop(rustix::process::kill_process(rustix::process::getppid().unwrap(), Signal::USR1)),
         "mount" => drop(rustix::mount::unmount("/none", rustix::mount::UnmountFlags::DETACH)),
         "bpf" => drop(Steering::load(&SteerSettings::new(DEFAULT_ETHERTYPE, 1))),
+        "signal by descriptor" => drop(rustix::fs::fcntl_add_seals(&line, rustix::fs::SealFlags::SEAL)),
+        "deafen" => drop(rustix::net::shutdown(&line, rustix::net::Shutdown::Read)),
+        "starve" => drop(rustix::net::sockopt::set_socket_send_buffer_size(&line, 1)),
+        "punch" => drop(rustix::fs::fallocate(&line, rustix::fs::FallocateFlags::PUNCH_HOLE, 0, 1)),
+        "push behind" => drop(rustix::process::setpriority_process(rustix::process::getppid(), 19)),
+        "push aside" => {
+            let core = rustix::thread::sched_getaffinity(None).unwrap();
+            let _ = rustix::thread::sched_setaffinity(rustix::process::getppid(), &core);
+        }
         "memfd" => drop(rustix::fs::memfd_create("code", rustix::fs::MemfdFlags::CLOEXEC)),
         "namespace" => {
             let network = fs::File::open("/proc/self/ns/net").unwrap();
@@ -223,7 +237,8 @@ fn a_confined_process_does_what_engines_do_and_its_end_is_its_own() {
 #[test]
 fn a_confined_process_that_does_anything_else_is_killed() {
     let deeds = ["execute", "fork", "socket", "unix socket", "trace", "kill", "mount", "bpf", "memfd", "namespace"];
-    for deed in deeds {
+    let on_what_it_has = ["signal by descriptor", "deafen", "starve", "punch", "push behind", "push aside"];
+    for deed in deeds.into_iter().chain(on_what_it_has) {
         assert_eq!(confined(deed).signal(), Some(Signal::SYS.as_raw()), "{deed}");
     }
 }

@@ -27,7 +27,7 @@ pub mod upgrade;
 use std::process::ExitCode;
 
 use self::out::tell;
-use crate::sys::clock;
+use crate::sys::{clock, stderr};
 use crate::time::Nanos;
 use clap::{Parser, Subcommand};
 
@@ -143,16 +143,17 @@ pub(crate) fn complain(error: &dyn std::error::Error) {
         }
         cause = error.source();
     }
+    // By a writer that takes it if nobody reads it any more.
     tell!("baton: {text}");
 }
 
 /// Log lines of keeper and engine: to standard error, without colour where that is no terminal. `BATON_LOG` filters
-/// (`debug`, or by module such as `baton::keeper=debug`).
+/// (`debug`, or by module such as `baton::keeper=debug`). Nobody waits for who reads them ([`stderr`]).
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
     let log = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::INFO)
-        .with_writer(std::io::stderr)
+        .with_writer(|| stderr::Log)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would say on standard error that standard error cannot be written to, and panic over that: nobody may

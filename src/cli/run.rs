@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::{FAILED, FENCED, WRONG, complain, log_filter, log_to_stderr};
 use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
-use crate::sys::sigbus;
+use crate::sys::{sigbus, stderr};
 
 /// Run a dispatch server. Exits with 3 where another one controls: started again it would not control either, see
 /// `baton control`.
@@ -30,6 +30,7 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
+    stderr::never_wait();
     log_to_stderr();
     let mut config = match Config::read(&args.config, &args.overrides) {
         Ok(config) => config,

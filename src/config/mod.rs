@@ -23,7 +23,7 @@ pub use example::EXAMPLE;
 pub use file::ConfigError;
 pub(crate) use file::Place;
 
-use crate::limits::{MEETINGS_DEFAULT, TERMINALS_DEFAULT, WORKERS_MAX};
+use crate::limits::{HANG_DEFAULT, MEETINGS_DEFAULT, TERMINALS_DEFAULT, WORKERS_MAX};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Domain, Key, Mac, Secret};
 
 /// Where a configuration is looked for when nobody names another place.
@@ -247,6 +247,9 @@ pub struct Runtime {
     /// How long a clean stop may take before the engine is killed. In the file: `stop_ms`.
     #[serde(rename = "stop_ms", with = "values::millis")]
     pub stop: Duration,
+    /// How long an engine's threads may stand still before it is killed and replaced. In the file: `hang_ms`.
+    #[serde(rename = "hang_ms", with = "values::hang")]
+    pub hang: Duration,
 }
 
 impl Default for Runtime {
@@ -257,6 +260,7 @@ impl Default for Runtime {
             api_socket: None,
             pin: None,
             stop: Duration::from_secs(10),
+            hang: HANG_DEFAULT,
         }
     }
 }

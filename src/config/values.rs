@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Auto, Cores};
-use crate::limits::{INTERFACES_MAX, SLOTS_MAX, WORKERS_MAX};
+use crate::limits::{HANG_MS_MIN, INTERFACES_MAX, SLOTS_MAX, WORKERS_MAX};
 use crate::wire::{Address, Mac, Secret};
 
 /// A whole number within bounds.
@@ -168,6 +168,16 @@ pub(super) mod millis {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         within(deserializer, 1..=3_600_000).map(Duration::from_millis)
+    }
+}
+
+pub(super) mod hang {
+    use super::*;
+
+    pub(crate) use super::millis::serialize;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        within(deserializer, HANG_MS_MIN..=3_600_000).map(Duration::from_millis)
     }
 }
 

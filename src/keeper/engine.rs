@@ -2,14 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::estate::Estate;
 use super::handover::{Death, Notice, Order, Role};
+use super::hearing::{Heard, Hearing, Known};
 use super::program::Identity;
 use super::starter::{StartError, Started, Starter};
-use crate::limits::WORDS_BYTES_MAX;
+use crate::limits::{NOTICES_PER_ROUND, NOTICES_PER_SECOND, WORDS_BYTES_MAX};
 use crate::sys::descriptors;
+use crate::time::Nanos;
 
 /// Bytes of a notice, at most.
 const NOTICE_BYTES: usize = 4096;
@@ -21,6 +24,10 @@ pub(super) struct Engine {
     line: OwnedFd,
     /// The other end has been closed: there is nothing more to come, and polling it would only spin.
     silent: bool,
+    hearing: Hearing,
+    known: Rc<Known>,
+    /// Notices that are heeded yet before it is the turn of other duties.
+    turn: u32,
     /// When it was started.
     pub started: Instant,
     /// Since when it controls, by its own word.
@@ -31,20 +38,45 @@ pub(super) struct Engine {
     pub failed: Option<String>,
     /// Its end was ordered, so that its standby takes over.
     pub yields: bool,
+    /// By when it is to have ended: it said that it ends, or says nothing more.
+    pub ends_by: Option<Instant>,
+    /// Why the keeper had it killed.
+    pub condemned: Option<String>,
+    /// Since when it hung, if that is why.
+    pub hung_since: Option<Nanos>,
 }
 
 impl Engine {
     /// Starts one, of this program or of the keeper's own. It waits for its inheritance.
-    pub(super) fn start(starter: &Starter, program: Option<BorrowedFd<'_>>) -> Result<Self, StartError> {
+    pub(super) fn start(
+        starter: &Starter,
+        program: Option<BorrowedFd<'_>>,
+        role: Role,
+        known: Rc<Known>,
+    ) -> Result<Self, StartError> {
         let (line, theirs) = descriptors::pair()?;
         let process = starter.engine(theirs, program)?;
         let started = Instant::now();
-        Ok(Self { process, line, silent: false, started, ready: None, stands: false, failed: None, yields: false })
+        Ok(Self {
+            process,
+            line,
+            silent: false,
+            hearing: Hearing::new(role, started),
+            known,
+            turn: 0,
+            started,
+            ready: None,
+            stands: false,
+            failed: None,
+            yields: false,
+            ends_by: None,
+            condemned: None,
+            hung_since: None,
+        })
     }
 
     /// Hands it the estate, to control.
     pub(super) fn inherit(&self, estate: &Estate, incarnation: u32, predecessor: Option<Death>) -> io::Result<()> {
-        estate.succession().reopen();
         estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor, None)
     }
 
@@ -58,23 +90,61 @@ impl Engine {
         (!self.silent).then(|| self.line.as_fd())
     }
 
-    /// The next thing that it said.
+    /// It is its turn to be listened to: to the end, if it has `ended`, else for some notices.
+    pub(super) fn turn(&mut self, ended: bool) {
+        self.turn = if ended { NOTICES_PER_SECOND } else { NOTICES_PER_ROUND };
+    }
+
+    /// The next thing that it said in its turn.
     pub(super) fn notice(&mut self) -> Option<Notice> {
         let mut buffer = [0; NOTICE_BYTES];
-        loop {
-            if self.silent {
-                return None;
-            }
-            match descriptors::receive(self.line.as_fd(), &mut buffer, 0, false) {
+        while !self.silent && self.turn > 0 {
+            self.turn -= 1;
+            let heard = match descriptors::receive(self.line.as_fd(), &mut buffer, 0, false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 // Whatever is wrong with the line, its pidfd says how the engine fares.
-                Err(_) => self.silent = true,
-                Ok(received) => match serde_json::from_slice(&buffer[..received.bytes]) {
-                    Ok(notice) => return Some(brief(notice)),
-                    Err(error) => tracing::warn!("engine {} said what nobody understands: {error}", self.process.id()),
-                },
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                    self.silent = true;
+                    return None;
+                }
+                Err(_) => self.hearing.hear(None, &self.known, Instant::now()),
+                Ok(received) => self.hearing.hear(Some(&buffer[..received.bytes]), &self.known, Instant::now()),
+            };
+            match heard {
+                Heard::Notice(notice) => return Some(brief(notice)),
+                Heard::Nothing => tracing::debug!("engine {} said what is passed over", self.process.id()),
+                Heard::Enough(why) => {
+                    self.silent = true;
+                    self.condemn(why.into());
+                }
             }
         }
+        None
+    }
+
+    /// Has it killed, and says why. Who follows is decided when it has ended.
+    pub(super) fn condemn(&mut self, why: String) {
+        if self.condemned.is_none() {
+            tracing::error!("engine {} {why}: it is killed", self.process.id());
+            self.condemned = Some(why);
+            self.process.kill();
+        }
+    }
+
+    /// It is to have ended within this time from now.
+    pub(super) fn ends_within(&mut self, time: Duration) {
+        self.ends_by.get_or_insert_with(|| Instant::now() + time);
+    }
+
+    /// Whether it can say nothing more.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// For how long it controlled, of which it does not count that it hung. None: it never did.
+    pub(super) fn controlled(&self, hang: Duration) -> Option<Duration> {
+        let controlled = self.ready?.elapsed();
+        Some(if self.hung_since.is_some() { controlled.saturating_sub(hang) } else { controlled })
     }
 
     /// Orders it to do something. Never waits.

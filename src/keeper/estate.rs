@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::error::KeeperError;
 use super::folders;
 use super::handover::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
+use super::hearing::Known;
 use super::interfaces::{self, Found, Tags, Watch};
 use super::pins::{self, Pins};
 use super::program::Identity;
@@ -22,7 +23,7 @@ use crate::config::{Auto, Config, Cores, Wait};
 use crate::sys::af_xdp::{self, Bound};
 use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
 use crate::sys::clock;
-use crate::sys::holds::{Asked, LockFile, NetworkName};
+use crate::sys::holds::{Asked, InterfaceHold, LockFile};
 use crate::sys::interface::Interface;
 use crate::sys::process::User;
 use crate::sys::processors::{self, Choice};
@@ -32,25 +33,37 @@ use crate::wire::Domain;
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
 /// killed keeper does; `clear_away` is for a stop that was asked for.
 pub struct Estate {
-    config: Config,
-    table: KeptTable,
+    pub(super) config: Config,
+    pub(super) table: KeptTable,
     /// As they are configured.
-    interfaces: Vec<Manned>,
+    pub(super) interfaces: Vec<Manned>,
+    /// What was wanted of each; less may have been granted.
+    pub(super) wanted: Vec<af_xdp::Settings>,
+    /// The rings were taken up, and are what an earlier keeper's engines left.
+    pub(super) taken_up: bool,
     /// What engines have learned of where domains are.
-    next_hops: BTreeMap<Domain, Hop>,
-    succession: (Succession, OwnedFd),
-    api: UnixListener,
+    pub(super) next_hops: BTreeMap<Domain, Hop>,
+    pub(super) succession: (Succession, OwnedFd),
+    pub(super) api: UnixListener,
     /// What is kept by the service manager serves the next keeper, after a stop too.
-    is_kept: bool,
+    pub(super) is_kept: bool,
     tags: Tags,
-    _holds: (Vec<NetworkName>, LockFile, Pins),
+    _holds: (Vec<InterfaceHold>, LockFile, Pins),
+}
+
+/// What engines work with, as it was opened.
+struct Opened {
+    bound: Vec<Bound>,
+    api: UnixListener,
+    wanted: Vec<af_xdp::Settings>,
+    taken_up: bool,
 }
 
 /// An interface with all that is on it.
-struct Manned {
+pub(super) struct Manned {
     found: Found,
-    steering: Steering,
-    bound: Bound,
+    pub(super) steering: Steering,
+    pub(super) bound: Bound,
     watch: Watch,
 }
 
@@ -83,7 +96,7 @@ impl Estate {
                 let queues = queues.iter().map(|&queues| (queues, rings));
                 open_sockets(&config, interfaces.into_iter().zip(queues), &mut steerings, &mut store)
             });
-        let (bound, api) = match opened {
+        let Opened { bound, api, wanted, taken_up } = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 // Where sockets are kept, frames wait in them for the next try: what brings them there stays.
@@ -114,6 +127,8 @@ impl Estate {
             config,
             table,
             interfaces,
+            wanted,
+            taken_up,
             next_hops,
             succession,
             api,
@@ -204,6 +219,17 @@ impl Estate {
         handover::send(line, &manifest, [table, self.succession.1.as_fd(), self.api.as_fd()], &frames)
     }
 
+    /// What engines may speak of.
+    pub(super) fn known(&self) -> Known {
+        let domains = self.config.domains.iter().map(|domain| domain.number).collect();
+        Known { domains, interfaces: self.interfaces.len() }
+    }
+
+    /// Worker threads of an engine.
+    pub(super) fn workers(&self) -> usize {
+        self.interfaces.iter().map(|interface| interface.bound.sockets.len()).sum()
+    }
+
     /// The locks of who works with table and rings.
     pub(super) fn succession(&self) -> &Succession {
         &self.succession.0
@@ -289,7 +315,7 @@ fn open_sockets(
     interfaces: impl Iterator<Item = (Interface, (u32, u32))>,
     steerings: &mut [Steering],
     store: &mut Store<'_>,
-) -> Result<(Vec<Bound>, UnixListener), KeeperError> {
+) -> Result<Opened, KeeperError> {
     let wanted = interfaces.map(|(interface, (queues, rings))| af_xdp::Settings {
         rings,
         receive: config.interface.receive_ring,
@@ -302,6 +328,7 @@ fn open_sockets(
     });
     let wanted: Vec<_> = wanted.collect();
     let kept = store.rings(&wanted).map_err(|error| KeeperError::System { doing: "take up the rings", error })?;
+    let taken_up = kept.is_some();
     let bound = match kept {
         Some(bound) => bound,
         None => store
@@ -309,24 +336,30 @@ fn open_sockets(
             .map_err(|error| KeeperError::System { doing: "have the rings kept", error })?,
     };
     for (bound, steering) in bound.iter().zip(steerings) {
-        let rings = bound.settings.rings;
-        for (n, socket) in (0..).zip(&bound.sockets) {
-            steering.set_ring(n / rings, n % rings, socket.as_fd())?;
-        }
+        fill_rings(bound, steering)?;
         // Where another build's program is there yet: nothing that comes meanwhile finds an empty ring.
         steering.finish()?;
     }
     let path = config.runtime.api_socket();
     if let Some(api) = store.api(&path) {
-        return Ok((bound, api));
+        return Ok(Opened { bound, api, wanted, taken_up });
     }
     let api = listen(&path)?;
     store.keep_api(&api);
-    Ok((bound, api))
+    Ok(Opened { bound, api, wanted, taken_up })
+}
+
+/// Has steering give frames to these sockets.
+pub(super) fn fill_rings(bound: &Bound, steering: &Steering) -> Result<(), SteerError> {
+    let rings = bound.settings.rings;
+    for (n, socket) in (0..).zip(&bound.sockets) {
+        steering.set_ring(n / rings, n % rings, socket.as_fd())?;
+    }
+    Ok(())
 }
 
 /// Takes what only one keeper at a time may have.
-fn hold(config: &Config) -> Result<(Vec<NetworkName>, LockFile), KeeperError> {
+fn hold(config: &Config) -> Result<(Vec<InterfaceHold>, LockFile), KeeperError> {
     let mut interfaces = Vec::new();
     for name in &config.interface.names {
         match pins::hold(name)? {
@@ -347,7 +380,7 @@ fn hold(config: &Config) -> Result<(Vec<NetworkName>, LockFile), KeeperError> {
 }
 
 /// The API's socket. A socket on which nobody answers is what a dead keeper left, and goes; anything else in its place stays.
-fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
+pub(super) fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     let failed = |error| KeeperError::Folder { path: path.into(), error };
     let taken = |what| failed(io::Error::new(io::ErrorKind::AlreadyExists, what));
     match fs::symlink_metadata(path) {

@@ -1,9 +1,10 @@
 //! What a keeper hands to an engine, and what the two say to each other afterwards.
 //!
-//! An engine's standard input is a Unix `SOCK_SEQPACKET` socket, so that nothing has to be arranged between fork and exec.
-//! The keeper sends one packet over it, the [`Manifest`] as JSON with the descriptors beside it (`SCM_RIGHTS`); an engine
-//! that was started ahead waits in [`receive`] for as long as its predecessor lives. Then [`Notice`]s go one way
-//! and [`Order`]s the other.
+//! An engine's standard input is a Unix `SOCK_SEQPACKET` socket, so that nothing has to be arranged between fork and
+//! exec. The keeper sends one packet over it, which says the version, with the descriptors beside it (`SCM_RIGHTS`);
+//! the first of them is a sealed memory file with the [`Manifest`] as JSON, which holds the whole configuration: as a
+//! packet, that would be hundreds of KiB which the kernel has to find in one piece at the moment of a death. Then
+//! [`Notice`]s go one way and [`Order`]s the other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,15 +18,15 @@ use super::program::Identity;
 use crate::cascade::Hop;
 use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
 use crate::config::Config;
+use crate::limits::MANIFEST_BYTES_MAX;
 use crate::sys::af_xdp;
 use crate::sys::descriptors::{self, Received};
+use crate::sys::sealed;
 use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 6;
-/// Bytes of a packet, at most: a manifest holds the whole configuration, and that up to 1,024 domains.
-const PACKET_BYTES: usize = 512 * 1024;
+pub(super) const VERSION: u32 = 7;
 /// Bytes of a notice or order, at most.
 pub(super) const NOTE_BYTES: usize = 4096;
 
@@ -288,7 +289,7 @@ pub fn receive() -> Result<Handover, HandoverError> {
 /// # Errors
 /// See [`HandoverError`].
 pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
-    let mut buffer = vec![0; PACKET_BYTES];
+    let mut buffer = [0; NOTE_BYTES];
     let most = descriptors::DESCRIPTORS_MAX;
     let received =
         descriptors::receive(socket.as_fd(), &mut buffer, most, true).map_err(|error| match error.kind() {
@@ -306,10 +307,12 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
         let _ = KeeperLine::from(socket).tell(&Notice::Failed { why: error.to_string() });
         return Err(error);
     }
-    let manifest: Manifest = serde_json::from_value(value).map_err(foreign)?;
     let mut descriptors = received.descriptors.into_iter();
     let all = descriptors.len();
     let mut next = || descriptors.next();
+    let Some(told) = next() else { return Err(HandoverError::Foreign("no manifest".into())) };
+    let told = sealed::read(told, MANIFEST_BYTES_MAX).map_err(|error| HandoverError::Foreign(error.to_string()))?;
+    let manifest: Manifest = serde_json::from_slice(&told).map_err(foreign)?;
     let (Some(table), Some(succession), Some(api)) = (next(), next(), next()) else {
         return Err(HandoverError::Foreign(format!("{all} descriptors")));
     };
@@ -339,10 +342,17 @@ pub(super) fn send(
     let sockets: Vec<_> = frames.iter().map(|of_one| of_one.sockets.len()).collect();
     let expected: Vec<_> = manifest.interfaces.iter().map(|interface| interface.xdp.sockets()).collect();
     assert_eq!(sockets, expected, "a place for each socket");
-    let mut all = vec![table, succession, api];
+    let told = sealed::write("baton-manifest", &serde_json::to_vec(manifest)?)?;
+    let mut all = vec![told.as_fd(), table, succession, api];
     for Frames { umem, sockets } in frames {
         all.push(*umem);
         all.extend_from_slice(sockets);
     }
-    descriptors::send(line, &serde_json::to_vec(manifest)?, &all)
+    descriptors::send(line, &serde_json::to_vec(&Envelope { version: manifest.version })?, &all)
+}
+
+/// What the packet itself says: what every version understands of every other.
+#[derive(Serialize)]
+struct Envelope {
+    version: u32,
 }

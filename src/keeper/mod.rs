@@ -10,6 +10,8 @@
 //!   handed it every lock of the engine's threads (`sys::succession`). Where there is no standby, a new engine is handed the
 //!   estate when the pidfd has proven the death of the one before: readable only when its last thread has left the address
 //!   space for good. That is later by what unmapping takes, 40 to 80 µs for each MB of 4 KiB pages (`do_exit`, kernel/exit.c).
+//! - An engine that hangs is dead (`supervisor::watch`), what an engine says is no more believed than what comes in a
+//!   frame (`hearing`), and what it can write to is not handed on for ever (`renewal`).
 //! - An engine that cannot come to control anything is not started in a tight loop ([`Restarts`]).
 //! - Once the estate is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
 //!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
@@ -22,11 +24,13 @@ mod error;
 mod estate;
 mod folders;
 pub mod handover;
+mod hearing;
 pub(crate) mod interfaces;
 mod mandate;
 mod obstacles;
 mod pins;
 pub mod program;
+mod renewal;
 mod restarts;
 mod starter;
 mod store;
@@ -49,10 +53,10 @@ use crate::config::Config;
 use crate::sys::capabilities;
 use crate::sys::notify::{self, ServiceManager};
 use crate::sys::process::{User, is_root};
-use crate::sys::signals::StopSignals;
+use crate::sys::signals::{StopSignals, ignore_file_limit};
 
-/// Runs a keeper until it is asked to stop, by SIGTERM or SIGINT. With `store`, the service manager keeps what a restart is to
-/// find again.
+/// Runs a keeper until it is asked to stop, by SIGTERM, SIGINT or SIGHUP. With `store`, the service manager keeps
+/// what a restart is to find again.
 ///
 /// # Errors
 /// What an operator has to see to: see [`KeeperError`].
@@ -64,6 +68,7 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     if store && !manager.is_there() {
         return Err(KeeperError::NoManager);
     }
+    ignore_file_limit();
     let stop = StopSignals::install().map_err(|error| KeeperError::System { doing: "handle signals", error })?;
     // Before it is replaced.
     let program =
@@ -75,6 +80,8 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     capabilities::leave_none_to_children().map_err(system("give up capabilities of programs that are started"))?;
     // It takes what is given up next.
     let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
+    // Not for engines: for the sockets that may have to be made anew when this may not be done any more.
+    capabilities::allow_locked_memory();
     let estate = Estate::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
     capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;
     supervisor::Supervisor::new(estate, (starter, program), stop, manager).run()

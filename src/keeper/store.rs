@@ -15,19 +15,20 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, MemfdFlags, SealFlags, fcntl_add_seals, flock, memfd_create};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{INTERFACES_MAX, PREDECESSOR_WAIT_MS, STORED_MAX, WORKERS_MAX};
 use crate::sys::af_xdp::{self, Bound, Settings};
 use crate::sys::notify::{ServiceManager, Stored};
+use crate::sys::sealed;
 
 /// The version of what is kept, in which the UMEM has its own, too.
 const VERSION: u32 = 2;
@@ -186,6 +187,12 @@ impl<'a> Store<'a> {
         }
     }
 
+    /// Has the manager close all that it keeps for us.
+    pub fn forget_all(&mut self) {
+        self.clear("they are made anew");
+        self.forget(API);
+    }
+
     /// Closes what was kept of the rings, here and there: their queues are to be free for others.
     fn clear(&mut self, why: &str) {
         tracing::warn!("the rings that the service manager kept are not taken up: {why}");
@@ -226,11 +233,7 @@ fn own(memory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 fn write_inventory(inventory: &Inventory) -> io::Result<OwnedFd> {
-    let memory = memfd_create("baton-manifest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(memory);
-    file.write_all(&serde_json::to_vec(inventory)?)?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(file.into())
+    sealed::write("baton-manifest", &serde_json::to_vec(inventory)?)
 }
 
 fn read_inventory(memory: OwnedFd) -> Result<Inventory, String> {
@@ -249,6 +252,10 @@ fn read_inventory(memory: OwnedFd) -> Result<Inventory, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
     use super::*;
     use crate::sys::interface::Interface;
 

@@ -6,31 +6,39 @@
 //! ```
 //!
 //! The keeper does not decide that a standby takes over: the kernel does, by the locks (`sys::succession`). It only keeps up
-//! with it.
+//! with it; and it sees to it that whoever hangs dies (`watch`).
+//!
+//! Engines that come to nothing one after the other may do so because of what one of them left in what they are all
+//! handed. After [`RENEW_AFTER`] in a row that is made anew ([`Estate::renew`]), and the table looked at as at a
+//! start.
 
+mod failures;
 mod standby;
 mod upgrade;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
 
+use self::failures::is_its_own;
 use self::standby::Followed;
 use self::upgrade::Upgrades;
+use self::watch::Watch;
 use super::engine::Engine;
 use super::error::KeeperError;
 use super::estate::Estate;
-use super::handover::{Death, Notice, Order};
+use super::handover::{Death, Notice, Order, Role};
+use super::hearing::Known;
 use super::restarts::Restarts;
 use super::starter::{StartError, Starter};
-use crate::limits::STEERED_INTERVAL;
+use crate::limits::{RENEW_AFTER, STEERED_INTERVAL};
 use crate::sys::clock;
 use crate::sys::notify::ServiceManager;
 use crate::sys::process::describe;
@@ -39,8 +47,6 @@ use crate::wire::Epoch;
 
 /// How long after an engine has come to control the next standby is started: recovering needs the processors first.
 const STANDBY_AFTER: Duration = Duration::from_millis(100);
-/// How long a standby may take to say that it controls once the one before it is known to be dead.
-const HEIR_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) struct Supervisor {
     estate: Estate,
@@ -59,7 +65,13 @@ pub(super) struct Supervisor {
     /// Until when a standby whose engine is dead may take to say that it controls.
     heir_due: Option<Instant>,
     upgrades: Upgrades,
+    /// Of the pulses of the one that controls.
+    watch: Watch,
+    /// What engines may speak of.
+    known: Rc<Known>,
     restarts: Restarts,
+    /// Engines in a row that came to nothing, and that nobody else had killed.
+    failures: u32,
     /// Standbys that ended of themselves, one after the other.
     standby_failures: Restarts,
     /// What the one that controls was told last of the frames that steering saw, and when to look again.
@@ -83,7 +95,11 @@ impl Supervisor {
         manager: ServiceManager,
     ) -> Self {
         let now = Instant::now();
+        let (watch, known) = (Watch::new(estate.config().runtime.hang, now), Rc::new(estate.known()));
         Self {
+            watch,
+            known,
+            failures: 0,
             estate,
             starter,
             manager,
@@ -135,6 +151,7 @@ impl Supervisor {
             self.heed_standby()?;
             self.heed_followed()?;
             self.heed_upgrade()?;
+            self.heed_hangs();
             self.tell_steered();
         }
         Ok(())
@@ -163,6 +180,8 @@ impl Supervisor {
         }
         let now = Instant::now();
         if self.engine.is_none() && now >= self.due {
+            // Whoever had the locks of before is proven dead, or has given them back.
+            self.estate.renew_locks()?;
             self.start_engine()?;
         }
         if self.wants_standby() && now >= self.standby_due {
@@ -173,7 +192,9 @@ impl Supervisor {
 
     fn start_engine(&mut self) -> Result<(), KeeperError> {
         self.incarnation += 1;
-        let started = self.start_process().and_then(|heir| {
+        self.watch.begin(Instant::now());
+        self.estate.succession().reopen();
+        let started = self.start_process(Role::Active).and_then(|heir| {
             heir.inherit(&self.estate, self.incarnation, self.predecessor.clone())?;
             Ok(heir)
         });
@@ -193,12 +214,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_process(&mut self) -> Result<Engine, StartError> {
-        let started = Engine::start(&self.starter, self.upgrades.program());
+    fn start_process(&mut self, role: Role) -> Result<Engine, StartError> {
+        let started = Engine::start(&self.starter, self.upgrades.program(), role, Rc::clone(&self.known));
         match started {
             Err(StartError::Program(error)) if self.upgrades.program().is_some() => {
                 self.upgrades.fall_back(&format!("cannot be started ({error})"));
-                Engine::start(&self.starter, None)
+                Engine::start(&self.starter, None, role, Rc::clone(&self.known))
             }
             started => started,
         }
@@ -207,13 +228,14 @@ impl Supervisor {
     /// Sleeps until a signal, a death, a notice, or something that is due.
     fn wait(&self) -> Result<(), KeeperError> {
         let until = match (&self.engine, self.stopping) {
-            (_, Some(end)) => Some(end),
+            (_, Some(end)) => self.hang_due().into_iter().chain([end]).min(),
             (None, None) => Some(self.due),
             (Some(_), None) => {
                 let standby_due = self.wants_standby().then_some(self.standby_due);
                 let followed = self.followed.iter().filter_map(|followed| followed.due);
                 let dues = standby_due.into_iter().chain(self.heir_due).chain(self.standing_due());
-                dues.chain(self.upgrades.due()).chain(followed).chain([self.steered_due]).min()
+                let dues = dues.chain(self.hang_due()).chain(self.upgrades.due());
+                dues.chain(followed).chain([self.steered_due]).min()
             }
         };
         // The bound on what a clock set wrongly, or a wake-up lost, could cost.
@@ -280,6 +302,7 @@ impl Supervisor {
         // First whether it has ended, then what it said: then nothing that it said last is missed.
         let ended = engine.process.ended().map_err(looking)?;
         let noticed_ns = clock::now().0;
+        engine.turn(ended.is_some());
         while let Some(notice) = self.engine.as_mut().and_then(Engine::notice) {
             self.heed_notice(notice);
         }
@@ -288,6 +311,7 @@ impl Supervisor {
             return Ok(());
         };
         let how = ending(&engine, status);
+        let noticed_ns = engine.hung_since.map_or(noticed_ns, |since| since.0);
         self.bury(engine, status, how, noticed_ns)
     }
 
@@ -308,9 +332,11 @@ impl Supervisor {
                 if let Some(engine) = &mut self.engine {
                     engine.failed = Some(why);
                 }
+                self.let_nobody_follow();
             }
             Notice::Fenced { epoch } => {
                 self.fenced = Some(Epoch(epoch));
+                self.let_nobody_follow();
             }
         }
     }
@@ -320,6 +346,7 @@ impl Supervisor {
         let Some(engine) = &mut self.engine else { return };
         let now = Instant::now();
         engine.ready = Some(now);
+        self.watch.begin(now);
         self.heir_due = None;
         self.steered.clear();
         self.has_controlled = true;
@@ -345,7 +372,7 @@ impl Supervisor {
         if self.engine.is_some() {
             self.count_death(&engine);
             self.has_followed(&engine, self.pid(), &how);
-            return Ok(());
+            return self.judge_table_after(status);
         }
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
         self.heir_due = None;
@@ -354,11 +381,11 @@ impl Supervisor {
             && let Some(heir) = self.standby.take_if(|standby| standby.stands)
         {
             // It has the locks, or will have them in a moment.
-            self.heir_due = Some(Instant::now() + HEIR_PATIENCE);
+            self.heir_due = Some(Instant::now() + self.estate.config().runtime.hang);
             self.engine = Some(heir);
             self.count_death(&engine);
             self.has_followed(&engine, self.pid(), &how);
-            return Ok(());
+            return self.judge_table_after(status);
         }
         // One that does not stand by yet would keep its heirs waiting: whoever is started has the locks as soon as it is dead.
         let mut late = self.standby.take();
@@ -371,21 +398,32 @@ impl Supervisor {
             // gone, for then the locks are handed on again.
             late = None;
         }
-        let controlled = engine.ready.map(|since| since.elapsed());
+        let controlled = engine.controlled(self.estate.config().runtime.hang);
         let on_trial = self.ended_on_trial(pid, engine.failed.as_ref().unwrap_or(&how));
         let pause = match &engine.failed {
             // What stopped it need not stop the program of before.
             _ if on_trial => Duration::ZERO,
-            Some(why) if !self.has_controlled => return Err(KeeperError::Engine(why.clone())),
+            // Rings of an earlier keeper's engines may be what is wrong.
+            Some(why) if !self.has_controlled && !self.estate.is_taken_up() => {
+                return Err(KeeperError::Engine(why.clone()));
+            }
+            Some(_) if !self.has_controlled => {
+                self.failures = RENEW_AFTER - 1;
+                self.restarts.died(None)
+            }
             Some(_) => self.restarts.failed(controlled),
             None => self.restarts.died(controlled),
         };
         self.due = Instant::now() + pause;
-        if !pause.is_zero() && is_its_own(status) {
+        if !pause.is_zero() && is_its_own(&engine, status) {
             self.upgrades.fall_back("comes to nothing");
         }
+        let renewed = self.count_failure(&engine, status, &mut late)?;
         if pause.is_zero() {
             // The heir first, the log line after.
+            if late.is_none() && !renewed {
+                self.estate.renew_locks()?;
+            }
             self.start_engine()?;
         }
         drop(late);
@@ -406,16 +444,14 @@ impl Supervisor {
 
 /// How an engine ended, in words.
 fn ending(engine: &Engine, status: ExitStatus) -> String {
+    if let Some(why) = &engine.condemned {
+        return format!("{why}, and was killed");
+    }
     match engine.yields {
         true if status.success() => "handed over".into(),
         true => format!("{} as it handed over", describe(status)),
         false => describe(status),
     }
-}
-
-/// Whether an end says anything of the program that ended: who is killed (by an operator, for want of memory) did nothing.
-fn is_its_own(status: ExitStatus) -> bool {
-    status.signal().is_none_or(|signal| signal != Signal::KILL.as_raw())
 }
 
 fn looking(error: io::Error) -> KeeperError {

@@ -14,9 +14,9 @@ use super::handover::TableOrigin;
 use crate::config::{Config, OnBadTable};
 use crate::limits::PREDECESSOR_WAIT_MS;
 use crate::sys::holds::lock_taker;
-use crate::sys::mapping::{BootId, Mapping, boot_id};
+use crate::sys::mapping::{BootId, Mapping, MappingError, boot_id};
 use crate::sys::process;
-use crate::table::{Capacity, Table};
+use crate::table::{Capacity, OpenError, Table};
 
 /// How often the lock of a dead keeper's engine is asked for while the kernel takes that apart.
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
@@ -63,6 +63,37 @@ impl KeptTable {
         let table = Table::create(mapping, capacity, boot).map_err(refused)?;
         table.mapping().publish(&name).map_err(|error| refused(error.into()))?;
         Ok(Self { table, origin: TableOrigin::Fresh { why }, path: path.into(), filling: true })
+    }
+
+    /// Whether its file could still be taken up as it is: it may have been cut or written over since.
+    pub(super) fn look_again(&self) -> Result<(), OpenError> {
+        let Some(file) = self.table.mapping().fd() else { return Ok(()) };
+        let file = file.try_clone_to_owned().map_err(|error| {
+            let (path, step) = (self.path.clone(), "look at it again");
+            OpenError::from(MappingError::Io { path, step, error })
+        })?;
+        Table::open(Mapping::adopt(file)?).map(drop)
+    }
+
+    /// The table cannot be used any more: another takes its place, if the configuration wants that.
+    pub(super) fn replace(&mut self, config: &Config, error: OpenError) -> Result<(), KeeperError> {
+        let name = if self.filling { filling_name(&self.path) } else { self.path.clone() };
+        if config.recovery.on_bad_table != OnBadTable::Database {
+            return Err(KeeperError::BadTable { path: name, error });
+        }
+        let boot = boot_id().map_err(|error| KeeperError::System { doing: "read the boot id", error })?;
+        let mut why = String::from("the one of before went bad while it was in use");
+        let is_there = |file: &Path| self.table.mapping().is_at(file).unwrap_or(false);
+        if is_there(&name) {
+            let aside = move_aside(&name)?;
+            why = format!("{why}; it is {} now", aside.display());
+        }
+        tracing::error!(
+            "the table {} cannot be used any more: {error}; {why}, and the database serves",
+            name.display()
+        );
+        *self = Self::create(&self.path, boot, config, why)?;
+        Ok(())
     }
 
     /// From now on the table serves whoever comes next.

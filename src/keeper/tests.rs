@@ -101,6 +101,22 @@ fn the_largest_estate_arrives_whole_and_in_order() {
     assert_eq!(asked, "ask");
 }
 
+/// Longer than any packet: a buffer of the kernel's, in one piece, would not be found at the moment of a death.
+#[test]
+fn a_manifest_of_any_length_arrives() {
+    let (ours, theirs) = descriptors::pair().unwrap();
+    let interfaces: Vec<_> = manifest().interfaces[..1].to_vec();
+    let predecessor = Some(Death { pid: 7, noticed_ns: 8, how: "x".repeat(8 << 20) });
+    let sent = Manifest { interfaces, predecessor, ..manifest() };
+    let [table, succession, api] = ["table", "succession", "api"].map(named);
+    let frames = frames_of(0, &sent.interfaces[0]);
+    let sockets = frames.sockets.iter().map(AsFd::as_fd).collect();
+    let frames = [Frames { umem: frames.umem.as_fd(), sockets }];
+    handover::send(ours.as_fd(), &sent, [table.as_fd(), succession.as_fd(), api.as_fd()], &frames).unwrap();
+    let got = handover::receive_from(theirs).unwrap();
+    assert_eq!(got.manifest.predecessor, sent.predecessor);
+}
+
 #[test]
 fn a_keeper_that_is_gone_before_it_hands_over_is_no_error_of_another_kind() {
     let (ours, theirs) = descriptors::pair().unwrap();

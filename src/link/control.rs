@@ -50,7 +50,7 @@ use crate::cms::api::{Api, ApiRequest, Submitter};
 use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
 use crate::config::{self, Config};
 use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
-use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH};
+use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
 use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::succession::Succession;
 use crate::sys::{clock, random};
@@ -147,6 +147,7 @@ pub(super) struct Control {
     fenced: Option<Epoch>,
     /// Who asked for control, and waits for the database.
     taking: Option<fence::Client>,
+    told: events::Told,
     /// Goes last: it writes down what all others recorded.
     pub(super) chronicle: Option<Chronicle>,
 }
@@ -250,6 +251,7 @@ impl Control {
             timed: Timed::default(),
             fenced: None,
             taking: None,
+            told: events::Told::default(),
             chronicle: None,
         }
     }
@@ -268,6 +270,7 @@ impl Control {
         let mut events = Events::with_capacity(8);
         let mut busy = 0_u32;
         let code = loop {
+            self.succession.beat(0);
             let now = clock::now();
             let mut worked = self.take_frames(now);
             worked |= self.take_troubles();
@@ -422,11 +425,10 @@ impl Control {
 
     /// Waits until there is something to do. Gives the exit code where that is to end.
     fn wait(&mut self, events: &mut Events, busy: bool) -> Option<ExitCode> {
-        const LONGEST: Duration = Duration::from_millis(500);
         let timeouts = [self.recovery.poll_timeout(), self.operations.poll_timeout(), self.topology.poll_timeout()];
         let until = timeouts.into_iter().flatten().min();
         let now = clock::now();
-        let timeout = until.map_or(LONGEST, |until| until.since(now).min(LONGEST));
+        let timeout = until.map_or(CONTROL_SLEEP_MAX, |until| until.since(now).min(CONTROL_SLEEP_MAX));
         let full = !self.post.has_room();
         self.shared.control.announce();
         let queued = busy
@@ -468,7 +470,7 @@ impl Control {
 
     /// Ends in order: what recovery had for the database is written, and the table's snapshot.
     fn stop(&mut self) -> ExitCode {
-        tracing::info!("stopping");
+        tracing::info!("this engine ends, and writes its snapshot");
         self.commit();
         // What the database is given before it is closed, it still writes; it is closed when the engine's store is dropped.
         (self.store, self.snapshots) = (None, None);

@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crossbeam::channel::RecvTimeoutError;
+
 use super::control::{Control, Inheritance};
 use super::equipment::{Equipment, Made};
 use super::first;
@@ -23,9 +25,9 @@ use super::ports::Ports;
 use super::store::{Journal, Store};
 use crate::cascade::Topology;
 use crate::cms::{CommitError, DatabaseError, Job, Outcome};
-use crate::keeper::handover::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Order, Role, TableOrigin};
+use crate::keeper::handover::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Role, TableOrigin};
 use crate::keeper::program::Identity;
-use crate::limits::{GENERATION_BLOCK, STANDBY_HEAP_BYTES};
+use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
@@ -69,14 +71,20 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         let _ = keeper.tell(&Notice::Failed { why: error.to_string() });
         ExitCode::FAILURE
     };
-    let succession = match Succession::open(succession.as_fd()) {
+    let opened = Succession::open(succession.as_fd());
+    // Mapped, it needs no descriptor, by which one could do more to it.
+    drop(succession);
+    let succession = match opened {
         Ok(succession) => Arc::new(succession),
         Err(error) => return end(system("the locks of the succession")(error)),
     };
     let prepare = || {
         // Whoever waits for the locks may be handed them before its keeper has heard what it is.
         manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
-        let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?)?;
+        // As above; and the lock of its file, which proves deaths, lasts as long as the mapping and cannot be given
+        // back.
+        let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?.without_descriptor())?;
+        succession.beat(0);
         let mapped = manifest.interfaces.iter().zip(frames);
         let mapped = mapped.map(|(interface, Frames { umem, sockets })| af_xdp::map(&interface.xdp, umem, sockets));
         let mapped = mapped.collect::<Result<Vec<_>, _>>()?;
@@ -237,17 +245,16 @@ impl Heir {
         let begun = clock::now();
         let mut heard = Vec::new();
         if let Some(equipment) = &self.equipment {
-            equipment.line.controls();
-            for order in equipment.line.orders.try_iter() {
-                match order {
-                    Ok(Order::NextHop { domain, hop }) => drop(self.topology.handle_authentic(domain, hop)),
-                    // To stop, or that the keeper is gone: the control thread's to heed, before it waits for more.
-                    order => heard.push(order),
-                }
+            for (domain, hop) in equipment.line.controls() {
+                self.topology.handle_authentic(domain, hop);
             }
             self.peers.follow(&self.topology);
+            // To stop, or that the keeper is gone: the control thread's to heed, before it waits for more.
+            heard.extend(equipment.line.orders.try_iter());
         }
+        self.succession.beat(0);
         let recovered = self.table.recover();
+        self.succession.beat(0);
         let mut writer = self.table.writer(OwnerId::CONTROL);
         let mut journal = Journal::default();
         // With a living cache the epoch is in the table, and the database is not waited for.
@@ -276,6 +283,7 @@ impl Heir {
             seccomp::confine().map_err(system("giving up system calls"))?;
         }
         let rings = senders.receive()?;
+        self.succession.beat(0);
         self.say(&recovered);
         let mut equipment = match self.equipment.take() {
             Some(equipment) => equipment,
@@ -286,7 +294,7 @@ impl Heir {
             Some((epoch, recovery, first)) => (epoch, recovery, first, None),
             None => {
                 let store = Store::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
-                let (epoch, store) = reserve(&self.table, store)?;
+                let (epoch, store) = reserve(&self.table, store, || self.succession.beat(0))?;
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
                 (epoch, recovery, None, Some(store))
@@ -295,8 +303,11 @@ impl Heir {
         shared.begin(epoch);
         equipment.start(rings, &self.table);
         let stood_by = self.manifest.role == Role::Standby;
-        let how = "ended, and its standby had its locks".to_owned();
-        let followed = self.manifest.active.map(|pid| Death { pid, noticed_ns: begun.0, how });
+        let (noticed, how) = match self.succession.take_hang() {
+            Some(since) if since < begun => (since, "hung, and was killed"),
+            _ => (begun, "ended, and its standby had its locks"),
+        };
+        let followed = self.manifest.active.map(|pid| Death { pid, noticed_ns: noticed.0, how: how.into() });
         let Equipment { poll, line, collector, counters, outboxes, threads, .. } = equipment;
         let control = Control::new(Inheritance {
             begun,
@@ -337,12 +348,20 @@ impl Heir {
     }
 }
 
-/// Waits for the database, and reserves a block of generations for this table. The first of them is the epoch.
-fn reserve(table: &Table, mut store: Store) -> Result<(Epoch, Store), EngineError> {
+/// Waits for the database, and reserves a block of generations for this table. The first of them is the epoch. A
+/// database that another process has may be waited for for long: `beat` tells the keeper that this one waits and does
+/// not hang.
+fn reserve(table: &Table, mut store: Store, beat: impl Fn()) -> Result<(Epoch, Store), EngineError> {
     let count = GENERATION_BLOCK;
     store.thread.submit(Job::Reserve { count }).map_err(|_| EngineError::DatabaseGone)?;
     loop {
-        match store.outcomes.recv().map_err(|_| EngineError::DatabaseGone)? {
+        beat();
+        let outcome = match store.outcomes.recv_timeout(CONTROL_SLEEP_MAX) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return Err(EngineError::DatabaseGone),
+        };
+        match outcome {
             Outcome::Waiting(error @ DatabaseError::Held { .. }) => tracing::warn!(%error, "waiting for the database"),
             // Without a table there is nothing to control by meanwhile.
             Outcome::Waiting(error) => return Err(error.into()),

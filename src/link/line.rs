@@ -1,19 +1,26 @@
 //! The line from the keeper, listened to by a thread of its own: a standby's others wait for locks.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::channel::{Receiver, bounded};
+use parking_lot::Mutex;
 
 use super::shared::Shared;
+use crate::cascade::Hop;
 use crate::keeper::handover::{KeeperLine, Order};
+use crate::limits::{DOMAINS_MAX, ORDERS_MAX};
 use crate::sys::threads::{Behind, spawn_behind};
+use crate::wire::Domain;
 
-/// What the keeper says. Its orders are few: how many wait is bounded by how often links and standbys change.
+/// What the keeper says. Of next hops the last of each domain is kept, of other orders as many as [`ORDERS_MAX`]:
+/// then this thread waits, the socket fills, and the keeper, which never waits, goes on without.
 pub(super) struct Line {
     pub orders: Receiver<io::Result<Order>>,
+    hops: Arc<Mutex<BTreeMap<Domain, Hop>>>,
     stands_by: Arc<AtomicBool>,
 }
 
@@ -22,11 +29,18 @@ impl Line {
     /// the process: nobody wants it any more.
     pub fn listen(keeper: Arc<KeeperLine>, shared: Arc<Shared>, stands_by: bool) -> io::Result<Self> {
         let stands_by = Arc::new(AtomicBool::new(stands_by));
-        let (told, orders) = unbounded();
-        let standing = Arc::clone(&stands_by);
+        let hops = Arc::new(Mutex::new(BTreeMap::new()));
+        let (told, orders) = bounded(ORDERS_MAX);
+        let (standing, learned) = (Arc::clone(&stands_by), Arc::clone(&hops));
         spawn_behind("keeper's line", Behind::Far, move || {
             loop {
-                let order = keeper.order();
+                let order = match keeper.order() {
+                    Ok(Order::NextHop { domain, hop }) => {
+                        note(&mut learned.lock(), domain, hop);
+                        continue;
+                    }
+                    order => order,
+                };
                 let ended = order.is_err();
                 // Relaxed: it says only how the process ends, and with its keeper gone an engine ends either way.
                 if ended && standing.load(Ordering::Relaxed) {
@@ -39,11 +53,38 @@ impl Line {
                 }
             }
         })?;
-        Ok(Self { orders, stands_by })
+        Ok(Self { orders, hops, stands_by })
     }
 
-    /// This process controls from now on.
-    pub fn controls(&self) {
+    /// This process controls from now on. Gives the next hops that the one before it learned meanwhile.
+    pub fn controls(&self) -> BTreeMap<Domain, Hop> {
         self.stands_by.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.hops.lock())
+    }
+}
+
+fn note(hops: &mut BTreeMap<Domain, Hop>, domain: Domain, hop: Hop) {
+    // There are no more domains than that, whatever is said.
+    if hops.len() < DOMAINS_MAX || hops.contains_key(&domain) {
+        hops.insert(domain, hop);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Mac;
+
+    #[test]
+    fn of_next_hops_the_last_of_each_domain_is_kept_and_no_more_than_there_are_domains() {
+        let mut hops = BTreeMap::new();
+        let hop = |last: u8| Hop { interface: 0, mac: Mac([2, 0, 0, 0, 0, last]) };
+        for turn in 0..3 {
+            for number in 1..=2 * DOMAINS_MAX as u64 {
+                note(&mut hops, Domain::new(number).unwrap(), hop(turn));
+            }
+        }
+        assert_eq!(hops.len(), DOMAINS_MAX);
+        assert!(hops.values().all(|last| *last == hop(2)));
     }
 }

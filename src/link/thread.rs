@@ -59,7 +59,7 @@ pub(super) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Re
         let lock = start.succession.take(manner.number + 1);
         let (_held, _) = lock.expect("the locks of the succession are what the keeper made");
         let _ = start.begun.send(());
-        run(worker, poll, &woken, &shared, manner);
+        run(worker, poll, &woken, &shared, manner, || start.succession.beat(manner.number + 1));
     };
     Ok((std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run)?, wake))
 }
@@ -71,13 +71,15 @@ fn pin(manner: Manner) {
     }
 }
 
-fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Wake, shared: &Shared, manner: Manner) {
+/// `beat` is called every round: a worker that stands still is taken for dead.
+fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Wake, shared: &Shared, manner: Manner, beat: impl Fn()) {
     let socket = worker.ring().as_fd().as_raw_fd();
     let watched = poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE);
     watched.expect("a socket can be watched");
     let mut events = Events::with_capacity(2);
     let mut worked = clock::now();
     loop {
+        beat();
         // Before anything else: once another dispatch server controls, not one more command goes out.
         if shared.is_stopping() {
             worker.settle();

@@ -60,6 +60,15 @@ pub fn keep_none() -> io::Result<()> {
     keep_only(CapabilitySet::empty())
 }
 
+/// Lets this process lock as much memory as it likes (`RLIMIT_MEMLOCK`), if it may raise that limit. It does
+/// not bind root, but it binds a process of root's that has given up its capabilities.
+pub fn allow_locked_memory() {
+    let all = Rlimit { current: None, maximum: None };
+    if let Err(error) = setrlimit(Resource::Memlock, all) {
+        tracing::debug!("memory is locked within the limit: {error}");
+    }
+}
+
 /// Allows the processes that this one starts to run threads in real time, if the system lets it: a process without
 /// privileges can then do so by itself (`RLIMIT_RTPRIO`, sched(7)). Where it does not, threads run as others do.
 pub fn allow_realtime_to_children() {

@@ -1,19 +1,14 @@
 //! Holds: what one process at a time has, and the kernel takes back from the dead.
 
-use std::fs::{File, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
-};
 use rustix::process::geteuid;
 
-/// Askers of a held name that are answered, over all the time that it is held (net.core.somaxconn's usual value).
-const BACKLOG: i32 = 4096;
 /// Whoever can open a lock file can lock it, and lock out who should.
 const LOCK_MODE: u32 = 0o600;
 
@@ -26,46 +21,53 @@ pub enum Asked<T> {
     Held(Option<u32>),
 }
 
-/// A name that one process of this network namespace has at a time. It is a listening socket in the abstract
-/// namespace, which lives in the network namespace as interfaces do, leaves no file behind, and knows its owner.
+/// Where the holds on interfaces are, for every network namespace and every keeper of this machine.
+pub const FOLDER: &str = "/run/baton-holds";
+
+/// What one process has of an interface of this network namespace: a locked file in a folder that is root's alone. An
+/// abstract Unix name would go with the namespace by itself, but anybody may take one first.
 #[derive(Debug)]
-pub struct NetworkName {
-    _socket: OwnedFd,
+pub struct InterfaceHold {
+    path: PathBuf,
+    _lock: LockFile,
 }
 
-impl NetworkName {
-    /// Asks for a name.
+impl InterfaceHold {
+    /// Asks for the interface of this index, in this folder, which is made if there is none.
     ///
     /// # Errors
-    /// The system's.
-    pub fn ask(name: &str) -> io::Result<Asked<Self>> {
-        let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = || socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-        let own = socket()?;
-        match bind(&own, &address) {
-            Ok(()) => {
-                // Nobody accepts: who asks is gone again, but stays in the backlog for as long as this is held.
-                listen(&own, BACKLOG)?;
-                Ok(Asked::Ours(Self { _socket: own }))
-            }
-            Err(rustix::io::Errno::ADDRINUSE) => {
-                let asking = socket()?;
-                // Where it is let go in between, or too many have asked, nobody is named, and whoever asks may ask again.
-                let holder = connect(&asking, &address).and_then(|()| sockopt::socket_peercred(&asking)).ok();
-                // Any user can take a name first. Only of those who may is it worth saying that they have it.
-                let holder = holder.filter(|holder| holder.uid.is_root() || holder.uid == geteuid());
-                Ok(Asked::Held(holder.map(|holder| holder.pid.as_raw_nonzero().get() as u32)))
-            }
-            Err(error) => Err(error.into()),
+    /// The system's; the folder is another user's, or others may write to it.
+    pub fn ask(folder: &Path, index: u32) -> io::Result<Asked<Self>> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let metadata = std::fs::metadata(folder)?;
+        if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+            let whose = format!("{} is another user's, or open to others; take it away", folder.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, whose));
         }
+        let namespace = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
+        let path = folder.join(format!("{namespace}-{index}"));
+        loop {
+            match LockFile::ask(&path)? {
+                // One that had it before may have taken its file away between our opening and locking it.
+                Asked::Ours(lock) if !lock.is_at(&path)? => {}
+                Asked::Ours(lock) => return Ok(Asked::Ours(Self { path, _lock: lock })),
+                Asked::Held(holder) => return Ok(Asked::Held(holder)),
+            }
+        }
+    }
+}
+
+impl Drop for InterfaceHold {
+    fn drop(&mut self) {
+        // While it is locked: whoever locks it later looks whether it is still there.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
 /// A file that one process has locked, with its id in it.
 #[derive(Debug)]
 pub struct LockFile {
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -82,13 +84,23 @@ impl LockFile {
             Ok(()) => {
                 file.set_len(0)?;
                 file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
-                Ok(Asked::Ours(Self { _file: file }))
+                Ok(Asked::Ours(Self { file }))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let holder = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
                 Ok(Asked::Held(holder))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether it is this file that bears the name now.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.file.metadata()?;
+        match std::fs::metadata(path) {
+            Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -123,17 +135,27 @@ mod tests {
     use crate::sys::process::copies;
 
     #[test]
-    fn a_name_is_held_by_one_and_freed_by_its_end() {
+    fn an_interface_is_held_by_one_and_freed_by_its_end() {
         let _none_copied = copies::forbidden();
-        let name = format!("baton.test.{}", std::process::id());
-        let Asked::Ours(held) = NetworkName::ask(&name).unwrap() else { panic!("nobody else has it") };
-        let Asked::Held(holder) = NetworkName::ask(&name).unwrap() else { panic!("it is held") };
-        assert_eq!(holder, Some(std::process::id()));
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("holds");
+        let ask = |index| InterfaceHold::ask(&folder, index).unwrap();
+        let Asked::Ours(held) = ask(7) else { panic!("nobody else has it") };
         for _ in 0..8 {
-            let Asked::Held(Some(_)) = NetworkName::ask(&name).unwrap() else { panic!("nobody who asks waits") };
+            let Asked::Held(Some(holder)) = ask(7) else { panic!("it is held") };
+            assert_eq!(holder, std::process::id());
         }
+        assert!(matches!(ask(8), Asked::Ours(_)), "another interface is another's");
         drop(held);
-        assert!(matches!(NetworkName::ask(&name).unwrap(), Asked::Ours(_)));
+        assert!(matches!(ask(7), Asked::Ours(_)));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "nothing is left of those that are over");
+    }
+
+    #[test]
+    fn holds_lie_in_no_folder_that_others_can_write_to() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(top.path(), Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(InterfaceHold::ask(top.path(), 7).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
     }
 
     #[test]

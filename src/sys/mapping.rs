@@ -2,9 +2,9 @@
 //!
 //! What always holds: the words are atomics and nothing else, because other processes, alive or dead in the middle of
 //! anything, write to them too. The file's blocks are allocated before it is mapped, so that a full file system is an
-//! error of [`Mapping::create`] and never a SIGBUS later. Only who cuts the file of a running server short, or punches a hole into it on a
-//! full file system, can still cause one. Its mode (0600) leaves that to root, and to who was handed a descriptor that may write: every
-//! engine has one. None does it; one that was taken over could, and harms nobody but the servers that live by this table.
+//! error of [`Mapping::create`] and never a SIGBUS later; only someone who truncates the file of a running server can
+//! still cause one. Its mode (0600) leaves that to root and to who was handed its descriptor: an engine closes that
+//! as soon as it has mapped the file ([`Mapping::without_descriptor`]).
 //!
 //! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel holds him to it: a store
 //! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::Inspection`]).
@@ -32,7 +32,7 @@ pub struct Mapping {
 }
 
 enum Backing {
-    File { map: MmapRaw, file: File, unit: u64 },
+    File { map: MmapRaw, file: Option<File>, unit: u64 },
     Heap(Box<[SharedWord]>),
 }
 
@@ -95,7 +95,7 @@ impl Mapping {
 
     /// Gives a created file its name. What bears that name already stays as it is.
     pub fn publish(&self, path: &Path) -> Result<(), MappingError> {
-        let Backing::File { file, .. } = &self.backing else { return Ok(()) };
+        let Backing::File { file: Some(file), .. } = &self.backing else { return Ok(()) };
         let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
         rustix::fs::linkat(rustix::fs::CWD, own, rustix::fs::CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(|error| {
             match error {
@@ -119,12 +119,18 @@ impl Mapping {
         // PROT_READ and MAP_SHARED: what writers do is seen.
         let map = MmapOptions::new().len(bytes).map_raw_read_only(&file);
         let unit = unit(&file).map_err(|error| io_error(path, "look at its file system", error.into()))?;
-        Ok(Self { backing: Backing::File { map: map.map_err(|error| io_error(path, "map it", error))?, file, unit } })
+        Ok(Self {
+            backing: Backing::File {
+                map: map.map_err(|error| io_error(path, "map it", error))?,
+                file: Some(file),
+                unit,
+            },
+        })
     }
 
     /// Whether it is this file that bears the name now.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let Backing::File { file, .. } = &self.backing else { return Ok(false) };
+        let Backing::File { file: Some(file), .. } = &self.backing else { return Ok(false) };
         let own = file.metadata()?;
         match std::fs::metadata(path) {
             Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
@@ -138,6 +144,16 @@ impl Mapping {
         Self::map(fd.into(), Path::new("table"))
     }
 
+    /// Closes the file's descriptor. What is mapped stays, and with it the lock of the file's description; and from
+    /// then on this process can neither cut the file nor give that lock back.
+    #[must_use]
+    pub fn without_descriptor(mut self) -> Self {
+        if let Backing::File { file, .. } = &mut self.backing {
+            *file = None;
+        }
+        self
+    }
+
     /// Words on the heap, for tests and simulations.
     pub fn heap(bytes: u64) -> Self {
         let words = usize::try_from(bytes.div_ceil(8)).expect("a table of this size fits the address space");
@@ -148,7 +164,7 @@ impl Mapping {
         let bytes = mappable(&file, path)?;
         let map = MmapOptions::new().len(bytes).map_raw(&file).map_err(|error| io_error(path, "map it", error))?;
         let unit = unit(&file).map_err(|error| io_error(path, "look at its file system", error.into()))?;
-        Ok(Self { backing: Backing::File { map, file, unit } })
+        Ok(Self { backing: Backing::File { map, file: Some(file), unit } })
     }
 
     /// Its words.
@@ -182,10 +198,10 @@ impl Mapping {
         }
     }
 
-    /// Its file's descriptor; none on the heap.
+    /// Its file's descriptor; none on the heap, or where it was closed.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backing {
-            Backing::File { file, .. } => Some(file.as_fd()),
+            Backing::File { file, .. } => file.as_ref().map(AsFd::as_fd),
             Backing::Heap(_) => None,
         }
     }

@@ -5,6 +5,10 @@
 //! the kernel logs it (`type=1326` in its audit log, with the call's number): its keeper starts the next engine, as after every
 //! other death. Killing and not refusing is the choice because no code of Baton's makes such a call: whoever does is not Baton.
 //!
+//! What is worth protecting by a descriptor is not protected by this list, which knows no descriptor from another: an
+//! engine closes those of the table, of the locks and of the frames' memory once it has mapped them, so that neither
+//! `ftruncate` nor `flock` reaches them any more.
+//!
 //! The list belongs to a program with the C library and the crates of this build. Of calls that come in several forms
 //! (`epoll_wait` and `epoll_pwait2`) all are listed, so that another version of the C library finds its own.
 
@@ -25,18 +29,17 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2,
     libc::SYS_openat, libc::SYS_close, libc::SYS_lseek, libc::SYS_fstat, libc::SYS_fstatfs, libc::SYS_newfstatat, libc::SYS_statx,
     libc::SYS_readlinkat, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_getdents64, libc::SYS_getcwd,
-    libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_flock, libc::SYS_fcntl,
+    libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_flock,
     libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_mkdirat, libc::SYS_fchmod,
     libc::SYS_dup, libc::SYS_dup3,
-    // Memory. Mapping and protecting are listed below, for they must not make it executable.
-    libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_brk, libc::SYS_mlock, libc::SYS_mlock2,
+    // Memory. Mapping and protecting are listed below, for they must not make it executable; advice, for some of it
+    // destroys.
+    libc::SYS_munmap, libc::SYS_mremap, libc::SYS_brk, libc::SYS_mlock, libc::SYS_mlock2,
     libc::SYS_munlock, libc::SYS_membarrier,
     // Threads, locks, time.
     libc::SYS_futex, libc::SYS_set_robust_list, libc::SYS_get_robust_list, libc::SYS_rseq, libc::SYS_set_tid_address,
     libc::SYS_gettid, libc::SYS_getpid, libc::SYS_sched_yield, libc::SYS_getcpu,
-    libc::SYS_sched_getaffinity, libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler,
-    libc::SYS_sched_getscheduler, libc::SYS_sched_setparam, libc::SYS_sched_getparam, libc::SYS_sched_setattr,
-    libc::SYS_setpriority,
+    libc::SYS_sched_getaffinity, libc::SYS_sched_getscheduler, libc::SYS_sched_getparam,
     libc::SYS_sched_getattr, libc::SYS_sched_get_priority_max, libc::SYS_sched_get_priority_min,
     libc::SYS_clock_gettime, libc::SYS_clock_getres, libc::SYS_clock_nanosleep, libc::SYS_nanosleep,
     libc::SYS_gettimeofday, libc::SYS_restart_syscall, libc::SYS_exit, libc::SYS_exit_group,
@@ -44,8 +47,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_ppoll,
     libc::SYS_eventfd2,
     // Sockets that were handed over, and clients'. None can be made.
-    libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_shutdown,
-    libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getsockname, libc::SYS_getpeername,
+    libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg,
+    libc::SYS_getsockopt, libc::SYS_getsockname, libc::SYS_getpeername,
     // The way from a panic to its words: handlers, the alternate stack, what it asks about itself.
     libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
     libc::SYS_getrandom, libc::SYS_uname, libc::SYS_sysinfo, libc::SYS_getrusage,
@@ -109,6 +112,26 @@ fn list() -> seccompiler::Result<BpfProgram> {
     }
     // What a socket that is accepted is asked to be: non-blocking.
     rules.insert(libc::SYS_ioctl, vec![rule(1, SeccompCmpOp::Eq, libc::FIONBIO)?]);
+    // Not the signal that a descriptor's news are told by, nor to whom: that could be any process of the same user.
+    let commands = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
+    let locks =
+        [libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+    let commands = commands.into_iter().chain(locks).chain([libc::F_GET_SEALS]);
+    rules.insert(libc::SYS_fcntl, commands.map(|command| equal(1, command)).collect::<Result<_, _>>()?);
+    // A client's connection is closed for writing. Closed for reading, the listening socket would be of no use to
+    // anybody, for good.
+    rules.insert(libc::SYS_shutdown, vec![equal(1, libc::SHUT_WR)?]);
+    // Advice on memory, but not to free it in the file, which others have mapped (a hole in the frames' memory).
+    rules.insert(libc::SYS_madvise, vec![rule(2, SeccompCmpOp::Ne, libc::MADV_REMOVE as u64)?]);
+    // Of the calling thread alone. All of a user's, or a group's, would be others' too.
+    let own =
+        [libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr];
+    for call in own {
+        rules.insert(call, vec![equal(0, 0)?]);
+    }
+    let condition = |argument| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0);
+    // PRIO_PROCESS is 0 as well.
+    rules.insert(libc::SYS_setpriority, vec![SeccompRule::new(vec![condition(0)?, condition(1)?])?]);
     // The names of threads and, by newer C libraries, of memory; what rustix asks for the size of a page.
     let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, PR_GET_AUXV];
     let options = options.into_iter().map(|option| rule(0, SeccompCmpOp::Eq, option as u64));
@@ -123,6 +146,10 @@ fn list() -> seccompiler::Result<BpfProgram> {
 fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> seccompiler::Result<SeccompRule> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
     Ok(SeccompRule::new(vec![condition])?)
+}
+
+fn equal(argument: u8, value: libc::c_int) -> seccompiler::Result<SeccompRule> {
+    rule(argument, SeccompCmpOp::Eq, value as u64)
 }
 
 fn compile(

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Counts SIGTERM and SIGINT of this process. There is one at a time, for as long as the process lives.
+/// Counts SIGTERM, SIGINT and SIGHUP of this process. There is one at a time, for as long as the process lives.
 #[derive(Debug)]
 pub struct StopSignals {
     event: &'static OwnedFd,
@@ -30,8 +30,9 @@ extern "C" fn on_signal(_: libc::c_int) {
 }
 
 impl StopSignals {
-    /// From here on SIGTERM and SIGINT are counted and do nothing else. A program that is started is not affected: handlers
-    /// end with exec.
+    /// From here on SIGTERM, SIGINT, and SIGHUP are counted and do nothing else; SIGHUP is what a terminal sends that
+    /// is closed, and where it was ignored before (nohup) it still is. A program that is started is not affected:
+    /// handlers end with exec.
     ///
     /// # Errors
     /// The system's.
@@ -42,7 +43,10 @@ impl StopSignals {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         EVENT.set(event).expect("signals have one receiver in a process");
         let event = EVENT.get().expect("it was just set");
-        for signal in [libc::SIGTERM, libc::SIGINT] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            if signal == libc::SIGHUP && is_ignored(signal)? {
+                continue;
+            }
             // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is an `extern "C"` function of
             // the type that `sa_flags` without SA_SIGINFO asks for, lives as long as the program, and does
             // only what is safe in a handler.
@@ -66,6 +70,22 @@ impl StopSignals {
             Ok(8) => u64::from_ne_bytes(count),
             _ => 0,
         }
+    }
+}
+
+/// A file that has grown as long as this process may make one (RLIMIT_FSIZE) is an error of the write, with words,
+/// and not the end of the process by SIGXFSZ. Programs that are started inherit it.
+pub fn ignore_file_limit() {
+    // SAFETY: to ignore a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    // SAFETY: without a new action this only writes the present one, and all bytes zero are a sigaction to write to.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let result = libc::sigaction(signal, std::ptr::null(), &raw mut action);
+        if result == 0 { Ok(action.sa_sigaction == libc::SIG_IGN) } else { Err(io::Error::last_os_error()) }
     }
 }
 

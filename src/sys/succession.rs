@@ -1,13 +1,19 @@
 //! Who works with table and rings, held by locks that the kernel hands on when their holder dies.
 //!
 //! ```text
-//! memfd: │ 0 magic, 8 locks, 16 closed │ 64 lock 0 │ 128 lock 1 │ …     each a robust, process-shared pthread_mutex_t
+//! memfd: │ 0 magic, 8 locks, 16 closed, 24 hang │ 64 lock 0 … 120 pulse 0 │ 128 lock 1 … 184 pulse 1 │ …
 //! ```
+//!
+//! A lock is a robust, process-shared pthread_mutex_t.
 //!
 //! Each thread of an engine that writes to what is shared takes its lock when it begins and holds it to its end. On a death
 //! the kernel marks the locks of each thread and wakes who waits for them, before it takes the address space down
 //! (`exit_robust_list`, kernel/futex/core.c, called by `exit_mm_release`): long before a pidfd says anything. A lock tells of its thread alone, so
 //! whoever wants to succeed takes them *all*, and then nothing of the dead writes any more.
+//!
+//! A lock that is held says that its thread is there, and not that it does anything. So each of these threads counts
+//! its rounds beside its lock, its *pulse*, and the keeper looks whether it moves: a thread whose pulse stands still
+//! hangs, and its process is killed, after which the locks do what they do at any death.
 //!
 //! A robust mutex and not one of `parking_lot`, which lives in one process only.
 
@@ -16,13 +22,14 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 
 use crate::limits::OWNERS_MAX;
+use crate::time::Nanos;
 
 /// With what a mutex is to this program: each C library has its own, and one that took the other's would wait for ever, or find
 /// free what is held.
@@ -37,11 +44,16 @@ const MAGIC: u64 = magic(
     size_of::<pthread_mutex_t>(),
 );
 const HEADER_BYTES: usize = 64;
-/// A lock has a cache line of its own.
+/// A lock has a cache line of its own, with its thread's pulse at the end of it: who waits for a lock does not look
+/// at it.
 const LOCK_BYTES: usize = 64;
+const PULSE_AT: usize = LOCK_BYTES - size_of::<u64>();
 const BYTES: usize = HEADER_BYTES + OWNERS_MAX * LOCK_BYTES;
 const _: () =
-    assert!(size_of::<pthread_mutex_t>() <= LOCK_BYTES && LOCK_BYTES.is_multiple_of(align_of::<pthread_mutex_t>()));
+    assert!(size_of::<pthread_mutex_t>() <= PULSE_AT && LOCK_BYTES.is_multiple_of(align_of::<pthread_mutex_t>()));
+/// The header's words.
+const CLOSED: usize = 2;
+const HANG: usize = 3;
 
 const PTHREAD_MUTEX_ROBUST: c_int = 1;
 
@@ -53,14 +65,17 @@ unsafe extern "C" {
 
 const fn magic(library: u8, mutex_bytes: usize) -> u64 {
     assert!(mutex_bytes <= LOCK_BYTES);
-    u64::from_be_bytes([b'B', b'a', b't', b'o', b'n', b'S', library, mutex_bytes as u8])
+    u64::from_be_bytes([b'B', b'a', b't', b'o', b'n', b'P', library, mutex_bytes as u8])
 }
 
-/// The locks, mapped; for as long as the process lives, which is a few pages. A thread may end with a lock (`mem::forget`, or a
-/// death that is not the process's), and then the kernel and every other list of held locks of that thread point into it.
+/// The locks, mapped; for as long as the process lives where one was ever taken here, which is a few pages. A thread
+/// may end with a lock (`mem::forget`, or a death that is not the process's), and then the kernel and every other
+/// list of held locks of that thread point into it. A keeper takes none, makes new ones for each new engine, and
+/// keeps no mapping of the old.
 #[derive(Debug)]
 pub struct Succession {
     map: ManuallyDrop<MmapRaw>,
+    taken: AtomicBool,
 }
 
 /// How a lock was found.
@@ -115,7 +130,8 @@ impl Succession {
     }
 
     fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self { map: ManuallyDrop::new(MmapOptions::new().len(BYTES).map_raw(&fd)?) })
+        let map = ManuallyDrop::new(MmapOptions::new().len(BYTES).map_raw(&fd)?);
+        Ok(Self { map, taken: AtomicBool::new(false) })
     }
 
     /// Takes a lock, and waits for it as long as a living thread has it.
@@ -124,8 +140,12 @@ impl Succession {
     /// The system's: the memory is not what it should be.
     pub fn take(&self, number: usize) -> io::Result<(Held<'_>, Found)> {
         let mutex = self.mutex(number);
-        // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is never unmapped (`map`), so that a guard
-        // that is forgotten leaves a lock in the thread's robust list and not a place where one was; every process uses it by these functions alone, which is what a process-shared mutex is for.
+        // Relaxed: whoever drops this has every other reference behind it.
+        self.taken.store(true, Ordering::Relaxed);
+        // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is not unmapped once this was
+        // called (`drop`), so that a guard that is forgotten leaves a lock in the thread's robust list and not a
+        // place where one was; every process uses it by these functions alone, which is what a process-shared mutex
+        // is for.
         let found = match unsafe { libc::pthread_mutex_lock(mutex.get()) } {
             0 => Found::Free,
             libc::EOWNERDEAD => {
@@ -142,17 +162,49 @@ impl Succession {
     /// not either.
     pub fn close(&self) {
         // Release pairs with the Acquire of `is_closed`; a lock that is handed on later orders it as well.
-        self.word(2).store(1, Ordering::Release);
+        self.word(CLOSED).store(1, Ordering::Release);
     }
 
     /// The next may succeed by the locks again.
     pub fn reopen(&self) {
-        self.word(2).store(0, Ordering::Release);
+        self.word(CLOSED).store(0, Ordering::Release);
     }
 
     /// Whether nobody is to succeed by a lock alone.
     pub fn is_closed(&self) -> bool {
-        self.word(2).load(Ordering::Acquire) != 0
+        self.word(CLOSED).load(Ordering::Acquire) != 0
+    }
+
+    /// The thread of this number has done another round. Its owner alone calls this.
+    pub fn beat(&self, number: usize) {
+        let pulse = self.pulse_of(number);
+        // Relaxed, and two steps: there is one that writes, and who reads only asks whether it is another number than
+        // before.
+        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The rounds that the thread of this number has done.
+    pub fn pulse(&self, number: usize) -> u64 {
+        self.pulse_of(number).load(Ordering::Relaxed)
+    }
+
+    /// A keeper's word to whoever is handed the locks: their owner has hung since then, and is killed for it.
+    pub fn note_hang(&self, since: Nanos) {
+        // Release pairs with the Acquire in `take_hang`; the death that hands the locks on lies between.
+        self.word(HANG).store(since.0, Ordering::Release);
+    }
+
+    /// Since when those whose locks these were had hung, if it was that that they died of.
+    pub fn take_hang(&self) -> Option<Nanos> {
+        let since = self.word(HANG).swap(0, Ordering::AcqRel);
+        (since != 0).then_some(Nanos(since))
+    }
+
+    fn pulse_of(&self, number: usize) -> &AtomicU64 {
+        assert!(number < OWNERS_MAX, "there are locks for {OWNERS_MAX} threads");
+        // SAFETY: within the mapping (asserted), behind the lock's own bytes (asserted beside PULSE_AT), aligned to
+        // 8, and atomic for every process that maps it.
+        unsafe { &*self.map.as_ptr().add(HEADER_BYTES + number * LOCK_BYTES + PULSE_AT).cast::<AtomicU64>() }
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
@@ -187,6 +239,16 @@ impl Succession {
 unsafe impl Send for Succession {}
 // SAFETY: as above.
 unsafe impl Sync for Succession {}
+
+impl Drop for Succession {
+    fn drop(&mut self) {
+        if !*self.taken.get_mut() {
+            // SAFETY: `self.map` is not used again, for this is the drop of its owner. No thread here ever took a
+            // lock (`taken`), so no list of held locks leads into it.
+            unsafe { ManuallyDrop::drop(&mut self.map) }
+        }
+    }
+}
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -239,6 +301,41 @@ mod tests {
         for expected in [Found::OfTheDead, Found::Free, Found::Free] {
             assert_eq!(succession.take(0).unwrap().1, expected);
         }
+    }
+
+    #[test]
+    fn each_thread_has_a_pulse_of_its_own_that_all_who_map_it_see() {
+        let (keeper, fd) = Succession::create().unwrap();
+        let engine = Succession::open(fd.as_fd()).unwrap();
+        let _held = engine.take(OWNERS_MAX - 1).unwrap();
+        engine.beat(OWNERS_MAX - 1);
+        engine.beat(OWNERS_MAX - 1);
+        engine.beat(3);
+        let pulses: Vec<_> = (0..OWNERS_MAX).map(|number| keeper.pulse(number)).collect();
+        assert_eq!((pulses[OWNERS_MAX - 1], pulses[3], pulses.iter().sum::<u64>()), (2, 1, 3));
+    }
+
+    #[test]
+    fn a_hang_is_told_to_one_successor() {
+        let (keeper, fd) = Succession::create().unwrap();
+        let heir = Succession::open(fd.as_fd()).unwrap();
+        assert_eq!(heir.take_hang(), None);
+        keeper.note_hang(Nanos(7));
+        assert_eq!([heir.take_hang(), heir.take_hang()], [Some(Nanos(7)), None]);
+    }
+
+    #[test]
+    fn locks_that_nobody_took_here_leave_no_mapping_behind() {
+        let (succession, fd) = Succession::create().unwrap();
+        let at = format!("{:x}-", succession.map.as_ptr().addr());
+        let is_mapped =
+            || std::fs::read_to_string("/proc/self/maps").unwrap().lines().any(|line| line.starts_with(&at));
+        assert!(is_mapped());
+        drop(succession);
+        let theirs = std::fs::read_to_string("/proc/self/maps").unwrap();
+        // Another test's thread may have put something else there meanwhile.
+        assert!(!theirs.lines().any(|line| line.starts_with(&at) && line.contains("baton-succession")), "{theirs}");
+        drop(fd);
     }
 
     #[test]

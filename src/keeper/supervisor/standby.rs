@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::super::engine::Engine;
 use super::super::error::KeeperError;
-use super::super::handover::{Notice, Order};
+use super::super::handover::{Notice, Order, Role};
 use super::super::program::Identity;
 use super::super::restarts::Restarts;
 use super::super::starter::StartError;
-use super::{STANDBY_AFTER, Supervisor, ending, is_its_own, looking};
+use super::failures::is_its_own;
+use super::{STANDBY_AFTER, Supervisor, ending, looking};
 use crate::limits::{ENGINES_MAX, STANDBY_READY};
-use crate::sys::process::describe;
 
 /// How long an engine may take to end that has been followed: it lets database and clients go, or the kernel takes it apart.
 const FOLLOWED_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,14 +38,16 @@ impl Supervisor {
         let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
         let none = self.standby.is_none() && self.upgrades.candidate().is_none();
         // The dead are not waited for, unless there are so many that the starter would refuse.
-        controls && none && self.followed.len() < FOLLOWED_MAX && self.estate.is_complete()
+        // Where nobody is to succeed, it would only end.
+        let may = !self.estate.succession().is_closed();
+        controls && none && may && self.followed.len() < FOLLOWED_MAX && self.estate.is_complete()
     }
 
     pub(super) fn start_standby(&mut self) {
         let Some(engine) = &self.engine else { return };
         self.incarnation += 1;
         let active = engine.process.id();
-        let started = self.start_process().and_then(|standby| {
+        let started = self.start_process(Role::Standby).and_then(|standby| {
             standby.stand_by(&self.estate, self.incarnation, active)?;
             Ok(standby)
         });
@@ -77,19 +79,13 @@ impl Supervisor {
 
     /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
     pub(super) fn hurry_heir(&mut self) {
-        if self.heir_due.is_some_and(|due| Instant::now() >= due)
+        if self.stopping.is_none()
+            && self.heir_due.is_some_and(|due| Instant::now() >= due)
             && let Some(engine) = &mut self.engine
         {
-            tracing::error!("the standby, engine {}, has not taken over in time: it is killed", engine.process.id());
-            engine.process.kill();
+            engine.condemn("is the standby of the dead and has not taken over in time".into());
             self.heir_due = None;
         }
-    }
-
-    /// Until when the standby may take to stand by, if it does not yet and has not failed to.
-    pub(super) fn standing_due(&self) -> Option<Instant> {
-        let standby = self.standby.as_ref().filter(|standby| !standby.stands && standby.failed.is_none());
-        standby.map(|standby| standby.started + STANDBY_READY)
     }
 
     /// A standby that does not come to stand by keeps the next from being tried: it is killed, and its end is heeded as any other.
@@ -97,11 +93,9 @@ impl Supervisor {
         if self.standing_due().is_some_and(|due| Instant::now() >= due)
             && let Some(standby) = &mut self.standby
         {
-            let why = format!("it did not stand by within {} s", STANDBY_READY.as_secs());
-            let said = format!("none: engine {}: {why}", standby.process.id());
-            tracing::error!("engine {} is killed: {why}", standby.process.id());
-            standby.failed = Some(why);
-            standby.process.kill();
+            let why = format!("did not stand by within {} s", STANDBY_READY.as_secs());
+            let said = format!("none: engine {} {why}", standby.process.id());
+            standby.condemn(why);
             self.tell_engine(&said);
         }
     }
@@ -109,6 +103,7 @@ impl Supervisor {
     pub(super) fn heed_standby(&mut self) -> Result<(), KeeperError> {
         let Some(standby) = &mut self.standby else { return Ok(()) };
         let ended = standby.process.ended().map_err(looking)?;
+        standby.turn(ended.is_some());
         while let Some(notice) = self.standby.as_mut().and_then(Engine::notice) {
             match notice {
                 Notice::Standing { program } => {
@@ -126,6 +121,9 @@ impl Supervisor {
                     self.tell_engine("ready");
                 }
                 Notice::Ready => {
+                    if let Some(epoch) = self.fenced {
+                        return Err(KeeperError::Fenced(epoch));
+                    }
                     // It has the locks: the one before is dead, though the kernel may still be taking it apart.
                     let due = Some(Instant::now() + FOLLOWED_PATIENCE);
                     let heir = self.standby.take();
@@ -138,8 +136,10 @@ impl Supervisor {
                     break;
                 }
                 Notice::Failed { why } => {
+                    let hang = self.estate.config().runtime.hang;
                     if let Some(standby) = &mut self.standby {
                         standby.failed = Some(why);
+                        standby.ends_within(hang);
                     }
                 }
                 _ => {}
@@ -149,10 +149,16 @@ impl Supervisor {
             self.hurry_standby();
             return Ok(());
         };
-        let why = standby.failed.map(|why| format!(": {why}")).unwrap_or_default();
-        let how = describe(status);
+        let why = standby.failed.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let how = ending(&standby, status);
         self.ended_on_trial(standby.process.id(), &how);
-        if !standby.stands && is_its_own(status) {
+        if status.success() && self.estate.succession().is_closed() {
+            // The one that controls ends in a way in which nobody is to follow, and this one has heeded that.
+            tracing::debug!("the standby, engine {}, ends with the one that controls", standby.process.id());
+            return Ok(());
+        }
+        self.judge_table_after(status)?;
+        if !standby.stands && is_its_own(&standby, status) {
             self.upgrades.fall_back(&format!("{how}{why} before it stood by"));
         }
         self.lack_standby(&format!("(engine {}) {how}{why}", standby.process.id()));
@@ -167,11 +173,11 @@ impl Supervisor {
             if let Some(status) = engine.process.ended().map_err(looking)? {
                 let how = ending(engine, status);
                 self.has_followed(engine, *heir, &how);
+                self.judge_table_after(status)?;
                 continue;
             }
             if due.take_if(|due| now >= *due).is_some() {
-                tracing::error!("engine {} was followed and does not end: it is killed", engine.process.id());
-                engine.process.kill();
+                engine.condemn("was followed and does not end".into());
             }
             self.followed.push(followed);
         }
@@ -181,8 +187,8 @@ impl Supervisor {
     /// Counts a death that a standby follows, when it follows: the kernel may take the dead apart for long. A standby that
     /// follows too often gets a successor later and later.
     pub(super) fn count_death(&mut self, dead: &Engine) {
-        let pause =
-            if dead.yields { Duration::ZERO } else { self.restarts.died(dead.ready.map(|since| since.elapsed())) };
+        let controlled = dead.controlled(self.estate.config().runtime.hang);
+        let pause = if dead.yields { Duration::ZERO } else { self.restarts.died(controlled) };
         self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
         if !pause.is_zero() {
             let in_vain = self.restarts.in_vain();

@@ -11,13 +11,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, open};
 
 use super::super::engine::Engine;
 use super::super::error::KeeperError;
-use super::super::handover::{Notice, Order};
+use super::super::handover::{Notice, Order, Role};
 use super::super::program::Identity;
 use super::super::starter::StartError;
 use super::{Supervisor, looking};
@@ -151,7 +152,7 @@ impl Supervisor {
     fn start_candidate(&mut self, program: Option<BorrowedFd<'_>>) -> Result<Engine, StartError> {
         self.incarnation += 1;
         let active = self.engine.as_ref().map_or(0, |engine| engine.process.id());
-        let candidate = Engine::start(&self.starter, program)?;
+        let candidate = Engine::start(&self.starter, program, Role::Standby, Rc::clone(&self.known))?;
         match candidate.stand_by(&self.estate, self.incarnation, active) {
             // It is gone already, and how it ended says more.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(candidate),
@@ -200,6 +201,7 @@ impl Supervisor {
         let pid = candidate.process.id();
         // First whether it has ended, then what it said: then nothing that it said last is missed.
         let ended = candidate.process.ended().map_err(looking)?;
+        candidate.turn(ended.is_some());
         while let Some(notice) = candidate.notice() {
             match notice {
                 Notice::Standing { program } => {

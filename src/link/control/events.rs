@@ -6,12 +6,30 @@ use super::Control;
 use crate::cascade::{Hop, LinkEvent};
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
-use crate::limits::{CONTROL_BATCH, RECOVERY_NOTED_AFTER};
+use crate::limits::{CONTROL_BATCH, NEXT_HOPS_PER_SECOND, RECOVERY_NOTED_AFTER};
 use crate::link::store::Store;
 use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableHoldings};
 use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch};
+
+/// Next hops that the keeper is told, no more than [`NEXT_HOPS_PER_SECOND`]: frames of a domain that come from two
+/// places in turn would crowd out what it must hear. One that is not told is learned again by whoever comes next.
+#[derive(Default)]
+pub(super) struct Told {
+    since: Nanos,
+    hops: u32,
+}
+
+impl Told {
+    fn allows(&mut self, now: Nanos) -> bool {
+        if now.since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, hops: 0 };
+        }
+        self.hops += 1;
+        self.hops <= NEXT_HOPS_PER_SECOND
+    }
+}
 
 impl Control {
     /// Takes what the machines want the engine to know.
@@ -76,7 +94,9 @@ impl Control {
     fn handle_learned(&mut self, now: Nanos, domain: Domain, hop: Hop) {
         let interface = &self.config.interface.names[usize::from(hop.interface)];
         tracing::info!(%domain, mac = %hop.mac, interface, "next hop learned");
-        let _ = self.keeper.tell(&Notice::NextHop { domain, hop });
+        if self.told.allows(now) {
+            let _ = self.keeper.tell(&Notice::NextHop { domain, hop });
+        }
         self.recovery.restart(now, domain);
     }
 
@@ -205,5 +225,19 @@ impl Control {
             reconciled_ns: longest(|server| server.reconciled_ns),
         };
         chronicle.note_recovery(SystemTime::now() - now.since(from), note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_hops_are_told_no_faster_than_a_keeper_takes_them() {
+        let mut told = Told::default();
+        let second = |at: u64| Nanos(at * 1_000_000_000);
+        let allowed = |told: &mut Told, at| (0..3 * NEXT_HOPS_PER_SECOND).filter(|_| told.allows(second(at))).count();
+        assert_eq!(allowed(&mut told, 5), NEXT_HOPS_PER_SECOND as usize);
+        assert_eq!(allowed(&mut told, 6), NEXT_HOPS_PER_SECOND as usize);
     }
 }

@@ -16,6 +16,7 @@
 //! entry lies beyond the index was never true. A frame leaves its receive ring only by [`Socket::release`], so what was
 //! not released is received again, and nothing is lost.
 
+mod completions;
 mod holders;
 mod open;
 mod options;

@@ -16,13 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::xdp_mmap_offsets;
 use rustix::net::{RecvFlags, recv};
 
+use super::completions::complete;
 use super::ring::{COMPLETION, Consumer, Descriptor, FILL, Producer, RECEIVE, Ring, TRANSMIT};
 use super::socket::Socket;
 use super::umem::{Area, Chunk, Owner};
 use super::{Settings, XdpError};
-
-/// Completions that are taken at a time.
-const BATCH: usize = 64;
 
 /// The shared part of a queue's sockets.
 #[derive(Debug)]
@@ -141,7 +139,7 @@ impl Queue {
     /// that they find sent meanwhile they leave to this, which begins after them, or hand on after it.
     pub fn take_back_sent(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
         let mut rings = self.rings.lock();
-        self.collect(&mut rings);
+        self.collect(&mut rings)?;
         assert!(!rings.taken_back[ring as usize], "chunks are taken back once");
         let free = free_to_transmit(&self.area, self.transmitted(ring), transmit)?;
         rings.taken_back[ring as usize] = true;
@@ -165,17 +163,25 @@ impl Queue {
         Ok(vec![chunk])
     }
 
-    /// Takes what the kernel has sent, and hands it on to the sockets whose it is.
-    fn collect(&self, rings: &mut Rings) {
+    /// Takes what the kernel has sent, and hands it on to the sockets whose it is. What is no transmit chunk, which a
+    /// predecessor must have had sent or written there itself, is passed over and said.
+    fn collect(&self, rings: &mut Rings) -> Result<(), XdpError> {
         let Rings { completion, taken_back, .. } = rings;
-        let ring_of = |chunk: &Chunk| (chunk.number() - self.receive) / self.transmit;
-        let is_spare = |chunk: &Chunk| self.spare(ring_of(chunk)).contains(&(chunk.number() as usize));
-        complete(completion, &self.area, is_spare, |chunk| {
-            let ring = ring_of(&chunk) as usize;
-            if taken_back[ring] && !is_spare(&chunk) {
-                self.sent[ring].push(chunk).expect("it has room for every transmit chunk of the ring");
+        let ring_of = |chunk: &Chunk| Some(chunk.number().checked_sub(self.receive)? / self.transmit);
+        let is_spare =
+            |chunk: &Chunk| ring_of(chunk).is_some_and(|ring| self.spare(ring).contains(&(chunk.number() as usize)));
+        let mut foreign = false;
+        foreign |= !complete(completion, &self.area, is_spare, |chunk| {
+            let ring = ring_of(&chunk).map(|ring| ring as usize).filter(|&ring| ring < taken_back.len());
+            match ring {
+                Some(ring) if taken_back[ring] && !is_spare(&chunk) => {
+                    self.sent[ring].push(chunk).expect("it has room for every transmit chunk of the ring");
+                }
+                Some(_) => {}
+                None => foreign = true,
             }
         });
+        if foreign { Err(XdpError::Foreign { what: "what is no transmit chunk was sent" }) } else { Ok(()) }
     }
 
     /// Takes the receive chunks back that nobody has, and gives them to the kernel. `rings` are those of all the queue's
@@ -211,7 +217,9 @@ impl Queue {
     /// Takes back what the kernel has sent; gives a ring's own chunks. True: as for [`Self::refill`].
     pub fn sent(&self, ring: u32) -> (bool, impl Iterator<Item = Chunk>) {
         if let Some(mut rings) = self.rings.try_lock() {
-            self.collect(&mut rings);
+            // What a predecessor left has been looked at (`take_back_sent`); the kernel has sent only what it was
+            // given since.
+            let _ = self.collect(&mut rings);
         }
         (self.settle(), std::iter::from_fn(move || self.sent[ring as usize].pop()))
     }
@@ -262,39 +270,6 @@ impl Rings {
         }
         self.fill.publish();
         self.fill.needs_wakeup()
-    }
-}
-
-/// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a successor would be given it
-/// again.
-///
-/// A successor takes back what is its process's after it has been given what is left here; a spare one before. So a spare one is
-/// the process's only when its entry is gone: sent with before, it would be taken for sent by the entry of the last time. In
-/// between its word says that it was sent, and whoever finds that looks whether the entry is still there.
-fn complete(
-    completion: &mut Consumer<u64>,
-    area: &Area,
-    is_spare: impl Fn(&Chunk) -> bool,
-    mut keep: impl FnMut(Chunk),
-) {
-    let mut left = completion.available();
-    while left > 0 {
-        let batch = left.min(BATCH as u32);
-        let mut chunks: [Option<Chunk>; BATCH] = [const { None }; BATCH];
-        for chunk in &mut chunks[..batch as usize] {
-            let address = completion.take().expect("as many as were available");
-            let (taken, _) = area.take(address);
-            area.set_owner(&taken, if is_spare(&taken) { Owner::Sent } else { Owner::Process });
-            *chunk = Some(taken);
-        }
-        completion.release(batch);
-        for chunk in chunks.into_iter().flatten() {
-            if is_spare(&chunk) {
-                area.set_owner(&chunk, Owner::Process);
-            }
-            keep(chunk);
-        }
-        left -= batch;
     }
 }
 
@@ -357,5 +332,7 @@ fn free_to_receive(
     Ok(free)
 }
 
+#[cfg(test)]
+mod foreign;
 #[cfg(test)]
 mod tests;

@@ -241,6 +241,11 @@ impl Area {
         (Chunk(number as u32), (address - (number << self.shift)) as usize)
     }
 
+    /// Whether an address lies in one of the queue's chunks.
+    pub fn holds(&self, address: u64) -> bool {
+        address >> self.shift < self.chunks as u64
+    }
+
     /// Where the kernel knows a chunk: its place in the queue's memory.
     pub fn address(&self, chunk: &Chunk) -> u64 {
         u64::from(chunk.0) << self.shift
@@ -297,8 +302,11 @@ impl Area {
 
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
         let start = self.place(chunk, at, length);
-        // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody writes it meanwhile: the kernel has
-        // given the chunk, this token is the only one of it (by the words of honest processes, see `Chunk`), and it is borrowed.
+        // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody writes it meanwhile:
+        // the kernel has given the chunk, this token is the only one of it, and it is borrowed. That it is the only
+        // one is what honest predecessors see to: tokens are made of the words and ring entries that they left. One
+        // that was taken over can have left a chunk that the kernel receives into as well, and then what is read here
+        // changes under a reader; no more than bytes does, and none leads out of it.
         unsafe { std::slice::from_raw_parts(self.umem.map.as_ptr().add(start), length) }
     }
 

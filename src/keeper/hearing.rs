@@ -1,0 +1,218 @@
+//! What an engine says, held against what an engine can have to say.
+//!
+//! An engine works on what comes in frames, and may have been taken over by one. So its words are frames from outside
+//! as well: none is believed that names what the configuration does not, comes twice where it can come once, or
+//! before it can come; and who says too much, or what makes no sense, is no engine that anybody is to go on with.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::handover::{Notice, Role};
+use crate::cascade::Hop;
+use crate::limits::{NEXT_HOPS_PER_SECOND, NOTICES_NONSENSE_MAX, NOTICES_PER_SECOND};
+use crate::wire::Domain;
+
+/// What there is that notices may speak of.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub domains: BTreeSet<Domain>,
+    pub interfaces: usize,
+}
+
+/// One engine's words so far.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    role: Role,
+    since: Instant,
+    notices: u32,
+    hops: u32,
+    nonsense: u32,
+    /// What can be said once, and was.
+    stands: bool,
+    ready: bool,
+    complete: bool,
+}
+
+/// What came of a packet.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Heard {
+    /// To be heeded.
+    Notice(Notice),
+    /// Makes no sense, or comes too often, and is passed over.
+    Nothing,
+    /// It is enough: why, in words.
+    Enough(&'static str),
+}
+
+impl Hearing {
+    pub fn new(role: Role, now: Instant) -> Self {
+        let (notices, hops, nonsense) = (0, 0, 0);
+        Self { role, since: now, notices, hops, nonsense, stands: false, ready: false, complete: false }
+    }
+
+    /// Takes a packet; none is one that does not fit.
+    pub fn hear(&mut self, packet: Option<&[u8]>, known: &Known, now: Instant) -> Heard {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.notices, self.hops) = (now, 0, 0);
+        }
+        self.notices += 1;
+        if self.notices > NOTICES_PER_SECOND {
+            return Heard::Enough("said more than an engine has to say");
+        }
+        let notice = packet.and_then(|packet| serde_json::from_slice(packet).ok());
+        match notice.filter(|notice| self.makes_sense(notice, known)) {
+            Some(Notice::NextHop { .. }) if self.hops >= NEXT_HOPS_PER_SECOND => Heard::Nothing,
+            Some(notice) => {
+                self.note(&notice);
+                Heard::Notice(notice)
+            }
+            None => {
+                self.nonsense += 1;
+                if self.nonsense >= NOTICES_NONSENSE_MAX {
+                    return Heard::Enough("said what makes no sense");
+                }
+                Heard::Nothing
+            }
+        }
+    }
+
+    fn makes_sense(&self, notice: &Notice, known: &Known) -> bool {
+        match notice {
+            Notice::Failed { .. } => true,
+            Notice::Standing { .. } => self.role == Role::Standby && !self.stands,
+            Notice::Ready => !self.ready && (self.role == Role::Active || self.stands),
+            Notice::Complete => self.ready && !self.complete,
+            Notice::NextHop { domain, hop: Hop { interface, .. } } => {
+                self.ready && known.domains.contains(domain) && usize::from(*interface) < known.interfaces
+            }
+            Notice::Upgrade { .. } | Notice::Fenced { .. } => self.ready,
+        }
+    }
+
+    fn note(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Standing { .. } => self.stands = true,
+            Notice::Ready => self.ready = true,
+            Notice::Complete => self.complete = true,
+            Notice::NextHop { .. } => self.hops += 1,
+            Notice::Failed { .. } | Notice::Upgrade { .. } | Notice::Fenced { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::program::Identity;
+    use super::*;
+    use crate::sim::Random;
+    use crate::wire::Mac;
+
+    fn known() -> Known {
+        Known { domains: (1..=3).map(|number| Domain::new(number).unwrap()).collect(), interfaces: 2 }
+    }
+
+    fn hop(domain: u64, interface: u8) -> Notice {
+        Notice::NextHop { domain: Domain::new(domain).unwrap(), hop: Hop { interface, mac: Mac([2, 0, 0, 0, 0, 9]) } }
+    }
+
+    fn say(hearing: &mut Hearing, notice: &Notice, now: Instant) -> Heard {
+        hearing.hear(Some(&serde_json::to_vec(notice).unwrap()), &known(), now)
+    }
+
+    #[test]
+    fn an_engine_that_says_what_engines_say_is_heard() {
+        let now = Instant::now();
+        let standing = Notice::Standing { program: Identity::ours() };
+        let controls = [Notice::Ready, Notice::Complete, hop(1, 0), hop(3, 1), Notice::Fenced { epoch: 9 }];
+        for (role, first) in [(Role::Active, None), (Role::Standby, Some(standing))] {
+            let mut hearing = Hearing::new(role, now);
+            for notice in first.into_iter().chain(controls.clone()) {
+                assert_eq!(say(&mut hearing, &notice, now), Heard::Notice(notice));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_passed_over() {
+        let now = Instant::now();
+        let standing = Notice::Standing { program: Identity::ours() };
+        let mut standby = Hearing::new(Role::Standby, now);
+        assert_eq!(say(&mut standby, &Notice::Ready, now), Heard::Nothing, "it does not stand by yet");
+        let mut active = Hearing::new(Role::Active, now);
+        for early in [Notice::Complete, hop(1, 0), Notice::Fenced { epoch: 9 }, standing] {
+            assert_eq!(say(&mut active, &early, now), Heard::Nothing, "{early:?}");
+        }
+        assert_eq!(say(&mut active, &Notice::Ready, now), Heard::Notice(Notice::Ready));
+        for made_up in [hop(4, 0), hop(1, 2), Notice::Ready] {
+            assert_eq!(say(&mut active, &made_up, now), Heard::Nothing, "{made_up:?}");
+        }
+        assert_eq!(active.hear(None, &known(), now), Heard::Enough("said what makes no sense"));
+    }
+
+    #[test]
+    fn next_hops_beyond_what_there_can_be_are_passed_over_and_a_flood_ends_it() {
+        let now = Instant::now();
+        let mut hearing = Hearing::new(Role::Active, now);
+        say(&mut hearing, &Notice::Ready, now);
+        let mut heard = 0;
+        loop {
+            match say(&mut hearing, &hop(1, 0), now) {
+                Heard::Notice(_) => heard += 1,
+                Heard::Nothing => {}
+                Heard::Enough(_) => break,
+            }
+        }
+        assert_eq!(heard, NEXT_HOPS_PER_SECOND);
+        let mut patient = Hearing::new(Role::Active, now);
+        say(&mut patient, &Notice::Ready, now);
+        for second in 1..20 {
+            for _ in 0..NEXT_HOPS_PER_SECOND {
+                let then = now + Duration::from_secs(second);
+                assert!(matches!(say(&mut patient, &hop(1, 0), then), Heard::Notice(_)));
+            }
+        }
+    }
+
+    /// Whatever comes: no panic, nothing heeded that names what there is not, and soon enough is enough.
+    #[test]
+    fn an_engine_that_says_anything_at_all_is_not_believed_for_long() {
+        let now = Instant::now();
+        let words: [&[u8]; 8] = [
+            b"\"ready\"",
+            b"\"complete\"",
+            b"{\"nexthop\":{\"domain\":7,\"hop\":{\"interface\":1,\"mac\":\"02:00:00:00:00:01\"}}}",
+            b"{\"fenced\":{\"epoch\":18446744073709551615}}",
+            b"{\"upgrade\":{\"form\":{}}}",
+            b"{\"failed\":{\"why\":\"\\u0000\"}}",
+            b"{\"standing\":{\"program\":null}}",
+            b"",
+        ];
+        for seed in 1..200 {
+            let mut random = Random::new(seed);
+            let mut hearing = Hearing::new(if seed % 2 == 0 { Role::Active } else { Role::Standby }, now);
+            let mut heeded = Vec::new();
+            for round in 0.. {
+                assert!(round <= NOTICES_PER_SECOND, "seed {seed}");
+                let mut packet = words[random.below(words.len() as u64) as usize].to_vec();
+                for _ in 0..random.below(3) {
+                    if !packet.is_empty() {
+                        let at = random.below(packet.len() as u64) as usize;
+                        packet[at] = random.below(256) as u8;
+                    }
+                }
+                match hearing.hear(Some(&packet), &known(), now) {
+                    Heard::Notice(notice) => heeded.push(notice),
+                    Heard::Nothing => {}
+                    Heard::Enough(_) => break,
+                }
+            }
+            let count = |of: &Notice| heeded.iter().filter(|notice| *notice == of).count();
+            assert!(count(&Notice::Ready) <= 1 && count(&Notice::Complete) <= 1, "seed {seed}");
+            let hops = heeded.iter().filter_map(|notice| match notice {
+                Notice::NextHop { domain, .. } => Some(domain),
+                _ => None,
+            });
+            assert!(hops.into_iter().all(|domain| known().domains.contains(domain)), "seed {seed}");
+        }
+    }
+}
