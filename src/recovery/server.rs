@@ -11,11 +11,9 @@ use super::report::{Progress, ServerReport, Timeline};
 use super::takeover::Takeovers;
 use super::update::Updates;
 use super::{Body, Cursor, Event, Holdings, Path, Phase, Request, Settings};
-use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{
-    Domain, Epoch, Header, MeetingId, MeetingSummary, Message, Opcode, Page, Status, Transaction, Transactions,
-};
+use crate::wire::{Domain, Epoch, Header, MeetingId, MeetingSummary, Message, Opcode, Page, Status, Transaction};
+use crate::{limits, wire};
 
 /// What has become of one meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +58,7 @@ pub struct ServerRecovery {
     pub(super) domain: Domain,
     pub(super) epoch: Epoch,
     pub(super) settings: Settings,
-    pub(super) transactions: Transactions,
+    pub(super) transactions: wire::Transactions,
     pub(super) round_trip: RoundTrip,
     pub(super) connect: Connect,
     pub(super) listing: Listing,
@@ -110,7 +108,7 @@ impl ServerRecovery {
         Self {
             domain,
             epoch,
-            transactions: Transactions::default(),
+            transactions: wire::Transactions::default(),
             round_trip: RoundTrip::new(&settings),
             settings,
             connect: Connect::default(),
@@ -205,7 +203,7 @@ impl ServerRecovery {
             message,
             Message::ConnectAck { .. } | Message::Audit { .. } | Message::MeetingAck { .. } | Message::Refused { .. }
         );
-        if !answer || !Transactions::is_recovery(header.transaction) {
+        if !answer || !wire::Transactions::is_recovery(header.transaction) {
             return false;
         }
         // An answer to the one who died: its transactions are not ours.
@@ -241,7 +239,7 @@ impl ServerRecovery {
     ) -> bool {
         self.now = self.now.max(now);
         let answer = matches!(opcode, Opcode::Info | Opcode::TakeoverBatchAck | Opcode::State);
-        if !answer || !Transactions::is_recovery(header.transaction) {
+        if !answer || !wire::Transactions::is_recovery(header.transaction) {
             return false;
         }
         if header.epoch != self.epoch || self.stale {
