@@ -26,6 +26,7 @@ const COUNTERS: &[Family] = &[
             ("unknown", "reports_unknown"),
             ("deferred", "reports_deferred"),
             ("full", "reports_full"),
+            ("fenced", "fenced"),
         ],
     ),
     (

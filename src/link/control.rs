@@ -273,7 +273,7 @@ impl Control {
             self.succession.beat(0);
             let now = clock::now();
             let mut worked = self.take_frames(now);
-            worked |= self.take_troubles();
+            worked |= self.take_troubles(now);
             worked |= self.take_outcomes(now);
             worked |= self.take_requests(now);
             worked |= self.fill(now);

@@ -304,16 +304,15 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     ) -> Standing {
         // A part that is not there is not held up by it; the audit will differ and bring the machine here again.
         let mut standing = Standing::InMeeting;
-        // What can be read is counted: one that is damaged is still in its part's chain.
-        let readable = self.table().readable_members(meeting, domain);
         let change = |part: &mut Part| {
             part.epoch = epoch;
             match part.state {
                 MeetingState::Starting | MeetingState::Ending | MeetingState::Ended => standing = Standing::Unfinished,
                 _ => {
                     part.state = MeetingState::InMeeting;
-                    let held = readable.unwrap_or(part.participants);
-                    let differs = part.in_doubt || held != participants;
+                    // As many as the chain has. One of them that is damaged is found when it reports: to read them all here
+                    // would cost a takeover more than all the rest of it.
+                    let differs = part.in_doubt || part.participants != participants;
                     standing = if differs { Standing::Differing } else { Standing::InMeeting };
                 }
             }
@@ -327,7 +326,6 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
 
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool {
         let is_busy = (self.is_busy)(summary.meeting);
-        let readable = self.table().readable_members(summary.meeting, domain);
         let mut in_doubt = false;
         let change = |part: &mut Part| {
             if !is_same(part.run, summary.run) {
@@ -342,8 +340,7 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
                 part.layout = summary.layout;
                 part.chairman = summary.chairman;
             }
-            let held = readable.unwrap_or(part.participants);
-            in_doubt = part.in_doubt || (summary.participants != held && !is_busy);
+            in_doubt = part.in_doubt || (summary.participants != part.participants && !is_busy);
         };
         let _ = self.writer.update_part(summary.meeting, domain, change);
         in_doubt

@@ -88,19 +88,6 @@ impl Table {
     pub fn damaged_parts_in(&self, domain: Domain) -> impl Iterator<Item = Option<MeetingId>> + '_ {
         damaged_parts(self.words(), domain).map(|(_, meeting)| meeting)
     }
-
-    /// How many members of a part can be read: fewer than it says it has, where some are damaged. None where there is no such part.
-    /// It reads them all.
-    pub fn readable_members(&self, meeting: MeetingId, domain: Domain) -> Option<u16> {
-        let words = self.words();
-        let (part, ..) = words.find_part(meeting, domain).ok().flatten()?;
-        let is_whole = |slot: &u32| {
-            let next = chain_link(words, *slot).1;
-            next.into_iter().for_each(|next| words.prefetch_terminal(next));
-            matches!(words.read_terminal(*slot), Ok(Some((_, raw))) if raw.part() == part)
-        };
-        Some(members(words, part).filter(is_whole).count() as u16)
-    }
 }
 
 fn damaged_parts(words: Words<'_>, domain: Domain) -> impl Iterator<Item = (u32, Option<MeetingId>)> + '_ {

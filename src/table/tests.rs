@@ -183,7 +183,7 @@ fn a_taken_beginning_does_not_hide_the_free_extents() {
     let late = domain(5).device(probes + 2);
     control.join(MeetingId(1), domain(5), &Terminal::new(late, MeetingId(1), Role::Participant)).unwrap();
     let mut worker = table.writer(OwnerId::worker(7));
-    assert_eq!(report(&mut worker, late, 1, &[1; 64]), Reported::Full);
+    assert_eq!(report(&mut worker, late, 1, &[1; 64]), Reported::Contended);
     assert_eq!(report(&mut worker, late, 1, &[1; 64]), Reported::Applied);
     assert_eq!(table.verify(), Vec::<String>::new());
 }

@@ -2,17 +2,20 @@
 
 use super::Control;
 use crate::limits::{FULL_NAMED_MAX, TROUBLES_MAX};
+use crate::link::store::Store;
 use crate::link::troubles::Trouble;
-use crate::wire::Address;
+use crate::recovery::{DatabaseStore, TableHoldings};
+use crate::time::Nanos;
+use crate::wire::{Address, MeetingId};
 
 impl Control {
     /// Takes what the workers found. Gives whether there was anything.
-    pub(super) fn take_troubles(&mut self) -> bool {
+    pub(super) fn take_troubles(&mut self, now: Nanos) -> bool {
         for taken in 0..TROUBLES_MAX {
             match self.shared.troubles.take() {
                 None => return taken > 0,
                 Some(Trouble::Full(terminal)) => self.name_full(terminal),
-                Some(Trouble::Damaged(terminal)) => self.discard(terminal),
+                Some(Trouble::Damaged(terminal)) => self.discard(now, terminal),
             }
         }
         true
@@ -38,7 +41,7 @@ impl Control {
     }
 
     /// Throws the damaged record of a terminal away. Its part is in doubt from then on, and its autonomous server is asked.
-    fn discard(&mut self, terminal: Address) {
+    fn discard(&mut self, now: Nanos, terminal: Address) {
         match self.writer.discard_damaged_terminal(terminal) {
             Ok(Some(discarded)) => {
                 let meeting = discarded.member_of.map(|(meeting, _)| meeting.0);
@@ -48,8 +51,11 @@ impl Control {
                     "the table's record of a terminal was damaged, by something other than Baton; it was thrown away, and its \
                      autonomous server is asked for it"
                 );
-                if let Some(domain) = discarded.member_of.map(|(_, domain)| domain).or(terminal.domain()) {
-                    self.recovery.doubt(domain);
+                // Where that is too soon after another question, the terminal's next report, which is that of a stranger
+                // now, asks again.
+                if let Some((meeting, domain)) = discarded.member_of {
+                    let meetings = [meeting, MeetingId::NONE];
+                    self.recovery.handle_stray(now, domain, meetings, &mut holdings!(self));
                 }
             }
             Ok(None) => {}
