@@ -56,7 +56,7 @@ fn child_commits_until_it_is_killed() {
     };
     let epoch = Epoch::new(1, next as u16);
     let mut submit = || {
-        let mut changes = vec![Change::Create(conference(next))];
+        let mut changes = vec![Change::Create(conference(next)), Change::Chosen(MeetingId(next))];
         if next > 10 {
             changes.push(Change::End(MeetingId(next - 10)));
         }

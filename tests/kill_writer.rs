@@ -75,6 +75,11 @@ fn record(address: Address, meeting: MeetingId, version: u32) -> Terminal {
 }
 
 /// A part at a version: all follows from it and its key.
+/// The epoch of so many generations: a term has 65,536.
+fn epoch_of(generation: u64) -> Epoch {
+    Epoch::new(1 + (generation >> 16) as u32, generation as u16)
+}
+
 fn part(meeting: MeetingId, domain: Domain, version: u64) -> Part {
     let dice = mix(meeting.0 ^ version << 16 ^ domain.number() << 56);
     Part {
@@ -210,7 +215,7 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
         7 => {
             let generation = words[GENERATION].load(Acquire) + 1;
             if control.table().bump_generation().is_none() {
-                control.table().set_reservation(Epoch::new(1, generation as u16), generation as u32 + BLOCK);
+                control.table().set_reservation(epoch_of(generation), u32::from(generation as u16) + BLOCK);
             }
             words[GENERATION].store(generation, Release);
         }
@@ -375,11 +380,12 @@ fn check_records(table: &Table, log: &Mapping, story: &str) {
         // The next child goes on from what was found.
         words[CHANGES + number as usize].store(found.version, Release);
     }
-    let generation = u64::from(table.epoch().generation());
+    let epoch = table.epoch();
+    let generation = u64::from(epoch.term() - 1) << 16 | u64::from(epoch.generation());
     let acknowledged = words[GENERATION].load(Acquire);
     let whole = generation == acknowledged || generation == acknowledged + 1;
     assert!(whole, "{story}: generation {acknowledged} was acknowledged, found {generation}");
-    assert!(generation < u64::from(table.generation_end()), "{story}: generation {generation} is in no block");
+    assert!(u32::from(epoch.generation()) < table.generation_end(), "{story}: generation {generation} is in no block");
     words[GENERATION].store(generation, Release);
     assert_eq!(table.unreadable(), 0, "{story}");
 }

@@ -74,7 +74,7 @@ impl Control {
 
     /// The database has reserved generations of a higher term. This engine makes room for one that controls under it.
     pub(super) fn begin_term(&mut self, now: Nanos, epoch: Epoch, end: u32) {
-        tracing::info!(%epoch, "an operator has given this server control: the next engine controls under this epoch");
+        tracing::info!(%epoch, "an operator has given this server control: this is the epoch of whoever follows");
         self.writer.table().set_reservation(epoch, end);
         if let Some(client) = self.taking.take() {
             let _ = client.send(Ok(Answer::Control(GivenControl { epoch })));
