@@ -3,8 +3,8 @@
 # Needs root, for the tests send real frames between network namespaces. Run it alone: it kills processes of its own.
 #
 #   scripts/test.sh          all of that
-#   scripts/test.sh --long   instead, the tests that have no end of their own, for hours: 10,000 deaths of workers under reports, 100,000 of
-#                            a table's writers; BATON_DEATHS and BATON_KILLS say other numbers
+#   scripts/test.sh --long   instead, the tests that have no end of their own, for hours: 10,000 deaths of workers under reports, 1,000
+#                            of a server's engines, 100,000 of a table's writers; BATON_DEATHS, BATON_ENGINE_DEATHS and BATON_KILLS say other numbers
 #   scripts/test.sh --vm     instead, Baton under pktgen in a guest of QEMU's: copy mode and zero copy, igb and virtio-net (docs/pktgen.md)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -34,6 +34,8 @@ if [[ "${1:-}" == --long ]]; then
     # What a long run finds, a run of the same test that is as short as always has to find later: each prints its seed.
     say "${BATON_DEATHS:=10000} deaths of workers: every frame, chunk, slot, extent and descriptor"
     BATON_DEATHS=$BATON_DEATHS cargo test --locked --release --test adoption -- --nocapture
+    say "${BATON_ENGINE_DEATHS:=1000} deaths of a server's engines"
+    BATON_ENGINE_DEATHS=$BATON_ENGINE_DEATHS cargo test --locked --release --test engine_deaths -- --nocapture
     say "${BATON_KILLS:=100000} deaths of a table's writers"
     BATON_KILLS=$BATON_KILLS cargo test --locked --release --test kill_writer -- --nocapture
     say "all passed"

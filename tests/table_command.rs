@@ -197,7 +197,7 @@ fn a_table_at_rest_says_what_it_is_and_holds() {
     let head = &all["table"];
     assert_eq!(head["capacity"], serde_json::json!({ "meetings": 256, "terminals": 2048 }));
     assert_eq!((&head["live"], &head["holder"], &head["this_boot"]), (&false.into(), &Value::Null, &true.into()));
-    assert_eq!((&head["epoch_text"], &head["generation_end"]), (&"3.7".into(), &100.into()));
+    assert_eq!((&head["epoch_text"], &head["generation_end"]), (&"3.7.0000".into(), &100.into()));
     assert_eq!(head["bytes"], before.len());
     assert_eq!((&all["parts"], &all["terminals"], &all["unreadable"]), (&40.into(), &160.into(), &0.into()));
     assert_eq!(all["extents"], serde_json::json!({ "used": 40, "room": 204 }));
@@ -357,7 +357,10 @@ fn a_snapshot_is_written_inspected_and_told_from_other_files() {
         command.args(["table", "inspect", "--snapshot"]).arg(path).args(more).output().unwrap()
     };
     let seen = json(&inspect(&beside, &["--json"]));
-    assert_eq!((&seen["parts"], &seen["terminals"], &seen["epoch_text"]), (&40.into(), &160.into(), &"3.7".into()));
+    assert_eq!(
+        (&seen["parts"], &seen["terminals"], &seen["epoch_text"]),
+        (&40.into(), &160.into(), &"3.7.0000".into())
+    );
     assert_eq!(seen["snapshot"]["blake3"], written["blake3"]);
     let meeting = json(&inspect(&beside, &["--json", "--meeting", "7"]));
     assert_eq!(meeting["parts"][1]["members"].as_array().unwrap().len(), 4);
