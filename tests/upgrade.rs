@@ -111,7 +111,7 @@ fn json(output: &Output) -> Value {
 }
 
 fn generation(status: &Value) -> u32 {
-    status["epoch"].as_u64().expect("an epoch is a number") as u32
+    baton::wire::Epoch(status["epoch"].as_u64().expect("an epoch is a number")).generation().into()
 }
 
 /// What an autonomous server measures the way by.

@@ -3,9 +3,10 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::message::{BODY_BYTES, ReportBytes};
+use super::message::BODY_BYTES;
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::{PAGE_BYTES, PageBytes};
+use super::report::ReportBytes;
 use super::tag::TAG_BYTES;
 use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Report, Status};
 

@@ -17,7 +17,9 @@ mod generator;
 mod message;
 mod pdu;
 mod records;
+mod report;
 mod tag;
+mod terminal_state;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -26,11 +28,11 @@ mod values;
 pub use address::{Address, Domain, Mac, MeetingId, Run};
 pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, Malformed, PacketType, encode_message, encode_page};
 pub use generator::GeneratorProbe;
-pub use message::{Message, Report};
+pub use message::Message;
 pub use pdu::{Epoch, FlagsHeader, Header, Opcode, Transaction, VERSION};
-pub use records::{
-    Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult, TerminalState,
-};
+pub use records::{Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult};
+pub use report::Report;
 pub use tag::{Direction, Key, Secret, TagKey, digest_of, mix};
+pub use terminal_state::TerminalState;
 pub use transactions::Transactions;
 pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind};

@@ -1,0 +1,88 @@
+//! REPORT, the hot path: its body as it lies in the frame, read in one go.
+
+use zerocopy::byteorder::big_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::message::BODY_BYTES;
+use super::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState};
+use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT};
+
+/// The body of a REPORT as it lies in the frame.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(super) struct ReportBytes {
+    terminal: U64,
+    version: U32,
+    business: u8,
+    decode: u8,
+    role: u8,
+    flags: u8,
+    channel: u8,
+    stream: u8,
+    info: [u8; INFO_BYTES_SHORT],
+}
+
+const _: () = assert!(size_of::<ReportBytes>() == BODY_BYTES);
+
+impl ReportBytes {
+    /// What it tells of a member of this meeting; none where a value is none of its kind.
+    #[inline(always)]
+    pub fn report(&self, meeting: MeetingId) -> Option<Report> {
+        Some(Report {
+            meeting,
+            terminal: Address::from_number(self.terminal.get()),
+            version: self.version.get(),
+            business: Business::from_wire(self.business)?,
+            decode: Decode::from_wire(self.decode)?,
+            role: Role::from_wire(self.role)?,
+            flags: Flags(self.flags),
+            channel: self.channel,
+            stream: StreamKind::from_wire(self.stream)?,
+            info: self.info,
+        })
+    }
+}
+
+/// What a REPORT says: a terminal's state with short information.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// The meeting that it is a member of; [`MeetingId::NONE`] for whatever it is in.
+    pub meeting: MeetingId,
+    /// Whose it is.
+    pub terminal: Address,
+    /// Counts its changes.
+    pub version: u32,
+    /// What it is busy with.
+    pub business: Business,
+    /// What its decoder does.
+    pub decode: Decode,
+    /// Its part in the conference.
+    pub role: Role,
+    /// Muted, hand raised and so on.
+    pub flags: Flags,
+    /// The channel that it decodes on.
+    pub channel: u8,
+    /// Which stream it takes.
+    pub stream: StreamKind,
+    /// Additional information, which ends at its last byte that is not 0.
+    pub info: [u8; INFO_BYTES_SHORT],
+}
+
+impl Report {
+    /// How much of the information counts.
+    #[inline]
+    pub fn info_len(&self) -> u8 {
+        let [a, b, c, d, e, f] = self.info;
+        8 - u64::from_le_bytes([a, b, c, d, e, f, 0, 0]).leading_zeros() as u8 / 8
+    }
+}
+
+impl From<&Report> for TerminalState {
+    fn from(report: &Report) -> Self {
+        let mut info = [0; INFO_BYTES_MAX];
+        info[..INFO_BYTES_SHORT].copy_from_slice(&report.info);
+        let Report { meeting, terminal, version, business, decode, role, flags, channel, stream, .. } = *report;
+        let info_len = report.info_len();
+        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info }
+    }
+}
