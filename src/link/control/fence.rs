@@ -6,7 +6,7 @@
 //! are left unanswered, and recovery and operations are silent.
 
 use super::Control;
-use crate::cms::{Answer, Change, GivenControl, Job, Refusal, RefusalKind, Reply};
+use crate::cms::{Answer, Change, GivenControl, Job, JobId, Refusal, RefusalKind, Reply};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
 use crate::sys::clock;
 use crate::time::Nanos;
@@ -52,6 +52,17 @@ impl Control {
         let known: Vec<_> = self.writer.table().fences().filter(|fence| !stored.contains(fence)).collect();
         if !known.is_empty() {
             self.journal.update(known.into_iter().map(|(domain, by)| Change::Fence(domain, by)).collect());
+        }
+    }
+
+    /// Has a database that is not open yet write the fences down, for this process ends before it is, and the next one may
+    /// have no table. It is waited for when the store is dropped.
+    pub(super) fn leave_fences(&self) {
+        let Some(store) = self.store.as_ref().filter(|store| store.opened.is_none()) else { return };
+        let changes = self.writer.table().fences().map(|(domain, by)| Change::Fence(domain, by)).collect();
+        let job = Job::Commit { id: JobId(0), changes, epoch: self.epoch };
+        if store.thread.submit(job).is_err() {
+            tracing::error!("the database could not be told of it: without the table, a start may control again");
         }
     }
 
