@@ -6,7 +6,7 @@
 //! are left unanswered, and recovery and operations are silent.
 
 use super::Control;
-use crate::cms::{Answer, Change, GivenControl, Job, JobId, Refusal, RefusalKind, Reply};
+use crate::cms::{Answer, Change, CommitError, GivenControl, Job, JobId, Refusal, RefusalKind, Reply};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
 use crate::sys::clock;
 use crate::time::Nanos;
@@ -80,6 +80,14 @@ impl Control {
                 let remedy = "see `baton status`, and ask again when the database is open";
                 let _ = client.send(Err(refusal("the database cannot be written now", remedy)));
             }
+        }
+    }
+
+    /// The database has given none.
+    pub(super) fn refuse_control(&mut self, error: &CommitError) {
+        tracing::warn!(%error, "an operator asked for control, and it is not given");
+        if let Some(client) = self.taking.take() {
+            let _ = client.send(Err(refusal(&error.to_string(), "see `baton status` and `baton control show`")));
         }
     }
 
