@@ -199,7 +199,8 @@ mod tests {
         {
             let database = Database::open(&config.database.path).unwrap();
             let block = database.reserve_generations(8).unwrap();
-            let table = Table::create_at(&config.table.path, Capacity { meetings: 4, terminals: 4 }, BootId(1)).unwrap();
+            let table =
+                Table::create_at(&config.table.path, Capacity { meetings: 4, terminals: 4 }, BootId(1)).unwrap();
             table.set_reservation(block.epoch(), block.end);
             assert!(table.set_fence(domain(366), by));
             // Dead before the table had it: the next start counts on under the table's term, where the fence counts.
