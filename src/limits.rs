@@ -220,8 +220,10 @@ pub const TROUBLES_MAX: usize = 64;
 pub const FULL_NAMED_MAX: usize = 32;
 /// Of a table's terminals the part (one in so many) that is for domains which have less than their share.
 pub const QUOTA_LAST_PART: u32 = 8;
-/// Terminals that lists bring into a table between two counts of what each domain has.
+/// Terminals that lists bring into a table between two looks at how much room there is.
 pub const QUOTA_RECOUNT_EVERY: u32 = 1024;
+/// Slots that are read for what each domain has, for each terminal that a list brings in where room runs short.
+pub const QUOTA_SLOTS: u32 = 256;
 /// Threads that may write to a table: the control thread and the workers.
 pub const OWNERS_MAX: usize = WORKERS_MAX + 1;
 const _: () = assert!(OWNERS_MAX < 255, "a claim names its owner in 8 bits, 0 being nobody");

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::netns::{Pair, Side};
@@ -196,4 +197,27 @@ fn a_copy_of_the_database_has_no_epoch_of_the_original() {
     let (one, other) = (epoch(&original, &original_file), epoch(&copy, &copy_file));
     assert_eq!(one >> 16, other >> 16, "the same term and generation");
     assert_ne!(one, other, "a nonce tells them apart (but for one chance in 65,536)");
+}
+
+/// What is heard of a newer controller comes before the database is open, where the table has control; and the server ends
+/// by it. It is in the database all the same: the machine may lose its memory next, and the next block of generations is
+/// above whatever the other one counted up to.
+#[test]
+fn a_fence_that_is_heard_before_the_database_is_open_outlives_the_machine() {
+    let (elsewhere, segment, [old, new]) = (Segment::new(), Segment::new(), [Place::new(), Place::new()]);
+    let (old_file, new_file) = (configure(&old, &[1, 2]), configure(&new, &[1, 2]));
+    // A generation above the old one's, and below those of its next block.
+    elsewhere.control_and_stop(&new_file, 2);
+    segment.control_and_stop(&old_file, 0);
+    segment.control_and_stop(&new_file, 0);
+    // A disk that is slow, or a process that dies slowly.
+    let database = fs::File::open(old.path("db/baton.redb")).unwrap();
+    flock(&database, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let mut server = segment.start(&old_file);
+    server.line_with("another dispatch server controls: this one stops");
+    drop(database);
+    assert_eq!(server.code(), FENCED, "{}", server.heard);
+    fs::remove_file(old.path("shm/table")).unwrap();
+    let mut server = segment.start(&old_file);
+    assert_eq!(server.code(), FENCED, "by the database:\n{}", server.heard);
 }

@@ -149,6 +149,15 @@ pub enum CommitError {
         /// Who controls it.
         by: Epoch,
     },
+    /// There is no term above the highest one that is known of.
+    #[error(
+        "there is no term above {highest}, which an autonomous server says that it has seen: see `baton control show` for \
+         which, and what is wrong with it"
+    )]
+    NoTerm {
+        /// The highest term.
+        highest: u32,
+    },
 }
 
 impl From<redb::Error> for CommitError {
@@ -266,7 +275,7 @@ impl Database {
                 if let Some((domain, by)) = fenced {
                     return Err(CommitError::Fenced { term, domain, by });
                 }
-                block(term.saturating_add(1), 1, count)
+                block(above(term)?, 1, count)
             }
         };
         reserve(transaction, &reservation)?;
@@ -280,7 +289,7 @@ impl Database {
         let transaction = begin_write(&redb)?;
         let (own, _) = reserved(&transaction)?;
         let fenced = fences(&transaction)?.into_iter().map(|(_, by)| by.term()).max().unwrap_or(0);
-        let reservation = block(own.max(fenced).max(seen.term()).saturating_add(1), 1, count);
+        let reservation = block(above(own.max(fenced).max(seen.term()))?, 1, count);
         reserve(transaction, &reservation)?;
         Ok(reservation)
     }
@@ -387,6 +396,11 @@ fn fences(transaction: &WriteTransaction) -> Result<Vec<(Domain, Epoch)>, redb::
         fences.extend(Domain::new(domain.value()).map(|domain| (domain, Epoch(by.value()))));
     }
     Ok(fences)
+}
+
+/// The term above one. There is none above the last, and its generations must not be given twice.
+fn above(term: u32) -> Result<u32, CommitError> {
+    term.checked_add(1).ok_or(CommitError::NoTerm { highest: term })
 }
 
 /// A block of generations, with a nonce of its own.

@@ -94,8 +94,11 @@ impl Mandate {
             *known = by.max(*known);
         }
         let highest = fences.values().copied().fold(own, Epoch::max).max(Epoch::new(term, 0));
-        // A fence below our own term was passed when an operator gave that term.
-        fences.retain(|_, by| by.term() >= term.max(own.term()));
+        // A fence below our own term was passed when an operator gave that term. Where there is a table the next start goes by
+        // its term: a higher one that the database alone has is of a giver that died in between.
+        let of_table = self.table.as_ref().map(|table| table.epoch().term()).filter(|term| *term != 0);
+        let counts_from = of_table.unwrap_or_else(|| term.max(own.term()));
+        fences.retain(|_, by| by.term() >= counts_from);
         let domains = self.domains.iter().map(|&domain| (domain, fences.get(&domain).copied())).collect();
         Ok(Standing { own, domains, highest })
     }
@@ -186,6 +189,27 @@ mod tests {
                 assert_eq!(table.bump_generation().map(Epoch::term), Some(5));
             }
         }
+    }
+
+    #[test]
+    fn a_term_that_came_no_further_than_the_database_is_not_control() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = files(folder.path());
+        let by = Epoch::new(1, 9).with_nonce(1);
+        {
+            let database = Database::open(&config.database.path).unwrap();
+            let block = database.reserve_generations(8).unwrap();
+            let table =
+                Table::create_at(&config.table.path, Capacity { meetings: 4, terminals: 4 }, BootId(1)).unwrap();
+            table.set_reservation(block.epoch(), block.end);
+            assert!(table.set_fence(domain(366), by));
+            // Dead before the table had it: the next start counts on under the table's term, where the fence counts.
+            database.take_control(by, 8).unwrap();
+            assert_eq!((table.bump_generation().map(Epoch::term), table.fence(domain(366))), (Some(1), Some(by)));
+        }
+        let standing = Mandate::open(&config).unwrap().standing().unwrap();
+        assert_eq!(standing.domains, [(domain(366), Some(by)), (domain(367), None)]);
+        assert_eq!(Mandate::open(&config).unwrap().take().unwrap().term(), 3);
     }
 
     #[test]

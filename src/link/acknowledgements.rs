@@ -107,6 +107,10 @@ impl Acknowledgements {
         let dropped = Flushed { acknowledged: 0, dropped: count, frames: 0 };
         let By { shared, interface } = by;
         let peer = shared.peers.peer(domain);
+        // It was given up since: our epoch may be above that of whoever controls it.
+        if peer.is_fenced() {
+            return dropped;
+        }
         let Some(hop) = peer.hop() else { return dropped };
         let Some(src_mac) = shared.peers.own_mac(hop.interface) else { return dropped };
         let envelope = Envelope {

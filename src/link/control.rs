@@ -287,6 +287,7 @@ impl Control {
             self.note_recovery(now);
             if let Some(highest) = self.fenced {
                 tracing::error!(%highest, "another dispatch server controls: this one stops");
+                self.leave_fences();
                 self.give_up(&Notice::Fenced { epoch: highest.0 });
                 break ExitCode::FAILURE;
             }

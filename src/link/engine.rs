@@ -376,7 +376,7 @@ fn reserve(table: &Table, mut store: Store, beat: impl Fn()) -> Result<(Epoch, S
                 }
                 return Ok((block.epoch(), store));
             }
-            Outcome::Committed { .. } | Outcome::Unwritable(_) | Outcome::Writable => {}
+            Outcome::Committed { .. } | Outcome::Given(_) | Outcome::Unwritable(_) | Outcome::Writable => {}
         }
     }
 }

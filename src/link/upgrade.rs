@@ -21,11 +21,13 @@ pub(super) struct Upgrade {
     client: Option<Client>,
     /// When this engine leaves, done or not.
     leaves: Option<Nanos>,
+    /// It leaves for one that controls under another term, which the table has already.
+    is_for_term: bool,
 }
 
 impl Upgrade {
     pub fn new() -> Self {
-        Self { program: Program::running(), state: UpgradeState::None, client: None, leaves: None }
+        Self { program: Program::running(), state: UpgradeState::None, client: None, leaves: None, is_for_term: false }
     }
 
     /// A client asks for one: the keeper is told, and says what becomes of it.
@@ -55,7 +57,7 @@ impl Upgrade {
 
     /// There is none, and this engine goes on, though it may have been ordered to leave: whoever was to follow is dead.
     pub fn refuse(&mut self, why: &str) {
-        if self.leaves.take().is_some() {
+        if !self.is_for_term && self.leaves.take().is_some() {
             tracing::info!(%why, "not handing over: this engine goes on");
         }
         if let Some(client) = self.client.take() {
@@ -63,9 +65,9 @@ impl Upgrade {
         }
     }
 
-    /// This engine is to leave then, done or not, for another to follow.
+    /// This engine is to leave then, done or not, for one to follow that controls under another term.
     pub const fn leave(&mut self, at: Nanos) {
-        self.leaves = Some(at);
+        (self.leaves, self.is_for_term) = (Some(at), true);
     }
 
     /// Whether this engine is to leave, and begins nothing more.
@@ -101,5 +103,13 @@ mod tests {
         assert!(upgrade.is_ordered());
         upgrade.refuse("engine 7 killed (SIGKILL)");
         assert!(!upgrade.is_ordered());
+    }
+
+    #[test]
+    fn an_engine_that_makes_room_for_another_term_leaves_whatever_becomes_of_an_upgrade() {
+        let mut upgrade = Upgrade::new();
+        upgrade.leave(Nanos(1));
+        upgrade.refuse("the new program (engine 7) does not stand by within 30 s");
+        assert!(upgrade.is_ordered(), "the table is of the next term already, and this engine is not");
     }
 }

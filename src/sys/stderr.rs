@@ -65,9 +65,9 @@ impl Lines {
     }
 
     fn say(&self, to: BorrowedFd<'_>, line: &[u8]) {
-        // Relaxed, here and below: the counts order nothing. Two threads that come by at once may say a count twice
-        // or in parts.
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        // Relaxed, here and below: the counts order nothing. Of two threads that come by at once one has the count to say, or
+        // each a part of it.
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 || self.cut.load(Ordering::Relaxed) {
             let end = if self.cut.load(Ordering::Relaxed) { "\n" } else { "" };
             let lines = if dropped == 1 { "line of the log was" } else { "lines of the log were" };
@@ -76,10 +76,9 @@ impl Lines {
                 _ => format!("{end}baton: {dropped} {lines} dropped here, for nobody read it\n"),
             };
             if !matches!(write_at_once(to, word.as_bytes()), Ok(written) if written == word.len()) {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+                self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
                 return;
             }
-            self.dropped.fetch_sub(dropped, Ordering::Relaxed);
             self.cut.store(false, Ordering::Relaxed);
         }
         match write_at_once(to, line) {

@@ -4,60 +4,95 @@
 //! the last part of the slots is for domains that have less than their share: all slots divided by the domains that have a part of a
 //! meeting. Nobody who is alone is kept from anything, and before room runs short a domain may have as much as it likes: sites
 //! are uneven. What an operator asks for, or the database has, is not held to it.
+//!
+//! What each domain has is counted a few slots at a time, from some while before it matters: the whole of a large table
+//! at once would keep control for as long as a hang is waited for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 
+use super::read::Share;
 use super::structure::live;
 use super::{Table, Writer};
-use crate::limits::{QUOTA_LAST_PART, QUOTA_RECOUNT_EVERY};
+use crate::limits::{QUOTA_LAST_PART, QUOTA_RECOUNT_EVERY, QUOTA_SLOTS};
 use crate::wire::Domain;
 
 /// What was counted, and what was entered since.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
-    /// How often it may be asked before it is counted anew.
+    /// How often it may be asked before it is looked anew how much room there is.
     left: u32,
-    /// Where room is short: how many terminals each domain has, and its share.
-    short: Option<(HashMap<Domain, u32>, u32)>,
+    is_short: bool,
+    /// Room is short, or may be soon.
+    counts: bool,
+    /// How many terminals each domain has, and its share; none before they were counted.
+    held: Option<(HashMap<Domain, u32>, u32)>,
+    /// The count that is under way, and how many shares of the table it has been through.
+    counting: (HashMap<Domain, u32>, usize),
 }
 
 impl Writer {
     /// Whether a domain may have one terminal more by the list of its autonomous server; if so, it is taken for entered. Allocates
-    /// where room is short, and reads the whole table then, once in [`QUOTA_RECOUNT_EVERY`] times (a smaller table: more often).
+    /// where room is short, and reads [`QUOTA_SLOTS`] of the table's slots then.
     pub fn may_list(&mut self, domain: Domain) -> bool {
-        if self.quota.left == 0 {
-            let left = between_counts(self.table().capacity().terminals);
-            self.quota = Quota { left, short: count(self.table()) };
+        let table = self.table().clone();
+        self.quota.look(&table);
+        if !self.quota.counts {
+            return true;
         }
-        self.quota.left -= 1;
-        let Some((held, share)) = &mut self.quota.short else { return true };
+        self.quota.count_on(&table);
+        let Some((held, share)) = &mut self.quota.held else { return true };
         let held = held.entry(domain).or_default();
-        let may = *held < *share;
+        let may = !self.quota.is_short || *held < *share;
         *held += u32::from(may);
         may
     }
 }
 
-fn between_counts(terminals: u32) -> u32 {
+impl Quota {
+    /// Looks how much room there is, now and then.
+    fn look(&mut self, table: &Table) {
+        if self.left == 0 {
+            let terminals = table.capacity().terminals;
+            let (between, last) = (between_looks(terminals), terminals / QUOTA_LAST_PART);
+            let free = terminals.saturating_sub(table.count_terminals());
+            self.left = between;
+            self.is_short = free < last.saturating_add(between);
+            self.counts = free < last.saturating_mul(2).saturating_add(between);
+            if !self.counts {
+                (self.held, self.counting) = (None, Default::default());
+            }
+        }
+        self.left -= 1;
+    }
+
+    /// Goes on counting what each domain has, through one share of the table.
+    fn count_on(&mut self, table: &Table) {
+        let shares = (table.capacity().terminals.div_ceil(QUOTA_SLOTS) as usize).max(1);
+        let (counted, number) = &mut self.counting;
+        if let Some(share) = Share::split(shares).nth(*number) {
+            for domain in table.terminals_in_share(share).filter_map(|terminal| terminal.terminal.domain()) {
+                *counted.entry(domain).or_default() += 1;
+            }
+        }
+        *number += 1;
+        if *number >= shares {
+            let (counted, _) = std::mem::take(&mut self.counting);
+            self.held = Some((counted, share_of_each(table)));
+        }
+    }
+}
+
+fn between_looks(terminals: u32) -> u32 {
     QUOTA_RECOUNT_EVERY.min(terminals / QUOTA_LAST_PART).max(1)
 }
 
-/// What each domain has and may have; none where there is room enough for all that is entered before the next count.
-fn count(table: &Table) -> Option<(HashMap<Domain, u32>, u32)> {
-    let terminals = table.capacity().terminals;
-    let free = terminals.saturating_sub(table.count_terminals());
-    if free >= (terminals / QUOTA_LAST_PART).saturating_add(between_counts(terminals)) {
-        return None;
-    }
+/// How many terminals each domain may have that has a part of a meeting.
+fn share_of_each(table: &Table) -> u32 {
     let words = table.words();
     let domain_of = |slot| words.place_domain(slot).map_or(0, |place| place.load(Ordering::Acquire));
     let domains: BTreeSet<u64> = live(words.part_bits(), 0).map(domain_of).filter(|&domain| domain != 0).collect();
-    let mut held = HashMap::new();
-    for domain in table.terminals().filter_map(|terminal| terminal.terminal.domain()) {
-        *held.entry(domain).or_default() += 1;
-    }
-    Some((held, terminals / (domains.len() as u32).max(1)))
+    table.capacity().terminals / (domains.len() as u32).max(1)
 }
 
 #[cfg(test)]
@@ -66,6 +101,7 @@ mod tests {
 
     use super::super::tests::{domain, part};
     use super::super::{Capacity, OwnerId, Table, Terminal, Writer};
+    use crate::limits::QUOTA_SLOTS;
     use crate::wire::{MeetingId, Role};
 
     fn table(domains: u64, terminals: u32) -> (Arc<Table>, Writer) {
@@ -103,5 +139,28 @@ mod tests {
     fn a_domain_that_is_alone_may_fill_the_table() {
         let (_table, mut writer) = table(1, 4000);
         assert_eq!(list(&mut writer, 1, 5000), 4000);
+    }
+
+    /// What one listed terminal costs does not grow with the table: control does nothing else meanwhile.
+    #[test]
+    fn a_large_table_is_counted_a_few_slots_at_a_time() {
+        let (table, mut writer) = table(2, 40_000);
+        for device in 0..31_000 {
+            let meeting = 10 + u64::from(device) / 8000;
+            if device % 8000 == 0 {
+                writer.insert_part(&part(meeting, 1)).unwrap();
+            }
+            let terminal = Terminal::new(domain(1).device(1 + device), MeetingId(meeting), Role::Participant);
+            writer.join(MeetingId(meeting), domain(1), &terminal).unwrap();
+        }
+        let is_counted = |writer: &Writer| writer.quota.held.is_some();
+        let mut asked = 0;
+        while !is_counted(&writer) {
+            assert!(writer.may_list(domain(2)));
+            asked += 1;
+        }
+        assert!(asked >= 40_000 / QUOTA_SLOTS - 1, "{asked} times");
+        assert_eq!(writer.quota.held.as_ref().unwrap().0[&domain(1)], 31_000);
+        assert_eq!(table.verify(), Vec::<String>::new());
     }
 }

@@ -86,6 +86,8 @@ pub enum Outcome {
     },
     /// Generations are reserved, durably.
     Reserved(Result<Reservation, CommitError>),
+    /// What [`Job::TakeControl`] asked for is reserved, durably.
+    Given(Result<Reservation, CommitError>),
 }
 
 /// What is learned when the database opens.
@@ -258,7 +260,7 @@ impl<F: FnMut(Outcome)> Run<F> {
                     }
                     Job::TakeControl { seen, count } => {
                         self.commit(database, &mut group);
-                        (self.tell)(Outcome::Reserved(database.take_control(seen, count)));
+                        (self.tell)(Outcome::Given(database.take_control(seen, count)));
                     }
                 }
                 if group.len() < COMMIT_GROUP {
@@ -301,7 +303,8 @@ impl<F: FnMut(Outcome)> Run<F> {
             let error = CommitError::Storage(why.to_owned());
             (self.tell)(match job {
                 Job::Commit { id, .. } => Outcome::Committed { id, result: Err(error) },
-                Job::Reserve { .. } | Job::TakeControl { .. } => Outcome::Reserved(Err(error)),
+                Job::Reserve { .. } => Outcome::Reserved(Err(error)),
+                Job::TakeControl { .. } => Outcome::Given(Err(error)),
             });
         }
     }

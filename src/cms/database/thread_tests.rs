@@ -29,6 +29,7 @@ fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_as
     let (tell, told) = mpsc::channel();
     let thread = DatabaseThread::spawn(settings, move |outcome| tell.send(outcome).unwrap()).unwrap();
     thread.submit(Job::Reserve { count: 1 }).unwrap();
+    thread.submit(Job::TakeControl { seen: Epoch::NONE, count: 1 }).unwrap();
     for _ in 0..2 {
         assert!(matches!(told.recv().unwrap(), Outcome::Waiting(DatabaseError::Held { .. })));
     }
@@ -36,6 +37,7 @@ fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_as
     let mut rest = told.iter().skip_while(|outcome| matches!(outcome, Outcome::Waiting(_)));
     assert!(matches!(rest.next().unwrap(), Outcome::Failed(DatabaseError::Held { .. })));
     assert!(matches!(rest.next().unwrap(), Outcome::Reserved(Err(CommitError::Storage(_)))));
+    assert!(matches!(rest.next().unwrap(), Outcome::Given(Err(CommitError::Storage(_)))), "who asked waits for it");
 }
 
 /// A file that somebody mends, brings back or gives to this user is opened, however long that takes.

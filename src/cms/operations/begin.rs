@@ -5,7 +5,7 @@ use super::operation::{Operation, OperationId, Scope, Step, Task, Waiting};
 use super::route::{chairmen, given_up};
 use crate::cms::{Answer, Change, Changed, JobId, KeyParameters, Member, PartParameters, Refusal, RefusalKind, Wanted};
 use crate::limits::{COMMANDS_WAITING_MAX, MEETING_ID_MAX, MEMBERS_MAX, PARTS_MAX};
-use crate::table::Writer;
+use crate::table::{Part, Writer};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Layout, MeetingId, MeetingState, Message, Role, Run, mix};
 
@@ -325,6 +325,13 @@ impl Operations {
         if parts.is_empty() {
             operation.finish(Ok(nothing_left(operation.meeting)));
             return Ok(());
+        }
+        if !operation.is_errand {
+            // Nothing is written ahead of what is somebody else's to end.
+            let fenced = |part: &Part| self.lanes.fenced_by(part.domain).map(|by| given_up(part.domain, by));
+            if let Some(refusal) = parts.iter().find_map(fenced) {
+                return Err(refusal.into());
+            }
         }
         let changes = parts.iter().map(|part| {
             let part = PartParameters { domain: part.domain, version: part.version, state: MeetingState::Ending };

@@ -287,6 +287,18 @@ fn a_newer_dispatch_server_has_the_domain_to_itself() {
     world.must(conference(3, &[terminal(2, 2)]));
 }
 
+/// It would be ended as soon as an operator gives control back, however long whoever controls it has gone on with it.
+#[test]
+fn an_end_that_is_refused_for_another_dispatch_server_is_not_left_for_later() {
+    let mut world = perfect(1);
+    world.must(conference(1, &[terminal(1, 1)]));
+    world.operations.handle_fence(world.now, domain(1), Epoch::new(2, 1), &mut world.writer);
+    assert_eq!(world.refused(ConferenceRequest::End { meeting: ONE }).kind, RefusalKind::NotInControl);
+    world.settle();
+    assert_eq!(world.writer.table().part(ONE, domain(1)).unwrap().state, MeetingState::InMeeting);
+    assert_eq!(world.database.unfinished().unwrap(), []);
+}
+
 #[test]
 fn one_that_has_written_to_the_database_stops_everything() {
     let mut world = perfect(1);

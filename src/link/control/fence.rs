@@ -6,7 +6,7 @@
 //! are left unanswered, and recovery and operations are silent.
 
 use super::Control;
-use crate::cms::{Answer, Change, GivenControl, Job, Refusal, RefusalKind, Reply};
+use crate::cms::{Answer, Change, CommitError, GivenControl, Job, JobId, Refusal, RefusalKind, Reply};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
 use crate::sys::clock;
 use crate::time::Nanos;
@@ -55,6 +55,17 @@ impl Control {
         }
     }
 
+    /// Has a database that is not open yet write the fences down, for this process ends before it is, and the next one may
+    /// have no table. It is waited for when the store is dropped.
+    pub(super) fn leave_fences(&self) {
+        let Some(store) = self.store.as_ref().filter(|store| store.opened.is_none()) else { return };
+        let changes = self.writer.table().fences().map(|(domain, by)| Change::Fence(domain, by)).collect();
+        let job = Job::Commit { id: JobId(0), changes, epoch: self.epoch };
+        if store.thread.submit(job).is_err() {
+            tracing::error!("the database could not be told of it: without the table, a start may control again");
+        }
+    }
+
     /// An operator gives this server control: a term above every epoch that is known of is asked of the database.
     pub(super) fn take_control(&mut self, client: Client) {
         if self.taking.as_ref().is_some_and(|client| !client.is_closed()) || self.upgrade.is_ordered() {
@@ -69,6 +80,14 @@ impl Control {
                 let remedy = "see `baton status`, and ask again when the database is open";
                 let _ = client.send(Err(refusal("the database cannot be written now", remedy)));
             }
+        }
+    }
+
+    /// The database has given none.
+    pub(super) fn refuse_control(&mut self, error: &CommitError) {
+        tracing::warn!(%error, "an operator asked for control, and it is not given");
+        if let Some(client) = self.taking.take() {
+            let _ = client.send(Err(refusal(&error.to_string(), "see `baton status` and `baton control show`")));
         }
     }
 

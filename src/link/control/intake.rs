@@ -136,9 +136,8 @@ impl Control {
                         self.operations.handle_committed(now, id, result, &mut self.writer);
                     }
                 }
-                Outcome::Reserved(Ok(block)) if block.term > self.epoch.term() && self.taking.is_some() => {
-                    self.begin_term(now, block.epoch(), block.end);
-                }
+                Outcome::Given(Ok(block)) => self.begin_term(now, block.epoch(), block.end),
+                Outcome::Given(Err(error)) => self.refuse_control(&error),
                 Outcome::Reserved(Ok(block)) => {
                     let table = self.writer.table();
                     // A block that does not follow on the old one belongs behind somebody else's: the old one is used up

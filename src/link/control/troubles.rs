@@ -15,7 +15,12 @@ impl Control {
             match self.shared.troubles.take() {
                 None => return taken > 0,
                 Some(Trouble::Full(terminal)) => self.name_full(terminal),
-                Some(Trouble::Damaged(terminal)) => self.discard(now, terminal),
+                Some(Trouble::Damaged(terminal)) => {
+                    self.discard(now, terminal);
+                    // It has looked through the whole index, which of a large table takes a while; many of them in one
+                    // round would pass for a hang.
+                    return true;
+                }
             }
         }
         true

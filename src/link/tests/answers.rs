@@ -110,3 +110,14 @@ fn a_page_for_a_hop_at_another_interface_leaves_by_a_worker_there() {
     let left = there.take(|bytes, _| Frame::parse(bytes, ETHERTYPE).unwrap().envelope());
     assert_eq!(left.map(|envelope| (envelope.dst_mac, envelope.src_mac)), Some((THEIRS, own[1])));
 }
+
+#[test]
+fn what_waits_to_be_acknowledged_when_a_domain_is_given_up_is_not() {
+    let mut rig = Rig::new(8, 8);
+    rig.report(1, 2, FlagsHeader::default());
+    rig.step();
+    assert_eq!(rig.count(Counter::ReportsApplied), 1);
+    rig.shared.peers.peer(0).fence();
+    rig.wait_for_acknowledgements();
+    assert_eq!(rig.acknowledged(), [], "nothing under our epoch, which may be above the other's");
+}
