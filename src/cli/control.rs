@@ -162,6 +162,13 @@ fn agrees(seen: &Seen) -> bool {
 }
 
 fn taken(seen: &Seen, epoch: Epoch, json: bool) {
+    let fenced = seen.domains.iter().filter_map(|(domain, by)| Some((domain, (*by)?)));
+    for (domain, by) in fenced.filter(|(_, by)| by.term() >= epoch.term()) {
+        tell!(
+            "baton: domain {domain} stays as it is: its autonomous server names epoch {by}, which is too far above ours to be \
+             passed; its maker has to have it forget that"
+        );
+    }
     if json {
         out::json(&json!({ "epoch": epoch, "epoch_text": epoch.to_string(), "running": seen.runs }));
     } else if seen.runs {

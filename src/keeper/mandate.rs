@@ -65,7 +65,7 @@ pub struct Standing {
     pub own: Epoch,
     /// The configured domains, ascending, each with the epoch under which another server controls it, if one does.
     pub domains: Vec<(Domain, Option<Epoch>)>,
-    /// The highest epoch that is known of, its own included.
+    /// The highest epoch that is known of and can be passed, its own included.
     pub highest: Epoch,
 }
 
@@ -93,7 +93,9 @@ impl Mandate {
             let known = fences.entry(domain).or_insert(by);
             *known = by.max(*known);
         }
-        let highest = fences.values().copied().fold(own, Epoch::max).max(Epoch::new(term, 0));
+        let highest = own.max(Epoch::new(term, 0));
+        let passable = fences.values().copied().filter(|by| by.is_passable(highest.term()));
+        let highest = passable.fold(highest, Epoch::max);
         // A fence below our own term was passed when an operator gave that term.
         fences.retain(|_, by| by.term() >= term.max(own.term()));
         let domains = self.domains.iter().map(|&domain| (domain, fences.get(&domain).copied())).collect();

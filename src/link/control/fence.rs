@@ -61,7 +61,8 @@ impl Control {
             let _ = client.send(Err(refusal("another engine is about to follow", "ask again in a second")));
             return;
         }
-        let seen = self.writer.table().fences().map(|(_, by)| by).fold(self.epoch, Epoch::max);
+        let fences = self.writer.table().fences().map(|(_, by)| by).filter(|by| by.is_passable(self.epoch.term()));
+        let seen = fences.fold(self.epoch, Epoch::max);
         let job = Job::TakeControl { seen, count: GENERATION_BLOCK };
         match self.store.as_ref().filter(|store| store.opened.is_some()).map(|store| store.thread.submit(job)) {
             Some(Ok(())) => self.taking = Some(client),
