@@ -39,6 +39,9 @@ pub enum MandateError {
         /// The table.
         path: PathBuf,
     },
+    /// The table cannot be looked at, whatever it is worth.
+    #[error("the table {0}; ask as root")]
+    TableBarred(MappingError),
     /// The table cannot be used.
     #[error(
         "the table {path} cannot be used: {error}; move it away, or start the server with `--path database`, which does that"
@@ -73,7 +76,8 @@ impl Mandate {
     /// Opens what the configuration names, and holds it: no server can start meanwhile.
     pub fn open(config: &Config) -> Result<Self, MandateError> {
         let path = &config.database.path;
-        if !path.exists() {
+        // One that may not be looked at is there, for all that is known: opening it says why not.
+        if matches!(path.try_exists(), Ok(false)) {
             return Err(MandateError::NoDatabase { path: path.clone() });
         }
         let table = open_table(config)?;
@@ -119,15 +123,18 @@ impl Mandate {
 fn open_table(config: &Config) -> Result<Option<Table>, MandateError> {
     let path = &config.table.path;
     let unusable = |error: OpenError| MandateError::Table { path: path.clone(), error };
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         return Ok(None);
     }
-    let mapping = Mapping::open(path).map_err(|error| unusable(error.into()))?;
+    let mapping = Mapping::open(path).map_err(|error| match error {
+        error @ MappingError::Io { .. } => MandateError::TableBarred(error),
+        error => unusable(error.into()),
+    })?;
     match mapping.try_lock() {
         Ok(true) => {}
         Ok(false) => return Err(MandateError::TableHeld { path: path.clone() }),
         Err(error) => {
-            return Err(unusable(MappingError::Io { path: path.clone(), step: "lock it", error }.into()));
+            return Err(MandateError::TableBarred(MappingError::Io { path: path.clone(), step: "lock it", error }));
         }
     }
     Table::open(mapping).map(Some).map_err(unusable)
