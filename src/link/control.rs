@@ -21,6 +21,7 @@ macro_rules! holdings {
     };
 }
 
+mod counted;
 mod events;
 mod fence;
 mod intake;
@@ -147,6 +148,7 @@ pub(super) struct Control {
     fenced: Option<Epoch>,
     /// Who asked for control, and waits for the database.
     taking: Option<fence::Client>,
+    counted: counted::Counted,
     told: events::Told,
     /// Goes last: it writes down what all others recorded.
     pub(super) chronicle: Option<Chronicle>,
@@ -251,6 +253,7 @@ impl Control {
             timed: Timed::default(),
             fenced: None,
             taking: None,
+            counted: counted::Counted::default(),
             told: events::Told::default(),
             chronicle: None,
         }
