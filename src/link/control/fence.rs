@@ -6,7 +6,7 @@
 //! are left unanswered, and recovery and operations are silent.
 
 use super::Control;
-use crate::cms::{Answer, Change, GivenControl, Job, Refusal, RefusalKind, Reply};
+use crate::cms::{Answer, Change, CommitError, GivenControl, Job, Refusal, RefusalKind, Reply};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
 use crate::sys::clock;
 use crate::time::Nanos;
@@ -70,6 +70,19 @@ impl Control {
                 let remedy = "see `baton status`, and ask again when the database is open";
                 let _ = client.send(Err(refusal("the database cannot be written now", remedy)));
             }
+        }
+    }
+
+    /// The database reserves nothing: who waits for control is told at once.
+    pub(super) fn refuse_term(&mut self, error: &CommitError) {
+        // It is not asked for in these cases: what is short is the next block of the term that there is.
+        if matches!(error, CommitError::Fenced { .. }) {
+            return;
+        }
+        if let Some(client) = self.taking.take() {
+            let what = format!("control is not given: {error}");
+            let remedy = "see `baton status`, and ask again when the database is written";
+            let _ = client.send(Err(Refusal::new(RefusalKind::Database, what, remedy)));
         }
     }
 
