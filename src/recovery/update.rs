@@ -42,8 +42,9 @@ struct Query {
     version: u64,
     /// Of its members in the table, ascending by terminal, when it was asked.
     members: Vec<(Address, u32)>,
-    /// The pages that came.
+    /// The pages that came, and how many they are.
     pages: Vec<Option<Vec<TerminalState>>>,
+    came: usize,
     /// Terminals whose records could not be read.
     unread: BTreeSet<Address>,
     /// A part of the answer could not be read.
@@ -62,12 +63,17 @@ impl Query {
 
     fn forget_answer(&mut self) {
         self.pages.clear();
+        self.came = 0;
         self.unread.clear();
         self.is_cut = false;
     }
 
-    /// Every terminal once, ascending, if every page came; and those that came more than once.
+    /// Every terminal once, ascending, if every page came; and those that came more than once. Nothing is looked at before: a page
+    /// can be repeated for as long as another one is kept back.
     fn whole(&self) -> Option<(Vec<TerminalState>, u32)> {
+        if self.came < self.pages.len() {
+            return None;
+        }
         let mut terminals = BTreeMap::new();
         let mut twice = 0;
         for page in &self.pages {
@@ -112,7 +118,8 @@ impl Query {
                 self.is_cut |= matches!(record, Err(Malformed::Record));
             }
         }
-        self.pages[usize::from(page.page)] = Some(taken);
+        let before = self.pages[usize::from(page.page)].replace(taken);
+        self.came += usize::from(before.is_none());
         dropped
     }
 }
@@ -191,6 +198,7 @@ impl ServerRecovery {
                 version,
                 members,
                 pages: Vec::new(),
+                came: 0,
                 unread: BTreeSet::new(),
                 is_cut: false,
                 pause: Duration::ZERO,
