@@ -227,7 +227,6 @@ impl ServerRecovery {
             return self.put_off_update(now, transaction, Status::Malformed);
         }
         let query = &mut flights[index];
-        query.ask.answered(now, &mut self.round_trip);
         if query.pages.len() != usize::from(page.pages) {
             if query.pages.iter().any(Option::is_some) {
                 // Two answers of different length to one transaction: neither is believed.
@@ -236,6 +235,11 @@ impl ServerRecovery {
             }
             query.pages = vec![None; page.pages.into()];
         }
+        // A page that says nothing new does not put off asking for those that are lost.
+        if query.pages[usize::from(page.page)].is_some() {
+            return;
+        }
+        query.ask.answered(now, &mut self.round_trip);
         let meeting = query.meeting;
         let dropped = query.take(page, |terminal| holdings.owns(self.domain, terminal));
         let whole = query.whole();

@@ -1,6 +1,6 @@
 //! Update backwards.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::hand::{Hand, summary, terminal, the};
 use super::shelf::Shelf;
@@ -53,6 +53,19 @@ fn a_repeated_page_costs_no_more_the_more_pages_came() {
     };
     let (few, many) = (fastest(4), fastest(1024));
     assert!(many < few * 20, "{few:?} with 4 pages, {many:?} with 1,024");
+}
+
+/// Whoever recorded a page can send it again for ever, without any key: it must not stand for the page that was lost.
+#[test]
+fn a_page_that_is_repeated_does_not_put_off_asking_for_the_lost_one() {
+    let (mut hand, query) = taken();
+    let mut asked = 0;
+    for _ in 0..1000 {
+        hand.page(&query, Opcode::State, (0, 2), &[terminal(1, 1001)]);
+        hand.sleep(Duration::from_millis(5));
+        asked += hand.requests().iter().filter(|request| request.opcode() == Opcode::StateQuery.wire()).count();
+    }
+    assert!(asked > 3, "{asked} in five seconds");
 }
 
 #[test]
