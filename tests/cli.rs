@@ -189,6 +189,15 @@ fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
     }
 }
 
+/// Not even before there is a configuration.
+#[test]
+fn doctor_without_a_configuration_says_so_to_nobody_and_ends_as_usual() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = baton(&["doctor", "--config", &folder.path().join("none.toml").display().to_string()]);
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(command.stderr(full).stdout(Stdio::null()).status().unwrap().code(), Some(2));
+}
+
 /// Scripts go by the exit code: control that was not taken is none of success, whether a server runs or not.
 #[test]
 fn control_that_nobody_agreed_to_is_not_taken_and_is_no_success() {

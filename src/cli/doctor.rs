@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::out::{self, say};
+use super::out::{self, say, tell};
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::doctor::{Asked, AskedInterface, Finding, Level, Needs, Place, examine};
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> ExitCode {
             Err(error) => {
                 complain(&error);
                 if matches!(error, ConfigError::Unreadable { .. }) {
-                    eprintln!("before there is a configuration: baton doctor --interface NAME");
+                    tell!("before there is a configuration: baton doctor --interface NAME");
                 }
                 return ExitCode::from(WRONG);
             }

@@ -144,7 +144,7 @@ pub(super) struct Control {
     predecessor: Option<Death>,
     first_sent: Option<Nanos>,
     born: Option<Nanos>,
-    timed: Timed,
+    timed: events::Timed,
     fenced: Option<Epoch>,
     /// Who asked for control, and waits for the database.
     taking: Option<fence::Client>,
@@ -156,16 +156,6 @@ pub(super) struct Control {
 
 /// Meetings that autonomous servers hold and we do not know.
 pub(super) type Orphans = BTreeMap<(Domain, MeetingId), Orphan>;
-
-/// Which moments of the recovery were recorded already.
-#[derive(Default)]
-struct Timed {
-    first: bool,
-    acknowledged: bool,
-    reconciled: bool,
-    /// It is written down.
-    noted: bool,
-}
 
 impl Control {
     pub fn new(inheritance: Inheritance) -> Self {
@@ -250,7 +240,7 @@ impl Control {
             predecessor,
             first_sent,
             born,
-            timed: Timed::default(),
+            timed: events::Timed::default(),
             fenced: None,
             taking: None,
             counted: counted::Counted::default(),
