@@ -94,6 +94,8 @@ pub const STANDBY_HEAP_BYTES: usize = 16 << 20;
 /// Generations that the database reserves at a time, of the 65,536 that a term has. Half of a block is there for take-overs
 /// of which none lives for long enough to reserve the next one.
 pub const GENERATION_BLOCK: u16 = 1024;
+/// How far above its own term an epoch may be that a server is given control over. An autonomous server can name any.
+pub const TERMS_PASSED_MAX: u32 = 65_536;
 
 /// Nanoseconds that an acknowledgement may wait for company before it is sent. wire.md: "at most 1 ms later".
 pub const ACK_DELAY_NS: u64 = 500_000;

@@ -1,8 +1,10 @@
 //! The command line as scripts meet it: results that nobody reads or no disk takes, servers that hang, and what is said then.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -185,6 +187,60 @@ fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
         let said = text(&done.stderr);
         assert!(said.contains("within 1 s") && said.contains("--timeout"), "{words:?}: {said}");
     }
+}
+
+/// Not even before there is a configuration.
+#[test]
+fn doctor_without_a_configuration_says_so_to_nobody_and_ends_as_usual() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = baton(&["doctor", "--config", &folder.path().join("none.toml").display().to_string()]);
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(command.stderr(full).stdout(Stdio::null()).status().unwrap().code(), Some(2));
+}
+
+/// Scripts go by the exit code: control that was not taken is none of success, whether a server runs or not.
+#[test]
+fn control_that_nobody_agreed_to_is_not_taken_and_is_no_success() {
+    let served = serve();
+    let done = baton(&["control", "take", "--socket", &served.socket()]).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(text(&done.stderr).contains("--yes"), "{done:?}");
+    assert!(served.asked.try_iter().all(|request| request == Request::Status), "nothing is changed");
+}
+
+/// What may not be looked at is not called missing, nor is anybody told to move it away.
+#[test]
+fn control_says_what_may_not_be_opened_and_by_whom() {
+    let folder = tempfile::Builder::new().prefix("baton-test-").tempdir_in("/dev/shm").unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let configuration = format!(
+        "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\nlaboratory = true\n[table]\npath = \"{}\"\n[database]\n\
+         path = \"{}\"\n",
+        path("table"),
+        path("db/baton.redb")
+    );
+    fs::write(path("baton.toml"), configuration).unwrap();
+    fs::set_permissions(path("baton.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    let show = || {
+        let words = ["control", "show", "--config", &path("baton.toml"), "--socket", &path("api.sock")];
+        let done = baton(&words).uid(65534).gid(65534).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        let said = text(&done.stderr);
+        assert!(said.contains("ermission denied") && !said.contains("move it away"), "{said}");
+        assert!(!said.contains("there is no database"), "{said}");
+        said
+    };
+    fs::create_dir(path("db")).unwrap();
+    fs::write(path("db/baton.redb"), "").unwrap();
+    fs::set_permissions(path("db"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(show().contains("baton.redb"));
+    fs::write(path("table"), "").unwrap();
+    fs::set_permissions(path("table"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(show().contains("table"));
+    let _listener = UnixListener::bind(path("api.sock")).unwrap();
+    fs::set_permissions(path("api.sock"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(show().contains("api.sock"));
 }
 
 #[test]

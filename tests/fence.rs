@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::thread::sleep;
@@ -64,6 +65,31 @@ impl Drop for Segment {
     fn drop(&mut self) {
         let _ = self.autonomous.kill();
         let _ = self.autonomous.wait();
+    }
+}
+
+/// A small file system on a folder, away when this goes.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn small(folder: PathBuf) -> Self {
+        // The engines' user writes there.
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=755,uid=65534", "tmpfs"]).arg(&folder);
+        assert!(mount.status().unwrap().success());
+        Self(folder)
+    }
+
+    /// Leaves no room.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -169,6 +195,28 @@ fn one_domain_of_somebody_elses_is_given_up_alone_and_taken_while_the_server_run
     assert_eq!(server.code(), 0, "{}", server.heard);
     let mut replaced = segment.start(&other_file);
     assert_eq!(replaced.code(), FENCED, "{}", replaced.heard);
+}
+
+/// A disk without room: whoever asks for control is told so, and not left waiting.
+#[test]
+fn control_that_cannot_be_written_down_is_refused_with_the_disks_words() {
+    let (segment, ours) = (Segment::new(), Place::new());
+    let file = configure(&ours, &[1, 2]);
+    let folder = ours.path("db");
+    fs::create_dir(&folder).unwrap();
+    let mounted = Mounted::small(folder);
+    let mut server = segment.start(&file);
+    reconciled(&mut server);
+    server.standby();
+    let before = shown(&ours)["epoch"].clone();
+    mounted.fill();
+    let refused = control(&ours, &["take", "--yes"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("could not be written"), "{said}");
+    assert_eq!(shown(&ours)["epoch"], before);
+    server.signal(Signal::TERM);
+    let _ = server.end();
 }
 
 /// A backup on another machine, a disk that was rolled back: the same generations are counted again, and the epochs are

@@ -69,6 +69,9 @@ impl Default for Timeout {
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// Whoever was asked did not say yes.
+    #[error("{0}")]
+    NotAgreed(&'static str),
     /// Nobody listens.
     #[error("no server answers on {socket}: {source}; start one with `baton run`, or name its socket with --socket")]
     Unreachable {

@@ -75,12 +75,17 @@ impl Seen {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    // A server that runs knows best; where none does, its files say it.
-    if UnixStream::connect(&args.client.socket).is_ok() {
+    // A server that runs knows best; where none does, its files say it. One whose socket may not be opened runs, for all that is
+    // known.
+    let is_there = match UnixStream::connect(&args.client.socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    };
+    if is_there {
         return client::run(ask(args));
     }
     match look(args) {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err((error, code)) => {
             tell!("baton: {error}");
             ExitCode::from(code)
@@ -97,8 +102,8 @@ async fn ask(args: &Args) -> Result<(), ClientError> {
     match args.command {
         Command::Show => show(&seen, args.client.json),
         Command::Take { yes } => {
-            if !yes && !agrees(&seen) {
-                return Ok(());
+            if !yes {
+                agrees(&seen).map_err(ClientError::NotAgreed)?;
             }
             let answer = client.call(Method::POST, "/control/take", None).await?;
             let GivenControl { epoch } =
@@ -110,7 +115,7 @@ async fn ask(args: &Args) -> Result<(), ClientError> {
 }
 
 /// Of a server that does not run.
-fn look(args: &Args) -> Result<ExitCode, (String, u8)> {
+fn look(args: &Args) -> Result<(), (String, u8)> {
     let config = Config::read(&args.config, &Overrides::default()).map_err(|error| (error.to_string(), WRONG))?;
     let failed = |error: MandateError| (error.to_string(), FAILED);
     let mandate = Mandate::open(&config).map_err(failed)?;
@@ -119,13 +124,13 @@ fn look(args: &Args) -> Result<ExitCode, (String, u8)> {
     match args.command {
         Command::Show => show(&seen, args.client.json),
         Command::Take { yes } => {
-            if !yes && !agrees(&seen) {
-                return Ok(ExitCode::from(FAILED));
+            if !yes {
+                agrees(&seen).map_err(|why| (why.to_string(), FAILED))?;
             }
             taken(&seen, mandate.take().map_err(failed)?, args.client.json);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn show(seen: &Seen, json: bool) {
@@ -139,11 +144,10 @@ fn show(seen: &Seen, json: bool) {
     }
 }
 
-/// Whether whoever sits at the terminal wants it.
-fn agrees(seen: &Seen) -> bool {
+/// Asks whoever sits at the terminal whether it is wanted; says why nothing is to be done.
+fn agrees(seen: &Seen) -> Result<(), &'static str> {
     if !io::stdin().is_terminal() {
-        tell!("baton: nobody is there to be asked: say --yes");
-        return false;
+        return Err("nobody is there to be asked: say --yes");
     }
     for [domain, who, epoch] in seen.rows() {
         tell!("domain {domain}: {who}, epoch {epoch}");
@@ -154,14 +158,17 @@ fn agrees(seen: &Seen) -> bool {
     tell!("Take control of {} of {} domains? [y/N]", seen.fenced(), seen.domains.len());
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
-    let agrees = read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes");
-    if !agrees {
-        tell!("baton: nothing is changed");
-    }
-    agrees
+    if read.is_ok() && matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err("nothing is changed") }
 }
 
 fn taken(seen: &Seen, epoch: Epoch, json: bool) {
+    let fenced = seen.domains.iter().filter_map(|(domain, by)| Some((domain, (*by)?)));
+    for (domain, by) in fenced.filter(|(_, by)| by.term() >= epoch.term()) {
+        tell!(
+            "baton: domain {domain} stays as it is: its autonomous server names epoch {by}, which is too far above ours to be \
+             passed; its maker has to have it forget that"
+        );
+    }
     if json {
         out::json(&json!({ "epoch": epoch, "epoch_text": epoch.to_string(), "running": seen.runs }));
     } else if seen.runs {

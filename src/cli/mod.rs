@@ -41,7 +41,8 @@ pub const FENCED: u8 = 3;
 /// A V2V conference dispatch server that survives its own death.
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 it could not be done; 2 typed or configured wrong.")]
+#[command(after_help = "Exit codes: 0 done; 1 it could not be done; 2 typed or configured wrong; 3, of run, another \
+    dispatch server controls.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

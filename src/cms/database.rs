@@ -283,13 +283,14 @@ impl Database {
     }
 
     /// Gives this server control, durably: generations of a term above `seen`, above every term that it had, and above every
-    /// fence.
+    /// fence. What cannot be passed ([`Epoch::is_passable`]) stays above it: its domain is not controlled, and the others are.
     pub fn take_control(&self, seen: Epoch, count: u16) -> Result<Reservation, CommitError> {
         let redb = self.redb.read();
         let transaction = begin_write(&redb)?;
         let (own, _) = reserved(&transaction)?;
-        let fenced = fences(&transaction)?.into_iter().map(|(_, by)| by.term()).max().unwrap_or(0);
-        let reservation = block(above(own.max(fenced).max(seen.term()))?, 1, count);
+        let fenced = fences(&transaction)?.into_iter().map(|(_, by)| by);
+        let passed = fenced.chain([seen]).filter(|by| by.is_passable(own)).map(Epoch::term).max().unwrap_or(0);
+        let reservation = block(above(own.max(passed))?, 1, count);
         reserve(transaction, &reservation)?;
         Ok(reservation)
     }

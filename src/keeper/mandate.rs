@@ -39,6 +39,9 @@ pub enum MandateError {
         /// The table.
         path: PathBuf,
     },
+    /// The table cannot be looked at, whatever it is worth.
+    #[error("the table {0}; ask as root")]
+    TableBarred(MappingError),
     /// The table cannot be used.
     #[error(
         "the table {path} cannot be used: {error}; move it away, or start the server with `--path database`, which does that"
@@ -65,7 +68,7 @@ pub struct Standing {
     pub own: Epoch,
     /// The configured domains, ascending, each with the epoch under which another server controls it, if one does.
     pub domains: Vec<(Domain, Option<Epoch>)>,
-    /// The highest epoch that is known of, its own included.
+    /// The highest epoch that is known of and can be passed, its own included.
     pub highest: Epoch,
 }
 
@@ -73,7 +76,8 @@ impl Mandate {
     /// Opens what the configuration names, and holds it: no server can start meanwhile.
     pub fn open(config: &Config) -> Result<Self, MandateError> {
         let path = &config.database.path;
-        if !path.exists() {
+        // One that may not be looked at is there, for all that is known: opening it says why not.
+        if matches!(path.try_exists(), Ok(false)) {
             return Err(MandateError::NoDatabase { path: path.clone() });
         }
         let table = open_table(config)?;
@@ -93,7 +97,9 @@ impl Mandate {
             let known = fences.entry(domain).or_insert(by);
             *known = by.max(*known);
         }
-        let highest = fences.values().copied().fold(own, Epoch::max).max(Epoch::new(term, 0));
+        let highest = own.max(Epoch::new(term, 0));
+        let passable = fences.values().copied().filter(|by| by.is_passable(highest.term()));
+        let highest = passable.fold(highest, Epoch::max);
         // A fence below our own term was passed when an operator gave that term. Where there is a table the next start goes by
         // its term: a higher one that the database alone has is of a giver that died in between.
         let of_table = self.table.as_ref().map(|table| table.epoch().term()).filter(|term| *term != 0);
@@ -120,15 +126,18 @@ impl Mandate {
 fn open_table(config: &Config) -> Result<Option<Table>, MandateError> {
     let path = &config.table.path;
     let unusable = |error: OpenError| MandateError::Table { path: path.clone(), error };
-    if !path.exists() {
+    if matches!(path.try_exists(), Ok(false)) {
         return Ok(None);
     }
-    let mapping = Mapping::open(path).map_err(|error| unusable(error.into()))?;
+    let mapping = Mapping::open(path).map_err(|error| match error {
+        error @ MappingError::Io { .. } => MandateError::TableBarred(error),
+        error => unusable(error.into()),
+    })?;
     match mapping.try_lock() {
         Ok(true) => {}
         Ok(false) => return Err(MandateError::TableHeld { path: path.clone() }),
         Err(error) => {
-            return Err(unusable(MappingError::Io { path: path.clone(), step: "lock it", error }.into()));
+            return Err(MandateError::TableBarred(MappingError::Io { path: path.clone(), step: "lock it", error }));
         }
     }
     Table::open(mapping).map(Some).map_err(unusable)

@@ -21,6 +21,7 @@ macro_rules! holdings {
     };
 }
 
+mod counted;
 mod events;
 mod fence;
 mod intake;
@@ -143,10 +144,11 @@ pub(super) struct Control {
     predecessor: Option<Death>,
     first_sent: Option<Nanos>,
     born: Option<Nanos>,
-    timed: Timed,
+    timed: events::Timed,
     fenced: Option<Epoch>,
     /// Who asked for control, and waits for the database.
     taking: Option<fence::Client>,
+    counted: counted::Counted,
     told: events::Told,
     /// Goes last: it writes down what all others recorded.
     pub(super) chronicle: Option<Chronicle>,
@@ -154,16 +156,6 @@ pub(super) struct Control {
 
 /// Meetings that autonomous servers hold and we do not know.
 pub(super) type Orphans = BTreeMap<(Domain, MeetingId), Orphan>;
-
-/// Which moments of the recovery were recorded already.
-#[derive(Default)]
-struct Timed {
-    first: bool,
-    acknowledged: bool,
-    reconciled: bool,
-    /// It is written down.
-    noted: bool,
-}
 
 impl Control {
     pub fn new(inheritance: Inheritance) -> Self {
@@ -248,9 +240,10 @@ impl Control {
             predecessor,
             first_sent,
             born,
-            timed: Timed::default(),
+            timed: events::Timed::default(),
             fenced: None,
             taking: None,
+            counted: counted::Counted::default(),
             told: events::Told::default(),
             chronicle: None,
         }

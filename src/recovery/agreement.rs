@@ -46,10 +46,10 @@ impl ServerRecovery {
         let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
         let transactions = self.transactions.clone();
-        let events = std::mem::take(&mut self.events);
+        let (events, told) = (std::mem::take(&mut self.events), std::mem::take(&mut self.told));
         let pulse = Pulse { boot: self.pulse.boot, rebooted: self.pulse.rebooted, ..Pulse::default() };
         let (fenced, is_forgetful) = (self.fenced, self.is_forgetful && !self.audit.has_agreed());
-        *self = Self { transactions, events, pulse, fenced, is_forgetful, began_again: true, ..fresh };
+        *self = Self { transactions, events, told, pulse, fenced, is_forgetful, began_again: true, ..fresh };
     }
 
     /// As [`Self::restart`], of an autonomous server that has restarted: what its terminals were may have gone with its memory, so

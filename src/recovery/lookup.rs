@@ -6,7 +6,7 @@
 //!
 //! The listing comes by ascending id, in transactions of as many pages as the autonomous server likes. After a whole
 //! transaction the next asks from behind its highest id, until one is empty; when a page is lost, the next asks from behind
-//! the pages that came without a gap. A page may come twice: looking up and writing back are idempotent.
+//! the pages that came without a gap. A page that comes twice counts once.
 //!
 //! A record that cannot be is dropped, told, and passed over by its number, and so is one of a number that was not asked for: the rest
 //! counts, and the listing goes on. What cannot be looked up for want of a database is kept until it can, and holds nothing up.
@@ -64,13 +64,16 @@ impl Listing {
         (self.ask, self.complete) = (None, true);
     }
 
-    /// Notes a page; gives what it says, or none where it is none of this transaction.
+    /// Notes a page; gives what it says, or none where it came before or is none of this transaction.
     fn take(&mut self, page: &Page<'_>) -> Option<Taken> {
         if self.pages.len() != usize::from(page.pages) {
             if self.pages.iter().any(Option::is_some) {
                 return None;
             }
             self.pages = vec![None; page.pages.into()];
+        }
+        if self.pages[usize::from(page.page)].is_some() {
+            return None;
         }
         let mut taken = Taken::default();
         let mut last = None;
@@ -186,9 +189,11 @@ impl ServerRecovery {
     }
 
     pub(super) fn handle_info(&mut self, now: Nanos, page: &Page<'_>, holdings: &mut dyn Holdings) {
-        let Some(ask) = &mut self.listing.ask else { return };
-        ask.answered(now, &mut self.round_trip);
         let Some(taken) = self.listing.take(page) else { return };
+        // A page that says nothing new does not put off asking for those that are lost.
+        if let Some(ask) = &mut self.listing.ask {
+            ask.answered(now, &mut self.round_trip);
+        }
         self.note_answered(Opcode::InfoQuery);
         for summary in &taken.summaries {
             self.handle_summary(summary, holdings);

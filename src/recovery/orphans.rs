@@ -52,7 +52,7 @@ impl ServerRecovery {
             return self.enqueue_takeover(meeting, summary.version, Some(summary));
         }
         // How many there are is the autonomous server's to say, and how many of them are noted is ours.
-        if !known.is_some_and(Step::is_orphan) && self.told.orphans.len() >= limits::ORPHANS_MAX {
+        if !self.told.orphans.contains(&meeting) && self.told.orphans.len() >= limits::ORPHANS_MAX {
             self.listing.beyond += 1;
             return self.tell_beyond();
         }

@@ -179,6 +179,7 @@ impl ServerRecovery {
         match result.status {
             Status::Ok | Status::Already => {
                 self.takeovers.refused.settle(meeting);
+                self.note_held(meeting);
                 let (state, participants) = (result.state, result.participants);
                 let standing = holdings.taken_over(self.domain, meeting, wanted.1, self.epoch, state, participants);
                 if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {

@@ -1,4 +1,5 @@
-//! What was told already. Each alarm is told once a machine's life, so that a peer that repeats itself fills no log.
+//! What was told already. Each alarm is told once, however often the machine begins again, so that a peer that repeats itself, or
+//! comes and goes, fills no log. What has become good in between is told anew.
 
 use std::collections::BTreeSet;
 
@@ -45,6 +46,13 @@ impl ServerRecovery {
     pub(super) fn tell_orphan(&mut self, summary: &MeetingSummary) {
         if self.told.orphans.insert(summary.meeting) {
             self.events.push_back(Event::Orphan { domain: self.domain, summary: *summary });
+        }
+    }
+
+    /// It is held after all.
+    pub(super) fn note_held(&mut self, meeting: MeetingId) {
+        if !self.told.missing.is_empty() {
+            self.told.missing.remove(&meeting);
         }
     }
 

@@ -42,8 +42,9 @@ struct Query {
     version: u64,
     /// Of its members in the table, ascending by terminal, when it was asked.
     members: Vec<(Address, u32)>,
-    /// The pages that came.
+    /// The pages that came, and how many they are.
     pages: Vec<Option<Vec<TerminalState>>>,
+    came: usize,
     /// Terminals whose records could not be read.
     unread: BTreeSet<Address>,
     /// A part of the answer could not be read.
@@ -62,12 +63,17 @@ impl Query {
 
     fn forget_answer(&mut self) {
         self.pages.clear();
+        self.came = 0;
         self.unread.clear();
         self.is_cut = false;
     }
 
-    /// Every terminal once, ascending, if every page came; and those that came more than once.
+    /// Every terminal once, ascending, if every page came; and those that came more than once. Nothing is looked at before: a page
+    /// can be repeated for as long as another one is kept back.
     fn whole(&self) -> Option<(Vec<TerminalState>, u32)> {
+        if self.came < self.pages.len() {
+            return None;
+        }
         let mut terminals = BTreeMap::new();
         let mut twice = 0;
         for page in &self.pages {
@@ -112,7 +118,8 @@ impl Query {
                 self.is_cut |= matches!(record, Err(Malformed::Record));
             }
         }
-        self.pages[usize::from(page.page)] = Some(taken);
+        let before = self.pages[usize::from(page.page)].replace(taken);
+        self.came += usize::from(before.is_none());
         dropped
     }
 }
@@ -191,6 +198,7 @@ impl ServerRecovery {
                 version,
                 members,
                 pages: Vec::new(),
+                came: 0,
                 unread: BTreeSet::new(),
                 is_cut: false,
                 pause: Duration::ZERO,
@@ -219,7 +227,6 @@ impl ServerRecovery {
             return self.put_off_update(now, transaction, Status::Malformed);
         }
         let query = &mut flights[index];
-        query.ask.answered(now, &mut self.round_trip);
         if query.pages.len() != usize::from(page.pages) {
             if query.pages.iter().any(Option::is_some) {
                 // Two answers of different length to one transaction: neither is believed.
@@ -228,6 +235,11 @@ impl ServerRecovery {
             }
             query.pages = vec![None; page.pages.into()];
         }
+        // A page that says nothing new does not put off asking for those that are lost.
+        if query.pages[usize::from(page.page)].is_some() {
+            return;
+        }
+        query.ask.answered(now, &mut self.round_trip);
         let meeting = query.meeting;
         let dropped = query.take(page, |terminal| holdings.owns(self.domain, terminal));
         let whole = query.whole();

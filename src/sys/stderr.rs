@@ -10,20 +10,21 @@
 //! for itself and all that it starts. Whoever gave them to it keeps his own as they were.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
+use rustix::stdio::stderr;
 
 use crate::limits::LOG_WRITE_BYTES;
 
 /// Has standard error of this process, and of those that it starts, never wait. What cannot be opened anew, such as a
 /// file, stays: a socket need not be, and a file has no reader.
 pub fn never_wait() {
-    let Ok(status) = fstat(io::stderr()) else { return };
+    let Ok(status) = fstat(stderr()) else { return };
     if !matches!(FileType::from_raw_mode(status.st_mode), FileType::Fifo | FileType::CharacterDevice) {
         return;
     }
@@ -42,7 +43,7 @@ static LINES: Lines = Lines::new();
 
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.say(io::stderr().as_fd(), line);
+        LINES.say(stderr(), line);
         Ok(line.len())
     }
 
@@ -119,7 +120,7 @@ fn has_room(to: BorrowedFd<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
 
     use rustix::fs::{fcntl_getfl, fcntl_setfl};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};

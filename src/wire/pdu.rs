@@ -13,6 +13,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::values::wire_enum;
 use super::{MeetingId, Status};
+use crate::limits;
 
 /// The version that this implementation speaks.
 pub const VERSION: u8 = 2;
@@ -144,6 +145,12 @@ impl Epoch {
     /// Its term.
     pub const fn term(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// Whether a server of this term may be given one above it. One that is further above than terms are ever counted is made
+    /// up: whoever passed it would have no terms left.
+    pub const fn is_passable(self, term: u32) -> bool {
+        self.term() <= term.saturating_add(limits::TERMS_PASSED_MAX)
     }
 
     /// Its generation.

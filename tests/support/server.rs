@@ -139,10 +139,15 @@ impl Server {
 
     /// Waits for the next engine that controls; gives its process id.
     pub fn engine(&mut self) -> u32 {
-        let line = self.line_with(" controls");
-        let words: Vec<_> = line.split_whitespace().collect();
-        let at = words.iter().rposition(|word| *word == "controls").unwrap();
-        words[at - 1].parse().unwrap_or_else(|_| panic!("an engine's process id in `{line}`"))
+        // Other lines say who controls what, too.
+        loop {
+            let line = self.line_with(" controls");
+            let words: Vec<_> = line.split_whitespace().collect();
+            let at = words.iter().rposition(|word| *word == "controls").unwrap();
+            if let Ok(id) = words[at - 1].parse() {
+                return id;
+            }
+        }
     }
 
     /// Waits for the next engine that stands by; gives its process id.

@@ -210,6 +210,20 @@ fn generations_that_are_used_up_do_not_pass_a_fence() {
     drop(folder);
 }
 
+/// An autonomous server that names an epoch out of this world keeps itself from being controlled, and no other: neither are the
+/// terms used up, nor is there one that another server could not pass.
+#[test]
+fn an_epoch_that_is_made_up_uses_up_no_terms() {
+    for made_up in [Epoch(u64::MAX), Epoch::new(u32::MAX - 1, 1)] {
+        let (_folder, database) = open();
+        let first = database.reserve_generations(8).unwrap();
+        let fences = [Change::Fence(domain(366), made_up), Change::Fence(domain(367), Epoch::new(4, 1))];
+        database.commit(&fences, first.epoch()).unwrap();
+        assert_eq!(database.take_control(first.epoch(), 8).unwrap().term, 5, "{made_up}");
+        assert_eq!(database.take_control(made_up, 8).unwrap().term, 6, "{made_up}");
+    }
+}
+
 #[test]
 fn a_terminal_comes_back_as_it_was() {
     let (folder, database) = open();

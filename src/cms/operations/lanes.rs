@@ -95,6 +95,9 @@ struct Flight {
     pause: Duration,
     /// When it is sent again; timers of other times are void.
     again: Nanos,
+    /// It was answered BUSY: it is sent again under another transaction, for that may be what the autonomous server remembers as the
+    /// answer to this one.
+    is_busy: bool,
 }
 
 #[derive(Debug, Default)]
@@ -218,6 +221,10 @@ impl Lanes {
             Message::MemberAck { terminal, .. } if about(&asked) != Some(terminal) => return Heard::NotOurs,
             Message::MeetingAck { version, .. } | Message::MemberAck { version, .. } => Ok(version),
             Message::Refused { status: Status::Busy, value, .. } => {
+                // The same answer again, which anybody may have recorded, puts nothing off.
+                if std::mem::replace(&mut flight.is_busy, true) {
+                    return Heard::Later;
+                }
                 let wait = Duration::from_nanos(value).clamp(Duration::from_millis(1), self.settings.repeat_max);
                 flight.again = now + wait;
                 self.timers.push(Reverse((flight.again, transaction)));
@@ -255,11 +262,15 @@ impl Lanes {
     /// The next command to send: a repeat that is due, else the next of each lane in turn.
     pub fn poll_transmit(&mut self, now: Nanos) -> Option<Command> {
         while let Some(transaction) = self.due.pop_front() {
-            let Some(flight) = self.flights.get_mut(&transaction) else { continue };
+            let Some(mut flight) = self.flights.remove(&transaction) else { continue };
+            let is_busy = std::mem::take(&mut flight.is_busy);
+            let transaction = if is_busy { self.number() } else { transaction };
             flight.pause = (flight.pause * 2).min(self.settings.repeat_max);
             flight.again = now + flight.pause;
             self.timers.push(Reverse((flight.again, transaction)));
-            return Some(command(self.epoch, transaction, flight));
+            let command = command(self.epoch, transaction, &flight);
+            self.flights.insert(transaction, flight);
+            return Some(command);
         }
         for _ in 0..self.lanes.len() {
             let after = self.turn.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
@@ -284,7 +295,7 @@ impl Lanes {
         lane.in_flight += 1;
         let transaction = self.number();
         let pause = self.settings.repeat_min;
-        let flight = Flight { domain, pending, sent: now, pause, again: now + pause };
+        let flight = Flight { domain, pending, sent: now, pause, again: now + pause, is_busy: false };
         self.timers.push(Reverse((flight.again, transaction)));
         let command = command(self.epoch, transaction, &flight);
         self.flights.insert(transaction, flight);

@@ -343,6 +343,28 @@ fn a_busy_server_is_asked_again_when_it_said() {
     world.check();
 }
 
+/// An autonomous server gives a repeated request the answer that it remembers (wire.md), BUSY too; and whoever recorded that answer
+/// may repeat it.
+#[test]
+fn what_was_busy_is_asked_under_another_transaction_and_a_repeated_refusal_puts_nothing_off() {
+    let mut world = perfect(1);
+    world.must(conference(1, &[terminal(1, 1)]));
+    world.ask(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
+    let command = world.operations.poll_transmit(world.now).unwrap();
+    let busy = Message::Refused { opcode: Opcode::LayoutSetAck.wire(), status: Status::Busy, value: 20_000_000 };
+    let header = command.header.answer(Status::Busy);
+    let mut again = None;
+    for _ in 0..20 {
+        world.operations.handle_message(world.now, domain(1), &header, &busy, &mut world.writer);
+        world.now = world.now + Duration::from_millis(5);
+        world.operations.handle_timeout(world.now, &mut world.writer);
+        again = again.or(world.operations.poll_transmit(world.now));
+    }
+    let again = again.expect("it is asked again when the autonomous server said");
+    assert_eq!((again.message, again.header.meeting), (command.message, ONE));
+    assert_ne!(again.header.transaction, command.header.transaction);
+}
+
 /// The version that the table has of a part, and the one that its autonomous server has.
 fn versions(world: &World, meeting: MeetingId) -> (u64, u64) {
     let part = world.writer.table().part(meeting, domain(1)).unwrap();

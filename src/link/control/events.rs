@@ -21,6 +21,16 @@ pub(super) struct Told {
     hops: u32,
 }
 
+/// Which moments of the recovery were recorded already.
+#[derive(Default)]
+pub(super) struct Timed {
+    pub(super) first: bool,
+    pub(super) acknowledged: bool,
+    pub(super) reconciled: bool,
+    /// It is written down.
+    pub(super) noted: bool,
+}
+
 impl Told {
     fn allows(&mut self, now: Nanos) -> bool {
         if now.since(self.since) >= Duration::from_secs(1) {

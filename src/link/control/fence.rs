@@ -72,7 +72,8 @@ impl Control {
             let _ = client.send(Err(refusal("another engine is about to follow", "ask again in a second")));
             return;
         }
-        let seen = self.writer.table().fences().map(|(_, by)| by).fold(self.epoch, Epoch::max);
+        let fences = self.writer.table().fences().map(|(_, by)| by).filter(|by| by.is_passable(self.epoch.term()));
+        let seen = fences.fold(self.epoch, Epoch::max);
         let job = Job::TakeControl { seen, count: GENERATION_BLOCK };
         match self.store.as_ref().filter(|store| store.opened.is_some()).map(|store| store.thread.submit(job)) {
             Some(Ok(())) => self.taking = Some(client),
@@ -83,11 +84,13 @@ impl Control {
         }
     }
 
-    /// The database has given none.
+    /// The database has given none: who waits is told at once.
     pub(super) fn refuse_control(&mut self, error: &CommitError) {
         tracing::warn!(%error, "an operator asked for control, and it is not given");
         if let Some(client) = self.taking.take() {
-            let _ = client.send(Err(refusal(&error.to_string(), "see `baton status` and `baton control show`")));
+            let what = format!("control is not given: {error}");
+            let remedy = "see `baton status` and `baton control show`, and ask again when the database is written";
+            let _ = client.send(Err(Refusal::new(RefusalKind::Database, what, remedy)));
         }
     }
 

@@ -46,7 +46,9 @@ impl Control {
         };
         let expected = match (frame.message(), frame.page()) {
             (Ok(Message::Heartbeat { sent_ns }), _) => {
-                let held = self.writer.table().count_parts_in(domain);
+                let Self { counted, writer, .. } = self;
+                let held =
+                    counted.parts_in(domain, writer.changes_in(domain), || writer.table().count_parts_in(domain));
                 let header = header.answer(Status::Ok);
                 let message =
                     Message::HeartbeatAck { sent_ns, held, boot_generation: 0, age: 0, highest_epoch: Epoch::NONE };
@@ -64,8 +66,11 @@ impl Control {
                 // What was recorded and is sent again says nothing about now.
                 if self.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held) {
                     let heard = Heard { held, boot_generation, highest: highest_epoch };
-                    let table = self.writer.table();
-                    self.recovery.handle_heartbeat(now, domain, heard, || table.count_parts_in(domain));
+                    let Self { counted, writer, recovery, .. } = self;
+                    let ours = || {
+                        counted.parts_in(domain, writer.changes_in(domain), || writer.table().count_parts_in(domain))
+                    };
+                    recovery.handle_heartbeat(now, domain, heard, ours);
                 }
                 true
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::hand::{EPOCH, Hand, domain, entries, opcodes, summary, terminal, the};
+use super::hand::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
 use super::shelf::{Item, Shelf};
 use crate::limits::{AUDIT_CHASES_MAX, STRAYS_PAUSE};
 use crate::recovery::{Event, Heard, Phase, Request, Settings};
@@ -87,6 +87,45 @@ fn a_restart_of_the_autonomous_server_begins_all_anew_and_believes_nothing() {
     assert_eq!(asked_about(&hand.requests()), [1, 2], "terminals may have lost their memory with it");
     hand.heartbeat(2, 1, 2);
     assert_eq!(hand.events(), [Event::AllAcknowledged { domain: domain() }], "no more than one restart in a while");
+}
+
+/// One that comes and goes, or says another boot generation every time, would fill the log with what is known.
+#[test]
+fn alarms_are_told_once_however_often_the_machine_begins_again() {
+    let mut hand = agreed(&[1, 2]);
+    let mut alarms = Vec::new();
+    for boot in 1..6 {
+        hand.heartbeat(2, boot, 2);
+        hand.held = 3;
+        // Meeting 2 is missing, and 8 and 9 are orphans.
+        for _ in 0..40 {
+            let requests = hand.requests();
+            for request in &requests {
+                if request.opcode() == Opcode::TakeoverBatch.wire() {
+                    let status = |meeting| if meeting == 2 { Status::UnknownMeeting } else { Status::Ok };
+                    let results: Vec<_> = entries(request).into_iter().map(|id| result(id, status(id))).collect();
+                    hand.page(request, Opcode::TakeoverBatchAck, (0, 1), &results);
+                } else if request.opcode() == Opcode::Connect.wire() {
+                    let highest_epoch = Epoch::new(1, 6);
+                    let ack = Message::ConnectAck { highest_epoch, boot_generation: boot.into(), held: 3, window: 8 };
+                    hand.answer(request, ack);
+                } else {
+                    hand.reply(request, &[ours(1, 1), summary(8, 1), summary(9, 1)]);
+                }
+            }
+            if requests.is_empty() {
+                break;
+            }
+        }
+        alarms.extend(hand.events().into_iter().filter_map(|event| match event {
+            Event::Orphan { summary, .. } => Some(summary.meeting.0),
+            Event::Missing { meeting, .. } => Some(meeting.0),
+            _ => None,
+        }));
+        hand.sleep(Settings::default().audit_pause);
+    }
+    alarms.sort_unstable();
+    assert_eq!(alarms, [2, 8, 9]);
 }
 
 #[test]

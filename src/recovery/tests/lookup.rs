@@ -1,5 +1,7 @@
 //! Listing, looking up, and what nobody knows.
 
+use std::time::Duration;
+
 use super::hand::{Hand, domain, entries, opcodes, summary, the};
 use super::shelf::Shelf;
 use crate::limits::ORPHANS_MAX;
@@ -72,6 +74,22 @@ fn a_listing_that_is_not_ascending_is_sorted_and_goes_forward() {
     hand.page(&next, Opcode::Info, (0, 1), &[summary(3, 1)]);
     assert_eq!(entries(&hand.request()), [1, 2, 3], "nothing more is listed");
     assert_eq!(hand.events(), [], "such an alarm is given once");
+}
+
+/// As of any answer: what somebody recorded and repeats is neither looked up again nor put in place of what was lost.
+#[test]
+fn a_page_that_is_repeated_does_not_put_off_asking_for_the_lost_one() {
+    let (mut hand, query) = listing(Shelf::default(), Settings::default());
+    let mut asked = Vec::new();
+    for _ in 0..1000 {
+        hand.page(&query, Opcode::Info, (0, 2), &[summary(9, 3)]);
+        hand.sleep(Duration::from_millis(5));
+        asked.extend(hand.requests());
+        if !asked.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(opcodes(&asked), [Opcode::InfoQuery]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Update backwards.
 
+use std::time::{Duration, Instant};
+
 use super::hand::{Hand, summary, terminal, the};
 use super::shelf::Shelf;
 use crate::recovery::Request;
@@ -29,6 +31,41 @@ fn only_a_whole_answer_counts() {
     assert_eq!(hand.shelf.updates, 0, "who is on the third page has not left");
     hand.page(&query, Opcode::State, (2, 3), &[terminal(1, 1004)]);
     assert_eq!(members(&hand), [1001, 1002, 1003, 1004]);
+}
+
+/// An autonomous server that keeps the last of many pages back and repeats another one would have all of them looked through each
+/// time, a thousand times a second, and no other domain heard meanwhile. Times are held against each other in one run.
+#[test]
+fn a_repeated_page_costs_no_more_the_more_pages_came() {
+    let fastest = |pages: u16| {
+        let (mut hand, query) = taken();
+        let page = |number: u16| -> Vec<_> { (0..30).map(|at| terminal(1, 1 + number * 30 + at)).collect() };
+        for number in 0..pages - 1 {
+            hand.page(&query, Opcode::State, (number, pages), &page(number));
+        }
+        let first = page(0);
+        let repeat = |_| {
+            let began = Instant::now();
+            hand.page(&query, Opcode::State, (0, pages), &first);
+            began.elapsed()
+        };
+        (0..20).map(repeat).min().unwrap()
+    };
+    let (few, many) = (fastest(4), fastest(1024));
+    assert!(many < few * 20, "{few:?} with 4 pages, {many:?} with 1,024");
+}
+
+/// Whoever recorded a page can send it again for ever, without any key: it must not stand for the page that was lost.
+#[test]
+fn a_page_that_is_repeated_does_not_put_off_asking_for_the_lost_one() {
+    let (mut hand, query) = taken();
+    let mut asked = 0;
+    for _ in 0..1000 {
+        hand.page(&query, Opcode::State, (0, 2), &[terminal(1, 1001)]);
+        hand.sleep(Duration::from_millis(5));
+        asked += hand.requests().iter().filter(|request| request.opcode() == Opcode::StateQuery.wire()).count();
+    }
+    assert!(asked > 3, "{asked} in five seconds");
 }
 
 #[test]
