@@ -198,7 +198,7 @@ impl Topology {
     }
 
     /// Takes an answer to a heartbeat of ours, its tag checked: `sent` is the time that the heartbeat bore. False where it does not
-    /// count, see [`Liveness::handle_ack`]: nothing else that it says is to be believed then.
+    /// count, as an old one does not: nothing else that it says is to be believed then.
     pub fn handle_heartbeat_ack(&mut self, now: Nanos, domain: Domain, sent: Nanos, meetings_held: u32) -> bool {
         let Some(&n) = self.by_number.get(&domain) else { return false };
         let Some(comes_up) = self.links[n].handle_ack(now, sent, meetings_held) else { return false };

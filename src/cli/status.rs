@@ -50,7 +50,7 @@ fn show(status: &Status, counters: bool) {
             if domain.up { "up" } else { "down" }.to_owned(),
             domain.interface.clone().unwrap_or_else(|| "-".into()),
             domain.mac.clone().unwrap_or_else(|| "-".into()),
-            domain.recovery_now().to_owned(),
+            domain.recovery_now(),
             domain.parts.to_string(),
             domain.taken_over.to_string(),
             domain.missing.to_string(),

@@ -455,9 +455,14 @@ pub struct DomainStatus {
 }
 
 impl DomainStatus {
-    /// Where its recovery is, for people: what was agreed before it fell silent is not what is.
-    pub fn recovery_now(&self) -> &str {
-        if self.recovery == "reconciled" && !self.in_control { "unreachable" } else { &self.recovery }
+    /// Where its recovery is, for people: what was agreed before it fell silent, or before another dispatch server took it,
+    /// is not what is.
+    pub fn recovery_now(&self) -> String {
+        match self.fenced_by {
+            Some(by) => format!("not in control: {by}"),
+            None if self.recovery == "reconciled" && !self.in_control => "unreachable".into(),
+            None => self.recovery.clone(),
+        }
     }
 }
 

@@ -214,7 +214,7 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, model: &Model, status: &Status,
         let row = Row::new([
             domain.domain.to_string(),
             if domain.up { "up" } else { "down" }.into(),
-            domain.recovery_now().to_owned(),
+            domain.recovery_now(),
             thousands(domain.parts),
             thousands(domain.missing),
             thousands(domain.orphans),

@@ -459,6 +459,8 @@ fn one_domain_that_is_silent_takes_control_of_no_other() {
     let [well, silent] = [domain(true, true), domain(false, false)];
     assert_eq!(well.recovery_now(), "reconciled");
     assert_eq!(silent.recovery_now(), "unreachable", "what was agreed is not what is");
+    let fenced = DomainStatus { fenced_by: Some(crate::wire::Epoch::new(1, 8)), ..silent.clone() };
+    assert_eq!(fenced.recovery_now(), "not in control: 1.8.0000", "and under which epoch somebody else is");
     let cases: [(&[&DomainStatus], &str, &str); 3] = [
         (&[&well, &well], "in control", "in control"),
         (&[&well, &silent], "partly in control", "partly in control (1 of 2 domains)"),
