@@ -8,7 +8,7 @@ use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::wire::{
     Address, Business, DEFAULT_ETHERTYPE, Decode, Direction, Domain, Envelope, Epoch, Flags, Header, Key, Layout,
-    Level, Mac, MeetingId, MeetingState, Message, Role, Secret, StreamKind, Transaction, encode_message, mix,
+    Level, Mac, MeetingId, MeetingState, Message, Role, Run, Secret, StreamKind, Transaction, encode_message, mix,
 };
 
 use crate::Failure;
@@ -60,6 +60,7 @@ pub fn table(folder: &Path) -> Result<Arc<Table>, Failure> {
             participants: 0,
             chairman: terminal(n),
             in_doubt: false,
+            run: Run(1),
         })?;
         writer.join(meeting, domain, &Terminal::new(terminal(n), meeting, Role::Participant))?;
     }

@@ -2,7 +2,7 @@
 
 use baton::table::{Part, Terminal};
 use baton::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind, mix,
+    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
 };
 
 /// Terminals of a meeting.
@@ -38,6 +38,7 @@ pub fn part(n: u32) -> Part {
         participants: 0,
         chairman: address(n),
         in_doubt: false,
+        run: Run(1),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use baton::sys::mapping;
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
-use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingState, Role};
+use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingState, Role, Run};
 
 use super::{Failure, Reading, Store};
 use crate::records::{MEMBERS, Meeting, Member, meeting_id};
@@ -95,6 +95,7 @@ fn part(n: u64) -> Result<Part, Failure> {
         participants: 0,
         chairman: Address::from_number(meeting.chairman),
         in_doubt: false,
+        run: Run(1),
     })
 }
 
