@@ -168,7 +168,7 @@ impl Control {
             shared,
             recovery,
             journal,
-            mut writer,
+            writer,
             outboxes,
             ports,
             counters,
@@ -191,10 +191,7 @@ impl Control {
         let recorder = crate::telemetry::recorder(&mut collector);
         let runs = random::number();
         let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
-        let mut operations = Operations::new(epoch, topology.domains(), commands);
-        for (domain, by) in recovery.fenced() {
-            operations.handle_fence(begun, domain, by, &mut writer);
-        }
+        let operations = Operations::new(epoch, topology.domains(), commands);
         let post = Post::new(outboxes, ports, shared.clone());
         let control = shared.clone();
         let (submitter, requests) = Submitter::new(move || control.control.wake());

@@ -278,7 +278,8 @@ impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
     }
 
     fn has_damaged(&self, domain: Domain) -> bool {
-        self.table().has_damaged_part_in(domain)
+        // Whoever has walked over them all has met it, if there is one: otherwise nothing is read again.
+        self.table().unreadable() > 0 && self.table().damaged_parts_in(domain).next().is_some()
     }
 
     fn is_database_lost(&self) -> bool {

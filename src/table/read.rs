@@ -133,16 +133,6 @@ impl Table {
         Some((raw.terminal()?, domain))
     }
 
-    /// Whether a domain has a part whose record is damaged. Reads all of its records.
-    pub fn has_damaged_part_in(&self, domain: Domain) -> bool {
-        let words = self.words();
-        // Relaxed: whoever changes parts is the one who asks.
-        let is_here =
-            |slot: u32| words.place_domain(slot).is_some_and(|place| place.load(Ordering::Relaxed) == domain.number());
-        let is_damaged = |slot: u32| matches!(words.read_part(slot), Err(Unreadable::Damaged));
-        self.slots_in(words.part_bits(), domain, 0).any(|slot| is_here(slot) && is_damaged(slot))
-    }
-
     /// The members of a part. Allocates: for the control plane.
     pub fn members(&self, meeting: MeetingId, domain: Domain) -> impl Iterator<Item = Terminal> + use<> {
         let words = self.words();

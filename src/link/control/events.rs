@@ -90,7 +90,7 @@ impl Control {
             any = true;
             match event {
                 OperationsEvent::Stale { highest } => self.fence(highest),
-                OperationsEvent::Fenced { domain, by } => self.give_up_domain(domain, by),
+                OperationsEvent::Fenced { domain, by } => self.recovery.fence(domain, by),
                 OperationsEvent::Unanswered { domain } => self.recovery.doubt(domain),
                 OperationsEvent::Unfinished { meeting, why, pause } => {
                     tracing::warn!(%meeting, %why, ?pause, "what was begun is not finished yet; it is tried again");
@@ -120,7 +120,7 @@ impl Control {
 
     fn handle_recovery_event(&mut self, now: Nanos, event: Event) {
         match event {
-            Event::Stale { domain, highest } => self.give_up_domain(domain, highest),
+            Event::Stale { domain, highest } => self.give_up_domain(now, domain, highest),
             Event::Orphan { domain, summary } => {
                 tracing::warn!(%domain, meeting = %summary.meeting, "orphan: held there and not known here");
                 self.operations.handle_orphan(summary.meeting);
@@ -180,6 +180,7 @@ impl Control {
                 if let Some((place, _)) = self.shared.peers.find(domain) {
                     self.shared.settle(place);
                 }
+                self.discard_parts(domain);
                 self.operations.handle_taken_over(now, &mut self.writer);
             }
         }

@@ -8,7 +8,6 @@
 use super::Control;
 use crate::cms::{Answer, Change, CommitError, GivenControl, Job, JobId, Refusal, RefusalKind, Reply};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
-use crate::sys::clock;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch};
 
@@ -16,8 +15,11 @@ use crate::wire::{Domain, Epoch};
 pub(super) type Client = tokio::sync::oneshot::Sender<Reply>;
 
 impl Control {
-    /// Gives a domain up, for good. Where it was the last one, the server ends.
-    pub(super) fn give_up_domain(&mut self, domain: Domain, by: Epoch) {
+    /// Gives a domain up that recovery has heard of, for good. Whoever else of the engine hears tells recovery ([`Recovery::fence`]),
+    /// so that each is given up, written down and said in one place, once. Where it was the last one, the server ends.
+    ///
+    /// [`Recovery::fence`]: crate::recovery::Recovery::fence
+    pub(super) fn give_up_domain(&mut self, now: Nanos, domain: Domain, by: Epoch) {
         tracing::error!(
             %domain, epoch = %by,
             "not in control: another dispatch server controls this domain; `baton control take` takes it back"
@@ -30,9 +32,8 @@ impl Control {
         if let Some((_, peer)) = self.shared.peers.find(domain) {
             peer.fence();
         }
-        self.recovery.fence(domain, by);
-        self.operations.handle_fence(clock::now(), domain, by, &mut self.writer);
-        if self.topology.domains().all(|domain| self.is_given_up(domain)) {
+        self.operations.handle_fence(now, domain, by, &mut self.writer);
+        if self.recovery.fenced().count() == self.recovery.servers().count() {
             self.fence(by);
         }
     }
@@ -45,9 +46,7 @@ impl Control {
     pub(super) fn compare_fences(&mut self, stored: &[(Domain, Epoch)]) {
         let term = self.epoch.term();
         for &(domain, by) in stored.iter().filter(|(_, by)| by.term() >= term) {
-            if self.topology.route(domain).is_some() && !self.is_given_up(domain) {
-                self.give_up_domain(domain, by);
-            }
+            self.recovery.fence(domain, by);
         }
         let known: Vec<_> = self.writer.table().fences().filter(|fence| !stored.contains(fence)).collect();
         if !known.is_empty() {

@@ -6,7 +6,7 @@ use crate::link::store::Store;
 use crate::link::troubles::Trouble;
 use crate::recovery::{DatabaseStore, TableHoldings};
 use crate::time::Nanos;
-use crate::wire::{Address, MeetingId};
+use crate::wire::{Address, Domain, MeetingId};
 
 impl Control {
     /// Takes what the workers found. Gives whether there was anything.
@@ -42,6 +42,24 @@ impl Control {
         if self.full.len() == FULL_NAMED_MAX {
             tracing::error!("further terminals that find no room are counted (reports_full), and not named");
             self.shared.troubles.have_enough();
+        }
+    }
+
+    /// Throws away what of a domain's parts cannot be read though both sides agree: neither its autonomous server nor the
+    /// database knows it, and its members must not be kept from other conferences by one that nobody has.
+    pub(super) fn discard_parts(&mut self, domain: Domain) {
+        let is_lost = self.store.as_ref().is_none_or(|store| store.is_lost() || store.opened.is_none());
+        if is_lost || self.writer.table().unreadable() == 0 {
+            return;
+        }
+        match self.writer.discard_damaged_parts_in(domain) {
+            Ok(discarded) => {
+                for meeting in discarded {
+                    let meeting = meeting.map(|meeting| meeting.0);
+                    tracing::warn!(%domain, meeting, "the table's record of a meeting that nobody knows was damaged; it was thrown away");
+                }
+            }
+            Err(error) => tracing::warn!(%domain, %error, "damaged records of meetings cannot be thrown away yet"),
         }
     }
 
