@@ -15,13 +15,11 @@ use std::time::{Duration, Instant};
 
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::descriptors;
-use baton::wire::{
-    DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
-    encode_message,
-};
+use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
 use support::netns::{Pair, Side};
+use support::probe::write_to_server;
 use support::server::{Place, gone, kill};
 
 /// Nothing here takes as long; what does has hung.
@@ -170,25 +168,8 @@ impl Prober {
 
     fn send(&mut self) {
         let (sequence, mac) = (self.sent, self.endpoint.mac());
-        let write = |buffer: &mut [u8]| {
-            let envelope = Envelope {
-                dst_mac: Mac([0xff; 6]),
-                src_mac: mac,
-                vlan: None,
-                ethertype: DEFAULT_ETHERTYPE,
-                to: "1/65535".parse().unwrap(),
-                from: "366/0".parse().unwrap(),
-                label: None,
-            };
-            let header = Header {
-                status: 0,
-                flags: FlagsHeader::default(),
-                transaction: Transaction(sequence as u32),
-                epoch: Epoch::default(),
-                meeting: MeetingId(0),
-            };
-            encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
-        };
+        let macs = (Mac([0xff; 6]), mac);
+        let write = |buffer: &mut [u8]| write_to_server(buffer, macs, "366/0", (0, sequence));
         assert!(self.endpoint.send(write), "few frames are on their way");
         while !self.endpoint.flush().unwrap() {}
         self.sent += 1;

@@ -14,13 +14,11 @@ use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::af_xdp::{self, Settings, Socket};
 use baton::sys::interface::Interface;
 use baton::table::Table;
-use baton::wire::{
-    DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
-    encode_message,
-};
+use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::fs::getxattr;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 use support::netns::{Pair, Side};
+use support::probe::write_to_server;
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,23 +29,8 @@ const WINDOW: u64 = 256;
 
 /// A probe of a terminal of domain 366, which is answered by a worker at once.
 fn probe(buffer: &mut [u8], sequence: u64) -> usize {
-    let envelope = Envelope {
-        dst_mac: Mac([0xff; 6]),
-        src_mac: Mac([2, 0, 0, 0, 1, 0x6e]),
-        vlan: None,
-        ethertype: DEFAULT_ETHERTYPE,
-        to: "1/65535".parse().unwrap(),
-        from: "366/1".parse().unwrap(),
-        label: None,
-    };
-    let header = Header {
-        status: 0,
-        flags: FlagsHeader::default(),
-        transaction: Transaction(sequence as u32),
-        epoch: Epoch::default(),
-        meeting: MeetingId(1 + sequence % 16),
-    };
-    encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
+    let macs = (Mac([0xff; 6]), Mac([2, 0, 0, 0, 1, 0x6e]));
+    write_to_server(buffer, macs, "366/1", (1 + sequence % 16, sequence))
 }
 
 /// Whoever sends and hears.

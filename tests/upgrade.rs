@@ -13,14 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use baton::sdk::{Endpoint, EndpointSettings};
-use baton::wire::{
-    DEFAULT_ETHERTYPE, Envelope, Epoch, FlagsHeader, Frame, Header, Key, Mac, MeetingId, Message, Transaction,
-    encode_message,
-};
+use baton::wire::{DEFAULT_ETHERTYPE, Epoch, Frame, Mac, Message};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::netns::{Pair, Side};
+use support::probe::write_to_server;
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,28 +109,12 @@ fn json(output: &Output) -> Value {
 }
 
 fn generation(status: &Value) -> u32 {
-    baton::wire::Epoch(status["epoch"].as_u64().expect("an epoch is a number")).generation().into()
+    Epoch(status["epoch"].as_u64().expect("an epoch is a number")).generation().into()
 }
 
 /// What an autonomous server measures the way by.
 fn probe(buffer: &mut [u8], to: Mac, from: Mac, sequence: u64) -> usize {
-    let envelope = Envelope {
-        dst_mac: to,
-        src_mac: from,
-        vlan: None,
-        ethertype: DEFAULT_ETHERTYPE,
-        to: "1/65535".parse().unwrap(),
-        from: "366/0".parse().unwrap(),
-        label: None,
-    };
-    let header = Header {
-        status: 0,
-        flags: FlagsHeader::default(),
-        transaction: Transaction(sequence as u32),
-        epoch: Epoch::default(),
-        meeting: MeetingId(0),
-    };
-    encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
+    write_to_server(buffer, (to, from), "366/0", (0, sequence))
 }
 
 fn echoed(bytes: &[u8]) -> Option<u64> {
