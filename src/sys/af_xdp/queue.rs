@@ -153,7 +153,9 @@ impl Queue {
             return free_to_transmit(&self.area, spare, transmit);
         }
         let Rings { completion, .. } = &*self.rings.lock();
+        // What is no chunk's address a predecessor has written itself; it is said when all is taken back.
         let said = (0..completion.available()).filter_map(|ahead| completion.peek(ahead));
+        let said = said.filter(|address| self.area.holds(*address));
         if said.map(|address| self.area.take(address).0).any(|chunk| spare.contains(&(chunk.number() as usize))) {
             // It is told once more by that entry, and is the next successor's.
             return Ok(Vec::new());

@@ -40,6 +40,11 @@ fn completions_of_what_is_no_transmit_chunk_are_an_error_once() {
         receive: ENTRIES,
         transmit: ENTRIES,
     };
+    // A spare whose word says that it was sent has the entries looked at before anything is taken back.
+    let spare = queue.spare(0).start;
+    queue.area.set_owner(&queue.area.reclaim(spare), Owner::Sent);
+    let taken: Vec<_> = queue.take_spare(0, &transmit).unwrap().iter().map(Chunk::number).collect();
+    assert_eq!(taken, [spare as u32], "what is no chunk is passed over");
     assert!(matches!(queue.take_back_sent(0, &transmit), Err(XdpError::Foreign { .. })));
     assert_eq!(queue.take_back_sent(0, &transmit).unwrap().len(), ENTRIES as usize - 1, "all but the spare");
 }
