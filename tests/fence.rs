@@ -20,6 +20,7 @@ use support::server::{Place, Server, kill};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const MAC: &str = "02:00:00:00:01:01";
+const BRIDGE_MAC: &str = "02:00:00:00:01:6e";
 /// What `run` exits with where another dispatch server controls.
 const FENCED: i32 = 3;
 
@@ -33,16 +34,43 @@ impl Segment {
     fn new() -> Self {
         let pair = Pair::new(1);
         pair.ip(Side::Right, &format!("link set right address {MAC}"));
+        Self { autonomous: Self::simulate(&pair, &["--interface", "left", "--dispatch-mac", MAC]), pair }
+    }
+
+    /// With a bridge, so that two dispatch servers are there at once, on `right` and on `right2`.
+    fn bridged() -> Self {
+        let pair = Pair::new(1);
+        pair.join_again();
+        pair.ip(Side::Left, &format!("link add bridge address {BRIDGE_MAC} type bridge"));
+        for port in ["left", "left2"] {
+            pair.ip(Side::Left, &format!("link set {port} master bridge"));
+        }
+        pair.ip(Side::Left, "link set bridge up");
+        Self { autonomous: Self::simulate(&pair, &["--interface", "bridge"]), pair }
+    }
+
+    fn simulate(pair: &Pair, arguments: &[&str]) -> Child {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", pair.path(Side::Left).display()));
         command.args([env!("CARGO_BIN_EXE_baton"), "sim", "--laboratory", "--heartbeat-ms", "50", "--terminals", "20"]);
-        command.args(["--domains", "1,2", "--interface", "left", "--dispatch-mac", MAC]);
-        Self { autonomous: command.spawn().unwrap(), pair }
+        command.args(["--domains", "1,2"]).args(arguments).spawn().unwrap()
     }
 
     /// Starts a dispatch server by its configuration.
     fn start(&self, configuration: &Path) -> Server {
         Server::start(&self.pair, Side::Right, configuration, &[])
+    }
+
+    /// Whether the first of two servers is the one that ends.
+    fn ends_first(one: &mut Server, other: &mut Server) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            match (one.has_ended(), other.has_ended()) {
+                (false, false) => sleep(Duration::from_millis(10)),
+                (one, _) => return one,
+            }
+        }
+        panic!("two servers control:\n{}\n{}", one.heard, other.heard);
     }
 
     /// Has a server control everything, be followed so often, and stop.
@@ -217,6 +245,36 @@ fn control_that_cannot_be_written_down_is_refused_with_the_disks_words() {
     assert_eq!(shown(&ours)["epoch"], before);
     server.signal(Signal::TERM);
     let _ = server.end();
+}
+
+/// Nobody asks it anything and no terminal reports: its own heartbeats tell it.
+#[test]
+fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
+    let (segment, [old, new]) = (Segment::bridged(), [Place::new(), Place::new()]);
+    let configure = |place: &Place, interface: &str| {
+        let file = configure(place, &[1, 2]);
+        let text = fs::read_to_string(&file).unwrap().replace("\"right\"", &format!("\"{interface}\""));
+        // Whoever does not control is told nothing, so it has to know where the autonomous servers are.
+        fs::write(&file, text.replace("laboratory = true", &format!("laboratory = true\nmac = \"{BRIDGE_MAC}\"")))
+            .unwrap();
+        file
+    };
+    let (old_file, new_file) = (configure(&old, "right"), configure(&new, "right2"));
+    let mut replaced = segment.start(&old_file);
+    replaced.engine();
+    reconciled(&mut replaced);
+    let mut server = segment.start(&new_file);
+    // Two empty databases: which has the higher nonce is chance, and the other one ends.
+    if Segment::ends_first(&mut server, &mut replaced) {
+        assert_eq!(server.code(), FENCED, "{}", server.heard);
+        let taken = control(&new, &["take", "--yes"]);
+        assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+        server = segment.start(&new_file);
+    }
+    assert_eq!(replaced.code(), FENCED, "{}", replaced.heard);
+    assert!(replaced.heard.contains("not in control"), "{}", replaced.heard);
+    server.signal(Signal::TERM);
+    assert_eq!(server.code(), 0, "{}", server.heard);
 }
 
 /// A backup on another machine, a disk that was rolled back: the same generations are counted again, and the epochs are

@@ -173,6 +173,11 @@ impl Server {
         kill(self.id(), signal);
     }
 
+    /// Whether its keeper has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.keeper.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end, and hears the log out.
     pub fn end(&mut self) -> ExitStatus {
         let end = Instant::now() + PATIENCE;
