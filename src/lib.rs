@@ -39,6 +39,7 @@ pub mod cli;
 pub mod cms;
 pub mod config;
 pub mod doctor;
+pub mod engine;
 pub mod keeper;
 pub mod limits;
 pub mod link;

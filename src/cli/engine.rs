@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::{FAILED, complain, log_to_stderr};
+use crate::engine::startup;
 use crate::keeper::handover;
-use crate::link::engine;
 use crate::sys::{capabilities, process, sigbus};
 use crate::time::Nanos;
 
@@ -23,7 +23,7 @@ pub fn run(born: Nanos) -> ExitCode {
         return ExitCode::from(FAILED);
     }
     match handover::receive() {
-        Ok(handover) => engine::run(handover, born),
+        Ok(handover) => startup::run(handover, born),
         // A keeper that stops lets go an engine that it has just started.
         Err(handover::HandoverError::Closed) => ExitCode::SUCCESS,
         Err(error) => {

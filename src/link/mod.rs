@@ -1,42 +1,32 @@
-//! The bottom layer: frames between the rings and the rest.
+//! The bottom layer: frames between the rings and the table.
 //!
 //! ```text
-//!            rx ring ──► worker ──► table            control ──► recovery, cascade, cms
+//!            rx ring ──► worker ──► table            control thread
 //!            tx ring ◄── worker ◄── outbox ◄────────── control ◄── inbox ◄── worker
 //! ```
 //!
-//! One worker thread a ring does what terminals ask, alone; the control thread does all else, and no worker ever waits
-//! for it. What always holds: a frame leaves its ring only after everything that follows from it was handed on.
+//! One worker thread a ring does what terminals ask, alone; the engine's control thread does all else, and no worker ever
+//! waits for it. What always holds: a frame leaves its ring only after everything that follows from it was handed on.
 
-mod acknowledgements;
-mod control;
-mod desk;
-pub mod engine;
-mod equipment;
-mod first;
-mod line;
-mod mailbox;
-pub mod memory;
+pub(crate) mod acks;
+mod burst;
+pub(crate) mod egress;
+mod frame_queue;
+pub mod memory_ring;
 mod overload;
 mod peers;
-mod ports;
-mod post;
 mod ring;
 mod shared;
-mod snapshots;
-mod status;
-mod store;
 #[cfg(test)]
 mod tests;
-mod thread;
-mod troubles;
-mod upgrade;
-mod wake;
+pub(crate) mod thread;
+pub(crate) mod troubles;
+mod waker;
 mod worker;
 
-pub use mailbox::Mailbox;
+pub use frame_queue::Mailbox;
 pub use peers::{Peer, Peers};
 pub use ring::{Flushed, Received, Ring};
 pub use shared::Shared;
-pub use wake::Wake;
+pub use waker::Wake;
 pub use worker::Worker;

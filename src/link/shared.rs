@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::mailbox::Mailbox;
+use super::frame_queue::Mailbox;
 use super::peers::Peers;
 use super::troubles::Troubles;
-use super::wake::Wake;
+use super::waker::Wake;
 use crate::wire::{Address, Epoch};
 
 /// A worker's outbox, and what wakes it for that.

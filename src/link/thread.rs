@@ -11,7 +11,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::shared::Shared;
-use super::wake::Wake;
+use super::waker::Wake;
 use super::worker::Worker;
 use crate::config::Wait;
 use crate::limits::{SPIN_NS, STACK_BYTES};
@@ -27,7 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 const KERNEL_WAIT: Duration = Duration::from_millis(1);
 
 /// What a worker's thread begins with.
-pub(super) struct Start {
+pub(crate) struct Start {
     /// Where its rings come from, with the worker that works them; closed where they never come.
     pub rings: Receiver<Worker<Socket>>,
     /// Told when it has its lock.
@@ -38,7 +38,7 @@ pub(super) struct Start {
 
 /// How a worker runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(crate) struct Manner {
     pub number: usize,
     pub wait: Wait,
     /// The CPU that it is pinned to.
@@ -47,7 +47,7 @@ pub(super) struct Manner {
 
 /// Starts a worker's thread, which waits for its rings; gives what wakes it once it has them. It ends when the engine stops, with
 /// nothing in its hands.
-pub(super) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Result<(JoinHandle<()>, Arc<Wake>)> {
+pub(crate) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Result<(JoinHandle<()>, Arc<Wake>)> {
     let poll = Poll::new()?;
     let wake = Arc::new(Wake::new(poll.registry(), WAKE)?);
     let woken = Arc::clone(&wake);

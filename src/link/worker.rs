@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::acknowledgements::{self, Acknowledgements, By};
-use super::desk::{Answers, Desk, Opened, Prompt, Says, open};
-use super::mailbox::Mailbox;
+use super::acks::{self, Acknowledgements, By};
+use super::burst::{Answers, Desk, Opened, Prompt, Says, open};
+use super::frame_queue::Mailbox;
 use super::overload::{Overload, Refusals, Shedding};
 use super::ring::{Flushed, Ring};
 use super::shared::Shared;
@@ -172,7 +172,7 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    fn note(&mut self, flushed: acknowledgements::Flushed) {
+    fn note(&mut self, flushed: acks::Flushed) {
         self.counters.add(Counter::Acknowledged, flushed.acknowledged);
         self.counters.add(Counter::AcknowledgementsDropped, flushed.dropped);
         self.counters.add(Counter::Sent, flushed.frames);

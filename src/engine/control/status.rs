@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::control::Control;
+use super::Control;
 use crate::cascade::{LinkState, Route};
 use crate::cms::{DomainStatus, Status};
 use crate::recovery::{Path, ServerRecovery};

@@ -1,6 +1,6 @@
 //! What one frame of a burst is worked on with, while the bytes of all of them are borrowed from the ring.
 
-use super::acknowledgements::Acknowledgements;
+use super::acks::Acknowledgements;
 use super::ring::Received;
 use super::shared::Shared;
 use super::troubles::Trouble;

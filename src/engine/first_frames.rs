@@ -2,12 +2,12 @@
 //!
 //! Frames go out by the thread that takes over, because waking a worker for them costs more than sending them.
 
-use super::peers::Peers;
-use super::ports::Ports;
-use super::ring::{Flushed, Received, Ring};
-use super::store::Journal;
+use super::control::journal::Journal;
 use crate::cascade::Topology;
 use crate::limits::{BURST, CHUNK_BYTES};
+use crate::link::Peers;
+use crate::link::egress::Ports;
+use crate::link::{Flushed, Received, Ring};
 use crate::recovery::{DatabaseStore, NoOrphans, Recovery, TableHoldings};
 use crate::sys::clock;
 use crate::table::Writer;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
-use super::shared::Shared;
 use crate::cascade::Hop;
 use crate::keeper::handover::{KeeperLine, Order};
 use crate::limits::{DOMAINS_MAX, ORDERS_MAX};
+use crate::link::Shared;
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::wire::Domain;
 

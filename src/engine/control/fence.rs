@@ -38,7 +38,7 @@ impl Control {
         }
     }
 
-    pub(in crate::link) fn is_given_up(&self, domain: Domain) -> bool {
+    pub(in crate::engine) fn is_given_up(&self, domain: Domain) -> bool {
         self.recovery.server(domain).is_some_and(|server| server.fenced_by().is_some())
     }
 

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use super::Control;
+use super::journal::Store;
 use crate::cascade::{Hop, LinkEvent};
 use crate::cms::OperationsEvent;
 use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, NEXT_HOPS_PER_SECOND, RECOVERY_NOTED_AFTER};
-use crate::link::store::Store;
 use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableHoldings};
 use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;

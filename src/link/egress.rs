@@ -9,7 +9,7 @@ use crate::keeper::handover::Manifest;
 use crate::wire::Mac;
 
 /// Which rings are whose.
-pub(super) struct Ports(Vec<(Mac, Range<usize>)>);
+pub(crate) struct Ports(Vec<(Mac, Range<usize>)>);
 
 impl Ports {
     /// Those of an inheritance: rings are numbered interface by interface.

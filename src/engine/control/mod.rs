@@ -25,7 +25,12 @@ mod counted;
 mod events;
 mod fence;
 mod intake;
+pub(super) mod journal;
+mod sender;
+mod snapshots;
+mod status;
 mod troubles;
+mod upgrade;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -38,20 +43,16 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Poll, Token};
 
 use self::intake::Filling;
-use super::mailbox::Mailbox;
-use super::ports::Ports;
-use super::post::Post;
-use super::shared::Shared;
-use super::snapshots::Snapshots;
-use super::store::{Journal, Store};
-use super::upgrade::Upgrade;
-use super::wake::Wake;
 use crate::cascade::Topology;
 use crate::cms::api::{Api, ApiRequest, Submitter};
 use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
 use crate::config::{self, Config};
 use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
+use crate::link::Mailbox;
+use crate::link::Shared;
+use crate::link::Wake;
+use crate::link::egress::Ports;
 use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::succession::Succession;
 use crate::sys::{clock, random};
@@ -59,6 +60,10 @@ use crate::table::{Writer, snapshot};
 use crate::telemetry::{Chronicle, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Epoch, Header, MeetingId, encode_message};
+use journal::{Journal, Store};
+use sender::Post;
+use snapshots::Snapshots;
+use upgrade::Upgrade;
 
 /// The control thread's wake-ups arrive under this token.
 pub(super) const CONTROL_WAKE: Token = Token(0);

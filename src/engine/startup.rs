@@ -17,17 +17,17 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::RecvTimeoutError;
 
+use super::control::journal::{Journal, Store};
 use super::control::{Control, Inheritance};
-use super::equipment::{Equipment, Made};
-use super::first;
-use super::peers::Peers;
-use super::ports::Ports;
-use super::store::{Journal, Store};
+use super::first_frames;
+use super::runtime::{Equipment, Made};
 use crate::cascade::Topology;
 use crate::cms::{CommitError, DatabaseError, Job, Outcome};
 use crate::keeper::handover::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Role, TableOrigin};
 use crate::keeper::program::Identity;
 use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
+use crate::link::Peers;
+use crate::link::egress::Ports;
 use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
@@ -210,14 +210,14 @@ impl Heir {
     fn rehearse(&self) {
         let mut recovery = self.new_recovery(self.table.epoch(), clock::now());
         let mut writer = self.table.writer(OwnerId::CONTROL);
-        let ready = first::Ready {
+        let ready = first_frames::Ready {
             topology: &self.topology,
             peers: &self.peers,
             ports: &self.ports,
             writer: &mut writer,
             journal: &mut Journal::default(),
         };
-        first::send(&mut recovery, ready, &mut [first::Nowhere], clock::now());
+        first_frames::send(&mut recovery, ready, &mut [first_frames::Nowhere], clock::now());
     }
 
     fn new_recovery(&self, epoch: Epoch, now: Nanos) -> Recovery {
@@ -266,14 +266,14 @@ impl Heir {
                 None => self.new_recovery(epoch, begun),
             };
             self.observe_fences(&mut recovery);
-            let ready = first::Ready {
+            let ready = first_frames::Ready {
                 topology: &self.topology,
                 peers: &self.peers,
                 ports: &self.ports,
                 writer: &mut writer,
                 journal: &mut journal,
             };
-            let first = first::send(&mut recovery, ready, senders.sockets(), begun);
+            let first = first_frames::send(&mut recovery, ready, senders.sockets(), begun);
             (epoch, recovery, first)
         });
         threads::run_with_others();

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::mailbox::Mailbox;
-use super::ports::Ports;
-use super::shared::Shared;
-use super::wake::Wake;
 use crate::cascade::Topology;
 use crate::limits::POSTED_MAX;
+use crate::link::Mailbox;
+use crate::link::Shared;
+use crate::link::Wake;
+use crate::link::egress::Ports;
 use crate::time::Nanos;
 use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 
@@ -15,7 +15,7 @@ use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 ///
 /// A worker that waits is woken for several frames at once, by [`Self::deliver`]: on the core of the control thread it would run
 /// at each of them, and a change of threads costs as much as a frame.
-pub(super) struct Post {
+pub(crate) struct Post {
     outboxes: Vec<Outbox>,
     ports: Ports,
     shared: Arc<Shared>,

@@ -16,7 +16,7 @@ struct Waiting {
 }
 
 /// What waits, a page a domain, all of it made at start.
-pub(super) struct Acknowledgements {
+pub(crate) struct Acknowledgements {
     waiting: Vec<Waiting>,
     /// Domains in whose page something waits, so that a flush does not walk them all.
     dirty: Vec<usize>,
@@ -26,7 +26,7 @@ pub(super) struct Acknowledgements {
 
 /// What a flush handed on and what it could not.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Flushed {
+pub(crate) struct Flushed {
     pub acknowledged: u64,
     pub dropped: u64,
     pub frames: u64,
@@ -145,7 +145,7 @@ impl Acknowledgements {
 
 /// By what pages leave.
 #[derive(Clone, Copy)]
-pub(super) struct By<'a> {
+pub(crate) struct By<'a> {
     pub shared: &'a Shared,
     /// The interface that the worker's own ring is on.
     pub interface: u8,

@@ -1,8 +1,8 @@
 //! What workers found wrong with the table: said once, and put right where that can be done.
 
 use super::Control;
+use super::journal::Store;
 use crate::limits::{FULL_NAMED_MAX, TROUBLES_MAX};
-use crate::link::store::Store;
 use crate::link::troubles::Trouble;
 use crate::recovery::{DatabaseStore, TableHoldings};
 use crate::time::Nanos;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, bounded};
 
-use super::shared::Shared;
 use crate::cms::{
     Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Opened, Outcome,
 };
 use crate::config::{Config, Create};
 use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE, JOURNAL_UPDATES_MAX};
+use crate::link::Shared;
 use crate::recovery::Path;
 use crate::wire::Epoch;
 
@@ -23,7 +23,7 @@ const UPDATE_JOBS: u64 = 1 << 63;
 /// Recovery's updates and operations' changes go one way out, because an update written after an operation that it
 /// did not know of would undo it.
 #[derive(Default)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     queue: VecDeque<(JobId, Vec<Change>)>,
     updates: HashSet<JobId>,
     next: u64,
@@ -90,7 +90,7 @@ impl Journal {
 }
 
 /// The database's thread.
-pub(super) struct Store {
+pub(crate) struct Store {
     /// Dropped before the thread, which else might wait for room in here while its end is waited for.
     pub outcomes: Receiver<Outcome>,
     pub thread: DatabaseThread,

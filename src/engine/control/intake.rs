@@ -1,5 +1,7 @@
 //! What the control thread takes in: frames, the database's outcomes, clients' requests.
 
+use super::journal::Store;
+use super::upgrade::too_late;
 use super::{Control, Orphans};
 use crate::cms::api::ApiRequest;
 use crate::cms::{
@@ -7,14 +9,12 @@ use crate::cms::{
 };
 use crate::keeper::handover::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
-use crate::link::store::Store;
-use crate::link::upgrade::too_late;
 use crate::recovery::{Cursor, DatabaseStore, Heard, Holdings, OrphanList, TableHoldings};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, MeetingSummary, Message, Status, encode_message};
 
 /// A walk over the parts of database or table.
-pub(in crate::link) struct Filling {
+pub(in crate::engine) struct Filling {
     /// The domains that are left, the next one last.
     pub domains: Vec<Domain>,
     pub cursor: Cursor,

@@ -12,7 +12,7 @@ use crate::sys::threads::{Behind, spawn_behind};
 use crate::table::{Table, snapshot};
 
 /// The thread. Dropping it waits for the snapshot that it is writing, and ends it.
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }

@@ -3,7 +3,7 @@
 //! Before it leaves it finishes what clients have asked for, within [`UPGRADE_DRAIN`], and begins nothing more. What is not finished
 //! then the next engine finishes or undoes, as after a death.
 
-use super::control::Control;
+use super::Control;
 use crate::cms::{Answer, Program, Refusal, RefusalKind, Reply, UpgradeForm, UpgradeState, Upgrading};
 use crate::keeper::handover::{KeeperLine, Notice};
 use crate::limits::UPGRADE_DRAIN;
@@ -12,7 +12,7 @@ use crate::time::Nanos;
 type Client = tokio::sync::oneshot::Sender<Reply>;
 
 /// What the control thread knows of upgrades.
-pub(super) struct Upgrade {
+pub(crate) struct Upgrade {
     /// What this engine runs.
     pub program: Program,
     /// How the last upgrade does, by the keeper's word.
