@@ -40,6 +40,7 @@ pub mod cms;
 pub mod config;
 pub mod doctor;
 pub mod engine;
+pub mod handover;
 pub mod keeper;
 pub mod limits;
 pub mod link;

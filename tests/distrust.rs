@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 
 use baton::cascade::Hop;
-use baton::keeper::handover::Notice;
+use baton::handover::protocol::Notice;
 use baton::sys::descriptors;
 use baton::wire::{Domain, Mac};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};

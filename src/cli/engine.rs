@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{FAILED, complain, log_to_stderr};
 use crate::engine::startup;
-use crate::keeper::handover;
+use crate::handover::protocol;
 use crate::sys::{capabilities, process, sigbus};
 use crate::time::Nanos;
 
@@ -22,10 +22,10 @@ pub fn run(born: Nanos) -> ExitCode {
         complain(&error);
         return ExitCode::from(FAILED);
     }
-    match handover::receive() {
+    match protocol::receive() {
         Ok(handover) => startup::run(handover, born),
         // A keeper that stops lets go an engine that it has just started.
-        Err(handover::HandoverError::Closed) => ExitCode::SUCCESS,
+        Err(protocol::HandoverError::Closed) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
             ExitCode::from(FAILED)

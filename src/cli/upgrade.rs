@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::client::{self, Client, ClientArgs, ClientError};
 use super::out::{self, say};
-use crate::cms::{RefusalKind, Status, UpgradeState, Upgrading};
+use crate::cms::{RefusalKind, Status};
+use crate::handover::{UpgradeState, Upgrading};
 use crate::limits::UPGRADE_TRIAL_S;
 
 /// How long another engine may take to say that it controls.

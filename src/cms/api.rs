@@ -31,10 +31,9 @@ use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body,
 pub use self::listener::Bounded;
 use self::serving::Grant;
 use super::metrics::{self, Dialect};
-use super::{
-    Answer, Census, ConferenceRequest, OrphanFate, Refusal, RefusalKind, Reply, Request, Status, UpgradeForm, View,
-};
-use crate::limits::{REQUEST_QUEUE, UPGRADE_READY};
+use super::{Answer, Census, ConferenceRequest, OrphanFate, Refusal, RefusalKind, Reply, Request, Status, View};
+use crate::handover::{TrialTime, UpgradeForm};
+use crate::limits::{REQUEST_QUEUE, UPGRADE_READY, UPGRADE_TRIAL_S_MAX};
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::telemetry::Published;
 use crate::wire::Epoch;
@@ -258,7 +257,10 @@ async fn end(shared: State<Shared>, asked: Asked, Within(id): Within<String>) ->
 /// Answered when the new program stands by and the hand-over begins, which may be later than other answers.
 async fn upgrade(State(shared): State<Shared>, bytes: Bytes) -> Result<Response, Refusal> {
     let form = if bytes.is_empty() { UpgradeForm::default() } else { body(&bytes)? };
-    form.trial()?;
+    form.trial().map_err(|TrialTime(seconds)| {
+        let what = format!("a trial of {seconds} seconds");
+        Refusal::new(RefusalKind::BadRequest, what, format!("ask for 1 to {UPGRADE_TRIAL_S_MAX}"))
+    })?;
     json(StatusCode::OK, &shared.submitter.ask(Request::Upgrade(form), UPGRADE_READY).await?)
 }
 

@@ -18,7 +18,6 @@ mod metrics;
 mod operations;
 mod parameters;
 mod request;
-mod upgrade;
 mod view;
 mod wanted;
 
@@ -32,6 +31,5 @@ pub use request::{
     Answer, Changed, ConferenceRequest, DomainStatus, GivenControl, NewMember, Orphan, OrphanFate, Refusal,
     RefusalKind, Refused, Reply, Request, StartMeeting, Started, Status, is_unprintable, object,
 };
-pub use upgrade::{Program, UpgradeForm, UpgradeState, Upgrading};
 pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
 pub use wanted::Wanted;

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
 use crate::cascade::Hop;
-use crate::keeper::handover::{KeeperLine, Order};
+use crate::handover::protocol::{KeeperLine, Order};
 use crate::limits::{DOMAINS_MAX, ORDERS_MAX};
 use crate::link::Shared;
 use crate::sys::threads::{Behind, spawn_behind};

@@ -10,7 +10,7 @@ use mio::Poll;
 
 use super::control::CONTROL_WAKE;
 use super::keeper_channel::Line;
-use crate::keeper::handover::{KeeperLine, Manifest};
+use crate::handover::protocol::{KeeperLine, Manifest};
 use crate::limits::{CONTROL_QUEUE, OUTBOX_QUEUE};
 use crate::link::Mailbox;
 use crate::link::Peers;

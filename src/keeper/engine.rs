@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::estate::Estate;
-use super::handover::{Death, Notice, Order, Role};
 use super::hearing::{Heard, Hearing, Known};
-use super::program::Identity;
 use super::starter::{StartError, Started, Starter};
+use crate::handover::compat::Identity;
+use crate::handover::protocol::{Death, Notice, Order, Role};
 use crate::limits::{NOTICES_PER_ROUND, NOTICES_PER_SECOND, WORDS_BYTES_MAX};
 use crate::sys::descriptors;
 use crate::time::Nanos;
@@ -172,8 +172,8 @@ fn brief(notice: Notice) -> Notice {
 
 #[cfg(test)]
 mod tests {
-    use super::super::handover::NOTE_BYTES;
     use super::*;
+    use crate::handover::protocol::NOTE_BYTES;
 
     /// What a failing candidate said came back to the engine that controls, and ended it.
     #[test]

@@ -11,15 +11,15 @@ use std::time::Instant;
 
 use super::error::KeeperError;
 use super::folders;
-use super::handover::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
 use super::hearing::Known;
 use super::interfaces::{self, Found, Tags, Watch};
 use super::pins::{self, Pins};
-use super::program::Identity;
 use super::store::Store;
 use super::table::KeptTable;
 use crate::cascade::Hop;
 use crate::config::{Auto, Config, Cores, Wait};
+use crate::handover::compat::Identity;
+use crate::handover::protocol::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
 use crate::sys::af_xdp::{self, Bound};
 use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
 use crate::sys::clock;
@@ -195,7 +195,7 @@ impl Estate {
         active: Option<u32>,
     ) -> io::Result<()> {
         let manifest = Manifest {
-            version: handover::VERSION,
+            version: protocol::VERSION,
             keeper: Identity::ours(),
             role,
             incarnation,
@@ -216,7 +216,7 @@ impl Estate {
                 Frames { umem: umem.as_fd(), sockets: sockets.iter().map(AsFd::as_fd).collect() }
             })
             .collect();
-        handover::send(line, &manifest, [table, self.succession.1.as_fd(), self.api.as_fd()], &frames)
+        protocol::send(line, &manifest, [table, self.succession.1.as_fd(), self.api.as_fd()], &frames)
     }
 
     /// What engines may speak of.

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::handover::{Notice, Role};
 use crate::cascade::Hop;
+use crate::handover::protocol::{Notice, Role};
 use crate::limits::{NEXT_HOPS_PER_SECOND, NOTICES_NONSENSE_MAX, NOTICES_PER_SECOND};
 use crate::wire::Domain;
 
@@ -102,8 +102,8 @@ impl Hearing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::program::Identity;
     use super::*;
+    use crate::handover::compat::Identity;
     use crate::sim::Random;
     use crate::wire::Mac;
 

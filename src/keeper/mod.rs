@@ -2,7 +2,7 @@
 //!
 //! A small, privileged process with one thread that parses no frame. It opens what must survive an engine ([`Estate`]: the
 //! table, the UMEM, the AF_XDP sockets, the pinned XDP link and maps, the API's listening socket), starts an engine without
-//! privileges, hands it the descriptors ([`handover`]), sees it die, and hands them to the next.
+//! privileges, hands it the descriptors ([`crate::handover`]), sees it die, and hands them to the next.
 //!
 //! What always holds:
 //!
@@ -16,20 +16,18 @@
 //! - Once the estate is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
 //!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
 //! - A program that is put in the place of the keeper's own starts nothing before an upgrade is asked for (`supervisor::upgrade`), and
-//!   takes nothing over that it would understand otherwise ([`program::Identity`]).
+//!   takes nothing over that it would understand otherwise (`handover::compat`).
 //! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
 mod engine;
 mod error;
 mod estate;
 mod folders;
-pub mod handover;
 mod hearing;
 pub(crate) mod interfaces;
 mod mandate;
 mod obstacles;
 mod pins;
-pub mod program;
 mod renewal;
 mod restarts;
 mod starter;

@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::handover::HandoverError;
+use crate::handover::protocol::HandoverError;
 use crate::limits::{ENGINES_MAX, STARTER_WAIT_MS};
 use crate::sys::descriptors::{self, Received};
 use crate::sys::process::{Process, User};

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use super::KeeperError;
-use super::handover::TableOrigin;
 use crate::config::{Config, OnBadTable};
+use crate::handover::protocol::TableOrigin;
 use crate::limits::PREDECESSOR_WAIT_MS;
 use crate::sys::holds::lock_taker;
 use crate::sys::mapping::{BootId, Mapping, MappingError, boot_id};

@@ -3,12 +3,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use super::handover::{
-    self, Death, Frames, HandoverError, KeeperLine, Manifest, Notice, Order, Role, Served, TableOrigin,
-};
-use super::program::Identity;
 use crate::cascade::Hop;
 use crate::config::{Config, Overrides};
+use crate::handover::compat::Identity;
+use crate::handover::protocol::{
+    self, Death, Frames, HandoverError, KeeperLine, Manifest, Notice, Order, Role, Served, TableOrigin,
+};
 use crate::limits::{DOMAINS_MAX, INTERFACES_MAX, WORKERS_MAX};
 use crate::sys::af_xdp;
 use crate::sys::descriptors;
@@ -26,7 +26,7 @@ fn manifest() -> Manifest {
         );
     }
     Manifest {
-        version: handover::VERSION,
+        version: protocol::VERSION,
         keeper: Identity::ours(),
         role: Role::Active,
         incarnation: 3,
@@ -82,9 +82,9 @@ fn the_largest_estate_arrives_whole_and_in_order() {
         Frames { umem: umem.as_fd(), sockets }
     });
     let lent: Vec<_> = lent.collect();
-    handover::send(ours.as_fd(), &sent, [table.as_fd(), succession.as_fd(), api.as_fd()], &lent).unwrap();
+    protocol::send(ours.as_fd(), &sent, [table.as_fd(), succession.as_fd(), api.as_fd()], &lent).unwrap();
 
-    let got = handover::receive_from(theirs).unwrap();
+    let got = protocol::receive_from(theirs).unwrap();
     assert_eq!(serde_json::to_value(&got.manifest).unwrap(), serde_json::to_value(&sent).unwrap());
     assert_eq!([got.table, got.succession].map(name_of), ["table", "succession"]);
     for (n, Frames { umem, sockets }) in got.frames.into_iter().enumerate() {
@@ -112,8 +112,8 @@ fn a_manifest_of_any_length_arrives() {
     let frames = frames_of(0, &sent.interfaces[0]);
     let sockets = frames.sockets.iter().map(AsFd::as_fd).collect();
     let frames = [Frames { umem: frames.umem.as_fd(), sockets }];
-    handover::send(ours.as_fd(), &sent, [table.as_fd(), succession.as_fd(), api.as_fd()], &frames).unwrap();
-    let got = handover::receive_from(theirs).unwrap();
+    protocol::send(ours.as_fd(), &sent, [table.as_fd(), succession.as_fd(), api.as_fd()], &frames).unwrap();
+    let got = protocol::receive_from(theirs).unwrap();
     assert_eq!(got.manifest.predecessor, sent.predecessor);
 }
 
@@ -121,14 +121,14 @@ fn a_manifest_of_any_length_arrives() {
 fn a_keeper_that_is_gone_before_it_hands_over_is_no_error_of_another_kind() {
     let (ours, theirs) = descriptors::pair().unwrap();
     drop(ours);
-    assert!(matches!(handover::receive_from(theirs), Err(HandoverError::Closed)));
+    assert!(matches!(protocol::receive_from(theirs), Err(HandoverError::Closed)));
 }
 
 #[test]
 fn a_manifest_of_another_version_is_refused_before_it_is_read() {
     let (ours, theirs) = descriptors::pair().unwrap();
     descriptors::send(ours.as_fd(), br#"{"version":99,"what":"ever"}"#, &[]).unwrap();
-    let Err(error) = handover::receive_from(theirs) else { panic!("it is foreign") };
+    let Err(error) = protocol::receive_from(theirs) else { panic!("it is foreign") };
     assert!(error.to_string().contains("start the keeper again"), "{error}");
     let mut buffer = [0; 4096];
     let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
@@ -141,12 +141,12 @@ fn missing_descriptors_are_refused() {
     let (ours, theirs) = descriptors::pair().unwrap();
     let table = named("table");
     descriptors::send(ours.as_fd(), &serde_json::to_vec(&manifest()).unwrap(), &[table.as_fd()]).unwrap();
-    assert!(matches!(handover::receive_from(theirs), Err(HandoverError::Foreign(_))));
+    assert!(matches!(protocol::receive_from(theirs), Err(HandoverError::Foreign(_))));
 }
 
 #[test]
 fn an_input_that_is_no_socket_says_how_engines_are_started() {
-    let Err(error) = handover::receive_from(named("a file")) else { panic!("it is no socket") };
+    let Err(error) = protocol::receive_from(named("a file")) else { panic!("it is no socket") };
     assert!(error.to_string().contains("`baton run`"), "{error}");
 }
 

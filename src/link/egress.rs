@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::keeper::handover::Manifest;
+use crate::handover::protocol::Manifest;
 use crate::wire::Mac;
 
 /// Which rings are whose.
@@ -15,7 +15,7 @@ impl Ports {
     /// Those of an inheritance: rings are numbered interface by interface.
     pub fn new(manifest: &Manifest) -> Self {
         let mut next = 0;
-        let port = |interface: &crate::keeper::handover::Served| {
+        let port = |interface: &crate::handover::protocol::Served| {
             let rings = next..next + interface.xdp.sockets();
             next = rings.end;
             (interface.mac, rings)

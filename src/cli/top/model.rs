@@ -173,7 +173,7 @@ pub(super) mod tests {
             "counters": counters.iter().map(|&(name, count)| (name.to_owned(), count)).collect::<BTreeMap<_, _>>(),
             "stages": stages.map(stage),
             "mode": "native", "standby": "ready",
-            "program": crate::cms::Program::default(), "upgrade": crate::cms::UpgradeState::default(),
+            "program": crate::handover::Program::default(), "upgrade": crate::handover::UpgradeState::default(),
         });
         let recovery = serde_json::json!({
             "path": "cache", "first_takeover_sent_ns": 101_000, "all_acknowledged_ns": 1_340_000, "reconciled_ns": 2_080_000,

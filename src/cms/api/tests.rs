@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::cms::{
     Change, Changed, Database, DomainStatus, GivenControl, KeyParameters, MeetingView, Orphan, Started, TableDump,
-    Upgrading,
 };
+use crate::handover::Upgrading;
 use crate::limits::BODY_BYTES_MAX;
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::telemetry::{Collector, EngineNote};

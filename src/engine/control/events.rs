@@ -6,7 +6,7 @@ use super::Control;
 use super::journal::Store;
 use crate::cascade::{Hop, LinkEvent};
 use crate::cms::OperationsEvent;
-use crate::keeper::handover::Notice;
+use crate::handover::protocol::Notice;
 use crate::limits::{CONTROL_BATCH, NEXT_HOPS_PER_SECOND, RECOVERY_NOTED_AFTER};
 use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableHoldings};
 use crate::telemetry::{RecoveryNote, Stage};

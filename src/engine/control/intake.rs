@@ -7,7 +7,7 @@ use crate::cms::api::ApiRequest;
 use crate::cms::{
     Answer, DatabaseError, Job, Orphan, OrphanFate, Outcome, Refusal, RefusalKind, Reply, ReplyId, Request,
 };
-use crate::keeper::handover::Notice;
+use crate::handover::protocol::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
 use crate::recovery::{Cursor, DatabaseStore, Heard, Holdings, OrphanList, TableHoldings};
 use crate::time::Nanos;

@@ -47,7 +47,7 @@ use crate::cascade::Topology;
 use crate::cms::api::{Api, ApiRequest, Submitter};
 use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
 use crate::config::{self, Config};
-use crate::keeper::handover::{Death, KeeperLine, Notice, Order};
+use crate::handover::protocol::{Death, KeeperLine, Notice, Order};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
 use crate::link::Mailbox;
 use crate::link::Shared;

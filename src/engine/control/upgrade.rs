@@ -4,8 +4,9 @@
 //! then the next engine finishes or undoes, as after a death.
 
 use super::Control;
-use crate::cms::{Answer, Program, Refusal, RefusalKind, Reply, UpgradeForm, UpgradeState, Upgrading};
-use crate::keeper::handover::{KeeperLine, Notice};
+use crate::cms::{Answer, Refusal, RefusalKind, Reply};
+use crate::handover::protocol::{KeeperLine, Notice};
+use crate::handover::{Program, UpgradeForm, UpgradeState, Upgrading};
 use crate::limits::UPGRADE_DRAIN;
 use crate::time::Nanos;
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::startup;
 use crate::config::{Config, Overrides};
-use crate::keeper::handover::{self, Handover, Manifest, TableOrigin};
-use crate::keeper::program::Identity;
+use crate::handover::compat::Identity;
+use crate::handover::protocol::{self, Handover, Manifest, TableOrigin};
 use crate::sys::descriptors;
 use crate::sys::succession::Succession;
 use crate::time::Nanos;
@@ -24,7 +24,7 @@ fn a_program_that_may_not_take_over_ends_before_it_waits_for_a_lock() {
     let manifest = Manifest {
         version: 0,
         keeper: Identity { layout: !ours_is.layout, ..ours_is },
-        role: handover::Role::Standby,
+        role: protocol::Role::Standby,
         incarnation: 1,
         config: Config::parse(Path::new("test"), text, &Overrides::default()).unwrap(),
         table: TableOrigin::Kept,

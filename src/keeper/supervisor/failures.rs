@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use super::super::engine::Engine;
 use super::super::error::KeeperError;
-use super::super::handover::Death;
 use super::Supervisor;
+use crate::handover::protocol::Death;
 use crate::limits::RENEW_AFTER;
 use crate::sys::clock;
 

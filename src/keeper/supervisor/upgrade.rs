@@ -18,11 +18,11 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::super::engine::Engine;
 use super::super::error::KeeperError;
-use super::super::handover::{Notice, Order, Role};
-use super::super::program::Identity;
 use super::super::starter::StartError;
 use super::{Supervisor, looking};
-use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
+use crate::handover::compat::Identity;
+use crate::handover::protocol::{Notice, Order, Role};
+use crate::handover::{UpgradeForm, UpgradeState, Upgrading};
 use crate::limits::{UPGRADE_READY, UPGRADE_YIELD};
 use crate::sys::process::describe;
 
@@ -132,7 +132,7 @@ impl Supervisor {
         if !self.estate.is_complete() {
             return Err("nobody could stand by yet, for the last recovery is under way; ask again in a second".into());
         }
-        let time = form.trial().map_err(|refusal| refusal.to_string())?;
+        let time = form.trial().map_err(|error| error.to_string())?;
         let path = self.upgrades.path.clone();
         let failed = |error: &dyn std::fmt::Display| format!("{} cannot be started: {error}", path.display());
         // By its path alone: whether it may be executed is for those to find out who execute it.

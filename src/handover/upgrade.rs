@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, RefusalKind};
 use crate::limits::{UPGRADE_TRIAL_S, UPGRADE_TRIAL_S_MAX};
 
 /// What a client may say when it asks for an upgrade. Which program is not among it: that is the one on disk.
@@ -27,14 +26,18 @@ impl UpgradeForm {
     ///
     /// # Errors
     /// It is no time that a trial can take.
-    pub fn trial(self) -> Result<Duration, Refusal> {
+    pub fn trial(self) -> Result<Duration, TrialTime> {
         if !(1..=UPGRADE_TRIAL_S_MAX).contains(&self.within) {
-            let what = format!("a trial of {} seconds", self.within);
-            return Err(Refusal::new(RefusalKind::BadRequest, what, format!("ask for 1 to {UPGRADE_TRIAL_S_MAX}")));
+            return Err(TrialTime(self.within));
         }
         Ok(Duration::from_secs(self.within))
     }
 }
+
+/// Seconds that no trial may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a trial of {0} seconds: ask for 1 to {UPGRADE_TRIAL_S_MAX}")]
+pub struct TrialTime(pub u64);
 
 /// What a process runs.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -115,7 +118,7 @@ mod tests {
     fn a_trial_takes_a_time_that_a_trial_can_take() {
         assert_eq!(UpgradeForm::default().trial(), Ok(Duration::from_secs(UPGRADE_TRIAL_S)));
         for within in [0, UPGRADE_TRIAL_S_MAX + 1, u64::MAX] {
-            assert_eq!(UpgradeForm { within }.trial().unwrap_err().kind, RefusalKind::BadRequest);
+            assert_eq!(UpgradeForm { within }.trial().unwrap_err(), TrialTime(within));
         }
     }
 

@@ -14,9 +14,9 @@ use std::os::unix::net::UnixListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::program::Identity;
+use super::compat::Identity;
+use super::{UpgradeForm, UpgradeState, Upgrading};
 use crate::cascade::Hop;
-use crate::cms::{UpgradeForm, UpgradeState, Upgrading};
 use crate::config::Config;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::sys::af_xdp;
@@ -26,9 +26,9 @@ use crate::wire::{Domain, Mac};
 
 /// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
 /// start an engine whose file was replaced meanwhile.
-pub(super) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 7;
 /// Bytes of a notice or order, at most.
-pub(super) const NOTE_BYTES: usize = 4096;
+pub(crate) const NOTE_BYTES: usize = 4096;
 
 /// What an engine is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -333,7 +333,7 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
 ///
 /// # Errors
 /// The system's; `BrokenPipe` where the engine is gone.
-pub(super) fn send(
+pub(crate) fn send(
     line: BorrowedFd<'_>,
     manifest: &Manifest,
     [table, succession, api]: [BorrowedFd<'_>; 3],

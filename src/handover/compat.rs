@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::handover;
+use super::protocol;
 use crate::{table, wire};
 
 /// What a program is, as its engines say it.
@@ -29,7 +29,7 @@ impl Identity {
             version: env!("CARGO_PKG_VERSION").into(),
             layout: table::LAYOUT_HASH,
             wire: wire::VERSION,
-            handover: handover::VERSION,
+            handover: protocol::VERSION,
         }
     }
 

@@ -1,0 +1,10 @@
+//! What the two processes, keeper and engine, agree on.
+//!
+//! [`protocol`] is what they say to each other and which descriptors pass between them, [`compat`] what has to be the same in two
+//! programs for one to take over from the other, [`Upgrading`] and its forms a hand-over to another program as clients see it.
+
+pub mod compat;
+pub mod protocol;
+mod upgrade;
+
+pub use upgrade::{Program, TrialTime, UpgradeForm, UpgradeState, Upgrading};
