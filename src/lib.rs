@@ -38,6 +38,7 @@ pub mod cascade;
 pub mod cli;
 pub mod cms;
 pub mod config;
+pub mod database;
 pub mod doctor;
 pub mod engine;
 pub mod handover;

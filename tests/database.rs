@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use baton::cms::{
+use baton::database::{
     Change, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Member, Outcome, PartParameters,
     WINDOW_NONE,
 };

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use baton::cms::Database;
+use baton::database::Database;
 use baton::limits::GENERATION_BLOCK;
 use baton::sim::Preload;
 use baton::stage::api::Api;

@@ -9,7 +9,7 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::Arc;
 
-use baton::cms::{Change, Database, KeyParameters, Member, PartParameters, Reservation, WINDOW_NONE};
+use baton::database::{Change, Database, KeyParameters, Member, PartParameters, Reservation, WINDOW_NONE};
 use baton::limits::GENERATION_BLOCK;
 use baton::sim::{Preload, PreloadedDomain};
 use baton::stage::Stage;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton::cms::Database;
 use baton::config::Wait;
+use baton::database::Database;
 use baton::limits::GENERATION_BLOCK;
 use baton::sim::Preload;
 use baton::stage::api::Api;

@@ -358,7 +358,7 @@ async fn not_so() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, refusal.into_response()).into_response()
 }
 
-fn unreadable(error: super::DatabaseError) -> Refusal {
+fn unreadable(error: crate::database::DatabaseError) -> Refusal {
     Refusal::new(RefusalKind::Database, error.to_string(), "see the log for what the disk says")
 }
 

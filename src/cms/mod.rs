@@ -10,26 +10,17 @@
 //!
 //! What always holds here: the autonomous server is the truth of a conference, the database is what we promised. A
 //! client is told that something is done after both know it. [`Operations`] decides, sans I/O; [`api`] and
-//! [`DatabaseThread`] are the two places that are not, each in a thread of its own; [`View`] is read by anybody.
+//! [`crate::database::DatabaseThread`] are the two places that are not, each in a thread of its own; [`View`] is read by anybody.
 
 pub mod api;
-mod database;
 mod metrics;
 mod operations;
-mod parameters;
 mod request;
 mod view;
-mod wanted;
 
-pub use database::{
-    Change, CommitError, Database, DatabaseError, DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome,
-    Reservation,
-};
 pub use operations::{Command, CommandSettings, OperationId, Operations, OperationsEvent, ReplyId};
-pub use parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 pub use request::{
     Answer, Changed, ConferenceRequest, DomainStatus, GivenControl, NewMember, Orphan, OrphanFate, Refusal,
     RefusalKind, Refused, Reply, Request, StartMeeting, Started, Status, is_unprintable, object,
 };
 pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
-pub use wanted::Wanted;

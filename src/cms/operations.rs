@@ -48,7 +48,8 @@ pub use operation::OperationId;
 
 use self::lanes::{Heard, Lanes};
 use self::operation::{Errand, Operation, Scope, Step, Task};
-use super::{Change, CommitError, ConferenceRequest, JobId, Refusal, RefusalKind, Reply, Wanted};
+use super::{ConferenceRequest, Refusal, RefusalKind, Reply};
+use crate::database::{Change, CommitError, JobId, Wanted};
 use crate::limits::{OPERATIONS_BACKGROUND_MAX, OPERATIONS_MAX, TAKEN_IDS_MAX};
 use crate::table::Writer;
 use crate::time::Nanos;

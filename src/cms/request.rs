@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::PartParameters;
+use crate::database::PartParameters;
 use crate::handover::{Program, UpgradeForm, UpgradeState, Upgrading};
 use crate::telemetry::{RingStatus, StageSummary};
 use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};

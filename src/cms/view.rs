@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Database, DatabaseError};
+use crate::database::{Database, DatabaseError};
 use crate::table::{Part, Table, Terminal};
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind,

@@ -22,7 +22,7 @@ use super::control::{Control, Inheritance};
 use super::first_frames;
 use super::runtime::{Equipment, Made};
 use crate::cascade::Topology;
-use crate::cms::{CommitError, DatabaseError, Job, Outcome};
+use crate::database::{CommitError, DatabaseError, Job, Outcome};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Role, TableOrigin};
 use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::cms::{CommitError, Database, DatabaseError};
 use crate::config::Config;
+use crate::database::{CommitError, Database, DatabaseError};
 use crate::limits::GENERATION_BLOCK;
 use crate::sys::mapping::{Mapping, MappingError};
 use crate::table::{OpenError, Table};
@@ -146,8 +146,8 @@ fn open_table(config: &Config) -> Result<Option<Table>, MandateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cms::Change;
     use crate::config::Overrides;
+    use crate::database::Change;
     use crate::sys::mapping::BootId;
     use crate::table::Capacity;
 

@@ -1,6 +1,6 @@
 //! The database, as recovery reads it and writes it back.
 
-use crate::cms::{Change, Database, KeyParameters, PartParameters};
+use crate::database::{Change, Database, KeyParameters, PartParameters};
 use crate::wire::{Address, Domain, MeetingId, Run, TerminalState};
 
 /// The database cannot be read: it is not open yet, or the disk failed. Nothing follows from that about any meeting.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Absence, DatabaseStore, Holdings, NoOrphans, Standing, TableHoldings};
 use crate::cascade::Speakers;
-use crate::cms::{Change, Database};
+use crate::database::{Change, Database};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
 
@@ -90,7 +90,7 @@ fn what_the_database_lacks_or_has_older_is_written_from_the_table() {
     assert_eq!((kept.run, kept.layout.windows(), kept.chairman), (Run(77), 9, domain().device(1)));
     assert_eq!((kept.parts[0].version, kept.members.len()), (5, 2));
     assert_eq!(rig.with(false, |holdings| holdings.keep(&part)).1, 0, "what is kept is not written again");
-    let older = crate::cms::PartParameters { version: 4, ..kept.parts[0] };
+    let older = crate::database::PartParameters { version: 4, ..kept.parts[0] };
     for change in [Change::Part(ONE, older), Change::RemoveMember(ONE, domain().device(2))] {
         rig.database.commit(&[change], EPOCH).unwrap();
         assert_eq!(rig.with(true, |holdings| holdings.keep(&part)).1, 0, "an operation under way writes it itself");

@@ -6,7 +6,7 @@
 use super::database::{Held, KeyStore, Unreadable};
 use super::{Absence, Cursor, Holdings, Listed, Lookup, Meet, OrphanList, Standing, Written};
 use crate::cascade::Speakers;
-use crate::cms::{Change, KeyParameters, Member, PartParameters};
+use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
 use crate::wire::{
     Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use baton::cms::KeyParameters;
+use baton::database::KeyParameters;
 use baton::table::{Part, Terminal};
 use baton::wire::{Address, Domain, Epoch, MeetingId, MeetingState, TerminalState};
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use baton::cms::{Change, Member};
+use baton::database::{Change, Member};
 use baton::recovery::{Event, Orphans, Path, Phase, Settings};
 use baton::sim::{NetworkSettings, Random};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};

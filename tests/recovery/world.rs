@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton::cascade::Speakers;
-use baton::cms::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
+use baton::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use baton::limits::FRAME_BYTES_MAX;
 use baton::recovery::{DatabaseStore, Event, OrphanList, Path, Recovery, Settings, TableHoldings};
 use baton::sim::{self, AutonomousServer, Network, NetworkSettings, Port, Random};

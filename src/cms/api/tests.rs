@@ -10,9 +10,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cms::{
-    Change, Changed, Database, DomainStatus, GivenControl, KeyParameters, MeetingView, Orphan, Started, TableDump,
-};
+use crate::cms::{Changed, DomainStatus, GivenControl, MeetingView, Orphan, Started, TableDump};
+use crate::database::{Change, Database, KeyParameters};
 use crate::handover::Upgrading;
 use crate::limits::BODY_BYTES_MAX;
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};

@@ -3,7 +3,8 @@
 use super::Operations;
 use super::operation::{Operation, OperationId, Scope, Step, Task, Waiting};
 use super::route::{chairmen, given_up};
-use crate::cms::{Answer, Change, Changed, JobId, KeyParameters, Member, PartParameters, Refusal, RefusalKind, Wanted};
+use crate::cms::{Answer, Changed, Refusal, RefusalKind};
+use crate::database::{Change, JobId, KeyParameters, Member, PartParameters, Wanted};
 use crate::limits::{COMMANDS_WAITING_MAX, MEETING_ID_MAX, MEMBERS_MAX, PARTS_MAX};
 use crate::table::{Part, Writer};
 use crate::time::Nanos;

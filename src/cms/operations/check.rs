@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::cms::{KeyParameters, Member, NewMember, PartParameters, Refusal, RefusalKind, StartMeeting, WINDOW_NONE};
+use crate::cms::{NewMember, Refusal, RefusalKind, StartMeeting};
+use crate::database::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 use crate::limits::{MEETING_ID_MAX, MEMBERS_MAX, NAME_BYTES_MAX, PARTS_MAX};
 use crate::wire::{Address, Domain, Flags, MeetingId, MeetingState, Role, Run, Status};
 

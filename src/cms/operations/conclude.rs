@@ -4,9 +4,8 @@ use super::Operations;
 use super::enter::warn;
 use super::operation::{Operation, OperationId, Scope, Step, Task};
 use super::route::chairmen;
-use crate::cms::{
-    Answer, Change, Changed, JobId, Member, PartParameters, Refusal, RefusalKind, Refused, Started, Wanted,
-};
+use crate::cms::{Answer, Changed, Refusal, RefusalKind, Refused, Started};
+use crate::database::{Change, JobId, Member, PartParameters, Wanted};
 use crate::table::{Terminal, Writer};
 use crate::wire::{MeetingId, MeetingState};
 

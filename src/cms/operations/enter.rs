@@ -2,7 +2,8 @@
 
 use super::Operations;
 use super::operation::Operation;
-use crate::cms::{Change, KeyParameters, Member, Refusal, RefusalKind};
+use crate::cms::{Refusal, RefusalKind};
+use crate::database::{Change, KeyParameters, Member};
 use crate::table::{Part, TableError, Terminal, Writer};
 use crate::wire::{Domain, Epoch, MeetingId, MeetingState};
 

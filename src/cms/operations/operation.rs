@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReplyId;
 use super::enter::Joined;
-use crate::cms::{Change, KeyParameters, Member, Refusal, RefusalKind, Refused, Reply, Wanted};
+use crate::cms::{Refusal, RefusalKind, Refused, Reply};
+use crate::database::{Change, KeyParameters, Member, Wanted};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, Role, Run};
 

@@ -3,14 +3,14 @@
 use super::Operations;
 use super::enter::{part_of, warn};
 use super::operation::{Scope, Task};
-use crate::cms::{KeyParameters, Wanted};
+use crate::database::{KeyParameters, Wanted};
 use crate::table::{Part, Writer};
 use crate::time::Nanos;
 use crate::wire::{MeetingId, MeetingState};
 
 impl Operations {
     /// The database is open: whoever waits for it may begin, and what the last engine left unfinished is finished.
-    /// `next_meeting`, `unfinished` and `wanted` are what the database says; see [`crate::cms::Opened`].
+    /// `next_meeting`, `unfinished` and `wanted` are what the database says; see [`crate::database::Opened`].
     ///
     /// The table is held against that. A part that is `starting` or `ending` in the table alone is taken out: a start
     /// is written ahead before anybody hears of it, so nobody has; an end is entered into the database before the

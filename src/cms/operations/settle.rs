@@ -7,7 +7,8 @@ use super::begin::{NotNow, nothing_left};
 use super::enter::{join, warn};
 use super::operation::{Operation, OperationId, Step, Task, Waiting};
 use super::route::place;
-use crate::cms::{Change, Member, Refusal, RefusalKind, WINDOW_NONE};
+use crate::cms::{Refusal, RefusalKind};
+use crate::database::{Change, Member, WINDOW_NONE};
 use crate::table::{Part, Writer};
 use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role};
 

@@ -4,9 +4,8 @@ use super::journal::Store;
 use super::upgrade::too_late;
 use super::{Control, Orphans};
 use crate::cms::api::ApiRequest;
-use crate::cms::{
-    Answer, DatabaseError, Job, Orphan, OrphanFate, Outcome, Refusal, RefusalKind, Reply, ReplyId, Request,
-};
+use crate::cms::{Answer, Orphan, OrphanFate, Refusal, RefusalKind, Reply, ReplyId, Request};
+use crate::database::{DatabaseError, Job, Outcome};
 use crate::handover::protocol::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
 use crate::recovery::{Cursor, DatabaseStore, Heard, Holdings, OrphanList, TableHoldings};

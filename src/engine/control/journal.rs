@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, bounded};
 
-use crate::cms::{
+use crate::config::{Config, Create};
+use crate::database::{
     Change, CommitError, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Opened, Outcome,
 };
-use crate::config::{Config, Create};
 use crate::limits::{DATABASE_OUTCOMES, DATABASE_PATIENCE, JOURNAL_UPDATES_MAX};
 use crate::link::Shared;
 use crate::recovery::Path;
@@ -150,7 +150,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cms::PartParameters;
+    use crate::database::PartParameters;
     use crate::wire::{Address, Domain, Layout, Level, MeetingId, MeetingState, Run};
 
     fn part(state: MeetingState) -> PartParameters {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::hand::{EPOCH, domain, summary, terminal};
 use crate::cascade::Speakers;
-use crate::cms::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
+use crate::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use crate::recovery::{Cursor, DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Standing, TableHoldings, Written};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::hand::{EPOCH, domain, entries, summary};
 use crate::cascade::Speakers;
-use crate::cms::{Change, Database, KeyParameters, Member, PartParameters};
+use crate::database::{Change, Database, KeyParameters, Member, PartParameters};
 use crate::recovery::{
     DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Path, ServerRecovery, Settings, Standing, TableHoldings,
     Written,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::world::{World, conference, domain, layout, terminal};
 use super::{ONE, add, perfect, role};
-use crate::cms::{ConferenceRequest, Member, NewMember, OperationsEvent, RefusalKind};
+use crate::cms::{ConferenceRequest, NewMember, OperationsEvent, RefusalKind};
+use crate::database::Member;
 use crate::wire::{Flags, Header, MeetingId, Message, Opcode, Role, Status};
 
 /// What table and database say of a member.
@@ -205,7 +206,7 @@ fn a_conference_that_the_database_lacks_is_written_with_the_next_change() {
     ];
     for request in requests {
         let epoch = world.epoch;
-        world.database.commit(&[crate::cms::Change::Forget(ONE)], epoch).unwrap();
+        world.database.commit(&[crate::database::Change::Forget(ONE)], epoch).unwrap();
         world.must(request);
         world.settle();
         world.check();

@@ -7,7 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::{conference, domain, layout};
-use crate::cms::{CommandSettings, CommitError, ConferenceRequest, NewMember, Operations, ReplyId, Wanted};
+use crate::cms::{CommandSettings, ConferenceRequest, NewMember, Operations, ReplyId};
+use crate::database::{CommitError, Wanted};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Epoch, Flags, Level, MeetingId, MeetingState, Message, Opcode, Role, Run, Status};

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cms::{
-    Answer, Change, CommandSettings, CommitError, ConferenceRequest, Database, JobId, Member, NewMember, Operations,
-    OperationsEvent, PartParameters, Refusal, Reply, ReplyId, StartMeeting,
+    Answer, CommandSettings, ConferenceRequest, NewMember, Operations, OperationsEvent, Refusal, Reply, ReplyId,
+    StartMeeting,
 };
+use crate::database::{Change, CommitError, Database, JobId, Member, PartParameters};
 use crate::limits::{COMMANDS_IN_FLIGHT_MAX, FRAME_BYTES_MAX};
 use crate::sim::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
@@ -327,7 +328,7 @@ impl World {
         self.take_over(|_| true);
     }
 
-    fn restore(&mut self, parameters: &crate::cms::KeyParameters) {
+    fn restore(&mut self, parameters: &crate::database::KeyParameters) {
         let meeting = parameters.meeting;
         for part in &parameters.parts {
             let entered = Part {

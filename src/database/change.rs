@@ -1,6 +1,6 @@
 //! What a commit writes.
 
-use crate::cms::{KeyParameters, Member, PartParameters, Wanted};
+use super::{KeyParameters, Member, PartParameters, Wanted};
 use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, Run, TerminalState};
 
 /// One thing that a commit writes.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 
 use super::{Change, CommitError, Database, DatabaseError, Reservation};
-use crate::cms::{KeyParameters, Wanted};
+use super::{KeyParameters, Wanted};
 use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
 use crate::sys::threads::{Behind, spawn_behind};
 use crate::wire::{Domain, Epoch, MeetingId};

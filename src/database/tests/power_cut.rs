@@ -7,9 +7,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use redb::StorageBackend;
 
-use super::format_tests::first_format;
-use super::tests::{EPOCH, all, conference, domain};
-use super::*;
+use super::format::first_format;
+use super::{EPOCH, all, conference, domain};
+use crate::database::*;
 use crate::wire::{Layout, mix};
 
 /// Runs of 24 commits, each cut at every step.

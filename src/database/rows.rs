@@ -3,7 +3,7 @@
 use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
 
 use super::{Change, CommitError};
-use crate::cms::{KeyParameters, Member, PartParameters, Wanted};
+use super::{KeyParameters, Member, PartParameters, Wanted};
 use crate::limits::MEETING_ID_MAX;
 use crate::wire::{Domain, Epoch, MeetingId, MeetingState, Record};
 

@@ -1,12 +1,15 @@
 //! The database on a real file, held against a model of what it must say.
 
+mod format;
+mod power_cut;
+mod thread;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cms::Member;
 use crate::wire::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Run, StreamKind};
 
 pub(super) const EPOCH: Epoch = Epoch::new(1, 1);

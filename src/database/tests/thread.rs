@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::tests::{EPOCH, all, conference, open};
-use super::*;
+use super::{EPOCH, all, conference, open};
+use crate::database::*;
 
 #[test]
 fn the_thread_waits_for_a_holder_and_says_so() {

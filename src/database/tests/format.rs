@@ -1,7 +1,7 @@
 //! The rows of a file: those of the first format, and what came with the second.
 
-use super::tests::{EPOCH, all, conference, domain, open, part, reopened, wants};
-use super::*;
+use super::{EPOCH, all, conference, domain, open, part, reopened, wants};
+use crate::database::*;
 use crate::wire::{Layout, Level, MeetingState};
 
 #[test]

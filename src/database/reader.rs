@@ -8,7 +8,7 @@ use super::rows::{
     BY_DOMAIN, ENDED, FACTS, FENCES, MEETINGS, MEMBERS, MeetingRow, PARTS, Pair, RUNS, TERMINALS, WANTED, WANTED_IN,
     WANTED_LAYOUT, WANTED_OUT, WANTED_ROLE, corrupted,
 };
-use crate::cms::{KeyParameters, Member, PartParameters, Wanted};
+use super::{KeyParameters, Member, PartParameters, Wanted};
 use crate::wire::{
     Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Record, Role, Run, TerminalState,
 };

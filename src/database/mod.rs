@@ -22,17 +22,13 @@
 //! adding one to a conference of thousands must not write thousands.
 
 mod change;
-#[cfg(test)]
-mod format_tests;
-#[cfg(test)]
-mod power_cut;
+mod key_parameters;
 mod reader;
 mod rows;
 #[cfg(test)]
 mod tests;
 mod thread;
-#[cfg(test)]
-mod thread_tests;
+mod wanted;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -44,10 +40,11 @@ use parking_lot::RwLock;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub use change::Change;
+pub use key_parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
+pub use wanted::Wanted;
 
 use self::rows::FACTS;
-use super::{KeyParameters, PartParameters, Wanted};
 use crate::limits::ENDED_KEPT;
 use crate::sys::random;
 use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
