@@ -34,6 +34,7 @@
 //! - A frame leaves its ring after everything that follows from it was handed on; a client is answered after the database
 //!   and the autonomous server both know. Death in between repeats work and loses none.
 
+pub mod api;
 pub mod cascade;
 pub mod cli;
 pub mod cms;

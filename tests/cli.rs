@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use baton::cms::api::{Api, ApiRequest, Submitter};
-use baton::cms::{Answer, Changed, ConferenceRequest, Refusal, RefusalKind, Request, View};
+use baton::api::{Answer, Api, ApiRequest, Request, Submitter, View};
+use baton::cms::{Changed, ConferenceAnswer, ConferenceRequest, Refusal, RefusalKind};
 use baton::table::{Capacity, Table};
 use baton::telemetry::{Collector, EngineNote, Published};
 use baton::wire::MeetingId;
@@ -64,7 +64,8 @@ fn serve() -> Served {
                 Request::RecoveryLast => Ok(Answer::Recovery(serde_json::Value::Null)),
                 Request::Orphans => Ok(Answer::Orphans(Vec::new())),
                 Request::Conference(ConferenceRequest::End { meeting }) if *meeting != MeetingId(404) => {
-                    Ok(Answer::Changed(Changed { meeting: *meeting, parts: Vec::new(), refused: Vec::new() }))
+                    let changed = Changed { meeting: *meeting, parts: Vec::new(), refused: Vec::new() };
+                    Ok(Answer::Conference(ConferenceAnswer::Changed(changed)))
                 }
                 _ => Err(Refusal::new(RefusalKind::NotFound, "there is no such meeting", "look")),
             };

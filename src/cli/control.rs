@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::client::{self, ClientArgs, ClientError, print_table};
 use super::out::{self, say, tell};
 use super::{FAILED, WRONG};
-use crate::cms::{GivenControl, Status};
+use crate::api::{GivenControl, Status};
 use crate::config::{Config, DEFAULT_FILE, Overrides};
 use crate::keeper::{Mandate, MandateError, Standing};
 use crate::wire::{Domain, Epoch};

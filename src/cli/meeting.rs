@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::client::{self, Client, ClientArgs, ClientError, print_table};
 use super::complain;
 use super::out::{self, say, tell};
-use crate::cms::{Changed, MeetingRow, MeetingView, NewMember, Refused, StartMeeting, Started};
+use crate::api::{MeetingRow, MeetingView};
+use crate::cms::{Changed, NewMember, Refused, StartMeeting, Started};
 use crate::wire::{Address, Flags, Layout, Level, MeetingId, Role};
 
 /// Start, show, change and end conferences.

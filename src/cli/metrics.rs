@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::client::{self, Client, ClientError, SOCKET, Timeout};
 use super::out::{self, tell};
-use crate::cms::api::Bounded;
+use crate::api::Bounded;
 use crate::limits::{SCRAPE_MAX, SCRAPERS_MAX};
 use crate::telemetry::{Dialect, Exposition};
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::client::{self, Client, ClientArgs, ClientError, print_table};
 use super::out::{self, say};
-use crate::cms::Orphan;
+use crate::api::Orphan;
 use crate::recovery::{Report, ServerReport};
 use crate::wire::MeetingId;
 

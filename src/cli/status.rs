@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::client::{self, ClientArgs, ClientError, print_table};
 use super::out::{self, say};
-use crate::cms::Status;
+use crate::api::Status;
 
 /// How the server does.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::client::{self, Client, ClientArgs, ClientError};
 use super::out::{self, say};
-use crate::cms::{RefusalKind, Status};
+use crate::api::Status;
+use crate::cms::RefusalKind;
 use crate::handover::{UpgradeState, Upgrading};
 use crate::limits::UPGRADE_TRIAL_S;
 

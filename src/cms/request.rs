@@ -1,6 +1,5 @@
-//! What a client asks for, and what it is told.
+//! What may be asked for of a conference, and what is answered.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
@@ -8,42 +7,7 @@ use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::database::PartParameters;
-use crate::handover::{Program, UpgradeForm, UpgradeState, Upgrading};
-use crate::telemetry::{RingStatus, StageSummary};
-use crate::wire::{self, Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role};
-
-/// What a client asks the control thread for. Listings are read from the table without it: see [`super::View`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Request {
-    /// Do something to a conference: [`super::Operations`] does it.
-    Conference(ConferenceRequest),
-    /// How the server does.
-    Status,
-    /// The report of the last recovery.
-    RecoveryLast,
-    /// Meetings that autonomous servers hold and we do not know.
-    Orphans,
-    /// Adopt or end one of them.
-    Orphan {
-        /// Which.
-        meeting: MeetingId,
-        /// What is to become of it.
-        become_of: OrphanFate,
-    },
-    /// Hand over to the program as it is on disk now.
-    Upgrade(UpgradeForm),
-    /// Give this server a term above every epoch that is known of.
-    TakeControl,
-}
-
-/// What an operator has become of an orphan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OrphanFate {
-    /// It becomes a conference of ours.
-    Adopted,
-    /// It is ended at its autonomous server.
-    Ended,
-}
+use crate::wire::{self, Address, Flags, Layout, Level, MeetingId, Role};
 
 /// What may be done to a conference.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -222,34 +186,17 @@ impl<'de> Visitor<'de> for NewMemberVisitor {
     }
 }
 
-/// What became of a request.
-pub type Reply = Result<Answer, Refusal>;
+/// What became of a request to do something to a conference.
+pub type ConferenceReply = Result<ConferenceAnswer, Refusal>;
 
-/// What a client is told when its request is done: durable, and known to the autonomous servers.
+/// What a client is told when what it asked for is done: durable, and known to the autonomous servers.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum ConferenceAnswer {
     /// The conference goes on.
     Started(Started),
     /// The change is made.
     Changed(Changed),
-    /// How the server does.
-    Status(Box<Status>),
-    /// The report of the last recovery, `null` where there was none.
-    Recovery(serde_json::Value),
-    /// What autonomous servers hold and we do not know.
-    Orphans(Vec<Orphan>),
-    /// The hand-over begins.
-    Upgrading(Upgrading),
-    /// The next engine controls under this epoch.
-    Control(GivenControl),
-}
-
-/// Control that an operator gave.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct GivenControl {
-    /// The first epoch of the new term.
-    pub epoch: Epoch,
 }
 
 /// A conference that was started.
@@ -348,138 +295,4 @@ impl RefusalKind {
             Self::Capacity => 507,
         }
     }
-}
-
-/// How the server does.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Status {
-    /// Under which epoch it controls.
-    pub epoch: Epoch,
-    /// The engine's process.
-    pub pid: u32,
-    /// How long the engine has run.
-    pub uptime_ms: u64,
-    /// `cache` or `database`: by which path this engine recovered.
-    pub path: String,
-    /// `in control` of all domains, `partly in control`, or `recovering`: of none.
-    pub state: String,
-    /// Parts of meetings in the table, and room for them.
-    pub parts: u64,
-    /// Room for parts.
-    pub parts_capacity: u64,
-    /// Terminals in the table.
-    pub terminals: u64,
-    /// Room for terminals.
-    pub terminals_capacity: u64,
-    /// Operations under way.
-    pub operations: u64,
-    /// Commands on their way to autonomous servers.
-    pub commands_in_flight: u64,
-    /// `opening`, `open`, or why not.
-    pub database: String,
-    /// Each autonomous domain of the configuration.
-    pub domains: Vec<DomainStatus>,
-    /// Whatever is counted, by name.
-    pub counters: BTreeMap<String, u64>,
-    /// Latency by stage, since the engine's start.
-    pub stages: Vec<StageSummary>,
-    /// How the histogram log does.
-    #[serde(default)]
-    pub log: String,
-    /// The rings of each worker.
-    #[serde(default)]
-    pub rings: Vec<RingStatus>,
-    /// How frames are taken from the driver.
-    pub mode: String,
-    /// `ready`, `starting`, or why there is no standby.
-    #[serde(default)]
-    pub standby: String,
-    /// What the engine runs.
-    pub program: Program,
-    /// How the last upgrade does.
-    pub upgrade: UpgradeState,
-}
-
-impl Status {
-    /// `in control` where every domain is, `partly in control` where some are, `recovering` where none is.
-    pub fn state_of(domains: &[DomainStatus]) -> &'static str {
-        match domains.iter().filter(|domain| domain.in_control).count() {
-            0 => "recovering",
-            some if some < domains.len() => "partly in control",
-            _ => "in control",
-        }
-    }
-
-    /// The state, with how many domains it is true of where that is not all or none.
-    pub fn state_in_words(&self) -> String {
-        let all = self.domains.len();
-        match self.domains.iter().filter(|domain| domain.in_control).count() {
-            some if some > 0 && some < all => format!("{} ({some} of {all} domains)", self.state),
-            _ => self.state.clone(),
-        }
-    }
-}
-
-/// How an autonomous domain does.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct DomainStatus {
-    /// Which.
-    pub domain: Domain,
-    /// Whether its autonomous server answers.
-    pub up: bool,
-    /// Its next hop, once known.
-    #[serde(default)]
-    pub mac: Option<String>,
-    /// The interface that it is at.
-    #[serde(default)]
-    pub interface: Option<String>,
-    /// Under which epoch another dispatch server controls it, if one does.
-    #[serde(default)]
-    pub fenced_by: Option<Epoch>,
-    /// Whether we control it: both sides agree on its meetings, and its autonomous server has not fallen silent since.
-    #[serde(default)]
-    pub in_control: bool,
-    /// Where its recovery is, or came to while its autonomous server answered.
-    pub recovery: String,
-    /// Our parts in it.
-    pub parts: u64,
-    /// Of these, taken over under the current epoch.
-    pub taken_over: u64,
-    /// Of these, not held by the autonomous server.
-    pub missing: u64,
-    /// What it holds and we do not know.
-    pub orphans: u64,
-    /// Round trip of the last heartbeat.
-    #[serde(default)]
-    pub round_trip_us: Option<u64>,
-}
-
-impl DomainStatus {
-    /// Where its recovery is, for people: what was agreed before it fell silent, or before another dispatch server took it,
-    /// is not what is.
-    pub fn recovery_now(&self) -> String {
-        match self.fenced_by {
-            Some(by) => format!("not in control: {by}"),
-            None if self.recovery == "reconciled" && !self.in_control => "unreachable".into(),
-            None => self.recovery.clone(),
-        }
-    }
-}
-
-/// A meeting that an autonomous server holds and we do not know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Orphan {
-    /// Which.
-    pub meeting: MeetingId,
-    /// Where.
-    pub domain: Domain,
-    /// What it is in there.
-    pub state: MeetingState,
-    /// Its level.
-    pub level: Level,
-    /// Members there.
-    pub participants: u16,
-    /// Under which epoch it was taken last.
-    pub controller: Epoch,
 }

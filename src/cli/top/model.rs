@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cms::Status;
+use crate::api::Status;
 
 /// Points of the sparkline.
 const REMEMBERED: usize = 120;

@@ -12,9 +12,9 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 
 use super::model::{Answer, Model};
 use super::view::{Palette, draw};
+use crate::api::Status;
 use crate::cli::client::{Client, ClientError, Timeout};
 use crate::cli::out::{self, say};
-use crate::cms::Status;
 use crate::sys::signals::StopSignals;
 
 /// Keys are looked for this often.

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table};
 
 use super::model::{Model, Rate};
-use crate::cms::{DomainStatus, Status};
+use crate::api::{DomainStatus, Status};
 use crate::stage::words::thousands;
 
 /// How it is coloured.

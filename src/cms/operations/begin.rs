@@ -3,7 +3,8 @@
 use super::Operations;
 use super::operation::{Operation, OperationId, Scope, Step, Task, Waiting};
 use super::route::{chairmen, given_up};
-use crate::cms::{Answer, Changed, Refusal, RefusalKind};
+use crate::cms::ConferenceAnswer;
+use crate::cms::{Changed, Refusal, RefusalKind};
 use crate::database::{Change, JobId, KeyParameters, Member, PartParameters, Wanted};
 use crate::limits::{COMMANDS_WAITING_MAX, MEETING_ID_MAX, MEMBERS_MAX, PARTS_MAX};
 use crate::table::{Part, Writer};
@@ -404,8 +405,8 @@ impl Operations {
 }
 
 /// What is told of an errand that somebody else has done.
-pub(super) fn nothing_left(meeting: MeetingId) -> Answer {
-    Answer::Changed(Changed { meeting, parts: Vec::new(), refused: Vec::new() })
+pub(super) fn nothing_left(meeting: MeetingId) -> ConferenceAnswer {
+    ConferenceAnswer::Changed(Changed { meeting, parts: Vec::new(), refused: Vec::new() })
 }
 
 /// How many commands an operation has, roughly from above.

@@ -4,7 +4,8 @@ use super::Operations;
 use super::enter::warn;
 use super::operation::{Operation, OperationId, Scope, Step, Task};
 use super::route::chairmen;
-use crate::cms::{Answer, Changed, Refusal, RefusalKind, Refused, Started};
+use crate::cms::ConferenceAnswer;
+use crate::cms::{Changed, Refusal, RefusalKind, Refused, Started};
 use crate::database::{Change, JobId, Member, PartParameters, Wanted};
 use crate::table::{Terminal, Writer};
 use crate::wire::{MeetingId, MeetingState};
@@ -193,17 +194,20 @@ impl Operations {
         self.commits.push_back((JobId(id.0), changes));
     }
 
-    pub(super) fn answer(&self, operation: &mut Operation, writer: &Writer) -> Answer {
+    pub(super) fn answer(&self, operation: &mut Operation, writer: &Writer) -> ConferenceAnswer {
         let meeting = operation.meeting;
         let parts = self.parts_now(operation, writer).into_iter();
         let parts = parts.filter_map(|change| if let Change::Part(_, part) = change { Some(part) } else { None });
         let refused = std::mem::take(&mut operation.refused);
         match operation.task {
-            Task::Start(_) => {
-                Answer::Started(Started { meeting, parts: parts.collect(), members: operation.accepted.len(), refused })
-            }
-            Task::End(_) => Answer::Changed(Changed { meeting, parts: Vec::new(), refused }),
-            _ => Answer::Changed(Changed { meeting, parts: parts.collect(), refused }),
+            Task::Start(_) => ConferenceAnswer::Started(Started {
+                meeting,
+                parts: parts.collect(),
+                members: operation.accepted.len(),
+                refused,
+            }),
+            Task::End(_) => ConferenceAnswer::Changed(Changed { meeting, parts: Vec::new(), refused }),
+            _ => ConferenceAnswer::Changed(Changed { meeting, parts: parts.collect(), refused }),
         }
     }
 }

@@ -7,7 +7,8 @@ use super::enter::{Joined, join, take_back, warn};
 use super::lanes::Answered;
 use super::operation::{Operation, OperationId, Step, Task};
 use super::route::place;
-use crate::cms::{Refusal, RefusalKind, Refused, Reply};
+use crate::cms::ConferenceReply;
+use crate::cms::{Refusal, RefusalKind, Refused};
 use crate::database::{Change, CommitError, Member, WINDOW_NONE};
 use crate::table::{Part, Writer};
 use crate::time::Nanos;
@@ -400,7 +401,7 @@ impl Operations {
         }
     }
 
-    fn tell_early(&mut self, operation: &mut Operation, reply: Reply) {
+    fn tell_early(&mut self, operation: &mut Operation, reply: ConferenceReply) {
         if let Some(waiting) = operation.reply.take() {
             self.replies.push_back((waiting, reply));
             operation.is_background = true;

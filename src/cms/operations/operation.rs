@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReplyId;
 use super::enter::Joined;
-use crate::cms::{Refusal, RefusalKind, Refused, Reply};
+use crate::cms::ConferenceReply;
+use crate::cms::{Refusal, RefusalKind, Refused};
 use crate::database::{Change, KeyParameters, Member, Wanted};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, Role, Run};
@@ -73,7 +74,7 @@ pub(super) enum Step {
     /// What it did is being written.
     Committing,
     /// What the client is told, once.
-    Done(Option<Reply>),
+    Done(Option<ConferenceReply>),
 }
 
 /// What an operation that has not begun waits for.
@@ -272,7 +273,7 @@ impl Operation {
     }
 
     /// It is over, and this is what the client is told.
-    pub fn finish(&mut self, reply: Reply) {
+    pub fn finish(&mut self, reply: ConferenceReply) {
         self.step = Step::Done(Some(reply));
     }
 

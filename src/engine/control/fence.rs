@@ -6,7 +6,8 @@
 //! are left unanswered, and recovery and operations are silent.
 
 use super::Control;
-use crate::cms::{Answer, GivenControl, Refusal, RefusalKind, Reply};
+use crate::api::{Answer, GivenControl, Reply};
+use crate::cms::{Refusal, RefusalKind};
 use crate::database::{Change, CommitError, Job, JobId};
 use crate::limits::{GENERATION_BLOCK, UPGRADE_DRAIN};
 use crate::time::Nanos;

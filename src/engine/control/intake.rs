@@ -3,8 +3,9 @@
 use super::journal::Store;
 use super::upgrade::too_late;
 use super::{Control, Orphans};
-use crate::cms::api::ApiRequest;
-use crate::cms::{Answer, Orphan, OrphanFate, Refusal, RefusalKind, Reply, ReplyId, Request};
+use crate::api::ApiRequest;
+use crate::api::{Answer, Orphan, OrphanFate, Reply, Request};
+use crate::cms::{Refusal, RefusalKind, ReplyId};
 use crate::database::{DatabaseError, Job, Outcome};
 use crate::handover::protocol::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};

@@ -43,9 +43,10 @@ use crossbeam::channel::Receiver;
 use mio::{Events, Poll, Token};
 
 use self::intake::Filling;
+
+use crate::api::{Answer, Api, ApiRequest, Orphan, Reply, Submitter, View};
 use crate::cascade::Topology;
-use crate::cms::api::{Api, ApiRequest, Submitter};
-use crate::cms::{CommandSettings, Operations, Orphan, Reply, ReplyId, View};
+use crate::cms::{CommandSettings, Operations, ReplyId};
 use crate::config::{self, Config};
 use crate::handover::protocol::{Death, KeeperLine, Notice, Order};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
@@ -358,7 +359,7 @@ impl Control {
     fn answer(&mut self) {
         while let Some((id, reply)) = self.operations.poll_reply() {
             if let Some(to) = self.waiting.remove(&id) {
-                let _ = to.send(reply);
+                let _ = to.send(reply.map(Answer::Conference));
             }
         }
     }

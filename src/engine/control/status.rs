@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Control;
+use crate::api::{DomainStatus, Status};
 use crate::cascade::{LinkState, Route};
-use crate::cms::{DomainStatus, Status};
 use crate::recovery::{Path, ServerRecovery};
 use crate::telemetry::{Chronicle, Counters};
 use crate::time::Nanos;

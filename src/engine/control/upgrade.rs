@@ -4,7 +4,8 @@
 //! then the next engine finishes or undoes, as after a death.
 
 use super::Control;
-use crate::cms::{Answer, Refusal, RefusalKind, Reply};
+use crate::api::{Answer, Reply};
+use crate::cms::{Refusal, RefusalKind};
 use crate::handover::protocol::{KeeperLine, Notice};
 use crate::handover::{Program, UpgradeForm, UpgradeState, Upgrading};
 use crate::limits::UPGRADE_DRAIN;

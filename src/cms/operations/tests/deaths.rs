@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{World, conference, layout, terminal};
 use super::{add, domain, role};
-use crate::cms::{Answer, ConferenceRequest};
+use crate::cms::ConferenceAnswer;
+use crate::cms::ConferenceRequest;
 use crate::sim::{AutonomousServer, NetworkSettings, Random};
 use crate::wire::{MeetingId, MeetingState, Role};
 
@@ -128,7 +129,7 @@ fn what_was_told_is_so_after_any_death() {
             let now =
                 world.writer.table().part(meeting, domain(1)).filter(|part| part.state == MeetingState::InMeeting);
             match (told, request) {
-                (Some(Ok(Answer::Started(_))), _) => drop(must.insert(meeting, 4)),
+                (Some(Ok(ConferenceAnswer::Started(_))), _) => drop(must.insert(meeting, 4)),
                 (Some(Ok(_)), ConferenceRequest::End { .. }) => drop(must.remove(&meeting)),
                 (Some(Ok(_)), _) => drop(must.insert(meeting, windows)),
                 // Nobody was told: as it was before, or as it was to be.

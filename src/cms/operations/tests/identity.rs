@@ -2,7 +2,8 @@
 
 use super::world::{World, conference, domain, terminal};
 use super::{ONE, perfect};
-use crate::cms::{Answer, ConferenceRequest, RefusalKind};
+use crate::cms::ConferenceAnswer;
+use crate::cms::{ConferenceRequest, RefusalKind};
 use crate::wire::{Address, MeetingId, MeetingState, Message, Role, Run};
 
 /// Autonomous server 1 starts a conference of its own.
@@ -38,7 +39,9 @@ fn a_number_that_another_conference_bears_is_passed_over() {
     for number in [1, 2] {
         world.operations.handle_orphan(MeetingId(number));
     }
-    let Answer::Started(started) = world.must(conference(None, &[terminal(1, 1), terminal(2, 1)])) else { panic!() };
+    let ConferenceAnswer::Started(started) = world.must(conference(None, &[terminal(1, 1), terminal(2, 1)])) else {
+        panic!()
+    };
     assert_eq!((started.meeting, started.members), (MeetingId(4), 2));
     let unfinished = |world: &World| world.operations.under_way() > 0 || world.operations.left() > 0;
     world.run_until(|world| !unfinished(world));

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cms::{
-    Answer, CommandSettings, ConferenceRequest, NewMember, Operations, OperationsEvent, Refusal, Reply, ReplyId,
-    StartMeeting,
+    CommandSettings, ConferenceRequest, NewMember, Operations, OperationsEvent, Refusal, ReplyId, StartMeeting,
 };
+use crate::cms::{ConferenceAnswer, ConferenceReply};
 use crate::database::{Change, CommitError, Database, JobId, Member, PartParameters};
 use crate::limits::{COMMANDS_IN_FLIGHT_MAX, FRAME_BYTES_MAX};
 use crate::sim::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings};
@@ -65,7 +65,7 @@ pub struct World {
     pub ports: Vec<Port>,
     pub network: Network,
     dispatch: Port,
-    pub replies: BTreeMap<u64, Reply>,
+    pub replies: BTreeMap<u64, ConferenceReply>,
     commits: VecDeque<(JobId, Vec<Change>)>,
     /// Whether commits are carried out.
     pub commits_run: bool,
@@ -152,13 +152,13 @@ impl World {
     }
 
     /// Asks, and lets the world go on until there is an answer.
-    pub fn get(&mut self, request: ConferenceRequest) -> Reply {
+    pub fn get(&mut self, request: ConferenceRequest) -> ConferenceReply {
         let asked = self.ask(request);
         self.run_until(|world| world.replies.contains_key(&asked));
         self.replies.remove(&asked).unwrap()
     }
 
-    pub fn must(&mut self, request: ConferenceRequest) -> Answer {
+    pub fn must(&mut self, request: ConferenceRequest) -> ConferenceAnswer {
         let shown = format!("{request:?}");
         self.get(request).unwrap_or_else(|refusal| panic!("{shown}: {refusal}"))
     }

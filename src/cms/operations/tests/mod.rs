@@ -9,7 +9,8 @@ mod world;
 use std::time::Duration;
 
 use self::world::{World, conference, domain, layout, terminal};
-use crate::cms::{Answer, ConferenceRequest, NewMember, RefusalKind, Refused};
+use crate::cms::ConferenceAnswer;
+use crate::cms::{ConferenceRequest, NewMember, RefusalKind, Refused};
 use crate::sim::NetworkSettings;
 use crate::wire::{Address, Epoch, Flags, Header, MeetingId, MeetingState, Message, Opcode, Role, Status, Transaction};
 
@@ -32,14 +33,16 @@ fn role(terminal: Address, role: Role) -> ConferenceRequest {
 fn a_conference_is_started_in_all_of_its_domains() {
     let mut world = perfect(3);
     let members = [terminal(1, 1), terminal(2, 1), terminal(1, 2), terminal(3, 9)];
-    let Answer::Started(started) = world.must(conference(None, &members)) else { panic!("it is started") };
+    let ConferenceAnswer::Started(started) = world.must(conference(None, &members)) else { panic!("it is started") };
     assert_eq!((started.meeting, started.members, started.parts.len()), (ONE, 4, 3));
     assert!(started.parts.iter().all(|part| part.state == MeetingState::InMeeting));
     world.settle();
     world.check();
     assert_eq!(world.servers[0].meetings().next().unwrap().chairman, terminal(1, 1));
     assert_eq!(world.database.name(ONE).unwrap(), Some(("Conference".into(), 1)));
-    let Answer::Started(next) = world.must(conference(None, &[terminal(1, 5)])) else { panic!("it is started") };
+    let ConferenceAnswer::Started(next) = world.must(conference(None, &[terminal(1, 5)])) else {
+        panic!("it is started")
+    };
     assert_eq!(next.meeting, MeetingId(2));
 }
 
@@ -89,7 +92,7 @@ fn a_thousand_conferences_are_started_at_once() {
     }
     world.run_until(|world| world.replies.len() == 1000);
     for id in asked {
-        let Ok(Answer::Started(started)) = &world.replies[&id] else { panic!("{:?}", world.replies[&id]) };
+        let Ok(ConferenceAnswer::Started(started)) = &world.replies[&id] else { panic!("{:?}", world.replies[&id]) };
         assert_eq!((started.members, started.parts.len(), started.refused.len()), (10, 2, 0));
     }
     assert!(world.operations.take_round_trips().count() > 0);
@@ -101,7 +104,9 @@ fn a_thousand_conferences_are_started_at_once() {
 fn a_conference_goes_on_without_whom_its_server_refused() {
     let mut world = perfect(1);
     let stranger = terminal(1, 101);
-    let Answer::Started(started) = world.must(conference(1, &[terminal(1, 1), stranger])) else { panic!("started") };
+    let ConferenceAnswer::Started(started) = world.must(conference(1, &[terminal(1, 1), stranger])) else {
+        panic!("started")
+    };
     assert_eq!(started.refused, [Refused { terminal: stranger, why: Status::UnknownTerminal }]);
     assert_eq!(started.members, 1);
     world.settle();

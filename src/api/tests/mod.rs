@@ -10,7 +10,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cms::{Changed, DomainStatus, GivenControl, MeetingView, Orphan, Started, TableDump};
+use super::{DomainStatus, GivenControl, MeetingView, Orphan, TableDump};
+use crate::cms::{Changed, Started};
 use crate::database::{Change, Database, KeyParameters};
 use crate::handover::Upgrading;
 use crate::limits::BODY_BYTES_MAX;
@@ -116,14 +117,19 @@ fn ask(socket: &Path, method: &str, path: &str, body: &str) -> (u16, Value) {
 }
 
 fn changed() -> Reply {
-    Ok(Answer::Changed(Changed { meeting: ONE, parts: Vec::new(), refused: Vec::new() }))
+    Ok(Answer::Conference(ConferenceAnswer::Changed(Changed { meeting: ONE, parts: Vec::new(), refused: Vec::new() })))
 }
 
 #[test]
 fn each_path_asks_for_what_it_says() {
     let served = serve(|request| match request {
         Request::Conference(ConferenceRequest::Start(_)) => {
-            Ok(Answer::Started(Started { meeting: ONE, parts: Vec::new(), members: 2, refused: Vec::new() }))
+            Ok(Answer::Conference(ConferenceAnswer::Started(Started {
+                meeting: ONE,
+                parts: Vec::new(),
+                members: 2,
+                refused: Vec::new(),
+            })))
         }
         Request::Conference(_) => changed(),
         Request::Status => Ok(Answer::Status(Box::default())),

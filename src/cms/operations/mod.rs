@@ -48,7 +48,8 @@ pub use operation::OperationId;
 
 use self::lanes::{Heard, Lanes};
 use self::operation::{Errand, Operation, Scope, Step, Task};
-use super::{ConferenceRequest, Refusal, RefusalKind, Reply};
+use super::{ConferenceRequest, Refusal, RefusalKind};
+use crate::cms::ConferenceReply;
 use crate::database::{Change, CommitError, JobId, Wanted};
 use crate::limits::{OPERATIONS_BACKGROUND_MAX, OPERATIONS_MAX, TAKEN_IDS_MAX};
 use crate::table::Writer;
@@ -119,7 +120,7 @@ pub struct Operations {
     /// Commands that the operations under way may still send.
     commands_promised: usize,
     commits: VecDeque<(JobId, Vec<Change>)>,
-    replies: VecDeque<(ReplyId, Reply)>,
+    replies: VecDeque<(ReplyId, ConferenceReply)>,
     round_trips: Vec<Duration>,
     /// None while the database is not open.
     next_meeting: Option<MeetingId>,
@@ -331,7 +332,7 @@ impl Operations {
     }
 
     /// The next answer to a client.
-    pub fn poll_reply(&mut self) -> Option<(ReplyId, Reply)> {
+    pub fn poll_reply(&mut self) -> Option<(ReplyId, ConferenceReply)> {
         self.replies.pop_front()
     }
 

@@ -7,9 +7,13 @@
 
 mod forms;
 mod listener;
+mod metrics;
+mod request;
 mod serving;
+mod status;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -30,13 +34,16 @@ use tokio::sync::{oneshot, watch};
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body, meeting, terminal};
 pub use self::listener::Bounded;
 use self::serving::Grant;
-use super::metrics::{self, Dialect};
-use super::{Answer, Census, ConferenceRequest, OrphanFate, Refusal, RefusalKind, Reply, Request, Status, View};
+use crate::cms::{ConferenceAnswer, ConferenceRequest, Refusal, RefusalKind};
 use crate::handover::{TrialTime, UpgradeForm};
 use crate::limits::{REQUEST_QUEUE, UPGRADE_READY, UPGRADE_TRIAL_S_MAX};
 use crate::sys::threads::{Behind, spawn_behind};
+use crate::telemetry::Dialect;
 use crate::telemetry::Published;
 use crate::wire::Epoch;
+pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
+pub use status::{DomainStatus, Status};
+pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);
@@ -195,7 +202,7 @@ fn router(shared: Shared) -> Router {
 type Asking = (State<Shared>, Asked);
 
 async fn start(shared: State<Shared>, asked: Asked, bytes: Bytes) -> Result<Response, Refusal> {
-    let mut form: super::StartMeeting = body(&bytes)?;
+    let mut form: crate::cms::StartMeeting = body(&bytes)?;
     form.created_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
     change((shared, asked), ConferenceRequest::Start(form)).await
 }
@@ -280,7 +287,11 @@ async fn change((shared, asked): Asking, request: ConferenceRequest) -> Result<R
 
 async fn ask(State(shared): State<Shared>, asked: Asked, request: Request) -> Result<Response, Refusal> {
     let answer = shared.submitter.ask(request, asked.deadline()).await?;
-    let status = if matches!(answer, Answer::Started(_)) { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if matches!(answer, Answer::Conference(ConferenceAnswer::Started(_))) {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     json(status, &told(&answer)?)
 }
 
