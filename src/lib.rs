@@ -50,6 +50,7 @@ pub mod load;
 pub mod recovery;
 pub mod sdk;
 pub mod sim;
+pub mod sla;
 pub mod stage;
 pub mod sys;
 pub mod table;

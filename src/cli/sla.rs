@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use super::client::{Client, ClientError, SOCKET, Timeout, print_table};
 use super::out::{self, tell};
 use super::{FAILED, WRONG, complain};
+use crate::sla::report::{Page, when};
+use crate::sla::{History, Rules, RulesError, Verdict, Verdicts, evaluate, junit, parse_duration};
 use crate::telemetry::Log;
-use crate::telemetry::sla::report::{Page, when};
-use crate::telemetry::sla::{History, Rules, RulesError, Verdict, Verdicts, evaluate, junit, parse_duration};
 
 /// Whether the server keeps its promise: rules held against histogram logs
 #[derive(Debug, clap::Args)]
@@ -201,7 +201,7 @@ fn show(verdicts: &Verdicts) {
 }
 
 fn figure(verdict: &Verdict, value: f64) -> String {
-    crate::telemetry::sla::report::figure(verdict.unit, value)
+    crate::sla::report::figure(verdict.unit, value)
 }
 
 /// A verdict in a sentence: what, how much, where.
@@ -218,7 +218,7 @@ fn words(verdict: &Verdict) -> String {
         verdict.what,
         figure(verdict, worst),
         figure(verdict, verdict.bound),
-        crate::telemetry::sla::report::figure("s", window),
+        crate::sla::report::figure("s", window),
         verdict.breached,
         verdict.looked_at,
     )

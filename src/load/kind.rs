@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::telemetry::ASKED_TAGS;
 use crate::wire::Opcode;
 
 /// What is sent.
@@ -57,10 +58,10 @@ impl Class {
     /// Its name in results and logs.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Report => "report",
-            Self::Info => "info",
-            Self::Probe => "probe",
-            Self::Heartbeat => "heartbeat",
+            Self::Report => ASKED_TAGS[0],
+            Self::Info => ASKED_TAGS[1],
+            Self::Probe => ASKED_TAGS[2],
+            Self::Heartbeat => ASKED_TAGS[3],
             Self::Stray => "stray",
             Self::Garbage => "garbage",
             Self::Forgery => "forgery",

@@ -20,10 +20,13 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
 
-use super::notes::Note;
+use super::annotations::Note;
 
 const VERSION: &str = "#[Histogram log format version 1.3]";
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
+
+/// Tags of a load generator's logs: what was asked, in the order of `load::Class::ANSWERED`.
+pub const ASKED_TAGS: [&str; 4] = ["report", "info", "probe", "heartbeat"];
 
 /// Writes a log.
 pub struct HistogramLog<W> {

@@ -2,25 +2,24 @@
 //!
 //! A worker counts into relaxed atomics that it alone writes, and records into histograms that it alone holds; once a
 //! second it swaps those for empty ones through a pair of bounded queues. So the hot path shares no cache line with a
-//! reader, takes no lock and allocates nothing. A thread behind them ([`Chronicle`]) merges what comes, and writes it down.
+//! reader, takes no lock and allocates nothing. A thread behind them ([`Aggregator`]) merges what comes, and writes it down.
 
-mod chronicle;
+mod aggregator;
+mod annotations;
 mod counters;
 mod exposition;
-mod folder;
 mod hlog;
-mod notes;
+mod latency;
 mod read;
 mod rings;
-pub mod sla;
-mod stages;
+mod rotation;
 
-pub use chronicle::{Chronicle, Published, Sources};
+pub use aggregator::{Aggregator, Published, Sources};
+pub use annotations::{EngineNote, FramesNote, Note, NoteError, RecoveryNote};
 pub use counters::{Counter, Counters};
 pub use exposition::{Dialect, Exposition, Samples};
-pub use folder::{LogFolder, Rotation};
-pub use hlog::HistogramLog;
-pub use notes::{EngineNote, FramesNote, Note, NoteError, RecoveryNote};
+pub use hlog::{ASKED_TAGS, HistogramLog};
+pub use latency::{Collector, Recorder, Stage, StageSummary, Totals, recorder};
 pub use read::{Broken, Log, LogInterval};
 pub use rings::RingStatus;
-pub use stages::{Collector, Recorder, Stage, StageSummary, Totals, recorder};
+pub use rotation::{LogFolder, Rotation};

@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
-use super::notes::{EngineNote, FramesNote, Note, RecoveryNote};
+use super::annotations::{EngineNote, FramesNote, Note, RecoveryNote};
 use crate::limits::{LOG_HISTOGRAM_BYTES_MAX, LOG_LINE_BYTES_MAX};
 
 /// A log. Times are seconds since 1970.

@@ -142,7 +142,7 @@ fn uptime(ms: u64) -> String {
 }
 
 fn nanoseconds(ns: u64) -> String {
-    crate::telemetry::sla::report::figure("s", ns as f64 / 1e9)
+    crate::sla::report::figure("s", ns as f64 / 1e9)
 }
 
 /// A rate in five characters: 12, 3.4k, 1.2M.

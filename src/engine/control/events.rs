@@ -213,7 +213,7 @@ impl Control {
             return;
         }
         self.timed.noted = true;
-        let Some(chronicle) = &self.chronicle else { return };
+        let Some(aggregator) = &self.aggregator else { return };
         let report = self.recovery.report();
         // Of what was noticed before the engine began, all counts from there.
         let noticed = self.predecessor.as_ref().map(|death| Nanos(death.noticed_ns));
@@ -235,7 +235,7 @@ impl Control {
             acknowledged_ns: longest(|server| server.all_acknowledged_ns),
             reconciled_ns: longest(|server| server.reconciled_ns),
         };
-        chronicle.note_recovery(SystemTime::now() - now.since(from), note);
+        aggregator.note_recovery(SystemTime::now() - now.since(from), note);
     }
 }
 

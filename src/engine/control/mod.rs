@@ -58,7 +58,7 @@ use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
 use crate::sys::succession::Succession;
 use crate::sys::{clock, random};
 use crate::table::{Writer, snapshot};
-use crate::telemetry::{Chronicle, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
+use crate::telemetry::{Aggregator, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Epoch, Header, MeetingId, encode_message};
 use journal::{Journal, Store};
@@ -157,7 +157,7 @@ pub(super) struct Control {
     counted: counted::Counted,
     told: events::Told,
     /// Goes last: it writes down what all others recorded.
-    pub(super) chronicle: Option<Chronicle>,
+    pub(super) aggregator: Option<Aggregator>,
 }
 
 /// Meetings that autonomous servers hold and we do not know.
@@ -248,7 +248,7 @@ impl Control {
             taking: None,
             counted: counted::Counted::default(),
             told: events::Told::default(),
-            chronicle: None,
+            aggregator: None,
         }
     }
 
@@ -321,12 +321,12 @@ impl Control {
         let snapshot = self.config.database.snapshot();
         self.snapshots = Some(Snapshots::spawn(self.writer.table().clone(), snapshot)?);
         let collector = self.collector.take().expect("the engine begins once");
-        let chronicle = Chronicle::spawn(self.sources(collector))?;
+        let aggregator = Aggregator::spawn(self.sources(collector))?;
         if let Some(listener) = self.listener.take() {
-            let telemetry = chronicle.published();
+            let telemetry = aggregator.published();
             self.api = Some(Api::spawn(listener, self.submitter.clone(), self.view.clone(), telemetry)?);
         }
-        self.chronicle = Some(chronicle);
+        self.aggregator = Some(aggregator);
         if let Some(opened) = self.store.as_ref().and_then(|store| store.opened.as_ref()) {
             self.view.set_database(opened.database.clone());
         }

@@ -6,7 +6,7 @@ use super::Control;
 use crate::api::{DomainStatus, Status};
 use crate::cascade::{LinkState, Route};
 use crate::recovery::{Path, ServerRecovery};
-use crate::telemetry::{Chronicle, Counters};
+use crate::telemetry::{Aggregator, Counters};
 use crate::time::Nanos;
 use crate::wire::Domain;
 
@@ -14,7 +14,7 @@ impl Control {
     /// What `baton status` shows, but for the domains' parts.
     pub(super) fn status(&self, now: Nanos) -> Status {
         let table = self.writer.table();
-        let telemetry = self.chronicle.as_ref().map(Chronicle::published);
+        let telemetry = self.aggregator.as_ref().map(Aggregator::published);
         let telemetry = telemetry.as_deref();
         let capacity = table.capacity();
         let domains: Vec<_> = self.topology.domains().map(|domain| self.domain_status(domain)).collect();

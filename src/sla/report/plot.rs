@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
 use super::{History, Reset, at, figure};
-use crate::telemetry::sla::Phase;
+use crate::sla::Phase;
 
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 260.0;

@@ -13,11 +13,11 @@ use std::time::{Duration, SystemTime};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
+use super::annotations::{EngineNote, FramesNote, Note, RecoveryNote};
 use super::counters::{Counter, Counters};
-use super::folder::{LogFolder, Rotation};
 use super::hlog::HistogramLog;
-use super::notes::{EngineNote, FramesNote, Note, RecoveryNote};
-use super::stages::{Collector, HAND_OVER_NS, Totals};
+use super::latency::{Collector, HAND_OVER_NS, Totals};
+use super::rotation::{LogFolder, Rotation};
 use crate::limits::RECENT_INTERVALS_MAX;
 use crate::sys::clock;
 use crate::sys::threads::{Behind, spawn_behind};
@@ -40,7 +40,7 @@ pub struct Sources {
 }
 
 /// The thread. Dropping it has it write the last interval, and ends it.
-pub struct Chronicle {
+pub struct Aggregator {
     recoveries: Sender<(SystemTime, RecoveryNote)>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -89,7 +89,7 @@ pub(super) fn head(engine: &EngineNote, start: SystemTime, base: SystemTime) -> 
     log.finish()
 }
 
-impl Chronicle {
+impl Aggregator {
     /// Begins.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Chronicle {
             since: published.begun,
             seen: Seen::default(),
         };
-        let thread = spawn_behind("chronicle", Behind::Far, move || writer.run(&stopped))?;
+        let thread = spawn_behind("aggregator", Behind::Far, move || writer.run(&stopped))?;
         Ok(Self { recoveries, stop: Some(stop), thread: Some(thread), published })
     }
 
@@ -123,7 +123,7 @@ impl Chronicle {
     }
 }
 
-impl Drop for Chronicle {
+impl Drop for Aggregator {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::lives::History;
+use super::engine_runs::History;
 use super::rules::{Kind, Rule, Rules};
 
 /// What came of all rules.

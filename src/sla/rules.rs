@@ -10,8 +10,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::config::{ConfigError, Place};
-use crate::load::Class;
-use crate::telemetry::Stage;
+use crate::telemetry::{ASKED_TAGS, Stage};
 
 /// The rules of a file, in its order by kind.
 #[derive(Clone, PartialEq, Debug)]
@@ -223,7 +222,7 @@ impl Rules {
 
 /// Every stage that a rule may name: the server's, then a load generator's questions.
 fn stages() -> Vec<&'static str> {
-    Stage::ALL.iter().map(|stage| stage.name()).chain(Class::ANSWERED.iter().map(|class| class.name())).collect()
+    Stage::ALL.iter().map(|stage| stage.name()).chain(ASKED_TAGS).collect()
 }
 
 fn stage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::chronicle::head;
-use super::notes::{EngineNote, Note};
+use super::aggregator::head;
+use super::annotations::{EngineNote, Note};
 
 /// When a file is followed by the next, and how many are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::engine_runs::{History, Reset};
 use super::evaluate::{Verdict, Verdicts, any_histogram, merge};
-use super::lives::{History, Reset};
 use super::rules::{Phase, Rules};
 
 const STYLE: &str = include_str!("report/style.css");

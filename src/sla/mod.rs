@@ -4,13 +4,13 @@
 //! every window of its length, or once over all of the logs. All is computed from the logs alone, so that whoever has them gets the
 //! same verdicts.
 
+mod engine_runs;
 mod evaluate;
 mod junit;
-mod lives;
 pub mod report;
 mod rules;
 
+pub use engine_runs::{History, Outage, Reset};
 pub use evaluate::{Verdict, Verdicts, evaluate};
 pub use junit::junit;
-pub use lives::{History, Outage, Reset};
 pub use rules::{Kind, Phase, Rule, Rules, RulesError, parse_duration};
