@@ -1,32 +1,29 @@
 //! Baton: a V2V conference dispatch server that survives its own death.
 //!
 //! ```text
-//!            operators, clients                        autonomous servers, terminals
-//!                   │  HTTP, CLI                                 │  V2V frames
-//!                   ▼                                            ▼
-//!   cms ─────── what a conference is and what may be done to it  bpf/  steers
-//!     │  database   key parameters, durable                      │
-//!     ▼                                                          ▼
-//!   recovery    lookup → connect → takeover → update  ◄────►   link   rings, workers, control
-//!     │                                                          │
-//!     ▼                                                          ▼
-//!   cascade     which domain, over which link                  wire   frames as types
-//!     │
-//!     ▼
-//!   table       meetings and terminals: mapped, lock-free, alive after whoever wrote it is dead
-//!   ───────────────────────────────────────────────────────────────────────────────────────
-//!   keeper      what outlives an engine          sys    the only unsafe code, the only system calls
+//! cli/        what is typed                                                     lab/  sim, load, testbed
+//! ───────────────────────────────────────────────────────────────────────────────────────────────
+//! engine/     one process: startup, control thread         keeper/    what outlives an engine
+//! ───────────────────────────────────────────────────────────────────────────────────────────────
+//! api/        HTTP, metrics, views of the table            handover/  what the two processes agree on
+//! link/       the bottom layer: rings and workers          sla/       the offline judge
+//! recovery/   lookup → connect → takeover → update         doctor/    what a machine lacks
+//! cms/        what may be done to a conference
+//! ───────────────────────────────────────────────────────────────────────────────────────────────
+//! cascade/    which domain, over which link                database/  key parameters, durable
+//! table/      meetings and terminals: mapped, lock-free    telemetry/ counters, latency, logs
+//! ───────────────────────────────────────────────────────────────────────────────────────────────
+//! sys/        unsafe code and system calls                 config/    the configuration file
+//! wire/       frames as types          limits  every bound          time, text, output
 //! ```
 //!
-//! Beside them: [`sdk`], a V2V endpoint for makers of autonomous servers and terminals; [`sim`], autonomous servers over
-//! real rings and in one process under a seeded clock; [`load`], an open-loop load generator; [`stage`], where demonstration and benchmarks
-//! play; [`telemetry`], with the service level that it is held to; [`doctor`], what a machine lacks; [`config`]; [`cli`]; and [`limits`], where every
-//! bound is.
+//! A room uses only rooms that stand further down; `tests/architecture.rs` has the table of what may use what, and checks
+//! it. [`sdk`] is a V2V endpoint for makers of autonomous servers and terminals.
 //!
 //! What always holds between the rooms:
 //!
-//! - `wire`, `table`, `cascade`, `recovery` and the operations of `cms` know no clock, no randomness and no system call:
-//!   time is an argument. So a simulation runs the code that production runs.
+//! - `wire`, `table`, `cascade`, `recovery` and `cms` know no clock, no randomness and no system call: time is an argument. So
+//!   a simulation runs the code that production runs.
 //! - `unsafe` is in `sys` alone, and the compiler sees to it.
 //! - A worker never blocks, allocates, logs or takes a lock. What is slow goes to the control thread over a bounded queue,
 //!   and a queue that is full is counted, not waited for.
@@ -44,16 +41,17 @@ pub mod doctor;
 pub mod engine;
 pub mod handover;
 pub mod keeper;
+#[cfg(any(test, feature = "lab"))]
+pub mod lab;
 pub mod limits;
 pub mod link;
-pub mod load;
+mod output;
 pub mod recovery;
 pub mod sdk;
-pub mod sim;
 pub mod sla;
-pub mod stage;
 pub mod sys;
 pub mod table;
 pub mod telemetry;
+pub mod text;
 pub mod time;
 pub mod wire;

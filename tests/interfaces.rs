@@ -11,8 +11,8 @@ use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use baton::lab::testbed::api::Api;
 use baton::sdk::{Endpoint, EndpointSettings};
-use baton::stage::api::Api;
 use baton::sys::interface::Interface;
 use baton::wire::{
     DEFAULT_ETHERTYPE, Envelope, Epoch, Frame, Header, Key, Mac, MeetingId, Message, Opcode, Transaction,

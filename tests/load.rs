@@ -10,9 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use baton::database::Database;
+use baton::lab::sim::Preload;
+use baton::lab::testbed::api::Api;
 use baton::limits::GENERATION_BLOCK;
-use baton::sim::Preload;
-use baton::stage::api::Api;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
 use baton::table::{Capacity, OwnerId, Table};

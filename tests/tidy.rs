@@ -115,7 +115,7 @@ fn nothing_is_left_lying_about() {
     none(breaches);
 }
 
-/// Standard output and standard error have one writer, which neither panics nor goes on unheard: see `src/cli/out.rs`. A test
+/// Standard output and standard error have one writer, which neither panics nor goes on unheard: see `src/output.rs`. A test
 /// may print.
 #[test]
 fn results_and_talk_have_one_writer() {
@@ -128,7 +128,7 @@ fn results_and_talk_have_one_writer() {
     let breaches = sources()
         .filter(|(path, _)| is_rust(path) && path.starts_with("src") && !is_test(path))
         // What people read, and the log, each of which has a way of its own.
-        .filter(|(path, _)| ![Path::new("src/cli/out.rs"), Path::new("src/sys/stderr.rs")].contains(&path.as_path()))
+        .filter(|(path, _)| ![Path::new("src/output.rs"), Path::new("src/sys/stderr.rs")].contains(&path.as_path()))
         .flat_map(|(path, text)| {
             let is_breach = |line: &str| {
                 // Whether a stream is a terminal may be asked, and progress is indicatif's to draw.

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton::stage::company::{Company, Script};
-use baton::stage::processes::signal_to;
-use baton::stage::{Stage, cast, own_name};
+use baton::lab::testbed::cluster::{Company, Script};
+use baton::lab::testbed::processes::signal_to;
+use baton::lab::testbed::{Stage, own_name, scenario};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
@@ -108,8 +108,8 @@ impl Drop for Terminal {
 fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_it_was() {
     let mut stage = Stage::set_with(&own_name(), 0).unwrap();
     stage.set_program(BATON.into());
-    let ledger = cast::conferences(2, 20, 10);
-    let simulation = vec!["--terminals".into(), cast::terminals_per_domain(&ledger).to_string()];
+    let ledger = scenario::conferences(2, 20, 10);
+    let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
     let mut company = Company::gather(&stage, &Script { simulation, ..Script::new(2) }).unwrap();
     company.wait("control", |company| Ok(company.in_control().then_some(()))).unwrap();
     company.start_meetings(&ledger, || ()).unwrap();

@@ -13,8 +13,8 @@ mod world;
 
 use std::time::Duration;
 
+use baton::lab::sim::NetworkSettings;
 use baton::recovery::{Orphans, Path, Settings};
-use baton::sim::NetworkSettings;
 use baton::wire::{Address, Flags, Layout, Level, MeetingId, Message, Role};
 
 use compare::{assert_database, assert_table, of_database, of_table};

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use baton::stage::company::Company;
-use baton::stage::processes::signal_to;
+use baton::lab::testbed::cluster::Company;
+use baton::lab::testbed::processes::signal_to;
 use baton::sys::clock;
 use baton::time::Nanos;
 use baton::wire::Epoch;

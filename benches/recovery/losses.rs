@@ -6,10 +6,10 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use baton::sim::RecoveryNow;
-use baton::stage::company::Company;
-use baton::stage::compare::{self, Dump, operations_lost};
-use baton::stage::operator::Ledger;
+use baton::lab::sim::RecoveryNow;
+use baton::lab::testbed::checker::{self, Dump, operations_lost};
+use baton::lab::testbed::cluster::Company;
+use baton::lab::testbed::workload::Ledger;
 use baton::table::Table;
 use baton::wire::{Address, MeetingId};
 use serde::Serialize;
@@ -75,7 +75,8 @@ pub fn count(
         let digests = company.servers.digests(epoch)?;
         let under: u64 = digests.iter().map(|one| u64::from(one.count)).sum();
         losses.second_controller = (rest.meetings as u64).abs_diff(under);
-        let differs = |one: &&baton::sim::Digest| table.digest_of_parts(one.domain, epoch) != (one.count, one.digest);
+        let differs =
+            |one: &&baton::lab::sim::Digest| table.digest_of_parts(one.domain, epoch) != (one.count, one.digest);
         losses.domains_differing = digests.iter().filter(differs).count() as u64;
     }
     losses.examples.truncate(8);
@@ -106,7 +107,7 @@ fn ours(table: &Table, ledger: &Ledger) -> Dump {
     let mut dump = Dump { meetings: Vec::new(), terminals: Vec::new() };
     for &meeting in ledger.meetings.keys().chain(&ledger.ended) {
         for part in table.parts_of(meeting) {
-            dump.meetings.push(compare::Part {
+            dump.meetings.push(checker::Part {
                 meeting,
                 domain: part.domain,
                 version: part.version,
@@ -117,7 +118,7 @@ fn ours(table: &Table, ledger: &Ledger) -> Dump {
                 chairman: Some(part.chairman).filter(|&chairman| chairman != Address::default()),
                 participants: part.participants,
             });
-            dump.terminals.extend(table.members(meeting, part.domain).map(|it| compare::Terminal {
+            dump.terminals.extend(table.members(meeting, part.domain).map(|it| checker::Terminal {
                 terminal: it.terminal,
                 meeting: it.meeting,
                 version: it.version,

@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use baton::stage;
-use baton::stage::words::{microseconds, time};
+use baton::lab::testbed;
+use baton::text::{microseconds, time};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ impl Args {
             "reports_per_second": self.reports,
             "probes_per_second": self.probes,
             "frame_bytes": FRAME_BYTES,
-            "operators": stage::operator::OPERATORS,
+            "operators": testbed::workload::OPERATORS,
             "worker_wait": self.wait.word(),
             "simulation_spins": self.spins(),
             "simulation_core": self.pins().then_some(0),
@@ -144,7 +144,7 @@ impl Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match (&args.clear, &args.merge, &args.json) {
-        (Some(name), ..) => stage::clear(name).map(|()| true).map_err(Into::into),
+        (Some(name), ..) => testbed::clear(name).map(|()| true).map_err(Into::into),
         (_, Some(theirs), Some(ours)) => merge(ours, theirs),
         _ => run(&args),
     };
@@ -183,8 +183,8 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         if !rustix::process::geteuid().is_root() {
             return Err("this makes network namespaces and loads XDP programs, which needs root".into());
         }
-        let name = args.stage.clone().unwrap_or_else(stage::own_name);
-        stage::clear_on_interrupt(name.clone());
+        let name = args.stage.clone().unwrap_or_else(testbed::own_name);
+        testbed::clear_on_interrupt(name.clone());
         for size in args.sizes() {
             let begun = std::time::Instant::now();
             eprintln!("  {} meetings, {} autonomous servers", size.name(), size.domains);

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use baton::lab::sim::{AutonomousServer, Preload, Settings};
 use baton::limits::FRAME_BYTES_MAX;
-use baton::sim::{AutonomousServer, Preload, Settings};
 use baton::time::Nanos;
 use baton::wire::{
     Address, Direction, Domain, Envelope, Epoch, Frame, Header, Key, Mac, MeetingId, Opcode, Secret, TakeoverEntry,

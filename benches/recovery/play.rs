@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton::sim::RecoveryNow;
-use baton::stage::Stage;
-use baton::stage::company::{Company, Script};
-use baton::stage::operator::Operators;
-use baton::stage::words::{count, microseconds, thousands, time};
+use baton::lab::sim::RecoveryNow;
+use baton::lab::testbed::Stage;
+use baton::lab::testbed::cluster::{Company, Script};
+use baton::lab::testbed::workload::Operators;
 use baton::table::Table;
+use baton::text::{count, microseconds, thousands, time};
 use baton::time::Nanos;
 use baton::wire::Epoch;
 use serde_json::Value;

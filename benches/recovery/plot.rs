@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use baton::stage::words::{thousands, time};
+use baton::text::{thousands, time};
 
 use super::figures::{OfFault, OfSize, Phase};
 

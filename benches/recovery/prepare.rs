@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use baton::database::{Change, Database, KeyParameters, Member, PartParameters, Reservation, WINDOW_NONE};
+use baton::lab::sim::{Preload, PreloadedDomain};
+use baton::lab::testbed::Stage;
+use baton::lab::testbed::workload::{Expected, Ledger};
 use baton::limits::GENERATION_BLOCK;
-use baton::sim::{Preload, PreloadedDomain};
-use baton::stage::Stage;
-use baton::stage::operator::{Expected, Ledger};
 use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Table};
 use baton::wire::{Flags, MeetingId, MeetingState, MeetingSummary};

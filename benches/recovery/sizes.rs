@@ -1,7 +1,7 @@
 //! The sizes that recovery is measured at.
 
-use baton::sim::Preload;
-use baton::stage::words::thousands;
+use baton::lab::sim::Preload;
+use baton::text::thousands;
 use baton::wire::Domain;
 
 /// Conferences, terminals in them, and autonomous servers that hold them.

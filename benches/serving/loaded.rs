@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::Command;
 
-use baton::stage::{INTERFACE, Side, Stage};
+use baton::lab::testbed::{INTERFACE, Side, Stage};
 use serde_json::Value;
 
 use super::server::{BASE, Server, TERMINALS};

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton::config::Wait;
-use baton::stage::{self, Stage};
+use baton::lab::testbed::{self, Stage};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     soak_s: u32,
     /// What the stage is called
-    #[arg(long, default_value_t = stage::own_name())]
+    #[arg(long, default_value_t = testbed::own_name())]
     stage: String,
     /// Clear a stage away and do nothing else
     #[arg(long, value_name = "STAGE")]
@@ -64,7 +64,7 @@ fn at_most(name: &'static str, figure: f64, bound: f64, unit: &'static str) -> T
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.clear {
-        Some(stage) => stage::clear(stage).map(|()| true).map_err(Into::into),
+        Some(stage) => testbed::clear(stage).map(|()| true).map_err(Into::into),
         None => run(&args),
     };
     match done {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let mut stage = Stage::set(&args.stage)?;
     stage.set_program(env!("CARGO_BIN_EXE_baton").into());
-    stage::clear_on_interrupt(args.stage.clone());
+    testbed::clear_on_interrupt(args.stage.clone());
     let (waiting, idle) = waiting(&stage, args.rounds)?;
     let (search, soak) = soak(&stage, args.soak_s)?;
     let flood = flood(&stage)?;

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use baton::config::Wait;
 use baton::database::Database;
+use baton::lab::sim::Preload;
+use baton::lab::testbed::api::Api;
+use baton::lab::testbed::processes::Actor;
+use baton::lab::testbed::{INTERFACE, Side, Stage};
 use baton::limits::GENERATION_BLOCK;
-use baton::sim::Preload;
-use baton::stage::api::Api;
-use baton::stage::processes::Actor;
-use baton::stage::{INTERFACE, Side, Stage};
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;

@@ -8,9 +8,9 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::Duration;
 
-use baton::stage::company::{Company, CompanyError, Script};
-use baton::stage::processes::signal_to;
-use baton::stage::{self, Stage, cast};
+use baton::lab::testbed::cluster::{Company, CompanyError, Script};
+use baton::lab::testbed::processes::signal_to;
+use baton::lab::testbed::{self, Stage, scenario};
 use baton::wire::Epoch;
 use clap::Parser;
 use rustix::process::Signal;
@@ -30,7 +30,7 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..))]
     seconds: u64,
     /// What the stage is called
-    #[arg(long, default_value_t = stage::own_name())]
+    #[arg(long, default_value_t = testbed::own_name())]
     stage: String,
     /// Clear a stage away and do nothing else
     #[arg(long, value_name = "STAGE")]
@@ -63,7 +63,7 @@ struct Target {
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.clear {
-        Some(stage) => stage::clear(stage).map(|()| true).map_err(Into::into),
+        Some(stage) => testbed::clear(stage).map(|()| true).map_err(Into::into),
         None => run(&args),
     };
     match done {
@@ -84,7 +84,7 @@ struct Seen {
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    stage::clear_on_interrupt(args.stage.clone());
+    testbed::clear_on_interrupt(args.stage.clone());
     let mut stage = Stage::set(&args.stage)?;
     let program = program()?;
     stage.set_program(program.clone());
@@ -149,8 +149,8 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 
 /// Half of the load, the kill, the other half, and a stop in order.
 fn play(stage: &Stage, seconds: u64) -> Result<Seen, Box<dyn Error>> {
-    let ledger = cast::conferences(DOMAINS, MEETINGS, MEMBERS);
-    let simulation = vec!["--terminals".into(), cast::terminals_per_domain(&ledger).to_string()];
+    let ledger = scenario::conferences(DOMAINS, MEETINGS, MEMBERS);
+    let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
     let mut company = Company::gather(stage, &Script { simulation, ..Script::new(DOMAINS) })?;
     company.wait("control", |company| Ok(company.in_control().then_some(())))?;
     company.start_meetings(&ledger, || ())?;

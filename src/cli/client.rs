@@ -16,8 +16,9 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use unicode_width::UnicodeWidthStr;
 
-use super::{FAILED, WRONG, out};
+use super::{FAILED, WRONG};
 use crate::cms::{Refusal, RefusalKind};
+use crate::output;
 use crate::wire::MeetingId;
 
 /// Where a running engine listens when nobody says otherwise.
@@ -297,12 +298,12 @@ pub(super) fn run(work: impl Future<Output = Result<(), ClientError>>) -> ExitCo
 
 /// Prints rows under their heads, columns aligned, numbers to the right.
 pub(super) fn print_table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) {
-    out::put(&table(heads, rows));
+    output::put(&table(heads, rows));
 }
 
 fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> =
-        rows.iter().map(|row| std::array::from_fn(|at| out::shown_in_line(&row[at]))).collect();
+        rows.iter().map(|row| std::array::from_fn(|at| output::shown_in_line(&row[at]))).collect();
     let widths: [usize; N] = std::array::from_fn(|at| {
         let cells = rows.iter().map(|row| row[at].width());
         cells.chain([heads[at].width()]).max().unwrap_or(0)

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::out::{self, say, tell};
 use super::{WRONG, complain};
 use crate::config::{Config, DEFAULT_FILE, EXAMPLE, Overrides};
+use crate::output::{self, say, tell};
 
 /// Check a configuration, or print an example.
 #[derive(Debug, clap::Args)]
@@ -32,14 +32,14 @@ enum Command {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     match &args.command {
-        Command::Example => out::put(EXAMPLE),
+        Command::Example => output::put(EXAMPLE),
         Command::Check { file, json } => match Config::read(file, &Overrides::default()) {
             Ok(config) => {
                 for warning in config.warnings() {
                     tell!("baton: {warning}");
                 }
                 if *json {
-                    out::json(&without_secrets(&config));
+                    output::json(&without_secrets(&config));
                 } else {
                     let domains = config.domains.len();
                     let s = if domains == 1 { "" } else { "s" };

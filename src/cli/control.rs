@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{self, ClientArgs, ClientError, print_table};
-use super::out::{self, say, tell};
 use super::{FAILED, WRONG};
 use crate::api::{GivenControl, Status};
 use crate::config::{Config, DEFAULT_FILE, Overrides};
 use crate::keeper::{Mandate, MandateError, Standing};
+use crate::output::{self, say, tell};
 use crate::wire::{Domain, Epoch};
 
 /// Show which dispatch server controls what, or give control to this one.
@@ -135,7 +135,7 @@ fn look(args: &Args) -> Result<(), (String, u8)> {
 
 fn show(seen: &Seen, json: bool) {
     if json {
-        out::json(&seen.json());
+        output::json(&seen.json());
         return;
     }
     print_table(["DOMAIN", "CONTROLLED BY", "EPOCH"], &seen.rows());
@@ -170,7 +170,7 @@ fn taken(seen: &Seen, epoch: Epoch, json: bool) {
         );
     }
     if json {
-        out::json(&json!({ "epoch": epoch, "epoch_text": epoch.to_string(), "running": seen.runs }));
+        output::json(&json!({ "epoch": epoch, "epoch_text": epoch.to_string(), "running": seen.runs }));
     } else if seen.runs {
         say!("term {} is this server's; the engine hands over to one that controls under it", epoch.term());
     } else {

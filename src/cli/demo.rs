@@ -4,18 +4,14 @@
 //! operators and probes at work throughout. What was lost is judged at the autonomous servers' end, and by what operators
 //! were told, never by the dispatch server's own counters.
 
-mod report;
-mod story;
-mod voice;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::out::{say, tell};
 use super::{FAILED, WRONG, complain};
-use crate::stage::{self, Stage, cast};
-use story::Scale;
-use voice::Voice;
+use crate::lab::demo::narrator::Voice;
+use crate::lab::demo::story::{self, Scale};
+use crate::lab::testbed::{self, Stage, scenario};
+use crate::output::{say, tell};
 
 /// Kill a dispatch server in every way, and see what is lost. `scripts/demo.sh` builds and runs it.
 #[derive(Debug, clap::Args)]
@@ -43,7 +39,7 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     if let Some(name) = &args.clear {
-        return match stage::clear(name) {
+        return match testbed::clear(name) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         };
@@ -59,8 +55,8 @@ pub fn run(args: &Args) -> ExitCode {
         tell!("baton: the demonstration makes network namespaces and loads XDP programs, which needs root");
         return ExitCode::from(FAILED);
     }
-    let name = args.stage.clone().unwrap_or_else(stage::own_name);
-    stage::clear_on_interrupt(name.clone());
+    let name = args.stage.clone().unwrap_or_else(testbed::own_name);
+    testbed::clear_on_interrupt(name.clone());
     let voice = Voice::new(story::STEPS);
     let report = match Stage::set(&name).map_err(Into::into).and_then(|stage| story::play(&stage, &scale, &voice)) {
         Ok(report) => report,
@@ -101,7 +97,7 @@ fn scale(args: &Args) -> Result<Scale, String> {
     }
     let members = terminals / meetings;
     let per_domain = terminals / story::DOMAINS as usize;
-    if members > crate::limits::MEMBERS_MAX || per_domain > usize::from(u16::MAX - cast::FIRST_DEVICE) {
+    if members > crate::limits::MEMBERS_MAX || per_domain > usize::from(u16::MAX - scenario::FIRST_DEVICE) {
         return Err(format!("--terminals {terminals}: more than a meeting or a domain can have"));
     }
     Ok(Scale { meetings, members, reports: args.reports })

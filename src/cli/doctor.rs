@@ -7,11 +7,11 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::out::{self, say, tell};
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::doctor::{Asked, AskedInterface, Finding, Level, Needs, Place, examine};
 use crate::keeper::{Obstacle, interfaces, obstacles};
+use crate::output::{self, say, tell};
 use crate::sys::interface::Interface;
 use crate::sys::process::{User, is_root};
 
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> ExitCode {
     let findings = examine(Path::new("/"), &asked, &needs);
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     if args.json {
-        out::json(&serde_json::json!({ "runs": worst < Level::Problem, "findings": findings }));
+        output::json(&serde_json::json!({ "runs": worst < Level::Problem, "findings": findings }));
     } else {
         show(&findings);
     }

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::out::{self, say};
 use super::sim::{Domains, ethertype, secret_of};
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, Overrides};
-use crate::limits::LOAD_COUNT_MAX;
-use crate::load::{
+use crate::lab::load::{
     By, Composer, Kind, Live, LoadError, Moment, Party, Plan, Population, Rings, Summary, Tally, Watch, pcap,
 };
+use crate::limits::LOAD_COUNT_MAX;
+use crate::output::{self, say};
 use crate::sys::clock;
 use crate::telemetry::{FramesNote, HistogramLog, Note};
 use crate::time::Nanos;
@@ -246,7 +246,7 @@ impl SendArgs {
             return Err(failure);
         }
         if self.json {
-            out::json(&serde_json::to_value(&summary).expect("figures are plain data"));
+            output::json(&serde_json::to_value(&summary).expect("figures are plain data"));
         } else {
             show::summary(&summary);
         }
@@ -274,7 +274,7 @@ impl SendArgs {
         let begin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         pcap::write(file, &composer, count, plan.rate, begin).map_err(failed)?;
         if self.json {
-            out::json(&serde_json::json!({ "file": path, "frames": count }));
+            output::json(&serde_json::json!({ "file": path, "frames": count }));
         } else {
             say!("{}: {count} frames", path.display());
         }

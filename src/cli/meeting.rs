@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client, ClientArgs, ClientError, print_table};
 use super::complain;
-use super::out::{self, say, tell};
 use crate::api::{MeetingRow, MeetingView};
 use crate::cms::{Changed, NewMember, Refused, StartMeeting, Started};
+use crate::output::{self, say, tell};
 use crate::wire::{Address, Flags, Layout, Level, MeetingId, Role};
 
 /// Start, show, change and end conferences.
@@ -221,7 +221,7 @@ impl Client {
     async fn list(&mut self, json: bool) -> Result<(), ClientError> {
         let (meetings, value) = self.get::<Vec<MeetingRow>>("/meetings").await?;
         if json {
-            out::json(&value);
+            output::json(&value);
             return Ok(());
         }
         let rows: Vec<_> = meetings.iter().map(row).collect();
@@ -232,7 +232,7 @@ impl Client {
     async fn show(&mut self, meeting: MeetingId, json: bool) -> Result<(), ClientError> {
         let (shown, value) = self.get::<MeetingView>(&format!("/meetings/{meeting}")).await?;
         if json {
-            out::json(&value);
+            output::json(&value);
             return Ok(());
         }
         print_table(
@@ -266,7 +266,7 @@ impl Client {
         for (at, meeting) in meetings.iter().enumerate() {
             let error = match self.call(Method::DELETE, &format!("/meetings/{meeting}"), None).await {
                 Ok(answer) if json => {
-                    out::json_line(&answer);
+                    output::json_line(&answer);
                     continue;
                 }
                 Ok(_) => {
@@ -305,7 +305,7 @@ fn row(meeting: &MeetingRow) -> [String; 8] {
 
 fn show_started(answer: Value, json: bool) -> Result<(), ClientError> {
     if json {
-        out::json(&answer);
+        output::json(&answer);
         return Ok(());
     }
     let started: Started = serde_json::from_value(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
@@ -318,7 +318,7 @@ fn show_started(answer: Value, json: bool) -> Result<(), ClientError> {
 
 fn show_changed(answer: Value, json: bool) -> Result<(), ClientError> {
     if json {
-        out::json(&answer);
+        output::json(&answer);
         return Ok(());
     }
     let changed: Changed = serde_json::from_value(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;

@@ -14,9 +14,9 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::client::{self, Client, ClientError, SOCKET, Timeout};
-use super::out::{self, tell};
 use crate::api::Bounded;
 use crate::limits::{SCRAPE_MAX, SCRAPERS_MAX};
+use crate::output::{self, tell};
 use crate::telemetry::{Dialect, Exposition};
 
 /// Seconds that the engine may take with an answer to a scraper, at most: half of the time that a scraper has.
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> ExitCode {
             let dialect = if args.openmetrics { Dialect::OpenMetrics } else { Dialect::Prometheus };
             let text =
                 Client::new(args.socket.clone(), args.timeout).get_text("/metrics", dialect.content_type()).await?;
-            out::put(&text);
+            output::put(&text);
             return Ok(());
         };
         let failed = |source| ClientError::Listen { address, source };

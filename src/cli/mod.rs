@@ -6,16 +6,18 @@
 pub mod client;
 pub mod config;
 pub mod control;
+#[cfg(feature = "lab")]
 pub mod demo;
 pub mod doctor;
 pub mod engine;
+#[cfg(feature = "lab")]
 pub mod load;
 mod log_filter;
 pub mod meeting;
 pub mod metrics;
-pub(crate) mod out;
 pub mod recovery;
 pub mod run;
+#[cfg(feature = "lab")]
 pub mod sim;
 pub mod sla;
 pub mod starter;
@@ -26,13 +28,12 @@ pub mod upgrade;
 
 use std::process::ExitCode;
 
-use self::out::tell;
+use crate::output::{self, tell};
 use crate::sys::{clock, stderr};
 use crate::time::Nanos;
 use clap::{Parser, Subcommand};
 
-/// It could not be done.
-pub const FAILED: u8 = 1;
+pub use crate::output::FAILED;
 /// It was typed wrong, or the configuration is.
 pub const WRONG: u8 = 2;
 /// Exit code of a server that another one has replaced.
@@ -52,8 +53,10 @@ pub struct Cli {
 enum Command {
     /// Run a dispatch server: a keeper, and the engine that it starts
     Run(run::Args),
+    #[cfg(feature = "lab")]
     /// Simulate autonomous servers with their terminals on an interface
     Sim(sim::Args),
+    #[cfg(feature = "lab")]
     /// Load a dispatch server, and see what it answers and how fast
     Load(Box<load::Args>),
     /// Start, show, change and end conferences
@@ -78,6 +81,7 @@ enum Command {
     Doctor(doctor::Args),
     /// Check a configuration, or print an example
     Config(config::Args),
+    #[cfg(feature = "lab")]
     /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
     #[command(hide = true)]
     Demo(demo::Args),
@@ -97,13 +101,13 @@ pub fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq(["engine"]) {
         return engine::run(born);
     }
-    out::settle(match Cli::try_parse() {
+    output::settle(match Cli::try_parse() {
         Ok(cli) => run(cli.command, born),
         Err(instead) => {
             // Help and version are results; what was typed wrong is talk.
             let printed = instead.print();
             if !instead.use_stderr() {
-                out::note(printed);
+                output::note(printed);
             }
             ExitCode::from(u8::try_from(instead.exit_code()).unwrap_or(WRONG))
         }
@@ -113,7 +117,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command, born: Nanos) -> ExitCode {
     match command {
         Command::Run(args) => run::run(&args),
+        #[cfg(feature = "lab")]
         Command::Sim(args) => sim::run(&args),
+        #[cfg(feature = "lab")]
         Command::Load(args) => load::run(&args),
         Command::Meeting(args) => meeting::run(&args),
         Command::Status(args) => status::run(&args),
@@ -126,6 +132,7 @@ fn run(command: Command, born: Nanos) -> ExitCode {
         Command::Table(args) => table::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Config(args) => config::run(&args),
+        #[cfg(feature = "lab")]
         Command::Demo(args) => demo::run(&args),
         Command::Engine(engine::Args {}) => engine::run(born),
         Command::Starter(args) => starter::run(&args),

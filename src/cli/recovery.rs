@@ -6,8 +6,8 @@ use hyper::Method;
 use serde::Deserialize;
 
 use super::client::{self, Client, ClientArgs, ClientError, print_table};
-use super::out::{self, say};
 use crate::api::Orphan;
+use crate::output::{self, say};
 use crate::recovery::{Report, ServerReport};
 use crate::wire::MeetingId;
 
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Last => client::run(async move {
             let (report, value) = client.get::<Option<serde_json::Value>>("/recovery/last").await?;
             match report {
-                _ if json => out::json(&value),
+                _ if json => output::json(&value),
                 None => say!("this engine has recovered nothing yet"),
                 Some(report) => {
                     show(&Report::deserialize(report).map_err(|error| ClientError::Foreign(error.to_string()))?);
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Orphans => client::run(async move {
             let (orphans, value) = client.get::<Vec<Orphan>>("/orphans").await?;
             if json {
-                out::json(&value);
+                output::json(&value);
             } else {
                 let rows = orphans.iter().map(|orphan| {
                     [

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::out::tell;
 use super::{FAILED, WRONG, complain};
+use crate::lab::sim::{AutonomousServer, Manner, Preload, Random, RunError, Settings, Simulation, World};
 use crate::limits::DOMAINS_MAX;
+use crate::output::tell;
 use crate::sdk::{Endpoint, EndpointSettings};
-use crate::sim::{AutonomousServer, Manner, Preload, Random, RunError, Settings, Simulation, World};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Domain, Mac, Secret};
 
 /// Simulate autonomous servers with their terminals.

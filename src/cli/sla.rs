@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use super::client::{Client, ClientError, SOCKET, Timeout, print_table};
-use super::out::{self, tell};
 use super::{FAILED, WRONG, complain};
+use crate::output::{self, tell};
 use crate::sla::report::{Page, when};
 use crate::sla::{History, Rules, RulesError, Verdict, Verdicts, evaluate, junit, parse_duration};
 use crate::telemetry::Log;
@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn check(args: &Check) -> Result<bool, SlaError> {
     let (_, _, verdicts) = judge(&args.source)?;
     if args.json {
-        out::json(&serde_json::json!(verdicts));
+        output::json(&serde_json::json!(verdicts));
     } else {
         show(&verdicts);
     }

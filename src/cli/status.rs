@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::client::{self, ClientArgs, ClientError, print_table};
-use super::out::{self, say};
 use crate::api::Status;
+use crate::output::{self, say};
 
 /// How the server does.
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,7 @@ pub fn run(args: &Args) -> ExitCode {
     client::run(async {
         let (status, value) = args.client.client().get::<Status>("/status").await?;
         if args.client.json {
-            out::json(&value);
+            output::json(&value);
         } else {
             show(&status, args.counters);
         }

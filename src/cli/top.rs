@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use self::view::Palette;
 use super::client::SOCKET;
-use super::out::{self, tell};
 use super::{FAILED, WRONG, complain};
+use crate::output::{self, tell};
 
 /// How a running server does, on a terminal: rates, drops, latencies, meetings, links, processes, recovery
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> ExitCode {
         Some(screens) => {
             screen::batch(args.socket.clone(), interval, screens, (size("COLUMNS", 80), size("LINES", 24)))
         }
-        None if !out::is_watched() => {
+        None if !output::is_watched() => {
             tell!(
                 "baton: standard output is no terminal; `baton top --batch 1` prints a screen, `baton status --json` figures"
             );

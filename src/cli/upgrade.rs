@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{self, Client, ClientArgs, ClientError};
-use super::out::{self, say};
 use crate::api::Status;
 use crate::cms::RefusalKind;
 use crate::handover::{UpgradeState, Upgrading};
 use crate::limits::UPGRADE_TRIAL_S;
+use crate::output::{self, say};
 
 /// How long another engine may take to say that it controls.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> ExitCode {
         let upgrading = Upgrading::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
         let (after, value) = heir(&mut client, before.pid, &upgrading).await?;
         if args.client.json {
-            out::json(&value);
+            output::json(&value);
         } else {
             let (was, is) = (&before.program, &after.program);
             say!("engine {} ({}) handed over to engine {} ({})", before.pid, was.version, after.pid, is.version);

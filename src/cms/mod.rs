@@ -17,5 +17,5 @@ mod request;
 pub use operations::{Command, CommandSettings, OperationId, Operations, OperationsEvent, ReplyId};
 pub use request::{
     Changed, ConferenceAnswer, ConferenceReply, ConferenceRequest, NewMember, Refusal, RefusalKind, Refused,
-    StartMeeting, Started, is_unprintable, object,
+    StartMeeting, Started, object,
 };

@@ -7,6 +7,7 @@ use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::database::PartParameters;
+use crate::text::is_unprintable;
 use crate::wire::{self, Address, Flags, Layout, Level, MeetingId, Role};
 
 /// What may be done to a conference.
@@ -60,13 +61,6 @@ pub enum ConferenceRequest {
         /// Which.
         meeting: MeetingId,
     },
-}
-
-/// Whether a character would command a terminal, or disguise the line that it stands in: control characters, line separators,
-/// and those that turn the direction of writing.
-pub fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

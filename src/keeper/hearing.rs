@@ -104,7 +104,7 @@ impl Hearing {
 mod tests {
     use super::*;
     use crate::handover::compat::Identity;
-    use crate::sim::Random;
+    use crate::lab::sim::Random;
     use crate::wire::Mac;
 
     fn known() -> Known {

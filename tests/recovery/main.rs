@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use baton::database::{Change, Member};
+use baton::lab::sim::{NetworkSettings, Random};
 use baton::recovery::{Event, Orphans, Path, Phase, Settings};
-use baton::sim::{NetworkSettings, Random};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
 

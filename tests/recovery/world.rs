@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use baton::cascade::Speakers;
 use baton::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
+use baton::lab::sim::{self, AutonomousServer, Network, NetworkSettings, Port, Random};
 use baton::limits::FRAME_BYTES_MAX;
 use baton::recovery::{DatabaseStore, Event, OrphanList, Path, Recovery, Settings, TableHoldings};
-use baton::sim::{self, AutonomousServer, Network, NetworkSettings, Port, Random};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, Terminal, Writer};
 use baton::time::Nanos;
 use baton::wire::{

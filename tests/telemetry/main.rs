@@ -9,9 +9,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
-use baton::stage::company::{Company, Script};
-use baton::stage::processes::signal_to;
-use baton::stage::{Stage, cast, own_name};
+use baton::lab::testbed::cluster::{Company, Script};
+use baton::lab::testbed::processes::signal_to;
+use baton::lab::testbed::{Stage, own_name, scenario};
 use baton::telemetry::Log;
 use hdrhistogram::iterators::IterationValue;
 use rustix::process::Signal;
@@ -36,8 +36,8 @@ fn stage(test: u8) -> Stage {
 
 /// Dispatch server and two autonomous servers, twenty conferences, reports and probes.
 fn company(stage: &Stage) -> Company<'_> {
-    let ledger = cast::conferences(DOMAINS, 20, 10);
-    let simulation = vec!["--terminals".into(), cast::terminals_per_domain(&ledger).to_string()];
+    let ledger = scenario::conferences(DOMAINS, 20, 10);
+    let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
     let mut company = Company::gather(stage, &Script { simulation, ..Script::new(DOMAINS) }).unwrap();
     company.wait("control", |company| Ok(company.in_control().then_some(()))).unwrap();
     company.start_meetings(&ledger, || ()).unwrap();

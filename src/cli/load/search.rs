@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Failure, Rate, What, duration, rate, show};
-use crate::cli::out::{self, say, tell};
-use crate::load::{Plan, Search, SearchSettings, Trial};
+use crate::lab::load::{Plan, Search, SearchSettings, Trial};
+use crate::output::{self, say, tell};
 
 /// Look for the highest rate without loss, and with some, by halving.
 #[derive(Debug, clap::Args)]
@@ -121,7 +121,7 @@ fn show_result(args: &Args, search: &Search) {
             "partial_drop_rate": some_lost,
             "limited_by_sender": search.is_limited_by_sender(),
         });
-        out::json(&result);
+        output::json(&result);
         return;
     }
     let rate =

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::out::say;
-use crate::load::{LatencySummary, Moment, Plan, Summary, Tally};
+use crate::lab::load::{LatencySummary, Moment, Plan, Summary, Tally};
+use crate::output::say;
 
 /// A bar on standard error, and none where that is no terminal.
 pub(super) fn bar(plan: &Plan) -> ProgressBar {

@@ -6,10 +6,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Failure, duration, ethertype};
-use crate::cli::out::{self, say, tell};
-use crate::load::{By, LoadError};
+use crate::lab::load::sink::Sink;
+use crate::lab::load::{By, LoadError};
+use crate::output::{self, say, tell};
 use crate::sdk::{Endpoint, EndpointSettings};
-use crate::sys::bpf::{Mode, Sink};
+use crate::sys::bpf::Mode;
 use crate::sys::interface::Interface;
 use crate::sys::{clock, signals::StopSignals, threads};
 use crate::time::Nanos;
@@ -143,7 +144,7 @@ fn show(args: &Args, came: Came, first: Option<(Nanos, u64)>, last: Nanos) {
         let result = json!({
             "frames": frames, "bytes": bytes, "malformed": malformed, "dropped": dropped, "rate": rate, "seconds": seconds,
         });
-        out::json(&result);
+        output::json(&result);
     } else {
         say!("received    {frames} frames, {rate:.0} a second for {seconds:.3} s, {bytes} bytes");
         if malformed > 0 {

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::cli::client::{self, Client, ClientArgs, ClientError};
-use crate::cli::out::{self, say, tell};
 use crate::cli::{FAILED, WRONG};
 use crate::cms::{RefusalKind, StartMeeting, object};
+use crate::output::{self, say, tell};
 
 /// How often one conference is asked for, while the engine is replaced or busy.
 const TRIES: u32 = 50;
@@ -49,7 +49,7 @@ pub(super) fn run(args: &ClientArgs, file: &Path, concurrency: usize) -> ExitCod
         tell!("baton: {what}");
     }
     if args.json {
-        out::json_line(&json!({ "started": outcome.started, "failed": outcome.failed.len() }));
+        output::json_line(&json!({ "started": outcome.started, "failed": outcome.failed.len() }));
     } else {
         let seconds = begun.elapsed().as_secs_f64();
         say!("{} of {total} conferences started in {seconds:.2} s", outcome.started);

@@ -1,6 +1,6 @@
 //! `baton table inspect`: what a table or a snapshot holds.
 
-use crate::cli::out::{self, say};
+use crate::output::{self, say};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -76,7 +76,7 @@ fn of_table(args: &Args) -> Result<ExitCode, Failure> {
         value["terminals"] = terminals.into();
         value["extents"] = json!({ "used": extents, "room": extents_room });
         value["unreadable"] = json!(unreadable);
-        out::json(&value);
+        output::json(&value);
         return Ok(ExitCode::SUCCESS);
     }
     head.show();
@@ -111,7 +111,7 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
     }
     let read = snapshot::read(path).map_err(|error| {
         if args.place.json {
-            out::json(&json!({ "snapshot": said, "error": error.to_string() }));
+            output::json(&json!({ "snapshot": said, "error": error.to_string() }));
         }
         Failure::of(error)
     })?;
@@ -131,7 +131,7 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
         value["generation_end"] = generation_end.into();
         value["capacity"] = json!({ "meetings": capacity.meetings, "terminals": capacity.terminals });
         value["terminals"] = counts.members.into();
-        out::json(&value);
+        output::json(&value);
     } else {
         line("of a table for", format!("{} meetings, {} terminals", capacity.meetings, capacity.terminals));
         line("boot", boot_id.to_string());
@@ -261,7 +261,7 @@ fn show_meeting(args: &Args, path: &Path, meeting: MeetingId, parts: &Meeting) -
     }
     if args.place.json {
         let parts: Vec<_> = parts.iter().map(part_json).collect();
-        out::json(&json!({ "meeting": meeting, "parts": parts }));
+        output::json(&json!({ "meeting": meeting, "parts": parts }));
         return Ok(ExitCode::SUCCESS);
     }
     for (number, (part, members)) in parts.iter().enumerate() {

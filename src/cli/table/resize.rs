@@ -1,6 +1,6 @@
 //! `baton table resize`: another capacity, while no server runs.
 
-use crate::cli::out::{self, say};
+use crate::output::{self, say};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "table": path, "before": of(before), "after": of(after), "bytes": bytes, "parts": parts,
             "terminals": terminals, "damaged": damaged, "kept": kept,
         });
-        out::json(&report);
+        output::json(&report);
     } else {
         let path = path.display();
         say!("{path}: room for {} meetings and {} terminals, {bytes} bytes", after.meetings, after.terminals);

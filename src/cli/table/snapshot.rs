@@ -1,6 +1,6 @@
 //! `baton table snapshot`: the table as it is now, as a file.
 
-use crate::cli::out::{self, say};
+use crate::output::{self, say};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch,
             "epoch_text": snapshot.epoch.to_string(),
         });
-        out::json(&report);
+        output::json(&report);
     } else {
         let (parts, epoch) = (snapshot.parts.len(), snapshot.epoch);
         say!("{}: {} bytes, {parts} parts and {terminals} terminals, epoch {epoch}", out.display(), head.bytes);

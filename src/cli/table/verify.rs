@@ -1,6 +1,6 @@
 //! `baton table verify`: whether everything agrees with everything else.
 
-use crate::cli::out::{self, say};
+use crate::output::{self, say};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "momentary": looked.momentary,
             "undecided": looked.undecided,
         });
-        out::json(&report);
+        output::json(&report);
     } else {
         show(&path.display().to_string(), holder, &looked);
     }

@@ -14,7 +14,7 @@ use super::model::{Answer, Model};
 use super::view::{Palette, draw};
 use crate::api::Status;
 use crate::cli::client::{Client, ClientError, Timeout};
-use crate::cli::out::{self, say};
+use crate::output::{self, say};
 use crate::sys::signals::StopSignals;
 
 /// Keys are looked for this often.
@@ -94,7 +94,7 @@ pub fn batch(socket: PathBuf, interval: Duration, screens: u32, (width, height):
         }
         let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
         let Ok(_) = terminal.draw(|frame| draw(frame, &model, Palette::new(false), Instant::now()));
-        if out::has_ended() {
+        if output::has_ended() {
             break;
         }
         if number > 0 {

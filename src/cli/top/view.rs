@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table};
 
 use super::model::{Model, Rate};
 use crate::api::{DomainStatus, Status};
-use crate::stage::words::thousands;
+use crate::text::thousands;
 
 /// How it is coloured.
 #[derive(Clone, Copy, Debug)]

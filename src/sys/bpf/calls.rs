@@ -26,7 +26,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 /// Attaches an XDP program to an interface, in this mode and no other.
-pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, mode: Mode) -> io::Result<OwnedFd> {
+pub(crate) fn link_xdp(program: BorrowedFd<'_>, interface: u32, mode: Mode) -> io::Result<OwnedFd> {
     let mut options = sys::bpf_link_create_opts {
         flags: match mode {
             Mode::Native => sys::XDP_FLAGS_DRV_MODE,
@@ -40,19 +40,19 @@ pub(super) fn link_xdp(program: BorrowedFd<'_>, interface: u32, mode: Mode) -> i
 }
 
 /// Puts another program in the place of a link's, without a moment between them.
-pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptors are open, for they are borrowed, and no options is an allowed value of them.
     checked(unsafe { sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) }).map(drop)
 }
 
 /// Takes a link's program off its interface. The link stays, dead.
-pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open, for it is borrowed.
     checked(unsafe { sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
 }
 
 /// The interface that an XDP link is on (0: it is gone) and the id of its program.
-pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut info = sys::bpf_link_info::default();
     let mut bytes = size_of_val(&info) as u32;
     // SAFETY: `info` is as long as `bytes` says, and the kernel writes no more than that.
@@ -65,7 +65,7 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
 }
 
 /// The id of a program.
-pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = sys::bpf_prog_info::default();
     let mut bytes = size_of_val(&info) as u32;
     // SAFETY: `info` is as long as `bytes` says, and the kernel writes no more than that; no buffer is asked to be filled.
@@ -74,7 +74,7 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 /// The ids of the maps that a program uses, in no order; of more than eight the first eight. Ours has five.
-pub(super) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+pub(crate) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; 8];
     let mut info =
         sys::bpf_prog_info { nr_map_ids: ids.len() as u32, map_ids: ids.as_mut_ptr() as u64, ..Default::default() };
@@ -85,14 +85,14 @@ pub(super) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 }
 
 /// Gives what the descriptor stands for a name on a bpffs: it lives as long as that name.
-pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     // SAFETY: the path ends in a zero byte and outlives the call.
     checked(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
 /// Opens what was pinned under this name.
-pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     // SAFETY: the path ends in a zero byte and outlives the call.
     owned(unsafe { sys::bpf_obj_get(path.as_ptr()) })
@@ -100,7 +100,7 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 
 /// Has the program look at a frame that lies in the second part of `data`, behind `metadata` bytes; gives its verdict and
 /// what `data` and the metadata's length became.
-pub(super) fn test_run(
+pub(crate) fn test_run(
     program: BorrowedFd<'_>,
     data: &[u8],
     metadata: u32,
@@ -136,7 +136,8 @@ pub(super) fn test_run(
 
 /// Has the program run on `repeat` frames that the kernel makes, each as `data` is, and does with them what it answers. Blocks
 /// until all are through, or a signal comes to the thread.
-pub(super) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io::Result<()> {
+#[cfg(any(test, feature = "lab"))]
+pub(crate) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io::Result<()> {
     let mut options = sys::bpf_test_run_opts {
         data_in: data.as_ptr().cast(),
         data_size_in: data.len() as u32,
@@ -150,7 +151,7 @@ pub(super) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io:
 }
 
 /// The XDP program on an interface of this network namespace: its id (0: none), and whether it is there generically.
-pub(super) fn xdp_on(interface: u32) -> io::Result<(u32, Mode)> {
+pub(crate) fn xdp_on(interface: u32) -> io::Result<(u32, Mode)> {
     let mut options = sys::bpf_xdp_query_opts::default();
     options.sz = size_of_val(&options) as _;
     // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no more than that.
@@ -163,7 +164,8 @@ pub(super) fn xdp_on(interface: u32) -> io::Result<(u32, Mode)> {
 }
 
 /// What XDP can do on an interface (`NETDEV_XDP_ACT_*`); 0 where the kernel does not tell.
-pub(super) fn xdp_features(interface: u32) -> io::Result<u64> {
+#[cfg(any(test, feature = "lab"))]
+pub(crate) fn xdp_features(interface: u32) -> io::Result<u64> {
     let mut options = sys::bpf_xdp_query_opts::default();
     options.sz = size_of_val(&options) as _;
     // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no more than that.

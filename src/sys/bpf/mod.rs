@@ -4,10 +4,8 @@
 //! pinned outlives every process, so a successor finds it as it was, and the interface is never without.
 
 pub mod abi;
-mod calls;
-mod live;
-mod sink;
-mod steering;
+pub(crate) mod calls;
+pub(crate) mod steering;
 
 use std::io;
 use std::num::NonZeroU32;
@@ -17,8 +15,6 @@ use serde::{Deserialize, Serialize};
 
 pub use abi::BATON_ABI as ABI;
 pub use abi::{BATON_QUEUES_MAX as QUEUES_MAX, BATON_RINGS_PER_QUEUE_MAX as RINGS_PER_QUEUE_MAX};
-pub use live::{LiveError, LiveFrames, LiveHow, LiveProgress, takes_redirected};
-pub use sink::{Sink, Sunk};
 pub use steering::{Action, DryRun, OBJECT, Steering, check_free};
 
 use crate::limits::{DOMAINS_MAX, SOURCE_BURST_MIN};

@@ -47,10 +47,10 @@ struct Maps {
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
-    pub(super) fd: OwnedFd,
-    pub(super) mode: Mode,
-    pub(super) pins: Option<PathBuf>,
+pub(crate) struct Link {
+    pub(crate) fd: OwnedFd,
+    pub(crate) mode: Mode,
+    pub(crate) pins: Option<PathBuf>,
 }
 
 impl Drop for Link {
@@ -328,7 +328,7 @@ impl Steering {
 }
 
 /// Puts a program on an interface: natively, else generically, which is said with its reason.
-pub(super) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
+pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
     let attach = |mode| calls::link_xdp(program, interface.index, mode).map(|fd| (fd, mode));
     let native = match interface.unites() {
         // The kernel would run the program in the members' drivers, whose frames no socket of the whole may have
@@ -472,7 +472,7 @@ fn mode_on(interface: u32) -> Result<Mode, SteerError> {
 }
 
 /// libbpf-rs keeps the errno to itself, but not the words, and not whether it was a matter of privilege.
-pub(super) fn os_error(error: &libbpf_rs::Error) -> io::Error {
+pub(crate) fn os_error(error: &libbpf_rs::Error) -> io::Error {
     let kind = match error.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
         libbpf_rs::ErrorKind::NotFound => io::ErrorKind::NotFound,
@@ -482,7 +482,7 @@ pub(super) fn os_error(error: &libbpf_rs::Error) -> io::Error {
 }
 
 /// libbpf talks to stderr by itself; what it says belongs with the rest of what is logged.
-pub(super) fn talk_through_tracing() {
+pub(crate) fn talk_through_tracing() {
     fn say(level: libbpf_rs::PrintLevel, text: String) {
         match level {
             libbpf_rs::PrintLevel::Warn => tracing::warn!(target: "libbpf", "{}", text.trim_end()),

@@ -6,7 +6,7 @@ use super::world::{World, conference, layout, terminal};
 use super::{add, domain, role};
 use crate::cms::ConferenceAnswer;
 use crate::cms::ConferenceRequest;
-use crate::sim::{AutonomousServer, NetworkSettings, Random};
+use crate::lab::sim::{AutonomousServer, NetworkSettings, Random};
 use crate::wire::{MeetingId, MeetingState, Role};
 
 /// What is asked for, and its name.

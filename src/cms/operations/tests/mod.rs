@@ -11,7 +11,7 @@ use std::time::Duration;
 use self::world::{World, conference, domain, layout, terminal};
 use crate::cms::ConferenceAnswer;
 use crate::cms::{ConferenceRequest, NewMember, RefusalKind, Refused};
-use crate::sim::NetworkSettings;
+use crate::lab::sim::NetworkSettings;
 use crate::wire::{Address, Epoch, Flags, Header, MeetingId, MeetingState, Message, Opcode, Role, Status, Transaction};
 
 const ONE: MeetingId = MeetingId(1);

@@ -13,8 +13,8 @@ use crate::cms::{
 };
 use crate::cms::{ConferenceAnswer, ConferenceReply};
 use crate::database::{Change, CommitError, Database, JobId, Member, PartParameters};
+use crate::lab::sim::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings};
 use crate::limits::{COMMANDS_IN_FLIGHT_MAX, FRAME_BYTES_MAX};
-use crate::sim::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::time::Nanos;
 use crate::wire::{

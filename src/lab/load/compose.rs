@@ -1,0 +1,264 @@
+//! Frames by their sequence: the same number, the same frame.
+
+use crate::lab::sim::Random;
+use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT, LOAD_FRAME_BYTES_MAX};
+use crate::time::Nanos;
+use crate::wire::{
+    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Key, Mac, MeetingId, Message,
+    Opcode, StreamKind, TerminalState, Transaction, encode_message, encode_page,
+};
+
+use super::every;
+use super::population::{Party, Speaker};
+use super::{Class, Kind, Population};
+
+const ETHERNET_BYTES: usize = 14;
+/// Addresses and reserved bytes, then the header that both payloads begin with.
+const ADDRESSES_BYTES: usize = 18;
+const HEADER_BYTES: usize = 24;
+/// Without 802.1Q tag and label, each of which adds four bytes.
+const PROTOCOL_FRAME_BYTES: usize = ETHERNET_BYTES + ADDRESSES_BYTES + 64;
+const DATA_FRAME_BYTES: usize = ETHERNET_BYTES + ADDRESSES_BYTES + 1056;
+/// Of a frame's last field.
+const TAG_BYTES: usize = 16;
+/// The longest garbage where nobody says a length.
+const GARBAGE_BYTES: usize = 256;
+/// Transactions that no dispatch server asks with but for its heartbeats, so that a stray answer is one to nothing.
+const STRAY_MASK: u32 = 0x0FFF_FFFF;
+
+/// Writes the frames of a load.
+#[derive(Clone, Debug)]
+pub struct Composer {
+    /// Who speaks.
+    pub population: Population,
+    /// What they say.
+    pub kind: Kind,
+    /// Bytes of a frame, zeros behind its packet; none: as long as it is. Garbage is at most as long.
+    pub size: Option<usize>,
+    /// Whom they speak to.
+    pub dispatch: Address,
+    /// That one's MAC.
+    pub dst_mac: Mac,
+    /// Their own.
+    pub src_mac: Mac,
+    /// Of V2V frames on this site.
+    pub ethertype: u16,
+    /// The version of every terminal's first report. One that the server knows already is acknowledged all the same, and
+    /// changes nothing.
+    pub first_version: u32,
+    /// Whether reports ask for an answer of their own at once.
+    pub ack_now: bool,
+    /// Of garbage: the same seed, the same bytes.
+    pub seed: u64,
+}
+
+impl Composer {
+    /// Checks what was asked for.
+    ///
+    /// # Errors
+    /// In words, if frames cannot be of that size.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(size) = self.size else { return Ok(()) };
+        let (least, what) = match self.kind {
+            Kind::Garbage => (ETHERNET_BYTES, "an Ethernet header"),
+            Kind::Reports | Kind::Probes | Kind::Commands | Kind::Forgeries => {
+                (self.prefix_max() + HEADER_BYTES + 40, "a frame with a protocol payload")
+            }
+            Kind::Infos | Kind::Mix | Kind::All => (self.prefix_max() + 1056, "a frame with a data payload"),
+        };
+        if (least..=LOAD_FRAME_BYTES_MAX).contains(&size) {
+            return Ok(());
+        }
+        Err(format!(
+            "frames of {size} bytes: {what} has {least}, Ethernet carries {LOAD_FRAME_BYTES_MAX}; only garbage is shorter"
+        ))
+    }
+
+    /// Writes the frame of a sequence; gives its length. A probe says that it was sent then.
+    ///
+    /// # Panics
+    /// If `buffer` is shorter than [`LOAD_FRAME_BYTES_MAX`].
+    pub fn frame(&self, sequence: u64, sent: Nanos, buffer: &mut [u8]) -> usize {
+        let buffer = &mut buffer[..LOAD_FRAME_BYTES_MAX];
+        let speaker = self.population.speaker(sequence);
+        let terminal = speaker.address;
+        let key = &speaker.party.outbound;
+        let envelope = self.envelope(speaker.party, terminal);
+        let length = match self.kind.class(sequence) {
+            Class::Report => {
+                let message = report(&self.state(&speaker, sequence));
+                encode_message(buffer, &envelope, &self.report_header(speaker.meeting), &message, key)
+            }
+            Class::Info => {
+                let state = self.state(&speaker, sequence);
+                let header = self.report_header(MeetingId::NONE);
+                encode_page(buffer, &envelope, Opcode::ReportInfo, &header, (0, 1), [state], key).0
+            }
+            Class::Probe => {
+                let message = Message::Probe { sent_ns: sent.0, sequence };
+                encode_message(buffer, &envelope, &header(sequence, MeetingId::NONE), &message, key)
+            }
+            Class::Heartbeat => {
+                let envelope = self.envelope(speaker.party, speaker.party.domain.server());
+                let message = Message::Heartbeat { sent_ns: sent.0 };
+                encode_message(buffer, &envelope, &header(sequence, MeetingId::NONE), &message, key)
+            }
+            Class::Stray => {
+                let envelope = self.envelope(speaker.party, speaker.party.domain.server());
+                let header = header(sequence & u64::from(STRAY_MASK), speaker.meeting);
+                let message = Message::MemberAck { opcode: Opcode::MemberAddAck, version: 1, terminal };
+                encode_message(buffer, &envelope, &header, &message, key)
+            }
+            Class::Example => every::write(self, sequence, sent, buffer),
+            Class::Forgery => self.forgery(sequence, &speaker, envelope, buffer),
+            Class::Garbage => return self.garbage(sequence, &speaker, envelope, buffer),
+        };
+        let size = self.size.unwrap_or(length).max(length);
+        buffer[length..size].fill(0);
+        size
+    }
+
+    /// The sequence that an acknowledgement answers, if it is one of this load's.
+    pub(super) fn sequence_of(&self, terminal: Address, version: u32) -> Option<u64> {
+        let turn = version.wrapping_sub(self.first_version);
+        let number = self.population.number(terminal)?;
+        Some(u64::from(turn) * u64::from(self.population.terminals()) + number)
+    }
+
+    /// The version that a terminal's report of this sequence has.
+    pub(super) fn version(&self, sequence: u64) -> u32 {
+        self.first_version.wrapping_add((sequence / u64::from(self.population.terminals())) as u32)
+    }
+
+    pub(super) fn envelope(&self, party: &Party, from: Address) -> Envelope {
+        let Self { dst_mac, src_mac, ethertype, dispatch, .. } = *self;
+        Envelope { dst_mac, src_mac, vlan: party.vlan, ethertype, to: dispatch, from, label: party.label }
+    }
+
+    pub(super) fn state(&self, speaker: &Speaker<'_>, sequence: u64) -> TerminalState {
+        let version = self.version(sequence);
+        let mut info = [0; INFO_BYTES_MAX];
+        // Letters, so that the last byte is no zero, which a reader might take for padding.
+        info.fill_with(|| b'a' + (sequence % 26) as u8);
+        TerminalState {
+            meeting: speaker.meeting,
+            terminal: speaker.address,
+            version,
+            business: Business::InMeeting,
+            decode: Decode::Decoding,
+            role: speaker.role,
+            flags: Flags(
+                Flags::ONLINE.0 | if version.is_multiple_of(2) { Flags::AUDIO.0 } else { Flags::HAND_RAISED.0 },
+            ),
+            channel: version as u8,
+            stream: StreamKind::Sub,
+            info_len: INFO_BYTES_MAX as u8,
+            info,
+        }
+    }
+
+    fn report_header(&self, meeting: MeetingId) -> Header {
+        let flags = if self.ack_now { FlagsHeader::ACK_NOW } else { FlagsHeader::default() };
+        Header { flags, ..Header::request(Transaction(0), Epoch::NONE, meeting) }
+    }
+
+    /// A report that is whole and not to be believed, for one of four reasons in turn.
+    fn forgery(&self, sequence: u64, speaker: &Speaker<'_>, mut envelope: Envelope, buffer: &mut [u8]) -> usize {
+        let (header, message) = (self.report_header(speaker.meeting), report(&self.state(speaker, sequence)));
+        match sequence % 4 {
+            0 => {}
+            1 => envelope.from = self.strange_domain().device(envelope.from.device()),
+            // Another terminal of the domain: only its autonomous server may speak for it.
+            2 => envelope.from = speaker.party.domain.device((envelope.from.device() ^ 0x4000).max(1)),
+            _ => envelope.to = Address::from_number(self.dispatch.number() ^ 1),
+        }
+        let length = encode_message(buffer, &envelope, &header, &message, &speaker.party.outbound);
+        if sequence.is_multiple_of(4) {
+            buffer[length - TAG_BYTES] ^= 0x55;
+        }
+        length
+    }
+
+    /// The highest domain that nobody here is in.
+    fn strange_domain(&self) -> Domain {
+        let numbers = (1..=Domain::MAX).rev().filter_map(Domain::new);
+        numbers.into_iter().find(|&domain| self.population.find(domain).is_none()).expect("a load names few domains")
+    }
+
+    fn garbage(&self, sequence: u64, speaker: &Speaker<'_>, envelope: Envelope, buffer: &mut [u8]) -> usize {
+        let mut random = Random::new(self.seed ^ sequence.rotate_left(32));
+        let size = self.size.unwrap_or(GARBAGE_BYTES);
+        let length = ETHERNET_BYTES + random.below((size - ETHERNET_BYTES + 1) as u64) as usize;
+        let (header, message) = (self.report_header(speaker.meeting), report(&self.state(speaker, sequence)));
+        let whole = encode_message(buffer, &envelope, &header, &message, &speaker.party.outbound);
+        match sequence % 4 {
+            // Nothing but an Ethernet header.
+            0 => noise(&mut random, &mut buffer[ETHERNET_BYTES..length]),
+            // A packet of a known type, and noise in it.
+            1 => noise(&mut random, &mut buffer[ETHERNET_BYTES + 1..length.max(ETHERNET_BYTES + 1)]),
+            // Cut short.
+            2 => return length.min(whole - 1).min(size),
+            // Whole, but for some bytes.
+            _ => {
+                for _ in 0..=random.below(4) {
+                    let at = ETHERNET_BYTES + random.below((whole - ETHERNET_BYTES) as u64) as usize;
+                    buffer[at] ^= random.number() as u8 | 1;
+                }
+                return whole.min(size);
+            }
+        }
+        length
+    }
+
+    /// Bytes before the payload of a party's frames.
+    pub(super) fn prefix(&self, party: &Party) -> usize {
+        ETHERNET_BYTES
+            + ADDRESSES_BYTES
+            + if party.vlan.is_some() { 4 } else { 0 }
+            + if party.label.is_some() { 4 } else { 0 }
+    }
+
+    fn prefix_max(&self) -> usize {
+        self.population.parties().iter().map(|party| self.prefix(party)).max().unwrap_or(ETHERNET_BYTES)
+    }
+
+    /// Bytes before the payload of every party's frames; none where they differ.
+    pub(super) fn prefix_common(&self) -> Option<usize> {
+        let first = self.prefix(self.population.parties().first()?);
+        self.population.parties().iter().all(|party| self.prefix(party) == first).then_some(first)
+    }
+
+    /// Where the tag of data frames is, if this load has such and they all have it in one place.
+    pub(super) fn tag_at(&self) -> Option<usize> {
+        let data = matches!(self.kind, Kind::Infos | Kind::Mix | Kind::All);
+        self.prefix_common().filter(|_| data).map(|prefix| prefix + 1056 - TAG_BYTES)
+    }
+}
+
+const _: () = assert!(FRAME_BYTES_MAX <= LOAD_FRAME_BYTES_MAX);
+const _: () = assert!(PROTOCOL_FRAME_BYTES == 96 && DATA_FRAME_BYTES == 1088);
+
+/// A request's header; its transaction is the low half of the sequence.
+pub(super) fn header(sequence: u64, meeting: MeetingId) -> Header {
+    Header::request(Transaction(sequence as u32), Epoch::NONE, meeting)
+}
+
+/// What a REPORT says of a state.
+pub(super) fn report(state: &TerminalState) -> Message {
+    let TerminalState { terminal, version, business, decode, role, flags, channel, stream, .. } = *state;
+    let mut info = [0; INFO_BYTES_SHORT];
+    info.copy_from_slice(&state.info[..INFO_BYTES_SHORT]);
+    Message::Report { terminal, version, business, decode, role, flags, channel, stream, info }
+}
+
+fn noise(random: &mut Random, bytes: &mut [u8]) {
+    for run in bytes.chunks_mut(8) {
+        let noise = random.number().to_ne_bytes();
+        run.copy_from_slice(&noise[..run.len()]);
+    }
+}
+
+/// The tag of a key over a frame is made by the encoders alone; this says which key an example is tagged with.
+pub(super) fn key_of(party: &Party, from_dispatch: bool) -> &Key {
+    if from_dispatch { &party.inbound } else { &party.outbound }
+}

@@ -1,0 +1,331 @@
+//! Everybody who plays: dispatch server, autonomous servers, and the lines to both.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::api::{Api, ApiError};
+use super::checker::Dump;
+use super::processes::{Actor, ProcessError, last_words};
+use super::scenario::FIRST_DEVICE;
+use super::sim_client::{Servers, Status};
+use super::workload::{Ledger, start_body};
+use super::{INTERFACE, Side, Stage, StageError};
+use crate::lab::sim::{Preload, PreloadedDomain};
+use crate::wire::Domain;
+
+/// The dispatch server's own address.
+const DISPATCH: &str = "1000/1";
+/// How long anything is waited for before the play is given up, unless the script says otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether something has come about: seldom enough not to disturb what is measured.
+const LOOK: Duration = Duration::from_millis(10);
+/// Nothing is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// Clients that start conferences side by side.
+const CLIENTS: usize = 16;
+
+/// Why a play could not be played to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CompanyError {
+    /// The report of a recovery does not say whose death it followed.
+    #[error("the report of the last recovery names no predecessor: was the engine killed by somebody else?")]
+    Unnoticed,
+    /// Namespaces, folders.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// A process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The simulation's control socket, or a file.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What went wrong.
+        error: io::Error,
+    },
+    /// A request that has to succeed.
+    #[error("{what}: {error}")]
+    Api {
+        /// What was asked.
+        what: String,
+        /// What was answered.
+        error: ApiError,
+    },
+    /// Something that had to come did not.
+    #[error("{what} did not come about in {seconds} seconds; last words of the dispatch server:\n{last_words}")]
+    Late {
+        /// What.
+        what: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// The end of its log.
+        last_words: String,
+    },
+    /// An operator gave up.
+    #[error("an operator gave up: {0}")]
+    Operator(String),
+    /// A dump without what is compared.
+    #[error("the dump of the {whose} cannot be read: {error}")]
+    Dump {
+        /// Whose.
+        whose: &'static str,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+    /// No kill came during a recovery.
+    #[error("each of {0} recoveries was over before a kill came in between")]
+    TooQuick(usize),
+    /// The dispatch server stopped, and not with success.
+    #[error(transparent)]
+    Unclean(ProcessError),
+}
+
+/// Wraps what the system said with what was tried.
+pub fn doing(what: &str) -> impl FnOnce(io::Error) -> CompanyError {
+    let what = what.to_owned();
+    |error| CompanyError::Io { what, error }
+}
+
+/// What is different from play to play.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Autonomous servers, numbered from 1.
+    pub domains: u64,
+    /// The conferences that they have from the beginning, their terminals numbered from [`FIRST_DEVICE`] on.
+    pub preload: Option<Preload>,
+    /// Further lines of the configuration's section on the table.
+    pub table: String,
+    /// Further sections of the configuration.
+    pub sections: String,
+    /// Further arguments of the simulation.
+    pub simulation: Vec<String>,
+    /// The CPUs that the dispatch server may have, as `taskset --cpu-list` takes them; where none are given, ours.
+    pub cpus: Option<String>,
+    /// How long anything is waited for.
+    pub patience: Duration,
+}
+
+impl Script {
+    /// The default configuration for so many autonomous servers.
+    pub const fn new(domains: u64) -> Self {
+        Self {
+            domains,
+            preload: None,
+            table: String::new(),
+            sections: String::new(),
+            simulation: Vec::new(),
+            cpus: None,
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// Dispatch server and autonomous servers.
+pub struct Company<'a> {
+    stage: &'a Stage,
+    cpus: Option<String>,
+    patience: Duration,
+    /// The keeper.
+    pub dispatch: Actor,
+    /// All autonomous servers.
+    pub simulation: Actor,
+    /// The line to the autonomous servers.
+    pub servers: Servers,
+    /// The line to the dispatch server.
+    pub api: Api,
+}
+
+impl<'a> Company<'a> {
+    /// Brings everybody onto the stage. The dispatch server may not control yet.
+    pub fn gather(stage: &'a Stage, script: &Script) -> Result<Self, CompanyError> {
+        write_configuration(stage, script).map_err(doing("writing the configuration"))?;
+        let mut simulation =
+            Actor::start(stage, Side::Servers, "simulation", None, &simulation_arguments(stage, script))?;
+        let mut dispatch = start_dispatch(stage, script.cpus.as_deref())?;
+        let begun = Instant::now();
+        let servers = loop {
+            simulation.must_live()?;
+            dispatch.must_live()?;
+            match Servers::connect(&control_socket(stage)) {
+                Ok(servers) => break servers,
+                Err(error) if begun.elapsed() > script.patience => return Err(doing("reaching the simulation")(error)),
+                Err(_) => thread::sleep(LOOK),
+            }
+        };
+        let api = Api::new(stage.run().join("api.sock"));
+        Ok(Self { stage, cpus: script.cpus.clone(), patience: script.patience, dispatch, simulation, servers, api })
+    }
+
+    /// Waits for something, looking now and then.
+    pub fn wait<T>(
+        &mut self,
+        what: &str,
+        look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
+    ) -> Result<T, CompanyError> {
+        self.wait_looking(what, LOOK, look)
+    }
+
+    /// As [`Self::wait`], looking without pause.
+    pub fn at_once<T>(
+        &mut self,
+        what: &str,
+        look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
+    ) -> Result<T, CompanyError> {
+        self.wait_looking(what, Duration::ZERO, look)
+    }
+
+    fn wait_looking<T>(
+        &mut self,
+        what: &str,
+        pause: Duration,
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
+    ) -> Result<T, CompanyError> {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = look(self)? {
+                return Ok(found);
+            }
+            self.dispatch.must_live()?;
+            self.simulation.must_live()?;
+            if begun.elapsed() > self.patience {
+                let last_words = last_words(&self.stage.data().join("dispatch.log"));
+                return Err(CompanyError::Late { what: what.into(), seconds: self.patience.as_secs(), last_words });
+            }
+            thread::sleep(pause);
+        }
+    }
+
+    /// How the autonomous servers do.
+    pub fn status(&mut self) -> Result<Status, CompanyError> {
+        self.servers.status().map_err(doing("asking the simulation how it does"))
+    }
+
+    /// Asks the dispatch server; an answer has to come.
+    pub fn ask(&self, path: &str) -> Result<Value, CompanyError> {
+        self.api.call("GET", path, None).map_err(|error| CompanyError::Api { what: format!("GET {path}"), error })
+    }
+
+    /// Whether the dispatch server says that it controls.
+    pub fn in_control(&self) -> bool {
+        self.ask("/status").is_ok_and(|status| status["state"] == "in control")
+    }
+
+    /// Starts all conferences.
+    pub fn start_meetings(&self, ledger: &Ledger, started: impl Fn() + Sync) -> Result<(), CompanyError> {
+        let all: Vec<_> = ledger.meetings.iter().collect();
+        let next = AtomicUsize::new(0);
+        let client = || {
+            while let Some((meeting, expected)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let body = start_body(**meeting, expected);
+                let answer = self.api.call("POST", "/meetings", Some(&body));
+                answer.map_err(|error| CompanyError::Api { what: format!("starting {meeting:?}"), error })?;
+                started();
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            clients.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
+        })
+    }
+
+    /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered. Gives how
+    /// the autonomous servers do then.
+    pub fn come_to_rest(&mut self) -> Result<Status, CompanyError> {
+        self.servers.quiesce().map_err(doing("quieting the simulation"))?;
+        let status = self.wait("the last acknowledgement", |company| {
+            let status = company.status()?;
+            Ok(status.quiet.then_some(status))
+        })?;
+        if status.probes_unanswered == 0 {
+            return Ok(status);
+        }
+        // An echo that is still on its way takes no longer than this; a probe that was lost has none.
+        thread::sleep(ON_ITS_WAY);
+        self.status()
+    }
+
+    /// What both sides hold: the dispatch server, then the autonomous servers.
+    pub fn dumps(&mut self) -> Result<(Dump, Dump), CompanyError> {
+        let read = |whose, value| serde_json::from_value(value).map_err(|error| CompanyError::Dump { whose, error });
+        let ours = read("dispatch server", self.ask("/table")?)?;
+        let theirs = self.servers.dump().map_err(doing("dumping the simulation"))?;
+        Ok((ours, read("autonomous servers", theirs)?))
+    }
+
+    /// Starts the dispatch server again, after it has ended.
+    pub fn start_again(&mut self) -> Result<(), CompanyError> {
+        self.dispatch = start_dispatch(self.stage, self.cpus.as_deref())?;
+        Ok(())
+    }
+
+    /// The process id of the engine.
+    pub fn engine(&self) -> Result<u32, CompanyError> {
+        let pid = self.ask("/status")?["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Ok(pid.ok_or(ProcessError::NoEngine(self.dispatch.pid()))?)
+    }
+}
+
+fn start_dispatch(stage: &Stage, cpus: Option<&str>) -> Result<Actor, ProcessError> {
+    let configuration = configuration_file(stage).display().to_string();
+    Actor::start(stage, Side::Dispatch, "dispatch", cpus, &["run".into(), "--config".into(), configuration])
+}
+
+fn simulation_arguments(stage: &Stage, script: &Script) -> Vec<String> {
+    let arguments = [
+        ("--interface", INTERFACE.to_owned()),
+        ("--domains", format!("1-{}", script.domains)),
+        ("--dispatch", DISPATCH.to_owned()),
+        ("--dispatch-mac", Side::Dispatch.mac().to_string()),
+        ("--secret-file", secret_file(stage).display().to_string()),
+        ("--control", control_socket(stage).display().to_string()),
+    ];
+    let typed = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+    std::iter::once("sim".to_owned()).chain(typed).chain(script.simulation.iter().cloned()).collect()
+}
+
+fn configuration_file(stage: &Stage) -> PathBuf {
+    stage.data().join("baton.toml")
+}
+
+fn secret_file(stage: &Stage) -> PathBuf {
+    stage.data().join("domains.secret")
+}
+
+fn control_socket(stage: &Stage) -> PathBuf {
+    stage.data().join("simulation.sock")
+}
+
+/// The default configuration, but for places of our own: another Baton may run on this machine.
+fn write_configuration(stage: &Stage, script: &Script) -> io::Result<()> {
+    let mut secret = [0_u8; 32];
+    rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
+    let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(secret_file(stage))?;
+    io::Write::write_all(&mut file, format!("{digits}\n").as_bytes())?;
+    let mut text = format!(
+        "[dispatch]\naddress = \"{DISPATCH}\"\n\n[interface]\nname = \"{INTERFACE}\"\n\n\
+         [table]\npath = {:?}\n{}\n\n[database]\npath = {:?}\n\n[runtime]\ndir = {:?}\n\n{}\n",
+        stage.table(),
+        script.table,
+        stage.database(),
+        stage.run(),
+        script.sections,
+    );
+    for (position, number) in (0..).zip(1..=script.domains) {
+        let own =
+            script.preload.zip(Domain::new(number)).map(|(all, domain)| all.domain(position, domain, FIRST_DEVICE));
+        let behind: Vec<_> = own.iter().flat_map(PreloadedDomain::behind).map(Domain::number).collect();
+        text.push_str(&format!("\n[[domain]]\nnumber = {number}\nsecret_file = {:?}\n", secret_file(stage)));
+        text.push_str(&format!("behind = {behind:?}\n"));
+    }
+    fs::write(configuration_file(stage), text)
+}
