@@ -8,7 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use baton::sys::mapping::BootId;
-use baton::table::{Capacity, OpenError, OwnerId, Part, Recovered, Table, Terminal};
+use baton::table::file::OpenError;
+use baton::table::{Capacity, OwnerId, Part, Recovered, Table, Terminal};
 use baton::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
 use support::huge_pages::HugePages;
 

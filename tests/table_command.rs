@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton::sys::mapping::boot_id;
-use baton::table::snapshot::{self, Snapshot};
+use baton::table::file::snapshot::{self, Snapshot};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::wire::{
     Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,

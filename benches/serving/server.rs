@@ -18,7 +18,7 @@ use baton::limits::GENERATION_BLOCK;
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
-use baton::table::snapshot::Snapshot;
+use baton::table::file::snapshot::Snapshot;
 use baton::table::{Capacity, OwnerId, Table};
 use baton::wire::Domain;
 use rustix::process::Signal;

@@ -16,7 +16,8 @@ use super::client::is_watched;
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::sys::process;
-use crate::table::{Inspection, OpenError, Table};
+use crate::table::Table;
+use crate::table::file::{Inspection, OpenError};
 
 /// Look at the table, verify it, write a snapshot of it, resize it.
 #[derive(Debug, clap::Args)]

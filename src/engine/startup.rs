@@ -33,7 +33,8 @@ use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::succession::{Held, Succession};
 use crate::sys::{clock, memory, seccomp, threads};
-use crate::table::{OpenError, OwnerId, Recovered, Table};
+use crate::table::file::OpenError;
+use crate::table::{OwnerId, Recovered, Table};
 use crate::time::Nanos;
 use crate::wire::Epoch;
 

@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::sys::af_xdp::XdpError;
 use crate::sys::bpf::SteerError;
 use crate::sys::interface::InterfaceError;
-use crate::table::OpenError;
+use crate::table::file::OpenError;
 use crate::wire::{Epoch, Mac};
 
 /// What stops a keeper. Each says what an operator can do about it.

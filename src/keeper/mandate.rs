@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::database::{CommitError, Database, DatabaseError};
 use crate::limits::GENERATION_BLOCK;
 use crate::sys::mapping::{Mapping, MappingError};
-use crate::table::{OpenError, Table};
+use crate::table::Table;
+use crate::table::file::OpenError;
 use crate::wire::{Domain, Epoch};
 
 /// Why control cannot be looked at, or given.

@@ -14,7 +14,7 @@ use super::store::Store;
 use crate::sys::af_xdp;
 use crate::sys::notify::ServiceManager;
 use crate::sys::succession::Succession;
-use crate::table::OpenError;
+use crate::table::file::OpenError;
 
 impl Estate {
     /// New locks. Whoever had those of before is dead, or has none of them any more and wants none.

@@ -16,7 +16,8 @@ use crate::limits::PREDECESSOR_WAIT_MS;
 use crate::sys::holds::lock_taker;
 use crate::sys::mapping::{BootId, Mapping, MappingError, boot_id};
 use crate::sys::process;
-use crate::table::{Capacity, OpenError, Table};
+use crate::table::file::OpenError;
+use crate::table::{Capacity, Table};
 
 /// How often the lock of a dead keeper's engine is asked for while the kernel takes that apart.
 const LOCK_PAUSE: Duration = Duration::from_micros(200);

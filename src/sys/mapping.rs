@@ -7,7 +7,7 @@
 //! as soon as it has mapped the file ([`Mapping::without_descriptor`]).
 //!
 //! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel holds him to it: a store
-//! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::Inspection`]).
+//! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::file::Inspection`]).
 
 use std::fmt;
 use std::fs::File;

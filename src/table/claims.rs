@@ -12,9 +12,9 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::OwnerId;
+use super::intent::Cell;
 use super::layout::{TableSlot, Words};
-use super::owner::Cell;
-use super::structure::pause;
+use super::membership::pause;
 use crate::limits::{CLAIM_JUDGED_EVERY, OWNERS_MAX};
 
 /// A slot that cells may name.

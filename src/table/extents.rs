@@ -6,8 +6,8 @@
 
 use std::sync::atomic::Ordering;
 
+use super::intent::Cell;
 use super::layout::Words;
-use super::owner::Cell;
 use super::slot::Word;
 
 /// Takes a free extent for a terminal's slot, of as many as `probes` from `hint` on. Where they are all taken, the next call

@@ -7,9 +7,9 @@
 //!
 //! - A record is old or new, and whole, at whatever instruction its writer died (`slot`).
 //! - Readers take no lock and never wait for a writer, living or dead.
-//! - A writer notes in its *owner cell* what it is about to do before it does it (`owner`); [`Table::recover`] reads the
+//! - A writer notes in its *owner cell* what it is about to do before it does it (`intent`); [`Table::recover`] reads the
 //!   cells and finishes or takes back what they name, whatever the table's size (`recover`).
-//! - Membership (parts, and who is in them) is changed by one writer at a time (`structure`), reports by all writers beside
+//! - Membership (parts, and who is in them) is changed by one writer at a time (`membership`), reports by all writers beside
 //!   each other (`writer`).
 //! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory are never followed out of
 //!   it: a damaged table gives errors, not panics. What cannot be read can be thrown away, parts and terminals (`discard`,
@@ -19,72 +19,43 @@
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
 //! and never undefined behaviour; and the bytes are the same for whoever maps them.
 
-mod ahead;
-mod burst;
-#[cfg(test)]
-mod capacity_tests;
 mod changes;
 mod claims;
-#[cfg(test)]
-mod claims_tests;
 mod discard;
 mod discard_terminal;
-#[cfg(test)]
-mod discard_terminal_tests;
-#[cfg(test)]
-mod discard_tests;
 mod domains;
 mod extents;
 mod fences;
-#[cfg(test)]
-mod file_tests;
+pub mod file;
 mod index;
-mod inspect;
-#[cfg(test)]
-mod kill_tests;
+mod intent;
 mod layout;
 mod levels;
-mod look;
-#[cfg(test)]
-mod look_tests;
-#[cfg(test)]
-mod loom;
 mod meetings;
-mod open;
-mod owner;
-#[cfg(test)]
-mod power_cut_tests;
+mod membership;
+mod prefetch;
 mod quota;
 mod read;
 mod recover;
-pub mod resize;
-#[cfg(test)]
-mod resize_tests;
 mod slot;
 mod slot_set;
-pub mod snapshot;
-mod structure;
 mod terminals;
 #[cfg(test)]
 mod tests;
 mod verify;
-#[cfg(test)]
-mod walk_tests;
 mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use burst::Near;
 pub use discard_terminal::Discarded;
-pub use inspect::{Counts, DomainCount, Inspection};
-pub use look::Looked;
 pub use meetings::Part;
-pub use open::{OpenError, Refusal};
+pub use prefetch::Near;
 pub use read::Cursor;
 pub use recover::Recovered;
 pub use terminals::Terminal;
 pub use verify::Progress;
+pub use verify::live::Looked;
 pub(crate) use writer::is_newer;
 pub use writer::{Reported, Writer};
 

@@ -11,8 +11,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 
+use super::membership::live;
 use super::read::Share;
-use super::structure::live;
 use super::{Table, Writer};
 use crate::limits::{QUOTA_LAST_PART, QUOTA_RECOUNT_EVERY, QUOTA_SLOTS};
 use crate::wire::Domain;

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::Table;
-use super::ahead::Ahead;
 use super::domains::{Tag, tagged};
 use super::meetings::{Part, meeting_hash};
+use super::membership::{chain, live, members, slots_of, undisturbed};
+use super::prefetch::Ahead;
 use super::slot::Unreadable;
-use super::structure::{chain, live, members, slots_of, undisturbed};
 use super::terminals::Terminal;
 use crate::sys::mapping::SharedWord;
 use crate::wire::{Address, Domain, Epoch, Level, MeetingId, MeetingState, digest_of};

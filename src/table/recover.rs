@@ -4,10 +4,10 @@
 //! not grow with what the table holds. It may be killed itself: each step can be done again, and the notes are cleared last.
 
 use super::extents::give_back;
+use super::intent::{Cell, Operation};
 use super::layout::Words;
 use super::levels::fit_levels;
-use super::owner::{Cell, Operation};
-use super::structure::{Structure, claim_part, members, set_bit};
+use super::membership::{Structure, claim_part, members, set_bit};
 use super::{OwnerId, TableError};
 use crate::limits::OWNERS_MAX;
 

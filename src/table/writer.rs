@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::burst::Near;
 use super::changes::PartChanges;
 use super::claims::{Named, evict_nobody, wait};
 use super::discard_terminal::damaged_terminal;
+use super::intent::{Cell, Operation};
 use super::layout::Words;
 use super::levels::set_level_bit;
 use super::meetings::Part;
-use super::owner::{Cell, Operation};
+use super::membership::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause};
+use super::prefetch::Near;
 use super::quota::Quota;
 use super::slot::Unreadable;
-use super::structure::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause};
 use super::terminals::{Head, Raw, Terminal};
 use super::{Cursor, OwnerId, Table, TableError, extents};
 use crate::limits::{

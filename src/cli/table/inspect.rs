@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::{Failure, Holder, Place, System, advance, bar, inspect_at};
 use crate::cli::client::print_table;
 use crate::sys::mapping::{BootId, boot_id};
-use crate::table::snapshot::{self, Head, Snapshot};
-use crate::table::{Capacity, Counts, Inspection, Part, Table, Terminal};
+use crate::table::file::snapshot::{self, Head, Snapshot};
+use crate::table::file::{Counts, Inspection};
+use crate::table::{Capacity, Part, Table, Terminal};
 use crate::wire::{Domain, Epoch, MeetingId};
 
 #[derive(Debug, clap::Args)]

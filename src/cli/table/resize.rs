@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::{Failure, Place, advance, bar};
 use crate::cli::WRONG;
-use crate::table::resize::{ResizeError, Resized, Step, Wanted, resize};
-use crate::table::{Capacity, OpenError};
+use crate::table::Capacity;
+use crate::table::file::OpenError;
+use crate::table::file::resize::{ResizeError, Resized, Step, Wanted, resize};
 
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("capacity").required(true).multiple(true).args(["meetings", "terminals"])))]

@@ -9,7 +9,8 @@ use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::limits::SNAPSHOT_INTERVAL;
 use crate::sys::threads::{Behind, spawn_behind};
-use crate::table::{Table, snapshot};
+use crate::table::Table;
+use crate::table::file::snapshot;
 
 /// The thread. Dropping it waits for the snapshot that it is writing, and ends it.
 pub(crate) struct Snapshots {

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::tests::{domain, part, report};
-use super::walk_tests::walked;
-use super::*;
+use super::walk::walked;
+use super::{domain, part, report};
 use crate::sys::mapping::killed_after;
+use crate::table::*;
 use crate::wire::{Epoch, Level, MeetingState, Role};
 
 pub(super) type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::tests::{domain, part, table};
-use super::*;
+use super::{domain, part, table};
+use crate::table::*;
 use crate::wire::Level;
 
 #[test]

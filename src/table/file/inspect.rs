@@ -9,12 +9,13 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::layout::LAYOUT_HASH;
+use super::OpenError;
 use super::snapshot::Snapshot;
-use super::{Capacity, Looked, OpenError, Part, Progress, Table, Terminal};
 use crate::limits::PROGRESS_EVERY;
 use crate::sys::holds::lock_taker;
 use crate::sys::mapping::{BootId, Mapping};
+use crate::table::layout::LAYOUT_HASH;
+use crate::table::{Capacity, Looked, Part, Progress, Table, Terminal};
 use crate::wire::{Domain, Epoch, Level, MeetingId, MeetingState};
 
 /// A table that is only looked at.

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use super::{Capacity, OpenError, OwnerId, Part, Table, TableError, Terminal};
+use super::OpenError;
 use crate::limits::{PROGRESS_EVERY, SLOTS_MAX};
 use crate::sys::holds::lock_taker;
 use crate::sys::mapping::{Mapping, MappingError};
+use crate::table::{Capacity, OwnerId, Part, Table, TableError, Terminal};
 use crate::wire::Epoch;
 
 /// Why a table was not resized. It is as it was.

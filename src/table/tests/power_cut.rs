@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::snapshot::{Place, Snapshot, SnapshotFault, parse, write_to};
-use super::tests::{domain, part};
-use super::*;
+use super::{domain, part};
+use crate::table::file::snapshot::{Place, Snapshot, SnapshotFault, parse, write_to};
+use crate::table::*;
 use crate::wire::{Epoch, Role, mix};
 
 const SECTOR: usize = 512;

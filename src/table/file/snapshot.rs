@@ -11,8 +11,6 @@
 //! Taking one stops nobody: each record is read as any reader does. It is not one instant of the table, and need not be:
 //! what changed while it was taken, the autonomous servers say again in the update.
 
-mod by_hand;
-
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -22,19 +20,19 @@ use std::time::Duration;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
-pub use by_hand::{Head, head, write_by_hand};
+pub use super::export::{Head, head, write_by_hand};
 
-use super::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::sys::mapping::BootId;
+use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
 };
 
-const MAGIC: [u8; 8] = *b"BATONSNP";
-const VERSION: u32 = 1;
+pub(super) const MAGIC: [u8; 8] = *b"BATONSNP";
+pub(super) const VERSION: u32 = 1;
 /// Counted up with each change to [`Contents`]'s fields.
-const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
-const HEADER_BYTES: usize = 64;
+pub(super) const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
+pub(super) const HEADER_BYTES: usize = 64;
 /// Nobody writes a snapshot for as long.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
 
@@ -119,7 +117,7 @@ pub struct Restored {
 }
 
 #[derive(Archive, Serialize, Deserialize)]
-struct Contents {
+pub(super) struct Contents {
     boot_id: u128,
     epoch: u64,
     generation_end: u32,
@@ -200,7 +198,7 @@ impl Snapshot {
         Ok(restored)
     }
 
-    fn archive(&self) -> Contents {
+    pub(super) fn archive(&self) -> Contents {
         Contents {
             boot_id: self.boot_id.0,
             epoch: self.epoch.0,
@@ -331,19 +329,19 @@ fn sweep(path: &Path) {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Where this process writes what is to be at this path.
-fn beside(path: &Path) -> PathBuf {
+pub(super) fn beside(path: &Path) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     beside.into()
 }
 
 /// What writing a snapshot asks of a file system: steps between which the power may go.
-pub(super) trait Place {
+pub(in crate::table) trait Place {
     /// A new empty file, in the place of what has that name.
     fn create(&mut self, path: &Path) -> io::Result<()>;
     /// Puts bytes behind those that the file has.
@@ -393,7 +391,11 @@ impl Place for Files {
     }
 }
 
-pub(super) fn write_to(place: &mut impl Place, snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
+pub(in crate::table) fn write_to(
+    place: &mut impl Place,
+    snapshot: &Snapshot,
+    path: &Path,
+) -> Result<u64, SnapshotFault> {
     let archive = rkyv::to_bytes::<rancor::Error>(&snapshot.archive())
         .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
     let beside = beside(path);
@@ -407,7 +409,7 @@ pub(super) fn write_to(place: &mut impl Place, snapshot: &Snapshot, path: &Path)
     Ok((HEADER_BYTES + archive.len()) as u64)
 }
 
-fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {
+pub(super) fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -421,7 +423,7 @@ fn read_snapshot(path: &Path) -> Result<Snapshot, SnapshotFault> {
     parse(&fs::read(path).map_err(failed("read it"))?)
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Snapshot, SnapshotFault> {
+pub(in crate::table) fn parse(bytes: &[u8]) -> Result<Snapshot, SnapshotFault> {
     let (head, archive) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(SnapshotFault::NotASnapshot)?;
     if head[..8] != MAGIC {
         return Err(SnapshotFault::NotASnapshot);
@@ -445,6 +447,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Snapshot, SnapshotFault> {
     Snapshot::from_archive(archive).map_err(SnapshotFault::Content)
 }
 
-fn failed(step: &'static str) -> impl FnOnce(io::Error) -> SnapshotFault {
+pub(super) fn failed(step: &'static str) -> impl FnOnce(io::Error) -> SnapshotFault {
     move |error| SnapshotFault::Io { step, error }
 }

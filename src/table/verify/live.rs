@@ -7,13 +7,13 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::Table;
-use super::domains::tag_at;
-use super::layout::Words;
-use super::levels::is_of_level;
-use super::structure::pause;
-use super::verify::{Check, Progress, Subject, subjects};
+use super::{Check, Progress, Subject, subjects};
 use crate::limits::{FLAWS_MAX, LOOK_TRIES_MAX, LOOKS, LOOKS_MAX, SUSPECTS_MAX};
+use crate::table::Table;
+use crate::table::domains::tag_at;
+use crate::table::layout::Words;
+use crate::table::levels::is_of_level;
+use crate::table::membership::pause;
 use crate::wire::{Level, mix};
 
 /// What came of verifying a living table.

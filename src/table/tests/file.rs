@@ -4,17 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::snapshot::{self, Snapshot, SnapshotFault};
-use super::tests::{domain, part, report};
-use super::walk_tests::walked;
-use super::*;
+use super::walk::walked;
+use super::{domain, part, report};
 use crate::sys::mapping::BootId;
 use crate::sys::process::copies;
+use crate::table::file::snapshot::{self, Snapshot, SnapshotFault};
+use crate::table::file::{OpenError, Refusal};
+use crate::table::*;
 use crate::wire::{Epoch, Role};
 
 const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 16 };
 
-pub(super) struct Folder(pub tempfile::TempDir);
+pub(in crate::table) struct Folder(pub tempfile::TempDir);
 
 impl Folder {
     pub fn new() -> Self {
@@ -26,13 +27,13 @@ impl Folder {
     }
 }
 
-pub(super) fn furnished(path: &Path) -> Arc<Table> {
+pub(in crate::table) fn furnished(path: &Path) -> Arc<Table> {
     let table = Arc::new(Table::create_at(path, CAPACITY, BootId(77)).unwrap());
     furnish(&table);
     table
 }
 
-pub(super) fn furnish(table: &Arc<Table>) {
+pub(in crate::table) fn furnish(table: &Arc<Table>) {
     table.set_reservation(Epoch::new(2, 30), 90);
     let mut control = table.writer(OwnerId::CONTROL);
     for number in 1..=3 {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
-use super::file_tests::{Folder, furnish, furnished};
-use super::structure::set_bit;
-use super::tests::{domain, part, report};
-use super::*;
+use super::file::{Folder, furnish, furnished};
+use super::{domain, part, report};
 use crate::limits::LOOKS;
 use crate::sys::mapping::killed_after;
+use crate::table::file::{Counts, Inspection};
+use crate::table::membership::set_bit;
+use crate::table::*;
 use crate::wire::{Epoch, Role};
 
 /// Stops the writers, also where the test fails.
@@ -161,7 +162,7 @@ fn entries_that_name_nobody_or_twice_are_flaws() {
     furnish(&table);
     let words = table.words();
     let (slot, _, raw) = words.find_terminal(domain(2).device(1)).unwrap().unwrap();
-    let hash = super::terminals::terminal_hash(raw.address());
+    let hash = crate::table::terminals::terminal_hash(raw.address());
     assert!(words.terminal_index().insert(hash, slot));
     let flaws = table.verify();
     assert!(matches!(&flaws[..], [flaw] if flaw.contains("index of Terminals names slot")), "{flaws:?}");

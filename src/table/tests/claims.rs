@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::claims::{Named, evict_nobody};
-use super::kill_tests::{assert_usable, control, dump, furnished};
-use super::layout::LINK;
-use super::owner::Cell;
-use super::tests::{domain, report};
-use super::*;
+use super::kill::{assert_usable, control, dump, furnished};
+use super::{domain, report};
+use crate::table::claims::{Named, evict_nobody};
+use crate::table::intent::Cell;
+use crate::table::layout::LINK;
+use crate::table::*;
 
 /// Writes a claim into the control word in front of a link.
 fn claim(table: &Table, link: &crate::sys::mapping::SharedWord, number: u64) {
@@ -61,7 +61,7 @@ fn a_part_with_such_a_claim_goes_and_the_epoch_and_the_structure_are_free_again(
     for number in NUMBERS {
         let table = damaged(number);
         table.words().structure().store(number, Ordering::Relaxed);
-        table.mapping().words()[super::layout::EPOCH.start].fetch_or(number, Ordering::Relaxed);
+        table.mapping().words()[crate::table::layout::EPOCH.start].fetch_or(number, Ordering::Relaxed);
         assert!(table.recover().claims >= 1, "{number}");
         assert_eq!(control(&table).remove_part(MeetingId(1), domain(1)), Ok(true), "{number}");
         assert!(table.bump_generation().is_some(), "{number}");

@@ -31,7 +31,7 @@
 //!
 //! What cannot run beside each other, and why: two that change an index, a chain or a live bitmap, for they have the structure's
 //! claim; two that change the epoch, for one thread controls; two that write an owner's cell, for a number has one writer
-//! ([`super::Table::writer`]); recovery and any writer, for it has the lock that the kernel gives to nobody before the
+//! ([`crate::table::Table::writer`]); recovery and any writer, for it has the lock that the kernel gives to nobody before the
 //! last writer is dead; two recoveries, for the same lock; creation and anything, for the file has no name before.
 //!
 //! Slots, extents' owners, indexes, bits of levels, the structure's claim and the count of operations are the production code over
@@ -47,8 +47,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, fence};
 use loom::thread;
 
-use super::OwnerId;
-use super::slot::{Seen, Slot, Unreadable, Word};
+use crate::table::OwnerId;
+use crate::table::slot::{Seen, Slot, Unreadable, Word};
 
 impl Word for AtomicU64 {
     fn load(&self, ordering: Ordering) -> u64 {

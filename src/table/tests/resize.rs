@@ -6,12 +6,12 @@
 use std::fs;
 use std::path::Path;
 
-use super::file_tests::{Folder, furnish, furnished};
-use super::resize::{ResizeError, Resized, Step, Wanted, resize};
-use super::snapshot::Snapshot;
-use super::*;
+use super::file::{Folder, furnish, furnished};
 use crate::sys::mapping::BootId;
 use crate::sys::process::copies;
+use crate::table::file::resize::{ResizeError, Resized, Step, Wanted, resize};
+use crate::table::file::snapshot::Snapshot;
+use crate::table::*;
 
 const LARGER: Wanted = Wanted { meetings: Some(100), terminals: Some(1000), discard_old: false };
 const ROOM: Capacity = Capacity { meetings: 100, terminals: 1000 };
@@ -64,7 +64,7 @@ fn a_larger_table_holds_what_the_old_one_held_whenever_it_dies() {
     let table = Arc::new(Table::open_at(&path).unwrap());
     let mut control = table.writer(OwnerId::CONTROL);
     for number in 4..=100 {
-        control.insert_part(&super::tests::part(1, number)).unwrap();
+        control.insert_part(&super::part(1, number)).unwrap();
     }
 }
 
@@ -134,8 +134,8 @@ fn extents_that_the_new_table_has_not_are_missed_before_anything_is_changed() {
     let path = folder.file("table");
     let table = Arc::new(Table::create_at(&path, Capacity { meetings: 8, terminals: 1000 }, BootId(77)).unwrap());
     let mut control = table.writer(OwnerId::CONTROL);
-    let (meeting, home) = (MeetingId(1), super::tests::domain(2));
-    control.insert_part(&super::tests::part(1, 2)).unwrap();
+    let (meeting, home) = (MeetingId(1), super::domain(2));
+    control.insert_part(&super::part(1, 2)).unwrap();
     for device in 1..=80 {
         let mut terminal = Terminal::new(home.device(device), meeting, crate::wire::Role::Participant);
         terminal.set_info(&[1; 40]);
@@ -160,7 +160,7 @@ fn a_table_whose_writer_died_is_recovered_and_a_damaged_one_is_not_copied() {
     let table = Arc::new(Table::create_at(&path, Capacity { meetings: 8, terminals: 16 }, BootId(7)).unwrap());
     furnish(&table);
     let mut control = table.writer(OwnerId::CONTROL);
-    let died = crate::sys::mapping::killed_after(12, || control.insert_part(&super::tests::part(1, 9)).unwrap());
+    let died = crate::sys::mapping::killed_after(12, || control.insert_part(&super::part(1, 9)).unwrap());
     assert!(died.is_none());
     drop((control, table));
     let table = Table::open_at(&path).unwrap();
@@ -172,7 +172,7 @@ fn a_table_whose_writer_died_is_recovered_and_a_damaged_one_is_not_copied() {
     assert!(held.parts.len() >= 3);
 
     let table = Table::open_at(&path).unwrap();
-    let (slot, ..) = table.words().find_terminal(super::tests::domain(2).device(1)).unwrap().unwrap();
+    let (slot, ..) = table.words().find_terminal(super::domain(2).device(1)).unwrap().unwrap();
     let slot = table.words().terminal_link(slot).unwrap();
     slot.store(slot.load(Ordering::Relaxed) ^ 1, Ordering::Relaxed);
     drop(table);

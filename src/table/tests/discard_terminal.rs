@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::kill_tests::{Dump, assert_usable, control, dump, furnished};
-use super::layout::{BANK, LINK};
-use super::slot::Unreadable;
-use super::tests::{domain, part};
-use super::*;
+use super::kill::{Dump, assert_usable, control, dump, furnished};
+use super::{domain, part};
 use crate::sys::mapping::killed_after;
+use crate::table::layout::{BANK, LINK};
+use crate::table::slot::Unreadable;
+use crate::table::*;
 use crate::wire::{Address, Role, mix};
 
 /// Members of the furnished table: the first, two in the middle and the last of a chain, some with an extent, and an only one.

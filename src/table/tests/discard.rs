@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::kill_tests::{Dump, assert_usable, control, dump, furnished};
-use super::layout::{BANK, LINK};
-use super::meetings::part_hash;
-use super::slot::Unreadable;
-use super::tests::{domain, part};
-use super::walk_tests::walked;
-use super::*;
+use super::kill::{Dump, assert_usable, control, dump, furnished};
+use super::walk::walked;
+use super::{domain, part};
 use crate::sys::mapping::killed_after;
+use crate::table::layout::{BANK, LINK};
+use crate::table::meetings::part_hash;
+use crate::table::slot::Unreadable;
+use crate::table::*;
 use crate::wire::mix;
 
 /// The parts of the furnished table: a meeting's first, middle and last, and a meeting's only one.

@@ -1,20 +1,22 @@
 //! Whether everything in a table agrees with everything else: for inspection, and for tests that kill.
 //!
 //! All that can be wrong is wrong with a *subject*: a slot, an entry, an extent, a claim. Each is looked at by itself, so that what
-//! a living table shows for a moment can be looked at again ([`super::look`]). What is as large as the table is remembered
+//! a living table shows for a moment can be looked at again ([`super::verify::live`]). What is as large as the table is remembered
 //! as bits: a table of ten million terminals takes a megabyte or two to verify.
+
+pub mod live;
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use super::domains::{Tag, has_tag};
 use super::index::Index;
+use super::intent::Cell;
 use super::layout::Words;
 use super::levels::is_of_level;
 use super::meetings::{meeting_hash, part_hash};
-use super::owner::Cell;
+use super::membership::{chain, count_of, members, previous_of};
 use super::slot_set::SlotSet;
-use super::structure::{chain, count_of, members, previous_of};
 use super::terminals::terminal_hash;
 use super::{OwnerId, Table};
 use crate::limits::{FLAWS_MAX, OWNERS_MAX, PROGRESS_EVERY};

@@ -9,7 +9,7 @@ use super::{ONE, Small, TWO, check, read, words};
 use crate::table::OwnerId;
 use crate::table::extents::{give_back_owner, take_owner};
 use crate::table::index::{BUCKET, Index, STASH};
-use crate::table::structure::{claim_structure, count_operation, release_structure, undisturbed};
+use crate::table::membership::{claim_structure, count_operation, release_structure, undisturbed};
 
 /// Slot A's record names the extent while its first word is 1, and says with its second what the extent holds.
 #[test]

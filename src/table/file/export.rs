@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{
+use super::snapshot::{
     HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, beside, failed, folder_of,
     header,
 };
@@ -105,9 +105,9 @@ fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) 
 mod tests {
     use std::sync::Arc;
 
-    use super::super::super::file_tests::{Folder, furnished};
-    use super::super::{read, write};
     use super::*;
+    use crate::table::file::snapshot::{read, write};
+    use crate::table::tests::file::{Folder, furnished};
 
     #[test]
     fn a_header_says_what_it_is_whoever_wrote_it() {

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::layout::{BANK, HEADER, LAYOUT_HASH, Layout, MAGIC};
-use super::slot::checksum;
-use super::structure::pause;
-use super::{Capacity, OwnerId, Table};
 use crate::limits::{CLAIM_TRIES_CONTROL, OWNERS_MAX, SLOTS_MAX};
 use crate::sys::mapping::{BootId, Mapping, MappingError};
+use crate::table::layout::{BANK, HEADER, LAYOUT_HASH, Layout, MAGIC};
+use crate::table::membership::pause;
+use crate::table::slot::checksum;
+use crate::table::{Capacity, OwnerId, Table};
 use crate::wire::Epoch;
 
 /// Why there is no table. A file that was there is as it was.

@@ -1,15 +1,29 @@
+//! The table against an oracle, and what its other tests build theirs from.
+
+mod capacity;
+mod claims;
+mod discard;
+mod discard_terminal;
+pub(in crate::table) mod file;
+mod kill;
+mod live;
+mod loom;
+mod power_cut;
+mod resize;
+mod walk;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::walk_tests::walked;
 use super::*;
 use crate::limits::DOMAINS_MAX;
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
     digest_of,
 };
+use walk::walked;
 
 pub(super) fn domain(number: u64) -> Domain {
     Domain::new(number).unwrap()

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::tests::{domain, part, report};
-use super::*;
+use super::{domain, part, report};
 use crate::limits::{EXTENTS_MIN, MEMBERS_MAX, PARTS_MAX};
+use crate::table::*;
 use crate::wire::Role;
 
 fn table(meetings: u32, terminals: u32) -> Arc<Table> {
