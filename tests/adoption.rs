@@ -19,7 +19,7 @@ use baton::sys::af_xdp::{self, Bound, Settings, Socket};
 use baton::sys::bpf::{SteerSettings, Steering};
 use baton::sys::interface::Interface;
 use baton::sys::mapping::BootId;
-use baton::sys::{descriptors, process};
+use baton::sys::{fd_passing, process};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
 use baton::wire::{
     Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role,
@@ -140,9 +140,9 @@ fn worker_process() {
     table.recover();
     rustix::thread::set_thread_res_uid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
     process::tie_to_parent().unwrap();
-    let line = descriptors::stdin().unwrap();
+    let line = fd_passing::stdin().unwrap();
     let mut settings = [0; 1024];
-    let handed = descriptors::receive(line.as_fd(), &mut settings, 16, true).unwrap();
+    let handed = fd_passing::receive(line.as_fd(), &mut settings, 16, true).unwrap();
     let settings: Settings = serde_json::from_slice(&settings[..handed.bytes]).unwrap();
     let mut handed = handed.descriptors.into_iter();
     let (umem, noted) = (handed.next().unwrap(), File::from(handed.next().unwrap()));
@@ -167,7 +167,7 @@ fn worker_process() {
 }
 
 fn start(bound: &Bound, noted: &File, table: &Path) -> Child {
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker_process", "--nocapture"])
         .env(WORKER, table)
@@ -178,7 +178,7 @@ fn start(bound: &Bound, noted: &File, table: &Path) -> Child {
     let settings = serde_json::to_vec(&bound.settings).unwrap();
     let mut handed: Vec<BorrowedFd<'_>> = vec![bound.umem.as_fd(), noted.as_fd()];
     handed.extend(bound.sockets.iter().map(AsFd::as_fd));
-    descriptors::send(ours.as_fd(), &settings, &handed).unwrap();
+    fd_passing::send(ours.as_fd(), &settings, &handed).unwrap();
     child
 }
 

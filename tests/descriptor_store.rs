@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use baton::sdk::{Endpoint, EndpointSettings};
-use baton::sys::descriptors;
+use baton::sys::fd_passing;
 use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
@@ -90,7 +90,7 @@ impl Manager {
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
         // A descriptor that is not stored is closed here, a barrier's too.
-        let Ok(received) = descriptors::receive(self.socket.as_fd(), &mut buffer, 1, true) else { return };
+        let Ok(received) = fd_passing::receive(self.socket.as_fd(), &mut buffer, 1, true) else { return };
         let text = std::str::from_utf8(&buffer[..received.bytes]).unwrap();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
         let name = lines.iter().find_map(|line| line.strip_prefix("FDNAME="));

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use baton::cascade::Hop;
 use baton::handover::protocol::Notice;
-use baton::sys::descriptors;
+use baton::sys::fd_passing;
 use baton::wire::{Domain, Mac};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 use support::netns::{Pair, Side};
@@ -36,7 +36,7 @@ type Words<'a> = dyn Fn(u64) -> Vec<u8> + 'a;
 /// Says it as often and as fast as the line takes it, until its other end is closed.
 fn repeat(line: &OwnedFd, words: &Words<'_>) {
     for number in 0.. {
-        match descriptors::send(line.as_fd(), &words(number), &[]) {
+        match fd_passing::send(line.as_fd(), &words(number), &[]) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
             Err(_) => return,
             Ok(()) => {}

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton::handover::protocol::Notice;
-use baton::sys::descriptors;
+use baton::sys::fd_passing;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 use support::netns::{Pair, Side};
@@ -38,7 +38,7 @@ fn line_of(engine: u32) -> OwnedFd {
 }
 
 fn say(line: &OwnedFd, notice: &Notice) {
-    descriptors::send(line.as_fd(), &serde_json::to_vec(notice).unwrap(), &[]).unwrap();
+    fd_passing::send(line.as_fd(), &serde_json::to_vec(notice).unwrap(), &[]).unwrap();
 }
 
 fn status(place: &Place) -> Option<serde_json::Value> {

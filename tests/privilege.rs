@@ -170,7 +170,7 @@ fn confined_process() {
     let Ok(deed) = std::env::var(DEED) else { return };
     tie_to_parent().unwrap();
     capabilities::keep_none().unwrap();
-    let (line, _other) = baton::sys::descriptors::pair().unwrap();
+    let (line, _other) = baton::sys::fd_passing::pair().unwrap();
     seccomp::confine().unwrap();
     match deed.as_str() {
         "nothing" => {
@@ -179,7 +179,7 @@ fn confined_process() {
             fs::write("/dev/null", memory.to_string()).unwrap();
             let core = core_affinity::get_core_ids().unwrap()[0];
             assert!(core_affinity::set_for_current(core));
-            baton::sys::descriptors::send(line.as_fd(), b"word", &[]).unwrap();
+            baton::sys::fd_passing::send(line.as_fd(), b"word", &[]).unwrap();
             // A client's connection is closed so, and its descriptor asked what it is.
             rustix::net::shutdown(&line, rustix::net::Shutdown::Write).unwrap();
             rustix::fs::fcntl_getfl(&line).unwrap();

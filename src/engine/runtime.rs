@@ -20,7 +20,7 @@ use crate::link::Worker;
 use crate::link::egress::Ports;
 use crate::link::thread::{Manner, Start, spawn};
 use crate::sys::af_xdp::Socket;
-use crate::sys::succession::Succession;
+use crate::sys::robust_locks::Succession;
 use crate::table::{OwnerId, Table};
 use crate::telemetry::{Collector, Counters, Recorder, recorder};
 

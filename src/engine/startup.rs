@@ -31,7 +31,7 @@ use crate::link::egress::Ports;
 use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
-use crate::sys::succession::{Held, Succession};
+use crate::sys::robust_locks::{Held, Succession};
 use crate::sys::{clock, memory, seccomp, threads};
 use crate::table::file::OpenError;
 use crate::table::{OwnerId, Recovered, Table};

@@ -20,7 +20,7 @@ use crate::cascade::Hop;
 use crate::config::Config;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::sys::af_xdp;
-use crate::sys::descriptors::{self, Received};
+use crate::sys::fd_passing::{self, Received};
 use crate::sys::sealed;
 use crate::wire::{Domain, Mac};
 
@@ -131,7 +131,7 @@ pub struct Handover {
     pub manifest: Manifest,
     /// The table's file. It bears the keeper's lock, which lives until the last process that inherited it is gone.
     pub table: OwnedFd,
-    /// The locks of who works with table and rings: [`crate::sys::succession`].
+    /// The locks of who works with table and rings: [`crate::sys::robust_locks`].
     pub succession: OwnedFd,
     /// For each interface.
     pub frames: Vec<Frames<OwnedFd>>,
@@ -227,7 +227,7 @@ impl KeeperLine {
     /// # Errors
     /// The keeper is gone.
     pub fn tell(&self, notice: &Notice) -> io::Result<()> {
-        descriptors::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
+        fd_passing::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
     }
 
     /// Whether the keeper is gone.
@@ -243,7 +243,7 @@ impl KeeperLine {
     /// `UnexpectedEof`: the keeper is gone, and the engine ends. Anything else is a broken line, to be treated alike.
     pub fn order(&self) -> io::Result<Order> {
         let mut buffer = [0; NOTE_BYTES];
-        let Received { bytes, .. } = descriptors::receive(self.0.as_fd(), &mut buffer, 0, true)?;
+        let Received { bytes, .. } = fd_passing::receive(self.0.as_fd(), &mut buffer, 0, true)?;
         Ok(serde_json::from_slice(&buffer[..bytes])?)
     }
 }
@@ -281,7 +281,7 @@ impl From<OwnedFd> for KeeperLine {
 /// # Errors
 /// See [`HandoverError`].
 pub fn receive() -> Result<Handover, HandoverError> {
-    receive_from(descriptors::stdin().map_err(HandoverError::NoKeeper)?)
+    receive_from(fd_passing::stdin().map_err(HandoverError::NoKeeper)?)
 }
 
 /// As [`receive`], on this socket.
@@ -290,9 +290,9 @@ pub fn receive() -> Result<Handover, HandoverError> {
 /// See [`HandoverError`].
 pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     let mut buffer = [0; NOTE_BYTES];
-    let most = descriptors::DESCRIPTORS_MAX;
+    let most = fd_passing::DESCRIPTORS_MAX;
     let received =
-        descriptors::receive(socket.as_fd(), &mut buffer, most, true).map_err(|error| match error.kind() {
+        fd_passing::receive(socket.as_fd(), &mut buffer, most, true).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HandoverError::Closed,
             io::ErrorKind::InvalidData => HandoverError::Foreign(error.to_string()),
             _ => HandoverError::NoKeeper(error),
@@ -348,7 +348,7 @@ pub(crate) fn send(
         all.push(*umem);
         all.extend_from_slice(sockets);
     }
-    descriptors::send(line, &serde_json::to_vec(&Envelope { version: manifest.version })?, &all)
+    fd_passing::send(line, &serde_json::to_vec(&Envelope { version: manifest.version })?, &all)
 }
 
 /// What the packet itself says: what every version understands of every other.

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::estate::Estate;
 use super::hearing::{Heard, Hearing, Known};
-use super::starter::{StartError, Started, Starter};
+use super::resources::Estate;
+use super::spawner::{StartError, Started, Starter};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Death, Notice, Order, Role};
 use crate::limits::{NOTICES_PER_ROUND, NOTICES_PER_SECOND, WORDS_BYTES_MAX};
-use crate::sys::descriptors;
+use crate::sys::fd_passing;
 use crate::time::Nanos;
 
 /// Bytes of a notice, at most.
@@ -54,7 +54,7 @@ impl Engine {
         role: Role,
         known: Rc<Known>,
     ) -> Result<Self, StartError> {
-        let (line, theirs) = descriptors::pair()?;
+        let (line, theirs) = fd_passing::pair()?;
         let process = starter.engine(theirs, program)?;
         let started = Instant::now();
         Ok(Self {
@@ -100,7 +100,7 @@ impl Engine {
         let mut buffer = [0; NOTICE_BYTES];
         while !self.silent && self.turn > 0 {
             self.turn -= 1;
-            let heard = match descriptors::receive(self.line.as_fd(), &mut buffer, 0, false) {
+            let heard = match fd_passing::receive(self.line.as_fd(), &mut buffer, 0, false) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 // Whatever is wrong with the line, its pidfd says how the engine fares.
                 Err(error) if error.kind() != io::ErrorKind::InvalidData => {
@@ -149,7 +149,7 @@ impl Engine {
 
     /// Orders it to do something. Never waits.
     pub(super) fn order(&self, order: &Order) -> io::Result<()> {
-        descriptors::send(self.line.as_fd(), &serde_json::to_vec(order)?, &[])
+        fd_passing::send(self.line.as_fd(), &serde_json::to_vec(order)?, &[])
     }
 }
 

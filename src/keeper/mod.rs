@@ -19,38 +19,38 @@
 //!   takes nothing over that it would understand otherwise (`handover::compat`).
 //! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
+mod backoff;
+mod bpf_pins;
 mod engine;
 mod error;
-mod estate;
+mod fd_store;
 mod folders;
 mod hearing;
 pub(crate) mod interfaces;
 mod mandate;
 mod obstacles;
-mod pins;
 mod renewal;
-mod restarts;
-mod starter;
-mod store;
+mod resources;
+mod spawner;
 mod supervisor;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use backoff::Restarts;
 pub use error::KeeperError;
-pub use estate::Estate;
 pub use mandate::{Mandate, MandateError, Standing};
 pub(crate) use obstacles::{Obstacle, obstacles};
-pub use restarts::Restarts;
-pub use starter::serve as start_engines;
+pub use resources::Estate;
+pub use spawner::serve as start_engines;
 
-use starter::Starter;
-use store::Store;
+use fd_store::Store;
+use spawner::Starter;
 
 use crate::config::Config;
 use crate::sys::capabilities;
-use crate::sys::notify::{self, ServiceManager};
 use crate::sys::process::{User, is_root};
+use crate::sys::sd_notify::{self, ServiceManager};
 use crate::sys::signals::{StopSignals, ignore_file_limit};
 
 /// Runs a keeper until it is asked to stop, by SIGTERM, SIGINT or SIGHUP. With `store`, the service manager keeps
@@ -60,7 +60,7 @@ use crate::sys::signals::{StopSignals, ignore_file_limit};
 /// What an operator has to see to: see [`KeeperError`].
 pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     // Before anything opens descriptors.
-    let stored = notify::stored();
+    let stored = sd_notify::stored();
     let manager = ServiceManager::of_environment()
         .map_err(|error| KeeperError::System { doing: "speak with the service manager", error })?;
     if store && !manager.is_there() {

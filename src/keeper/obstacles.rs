@@ -6,7 +6,7 @@ use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
 use super::error::KeeperError;
-use super::{folders, interfaces, pins};
+use super::{bpf_pins, folders, interfaces};
 use crate::config::Config;
 use crate::sys::bpf::check_free;
 use crate::sys::process::User;
@@ -33,14 +33,14 @@ pub(crate) fn obstacles(config: &Config, user: Option<&User>) -> Vec<Obstacle> {
         Ok(found) => {
             look("queues", interfaces::share_out(config, &found).map(drop));
             for found in found {
-                let folder = pins::folder_of(config, &found.interface.name);
+                let folder = bpf_pins::folder_of(config, &found.interface.name);
                 look("steering", check_free(&found.interface, Some(&folder)).map_err(Into::into));
             }
         }
     }
     look("runtime folder", folders::check_own(&config.runtime.dir));
     look("API socket", check_socket(&config.runtime.api_socket()));
-    look("pins", pins::check(&config.runtime.pin()));
+    look("pins", bpf_pins::check(&config.runtime.pin()));
     look("table folder", folders::check_own(config.table.path.parent().unwrap_or(Path::new("/"))));
     look("database", folders::check_database(config, user));
     all

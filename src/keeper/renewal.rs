@@ -9,11 +9,11 @@
 use std::io;
 
 use super::error::KeeperError;
-use super::estate::{Estate, fill_rings, listen};
-use super::store::Store;
+use super::fd_store::Store;
+use super::resources::{Estate, fill_rings, listen};
 use crate::sys::af_xdp;
-use crate::sys::notify::ServiceManager;
-use crate::sys::succession::Succession;
+use crate::sys::robust_locks::Succession;
+use crate::sys::sd_notify::ServiceManager;
 use crate::table::file::OpenError;
 
 impl Estate {

@@ -13,7 +13,7 @@ use super::KeeperError;
 use crate::config::{Config, OnBadTable};
 use crate::handover::protocol::TableOrigin;
 use crate::limits::PREDECESSOR_WAIT_MS;
-use crate::sys::holds::lock_taker;
+use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{BootId, Mapping, MappingError, boot_id};
 use crate::sys::process;
 use crate::table::file::OpenError;

@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::config::Wait;
 use crate::limits::{SPIN_NS, STACK_BYTES};
 use crate::sys::af_xdp::Socket;
-use crate::sys::succession::Succession;
+use crate::sys::robust_locks::Succession;
 use crate::sys::{clock, threads};
 
 const WAKE: Token = Token(0);

@@ -31,19 +31,19 @@ mod audit;
 mod connect;
 mod database;
 mod event;
-mod fleet;
-mod holdings;
 mod kept;
-#[cfg(test)]
-mod kept_tests;
 mod lookup;
 mod orphans;
+// The type and its room have the same word.
+#[allow(clippy::module_inception)]
+mod recovery;
 mod report;
 mod retry;
 mod server;
 mod settings;
 mod state;
-mod table;
+mod store;
+mod table_store;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -55,12 +55,12 @@ use serde::{Deserialize, Serialize};
 pub use agreement::Heard;
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::{Body, Event, Request};
-pub use fleet::Recovery;
-pub use holdings::{Absence, Cursor, Holdings, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Written};
+pub use recovery::Recovery;
 pub use report::{Moments, Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
-pub use table::TableHoldings;
+pub use store::{Absence, Cursor, Holdings, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Written};
+pub use table_store::TableHoldings;
 pub use takeover::Wanted;
 
 /// Where a recovery looks meetings up: decided by fact (boot id, layout, an intact header), not by guess.

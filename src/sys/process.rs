@@ -71,7 +71,7 @@ impl User {
 fn baton(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg0("baton").args(arguments);
-    for variable in super::notify::VARIABLES {
+    for variable in super::sd_notify::VARIABLES {
         command.env_remove(variable);
     }
     command
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_dropped_process_is_gone() {
         let _copies = copies::made();
-        let (ours, theirs) = crate::sys::descriptors::pair().unwrap();
+        let (ours, theirs) = crate::sys::fd_passing::pair().unwrap();
         let mut command = Command::new("sleep");
         command.arg("1000");
         let process = Process::start(command, theirs, None).unwrap();

@@ -55,7 +55,7 @@ use crate::link::Shared;
 use crate::link::Wake;
 use crate::link::egress::Ports;
 use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
-use crate::sys::succession::Succession;
+use crate::sys::robust_locks::Succession;
 use crate::sys::{clock, random};
 use crate::table::Writer;
 use crate::table::file::snapshot;

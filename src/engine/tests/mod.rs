@@ -8,8 +8,8 @@ use super::startup;
 use crate::config::{Config, Overrides};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{self, Handover, Manifest, TableOrigin};
-use crate::sys::descriptors;
-use crate::sys::succession::Succession;
+use crate::sys::fd_passing;
+use crate::sys::robust_locks::Succession;
 use crate::time::Nanos;
 
 /// Not after it has waited: it may be handed the locks before its keeper has looked at what it is.
@@ -18,7 +18,7 @@ fn a_program_that_may_not_take_over_ends_before_it_waits_for_a_lock() {
     let file = || OwnedFd::from(tempfile::tempfile().unwrap());
     let (succession, locks) = Succession::create().unwrap();
     let _held = succession.take(0).unwrap();
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     let text = "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 366\nlaboratory = true\n";
     let ours_is = Identity::ours();
     let manifest = Manifest {
@@ -40,7 +40,7 @@ fn a_program_that_may_not_take_over_ends_before_it_waits_for_a_lock() {
     let handover = Handover { manifest, table, succession, frames: Vec::new(), api, keeper: theirs.into() };
     startup::run(handover, Nanos(1));
     let mut buffer = [0; 4096];
-    let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
+    let bytes = fd_passing::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
     let said = String::from_utf8_lossy(&buffer[..bytes]);
     assert!(said.contains("may not take over") && said.contains("lays the table out otherwise"), "{said}");
 }

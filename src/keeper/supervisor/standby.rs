@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::super::engine::Engine;
 use super::super::error::KeeperError;
-use super::super::restarts::Restarts;
-use super::super::starter::StartError;
 use super::failures::is_its_own;
 use super::{STANDBY_AFTER, Supervisor, ending, looking};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Notice, Order, Role};
+use crate::keeper::backoff::Restarts;
+use crate::keeper::spawner::StartError;
 use crate::limits::{ENGINES_MAX, STANDBY_READY};
 
 /// How long an engine may take to end that has been followed: it lets database and clients go, or the kernel takes it apart.

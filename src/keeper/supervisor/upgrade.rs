@@ -18,11 +18,11 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::super::engine::Engine;
 use super::super::error::KeeperError;
-use super::super::starter::StartError;
 use super::{Supervisor, looking};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Notice, Order, Role};
 use crate::handover::{UpgradeForm, UpgradeState, Upgrading};
+use crate::keeper::spawner::StartError;
 use crate::limits::{UPGRADE_READY, UPGRADE_YIELD};
 use crate::sys::process::describe;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::hand::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
-use super::shelf::{Item, Shelf};
+use super::fake_store::{Item, Shelf};
+use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
 use crate::limits::{AUDIT_CHASES_MAX, STRAYS_PAUSE};
 use crate::recovery::{Event, Heard, Phase, Request, Settings};
 use crate::wire::{Epoch, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status, digest_of};

@@ -1,7 +1,7 @@
 //! The proof, and what follows from its failing.
 
-use super::hand::{EPOCH, Hand, domain, entries, opcodes, summary, the};
-use super::shelf::{Item, Shelf};
+use super::fake_store::{Item, Shelf};
+use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, summary, the};
 use crate::limits::AUDIT_SILENCE_ATTEMPTS;
 use crate::recovery::{Body, Event, Path, Phase, Request, Settings};
 use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status, digest_of};
@@ -41,7 +41,12 @@ fn a_difference_is_an_alarm_and_a_listing_from_0() {
     hand.end_listing(&end);
     let requests = hand.requests();
     assert_eq!(entries(&requests[0]), [2]);
-    hand.page(&requests[0], Opcode::TakeoverBatchAck, (0, 1), &[super::hand::result(2, Status::UnknownMeeting)]);
+    hand.page(
+        &requests[0],
+        Opcode::TakeoverBatchAck,
+        (0, 1),
+        &[super::scripted_peer::result(2, Status::UnknownMeeting)],
+    );
     let query = hand.request();
     assert_eq!((query.opcode(), query.header.meeting), (Opcode::StateQuery.wire(), MeetingId(1)));
     hand.page::<crate::wire::TerminalState>(&query, Opcode::State, (0, 1), &[]);

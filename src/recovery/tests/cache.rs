@@ -1,7 +1,7 @@
 //! What a living cache costs: a takeover page and an audit, and beyond that only what differs.
 
-use super::hand::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
-use super::shelf::Shelf;
+use super::fake_store::Shelf;
+use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
 use crate::recovery::{Body, Event, Request, Settings};
 use crate::wire::{MeetingId, MeetingSummary, Message, Opcode, Status, TakeoverResult};
 

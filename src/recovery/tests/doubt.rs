@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::hand::{EPOCH, domain, summary, terminal};
+use super::scripted_peer::{EPOCH, domain, summary, terminal};
 use crate::cascade::Speakers;
 use crate::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use crate::recovery::{Cursor, DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Standing, TableHoldings, Written};

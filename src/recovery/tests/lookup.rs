@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::hand::{Hand, domain, entries, opcodes, summary, the};
-use super::shelf::Shelf;
+use super::fake_store::Shelf;
+use super::scripted_peer::{Hand, domain, entries, opcodes, summary, the};
 use crate::limits::ORPHANS_MAX;
 use crate::recovery::{Body, Event, Orphans, Path, Phase, Request, Settings};
 use crate::wire::{Epoch, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status};
@@ -180,7 +180,7 @@ fn what_cannot_be_looked_up_yet_is_looked_up_later_and_holds_nothing_up() {
     shelf.cache = Shelf::cached([2]).cache;
     shelf.database_closed = true;
     let mut hand = Hand::cache(shelf);
-    let ours = MeetingSummary { controller: super::hand::EPOCH, ..summary(2, 1) };
+    let ours = MeetingSummary { controller: super::scripted_peer::EPOCH, ..summary(2, 1) };
     let held = [ours, summary(4, 1)];
     hand.held = 2;
     hand.play(&held);
@@ -205,7 +205,7 @@ fn without_a_database_for_good_what_is_not_known_is_left_alone() {
     (shelf.database_closed, shelf.database_lost) = (true, true);
     let mut hand = Hand::new(Path::Cache, shelf, Settings { orphans: Orphans::End, ..Settings::default() });
     hand.held = 2;
-    hand.play(&[MeetingSummary { controller: super::hand::EPOCH, ..summary(2, 1) }, summary(4, 1)]);
+    hand.play(&[MeetingSummary { controller: super::scripted_peer::EPOCH, ..summary(2, 1) }, summary(4, 1)]);
     assert!(hand.server.is_reconciled());
     assert!(hand.shelf.orphans.iter().eq([&MeetingId(4)]), "nobody can say that it is not ours");
 }
@@ -223,7 +223,12 @@ fn a_meeting_that_ended_and_is_listed_again_is_looked_up_again() {
     hand.answer(&audit, Message::Audit { count: 1, digest: 9 });
     hand.events();
     let query = hand.request();
-    hand.page(&query, Opcode::Info, (0, 1), &[MeetingSummary { controller: super::hand::EPOCH, ..summary(7, 1) }]);
+    hand.page(
+        &query,
+        Opcode::Info,
+        (0, 1),
+        &[MeetingSummary { controller: super::scripted_peer::EPOCH, ..summary(7, 1) }],
+    );
     assert_eq!(hand.events(), [Event::Remnant { domain: domain(), meeting: MeetingId(7) }]);
 }
 
@@ -276,7 +281,8 @@ fn listing_behind_the_takeovers_asks_for_nothing_twice() {
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
     let query = hand.request();
-    let ours = |meeting, version| MeetingSummary { controller: super::hand::EPOCH, ..summary(meeting, version) };
+    let ours =
+        |meeting, version| MeetingSummary { controller: super::scripted_peer::EPOCH, ..summary(meeting, version) };
     hand.page(&query, Opcode::Info, (0, 1), &[ours(1, 5), ours(2, 1)]);
     assert_eq!(hand.shelf.cache[&MeetingId(1)].version, 5);
     hand.play(&[]);
@@ -292,8 +298,8 @@ fn what_was_started_under_this_epoch_is_not_taken_over_again() {
         listing(shelf, Settings::default())
     };
     hand.shelf.cache = Shelf::cached([7]).cache;
-    hand.shelf.cache.get_mut(&MeetingId(7)).unwrap().epoch = super::hand::EPOCH;
-    let ours = MeetingSummary { controller: super::hand::EPOCH, ..summary(7, 2) };
+    hand.shelf.cache.get_mut(&MeetingId(7)).unwrap().epoch = super::scripted_peer::EPOCH;
+    let ours = MeetingSummary { controller: super::scripted_peer::EPOCH, ..summary(7, 2) };
     hand.page(&query, Opcode::Info, (0, 1), &[ours]);
     hand.play(&[ours]);
     assert_eq!((hand.shelf.takeovers, hand.shelf.updates), (0, 1));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::hand::{EPOCH, Hand, domain, opcodes, result, summary, the};
-use super::shelf::Shelf;
+use super::fake_store::Shelf;
+use super::scripted_peer::{EPOCH, Hand, domain, opcodes, result, summary, the};
 use crate::recovery::{Event, Path, Phase, Recovery, Report, Settings};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, Message, Opcode, Status};

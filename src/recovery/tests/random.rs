@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::hand::{EPOCH, domain, summary, terminal};
+use super::scripted_peer::{EPOCH, domain, summary, terminal};
 use crate::cascade::Speakers;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{

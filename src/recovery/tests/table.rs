@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::hand::{EPOCH, domain, entries, summary};
+use super::scripted_peer::{EPOCH, domain, entries, summary};
 use crate::cascade::Speakers;
 use crate::database::{Change, Database, KeyParameters, Member, PartParameters};
 use crate::recovery::{

@@ -1,7 +1,7 @@
 //! Connect and take over.
 
-use super::hand::{EPOCH, Hand, domain, entries, opcodes, result, summary, the};
-use super::shelf::{Item, Shelf};
+use super::fake_store::{Item, Shelf};
+use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, result, summary, the};
 use crate::recovery::{Body, Event, Phase, Settings};
 use crate::wire::{MeetingId, MeetingState, Message, Opcode, Status};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::hand::{Hand, domain, entries, result, summary, terminal, the};
-use super::shelf::Shelf;
+use super::fake_store::Shelf;
+use super::scripted_peer::{Hand, domain, entries, result, summary, terminal, the};
 use crate::limits::{ATTEMPTS_SAID_AFTER, NONSENSE_MAX};
 use crate::recovery::{Event, Request, Settings};
 use crate::wire::{Address, Domain, MeetingId, Opcode, Status, TerminalState};
@@ -156,7 +156,7 @@ fn nobody_has_left_a_list_that_cannot_be_read_to_its_end() {
 fn terminals_of_another_domain_and_what_is_no_terminal_are_dropped_and_told_once() {
     let (mut hand, query) = asked();
     let other = Domain::new(367).unwrap();
-    let named = |terminal, device| TerminalState { terminal, ..super::hand::terminal(1, device) };
+    let named = |terminal, device| TerminalState { terminal, ..super::scripted_peer::terminal(1, device) };
     let strange = [other.device(1002), domain().server(), Address::from_number(1002)];
     let listed = [strange.map(|address| named(address, 1)).as_slice(), &[terminal(1, 1001)]].concat();
     hand.page(&query, Opcode::State, (0, 1), &listed);

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::hand::{Hand, summary, terminal, the};
-use super::shelf::Shelf;
+use super::fake_store::Shelf;
+use super::scripted_peer::{Hand, summary, terminal, the};
 use crate::recovery::Request;
 use crate::wire::{MeetingId, Opcode, Status};
 

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use super::OpenError;
 use super::snapshot::Snapshot;
 use crate::limits::PROGRESS_EVERY;
-use crate::sys::holds::lock_taker;
+use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{BootId, Mapping};
 use crate::table::layout::LAYOUT_HASH;
 use crate::table::{Capacity, Looked, Part, Progress, Table, Terminal};
@@ -78,7 +78,7 @@ impl Table {
 
 impl Inspection {
     #[cfg(test)]
-    pub(super) fn over(table: Table) -> Self {
+    pub(in crate::table) fn over(table: Table) -> Self {
         Self { table }
     }
 

@@ -13,7 +13,7 @@ use std::{fs, io};
 
 use super::OpenError;
 use crate::limits::{PROGRESS_EVERY, SLOTS_MAX};
-use crate::sys::holds::lock_taker;
+use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{Mapping, MappingError};
 use crate::table::{Capacity, OwnerId, Part, Table, TableError, Terminal};
 use crate::wire::Epoch;

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn want_of_descriptors_is_said() {
         if std::env::var_os(CHILD).is_none() {
-            let name = "sys::descriptors::tests::want_of_descriptors_is_said";
+            let name = "sys::fd_passing::tests::want_of_descriptors_is_said";
             let mut child = Command::new("prlimit");
             child.arg("--nofile=64").arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
             let done = child.env(CHILD, "1").output().expect("prlimit of util-linux");

@@ -70,7 +70,7 @@ impl Shelf {
     pub fn cut_short(meetings: impl IntoIterator<Item = u64>) -> Self {
         let mut shelf = Self::cached(meetings);
         for (meeting, item) in &mut shelf.cache {
-            let member = super::hand::terminal(meeting.0, 999);
+            let member = super::scripted_peer::terminal(meeting.0, 999);
             item.terminals.insert(member.terminal, member);
         }
         shelf

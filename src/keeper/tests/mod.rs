@@ -11,7 +11,7 @@ use crate::handover::protocol::{
 };
 use crate::limits::{DOMAINS_MAX, INTERFACES_MAX, WORKERS_MAX};
 use crate::sys::af_xdp;
-use crate::sys::descriptors;
+use crate::sys::fd_passing;
 use crate::sys::interface::Interface;
 use crate::wire::{Domain, Mac};
 
@@ -73,7 +73,7 @@ fn the_largest_estate_arrives_whole_and_in_order() {
     let path = folder.path().join("api.sock");
     let api: OwnedFd = UnixListener::bind(&path).unwrap().into();
     let (table, succession) = (named("table"), named("succession"));
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     let sent = manifest();
     assert_eq!(sent.sockets(), WORKERS_MAX);
     let frames: Vec<_> = (0..INTERFACES_MAX).map(|n| frames_of(n, &sent.interfaces[n])).collect();
@@ -104,7 +104,7 @@ fn the_largest_estate_arrives_whole_and_in_order() {
 /// Longer than any packet: a buffer of the kernel's, in one piece, would not be found at the moment of a death.
 #[test]
 fn a_manifest_of_any_length_arrives() {
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     let interfaces: Vec<_> = manifest().interfaces[..1].to_vec();
     let predecessor = Some(Death { pid: 7, noticed_ns: 8, how: "x".repeat(8 << 20) });
     let sent = Manifest { interfaces, predecessor, ..manifest() };
@@ -119,28 +119,28 @@ fn a_manifest_of_any_length_arrives() {
 
 #[test]
 fn a_keeper_that_is_gone_before_it_hands_over_is_no_error_of_another_kind() {
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     drop(ours);
     assert!(matches!(protocol::receive_from(theirs), Err(HandoverError::Closed)));
 }
 
 #[test]
 fn a_manifest_of_another_version_is_refused_before_it_is_read() {
-    let (ours, theirs) = descriptors::pair().unwrap();
-    descriptors::send(ours.as_fd(), br#"{"version":99,"what":"ever"}"#, &[]).unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
+    fd_passing::send(ours.as_fd(), br#"{"version":99,"what":"ever"}"#, &[]).unwrap();
     let Err(error) = protocol::receive_from(theirs) else { panic!("it is foreign") };
     assert!(error.to_string().contains("start the keeper again"), "{error}");
     let mut buffer = [0; 4096];
-    let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
+    let bytes = fd_passing::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
     let said: Notice = serde_json::from_slice(&buffer[..bytes]).unwrap();
     assert_eq!(said, Notice::Failed { why: error.to_string() }, "the keeper hears why");
 }
 
 #[test]
 fn missing_descriptors_are_refused() {
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     let table = named("table");
-    descriptors::send(ours.as_fd(), &serde_json::to_vec(&manifest()).unwrap(), &[table.as_fd()]).unwrap();
+    fd_passing::send(ours.as_fd(), &serde_json::to_vec(&manifest()).unwrap(), &[table.as_fd()]).unwrap();
     assert!(matches!(protocol::receive_from(theirs), Err(HandoverError::Foreign(_))));
 }
 
@@ -152,7 +152,7 @@ fn an_input_that_is_no_socket_says_how_engines_are_started() {
 
 #[test]
 fn notices_and_orders_pass_and_the_end_of_the_line_is_seen() {
-    let (ours, theirs) = descriptors::pair().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
     let line = KeeperLine::from(theirs);
     let mut buffer = [0; 4096];
     for notice in [
@@ -163,10 +163,10 @@ fn notices_and_orders_pass_and_the_end_of_the_line_is_seen() {
         Notice::Fenced { epoch: 5 },
     ] {
         line.tell(&notice).unwrap();
-        let bytes = descriptors::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
+        let bytes = fd_passing::receive(ours.as_fd(), &mut buffer, 0, false).unwrap().bytes;
         assert_eq!(serde_json::from_slice::<Notice>(&buffer[..bytes]).unwrap(), notice);
     }
-    descriptors::send(ours.as_fd(), &serde_json::to_vec(&Order::Stop).unwrap(), &[]).unwrap();
+    fd_passing::send(ours.as_fd(), &serde_json::to_vec(&Order::Stop).unwrap(), &[]).unwrap();
     assert_eq!(line.order().unwrap(), Order::Stop);
     assert!(!line.is_closed());
     drop(ours);

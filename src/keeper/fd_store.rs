@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{INTERFACES_MAX, PREDECESSOR_WAIT_MS, STORED_MAX, WORKERS_MAX};
 use crate::sys::af_xdp::{self, Bound, Settings};
-use crate::sys::notify::{ServiceManager, Stored};
+use crate::sys::sd_notify::{ServiceManager, Stored};
 use crate::sys::sealed;
 
 /// The version of what is kept, in which the UMEM has its own, too.

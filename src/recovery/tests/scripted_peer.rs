@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::shelf::Shelf;
+use super::fake_store::Shelf;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{Body, Event, Heard, Path, Request, ServerRecovery, Settings};
 use crate::time::Nanos;

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::handover::protocol::HandoverError;
 use crate::limits::{ENGINES_MAX, STARTER_WAIT_MS};
-use crate::sys::descriptors::{self, Received};
+use crate::sys::fd_passing::{self, Received};
 use crate::sys::process::{Process, User};
 
 /// Bytes of what the two say, at most.
@@ -105,7 +105,7 @@ pub(super) struct Starter {
 impl Starter {
     /// Starts it, as this user, if one is given, which needs root.
     pub fn start(user: Option<&User>) -> io::Result<Self> {
-        let (socket, theirs) = descriptors::pair()?;
+        let (socket, theirs) = fd_passing::pair()?;
         let process = Process::start_self(&["starter"], theirs, user)?;
         Ok(Self { line: Rc::new(Line::new(socket)), process: Some(process) })
     }
@@ -176,7 +176,7 @@ impl Line {
     fn ask(&self, request: &Request, beside: &[BorrowedFd<'_>]) -> Result<(), Lost> {
         self.usable()?;
         let word = serde_json::to_vec(request).expect("a word of numbers");
-        descriptors::send(self.socket.as_fd(), &word, beside).map_err(|error| self.lose_by(&error))
+        fd_passing::send(self.socket.as_fd(), &word, beside).map_err(|error| self.lose_by(&error))
     }
 
     fn hear(&self) -> Result<(Answer, Option<OwnedFd>), Lost> {
@@ -186,7 +186,7 @@ impl Line {
             return Err(self.lose(Lost::Silent));
         }
         let mut buffer = [0; NOTE_BYTES];
-        let received = descriptors::receive(self.socket.as_fd(), &mut buffer, 1, false);
+        let received = fd_passing::receive(self.socket.as_fd(), &mut buffer, 1, false);
         let Received { bytes, descriptors } = received.map_err(|error| self.lose_by(&error))?;
         let answer = serde_json::from_slice(&buffer[..bytes]);
         let answer = answer.map_err(|error| self.lose(Lost::Foreign(error.to_string())))?;
@@ -301,7 +301,7 @@ fn readable(descriptor: BorrowedFd<'_>, longest: Option<Duration>) -> io::Result
 /// # Errors
 /// Standard input is no keeper's.
 pub fn serve() -> Result<(), HandoverError> {
-    let line = descriptors::stdin().map_err(HandoverError::NoKeeper)?;
+    let line = fd_passing::stdin().map_err(HandoverError::NoKeeper)?;
     let mut engines = Vec::new();
     let result = attend(line.as_fd(), &mut engines);
     // All at once, then one after the other: dropped, each is waited for.
@@ -316,7 +316,7 @@ pub fn serve() -> Result<(), HandoverError> {
 
 fn attend(line: BorrowedFd<'_>, engines: &mut Vec<Process>) -> io::Result<std::convert::Infallible> {
     let tell = |answer: &Answer, beside: &[BorrowedFd<'_>]| {
-        descriptors::send(line, &serde_json::to_vec(answer).map_err(io::Error::other)?, beside)
+        fd_passing::send(line, &serde_json::to_vec(answer).map_err(io::Error::other)?, beside)
     };
     let mut buffer = [0; NOTE_BYTES];
     loop {
@@ -335,7 +335,7 @@ fn attend(line: BorrowedFd<'_>, engines: &mut Vec<Process>) -> io::Result<std::c
         if !asked {
             continue;
         }
-        let Received { bytes, descriptors } = descriptors::receive(line, &mut buffer, 2, true)?;
+        let Received { bytes, descriptors } = fd_passing::receive(line, &mut buffer, 2, true)?;
         match serde_json::from_slice(&buffer[..bytes])? {
             Request::Kill(id) => engines.iter_mut().filter(|engine| engine.id() == id).for_each(Process::kill),
             Request::Start => match start(engines, descriptors) {
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn who_is_gone_is_said_to_be() {
-        let (ours, theirs) = descriptors::pair().unwrap();
+        let (ours, theirs) = fd_passing::pair().unwrap();
         drop(theirs);
         let line = Line::new(ours);
         assert!(line.hear().unwrap_err().to_string().contains("is gone"));
@@ -383,11 +383,11 @@ mod tests {
 
     #[test]
     fn ends_are_kept_until_they_are_asked_for() {
-        let (ours, theirs) = descriptors::pair().unwrap();
+        let (ours, theirs) = fd_passing::pair().unwrap();
         let line = Line::new(ours);
         for (id, status) in [(7, 9), (8, 0)] {
             let word = serde_json::to_vec(&Answer::Ended { id, status }).unwrap();
-            descriptors::send(theirs.as_fd(), &word, &[]).unwrap();
+            fd_passing::send(theirs.as_fd(), &word, &[]).unwrap();
         }
         assert_eq!(line.end_of(8).unwrap().into_raw(), 0);
         assert_eq!(line.end_of(7).unwrap().into_raw(), 9);
@@ -396,11 +396,11 @@ mod tests {
     /// A late answer would be taken for that to what is asked next.
     #[test]
     fn a_line_that_was_lost_is_never_used_again() {
-        let (ours, theirs) = descriptors::pair().unwrap();
+        let (ours, theirs) = fd_passing::pair().unwrap();
         let line = Line::new(ours);
         line.lose(Lost::Silent);
         let word = serde_json::to_vec(&Answer::Started(7)).unwrap();
-        descriptors::send(theirs.as_fd(), &word, &[]).unwrap();
+        fd_passing::send(theirs.as_fd(), &word, &[]).unwrap();
         assert_eq!(line.ask(&Request::Start, &[]).unwrap_err(), Lost::Silent);
         assert_eq!(line.hear().unwrap_err(), Lost::Silent);
         assert!(!readable(theirs.as_fd(), Some(Duration::ZERO)).unwrap(), "nothing was asked");
@@ -420,7 +420,7 @@ mod tests {
         let path = folder.path().join("program");
         std::fs::write(&path, "no program").unwrap();
         let file = std::fs::File::open(&path).unwrap();
-        let (line, _) = descriptors::pair().unwrap();
+        let (line, _) = fd_passing::pair().unwrap();
         assert!(is_of_the_file(&Process::start_opened(file.as_fd(), &[], line).unwrap_err()));
         for error in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE] {
             assert!(!is_of_the_file(&error.into()));

@@ -10,7 +10,7 @@ use super::engine_runs::{History, Reset};
 use super::evaluate::{Verdict, Verdicts, any_histogram, merge};
 use super::rules::{Phase, Rules};
 
-const STYLE: &str = include_str!("report/style.css");
+const STYLE: &str = include_str!("style.css");
 /// Quantiles of the table of latencies.
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Absence, DatabaseStore, Holdings, NoOrphans, Standing, TableHoldings};
 use crate::cascade::Speakers;
 use crate::database::{Change, Database};
+use crate::recovery::{Absence, DatabaseStore, Holdings, NoOrphans, Standing, TableHoldings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
 
@@ -75,7 +75,7 @@ trait Act: Holdings {
     fn keep(&mut self, part: &Part);
 }
 
-impl<S: super::KeyStore> Act for TableHoldings<'_, S> {
+impl<S: crate::recovery::KeyStore> Act for TableHoldings<'_, S> {
     fn keep(&mut self, part: &Part) {
         self.write_what_is_not_kept(part);
     }

@@ -12,7 +12,7 @@ use super::error::KeeperError;
 use super::folders;
 use crate::config::Config;
 use crate::sys::bpf::Steering;
-use crate::sys::holds::{self, Asked, InterfaceHold};
+use crate::sys::exclusive::{self, Asked, InterfaceHold};
 use crate::sys::interface::Interface;
 use crate::sys::mounts;
 
@@ -29,7 +29,7 @@ fn interface_of(folder: &str) -> String {
 
 /// What only one keeper of an interface has.
 pub(super) fn hold(interface: &str) -> Result<Asked<InterfaceHold>, KeeperError> {
-    InterfaceHold::ask(Path::new(holds::FOLDER), Interface::find(interface)?.index)
+    InterfaceHold::ask(Path::new(exclusive::FOLDER), Interface::find(interface)?.index)
         .map_err(|error| KeeperError::System { doing: "take hold of the interface", error })
 }
 

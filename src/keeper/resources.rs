@@ -9,12 +9,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Instant;
 
+use super::bpf_pins::{self, Pins};
 use super::error::KeeperError;
+use super::fd_store::Store;
 use super::folders;
 use super::hearing::Known;
 use super::interfaces::{self, Found, Tags, Watch};
-use super::pins::{self, Pins};
-use super::store::Store;
 use super::table::KeptTable;
 use crate::cascade::Hop;
 use crate::config::{Auto, Config, Cores, Wait};
@@ -23,11 +23,11 @@ use crate::handover::protocol::{self, Death, Frames, Manifest, Role, Served, Tab
 use crate::sys::af_xdp::{self, Bound};
 use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
 use crate::sys::clock;
-use crate::sys::holds::{Asked, InterfaceHold, LockFile};
+use crate::sys::cpu_topology::{self, Choice};
+use crate::sys::exclusive::{Asked, InterfaceHold, LockFile};
 use crate::sys::interface::Interface;
 use crate::sys::process::User;
-use crate::sys::processors::{self, Choice};
-use crate::sys::succession::Succession;
+use crate::sys::robust_locks::Succession;
 use crate::wire::Domain;
 
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
@@ -104,7 +104,7 @@ impl Estate {
                 let (stays, goes): (Vec<_>, Vec<_>) =
                     config.interface.names.iter().zip(steerings).partition(|(_, steering)| stays(steering));
                 for (name, steering) in goes {
-                    pins::clear(&pins::folder_of(&config, name), steering);
+                    bpf_pins::clear(&bpf_pins::folder_of(&config, name), steering);
                 }
                 if stays.is_empty() {
                     pins.unmount();
@@ -259,7 +259,7 @@ impl Estate {
         }
         let _ = fs::remove_file(self.config.runtime.api_socket());
         for (name, interface) in self.config.interface.names.iter().zip(self.interfaces) {
-            pins::clear(&pins::folder_of(&self.config, name), interface.steering);
+            bpf_pins::clear(&bpf_pins::folder_of(&self.config, name), interface.steering);
         }
         self.tags.put_back();
     }
@@ -290,7 +290,7 @@ fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering,
         ..SteerSettings::new(config.interface.ethertype, rings)
     };
     let known = config.domains.iter().filter_map(|domain| domain.mac).collect();
-    Ok(Steering::begin(interface, &settings, &known, Some(&pins::folder_of(config, &interface.name)))?)
+    Ok(Steering::begin(interface, &settings, &known, Some(&bpf_pins::folder_of(config, &interface.name)))?)
 }
 
 /// Chooses processors where the operator leaves that to us.
@@ -299,7 +299,7 @@ fn choose_cores(config: &mut Config, interfaces: &[Interface], workers: usize) {
         return;
     }
     config.worker.cores = Cores::default();
-    match processors::choose(interfaces, workers) {
+    match cpu_topology::choose(interfaces, workers) {
         Some(Choice { workers, control }) => {
             config.worker.control_core = config.worker.control_core.or(control);
             let control = config.worker.control_core;
@@ -362,7 +362,7 @@ pub(super) fn fill_rings(bound: &Bound, steering: &Steering) -> Result<(), Steer
 fn hold(config: &Config) -> Result<(Vec<InterfaceHold>, LockFile), KeeperError> {
     let mut interfaces = Vec::new();
     for name in &config.interface.names {
-        match pins::hold(name)? {
+        match bpf_pins::hold(name)? {
             Asked::Ours(hold) => interfaces.push(hold),
             Asked::Held(pid) => return Err(KeeperError::InterfaceHeld { name: name.clone(), pid }),
         }
