@@ -351,7 +351,7 @@ pub const UPGRADE_TRIAL_S_MAX: u64 = 3600;
 pub const UPGRADE_READY: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long the engine that hands over finishes what clients have asked for.
 pub const UPGRADE_DRAIN: std::time::Duration = std::time::Duration::from_secs(1);
-/// How long after the order to hand over an engine is given up, and killed: its heir waits.
+/// How long after the order to hand over an engine is given up, and killed: its successor waits.
 pub const UPGRADE_YIELD: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Frames that a load prepares before it sends them live, in turn: 256 MiB of them.

@@ -85,8 +85,11 @@ impl Served {
 /// What prints without a server: help, an example, a verdict.
 fn offline(folder: &Path) -> Vec<Vec<String>> {
     let configuration = folder.join("baton.toml");
-    std::fs::write(&configuration, "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\nlaboratory = true\n")
-        .unwrap();
+    std::fs::write(
+        &configuration,
+        "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\ninsecure_no_authentication = true\n",
+    )
+    .unwrap();
     let configuration = configuration.display().to_string();
     let pcap = folder.join("all.pcap").display().to_string();
     let commands: [&[&str]; 9] = [
@@ -98,7 +101,7 @@ fn offline(folder: &Path) -> Vec<Vec<String>> {
         &["config", "check", "--json", &configuration],
         &["doctor", "--config", &configuration],
         &["doctor", "--json", "--config", &configuration],
-        &["load", "--what", "all", "--laboratory", "--pcap", &pcap],
+        &["load", "--what", "all", "--insecure-no-authentication", "--pcap", &pcap],
     ];
     commands.map(|words| words.iter().map(|&word| word.to_owned()).collect()).to_vec()
 }
@@ -216,7 +219,7 @@ fn control_says_what_may_not_be_opened_and_by_whom() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let configuration = format!(
-        "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\nlaboratory = true\n[table]\npath = \"{}\"\n[database]\n\
+        "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\ninsecure_no_authentication = true\n[table]\npath = \"{}\"\n[database]\n\
          path = \"{}\"\n",
         path("table"),
         path("db/baton.redb")

@@ -140,8 +140,8 @@ fn locks_that_nobody_gets_are_not_handed_on() {
     kill(standby, Signal::KILL);
     gone(standby);
     kill(engine, Signal::KILL);
-    let heir = server.engine();
-    assert!(heir != engine && heir != standby, "{}", server.heard);
+    let successor = server.engine();
+    assert!(successor != engine && successor != standby, "{}", server.heard);
     assert!(!server.heard.contains("does not come to control"), "{}", server.heard);
 }
 

@@ -29,7 +29,15 @@ fn simulate(pair: &Pair, place: &Place) -> Simulation {
     let mac = shown[0]["address"].as_str().unwrap();
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", pair.path(Side::Right).display()));
-    command.args([env!("CARGO_BIN_EXE_baton"), "sim", "--laboratory", "--heartbeat-ms", "50", "--terminals", "20"]);
+    command.args([
+        env!("CARGO_BIN_EXE_baton"),
+        "sim",
+        "--insecure-no-authentication",
+        "--heartbeat-ms",
+        "50",
+        "--terminals",
+        "20",
+    ]);
     command.args(["--domains", "1", "--interface", "right", "--dispatch-mac", mac, "--control"]);
     command.arg(place.path("sim.sock")).stdout(Stdio::null()).stderr(Stdio::null());
     Simulation(command.spawn().unwrap())
@@ -60,8 +68,9 @@ fn a_domain_that_is_off_takes_control_of_no_other_and_one_that_falls_silent_is_n
     let (pair, place) = (Pair::new(1), Place::new());
     let configuration = place.configure("left", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&configuration).unwrap();
-    let domains = "[[domain]]\nnumber = 1\nlaboratory = true\n[[domain]]\nnumber = 2\nlaboratory = true\n";
-    let text = text.replace("[[domain]]\nnumber = 366\nlaboratory = true\nmac = \"02:00:00:00:01:6e\"\n", domains);
+    let domains = "[[domain]]\nnumber = 1\ninsecure_no_authentication = true\n[[domain]]\nnumber = 2\ninsecure_no_authentication = true\n";
+    let text = text
+        .replace("[[domain]]\nnumber = 366\ninsecure_no_authentication = true\nmac = \"02:00:00:00:01:6e\"\n", domains);
     fs::write(&configuration, text).unwrap();
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();

@@ -52,7 +52,15 @@ impl Segment {
     fn simulate(pair: &Pair, arguments: &[&str]) -> Child {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", pair.path(Side::Left).display()));
-        command.args([env!("CARGO_BIN_EXE_baton"), "sim", "--laboratory", "--heartbeat-ms", "50", "--terminals", "20"]);
+        command.args([
+            env!("CARGO_BIN_EXE_baton"),
+            "sim",
+            "--insecure-no-authentication",
+            "--heartbeat-ms",
+            "50",
+            "--terminals",
+            "20",
+        ]);
         command.args(["--domains", "1,2"]).args(arguments).spawn().unwrap()
     }
 
@@ -133,8 +141,10 @@ fn configure(place: &Place, domains: &[u64]) -> PathBuf {
     let file = place.configure("right", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&file).unwrap();
     let (head, tail) = (text.split("[[domain]]").next().unwrap(), text.split_once("[table]").unwrap().1);
-    let domains: String =
-        domains.iter().map(|number| format!("[[domain]]\nnumber = {number}\nlaboratory = true\n")).collect();
+    let domains: String = domains
+        .iter()
+        .map(|number| format!("[[domain]]\nnumber = {number}\ninsecure_no_authentication = true\n"))
+        .collect();
     fs::write(&file, format!("{head}{domains}[table]{tail}")).unwrap();
     file
 }
@@ -255,8 +265,14 @@ fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
         let file = configure(place, &[1, 2]);
         let text = fs::read_to_string(&file).unwrap().replace("\"right\"", &format!("\"{interface}\""));
         // Whoever does not control is told nothing, so it has to know where the autonomous servers are.
-        fs::write(&file, text.replace("laboratory = true", &format!("laboratory = true\nmac = \"{BRIDGE_MAC}\"")))
-            .unwrap();
+        fs::write(
+            &file,
+            text.replace(
+                "insecure_no_authentication = true",
+                &format!("insecure_no_authentication = true\nmac = \"{BRIDGE_MAC}\""),
+            ),
+        )
+        .unwrap();
         file
     };
     let (old_file, new_file) = (configure(&old, "right"), configure(&new, "right2"));

@@ -79,8 +79,8 @@ fn where_the_standby_hangs_too_a_new_engine_is_started() {
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::STOP);
     kill(engine, Signal::STOP);
-    let heir = server.engine();
-    assert!(heir != engine && heir != standby, "{}", server.heard);
+    let successor = server.engine();
+    assert!(successor != engine && successor != standby, "{}", server.heard);
     assert!(
         server.heard.contains(&format!("engine {standby} is the standby of the dead and has not taken over in time"))
     );
@@ -106,9 +106,9 @@ fn an_engine_that_never_comes_to_control_is_replaced() {
     kill(late, Signal::STOP);
     // It may have come to control before it was stopped; then it hangs.
     server.line_with(&format!("engine {late} "));
-    let heir = server.engine();
-    let heir = if heir == late { server.engine() } else { heir };
-    assert_ne!(heir, late);
+    let successor = server.engine();
+    let successor = if successor == late { server.engine() } else { successor };
+    assert_ne!(successor, late);
     gone(late);
 }
 

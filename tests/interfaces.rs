@@ -44,7 +44,7 @@ fn doubly_joined() -> Pair {
 fn configure(place: &Place, names: &str) -> PathBuf {
     let file = place.configure("right", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&file).unwrap();
-    let domains = "[[domain]]\nnumber = 1\nlaboratory = true\n[[domain]]\nnumber = 2\nlaboratory = true\n[table]";
+    let domains = "[[domain]]\nnumber = 1\ninsecure_no_authentication = true\n[[domain]]\nnumber = 2\ninsecure_no_authentication = true\n[table]";
     let (head, tail) = (text.split("[[domain]]").next().unwrap(), text.split_once("[table]").unwrap().1);
     fs::write(&file, format!("{}{domains}{tail}", head.replace("\"right\"", names))).unwrap();
     file
@@ -61,7 +61,15 @@ impl Autonomous {
         let control = place.path(&format!("sim-{domains}"));
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", pair.path(Side::Left).display()));
-        command.args([env!("CARGO_BIN_EXE_baton"), "sim", "--laboratory", "--heartbeat-ms", "50", "--terminals", "20"]);
+        command.args([
+            env!("CARGO_BIN_EXE_baton"),
+            "sim",
+            "--insecure-no-authentication",
+            "--heartbeat-ms",
+            "50",
+            "--terminals",
+            "20",
+        ]);
         command.args(["--domains", domains, "--interface", MACS[1][interface].0]);
         command.args(["--dispatch-mac", MACS[0][interface].1, "--control"]).arg(&control);
         Self { process: command.spawn().unwrap(), control }

@@ -76,12 +76,12 @@ fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
     thread::sleep(Duration::from_millis(300));
     kill(standby, Signal::KILL);
     kill(engine, Signal::KILL);
-    let heir = server.engine();
-    assert!(heir != engine && heir != standby);
+    let successor = server.engine();
+    assert!(successor != engine && successor != standby);
     server.standby();
 }
 
-/// It was taken for the heir, and given two seconds to become it.
+/// It was taken for the successor, and given two seconds to become it.
 #[test]
 fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
     let (pair, place) = (Pair::new(1), Place::new());
@@ -101,8 +101,8 @@ fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
     };
     kill(late, Signal::STOP);
     kill(engine, Signal::KILL);
-    let heir = server.engine();
-    assert!(heir != late, "{}", server.heard);
+    let successor = server.engine();
+    assert!(successor != late, "{}", server.heard);
     assert!(!server.heard.contains("has not taken over in time"), "{}", server.heard);
     gone(late);
 }

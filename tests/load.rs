@@ -81,7 +81,8 @@ fn server(pair: &Pair, place: &Place, secret: Option<&str>) -> Server {
     let configuration = place.configure("right", "");
     if let Some(secret) = secret {
         let text = fs::read_to_string(&configuration).unwrap();
-        fs::write(&configuration, text.replace("laboratory = true", &format!("secret = \"{secret}\""))).unwrap();
+        fs::write(&configuration, text.replace("insecure_no_authentication = true", &format!("secret = \"{secret}\"")))
+            .unwrap();
     }
     let mut server = Server::start(pair, Side::Right, &configuration, &[]);
     server.engine();
@@ -129,7 +130,8 @@ fn a_stranger_is_dropped_before_a_worker_sees_it_and_is_counted() {
     server.engine();
     let api = Api::new(place.path("run/api.sock"));
     let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
-    let probes = ["--what", "probes", "--laboratory", "--domains", "366", "--count", "100", "--wait", "100ms"];
+    let probes =
+        ["--what", "probes", "--insecure-no-authentication", "--domains", "366", "--count", "100", "--wait", "100ms"];
 
     pair.ip(Side::Left, "link set left address 02:00:00:00:01:6e");
     let told = send(&pair, &probes);
@@ -156,7 +158,7 @@ fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted
     server.engine();
     let api = Api::new(place.path("run/api.sock"));
     let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
-    let probes = ["--what", "probes", "--laboratory", "--domains", "366", "--wait", "100ms"];
+    let probes = ["--what", "probes", "--insecure-no-authentication", "--domains", "366", "--wait", "100ms"];
 
     let slow = send(&pair, &[&probes[..], &["--rate", "500", "--count", "200"]].concat());
     assert_eq!(number(&slow, "/answers/answered"), 200, "half of the rate: {slow:#}");
@@ -201,7 +203,7 @@ fn laboratory_probes_come_back_by_live_frames_too() {
             "2000",
             "--count",
             "3000",
-            "--laboratory",
+            "--insecure-no-authentication",
             "--domains",
             "366",
             "--terminals",
@@ -245,7 +247,17 @@ fn a_search_ends_with_a_rate_that_was_borne() {
     let (pair, place) = (Pair::new(1), Place::new());
     let _server = server(&pair, &place, None);
     let arguments = [
-        &["search", "--interface", "left", "--json", "--what", "probes", "--laboratory", "--domains", "366"],
+        &[
+            "search",
+            "--interface",
+            "left",
+            "--json",
+            "--what",
+            "probes",
+            "--insecure-no-authentication",
+            "--domains",
+            "366",
+        ],
         &ANYBODY[..],
         &["--from", "100", "--to", "1000", "--trial", "200ms", "--resolution", "0.2"],
     ];
@@ -263,12 +275,13 @@ fn a_search_ends_with_a_rate_that_was_borne() {
 fn silence_is_said_and_what_may_be_wrong() {
     let pair = Pair::new(1);
     let lone = ["--interface", "left", "--what", "probes", "--count", "10", "--wait", "50ms"];
-    let (code, said) = refused(load(&pair, Side::Left, &[&lone[..], &ANYBODY[..], &["--laboratory"]].concat()));
+    let (code, said) =
+        refused(load(&pair, Side::Left, &[&lone[..], &ANYBODY[..], &["--insecure-no-authentication"]].concat()));
     assert_eq!(code, Some(1));
     assert!(said.contains("not one answer to 10 frames") && said.contains("ff:ff:ff:ff:ff:ff"), "{said}");
 
     // The other end has no XDP yet, so live frames would vanish.
-    let live = ["--interface", "left", "--by", "xdp", "--no-answers", "--count", "10", "--laboratory"];
+    let live = ["--interface", "left", "--by", "xdp", "--no-answers", "--count", "10", "--insecure-no-authentication"];
     let (code, said) = refused(load(&pair, Side::Left, &[&live[..], &ANYBODY[..]].concat()));
     assert_eq!(code, Some(1));
     assert!(said.contains("left sends no live frames") && said.contains("--by rings"), "{said}");
@@ -277,7 +290,7 @@ fn silence_is_said_and_what_may_be_wrong() {
 #[test]
 fn what_is_typed_wrong_is_named_with_what_to_do() {
     let pair = Pair::new(1);
-    let good = [&["--laboratory", "--count", "1", "--interface", "left"], &ANYBODY[..]].concat();
+    let good = [&["--insecure-no-authentication", "--count", "1", "--interface", "left"], &ANYBODY[..]].concat();
     let cases: [(&[&str], i32, &str); 9] = [
         (&["--rate", "0"], 2, "a number of frames a second from 1 on"),
         (&["--for", "10"], 2, "10s, 500ms or 2m"),
@@ -287,16 +300,18 @@ fn what_is_typed_wrong_is_named_with_what_to_do() {
         (&["--no-answers"], 2, "is for `--by xdp`"),
         (&["--core", "4095"], 1, "core 4095"),
         (&["--hlog", "/proc/none/load.hlog"], 1, "/proc/none/load.hlog"),
-        (&["--secret-file", "nowhere"], 2, "--laboratory"),
+        (&["--secret-file", "nowhere"], 2, "--insecure-no-authentication"),
     ];
     for (wrong, expected, words) in cases {
         let (code, said) = refused(load(&pair, Side::Left, &[&good[..], wrong].concat()));
         assert_eq!((code, said.contains(words)), (Some(expected), true), "{wrong:?}: {said}");
     }
-    let missing = [&["--laboratory", "--count", "1", "--interface", "nosuch0"], &ANYBODY[..]].concat();
+    let missing = [&["--insecure-no-authentication", "--count", "1", "--interface", "nosuch0"], &ANYBODY[..]].concat();
     let (code, said) = refused(load(&pair, Side::Left, &missing));
     assert_eq!((code, said.contains("there is no interface `nosuch0` here")), (Some(1), true), "{said}");
-    for (without, words) in [("--laboratory", "whose tags?"), ("--interface", "--interface: name the one")] {
+    for (without, words) in
+        [("--insecure-no-authentication", "whose tags?"), ("--interface", "--interface: name the one")]
+    {
         let skip = if without == "--interface" { 2 } else { 1 };
         let at = good.iter().position(|argument| *argument == without).unwrap();
         let rest = [&good[..at], &good[at + skip..]].concat();
@@ -309,7 +324,9 @@ fn what_is_typed_wrong_is_named_with_what_to_do() {
 fn a_process_without_privileges_is_told_which_it_needs() {
     let pair = Pair::new(1);
     for way in ["rings", "xdp"] {
-        let arguments = [&["--interface", "left", "--laboratory", "--count", "1", "--by", way], &ANYBODY[..]].concat();
+        let arguments =
+            [&["--interface", "left", "--insecure-no-authentication", "--count", "1", "--by", way], &ANYBODY[..]]
+                .concat();
         // Its file may lie where nobody else may look.
         let program = tempfile::Builder::new().tempfile_in("/dev/shm").unwrap();
         fs::copy(env!("CARGO_BIN_EXE_baton"), program.path()).unwrap();
@@ -363,7 +380,18 @@ fn live_frames_arrive_as_many_and_as_long_as_was_said() {
         let sink = Sink::start(&pair, count, &[]);
         let sent = send(
             &pair,
-            &["--by", "xdp", "--no-answers", "--rate", "200000", "--count", count, "--size", size, "--laboratory"],
+            &[
+                "--by",
+                "xdp",
+                "--no-answers",
+                "--rate",
+                "200000",
+                "--count",
+                count,
+                "--size",
+                size,
+                "--insecure-no-authentication",
+            ],
         );
         let came = sink.result();
         assert_eq!(number(&sent, "/sent").to_string(), count);
@@ -378,7 +406,17 @@ fn frames_by_live_are_those_by_rings() {
     let pair = Pair::new(1);
     for kind in ["reports", "infos", "mix", "all"] {
         let sink = Sink::start(&pair, "2000", &["--by", "rings"]);
-        let what = ["--what", kind, "--laboratory", "--rate", "20000", "--count", "2000", "--terminals", "100"];
+        let what = [
+            "--what",
+            kind,
+            "--insecure-no-authentication",
+            "--rate",
+            "20000",
+            "--count",
+            "2000",
+            "--terminals",
+            "100",
+        ];
         send(&pair, &[&["--by", "xdp", "--no-answers"], &what[..]].concat());
         let came = sink.result();
         assert_eq!((number(&came, "/frames"), number(&came, "/malformed")), (2000, 0), "{kind}");
@@ -390,7 +428,9 @@ fn a_capture_has_a_frame_of_every_opcode() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("all.pcap");
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-    command.args(["load", "--what", "all", "--count", "120", "--laboratory", "--json", "--pcap"]).arg(&file);
+    command
+        .args(["load", "--what", "all", "--count", "120", "--insecure-no-authentication", "--json", "--pcap"])
+        .arg(&file);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();

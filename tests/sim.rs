@@ -374,15 +374,15 @@ fn bad_input_is_said_in_a_sentence() {
         let done = baton(&wire.far(), arguments).output().unwrap();
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
-    let (code, text) = said(&["--interface", "nowhere", "--laboratory"]);
+    let (code, text) = said(&["--interface", "nowhere", "--insecure-no-authentication"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("nowhere"), "{text}");
     let (code, text) = said(&["--interface", "v1"]);
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("--secret-file") && text.contains("--laboratory"), "{text}");
+    assert!(text.contains("--secret-file") && text.contains("--insecure-no-authentication"), "{text}");
     let (code, text) = said(&["--interface", "v1", "--secret-file", "/nonexistent/{domain}"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("/nonexistent/1"), "{text}");
-    let (code, text) = said(&["--interface", "v1", "--laboratory", "--terminals", "65000"]);
+    let (code, text) = said(&["--interface", "v1", "--insecure-no-authentication", "--terminals", "65000"]);
     assert_eq!(code, Some(2), "{text}");
 }

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use baton::lab::testbed::cluster::{Company, Script};
+use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{Stage, own_name, scenario};
+use baton::lab::testbed::{Testbed, own_name, scenario};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
@@ -106,23 +106,23 @@ impl Drop for Terminal {
 
 #[test]
 fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_it_was() {
-    let mut stage = Stage::set_with(&own_name(), 0).unwrap();
+    let mut stage = Testbed::set_with(&own_name(), 0).unwrap();
     stage.set_program(BATON.into());
     let ledger = scenario::conferences(2, 20, 10);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
-    let mut company = Company::gather(&stage, &Script { simulation, ..Script::new(2) }).unwrap();
-    company.wait("control", |company| Ok(company.in_control().then_some(()))).unwrap();
-    company.start_meetings(&ledger, || ()).unwrap();
-    company.servers.rate(2_000, 500).unwrap();
-    company.wait("a standby", |company| Ok((company.ask("/status")?["standby"] == "ready").then_some(()))).unwrap();
+    let mut cluster = Cluster::gather(&stage, &ClusterConfig { simulation, ..ClusterConfig::new(2) }).unwrap();
+    cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(()))).unwrap();
+    cluster.start_meetings(&ledger, || ()).unwrap();
+    cluster.servers.rate(2_000, 500).unwrap();
+    cluster.wait("a standby", |cluster| Ok((cluster.ask("/status")?["standby"] == "ready").then_some(()))).unwrap();
 
     let socket = stage.run().join("api.sock");
     let mut terminal = Terminal::open(&socket);
-    let engine = company.engine().unwrap();
+    let engine = cluster.engine().unwrap();
     let shown = terminal.until("rates", |shown| {
         shown.contains("k/s") && shown.contains("processing") && shown.contains("domain (2 of 2 up)")
     });
-    let keeper = format!("engine {engine} · standby ready · keeper {}", company.dispatch.pid());
+    let keeper = format!("engine {engine} · standby ready · keeper {}", cluster.dispatch.pid());
     for part in ["in control · epoch", &keeper, "terminals 200 of", "frames received", "reports applied", "reconciled"]
     {
         assert!(shown.contains(part), "{part} on\n{shown}");
@@ -134,12 +134,12 @@ fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_
     terminal.until("no help", |shown| !shown.contains("scroll the domains"));
 
     signal_to(engine, Signal::KILL).unwrap();
-    let next = company.wait("the next engine", |company| Ok(company.engine().ok().filter(|&next| next != engine)));
+    let next = cluster.wait("the next engine", |cluster| Ok(cluster.engine().ok().filter(|&next| next != engine)));
     let next = format!("engine {} ·", next.unwrap());
     terminal.until("the next engine", |shown| shown.contains(&next) && shown.contains("last recovery: first frame "));
 
-    company.dispatch.signal(Signal::TERM).unwrap();
-    company.dispatch.wait().unwrap();
+    cluster.dispatch.signal(Signal::TERM).unwrap();
+    cluster.dispatch.wait().unwrap();
     terminal.until("silence", |shown| shown.contains("no answer for"));
     terminal.type_in("q");
     assert!(terminal.ended().success());

@@ -157,13 +157,13 @@ fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_pr
     let mut endpoint = stage.pair.on(Side::Right, || Endpoint::open("right", &EndpointSettings::default()).unwrap());
     let stop = AtomicBool::new(false);
     let after = json(&stage.upgrade("1"));
-    let heir = after["pid"].as_u64().unwrap() as u32;
-    assert!(heir != stage.engine && heir != stage.standby, "{after:#}");
+    let successor = after["pid"].as_u64().unwrap() as u32;
+    assert!(successor != stage.engine && successor != stage.standby, "{after:#}");
     assert_eq!(generation(&after), generation(&before) + 1, "one engine followed one");
     assert_eq!(after["upgrade"]["state"], "trial");
     assert_eq!(after["program"]["path"], stage.program().to_str().unwrap());
     gone(stage.engine);
-    let said = stage.server.line_with(&format!("engine {} handed over to engine {heir}", stage.engine));
+    let said = stage.server.line_with(&format!("engine {} handed over to engine {successor}", stage.engine));
     assert!(!said.contains("WARN") && !stage.server.heard.contains("killed"), "{}", stage.server.heard);
 
     // The trial ends, and the standby is of the new program too.
@@ -185,7 +185,7 @@ fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_pr
         (output, traffic.join().unwrap())
     });
     let again = json(&output);
-    assert!(again["pid"] != heir && again["pid"] != standby, "{again:#}");
+    assert!(again["pid"] != successor && again["pid"] != standby, "{again:#}");
     assert_eq!(generation(&again), generation(&after) + 1);
     assert!(sent > 100, "there was traffic: {sent} probes");
     assert!(lost.is_empty(), "{} of {sent} probes were not echoed: {lost:?}", lost.len());
@@ -229,12 +229,12 @@ fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
     let before = stage.status();
     assert!(Path::new(before["program"]["path"].as_str().unwrap()) == stage.program(), "{before:#}");
     stage.install(env!("CARGO_BIN_EXE_baton"));
-    let heir = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    let successor = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
     stage.server.line_with("on trial");
     let standby = stage.server.standby();
     let output = stage.upgrade(LONG);
     assert!(String::from_utf8_lossy(&output.stderr).contains("on trial"), "one after the other");
-    kill(heir, Signal::KILL);
+    kill(successor, Signal::KILL);
     assert_eq!(stage.server.engine(), standby, "by the locks, whoever noticed first");
     let after = stage.upgrade_is("returned");
     assert_eq!(after["pid"], standby);
@@ -266,8 +266,8 @@ fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
         thread::sleep(Duration::from_millis(5));
     }
     let upgrading = spawn(&["upgrade", "--within", LONG]);
-    let heir = stage.server.standby();
-    kill(heir, Signal::KILL);
+    let successor = stage.server.standby();
+    kill(successor, Signal::KILL);
     let output = upgrading.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let status = stage.upgrade_is("returned");
@@ -296,14 +296,14 @@ fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and
             break;
         }
     }
-    let heir = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
-    while stage.server.engine() != heir {}
+    let successor = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    while stage.server.engine() != successor {}
     stage.server.standby();
     assert!(stage.server.children().contains(&engine), "it has not ended, and is not waited for");
     stage.server.line_with(&format!("engine {engine} was followed and does not end: it is killed"));
     gone(engine);
     drop(database);
-    assert_eq!(stage.status()["pid"], heir);
+    assert_eq!(stage.status()["pid"], successor);
 }
 
 /// Somebody who kills engines says nothing of their program.

@@ -132,7 +132,17 @@ fn load(place: &TempDir, what: &str, count: usize) -> PathBuf {
     let path = place.path().join(format!("{what}.pcap"));
     let count = count.to_string();
     let output = Command::new(env!("CARGO_BIN_EXE_baton"))
-        .args(["load", "--what", what, "--laboratory", "--interface", "none", "--count", &count, "--pcap"])
+        .args([
+            "load",
+            "--what",
+            what,
+            "--insecure-no-authentication",
+            "--interface",
+            "none",
+            "--count",
+            &count,
+            "--pcap",
+        ])
         .arg(&path)
         .output()
         .unwrap();

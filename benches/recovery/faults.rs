@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use baton::lab::testbed::cluster::Company;
+use baton::lab::testbed::cluster::Cluster;
 use baton::lab::testbed::processes::signal_to;
 use baton::sys::clock;
 use baton::time::Nanos;
@@ -70,18 +70,18 @@ impl Fault {
     }
 
     /// Kills; `epoch` tells the one in use.
-    pub fn strike(self, company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
+    pub fn strike(self, cluster: &mut Cluster<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
         match self {
-            Self::Engine => kill_engine(company, epoch()),
-            Self::DuringRecovery => kill_twice(company, epoch),
-            Self::EngineAndStandby => kill_children(company, epoch()),
-            Self::EngineAndKeeper => kill_all(company, epoch()),
+            Self::Engine => kill_engine(cluster, epoch()),
+            Self::DuringRecovery => kill_twice(cluster, epoch),
+            Self::EngineAndStandby => kill_children(cluster, epoch()),
+            Self::EngineAndKeeper => kill_all(cluster, epoch()),
         }
     }
 }
 
-fn kill_engine(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
-    let engine = company.engine()?;
+fn kill_engine(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+    let engine = cluster.engine()?;
     // That was a request that the engine answered. Deaths do not wait for one.
     std::thread::sleep(QUIET);
     Ok(Kill { killed: signal_to(engine, Signal::KILL)?, detected: None, old })
@@ -92,34 +92,34 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// Kills an engine, and its successor after that one's first takeover frame and before it is through. How long that is, is
 /// found by trying: to look when it sends would take longer than the whole of it.
-fn kill_twice(company: &mut Company<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
+fn kill_twice(cluster: &mut Cluster<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
     let mut pause = Duration::from_micros(500);
     for _ in 0..TRIES {
-        let (old, engine) = (epoch(), company.engine()?);
-        let successor = company.dispatch.engines().into_iter().find(|&child| child != engine);
+        let (old, engine) = (epoch(), cluster.engine()?);
+        let successor = cluster.dispatch.engines().into_iter().find(|&child| child != engine);
         let successor = successor.ok_or("an engine is to be followed, and the keeper has no standby")?;
         signal_to(engine, Signal::KILL)?;
         std::thread::sleep(pause);
         let (between, killed) = (epoch(), signal_to(successor, Signal::KILL)?);
-        let seen = company.servers.recovery(old)?;
+        let seen = cluster.servers.recovery(old)?;
         match (seen.takeover_first_ns, seen.replay_done_under_next_ns) {
             (Some(_), Some(over)) if Nanos(over) <= killed => pause = pause * 2 / 3,
             (Some(first), _) if Nanos(first) <= killed => return Ok(Kill { killed, detected: None, old: between }),
             _ => pause = pause * 4 / 3,
         }
         let begun = Instant::now();
-        while company.servers.recovery(between)?.replay_done_ns.is_none() && begun.elapsed() < PATIENCE {
+        while cluster.servers.recovery(between)?.replay_done_ns.is_none() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
-        company.wait("a standby", |company| Ok((company.dispatch.engines().len() == 2).then_some(())))?;
+        cluster.wait("a standby", |cluster| Ok((cluster.dispatch.engines().len() == 2).then_some(())))?;
         std::thread::sleep(UNDISTURBED);
     }
     Err(format!("none of {TRIES} kills came between a first takeover frame and the end of the recovery").into())
 }
 
 /// Kills all that the keeper has started.
-fn kill_children(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
-    let (engine, mut children) = (company.engine()?, company.dispatch.engines());
+fn kill_children(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+    let (engine, mut children) = (cluster.engine()?, cluster.dispatch.engines());
     // The standby first: it would not see the engine die.
     children.sort_by_key(|&child| child == engine);
     let mut killed = clock::now();
@@ -130,19 +130,19 @@ fn kill_children(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn 
     Ok(Kill { killed, detected: None, old })
 }
 
-fn kill_all(company: &mut Company<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
-    let (engine, mut children) = (company.engine()?, company.dispatch.engines());
+fn kill_all(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+    let (engine, mut children) = (cluster.engine()?, cluster.dispatch.engines());
     // The standby before the engine, or it would see it die and take over.
     children.sort_by_key(|&child| child == engine);
     // The keeper first, or it would start the next engine.
-    let killed = company.dispatch.signal(Signal::KILL)?;
+    let killed = cluster.dispatch.signal(Signal::KILL)?;
     for child in children {
         // An engine without a keeper may have ended already.
         let _ = signal_to(child, Signal::KILL);
     }
     // As a service manager does: it waits for the main process, and starts it again.
-    company.dispatch.wait()?;
+    cluster.dispatch.wait()?;
     let detected = Some(clock::now());
-    company.start_again()?;
+    cluster.start_again()?;
     Ok(Kill { killed, detected, old })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use baton::lab::sim::RecoveryNow;
 use baton::lab::testbed::checker::{self, Dump, operations_lost};
-use baton::lab::testbed::cluster::Company;
+use baton::lab::testbed::cluster::Cluster;
 use baton::lab::testbed::workload::Ledger;
 use baton::table::Table;
 use baton::wire::{Address, MeetingId};
@@ -49,14 +49,14 @@ impl Losses {
 
 /// Counts, with operators held and all at rest. `reconciled` where the recovery was over.
 pub fn count(
-    company: &mut Company<'_>,
+    cluster: &mut Cluster<'_>,
     table: &Table,
     ledger: &Ledger,
     reconciled: bool,
 ) -> Result<(Losses, RecoveryNow), Box<dyn Error>> {
-    let rest = come_to_rest(company)?;
+    let rest = come_to_rest(cluster)?;
     let mut losses = Losses { frames: rest.probes_unanswered, ..Losses::default() };
-    for changed in company.servers.changed()? {
+    for changed in cluster.servers.changed()? {
         let Some(acknowledged) = changed.3.filter(|_| changed.1 != MeetingId::NONE) else { continue };
         let held = table.terminal(changed.0).map(|terminal| terminal.version);
         // Versions wrap, so the later one is told by the sign of the difference.
@@ -65,14 +65,14 @@ pub fn count(
             losses.examples.push(format!("{}: version {acknowledged} acknowledged, {held:?} held", changed.0));
         }
     }
-    let theirs: Dump = serde_json::from_value(company.servers.sample(MeetingId(OPERATED.into()), 0)?)?;
+    let theirs: Dump = serde_json::from_value(cluster.servers.sample(MeetingId(OPERATED.into()), 0)?)?;
     let mut lost = operations_lost(ledger, "dispatch server", &ours(table, ledger));
     lost.extend(operations_lost(ledger, "autonomous servers", &theirs));
     losses.operations_acknowledged = lost.len() as u64;
     losses.examples.extend(lost);
     if reconciled {
         let epoch = table.epoch();
-        let digests = company.servers.digests(epoch)?;
+        let digests = cluster.servers.digests(epoch)?;
         let under: u64 = digests.iter().map(|one| u64::from(one.count)).sum();
         losses.second_controller = (rest.meetings as u64).abs_diff(under);
         let differs =
@@ -84,11 +84,11 @@ pub fn count(
 }
 
 /// Nothing new happens, and what is on its way arrives.
-fn come_to_rest(company: &mut Company<'_>) -> Result<RecoveryNow, Box<dyn Error>> {
-    company.servers.quiesce()?;
+fn come_to_rest(cluster: &mut Cluster<'_>) -> Result<RecoveryNow, Box<dyn Error>> {
+    cluster.servers.quiesce()?;
     let begun = Instant::now();
     loop {
-        let now = company.servers.recovery(Default::default())?;
+        let now = cluster.servers.recovery(Default::default())?;
         if now.quiet && now.probes_unanswered == 0 {
             return Ok(now);
         }

@@ -1,4 +1,4 @@
-//! One size: its stage, its company, and every fault as often as it is to come.
+//! One size: its stage, its cluster, and every fault as often as it is to come.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use baton::lab::sim::RecoveryNow;
-use baton::lab::testbed::Stage;
-use baton::lab::testbed::cluster::{Company, Script};
+use baton::lab::testbed::Testbed;
+use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::workload::Operators;
 use baton::table::Table;
 use baton::text::{count, microseconds, thousands, time};
@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Play<'a> {
     size: Size,
     args: &'a Args,
-    company: Company<'a>,
+    cluster: Cluster<'a>,
     table: Arc<Table>,
     operators: Operators,
 }
@@ -50,7 +50,7 @@ pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn
     let begun = Instant::now();
     let bytes = Table::bytes(prepare::capacity(&size));
     let pages_of_table = bytes.div_ceil(HUGE_PAGE);
-    let mut stage = Stage::set_with(stage_name, PAGES_OF_RINGS + pages_of_table)?;
+    let mut stage = Testbed::set_with(stage_name, PAGES_OF_RINGS + pages_of_table)?;
     stage.set_program(env!("CARGO_BIN_EXE_baton").into());
     let huge = stage.huge_pages() >= PAGES_OF_RINGS + pages_of_table && stage.mount_huge_pages().is_ok();
     let reservation = prepare::database(&stage, &size, &preload)?;
@@ -71,17 +71,17 @@ pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn
         stage.huge_pages()
     ));
 
-    let mut company = Company::gather(&stage, &script(&size, args))?;
+    let mut cluster = Cluster::gather(&stage, &script(&size, args))?;
     let begun = Instant::now();
-    let mut reconciled = recovered(&mut company, preload.epoch(), &size, args.reconcile());
+    let mut reconciled = recovered(&mut cluster, preload.epoch(), &size, args.reconcile());
     if let Ok(RecoveryNow { replay_done_ns: None, .. }) = reconciled {
         say(&format!("the first recovery is not over after {}", time(microseconds(begun.elapsed()))));
-        reconciled = recovered(&mut company, preload.epoch(), &size, PATIENCE);
+        reconciled = recovered(&mut cluster, preload.epoch(), &size, PATIENCE);
     }
     reconciled?;
-    company.servers.rate(args.reports, args.probes)?;
-    let operators = Operators::begin(company.api.clone(), prepare::ledger(&size, &preload));
-    let mut play = Play { size, args, company, table, operators };
+    cluster.servers.rate(args.reports, args.probes)?;
+    let operators = Operators::begin(cluster.api.clone(), prepare::ledger(&size, &preload));
+    let mut play = Play { size, args, cluster, table, operators };
     let mut faults = Vec::new();
     for fault in Fault::ALL {
         let trials = fault.trials(args.trials.unwrap_or(size.trials));
@@ -137,19 +137,19 @@ impl Play<'_> {
     /// One fault under load, and what it cost.
     fn trial(&mut self, fault: Fault) -> Result<Trial, Box<dyn Error>> {
         self.wait_for_standby()?;
-        self.company.servers.reset_counters()?;
+        self.cluster.servers.reset_counters()?;
         thread::sleep(UNDISTURBED);
         let table = Arc::clone(&self.table);
-        let kill = fault.strike(&mut self.company, &move || table.epoch())?;
-        let seen = recovered(&mut self.company, kill.old, &self.size, self.args.reconcile())?;
+        let kill = fault.strike(&mut self.cluster, &move || table.epoch())?;
+        let seen = recovered(&mut self.cluster, kill.old, &self.size, self.args.reconcile())?;
         let last = self.last_recovery()?;
         let detected = kill.detected.or_else(|| last["predecessor"]["noticed_ns"].as_u64().map(Nanos));
         let cold = last["main_to_first_takeover_ns"].as_u64();
         let (losses, rest) = {
             let (ledger, _held) = self.operators.hold()?;
-            losses::count(&mut self.company, &self.table, &ledger, seen.replay_done_ns.is_some())?
+            losses::count(&mut self.cluster, &self.table, &ledger, seen.replay_done_ns.is_some())?
         };
-        self.company.servers.rate(self.args.reports, self.args.probes)?;
+        self.cluster.servers.rate(self.args.reports, self.args.probes)?;
         let since = |at: Nanos, kill: &Kill| microseconds(at.since(kill.killed));
         let all = seen.taken_over + u64::from(OPERATED) >= u64::from(self.size.meetings);
         Ok(Trial {
@@ -168,8 +168,8 @@ impl Play<'_> {
     /// Asks until the engine is there to answer.
     fn last_recovery(&mut self) -> Result<Value, Box<dyn Error>> {
         let mut answer = Value::Null;
-        self.company.wait("the report of the recovery", |company| {
-            answer = company.ask("/recovery/last").unwrap_or_default();
+        self.cluster.wait("the report of the recovery", |cluster| {
+            answer = cluster.ask("/recovery/last").unwrap_or_default();
             Ok((!answer.is_null()).then_some(()))
         })?;
         Ok(answer)
@@ -178,8 +178,8 @@ impl Play<'_> {
     /// Waits until another engine could take over at once.
     fn wait_for_standby(&mut self) -> Result<(), Box<dyn Error>> {
         let (mut tells, mut said) = (false, String::new());
-        let waited = self.company.wait("a standby", |company| {
-            let status = match company.ask("/status") {
+        let waited = self.cluster.wait("a standby", |cluster| {
+            let status = match cluster.ask("/status") {
                 Ok(status) => status,
                 Err(error) => {
                     said = error.to_string();
@@ -199,14 +199,14 @@ impl Play<'_> {
 
     fn memory(&mut self, table_bytes: u64) -> Result<Memory, Box<dyn Error>> {
         self.wait_for_standby()?;
-        let engine = self.company.engine()?;
-        let others = self.company.dispatch.engines().into_iter().filter(|&child| child != engine);
-        let simulation = self.company.simulation.pid();
+        let engine = self.cluster.engine()?;
+        let others = self.cluster.dispatch.engines().into_iter().filter(|&child| child != engine);
+        let simulation = self.cluster.simulation.pid();
         Ok(Memory {
             table_bytes,
             engine: Process::of(engine),
             standby: others.filter_map(Process::of).next(),
-            keeper: Process::of(self.company.dispatch.pid()),
+            keeper: Process::of(self.cluster.dispatch.pid()),
             simulation: Process::of(simulation),
         })
     }
@@ -214,15 +214,15 @@ impl Play<'_> {
 
 /// Waits until every autonomous server is reconciled under an epoch after `old`, or for so long; gives what is then.
 fn recovered(
-    company: &mut Company<'_>,
+    cluster: &mut Cluster<'_>,
     old: Epoch,
     size: &Size,
     patience: Duration,
 ) -> Result<RecoveryNow, Box<dyn Error>> {
     let begun = Instant::now();
     loop {
-        let seen = company.servers.recovery(old)?;
-        company.dispatch.must_live()?;
+        let seen = cluster.servers.recovery(old)?;
+        cluster.dispatch.must_live()?;
         if seen.replay_done_ns.is_some() || (begun.elapsed() > patience && seen.takeover_first_ns.is_some()) {
             return Ok(seen);
         }
@@ -234,7 +234,7 @@ fn recovered(
 }
 
 /// Rooms as they are needed, threads where they are wanted, and the conferences that are there from the beginning.
-fn script(size: &Size, args: &Args) -> Script {
+fn script(size: &Size, args: &Args) -> ClusterConfig {
     let capacity = prepare::capacity(size);
     let mut simulation: Vec<String> = [
         ("--preload", size.meetings.to_string()),
@@ -250,7 +250,7 @@ fn script(size: &Size, args: &Args) -> Script {
         simulation.extend(["--core".to_owned(), "0".to_owned()]);
     }
     let cores = if args.pins() { "cores = [1]\ncontrol_core = 1\n" } else { "" };
-    Script {
+    ClusterConfig {
         // All of them, though this program is pinned to one.
         cpus: args.pins().then(|| format!("0-{}", Args::cores() - 1)),
         table: format!("meetings = {}\nterminals = {}", capacity.meetings, capacity.terminals),
@@ -258,7 +258,7 @@ fn script(size: &Size, args: &Args) -> Script {
         simulation,
         patience: PATIENCE,
         preload: size.preload().ok(),
-        ..Script::new(size.domains.into())
+        ..ClusterConfig::new(size.domains.into())
     }
 }
 

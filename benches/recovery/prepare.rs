@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use baton::database::{Change, Database, KeyParameters, Member, PartParameters, Reservation, WINDOW_NONE};
 use baton::lab::sim::{Preload, PreloadedDomain};
-use baton::lab::testbed::Stage;
+use baton::lab::testbed::Testbed;
 use baton::lab::testbed::workload::{Expected, Ledger};
 use baton::limits::GENERATION_BLOCK;
 use baton::sys::mapping::boot_id;
@@ -40,7 +40,7 @@ fn domains(size: &Size, preload: &Preload) -> Vec<PreloadedDomain> {
 }
 
 /// Makes the database, and reserves the first generations in it for the table.
-pub fn database(stage: &Stage, size: &Size, preload: &Preload) -> Result<Reservation, Box<dyn Error>> {
+pub fn database(stage: &Testbed, size: &Size, preload: &Preload) -> Result<Reservation, Box<dyn Error>> {
     let file = stage.database();
     let folder = file.parent().ok_or("the database has a folder")?;
     fs::create_dir_all(folder)?;
@@ -99,7 +99,7 @@ fn hand_to_engine(path: &Path) -> Result<(), Box<dyn Error>> {
 
 /// Makes the table.
 pub fn table(
-    stage: &Stage,
+    stage: &Testbed,
     size: &Size,
     preload: &Preload,
     reservation: Reservation,

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::Command;
 
-use baton::lab::testbed::{INTERFACE, Side, Stage};
+use baton::lab::testbed::{INTERFACE, Side, Testbed};
 use serde_json::Value;
 
 use super::server::{BASE, Server, TERMINALS};
@@ -19,7 +19,7 @@ pub enum Asked {
 }
 
 /// Runs it on core 0; gives what it printed.
-pub fn load(stage: &Stage, server: &Server, asked: Asked) -> Result<Value, Box<dyn Error>> {
+pub fn load(stage: &Testbed, server: &Server, asked: Asked) -> Result<Value, Box<dyn Error>> {
     let mut command = Command::new("nsenter");
     command
         .arg(format!("--net=/run/netns/{}", stage.namespace(Side::Servers)))
@@ -46,7 +46,7 @@ pub fn load(stage: &Stage, server: &Server, asked: Asked) -> Result<Value, Box<d
         Asked::Flood { what, seconds } => {
             common(&mut command, what);
             command.args(["--by", "xdp", "--rate", "max", "--for", &format!("{seconds}s"), "--wait", "100ms"]);
-            command.args(["--domains", "1-4", "--dispatch", "1000/1", "--laboratory"]);
+            command.args(["--domains", "1-4", "--dispatch", "1000/1", "--insecure-no-authentication"]);
         }
     }
     let output = command.output()?;

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton::config::Wait;
-use baton::lab::testbed::{self, Stage};
+use baton::lab::testbed::{self, Testbed};
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let mut stage = Stage::set(&args.stage)?;
+    let mut stage = Testbed::set(&args.stage)?;
     stage.set_program(env!("CARGO_BIN_EXE_baton").into());
     testbed::clear_on_interrupt(args.stage.clone());
     let (waiting, idle) = waiting(&stage, args.rounds)?;
@@ -113,7 +113,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 }
 
 /// Probes at a steady rate by each way to wait, in turns; and what the adaptive one costs when nothing comes.
-fn waiting(stage: &Stage, rounds: u32) -> Result<(Value, f64), Box<dyn Error>> {
+fn waiting(stage: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>> {
     let ways = [("busy", Wait::Busy), ("adaptive", Wait::Adaptive), ("sleep", Wait::Sleep)];
     let mut times = ways.map(|_| (Vec::new(), Vec::new()));
     let mut idle = f64::NAN;
@@ -145,7 +145,7 @@ fn waiting(stage: &Stage, rounds: u32) -> Result<(Value, f64), Box<dyn Error>> {
 }
 
 /// The highest rate of reports without loss, and nine tenths of that for a while.
-fn soak(stage: &Stage, seconds: u32) -> Result<(Value, Value), Box<dyn Error>> {
+fn soak(stage: &Testbed, seconds: u32) -> Result<(Value, Value), Box<dyn Error>> {
     let mut server = Server::start(stage, Wait::Adaptive)?;
     let search = load(stage, &server, Asked::Search { what: "reports" })?;
     let rate = search["non_drop_rate"].as_f64().ok_or("no rate was borne without loss")?;
@@ -162,7 +162,7 @@ fn soak(stage: &Stage, seconds: u32) -> Result<(Value, Value), Box<dyn Error>> {
 }
 
 /// As many forgeries as the kernel can send, and what they change.
-fn flood(stage: &Stage) -> Result<Value, Box<dyn Error>> {
+fn flood(stage: &Testbed) -> Result<Value, Box<dyn Error>> {
     let mut server = Server::start(stage, Wait::Adaptive)?;
     // The sender's MAC is learned once, by authentic frames.
     load(stage, &server, Asked::Steady { what: "probes", rate: 1000, seconds: 1 })?;

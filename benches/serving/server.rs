@@ -12,8 +12,8 @@ use baton::config::Wait;
 use baton::database::Database;
 use baton::lab::sim::Preload;
 use baton::lab::testbed::api::Api;
-use baton::lab::testbed::processes::Actor;
-use baton::lab::testbed::{INTERFACE, Side, Stage};
+use baton::lab::testbed::processes::ChildProcess;
+use baton::lab::testbed::{INTERFACE, Side, Testbed};
 use baton::limits::GENERATION_BLOCK;
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
@@ -37,7 +37,7 @@ const QUESTIONS: usize = 400;
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Server {
-    keeper: Actor,
+    keeper: ChildProcess,
     api: Api,
     table: Arc<Table>,
     configuration: PathBuf,
@@ -45,7 +45,7 @@ pub struct Server {
 
 impl Server {
     /// Starts it with its worker on core 1, and waits until it controls and has a standby.
-    pub fn start(stage: &Stage, wait: Wait) -> Result<Self, Box<dyn Error>> {
+    pub fn start(stage: &Testbed, wait: Wait) -> Result<Self, Box<dyn Error>> {
         let configuration = stage.data().join("baton.toml");
         let secret = stage.data().join("domains.secret");
         let mut text = format!(
@@ -66,7 +66,7 @@ impl Server {
             Err(_) => fill(stage)?,
         };
         let arguments = ["run".to_owned(), "--config".to_owned(), configuration.display().to_string()];
-        let keeper = Actor::start(stage, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
+        let keeper = ChildProcess::start(stage, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
         let mut server = Self { keeper, api: Api::new(stage.run().join("api.sock")), table, configuration };
         let begun = Instant::now();
         while !server.api.call("GET", "/status", None).is_ok_and(|status| status["standby"] == "ready") {
@@ -141,7 +141,7 @@ fn write_once(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Makes database and table.
-fn fill(stage: &Stage) -> Result<Arc<Table>, Box<dyn Error>> {
+fn fill(stage: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
     let file = stage.database();
     let folder = file.parent().ok_or("the database has a folder")?;
     fs::create_dir_all(folder)?;

@@ -8,9 +8,9 @@ use std::process::{Command, ExitCode, Output};
 use std::thread;
 use std::time::Duration;
 
-use baton::lab::testbed::cluster::{Company, CompanyError, Script};
+use baton::lab::testbed::cluster::{Cluster, ClusterConfig, ClusterError};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{self, Stage, scenario};
+use baton::lab::testbed::{self, Testbed, scenario};
 use baton::wire::Epoch;
 use clap::Parser;
 use rustix::process::Signal;
@@ -85,7 +85,7 @@ struct Seen {
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     testbed::clear_on_interrupt(args.stage.clone());
-    let mut stage = Stage::set(&args.stage)?;
+    let mut stage = Testbed::set(&args.stage)?;
     let program = program()?;
     stage.set_program(program.clone());
     let seen = play(&stage, args.seconds)?;
@@ -148,26 +148,26 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 }
 
 /// Half of the load, the kill, the other half, and a stop in order.
-fn play(stage: &Stage, seconds: u64) -> Result<Seen, Box<dyn Error>> {
+fn play(stage: &Testbed, seconds: u64) -> Result<Seen, Box<dyn Error>> {
     let ledger = scenario::conferences(DOMAINS, MEETINGS, MEMBERS);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
-    let mut company = Company::gather(stage, &Script { simulation, ..Script::new(DOMAINS) })?;
-    company.wait("control", |company| Ok(company.in_control().then_some(())))?;
-    company.start_meetings(&ledger, || ())?;
-    company.wait("a standby", |company| Ok((company.ask("/status")?["standby"] == "ready").then_some(())))?;
+    let mut cluster = Cluster::gather(stage, &ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) })?;
+    cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(())))?;
+    cluster.start_meetings(&ledger, || ())?;
+    cluster.wait("a standby", |cluster| Ok((cluster.ask("/status")?["standby"] == "ready").then_some(())))?;
     let half = Duration::from_secs(seconds / 2);
-    company.servers.reset_counters()?;
-    company.servers.rate(REPORTS, PROBES)?;
+    cluster.servers.reset_counters()?;
+    cluster.servers.rate(REPORTS, PROBES)?;
     thread::sleep(half);
-    let old = company.status()?.epoch();
-    let killed = signal_to(company.engine()?, Signal::KILL)?;
-    let back = company.wait("the recovery", |company: &mut Company<'_>| recovered(company, old))?;
+    let old = cluster.status()?.epoch();
+    let killed = signal_to(cluster.engine()?, Signal::KILL)?;
+    let back = cluster.wait("the recovery", |cluster: &mut Cluster<'_>| recovered(cluster, old))?;
     thread::sleep(half);
-    let rest = company.come_to_rest()?;
-    company.dispatch.signal(Signal::TERM)?;
-    let status = company.dispatch.wait()?;
+    let rest = cluster.come_to_rest()?;
+    cluster.dispatch.signal(Signal::TERM)?;
+    let status = cluster.dispatch.wait()?;
     if !status.success() {
-        return Err(company.dispatch.ended(status).into());
+        return Err(cluster.dispatch.ended(status).into());
     }
     Ok(Seen {
         killed_to_acknowledged_ms: back.since(killed).as_secs_f64() * 1000.0,
@@ -176,8 +176,8 @@ fn play(stage: &Stage, seconds: u64) -> Result<Seen, Box<dyn Error>> {
     })
 }
 
-fn recovered(company: &mut Company<'_>, old: Epoch) -> Result<Option<baton::time::Nanos>, CompanyError> {
-    Ok(company.status()?.recovery_after(old).map(|recovery| recovery.all_acknowledged))
+fn recovered(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Option<baton::time::Nanos>, ClusterError> {
+    Ok(cluster.status()?.recovery_after(old).map(|recovery| recovery.all_acknowledged))
 }
 
 fn rule<'a>(verdicts: &'a Value, name: &str) -> Option<&'a Value> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use baton::cascade::Topology;
 use baton::config::{AutonomousDomain, Heartbeat};
 use baton::limits::{BURST, FRAME_BYTES_MAX};
-use baton::link::{Flushed, Mailbox, Peers, Received, Ring, Shared, Wake, Worker};
+use baton::link::{Flushed, FrameQueue, Peers, Received, Ring, Shared, Waker, Worker};
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
@@ -68,9 +68,9 @@ impl Rig {
         let topology =
             Topology::with(&domains, own, DEFAULT_ETHERTYPE, &[Mac([2, 0, 0, 0, 0, 1])], Heartbeat::default());
         let poll = Poll::new().expect("a poll");
-        let wake = Wake::new(poll.registry(), Token(0)).expect("an eventfd");
+        let wake = Waker::new(poll.registry(), Token(0)).expect("an eventfd");
         let steered = (DEFAULT_ETHERTYPE, None);
-        let shared = Shared::new(own, steered, Arc::new(Peers::new(&topology)), Mailbox::new(1024), wake, true);
+        let shared = Shared::new(own, steered, Arc::new(Peers::new(&topology)), FrameQueue::new(1024), wake, true);
         shared.begin(Epoch::new(1, 1));
         let table = Arc::new(table(Capacity { meetings, terminals: meetings }, memory));
         let mut writer = table.writer(OwnerId::CONTROL);
@@ -116,7 +116,7 @@ impl Rig {
     pub fn worker_with(&self, number: u8, recorder: Recorder) -> Bench {
         let writer = self.table.writer(OwnerId::worker(number));
         let counters = Arc::new(Counters::default());
-        let outbox = Arc::new(Mailbox::new(4));
+        let outbox = Arc::new(FrameQueue::new(4));
         let worker = Worker::new((Belt::default(), 0), writer, self.shared.clone(), outbox, counters.clone(), recorder);
         Bench { worker, counters }
     }

@@ -42,7 +42,7 @@ for program in "${BATON:-}" "$(command -v baton || true)" "$root/target/release/
 done
 [[ -x "$program" ]] || die "no baton here: BATON says where it is, cargo build --release makes it"
 load=("$program" load --what probes --interface "$DEV" --dispatch-mac "$DST_MAC" --rate "$RATE" --for "${LENGTH}s")
-if [[ -n "$CONFIG" ]]; then load+=(--config "$CONFIG"); else load+=(--laboratory --domains "$DOMAIN"); fi
+if [[ -n "$CONFIG" ]]; then load+=(--config "$CONFIG"); else load+=(--insecure-no-authentication --domains "$DOMAIN"); fi
 [[ -z "$HLOG" ]] || load+=(--hlog "$HLOG")
 
 prepare

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sends REPORTs with the kernel's packet generator: a program at the interface's egress hook (bpf/reports.bpf.c) writes them
-# over its frames. Their tags are zero, so the receiver's domain is a laboratory's (`laboratory = true`). Not for a server in service.
+# over its frames. Their tags are zero, so the receiver's domain is a laboratory's (`insecure_no_authentication = true`). Not for a server in service.
 #
 #   scripts/pktgen/reports.sh -i eth1 -m 02:00:00:00:00:01 -n 1000000
 #   TERMINALS=2000 MEMBERS=20 scripts/pktgen/reports.sh -i eth1 -m 02:00:00:00:00:01 -n 1000000 -t 4

@@ -37,7 +37,7 @@ use self::serving::Grant;
 use crate::cms::{ConferenceAnswer, ConferenceRequest, Refusal, RefusalKind};
 use crate::handover::{TrialTime, UpgradeForm};
 use crate::limits::{REQUEST_QUEUE, UPGRADE_READY, UPGRADE_TRIAL_S_MAX};
-use crate::sys::threads::{Behind, spawn_behind};
+use crate::sys::threads::{Nice, spawn_nice};
 use crate::telemetry::Dialect;
 use crate::telemetry::Published;
 use crate::wire::Epoch;
@@ -144,7 +144,7 @@ impl Api {
             }
         };
         let run = move || runtime.block_on(serve);
-        let thread = spawn_behind("api", Behind::Near, run)?;
+        let thread = spawn_nice("api", Nice::ClientsWait, run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{FAILED, WRONG, complain};
-use crate::lab::demo::narrator::Voice;
+use crate::lab::demo::progress::Progress;
 use crate::lab::demo::story::{self, Scale};
-use crate::lab::testbed::{self, Stage, scenario};
+use crate::lab::testbed::{self, Testbed, scenario};
 use crate::output::{say, tell};
 
 /// Kill a dispatch server in every way, and see what is lost. `scripts/demo.sh` builds and runs it.
@@ -57,15 +57,16 @@ pub fn run(args: &Args) -> ExitCode {
     }
     let name = args.stage.clone().unwrap_or_else(testbed::own_name);
     testbed::clear_on_interrupt(name.clone());
-    let voice = Voice::new(story::STEPS);
-    let report = match Stage::set(&name).map_err(Into::into).and_then(|stage| story::play(&stage, &scale, &voice)) {
+    let progress = Progress::new(story::STEPS);
+    let report = match Testbed::set(&name).map_err(Into::into).and_then(|stage| story::play(&stage, &scale, &progress))
+    {
         Ok(report) => report,
         Err(error) => {
-            drop(voice);
+            drop(progress);
             return fail(&error);
         }
     };
-    drop(voice);
+    drop(progress);
     say!("\n{}", report.table());
     let complaints = report.complaints();
     if let Some(path) = &args.json {

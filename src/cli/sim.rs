@@ -90,8 +90,8 @@ struct SecretArgs {
     #[arg(long, value_name = "FILE")]
     secret_file: Option<String>,
     /// No secret: anybody on the wire is believed
-    #[arg(long)]
-    laboratory: bool,
+    #[arg(long, alias = "laboratory")]
+    insecure_no_authentication: bool,
 }
 
 /// Domains as typed: `1-4,7`.

@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> ExitCode {
         let (before, _) = client.get::<Status>("/status").await?;
         let answer = client.call(Method::POST, "/upgrade", Some(&json!({ "within": args.within }))).await?;
         let upgrading = Upgrading::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
-        let (after, value) = heir(&mut client, before.pid, &upgrading).await?;
+        let (after, value) = successor(&mut client, before.pid, &upgrading).await?;
         if args.client.json {
             output::json(&value);
         } else {
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// Waits until another engine controls.
-async fn heir(
+async fn successor(
     client: &mut Client,
     before: u32,
     upgrading: &Upgrading,
@@ -60,7 +60,7 @@ async fn heir(
     loop {
         let looked = client.get::<Status>("/status").await;
         match looked {
-            Ok((status, value)) if status.pid == upgrading.heir && status.upgrade != UpgradeState::None => {
+            Ok((status, value)) if status.pid == upgrading.successor && status.upgrade != UpgradeState::None => {
                 return Ok((status, value));
             }
             // What is said by the engine that was there before is of the upgrade before.
@@ -70,7 +70,7 @@ async fn heir(
             Ok(_) | Err(ClientError::Lost(_) | ClientError::Unreachable { .. }) if Instant::now() < end => {}
             // The engine that leaves answers so.
             Err(ClientError::Refused(refusal)) if refusal.kind == RefusalKind::Busy && Instant::now() < end => {}
-            Ok(_) => return Err(ClientError::NobodyControls(upgrading.heir)),
+            Ok(_) => return Err(ClientError::NobodyControls(upgrading.successor)),
             Err(error) => return Err(error),
         }
         tokio::time::sleep(PAUSE).await;

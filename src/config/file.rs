@@ -100,8 +100,8 @@ struct DomainSection {
     #[serde(default, with = "values::secret")]
     secret: Option<Secret>,
     secret_file: Option<Spanned<PathBuf>>,
-    #[serde(default)]
-    laboratory: bool,
+    #[serde(default, alias = "laboratory")]
+    insecure_no_authentication: bool,
     #[serde(default)]
     behind: Vec<Spanned<Domain>>,
 }
@@ -258,7 +258,7 @@ impl Config {
             } else {
                 ("domains", "have no secret, so anybody on the wire can command their")
             };
-            warnings.push(format!("laboratory mode: {domains} {list}{more} {their} meetings"));
+            warnings.push(format!("insecure: no authentication: {domains} {list}{more} {their} meetings"));
         }
         warnings.extend(self.exposed.iter().map(|(path, mode)| {
             format!("{} holds a secret, and other users may read it (mode {mode:04o}): chmod go= {0}", path.display())
@@ -312,20 +312,20 @@ fn domains(
         let span = section.span();
         let section = section.into_inner();
         let number = *section.number.get_ref();
-        let secret = match (section.secret, section.secret_file, section.laboratory) {
+        let secret = match (section.secret, section.secret_file, section.insecure_no_authentication) {
             (Some(secret), None, false) => Some(secret),
             (None, Some(file), false) => Some(read_secret(place, &file)?),
             (None, None, true) => None,
             (None, None, false) => {
                 let what = format!(
-                    "domain {number} has no secret: one of secret_file, secret, or, in a laboratory, \
-                     `laboratory = true` is expected"
+                    "domain {number} has no secret: one of secret_file, secret, or, where nothing real is controlled, \
+                     `insecure_no_authentication = true` is expected"
                 );
                 return Err(place.wrong(span, Some("domain.secret"), what));
             }
             _ => {
                 let what = format!(
-                    "domain {number} has several of secret, secret_file and laboratory: exactly one is expected"
+                    "domain {number} has several of secret, secret_file and insecure_no_authentication: exactly one is expected"
                 );
                 return Err(place.wrong(span, Some("domain.secret"), what));
             }

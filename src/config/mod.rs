@@ -2,7 +2,7 @@
 //!
 //! It is read from TOML ([`Config::read`]), where every key has a default but the interface's name and the domains. A
 //! key that is wrong is refused with file, line, key and what was expected, and so is a key that does not exist: a
-//! misspelt `laboratory` or `secret` must not pass for a default. The command line overrides some of it ([`Overrides`]).
+//! misspelt `insecure_no_authentication` or `secret` must not pass for a default. The command line overrides some of it ([`Overrides`]).
 //!
 //! The keeper reads it and hands it on to each engine in the manifest, so a file that is edited under a running
 //! keeper changes nothing until that is started again, and an engine needs no right to read secrets.

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySe
 use super::{Change, CommitError, Database, DatabaseError, Reservation};
 use super::{KeyParameters, Wanted};
 use crate::limits::{COMMIT_GROUP, DATABASE_QUEUE};
-use crate::sys::threads::{Behind, spawn_behind};
+use crate::sys::threads::{Nice, spawn_nice};
 use crate::wire::{Domain, Epoch, MeetingId};
 
 /// The first and the longest pause between two tries for the lock of a process that is dying.
@@ -123,7 +123,7 @@ impl DatabaseThread {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
         let (alive, wanted) = bounded(0);
         let run = move || Run { jobs, wanted, tell, unwritable: false }.run(&settings);
-        let thread = spawn_behind("database", Behind::Near, run)?;
+        let thread = spawn_nice("database", Nice::ClientsWait, run)?;
         Ok(Self { jobs: Some(sender), alive: Some(alive), thread: Some(thread) })
     }
 

@@ -8,7 +8,7 @@ use crate::limits::{BURST, CHUNK_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
 use crate::link::{Flushed, Received, Ring};
-use crate::recovery::{DatabaseStore, NoOrphans, Recovery, TableHoldings};
+use crate::recovery::{DatabaseStore, NoOrphans, Recovery, TableStore};
 use crate::sys::clock;
 use crate::table::Writer;
 use crate::time::Nanos;
@@ -29,7 +29,7 @@ pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl 
     let Ready { topology, peers, ports, writer, journal } = ready;
     let mut first = None;
     for _ in 0..BURST {
-        let mut holdings = TableHoldings {
+        let mut holdings = TableStore {
             writer: &mut *writer,
             store: &mut DatabaseStore { database: None, is_lost: false, write: |changes| journal.update(changes) },
             is_busy: &|_| false,

@@ -13,18 +13,18 @@ use crate::cascade::Hop;
 use crate::handover::protocol::{KeeperLine, Order};
 use crate::limits::{DOMAINS_MAX, ORDERS_MAX};
 use crate::link::Shared;
-use crate::sys::threads::{Behind, spawn_behind};
+use crate::sys::threads::{Nice, spawn_nice};
 use crate::wire::Domain;
 
 /// What the keeper says. Of next hops the last of each domain is kept, of other orders as many as [`ORDERS_MAX`]:
 /// then this thread waits, the socket fills, and the keeper, which never waits, goes on without.
-pub(super) struct Line {
+pub(super) struct KeeperChannel {
     pub orders: Receiver<io::Result<Order>>,
     hops: Arc<Mutex<BTreeMap<Domain, Hop>>>,
     stands_by: Arc<AtomicBool>,
 }
 
-impl Line {
+impl KeeperChannel {
     /// Listens, and wakes the control thread for each order. While this process stands by, the end of the line is the end of
     /// the process: nobody wants it any more.
     pub fn listen(keeper: Arc<KeeperLine>, shared: Arc<Shared>, stands_by: bool) -> io::Result<Self> {
@@ -32,7 +32,7 @@ impl Line {
         let hops = Arc::new(Mutex::new(BTreeMap::new()));
         let (told, orders) = bounded(ORDERS_MAX);
         let (standing, learned) = (Arc::clone(&stands_by), Arc::clone(&hops));
-        spawn_behind("keeper's line", Behind::Far, move || {
+        spawn_nice("keeper's line", Nice::NobodyWaits, move || {
             loop {
                 let order = match keeper.order() {
                     Ok(Order::NextHop { domain, hop }) => {

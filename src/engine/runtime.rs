@@ -9,18 +9,18 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use mio::Poll;
 
 use super::control::CONTROL_WAKE;
-use super::keeper_channel::Line;
+use super::keeper_channel::KeeperChannel;
 use crate::handover::protocol::{KeeperLine, Manifest};
 use crate::limits::{CONTROL_QUEUE, OUTBOX_QUEUE};
-use crate::link::Mailbox;
+use crate::link::FrameQueue;
 use crate::link::Peers;
 use crate::link::Shared;
-use crate::link::Wake;
+use crate::link::Waker;
 use crate::link::Worker;
 use crate::link::egress::Ports;
 use crate::link::thread::{Manner, Start, spawn};
 use crate::sys::af_xdp::Socket;
-use crate::sys::robust_locks::Succession;
+use crate::sys::robust_locks::RobustLocks;
 use crate::table::{OwnerId, Table};
 use crate::telemetry::{Collector, Counters, Recorder, recorder};
 
@@ -29,7 +29,7 @@ pub(super) struct Made<'a> {
     pub manifest: &'a Manifest,
     pub peers: &'a Arc<Peers>,
     pub ports: &'a Ports,
-    pub succession: &'a Arc<Succession>,
+    pub succession: &'a Arc<RobustLocks>,
     pub keeper: &'a Arc<KeeperLine>,
     /// Whether the table holds all terminals of all domains.
     pub settled: bool,
@@ -37,47 +37,47 @@ pub(super) struct Made<'a> {
 }
 
 /// Threads, queues, histograms.
-pub(super) struct Equipment {
+pub(super) struct Runtime {
     pub poll: Poll,
     pub shared: Arc<Shared>,
-    pub line: Line,
+    pub line: KeeperChannel,
     pub collector: Collector,
     pub counters: Vec<Arc<Counters>>,
-    pub outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
+    pub outboxes: Vec<(Arc<FrameQueue>, Arc<Waker>)>,
     pub threads: Vec<JoinHandle<()>>,
-    workers: Vec<Kit>,
+    workers: Vec<WorkerSlot>,
     /// A worker says here that it has its lock.
     begun: Receiver<()>,
 }
 
 /// One worker's, until it has its rings.
-struct Kit {
+struct WorkerSlot {
     start: Sender<Worker<Socket>>,
     /// That its rings are on.
     interface: u8,
-    outbox: Arc<Mailbox>,
+    outbox: Arc<FrameQueue>,
     counters: Arc<Counters>,
     recorder: Recorder,
 }
 
-impl Equipment {
+impl Runtime {
     /// Makes everything. The workers' threads wait for their rings.
     pub fn new(made: &Made<'_>) -> io::Result<Self> {
         let Made { manifest, peers, ports, succession, keeper, settled, stands_by } = *made;
         let config = &manifest.config;
         let poll = Poll::new()?;
-        let wake = Wake::new(poll.registry(), CONTROL_WAKE)?;
+        let wake = Waker::new(poll.registry(), CONTROL_WAKE)?;
         let steered = (config.interface.ethertype, config.interface.probe_port);
-        let inbox = Mailbox::new(CONTROL_QUEUE);
+        let inbox = FrameQueue::new(CONTROL_QUEUE);
         let shared = Shared::new(config.dispatch.address, steered, Arc::clone(peers), inbox, wake, settled);
         let shared = Arc::new(shared);
-        let line = Line::listen(Arc::clone(keeper), Arc::clone(&shared), stands_by)?;
+        let line = KeeperChannel::listen(Arc::clone(keeper), Arc::clone(&shared), stands_by)?;
         let mut collector = Collector::default();
         let (mut counters, mut outboxes, mut threads, mut workers) =
-            (vec![], Vec::<(_, Arc<Wake>)>::new(), vec![], vec![]);
+            (vec![], Vec::<(_, Arc<Waker>)>::new(), vec![], vec![]);
         let (says, begun) = bounded(manifest.sockets());
         for number in 0..manifest.sockets() {
-            let outbox = Arc::new(Mailbox::new(OUTBOX_QUEUE));
+            let outbox = Arc::new(FrameQueue::new(OUTBOX_QUEUE));
             let count = Arc::new(Counters::default());
             let (start, wait) = bounded(1);
             let manner = Manner { number, wait: config.worker.wait, core: config.worker.core(number) };
@@ -87,7 +87,7 @@ impl Equipment {
             outboxes.push((Arc::clone(&outbox), wake));
             counters.push(Arc::clone(&count));
             let interface = ports.interface_of(number);
-            workers.push(Kit { start, interface, outbox, counters: count, recorder: recorder(&mut collector) });
+            workers.push(WorkerSlot { start, interface, outbox, counters: count, recorder: recorder(&mut collector) });
         }
         let ways = ports.firsts().map(|ring| outboxes[ring].clone()).collect();
         let entered = shared.ways.set(ways);
@@ -101,7 +101,7 @@ impl Equipment {
         let started = self.workers.len();
         for (number, (kit, socket)) in self.workers.drain(..).zip(sockets).enumerate() {
             let writer = table.writer(OwnerId::worker(number as u8));
-            let Kit { start, interface, outbox, counters, recorder } = kit;
+            let WorkerSlot { start, interface, outbox, counters, recorder } = kit;
             let worker = Worker::new((socket, interface), writer, Arc::clone(&self.shared), outbox, counters, recorder);
             // A thread that is gone has panicked, and the process ends with it.
             let _ = start.send(worker);

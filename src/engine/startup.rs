@@ -17,10 +17,10 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::RecvTimeoutError;
 
-use super::control::journal::{Journal, Store};
+use super::control::journal::{DatabaseHandle, Journal};
 use super::control::{Control, Inheritance};
 use super::first_frames;
-use super::runtime::{Equipment, Made};
+use super::runtime::{Made, Runtime};
 use crate::cascade::Topology;
 use crate::database::{CommitError, DatabaseError, Job, Outcome};
 use crate::handover::compat::Identity;
@@ -31,7 +31,7 @@ use crate::link::egress::Ports;
 use crate::recovery::{Path, Recovery};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
-use crate::sys::robust_locks::{Held, Succession};
+use crate::sys::robust_locks::{Held, RobustLocks};
 use crate::sys::{clock, memory, seccomp, threads};
 use crate::table::file::OpenError;
 use crate::table::{OwnerId, Recovered, Table};
@@ -72,7 +72,7 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         let _ = keeper.tell(&Notice::Failed { why: error.to_string() });
         ExitCode::FAILURE
     };
-    let opened = Succession::open(succession.as_fd());
+    let opened = RobustLocks::open(succession.as_fd());
     // Mapped, it needs no descriptor, by which one could do more to it.
     drop(succession);
     let succession = match opened {
@@ -89,16 +89,16 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         let mapped = manifest.interfaces.iter().zip(frames);
         let mapped = mapped.map(|(interface, Frames { umem, sockets })| af_xdp::map(&interface.xdp, umem, sockets));
         let mapped = mapped.collect::<Result<Vec<_>, _>>()?;
-        let heir = Heir::new(manifest, table, Arc::clone(&succession), Arc::clone(&keeper))?;
-        Ok((succeed(&succession, &heir)?, heir, mapped))
+        let successor = Successor::new(manifest, table, Arc::clone(&succession), Arc::clone(&keeper))?;
+        Ok((succeed(&succession, &successor)?, successor, mapped))
     };
-    let (lock, heir, mapped) = match prepare() {
+    let (lock, successor, mapped) = match prepare() {
         Ok(prepared) => prepared,
         Err(error) => return end(error),
     };
     // Held to the end of this thread's work on table and rings, which is the control thread's.
     let Some(lock) = lock else { return ExitCode::SUCCESS };
-    match heir.take_over(mapped, born, api) {
+    match successor.take_over(mapped, born, api) {
         Ok((mut control, threads)) => {
             let code = control.run();
             for thread in threads {
@@ -122,50 +122,50 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
 /// Waits until nobody works with table and rings any more, by the locks of all who could; gives the control thread's own. None
 /// where whoever had them meant nobody to follow, or the keeper died with them: its engines are dying too, and what was its is
 /// the next keeper's.
-fn succeed<'a>(succession: &'a Succession, heir: &Heir) -> Result<Option<Held<'a>>, EngineError> {
+fn succeed<'a>(succession: &'a RobustLocks, successor: &Successor) -> Result<Option<Held<'a>>, EngineError> {
     let refused = system("a lock of the succession");
     let take = || {
         let control = succession.take(0)?.0;
-        for worker in 1..=heir.manifest.sockets() {
+        for worker in 1..=successor.manifest.sockets() {
             // Given back at once: it is that worker's, whose thread takes it when it begins.
             drop(succession.take(worker)?);
         }
         Ok(control)
     };
-    let worker = &heir.manifest.config.worker;
+    let worker = &successor.manifest.config.worker;
     threads::keep_free(worker.pinned());
     if let Some(core) = worker.control_core
         && !threads::pin(core)
     {
         tracing::warn!(core, "the control thread cannot be pinned to its core; it runs where it is put");
     }
-    if heir.manifest.role == Role::Standby && !threads::run_first() {
+    if successor.manifest.role == Role::Standby && !threads::run_first() {
         tracing::debug!("this standby waits as others do: the system lets it run nothing in real time");
     }
     let control = take().map_err(refused)?;
-    Ok((!succession.is_closed() && !heir.keeper.is_closed()).then_some(control))
+    Ok((!succession.is_closed() && !successor.keeper.is_closed()).then_some(control))
 }
 
 /// Who is to take over: everything mapped, and, where it stands by, made ahead.
-struct Heir {
+struct Successor {
     manifest: Manifest,
     table: Arc<Table>,
     topology: Topology,
     peers: Arc<Peers>,
     ports: Ports,
-    succession: Arc<Succession>,
+    succession: Arc<RobustLocks>,
     keeper: Arc<KeeperLine>,
     path: Path,
     /// What a standby has made ahead.
-    equipment: Option<Equipment>,
+    equipment: Option<Runtime>,
     recovery: Option<Recovery>,
 }
 
-impl Heir {
+impl Successor {
     fn new(
         manifest: Manifest,
         table: Table,
-        succession: Arc<Succession>,
+        succession: Arc<RobustLocks>,
         keeper: Arc<KeeperLine>,
     ) -> Result<Self, EngineError> {
         if manifest.role == Role::Standby {
@@ -179,22 +179,22 @@ impl Heir {
         let peers = Arc::new(Peers::new(&topology));
         let path = if manifest.table == TableOrigin::Kept { Path::Cache } else { Path::Database };
         let table = Arc::new(table);
-        let mut heir =
+        let mut successor =
             Self { manifest, table, topology, peers, ports, succession, keeper, path, equipment: None, recovery: None };
-        if heir.manifest.role == Role::Standby {
-            heir.equipment = Some(heir.equip()?);
-            heir.rehearse();
-            heir.recovery = Some(heir.new_recovery(heir.table.epoch(), clock::now()));
+        if successor.manifest.role == Role::Standby {
+            successor.equipment = Some(successor.equip()?);
+            successor.rehearse();
+            successor.recovery = Some(successor.new_recovery(successor.table.epoch(), clock::now()));
             memory::reserve_heap(STANDBY_HEAP_BYTES);
             let touched = memory::touch_all().map_err(system("its own memory map"))?;
             tracing::debug!(bytes = touched, "everything is mapped and touched");
             // A keeper that is gone ends this process by its line.
-            let _ = heir.keeper.tell(&Notice::Standing { program: Identity::ours() });
+            let _ = successor.keeper.tell(&Notice::Standing { program: Identity::ours() });
         }
-        Ok(heir)
+        Ok(successor)
     }
 
-    fn equip(&self) -> Result<Equipment, EngineError> {
+    fn equip(&self) -> Result<Runtime, EngineError> {
         let made = Made {
             manifest: &self.manifest,
             peers: &self.peers,
@@ -204,7 +204,7 @@ impl Heir {
             settled: self.path == Path::Cache,
             stands_by: self.manifest.role == Role::Standby,
         };
-        Equipment::new(&made).map_err(system("threads and queues"))
+        Runtime::new(&made).map_err(system("threads and queues"))
     }
 
     /// Makes first frames from the table as it is and throws them away, so that the code for it has run once.
@@ -294,7 +294,8 @@ impl Heir {
         let (epoch, recovery, first_sent, store) = match sent {
             Some((epoch, recovery, first)) => (epoch, recovery, first, None),
             None => {
-                let store = Store::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
+                let store =
+                    DatabaseHandle::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
                 let (epoch, store) = reserve(&self.table, store, || self.succession.beat(0))?;
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
@@ -309,7 +310,7 @@ impl Heir {
             _ => (begun, "ended, and its standby had its locks"),
         };
         let followed = self.manifest.active.map(|pid| Death { pid, noticed_ns: noticed.0, how: how.into() });
-        let Equipment { poll, line, collector, counters, outboxes, threads, .. } = equipment;
+        let Runtime { poll, line, collector, counters, outboxes, threads, .. } = equipment;
         let control = Control::new(Inheritance {
             begun,
             path: self.path,
@@ -352,7 +353,7 @@ impl Heir {
 /// Waits for the database, and reserves a block of generations for this table. The first of them is the epoch. A
 /// database that another process has may be waited for for long: `beat` tells the keeper that this one waits and does
 /// not hang.
-fn reserve(table: &Table, mut store: Store, beat: impl Fn()) -> Result<(Epoch, Store), EngineError> {
+fn reserve(table: &Table, mut store: DatabaseHandle, beat: impl Fn()) -> Result<(Epoch, DatabaseHandle), EngineError> {
     let count = GENERATION_BLOCK;
     store.thread.submit(Job::Reserve { count }).map_err(|_| EngineError::DatabaseGone)?;
     loop {

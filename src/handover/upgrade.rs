@@ -60,7 +60,8 @@ impl Program {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Upgrading {
     /// The engine that takes over.
-    pub heir: u32,
+    #[serde(alias = "heir")]
+    pub successor: u32,
     /// The version that it runs.
     pub version: String,
     /// Seconds for which it is on trial.
@@ -126,5 +127,12 @@ mod tests {
     fn no_program_is_taken_from_a_client() {
         assert!(serde_json::from_str::<UpgradeForm>(r#"{"within": 5, "path": "/tmp/mine"}"#).is_err());
         assert_eq!(serde_json::from_str::<UpgradeForm>("{}").unwrap(), UpgradeForm::default());
+    }
+
+    /// The name of the field before 0.2, for one version more.
+    #[test]
+    fn an_older_servers_answer_is_understood() {
+        let old = r#"{"heir": 7, "version": "0.1.0", "within": 30}"#;
+        assert_eq!(serde_json::from_str::<Upgrading>(old).unwrap().successor, 7);
     }
 }

@@ -14,19 +14,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// another is the very case that this product is for. Then each pause is twice the one before, up to
 /// [`RESTART_PAUSE_MS_MAX`].
 #[derive(Debug, Default)]
-pub struct Restarts {
-    in_vain: u32,
+pub struct Backoff {
+    consecutive_failures: u32,
 }
 
-impl Restarts {
+impl Backoff {
     /// An engine died that had controlled for `controlled`, or never had. The pause before the next.
     pub fn died(&mut self, controlled: Option<Duration>) -> Duration {
         if controlled.is_some_and(|time| time >= ACCIDENT_AFTER) {
-            self.in_vain = 0;
+            self.consecutive_failures = 0;
             return Duration::ZERO;
         }
-        self.in_vain = self.in_vain.saturating_add(1);
-        let Some(paused) = self.in_vain.checked_sub(RESTARTS_FREE + 1) else { return Duration::ZERO };
+        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+        let Some(paused) = self.consecutive_failures.checked_sub(RESTARTS_FREE + 1) else { return Duration::ZERO };
         let longest = Duration::from_millis(RESTART_PAUSE_MS_MAX);
         FIRST_PAUSE.saturating_mul(1 << paused.min(16)).min(longest)
     }
@@ -37,8 +37,8 @@ impl Restarts {
     }
 
     /// Engines in a row that came to nothing.
-    pub const fn in_vain(&self) -> u32 {
-        self.in_vain
+    pub const fn consecutive_failures(&self) -> u32 {
+        self.consecutive_failures
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn accidents_are_followed_at_once_however_many() {
-        let mut restarts = Restarts::default();
+        let mut restarts = Backoff::default();
         for _ in 0..1000 {
             assert_eq!(restarts.died(LONG), Duration::ZERO);
         }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn kills_during_recovery_are_followed_at_once() {
-        let mut restarts = Restarts::default();
+        let mut restarts = Backoff::default();
         assert_eq!(restarts.died(LONG), Duration::ZERO);
         for _ in 0..RESTARTS_FREE {
             assert_eq!(restarts.died(None), Duration::ZERO);
@@ -67,17 +67,17 @@ mod tests {
 
     #[test]
     fn a_crash_loop_slows_down_to_its_bound_and_is_forgiven() {
-        let mut restarts = Restarts::default();
+        let mut restarts = Backoff::default();
         let pauses: Vec<_> = (0..100).map(|_| restarts.died(Some(Duration::from_millis(3)))).collect();
         assert!(pauses.is_sorted());
         assert_eq!(pauses[RESTARTS_FREE as usize], FIRST_PAUSE);
         assert_eq!(pauses[99], Duration::from_millis(RESTART_PAUSE_MS_MAX));
         assert_eq!(restarts.died(LONG), Duration::ZERO);
-        assert_eq!(restarts.in_vain(), 0);
+        assert_eq!(restarts.consecutive_failures(), 0);
     }
 
     #[test]
     fn a_failure_that_was_said_is_not_repeated_at_once() {
-        assert!(Restarts::default().failed(LONG) >= Duration::from_secs(1));
+        assert!(Backoff::default().failed(LONG) >= Duration::from_secs(1));
     }
 }

@@ -127,7 +127,7 @@ mod tests {
     fn a_folder_bears_no_dot_and_tells_its_interface() {
         let config = Config::parse(
             Path::new("test"),
-            "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\nlaboratory = true",
+            "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 1\ninsecure_no_authentication = true",
             &crate::config::Overrides::default(),
         )
         .unwrap();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::hearing::{Heard, Hearing, Known};
-use super::resources::Estate;
+use super::resources::Resources;
 use super::spawner::{StartError, Started, Starter};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Death, Notice, Order, Role};
@@ -75,14 +75,19 @@ impl Engine {
         })
     }
 
-    /// Hands it the estate, to control.
-    pub(super) fn inherit(&self, estate: &Estate, incarnation: u32, predecessor: Option<Death>) -> io::Result<()> {
-        estate.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor, None)
+    /// Hands it the resources, to control.
+    pub(super) fn inherit(
+        &self,
+        resources: &Resources,
+        incarnation: u32,
+        predecessor: Option<Death>,
+    ) -> io::Result<()> {
+        resources.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor, None)
     }
 
-    /// Hands it the estate, to stand by the one that controls.
-    pub(super) fn stand_by(&self, estate: &Estate, incarnation: u32, active: u32) -> io::Result<()> {
-        estate.hand_over(self.line.as_fd(), Role::Standby, incarnation, None, Some(active))
+    /// Hands it the resources, to stand by the one that controls.
+    pub(super) fn stand_by(&self, resources: &Resources, incarnation: u32, active: u32) -> io::Result<()> {
+        resources.hand_over(self.line.as_fd(), Role::Standby, incarnation, None, Some(active))
     }
 
     /// The line, while there is something to wait for on it.

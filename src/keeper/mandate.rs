@@ -160,7 +160,7 @@ mod tests {
     fn files(folder: &std::path::Path) -> Config {
         let text = format!(
             "[interface]\nname = \"none\"\n[table]\npath = \"{0}/table\"\n[database]\npath = \"{0}/baton.redb\"\n\
-             [[domain]]\nnumber = 366\nlaboratory = true\n[[domain]]\nnumber = 367\nlaboratory = true\n",
+             [[domain]]\nnumber = 366\ninsecure_no_authentication = true\n[[domain]]\nnumber = 367\ninsecure_no_authentication = true\n",
             folder.display()
         );
         Config::parse(&folder.join("baton.toml"), &text, &Overrides::default()).unwrap()

@@ -1,6 +1,6 @@
 //! The keeper: what outlives an engine.
 //!
-//! A small, privileged process with one thread that parses no frame. It opens what must survive an engine ([`Estate`]: the
+//! A small, privileged process with one thread that parses no frame. It opens what must survive an engine ([`Resources`]: the
 //! table, the UMEM, the AF_XDP sockets, the pinned XDP link and maps, the API's listening socket), starts an engine without
 //! privileges, hands it the descriptors ([`crate::handover`]), sees it die, and hands them to the next.
 //!
@@ -8,12 +8,12 @@
 //!
 //! - One engine works with table and rings at a time. Its standby has all of it mapped and touches none of it before the kernel has
 //!   handed it every lock of the engine's threads (`sys::succession`). Where there is no standby, a new engine is handed the
-//!   estate when the pidfd has proven the death of the one before: readable only when its last thread has left the address
+//!   resources when the pidfd has proven the death of the one before: readable only when its last thread has left the address
 //!   space for good. That is later by what unmapping takes, 40 to 80 µs for each MB of 4 KiB pages (`do_exit`, kernel/exit.c).
 //! - An engine that hangs is dead (`supervisor::watch`), what an engine says is no more believed than what comes in a
 //!   frame (`hearing`), and what it can write to is not handed on for ever (`renewal`).
-//! - An engine that cannot come to control anything is not started in a tight loop ([`Restarts`]).
-//! - Once the estate is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
+//! - An engine that cannot come to control anything is not started in a tight loop ([`Backoff`]).
+//! - Once the resources is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
 //!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
 //! - A program that is put in the place of the keeper's own starts nothing before an upgrade is asked for (`supervisor::upgrade`), and
 //!   takes nothing over that it would understand otherwise (`handover::compat`).
@@ -37,11 +37,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use backoff::Restarts;
+pub use backoff::Backoff;
 pub use error::KeeperError;
 pub use mandate::{Mandate, MandateError, Standing};
 pub(crate) use obstacles::{Obstacle, obstacles};
-pub use resources::Estate;
+pub use resources::Resources;
 pub use spawner::serve as start_engines;
 
 use fd_store::Store;
@@ -80,9 +80,9 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
     // Not for engines: for the sockets that may have to be made anew when this may not be done any more.
     capabilities::allow_locked_memory();
-    let estate = Estate::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
+    let resources = Resources::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
     capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;
-    supervisor::Supervisor::new(estate, (starter, program), stop, manager).run()
+    supervisor::Supervisor::new(resources, (starter, program), stop, manager).run()
 }
 
 fn find_user(name: &str) -> Result<User, KeeperError> {

@@ -10,19 +10,19 @@ use std::io;
 
 use super::error::KeeperError;
 use super::fd_store::Store;
-use super::resources::{Estate, fill_rings, listen};
+use super::resources::{Resources, fill_rings, listen};
 use crate::sys::af_xdp;
-use crate::sys::robust_locks::Succession;
+use crate::sys::robust_locks::RobustLocks;
 use crate::sys::sd_notify::ServiceManager;
 use crate::table::file::OpenError;
 
-impl Estate {
+impl Resources {
     /// New locks. Whoever had those of before is dead, or has none of them any more and wants none.
     ///
     /// # Errors
     /// The system's.
     pub(super) fn renew_locks(&mut self) -> Result<(), KeeperError> {
-        self.succession = Succession::create()
+        self.succession = RobustLocks::create()
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The estate: everything that an engine is handed and that outlives it.
+//! The resources: everything that an engine is handed and that outlives it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,23 +27,23 @@ use crate::sys::cpu_topology::{self, Choice};
 use crate::sys::exclusive::{Asked, InterfaceHold, LockFile};
 use crate::sys::interface::Interface;
 use crate::sys::process::User;
-use crate::sys::robust_locks::Succession;
+use crate::sys::robust_locks::RobustLocks;
 use crate::wire::Domain;
 
 /// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
 /// killed keeper does; `clear_away` is for a stop that was asked for.
-pub struct Estate {
+pub struct Resources {
     pub(super) config: Config,
     pub(super) table: KeptTable,
     /// As they are configured.
-    pub(super) interfaces: Vec<Manned>,
+    pub(super) interfaces: Vec<InterfaceResources>,
     /// What was wanted of each; less may have been granted.
     pub(super) wanted: Vec<af_xdp::Settings>,
     /// The rings were taken up, and are what an earlier keeper's engines left.
     pub(super) taken_up: bool,
     /// What engines have learned of where domains are.
     pub(super) next_hops: BTreeMap<Domain, Hop>,
-    pub(super) succession: (Succession, OwnedFd),
+    pub(super) succession: (RobustLocks, OwnedFd),
     pub(super) api: UnixListener,
     /// What is kept by the service manager serves the next keeper, after a stop too.
     pub(super) is_kept: bool,
@@ -60,14 +60,14 @@ struct Opened {
 }
 
 /// An interface with all that is on it.
-pub(super) struct Manned {
+pub(super) struct InterfaceResources {
     found: Found,
     pub(super) steering: Steering,
     pub(super) bound: Bound,
     watch: Watch,
 }
 
-impl Estate {
+impl Resources {
     /// Opens it: takes up what an earlier keeper left, makes what is missing.
     ///
     /// # Errors
@@ -116,10 +116,10 @@ impl Estate {
         let parts = found.into_iter().zip(steerings).zip(bound);
         let interfaces = parts.map(|((found, steering), bound)| {
             let watch = Watch::begin(&found);
-            Manned { found, steering, bound, watch }
+            InterfaceResources { found, steering, bound, watch }
         });
         let interfaces = interfaces.collect();
-        let succession = Succession::create()
+        let succession = RobustLocks::create()
             .map_err(|error| KeeperError::System { doing: "make the locks of the succession", error })?;
         let next_hops = BTreeMap::new();
         let is_kept = store.keeps();
@@ -180,7 +180,7 @@ impl Estate {
                 let now = Instant::now();
                 self.interfaces
                     .iter_mut()
-                    .try_for_each(|Manned { found, steering, watch, .. }| watch.look(now, found, steering))
+                    .try_for_each(|InterfaceResources { found, steering, watch, .. }| watch.look(now, found, steering))
             }
         }
     }
@@ -205,7 +205,7 @@ impl Estate {
             active,
             sent_ns: clock::now().0,
             next_hops: self.next_hops.iter().map(|(&domain, &hop)| (domain, hop)).collect(),
-            interfaces: self.interfaces.iter().map(Manned::served).collect(),
+            interfaces: self.interfaces.iter().map(InterfaceResources::served).collect(),
         };
         let table = self.table.table.mapping().fd().expect("a keeper's table is a file");
         let frames: Vec<_> = self
@@ -231,7 +231,7 @@ impl Estate {
     }
 
     /// The locks of who works with table and rings.
-    pub(super) fn succession(&self) -> &Succession {
+    pub(super) fn succession(&self) -> &RobustLocks {
         &self.succession.0
     }
 
@@ -265,7 +265,7 @@ impl Estate {
     }
 }
 
-impl Manned {
+impl InterfaceResources {
     fn mode(&self) -> &'static str {
         match self.steering.mode() {
             Some(Mode::Native) => "native",

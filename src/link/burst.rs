@@ -6,7 +6,7 @@ use super::shared::Shared;
 use super::troubles::Trouble;
 use crate::cascade::Hop;
 use crate::limits::{BURST, BUSY_PER_BURST};
-use crate::table::{Near, Reported, Writer};
+use crate::table::{Reported, SlotHint, Writer};
 use crate::telemetry::{Counter, Counters};
 use crate::time::Nanos;
 use crate::wire::{
@@ -52,7 +52,7 @@ pub(super) struct Opened<'a> {
     pub frame: Frame<'a>,
     pub domain: usize,
     /// Of a REPORT.
-    pub near: Near,
+    pub near: SlotHint,
 }
 
 /// Finds the packet in a frame, and whose it is; or how to count it.
@@ -71,7 +71,7 @@ pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame
 }
 
 /// What frames are worked on with while the ring's bytes are borrowed.
-pub(super) struct Desk<'w> {
+pub(super) struct Burst<'w> {
     pub writer: &'w mut Writer,
     pub shared: &'w Shared,
     /// The interface that the worker's frames come by.
@@ -79,7 +79,7 @@ pub(super) struct Desk<'w> {
     pub counters: &'w Counters,
     pub acknowledgements: &'w mut Acknowledgements,
     pub answers: &'w mut Answers,
-    /// Set where there is something for the control thread: whoever has the desk wakes it.
+    /// Set where there is something for the control thread: whoever has the burst wakes it.
     pub for_control: &'w mut bool,
     /// Frames of reports that were taken.
     pub reports: u64,
@@ -93,11 +93,11 @@ impl Answers {
     }
 }
 
-impl Desk<'_> {
+impl Burst<'_> {
     /// Whether it is a report that would change nothing.
     pub fn is_known(&self, opened: &Opened<'_>) -> bool {
         let reports_on = opened.frame.reports_on();
-        reports_on.is_some_and(|(terminal, version)| self.writer.table().is_known_near(opened.near, terminal, version))
+        reports_on.is_some_and(|(terminal, version)| self.writer.table().is_known_at(opened.near, terminal, version))
     }
 
     /// Does what a frame says; or how to count it.
@@ -122,7 +122,7 @@ impl Desk<'_> {
             if !may_be_told(report.terminal, report.version) {
                 return Err(Malformed::Value.into());
             }
-            let reported = self.writer.report_near(*near, &report);
+            let reported = self.writer.report_at(*near, &report);
             self.note_stray(opened, report.meeting, reported);
             self.acknowledge(opened, (report.terminal, report.version), reported, Says::Acknowledged);
             self.reports += 1;

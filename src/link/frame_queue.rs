@@ -16,12 +16,12 @@ struct Letter {
 ///
 /// Two queues pass the same buffers round, so that neither end allocates. A worker's buffer is either free, on its
 /// way, or in the hands of one thread.
-pub struct Mailbox {
+pub struct FrameQueue {
     free: ArrayQueue<Box<Letter>>,
     posted: ArrayQueue<Box<Letter>>,
 }
 
-impl Mailbox {
+impl FrameQueue {
     /// Room for this many frames.
     pub fn new(capacity: usize) -> Self {
         let free = ArrayQueue::new(capacity);
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn frames_come_in_order_and_a_full_box_refuses() {
-        let mailbox = Mailbox::new(2);
+        let mailbox = FrameQueue::new(2);
         let write = |byte: u8| {
             move |bytes: &mut [u8]| {
                 bytes[0] = byte;

@@ -24,9 +24,9 @@ pub(crate) mod troubles;
 mod waker;
 mod worker;
 
-pub use frame_queue::Mailbox;
+pub use frame_queue::FrameQueue;
 pub use peers::{Peer, Peers};
 pub use ring::{Flushed, Received, Ring};
 pub use shared::Shared;
-pub use waker::Wake;
+pub use waker::Waker;
 pub use worker::Worker;

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::frame_queue::Mailbox;
+use super::frame_queue::FrameQueue;
 use super::peers::Peers;
 use super::troubles::Troubles;
-use super::waker::Wake;
+use super::waker::Waker;
 use crate::wire::{Address, Epoch};
 
 /// A worker's outbox, and what wakes it for that.
-pub type Way = (Arc<Mailbox>, Arc<Wake>);
+pub type Way = (Arc<FrameQueue>, Arc<Waker>);
 
 /// What workers and the control thread share.
 pub struct Shared {
@@ -23,9 +23,9 @@ pub struct Shared {
     /// The domains, their keys.
     pub peers: Arc<Peers>,
     /// Frames for the control thread.
-    pub inbox: Mailbox,
+    pub inbox: FrameQueue,
     /// Wakes the control thread.
-    pub control: Wake,
+    pub control: Waker,
     /// A worker of each interface, by whose outbox what does not leave by one's own goes. Entered before any
     /// worker runs; none where there is one interface alone.
     pub ways: OnceLock<Box<[Way]>>,
@@ -45,8 +45,8 @@ impl Shared {
         address: Address,
         (ethertype, probe_port): (u16, Option<u16>),
         peers: Arc<Peers>,
-        inbox: Mailbox,
-        control: Wake,
+        inbox: FrameQueue,
+        control: Waker,
         settled: bool,
     ) -> Self {
         let settled = (0..peers.len()).map(|_| AtomicBool::new(settled)).collect();

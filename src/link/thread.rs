@@ -11,12 +11,12 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::shared::Shared;
-use super::waker::Wake;
+use super::waker::Waker;
 use super::worker::Worker;
 use crate::config::Wait;
 use crate::limits::{SPIN_NS, STACK_BYTES};
 use crate::sys::af_xdp::Socket;
-use crate::sys::robust_locks::Succession;
+use crate::sys::robust_locks::RobustLocks;
 use crate::sys::{clock, threads};
 
 const WAKE: Token = Token(0);
@@ -33,7 +33,7 @@ pub(crate) struct Start {
     /// Told when it has its lock.
     pub begun: Sender<()>,
     /// Where its lock is.
-    pub succession: Arc<Succession>,
+    pub succession: Arc<RobustLocks>,
 }
 
 /// How a worker runs.
@@ -47,9 +47,9 @@ pub(crate) struct Manner {
 
 /// Starts a worker's thread, which waits for its rings; gives what wakes it once it has them. It ends when the engine stops, with
 /// nothing in its hands.
-pub(crate) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Result<(JoinHandle<()>, Arc<Wake>)> {
+pub(crate) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Result<(JoinHandle<()>, Arc<Waker>)> {
     let poll = Poll::new()?;
-    let wake = Arc::new(Wake::new(poll.registry(), WAKE)?);
+    let wake = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let woken = Arc::clone(&wake);
     let name = format!("worker {}", manner.number);
     let run = move || {
@@ -72,7 +72,7 @@ fn pin(manner: Manner) {
 }
 
 /// `beat` is called every round: a worker that stands still is taken for dead.
-fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Wake, shared: &Shared, manner: Manner, beat: impl Fn()) {
+fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Waker, shared: &Shared, manner: Manner, beat: impl Fn()) {
     let socket = worker.ring().as_fd().as_raw_fd();
     let watched = poll.registry().register(&mut SourceFd(&socket), SOCKET, Interest::READABLE);
     watched.expect("a socket can be watched");

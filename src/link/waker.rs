@@ -3,18 +3,18 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use mio::{Registry, Token, Waker};
+use mio::{Registry, Token};
 
 /// Wakes one thread out of its `mio` poll. Costs a load where that thread is awake.
-pub struct Wake {
-    waker: Waker,
+pub struct Waker {
+    waker: mio::Waker,
     waiting: AtomicBool,
 }
 
-impl Wake {
+impl Waker {
     /// Wakes whoever polls this registry.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        Ok(Self { waker: Waker::new(registry, token)?, waiting: AtomicBool::new(false) })
+        Ok(Self { waker: mio::Waker::new(registry, token)?, waiting: AtomicBool::new(false) })
     }
 
     /// Called after something was queued for the thread.

@@ -24,14 +24,14 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::acks::{self, Acknowledgements, By};
-use super::burst::{Answers, Desk, Opened, Prompt, Says, open};
-use super::frame_queue::Mailbox;
+use super::burst::{Answers, Burst, Opened, Prompt, Says, open};
+use super::frame_queue::FrameQueue;
 use super::overload::{Overload, Refusals, Shedding};
 use super::ring::{Flushed, Ring};
 use super::shared::Shared;
 use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, FETCH_AHEAD, HELD_MAX, LOOK_AHEAD};
 use crate::sys::clock;
-use crate::table::{Near, Writer};
+use crate::table::{SlotHint, Writer};
 use crate::telemetry::{Counter, Counters, Recorder, Stage};
 use crate::time::Nanos;
 use crate::wire::{Envelope, Frame, Header, Message, Opcode, ReportAck, Status, encode_message};
@@ -45,7 +45,7 @@ pub struct Worker<R> {
     interface: u8,
     writer: Writer,
     shared: Arc<Shared>,
-    outbox: Arc<Mailbox>,
+    outbox: Arc<FrameQueue>,
     counters: Arc<Counters>,
     recorder: Recorder,
     acknowledgements: Acknowledgements,
@@ -79,7 +79,7 @@ impl<R: Ring> Worker<R> {
         (ring, interface): (R, u8),
         writer: Writer,
         shared: Arc<Shared>,
-        outbox: Arc<Mailbox>,
+        outbox: Arc<FrameQueue>,
         counters: Arc<Counters>,
         recorder: Recorder,
     ) -> Self {
@@ -251,7 +251,7 @@ impl<R: Ring> Worker<R> {
     }
 
     /// Has a burst of held entries go through the steps.
-    fn work(&mut self, burst: &[usize], shedding: Shedding, now: Nanos) {
+    fn work(&mut self, held: &[usize], shedding: Shedding, now: Nanos) {
         let Self {
             ring,
             interface,
@@ -268,10 +268,11 @@ impl<R: Ring> Worker<R> {
         let interface = *interface;
         let (mut oldest, mut stamped) = (now.0, 0);
         let mut places = ArrayVec::<_, BURST>::new();
-        let mut desk = Desk { writer, shared, interface, counters, acknowledgements, answers, for_control, reports: 0 };
-        for step in 0..burst.len() + 2 * FETCH_AHEAD {
-            if let Some(&held) = burst.get(step) {
-                let received = ring.received(held);
+        let mut burst =
+            Burst { writer, shared, interface, counters, acknowledgements, answers, for_control, reports: 0 };
+        for step in 0..held.len() + 2 * FETCH_AHEAD {
+            if let Some(&entry) = held.get(step) {
+                let received = ring.received(entry);
                 if let Some(arrived) = received.arrived {
                     oldest = oldest.min(arrived.0);
                     stamped += 1;
@@ -279,10 +280,10 @@ impl<R: Ring> Worker<R> {
                 places.push(match open(received, shared) {
                     Ok((frame, domain)) => {
                         if let Some((terminal, _)) = frame.reports_on() {
-                            desk.writer.table().prefetch_index(terminal);
+                            burst.writer.table().prefetch_index(terminal);
                         }
                         let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
-                        Some(Opened { held, bytes, arrived, frame, domain, near: Near::default() })
+                        Some(Opened { held: entry, bytes, arrived, frame, domain, near: SlotHint::default() })
                     }
                     Err(counter) => {
                         counters.count(counter);
@@ -293,16 +294,16 @@ impl<R: Ring> Worker<R> {
             if let Some(Some(opened)) = step.checked_sub(FETCH_AHEAD).and_then(|at| places.get_mut(at))
                 && let Some((terminal, _)) = opened.frame.reports_on()
             {
-                opened.near = desk.writer.table().prefetch_record(terminal);
+                opened.near = burst.writer.table().prefetch_record(terminal);
             }
             let Some(Some(opened)) = step.checked_sub(2 * FETCH_AHEAD).and_then(|at| places.get(at)) else { continue };
-            if shedding >= Shedding::Known && desk.is_known(opened) {
+            if shedding >= Shedding::Known && burst.is_known(opened) {
                 counters.count(Counter::ShedKnown);
                 let peer = shared.peers.peer(opened.domain);
                 if refusals.tell(opened.domain, now, || opened.frame.authentic(&peer.inbound)) {
-                    desk.prompt(opened, Says::Busy);
+                    burst.prompt(opened, Says::Busy);
                 }
-            } else if let Err(counter) = desk.take(opened) {
+            } else if let Err(counter) = burst.take(opened) {
                 counters.count(counter);
             }
         }
@@ -310,7 +311,7 @@ impl<R: Ring> Worker<R> {
             // For all: that of the burst's oldest is the longest.
             recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);
         }
-        let reports = desk.reports;
+        let reports = burst.reports;
         if reports > 0 && recorder.listens() {
             // One look at the clock for all: that of the burst's last report is the longest.
             recorder.record_ns(Stage::Processing, clock::now().0.saturating_sub(now.0), reports);

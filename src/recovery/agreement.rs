@@ -4,7 +4,7 @@
 //! Each sign leads to the least that settles it: a proof, STATE of a meeting, a listing, or, where the autonomous server has restarted, a
 //! recovery from the beginning. What does not settle comes again with growing pauses, for a sign may be wrong for good.
 
-use super::{Event, Holdings, Path, ServerRecovery};
+use super::{Event, Path, ServerRecovery, Store};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{Epoch, MeetingId};
@@ -165,7 +165,7 @@ impl ServerRecovery {
 
     /// A terminal reports out of the first of these meetings, and the table has it in the second, or in none ([`MeetingId::NONE`]).
     /// Both are asked about, but for orphans; a meeting that is not known here at all is a reason to list.
-    pub fn handle_stray(&mut self, now: Nanos, meetings: [MeetingId; 2], holdings: &mut dyn Holdings) {
+    pub fn handle_stray(&mut self, now: Nanos, meetings: [MeetingId; 2], holdings: &mut dyn Store) {
         self.now = self.now.max(now);
         if self.fenced.is_some() || !self.is_reconciled() || now < self.pulse.strays {
             return;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::ask::Ask;
-use super::{Cursor, Event, Holdings, Request, ServerRecovery};
+use super::{Cursor, Event, Request, ServerRecovery, Store};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{MeetingId, Message};
@@ -67,7 +67,7 @@ impl Audit {
 }
 
 impl ServerRecovery {
-    pub(super) fn poll_audit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+    pub(super) fn poll_audit(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         if self.audit.resume.is_some() || !self.is_updated() {
             return None;
         }
@@ -96,7 +96,7 @@ impl ServerRecovery {
         Some(self.request(transaction, MeetingId::NONE, Message::ReplayDone { count, digest }))
     }
 
-    pub(super) fn handle_audit(&mut self, now: Nanos, theirs: (u32, u64), holdings: &mut dyn Holdings) {
+    pub(super) fn handle_audit(&mut self, now: Nanos, theirs: (u32, u64), holdings: &mut dyn Store) {
         let Some(mut ask) = self.audit.ask.take() else { return };
         ask.answered(now, &mut self.round_trip);
         self.audit.told_silent = false;
@@ -138,7 +138,7 @@ impl ServerRecovery {
     }
 
     /// Count and digest of what we hold.
-    fn our_word(&mut self, holdings: &dyn Holdings) -> (u32, u64) {
+    fn our_word(&mut self, holdings: &dyn Store) -> (u32, u64) {
         let word = || holdings.audit(self.domain, self.epoch);
         let Some(changes) = holdings.changes(self.domain) else { return word() };
         match self.audit.kept {

@@ -1,10 +1,10 @@
 //! A database behind the table: it was closed for a while, or is an older one, or a new one in place of one that was lost.
 
-use super::{KeyStore, TableHoldings};
+use super::{KeyStore, TableStore};
 use crate::table::Part;
 use crate::wire::MeetingState;
 
-impl<S: KeyStore> TableHoldings<'_, S> {
+impl<S: KeyStore> TableStore<'_, S> {
     /// Has the database hold what the table holds of a part, if it holds another version of it, other members, or nothing.
     pub fn write_what_is_not_kept(&mut self, part: &Part) {
         let is_settled =

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::ask::Ask;
 use super::server::Step;
 use super::takeover::Wanted;
-use super::{Cursor, Holdings, Lookup, Orphans, Request, ServerRecovery, Unreadable};
+use super::{Cursor, Lookup, Orphans, Request, ServerRecovery, Store, Unreadable};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Opcode, Page, Record, TakeoverEntry};
@@ -147,7 +147,7 @@ impl Undecided {
 }
 
 impl ServerRecovery {
-    pub(super) fn poll_listing(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+    pub(super) fn poll_listing(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         let listing = &mut self.listing;
         match &mut listing.ask {
             Some(ask) if ask.due > now => return None,
@@ -188,7 +188,7 @@ impl ServerRecovery {
         Some(self.request(transaction, MeetingId::NONE, message))
     }
 
-    pub(super) fn handle_info(&mut self, now: Nanos, page: &Page<'_>, holdings: &mut dyn Holdings) {
+    pub(super) fn handle_info(&mut self, now: Nanos, page: &Page<'_>, holdings: &mut dyn Store) {
         let Some(taken) = self.listing.take(page) else { return };
         // A page that says nothing new does not put off asking for those that are lost.
         if let Some(ask) = &mut self.listing.ask {
@@ -211,7 +211,7 @@ impl ServerRecovery {
     }
 
     /// Nothing more is listed: what was noted of orphans and is not listed any more is forgotten.
-    pub(super) fn end_listing(&mut self, holdings: &mut dyn Holdings) {
+    pub(super) fn end_listing(&mut self, holdings: &mut dyn Store) {
         if self.listing.listed > limits::LISTED_MAX {
             self.tell_endless();
         }
@@ -224,7 +224,7 @@ impl ServerRecovery {
     }
 
     /// Looks up once more what could not be looked up.
-    pub(super) fn poll_undecided(&mut self, now: Nanos, holdings: &mut dyn Holdings) {
+    pub(super) fn poll_undecided(&mut self, now: Nanos, holdings: &mut dyn Store) {
         if !self.listing.complete || self.undecided.due().is_none_or(|due| due > now) {
             return;
         }
@@ -249,7 +249,7 @@ impl ServerRecovery {
         undecided.due = now + undecided.pause;
     }
 
-    fn handle_summary(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
+    fn handle_summary(&mut self, summary: &MeetingSummary, holdings: &mut dyn Store) {
         let (meeting, round) = (summary.meeting, self.round);
         if matches!(self.meetings.get(&meeting), Some(known) if matches!(known.step, Step::Taken | Step::Untold | Step::Updated))
             && !holdings.holds(self.domain, summary)
@@ -284,11 +284,11 @@ impl ServerRecovery {
 
     /// Writes a meeting's information back; gives whether its members are to be asked for. From the second round on an
     /// audit has differed, and what is listed counts though it is older.
-    pub(super) fn update_meeting(&self, summary: &MeetingSummary, holdings: &mut dyn Holdings) -> bool {
+    pub(super) fn update_meeting(&self, summary: &MeetingSummary, holdings: &mut dyn Store) -> bool {
         holdings.update_meeting(self.domain, summary, self.round > 1)
     }
 
-    fn look_up(&mut self, summary: &MeetingSummary, holdings: &mut dyn Holdings) {
+    fn look_up(&mut self, summary: &MeetingSummary, holdings: &mut dyn Store) {
         let meeting = summary.meeting;
         match holdings.look_up(self.domain, summary) {
             // It was started under this epoch, or the takeover was answered before the machine began again.
@@ -335,7 +335,7 @@ impl ServerRecovery {
 
     /// Fills a page with the next parts that we hold and this round's listing did not name: they are asked for by name, because
     /// absence proves nothing. Where a living cache is swept before any listing, those are simply the next parts.
-    pub(super) fn take_held(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Holdings) {
+    pub(super) fn take_held(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
         let before = page.len();
         if self.sweeps_database {
             self.sweep_database(page, holdings);
@@ -359,7 +359,7 @@ impl ServerRecovery {
         }
     }
 
-    fn sweep_database(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Holdings) {
+    fn sweep_database(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
         while !self.swept && self.sweep_resume <= self.now && page.len() < TakeoverEntry::PER_PAGE {
             match holdings.next_in_database(self.domain, &mut self.cursor) {
                 Ok(Some(entry)) if self.is_listed(entry.meeting) => {}

@@ -59,8 +59,8 @@ pub use recovery::Recovery;
 pub use report::{Moments, Progress, Report, ServerReport, Timeline};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
-pub use store::{Absence, Cursor, Holdings, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Written};
-pub use table_store::TableHoldings;
+pub use store::{Absence, Cursor, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Store, Written};
+pub use table_store::TableStore;
 pub use takeover::Wanted;
 
 /// Where a recovery looks meetings up: decided by fact (boot id, layout, an intact header), not by guess.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::ask::Ask;
 use super::server::Step;
-use super::{Event, Holdings, Orphans, Request, ServerRecovery};
+use super::{Event, Orphans, Request, ServerRecovery, Store};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{MeetingId, MeetingSummary, Message, Opcode, Transaction};
@@ -41,7 +41,7 @@ impl Ends {
 }
 
 impl ServerRecovery {
-    pub(super) fn handle_orphan(&mut self, summary: &MeetingSummary, become_of: Orphans, holdings: &mut dyn Holdings) {
+    pub(super) fn handle_orphan(&mut self, summary: &MeetingSummary, become_of: Orphans, holdings: &mut dyn Store) {
         let meeting = summary.meeting;
         let known = self.meetings.get(&meeting).map(|known| known.step);
         if known == Some(Step::OrphanEnding) {
@@ -75,7 +75,7 @@ impl ServerRecovery {
 
     /// Makes of one orphan what an operator says, whatever is set for all. False where none is held under that number that was
     /// listed, or the number is one of ours, or there is no room to adopt it.
-    pub fn decide_orphan(&mut self, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Holdings) -> bool {
+    pub fn decide_orphan(&mut self, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Store) -> bool {
         let known = self.meetings.get(&meeting).filter(|known| known.step == Step::Orphan);
         let Some(summary) = known.and_then(|known| known.summary.clone()) else { return false };
         if holdings.version(self.domain, meeting).is_some() {
@@ -94,7 +94,7 @@ impl ServerRecovery {
         }
     }
 
-    pub(super) fn poll_end(&mut self, now: Nanos, holdings: &dyn Holdings) -> Option<Request> {
+    pub(super) fn poll_end(&mut self, now: Nanos, holdings: &dyn Store) -> Option<Request> {
         // What a client has started meanwhile under the same id is not the orphan any more. That is asked of what is about to be
         // sent alone: a queue may be long.
         let domain = self.domain;

@@ -2,7 +2,7 @@
 
 use super::report::{Moments, Report};
 use super::settings::Settings;
-use super::{Event, Heard, Holdings, Orphans, Path, Request, ServerRecovery};
+use super::{Event, Heard, Orphans, Path, Request, ServerRecovery, Store};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page, Transactions};
 
@@ -57,7 +57,7 @@ impl Recovery {
         domain: Domain,
         header: &Header,
         message: &Message,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) -> bool {
         self.server_mut(domain).is_some_and(|server| server.handle_message(now, header, message, holdings))
     }
@@ -70,13 +70,13 @@ impl Recovery {
         opcode: Opcode,
         header: &Header,
         page: &Page<'_>,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) -> bool {
         self.server_mut(domain).is_some_and(|server| server.handle_page(now, opcode, header, page, holdings))
     }
 
     /// The next frame to send, of each domain in turn.
-    pub fn poll_transmit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+    pub fn poll_transmit(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         for _ in 0..self.servers.len() {
             let turn = self.turn % self.servers.len();
             self.turn = turn + 1;
@@ -117,7 +117,7 @@ impl Recovery {
         domain: Domain,
         meeting: MeetingId,
         become_of: Orphans,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) -> bool {
         self.server_mut(domain).is_some_and(|server| server.decide_orphan(meeting, become_of, holdings))
     }
@@ -144,7 +144,7 @@ impl Recovery {
     }
 
     /// Hears of a terminal that reports what the table does not have; see [`ServerRecovery::handle_stray`].
-    pub fn handle_stray(&mut self, now: Nanos, domain: Domain, meetings: [MeetingId; 2], holdings: &mut dyn Holdings) {
+    pub fn handle_stray(&mut self, now: Nanos, domain: Domain, meetings: [MeetingId; 2], holdings: &mut dyn Store) {
         if let Some(server) = self.server_mut(domain) {
             server.handle_stray(now, meetings, holdings);
         }

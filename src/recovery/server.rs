@@ -12,7 +12,7 @@ use super::report::{Progress, Timeline};
 use super::takeover::Takeovers;
 use super::told::Told;
 use super::update::Updates;
-use super::{Body, Cursor, Event, Holdings, Path, Request, Settings};
+use super::{Body, Cursor, Event, Path, Request, Settings, Store};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{
@@ -164,13 +164,7 @@ impl ServerRecovery {
 
     /// Takes a message that this domain's autonomous server sent, authentic. Gives whether it answered recovery; if not,
     /// it is somebody else's.
-    pub fn handle_message(
-        &mut self,
-        now: Nanos,
-        header: &Header,
-        message: &Message,
-        holdings: &mut dyn Holdings,
-    ) -> bool {
+    pub fn handle_message(&mut self, now: Nanos, header: &Header, message: &Message, holdings: &mut dyn Store) -> bool {
         self.now = self.now.max(now);
         let answer = matches!(
             message,
@@ -210,7 +204,7 @@ impl ServerRecovery {
         opcode: Opcode,
         header: &Header,
         page: &Page<'_>,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) -> bool {
         self.now = self.now.max(now);
         let answer = matches!(opcode, Opcode::Info | Opcode::TakeoverBatchAck | Opcode::State);
@@ -231,7 +225,7 @@ impl ServerRecovery {
     }
 
     /// The next frame to send. None: nothing until a frame comes or [`Self::poll_timeout`].
-    pub fn poll_transmit(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+    pub fn poll_transmit(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         self.now = self.now.max(now);
         if self.fenced.is_some() {
             return None;
@@ -325,7 +319,7 @@ impl ServerRecovery {
         opcode: u8,
         status: Status,
         value: u64,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) {
         let transaction = header.transaction;
         // An answer to nothing that is on its way says nothing, whatever it says.

@@ -49,13 +49,13 @@ pub enum Written {
 /// What an autonomous server says of the members of a meeting, in answer to a question of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed<'a> {
-    /// Its members, ascending and each once; all of them are terminals of the domain ([`Holdings::owns`]).
+    /// Its members, ascending and each once; all of them are terminals of the domain ([`Store::owns`]).
     pub terminals: &'a [TerminalState],
     /// Members whose records could not be read, ascending: they stay what they are.
     pub unread: &'a [Address],
     /// Whether there may be members that the list does not name.
     pub is_cut: bool,
-    /// The versions of the members in the cache when it was asked ([`Holdings::member_versions`]).
+    /// The versions of the members in the cache when it was asked ([`Store::member_versions`]).
     pub asked: &'a [(Address, u32)],
 }
 
@@ -106,7 +106,7 @@ pub enum Absence {
 ///
 /// Calls come from the control thread alone; no call waits. Writes to the database that follow from one may come to be
 /// durable later, because everything they say can be asked of the autonomous server again.
-pub trait Holdings {
+pub trait Store {
     /// Walks over the live parts of this domain in the cache from where `cursor` stands, level 1 first, while `meet` wants
     /// another one; it gets each with the cursor behind it. One may have been marked missing before. False where there are no
     /// more. The very first call must not depend on how much the cache holds. A part whose level rises during the walk may

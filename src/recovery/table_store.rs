@@ -1,10 +1,10 @@
-//! [`Holdings`] over the table and the database: where a lookup finds, and what the update writes backwards to.
+//! [`Store`] over the table and the database: where a lookup finds, and what the update writes backwards to.
 //!
 //! The table is written at once, the database soon: the last step of each meeting's recovery, its members, writes all that
 //! the database keeps of its part in one commit, so the database is never between two states of it.
 
 use super::database::{Held, KeyStore, Unreadable};
-use super::{Absence, Cursor, Holdings, Listed, Lookup, Meet, OrphanList, Standing, Written};
+use super::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written};
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
@@ -12,8 +12,8 @@ use crate::wire::{
     Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState,
 };
 
-/// The table and the database as [`Holdings`]. Made anew for each call of a machine; it keeps nothing.
-pub struct TableHoldings<'a, S> {
+/// The table and the database as [`Store`]. Made anew for each call of a machine; it keeps nothing.
+pub struct TableStore<'a, S> {
     /// The control thread's writer.
     pub writer: &'a mut Writer,
     /// The database.
@@ -36,7 +36,7 @@ enum Placed {
     Elsewhere(Option<MeetingId>),
 }
 
-impl<S: KeyStore> TableHoldings<'_, S> {
+impl<S: KeyStore> TableStore<'_, S> {
     pub(super) fn table(&self) -> &Table {
         self.writer.table()
     }
@@ -206,7 +206,7 @@ impl<S: KeyStore> TableHoldings<'_, S> {
     }
 }
 
-impl<S: KeyStore> Holdings for TableHoldings<'_, S> {
+impl<S: KeyStore> Store for TableStore<'_, S> {
     fn walk_cache(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
         let mut at = table::Cursor(cursor.0);
         let more = self.table().walk_by_level(domain, &mut at, |at, part| {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::ask::Ask;
 use super::retry::Retries;
 use super::server::Step;
-use super::{Absence, Body, Cursor, Holdings, Progress, Request, ServerRecovery, Standing};
+use super::{Absence, Body, Cursor, Progress, Request, ServerRecovery, Standing, Store};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{
@@ -62,7 +62,7 @@ impl ServerRecovery {
         self.takeovers.queue.push_back((TakeoverEntry { meeting, version }, None));
     }
 
-    pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+    pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         if let Some(flight) = self.takeovers.flights.iter_mut().find(|flight| flight.ask.due <= now) {
             flight.ask.again(now, &self.round_trip, &self.transactions);
             let (attempts, transaction, wanted) =
@@ -114,7 +114,7 @@ impl ServerRecovery {
         now: Nanos,
         transaction: Transaction,
         page: &Page<'_>,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) {
         let flights = &mut self.takeovers.flights;
         let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
@@ -170,7 +170,7 @@ impl ServerRecovery {
         self.takeovers.refused.postpone(meeting, now, (self.settings.rto_max, limits::REFUSED_PAUSE_MAX));
     }
 
-    fn handle_result(&mut self, now: Nanos, result: &TakeoverResult, wanted: &Wanted, holdings: &mut dyn Holdings) {
+    fn handle_result(&mut self, now: Nanos, result: &TakeoverResult, wanted: &Wanted, holdings: &mut dyn Store) {
         let meeting = result.meeting;
         let is_ours = result.status == Status::Already && !self.began_again;
         // Refused before, it was counted then.
@@ -219,7 +219,7 @@ impl ServerRecovery {
     }
 
     /// The autonomous server said itself that it has no such meeting.
-    pub(super) fn handle_absence(&mut self, meeting: MeetingId, holdings: &mut dyn Holdings) {
+    pub(super) fn handle_absence(&mut self, meeting: MeetingId, holdings: &mut dyn Store) {
         match holdings.missing(self.domain, meeting) {
             Absence::Missing => {
                 self.set_step(meeting, Step::Missing);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::ask::Ask;
 use super::retry::Retries;
 use super::server::Step;
-use super::{Holdings, Listed, Request, ServerRecovery, Settings, Written};
+use super::{Listed, Request, ServerRecovery, Settings, Store, Written};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{Address, Malformed, MeetingId, Message, Opcode, Page, Status, TerminalState, Transaction};
@@ -160,7 +160,7 @@ impl ServerRecovery {
         }
     }
 
-    pub(super) fn poll_update(&mut self, now: Nanos, holdings: &mut dyn Holdings) -> Option<Request> {
+    pub(super) fn poll_update(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         if let Some(query) = self.updates.flights.iter_mut().find(|query| query.ask.due <= now) {
             // The versions belong to the transaction: the autonomous server repeats what it answered first. A part that
             // was ended meanwhile keeps its question; the answer says what to make of it.
@@ -219,7 +219,7 @@ impl ServerRecovery {
         now: Nanos,
         transaction: Transaction,
         page: &Page<'_>,
-        holdings: &mut dyn Holdings,
+        holdings: &mut dyn Store,
     ) {
         let flights = &mut self.updates.flights;
         let Some(index) = flights.iter().position(|query| query.ask.transaction == transaction) else { return };
@@ -256,7 +256,7 @@ impl ServerRecovery {
     }
 
     /// Writes a whole answer back.
-    fn apply_state(&mut self, now: Nanos, index: usize, terminals: &[TerminalState], holdings: &mut dyn Holdings) {
+    fn apply_state(&mut self, now: Nanos, index: usize, terminals: &[TerminalState], holdings: &mut dyn Store) {
         let query = &mut self.updates.flights[index];
         let meeting = query.meeting;
         let unread: Vec<_> = query.unread.iter().copied().collect();

@@ -73,7 +73,7 @@ const fn magic(library: u8, mutex_bytes: usize) -> u64 {
 /// list of held locks of that thread point into it. A keeper takes none, makes new ones for each new engine, and
 /// keeps no mapping of the old.
 #[derive(Debug)]
-pub struct Succession {
+pub struct RobustLocks {
     map: ManuallyDrop<MmapRaw>,
     taken: AtomicBool,
 }
@@ -84,7 +84,7 @@ pub enum Found {
     /// Nobody had it, or who had it gave it back.
     Free,
     /// Who had it died with it.
-    OfTheDead,
+    OwnerDied,
 }
 
 /// A lock that this thread has. Dropped, it is given back.
@@ -95,7 +95,7 @@ pub struct Held<'a> {
     _thread: PhantomData<*const ()>,
 }
 
-impl Succession {
+impl RobustLocks {
     /// Makes the locks; nobody has any.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Succession {
             libc::EOWNERDEAD => {
                 // SAFETY: as above; we hold it, by what EOWNERDEAD says. What it guards is put in order by its users.
                 said(unsafe { pthread_mutex_consistent(mutex.get()) })?;
-                Found::OfTheDead
+                Found::OwnerDied
             }
             error => return Err(io::Error::from_raw_os_error(error)),
         };
@@ -236,11 +236,11 @@ impl Succession {
 }
 
 // SAFETY: of the mapping only atomics and process-shared mutexes are touched, which any thread may touch at any time.
-unsafe impl Send for Succession {}
+unsafe impl Send for RobustLocks {}
 // SAFETY: as above.
-unsafe impl Sync for Succession {}
+unsafe impl Sync for RobustLocks {}
 
-impl Drop for Succession {
+impl Drop for RobustLocks {
     fn drop(&mut self) {
         if !*self.taken.get_mut() {
             // SAFETY: `self.map` is not used again, for this is the drop of its owner. No thread here ever took a
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_ends_with_its_lock_leaves_it_to_who_waits() {
-        let (succession, fd) = Succession::create().unwrap();
+        let (succession, fd) = RobustLocks::create().unwrap();
         let succession = Arc::new(succession);
         let (go, wait) = channel::<()>();
         let (told, ready) = channel();
@@ -284,29 +284,29 @@ mod tests {
             wait.recv().unwrap();
         });
         assert_eq!(ready.recv().unwrap(), Found::Free);
-        let other = Succession::open(fd.as_fd()).unwrap();
+        let other = RobustLocks::open(fd.as_fd()).unwrap();
         let waits = thread::spawn(move || other.take(3).unwrap().1);
         go.send(()).unwrap();
         holder.join().unwrap();
-        assert_eq!(waits.join().unwrap(), Found::OfTheDead);
+        assert_eq!(waits.join().unwrap(), Found::OwnerDied);
         assert_eq!(succession.take(4).unwrap().1, Found::Free, "a lock tells of its thread alone");
     }
 
     #[test]
     fn a_lock_that_was_given_back_is_free_also_after_the_dead() {
-        let (succession, _fd) = Succession::create().unwrap();
+        let (succession, _fd) = RobustLocks::create().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| std::mem::forget(succession.take(0).unwrap().0));
         });
-        for expected in [Found::OfTheDead, Found::Free, Found::Free] {
+        for expected in [Found::OwnerDied, Found::Free, Found::Free] {
             assert_eq!(succession.take(0).unwrap().1, expected);
         }
     }
 
     #[test]
     fn each_thread_has_a_pulse_of_its_own_that_all_who_map_it_see() {
-        let (keeper, fd) = Succession::create().unwrap();
-        let engine = Succession::open(fd.as_fd()).unwrap();
+        let (keeper, fd) = RobustLocks::create().unwrap();
+        let engine = RobustLocks::open(fd.as_fd()).unwrap();
         let _held = engine.take(OWNERS_MAX - 1).unwrap();
         engine.beat(OWNERS_MAX - 1);
         engine.beat(OWNERS_MAX - 1);
@@ -317,16 +317,16 @@ mod tests {
 
     #[test]
     fn a_hang_is_told_to_one_successor() {
-        let (keeper, fd) = Succession::create().unwrap();
-        let heir = Succession::open(fd.as_fd()).unwrap();
-        assert_eq!(heir.take_hang(), None);
+        let (keeper, fd) = RobustLocks::create().unwrap();
+        let successor = RobustLocks::open(fd.as_fd()).unwrap();
+        assert_eq!(successor.take_hang(), None);
         keeper.note_hang(Nanos(7));
-        assert_eq!([heir.take_hang(), heir.take_hang()], [Some(Nanos(7)), None]);
+        assert_eq!([successor.take_hang(), successor.take_hang()], [Some(Nanos(7)), None]);
     }
 
     #[test]
     fn locks_that_nobody_took_here_leave_no_mapping_behind() {
-        let (succession, fd) = Succession::create().unwrap();
+        let (succession, fd) = RobustLocks::create().unwrap();
         let at = format!("{:x}-", succession.map.as_ptr().addr());
         let is_mapped =
             || std::fs::read_to_string("/proc/self/maps").unwrap().lines().any(|line| line.starts_with(&at));
@@ -341,33 +341,33 @@ mod tests {
     #[test]
     fn other_memory_is_refused() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(Succession::open(file.as_fd()).is_err());
+        assert!(RobustLocks::open(file.as_fd()).is_err());
         let fd = memfd_create("other", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&fd, BYTES as u64).unwrap();
         fcntl_add_seals(&fd, SealFlags::SHRINK).unwrap();
-        assert_eq!(Succession::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(RobustLocks::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     /// An upgrade from a program of glibc's to one of musl's, and back.
     #[test]
     fn locks_of_another_c_library_are_refused() {
-        let (succession, fd) = Succession::create().unwrap();
+        let (succession, fd) = RobustLocks::create().unwrap();
         for other in [magic(b'x', size_of::<pthread_mutex_t>()), magic(b'g', 41), magic(b'm', 41)] {
             succession.word(0).store(other, Ordering::Relaxed);
-            assert_eq!(Succession::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(RobustLocks::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         succession.word(0).store(MAGIC, Ordering::Relaxed);
-        assert!(Succession::open(fd.as_fd()).is_ok());
+        assert!(RobustLocks::open(fd.as_fd()).is_ok());
     }
 
     #[test]
     fn a_lock_that_its_thread_forgot_is_handed_on_though_its_mapping_was_let_go() {
-        let (succession, fd) = Succession::create().unwrap();
+        let (succession, fd) = RobustLocks::create().unwrap();
         let forgets = move || {
-            let theirs = Succession::open(fd.as_fd()).unwrap();
+            let theirs = RobustLocks::open(fd.as_fd()).unwrap();
             std::mem::forget(theirs.take(5).unwrap().0);
         };
         thread::spawn(forgets).join().unwrap();
-        assert_eq!(succession.take(5).unwrap().1, Found::OfTheDead);
+        assert_eq!(succession.take(5).unwrap().1, Found::OwnerDied);
     }
 }

@@ -1,7 +1,7 @@
 //! Standard error as a place for log lines that nobody ever waits for.
 //!
 //! A reader that does not read, such as a pager, a terminal that was stopped or a log daemon whose disk is full,
-//! fills the pipe or socket between; a write would then wait for it, and with it whatever wrote: control, an heir
+//! fills the pipe or socket between; a write would then wait for it, and with it whatever wrote: control, a successor
 //! with all locks, the keeper. So a line that finds no room is dropped and counted, and the count is said with the
 //! first one that does find room.
 //!

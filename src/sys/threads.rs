@@ -21,11 +21,11 @@ use crate::limits::{REALTIME_PRIORITY_MAX, STACK_BYTES};
 /// share of a processor that they want too (sched(7)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
-pub enum Behind {
+pub enum Nice {
     /// Clients wait for it.
-    Near = 10,
+    ClientsWait = 10,
     /// Nobody waits for it.
-    Far = 19,
+    NobodyWaits = 19,
 }
 
 /// The CPUs of threads that are pinned to none.
@@ -70,9 +70,9 @@ pub fn unpin() {
 ///
 /// # Errors
 /// The system's: no more threads.
-pub fn spawn_behind<T: Send + 'static>(
+pub fn spawn_nice<T: Send + 'static>(
     name: &str,
-    behind: Behind,
+    behind: Nice,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
@@ -113,8 +113,8 @@ mod tests {
     #[test]
     fn a_thread_behind_leaves_the_others_where_they_are() {
         let before = getpriority_process(None).unwrap();
-        let behind = spawn_behind("behind", Behind::Far, || getpriority_process(None).unwrap()).unwrap();
-        assert_eq!((behind.join().unwrap(), getpriority_process(None).unwrap()), (Behind::Far as i32, before));
+        let behind = spawn_nice("behind", Nice::NobodyWaits, || getpriority_process(None).unwrap()).unwrap();
+        assert_eq!((behind.join().unwrap(), getpriority_process(None).unwrap()), (Nice::NobodyWaits as i32, before));
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             keep_free([first as u16]);
             assert!(pin(first as u16));
             assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
-            let behind = spawn_behind("behind", Behind::Near, || sched_getaffinity(None).unwrap()).unwrap();
+            let behind = spawn_nice("behind", Nice::ClientsWait, || sched_getaffinity(None).unwrap()).unwrap();
             let cpus = behind.join().unwrap();
             let left = before.count() - 1;
             assert_eq!(cpus.count(), if left > 1 { left } else { before.count() });

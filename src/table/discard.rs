@@ -108,42 +108,42 @@ impl<'a> Structure<'a> {
         let words = self.words;
         let meeting_of = |part: u32| words.read_part(part).ok().flatten().map(|(_, part)| part.meeting);
         let is_free = |part: u32| matches!(words.read_part(part), Ok(None));
-        let heir = chain(words, slot).skip(1).find(|&part| part != slot && !is_free(part));
+        let successor = chain(words, slot).skip(1).find(|&part| part != slot && !is_free(part));
         for before in live(words.part_bits(), 0).filter(|&part| part != slot && words.sibling_of(part) == Some(slot)) {
-            let fits = |heir: &u32| match (meeting_of(before), meeting_of(*heir)) {
+            let fits = |successor: &u32| match (meeting_of(before), meeting_of(*successor)) {
                 (Some(one), Some(other)) => one == other,
                 // What cannot be read will come to be discarded itself.
                 _ => true,
             };
-            self.set_sibling(before, heir.filter(fits));
+            self.set_sibling(before, successor.filter(fits));
         }
         let index = words.meeting_index();
         for place in (0..index.room()).filter(|&place| index.slot_at(place) == Some(slot)) {
-            let Some((heir, meeting)) = heir.map(|heir| (heir, meeting_of(heir))) else {
+            let Some((successor, meeting)) = successor.map(|successor| (successor, meeting_of(successor))) else {
                 index.rename_at(place, None);
                 continue;
             };
-            let heir = match meeting {
+            let successor = match meeting {
                 Some(meeting) if !index.is_filed_under(place, meeting_hash(meeting)) => None,
                 // A part that was entered since has begun a chain of its own, for this one could not be seen.
                 Some(meeting) => match words.first_part_of(meeting) {
                     Some(first) => {
-                        self.append(first, heir);
+                        self.append(first, successor);
                         None
                     }
-                    None => Some(heir),
+                    None => Some(successor),
                 },
-                None => Some(heir),
+                None => Some(successor),
             };
-            index.rename_at(place, heir);
+            index.rename_at(place, successor);
         }
     }
 
-    fn append(&self, first: u32, heir: u32) {
-        if chain(self.words, first).all(|part| part != heir)
+    fn append(&self, first: u32, successor: u32) {
+        if chain(self.words, first).all(|part| part != successor)
             && let Some(last) = chain(self.words, first).last()
         {
-            self.set_sibling(last, Some(heir));
+            self.set_sibling(last, Some(successor));
         }
     }
 

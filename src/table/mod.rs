@@ -50,7 +50,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use discard_terminal::Discarded;
 pub use meetings::Part;
-pub use prefetch::Near;
+pub use prefetch::SlotHint;
 pub use read::Cursor;
 pub use recover::Recovered;
 pub use terminals::Terminal;

@@ -19,7 +19,7 @@ use crate::wire::Address;
 
 /// Where a terminal's record was a moment ago. A hint: whoever goes by it looks whether it still is.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Near(pub(super) Option<u32>);
+pub struct SlotHint(pub(super) Option<u32>);
 
 impl Table {
     /// Has the records of these terminals fetched, which are read or reported on next. Best for a burst: much more than
@@ -50,12 +50,12 @@ impl Table {
         self.words().terminal_index().prefetch(terminal_hash(terminal));
     }
 
-    /// The second half of [`Self::prefetch`]; gives where the record is, for [`Writer::report_near`](super::Writer::report_near).
+    /// The second half of [`Self::prefetch`]; gives where the record is, for [`Writer::report_at`](super::Writer::report_at).
     #[inline]
-    pub fn prefetch_record(&self, terminal: Address) -> Near {
+    pub fn prefetch_record(&self, terminal: Address) -> SlotHint {
         let words = self.words();
         // The first entry with the hash's tag: another terminal's would be one in thousands of millions.
-        Near(words.terminal_index().find(terminal_hash(terminal), |slot| {
+        SlotHint(words.terminal_index().find(terminal_hash(terminal), |slot| {
             words.prefetch_terminal(slot);
             Some(slot)
         }))
@@ -64,7 +64,7 @@ impl Table {
     /// Whether the record there is this terminal's, in this version or a later one. False where that cannot be said: only a
     /// look by the index tells whether the table knows a terminal.
     #[inline]
-    pub fn is_known_near(&self, near: Near, terminal: Address, version: u32) -> bool {
+    pub fn is_known_at(&self, near: SlotHint, terminal: Address, version: u32) -> bool {
         let read = near.0.and_then(|slot| self.words().read_terminal(slot).ok().flatten());
         read.is_some_and(|(_, raw)| raw.address() == terminal && !is_newer(version, raw.version()))
     }

@@ -10,7 +10,7 @@ use super::layout::Words;
 use super::levels::set_level_bit;
 use super::meetings::Part;
 use super::membership::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause};
-use super::prefetch::Near;
+use super::prefetch::SlotHint;
 use super::quota::Quota;
 use super::slot::Unreadable;
 use super::terminals::{Head, Raw, Terminal};
@@ -126,7 +126,7 @@ impl Writer {
     /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: the hot path, without a look into the
     /// index if it is still there. Neither allocates, nor locks, nor waits.
     #[inline]
-    pub fn report_near(&mut self, near: Near, report: &Report) -> Reported {
+    pub fn report_at(&mut self, near: SlotHint, report: &Report) -> Reported {
         match self.report_short(near, report) {
             Some(reported) => reported,
             None => self.report_state(&report.into()),
@@ -136,7 +136,7 @@ impl Writer {
     /// Enters it where that is simple: the record is near, whole and nobody's, and has no extent. None, and nothing changed, where
     /// it is not.
     #[inline(always)]
-    fn report_short(&mut self, near: Near, report: &Report) -> Option<Reported> {
+    fn report_short(&mut self, near: SlotHint, report: &Report) -> Option<Reported> {
         let words = self.table.words();
         let number = near.0?;
         let slot = words.terminal(number)?;

@@ -20,7 +20,7 @@ use super::latency::{Collector, HAND_OVER_NS, Totals};
 use super::rotation::{LogFolder, Rotation};
 use crate::limits::RECENT_INTERVALS_MAX;
 use crate::sys::clock;
-use crate::sys::threads::{Behind, spawn_behind};
+use crate::sys::threads::{Nice, spawn_nice};
 
 /// How long after the recorders have handed over it collects: a worker that sleeps looks round ten times a second.
 const LATE_NS: u64 = 200_000_000;
@@ -108,7 +108,7 @@ impl Aggregator {
             since: published.begun,
             seen: Seen::default(),
         };
-        let thread = spawn_behind("aggregator", Behind::Far, move || writer.run(&stopped))?;
+        let thread = spawn_nice("aggregator", Nice::NobodyWaits, move || writer.run(&stopped))?;
         Ok(Self { recoveries, stop: Some(stop), thread: Some(thread), published })
     }
 

@@ -11,7 +11,7 @@ use baton::cascade::Speakers;
 use baton::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use baton::lab::sim::{self, AutonomousServer, Network, NetworkSettings, Port, Random};
 use baton::limits::FRAME_BYTES_MAX;
-use baton::recovery::{DatabaseStore, Event, OrphanList, Path, Recovery, Settings, TableHoldings};
+use baton::recovery::{DatabaseStore, Event, OrphanList, Path, Recovery, Settings, TableStore};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, Terminal, Writer};
 use baton::time::Nanos;
 use baton::wire::{
@@ -264,7 +264,7 @@ impl World {
             write: |changes| dispatch.pending.push(changes),
         };
         let mut orphans = Orphans(&mut self.orphans);
-        let mut holdings = TableHoldings {
+        let mut holdings = TableStore {
             writer: &mut dispatch.writer,
             store: &mut store,
             is_busy: &|_| false,
@@ -306,7 +306,7 @@ impl World {
             write: |changes| dispatch.pending.push(changes),
         };
         let mut orphans = Orphans(&mut self.orphans);
-        let mut holdings = TableHoldings {
+        let mut holdings = TableStore {
             writer: &mut dispatch.writer,
             store: &mut store,
             is_busy: &|_| false,

@@ -38,7 +38,7 @@ impl Place {
         let file = self.path("baton.toml");
         let at = |name| self.path(name).display().to_string();
         let text = format!(
-            "[interface]\nname = \"{interface}\"\nhuge_pages = false\n[[domain]]\nnumber = 366\nlaboratory = true\n\
+            "[interface]\nname = \"{interface}\"\nhuge_pages = false\n[[domain]]\nnumber = 366\ninsecure_no_authentication = true\n\
              mac = \"02:00:00:00:01:6e\"\n[table]\npath = \"{}\"\nmeetings = 1000\nterminals = 4000\n\
              [database]\npath = \"{}\"\n[runtime]\ndir = \"{}\"\n{more}\n",
             at("shm/table"),

@@ -9,9 +9,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
-use baton::lab::testbed::cluster::{Company, Script};
+use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{Stage, own_name, scenario};
+use baton::lab::testbed::{Testbed, own_name, scenario};
 use baton::telemetry::Log;
 use hdrhistogram::iterators::IterationValue;
 use rustix::process::Signal;
@@ -28,24 +28,24 @@ fn tool(name: &str) -> PathBuf {
     tool
 }
 
-fn stage(test: u8) -> Stage {
-    let mut stage = Stage::set_with(&format!("{}{test}", own_name()), 0).unwrap();
+fn stage(test: u8) -> Testbed {
+    let mut stage = Testbed::set_with(&format!("{}{test}", own_name()), 0).unwrap();
     stage.set_program(BATON.into());
     stage
 }
 
 /// Dispatch server and two autonomous servers, twenty conferences, reports and probes.
-fn company(stage: &Stage) -> Company<'_> {
+fn cluster(stage: &Testbed) -> Cluster<'_> {
     let ledger = scenario::conferences(DOMAINS, 20, 10);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
-    let mut company = Company::gather(stage, &Script { simulation, ..Script::new(DOMAINS) }).unwrap();
-    company.wait("control", |company| Ok(company.in_control().then_some(()))).unwrap();
-    company.start_meetings(&ledger, || ()).unwrap();
-    company.servers.rate(2_000, 1_000).unwrap();
-    company
+    let mut cluster = Cluster::gather(stage, &ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) }).unwrap();
+    cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(()))).unwrap();
+    cluster.start_meetings(&ledger, || ()).unwrap();
+    cluster.servers.rate(2_000, 1_000).unwrap();
+    cluster
 }
 
-fn logs(stage: &Stage) -> Vec<(PathBuf, Log)> {
+fn logs(stage: &Testbed) -> Vec<(PathBuf, Log)> {
     let folder = stage.database().with_file_name("telemetry");
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -53,7 +53,7 @@ fn logs(stage: &Stage) -> Vec<(PathBuf, Log)> {
 }
 
 /// A log has what was reported since the engine that writes it began.
-fn wait_for_reports(stage: &Stage, file: usize, seconds: usize) {
+fn wait_for_reports(stage: &Testbed, file: usize, seconds: usize) {
     for _ in 0..600 {
         if let Some((_, log)) = logs(stage).get(file)
             && log.intervals.iter().filter(|interval| interval.tag == "processing").count() >= seconds
@@ -65,7 +65,7 @@ fn wait_for_reports(stage: &Stage, file: usize, seconds: usize) {
     panic!("no {seconds} intervals of reports in log {file}: {:?}", logs(stage));
 }
 
-fn metrics(stage: &Stage, arguments: &[&str]) -> Output {
+fn metrics(stage: &Testbed, arguments: &[&str]) -> Output {
     Command::new(BATON)
         .args(["metrics", "--socket"])
         .arg(stage.run().join("api.sock"))
@@ -108,15 +108,15 @@ fn families(open: &str) -> usize {
 #[test]
 fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     let stage = stage(0);
-    let mut company = company(&stage);
+    let mut cluster = cluster(&stage);
     wait_for_reports(&stage, 0, 2);
-    let (old, engine) = (company.status().unwrap().epoch(), company.engine().unwrap());
+    let (old, engine) = (cluster.status().unwrap().epoch(), cluster.engine().unwrap());
     signal_to(engine, Signal::KILL).unwrap();
-    company.wait("the recovery", |company| Ok(company.status()?.recovery_after(old))).unwrap();
+    cluster.wait("the recovery", |cluster| Ok(cluster.status()?.recovery_after(old))).unwrap();
     wait_for_reports(&stage, 1, 2);
-    let engine = company.engine().unwrap();
+    let engine = cluster.engine().unwrap();
     // What an engine has at hand is what it wrote.
-    let live = Log::read(company.api.text("/hlog").unwrap().as_bytes());
+    let live = Log::read(cluster.api.text("/hlog").unwrap().as_bytes());
     let rules = stage.data().join("live.toml");
     fs::write(&rules, "[[latency]]\nstage = \"processing\"\npercentile = 50\nbound = \"10s\"\n").unwrap();
     let live_check = Command::new(BATON)
@@ -126,7 +126,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
         .arg(stage.run().join("api.sock"))
         .output()
         .unwrap();
-    assert!(company.dispatch.signal(Signal::TERM).is_ok() && company.dispatch.wait().unwrap().success());
+    assert!(cluster.dispatch.signal(Signal::TERM).is_ok() && cluster.dispatch.wait().unwrap().success());
 
     let logs = logs(&stage);
     let [(_, first), (_, second)] = &logs[..] else { panic!("a log for each engine: {logs:?}") };
@@ -186,7 +186,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
 #[test]
 fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     let stage = stage(1);
-    let mut company = company(&stage);
+    let mut cluster = cluster(&stage);
     wait_for_reports(&stage, 0, 2);
 
     let done = metrics(&stage, &[]);
@@ -198,7 +198,7 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
         line.unwrap_or_else(|| panic!("no {sample} in\n{text}")).parse().unwrap()
     };
     assert_eq!(value(&text, "baton_in_control"), 1.0);
-    let table = company.ask("/table").unwrap();
+    let table = cluster.ask("/table").unwrap();
     let parts = |domain: Option<u64>| {
         let all = table["parts"].as_array().unwrap().iter();
         all.filter(|part| domain.is_none_or(|domain| part["domain"] == domain)).count() as f64
@@ -227,20 +227,20 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     let exporter = Exporter::start(&stage);
     let mut hanging: Vec<_> = (0..baton::limits::SCRAPERS_MAX - 1).map(|_| exporter.connect()).collect();
     hanging.iter_mut().for_each(|stream| stream.write_all(b"GET /metr").unwrap());
-    company.servers.reset_counters().unwrap();
+    cluster.servers.reset_counters().unwrap();
     let served = exporter.scrape();
     assert_eq!(value(&served, "baton_up"), 1.0);
     assert!(value(&served, "baton_frames_received_total") > received);
     hanging.push(exporter.connect());
     // Beyond what may, one waits, until the longest of them are broken off.
     assert_eq!(value(&exporter.scrape(), "baton_up"), 1.0);
-    let rest = company.come_to_rest().unwrap();
+    let rest = cluster.come_to_rest().unwrap();
     assert_eq!(rest.probes_unanswered, 0, "the worker has not noticed");
     drop(hanging);
 
     // Nobody left who could answer.
-    company.dispatch.signal(Signal::TERM).unwrap();
-    company.dispatch.wait().unwrap();
+    cluster.dispatch.signal(Signal::TERM).unwrap();
+    cluster.dispatch.wait().unwrap();
     let none = exporter.scrape();
     assert_eq!(value(&none, "baton_up"), 0.0);
     promtool(&["check", "metrics"], none.as_bytes());
@@ -287,7 +287,7 @@ fn alerts_and_dashboard_are_what_prometheus_understands() {
 struct Exporter(Child, String);
 
 impl Exporter {
-    fn start(stage: &Stage) -> Self {
+    fn start(stage: &Testbed) -> Self {
         let mut child = Command::new(BATON)
             .args(["metrics", "--listen", "127.0.0.1:0", "--socket"])
             .arg(stage.run().join("api.sock"))

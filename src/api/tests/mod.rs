@@ -137,7 +137,7 @@ fn each_path_asks_for_what_it_says() {
         Request::Orphans | Request::Orphan { .. } => Ok(Answer::Orphans(Vec::new())),
         Request::TakeControl => Ok(Answer::Control(GivenControl { epoch: crate::wire::Epoch::new(2, 1) })),
         Request::Upgrade(form) => {
-            Ok(Answer::Upgrading(Upgrading { heir: 7, version: "1.2.3".into(), within: form.within }))
+            Ok(Answer::Upgrading(Upgrading { successor: 7, version: "1.2.3".into(), within: form.within }))
         }
     });
     let body = r#"{"meeting":7,"name":"Board","layout":9,"chairman":"366/1001","members":["366/1001",{"terminal":"366/1002","role":"speaker one"}]}"#;
@@ -300,13 +300,13 @@ const CONNECTIONS: usize = 64;
 fn an_upgrade_is_asked_for_with_a_time_and_nothing_else() {
     let served = serve(|request| match request {
         Request::Upgrade(form) => {
-            Ok(Answer::Upgrading(Upgrading { heir: 7, version: "1.2.3".into(), within: form.within }))
+            Ok(Answer::Upgrading(Upgrading { successor: 7, version: "1.2.3".into(), within: form.within }))
         }
         _ => changed(),
     });
     for (body, within) in [("", 30), ("{}", 30), (r#"{"within":5}"#, 5)] {
         let (status, answer) = served.ask("POST", "/upgrade", body);
-        assert_eq!((status, answer), (200, json!({"heir": 7, "version": "1.2.3", "within": within})));
+        assert_eq!((status, answer), (200, json!({"successor": 7, "version": "1.2.3", "within": within})));
         assert_eq!(served.asked(), Request::Upgrade(UpgradeForm { within }));
     }
     for body in [r#"{"within":0}"#, r#"{"path":"/tmp/mine"}"#, "5 seconds"] {

@@ -27,7 +27,7 @@ fn topology() -> Topology {
         secret = \"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\"
         [[domain]]
         number = 1
-        laboratory = true";
+        insecure_no_authentication = true";
     Topology::new(&Config::parse(Path::new("test"), text, &Overrides::default()).unwrap(), &[OWN, OWN_SECOND])
 }
 
@@ -84,8 +84,7 @@ fn frames_leave_by_the_interface_at_which_the_next_hop_is() {
 
 #[test]
 fn a_domain_that_is_at_one_interface_is_learned_there_alone() {
-    let text =
-        "[interface]\nname = [\"eth0\", \"eth1\"]\n[[domain]]\nnumber = 2\ninterface = \"eth1\"\nlaboratory = true";
+    let text = "[interface]\nname = [\"eth0\", \"eth1\"]\n[[domain]]\nnumber = 2\ninterface = \"eth1\"\ninsecure_no_authentication = true";
     let config = Config::parse(Path::new("test"), text, &Overrides::default()).unwrap();
     let mut topology = Topology::new(&config, &[OWN, OWN_SECOND]);
     assert!(!topology.handle_authentic(domain(2), first(THEIRS)));

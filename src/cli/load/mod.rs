@@ -93,11 +93,11 @@ struct What {
     #[arg(long, value_name = "LIST")]
     domains: Option<Domains>,
     /// The file with a domain's secret, 32 bytes or 64 hexadecimal digits; `{domain}` in it stands for the number
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["laboratory", "config"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["insecure_no_authentication", "config"])]
     secret_file: Option<String>,
     /// No secret: tags are zero
-    #[arg(long, conflicts_with = "config")]
-    laboratory: bool,
+    #[arg(long, alias = "laboratory", conflicts_with = "config")]
+    insecure_no_authentication: bool,
     /// The dispatch server's address [default: the configuration's, else 1/65535]
     #[arg(long, value_name = "DOMAIN/DEVICE")]
     dispatch: Option<Address>,
@@ -369,13 +369,15 @@ impl What {
         }
         let default = || "1-4".parse::<Domains>().expect("a list of domains");
         let domains = self.domains.clone().unwrap_or_else(default);
-        let secret = |domain| match &self.secret_file {
+        let secret = |domain| {
+            match &self.secret_file {
             Some(file) => secret_of(file, domain).map(Some).map_err(Failure::Wrong),
-            None if self.laboratory || self.domains_need_no_secret() => Ok(None),
+            None if self.insecure_no_authentication || self.domains_need_no_secret() => Ok(None),
             None => Err(Failure::Wrong(
-                "whose tags? Name the dispatch server's --config, or the domains' --secret-file, or say --laboratory"
+                "whose tags? Name the dispatch server's --config, or the domains' --secret-file, or say --insecure-no-authentication"
                     .into(),
             )),
+        }
         };
         domains.0.iter().map(|&domain| Ok(Party::new(domain, secret(domain)?.as_ref()))).collect()
     }

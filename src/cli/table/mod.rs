@@ -127,7 +127,7 @@ enum Holder {
     /// This process took it.
     Process(u32),
     /// This process took it and has ended; another has it from there.
-    HeirOf(u32),
+    SuccessorOf(u32),
 }
 
 impl Holder {
@@ -136,7 +136,7 @@ impl Holder {
         Ok(match taker {
             None => Self::Nobody,
             Some(pid) if process::lives(pid) => Self::Process(pid),
-            Some(pid) => Self::HeirOf(pid),
+            Some(pid) => Self::SuccessorOf(pid),
         })
     }
 
@@ -147,7 +147,7 @@ impl Holder {
     fn pid(self) -> Option<u32> {
         match self {
             Self::Nobody => None,
-            Self::Process(pid) | Self::HeirOf(pid) => Some(pid),
+            Self::Process(pid) | Self::SuccessorOf(pid) => Some(pid),
         }
     }
 
@@ -155,7 +155,7 @@ impl Holder {
         match self {
             Self::Nobody => "nobody has it: at rest".into(),
             Self::Process(pid) => format!("process {pid} has it: live"),
-            Self::HeirOf(pid) => format!("an heir of process {pid}, which has ended, has it: live"),
+            Self::SuccessorOf(pid) => format!("a successor of process {pid}, which has ended, has it: live"),
         }
     }
 }

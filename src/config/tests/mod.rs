@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::limits::DOMAINS_MAX;
 
-const LEAST: &str = "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 366\nlaboratory = true\n";
+const LEAST: &str = "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 366\ninsecure_no_authentication = true\n";
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -39,7 +39,7 @@ fn the_example_says_the_defaults() {
     // With every commented key taken at its word, but for those that would contradict, it is the same configuration.
     let others = [
         "secret",
-        "laboratory",
+        "insecure_no_authentication",
         "vlan",
         "mac",
         "interface",
@@ -79,7 +79,7 @@ fn every_key_of_the_example_is_one() {
     for line in EXAMPLE.lines() {
         let Some((key, value)) = line.strip_prefix("# ").and_then(|rest| rest.split_once(" = ")) else { continue };
         let mut text = EXAMPLE.replace(line, &format!("{key} = {value}"));
-        if ["secret", "laboratory"].contains(&key) {
+        if ["secret", "insecure_no_authentication"].contains(&key) {
             text = text.replace("secret_file = \"366.secret\"\n", "");
         }
         Config::parse(&folder.path().join("baton.toml"), &text, &Overrides::default())
@@ -90,7 +90,7 @@ fn every_key_of_the_example_is_one() {
 #[test]
 fn the_manifest_brings_it_over_whole() {
     let text = with("number = 366", "mac = \"02:00:00:00:01:6e\"\nvlan = 7\nlabel = 16")
-        .replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+        .replace("insecure_no_authentication = true", &format!("secret = \"{SECRET}\""));
     let config = parse(&text).unwrap();
     let there = serde_json::to_string(&config).unwrap();
     let back: Config = serde_json::from_str(&there).unwrap();
@@ -101,7 +101,7 @@ fn the_manifest_brings_it_over_whole() {
 
 #[test]
 fn what_is_wrong_is_said_with_file_line_key_and_what_was_expected() {
-    let domain = "[[domain]]\nnumber = 366\nlaboratory = true\n";
+    let domain = "[[domain]]\nnumber = 366\ninsecure_no_authentication = true\n";
     for (text, expected) in [
         (with("name = \"eth0\"", "queues = \"two\""), "baton.toml:3: `interface.queues`: invalid type: string \"two\""),
         (
@@ -139,8 +139,14 @@ fn what_is_wrong_is_said_with_file_line_key_and_what_was_expected() {
         (LEAST.replace(domain, ""), "baton.toml:1: `domain`: missing: at least one [[domain]]"),
         (LEAST.replace("number = 366", ""), "missing field `number`"),
         (LEAST.replace("366", "0"), "baton.toml:4: `domain.number`: 0 is not a domain: 1 to 1099511627775"),
-        (LEAST.replace("laboratory = true", ""), "baton.toml:3: `domain.secret`: domain 366 has no secret"),
-        (with("number = 366", &format!("secret = \"{SECRET}\"")), "several of secret, secret_file and laboratory"),
+        (
+            LEAST.replace("insecure_no_authentication = true", ""),
+            "baton.toml:3: `domain.secret`: domain 366 has no secret",
+        ),
+        (
+            with("number = 366", &format!("secret = \"{SECRET}\"")),
+            "several of secret, secret_file and insecure_no_authentication",
+        ),
         (
             with("number = 366", "mac = \"01:00:5e:00:00:01\""),
             "baton.toml:5: `domain.mac`: `01:00:5e:00:00:01` is no station's address",
@@ -169,10 +175,10 @@ fn what_is_wrong_is_said_with_file_line_key_and_what_was_expected() {
 
 #[test]
 fn a_secret_is_never_repeated() {
-    let wrong = LEAST.replace("laboratory = true", "secret = \"0badc0ffee\"");
+    let wrong = LEAST.replace("insecure_no_authentication = true", "secret = \"0badc0ffee\"");
     let said = refusal(&wrong);
     assert!(said.contains("64 hexadecimal digits") && !said.contains("c0ffee"), "{said}");
-    let right = LEAST.replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+    let right = LEAST.replace("insecure_no_authentication = true", &format!("secret = \"{SECRET}\""));
     assert!(!format!("{:?}", parse(&right).unwrap()).contains("1b1c1d"));
 }
 
@@ -180,7 +186,7 @@ fn a_secret_is_never_repeated() {
 fn a_secret_may_lie_in_a_file_beside() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("baton.toml");
-    let text = LEAST.replace("laboratory = true", "secret_file = \"own\"");
+    let text = LEAST.replace("insecure_no_authentication = true", "secret_file = \"own\"");
     let bytes: [u8; 32] = std::array::from_fn(|n| n as u8);
     let forms: [&[u8]; 3] =
         [SECRET.as_bytes(), b"000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F\n", &bytes];
@@ -215,10 +221,17 @@ fn the_command_line_overrides_and_is_checked() {
     assert!(said.starts_with("--interface: `a/b` is not an interface's name"), "{said}");
 }
 
+/// The name of the key before 0.2, for one version more.
 #[test]
-fn a_laboratory_is_warned_of() {
-    assert!(parse(LEAST).unwrap().warnings()[0].starts_with("laboratory mode: domain 366 has no secret"));
-    let safe = LEAST.replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+fn the_old_name_of_insecure_no_authentication_is_understood() {
+    let old = LEAST.replace("insecure_no_authentication", "laboratory");
+    assert_eq!(parse(&old).unwrap().warnings(), parse(LEAST).unwrap().warnings());
+}
+
+#[test]
+fn a_domain_without_authentication_is_warned_of() {
+    assert!(parse(LEAST).unwrap().warnings()[0].starts_with("insecure: no authentication: domain 366 has no secret"));
+    let safe = LEAST.replace("insecure_no_authentication = true", &format!("secret = \"{SECRET}\""));
     assert!(parse(&safe).unwrap().warnings().is_empty());
 }
 
@@ -226,7 +239,7 @@ fn a_laboratory_is_warned_of() {
 fn more_domains_than_there_may_be_are_refused() {
     let mut text = String::from("[interface]\nname = \"eth0\"\n");
     for number in 1..=DOMAINS_MAX + 1 {
-        text += &format!("[[domain]]\nnumber = {number}\nlaboratory = true\n");
+        text += &format!("[[domain]]\nnumber = {number}\ninsecure_no_authentication = true\n");
     }
     assert!(refusal(&text).contains("more than the 1024"));
 }
@@ -238,7 +251,7 @@ fn a_domain_is_behind_one_that_is_configured() {
     assert_eq!(numbers, [1366, 2366]);
     let two = |first: &str, second: &str| {
         let text = with("number = 366", &format!("behind = {first}"));
-        refusal(&format!("{text}[[domain]]\nnumber = 367\nlaboratory = true\nbehind = {second}\n"))
+        refusal(&format!("{text}[[domain]]\nnumber = 367\ninsecure_no_authentication = true\nbehind = {second}\n"))
     };
     for (first, second, line, what) in [
         ("[366]", "[]", 5, "domain 366 has a section of its own, so it is behind nobody"),
@@ -359,11 +372,11 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
         }
         Config::read(&file, &Overrides::default()).unwrap().warnings()
     };
-    let beside = LEAST.replace("laboratory = true", "secret_file = \"366.secret\"");
+    let beside = LEAST.replace("insecure_no_authentication = true", "secret_file = \"366.secret\"");
     assert_eq!(warned(&beside, 0o640), Vec::<String>::new());
     let [warning] = &warned(&beside, 0o644)[..] else { panic!("one warning") };
     assert!(warning.contains("366.secret") && warning.contains("0644") && warning.contains("chmod"), "{warning}");
-    let inside = LEAST.replace("laboratory = true", &format!("secret = \"{SECRET}\""));
+    let inside = LEAST.replace("insecure_no_authentication = true", &format!("secret = \"{SECRET}\""));
     let [warning] = &warned(&inside, 0o604)[..] else { panic!("one warning") };
     assert!(warning.contains("baton.toml") && !warning.contains(SECRET), "{warning}");
 }
@@ -372,6 +385,7 @@ fn a_secret_that_everybody_may_read_is_warned_of() {
 fn domains_without_a_secret_are_told_in_their_number() {
     let one = parse(LEAST).unwrap().warnings();
     assert!(one[0].contains("domain 366 has no secret") && one[0].contains("command its meetings"), "{one:?}");
-    let two = parse(&format!("{LEAST}[[domain]]\nnumber = 367\nlaboratory = true\n")).unwrap().warnings();
+    let two =
+        parse(&format!("{LEAST}[[domain]]\nnumber = 367\ninsecure_no_authentication = true\n")).unwrap().warnings();
     assert!(two[0].contains("domains 366, 367 have no secret") && two[0].contains("command their meetings"), "{two:?}");
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use super::Control;
-use super::journal::Store;
+use super::journal::DatabaseHandle;
 use crate::cascade::{Hop, LinkEvent};
 use crate::cms::OperationsEvent;
 use crate::handover::protocol::Notice;
 use crate::limits::{CONTROL_BATCH, NEXT_HOPS_PER_SECOND, RECOVERY_NOTED_AFTER};
-use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableHoldings};
+use crate::recovery::{DatabaseStore, Event, Path, ServerReport, TableStore};
 use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch};

@@ -1,6 +1,6 @@
 //! What the control thread takes in: frames, the database's outcomes, clients' requests.
 
-use super::journal::Store;
+use super::journal::DatabaseHandle;
 use super::upgrade::too_late;
 use super::{Control, Orphans};
 use crate::api::ApiRequest;
@@ -9,7 +9,7 @@ use crate::cms::{Refusal, RefusalKind, ReplyId};
 use crate::database::{DatabaseError, Job, Outcome};
 use crate::handover::protocol::Notice;
 use crate::limits::{CONTROL_BATCH, FILL_BATCH, GENERATION_BLOCK};
-use crate::recovery::{Cursor, DatabaseStore, Heard, Holdings, OrphanList, TableHoldings};
+use crate::recovery::{Cursor, DatabaseStore, Heard, OrphanList, Store, TableStore};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, MeetingSummary, Message, Status, encode_message};
 
@@ -56,7 +56,7 @@ impl Control {
                 let marks = self.topology.route(domain).map(|route| route.marks).unwrap_or_default();
                 // The worker has seen to it that it bears our address there.
                 if let Some(reply) = marks.answer(&asked, asked.dst_mac) {
-                    self.post.enveloped(domain, &reply, |buffer, key| {
+                    self.sender.enveloped(domain, &reply, |buffer, key| {
                         encode_message(buffer, &reply, &header, &message, key)
                     });
                 }

@@ -90,7 +90,7 @@ impl Journal {
 }
 
 /// The database's thread.
-pub(crate) struct Store {
+pub(crate) struct DatabaseHandle {
     /// Dropped before the thread, which else might wait for room in here while its end is waited for.
     pub outcomes: Receiver<Outcome>,
     pub thread: DatabaseThread,
@@ -100,7 +100,7 @@ pub(crate) struct Store {
     pub fault: Option<String>,
 }
 
-impl Store {
+impl DatabaseHandle {
     /// Starts the database's thread, which opens the file; what it says wakes the control thread.
     ///
     /// A table that lives, and a snapshot, were there with a database: where there is none, none is made in place of it, unless

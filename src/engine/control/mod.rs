@@ -7,11 +7,11 @@
 /// The control thread's hands on table and database, for as long as one call takes.
 macro_rules! holdings {
     ($control:ident) => {
-        TableHoldings {
+        TableStore {
             writer: &mut $control.writer,
             store: &mut DatabaseStore {
-                database: $control.store.as_ref().and_then(Store::database),
-                is_lost: $control.store.as_ref().is_some_and(Store::is_lost),
+                database: $control.store.as_ref().and_then(DatabaseHandle::database),
+                is_lost: $control.store.as_ref().is_some_and(DatabaseHandle::is_lost),
                 write: |changes| $control.journal.update(changes),
             },
             is_busy: &|meeting| $control.operations.is_under_way(meeting),
@@ -50,20 +50,20 @@ use crate::cms::{CommandSettings, Operations, ReplyId};
 use crate::config::{self, Config};
 use crate::handover::protocol::{Death, KeeperLine, Notice, Order};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
-use crate::link::Mailbox;
+use crate::link::FrameQueue;
 use crate::link::Shared;
-use crate::link::Wake;
+use crate::link::Waker;
 use crate::link::egress::Ports;
-use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableHoldings};
-use crate::sys::robust_locks::Succession;
+use crate::recovery::{Cursor, DatabaseStore, Path, Recovery, TableStore};
+use crate::sys::robust_locks::RobustLocks;
 use crate::sys::{clock, random};
 use crate::table::Writer;
 use crate::table::file::snapshot;
 use crate::telemetry::{Aggregator, Collector, Counters, EngineNote, Recorder, Rotation, Sources, Stage};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Epoch, Header, MeetingId, encode_message};
-use journal::{Journal, Store};
-use sender::Post;
+use journal::{DatabaseHandle, Journal};
+use sender::Sender;
 use snapshots::Snapshots;
 use upgrade::Upgrade;
 
@@ -82,17 +82,17 @@ pub(super) struct Inheritance {
     pub recovery: Recovery,
     pub journal: Journal,
     pub writer: Writer,
-    pub outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>,
+    pub outboxes: Vec<(Arc<FrameQueue>, Arc<Waker>)>,
     pub ports: Ports,
     pub counters: Vec<Arc<Counters>>,
     pub collector: Collector,
     /// Already open where the epoch had to come from it.
-    pub store: Option<Store>,
+    pub store: Option<DatabaseHandle>,
     pub keeper: Arc<KeeperLine>,
     /// Orders that came before it controlled.
     pub heard: Vec<io::Result<Order>>,
     pub orders: Receiver<io::Result<Order>>,
-    pub succession: Arc<Succession>,
+    pub succession: Arc<RobustLocks>,
     pub api: UnixListener,
     pub poll: Poll,
     pub mode: String,
@@ -112,7 +112,7 @@ pub(super) struct Control {
     pub(super) topology: Topology,
     pub(super) shared: Arc<Shared>,
     pub(super) writer: Writer,
-    pub(super) post: Post,
+    pub(super) sender: Sender,
     pub(super) counters: Vec<Arc<Counters>>,
     recorder: Recorder,
     /// Until the thread that takes it runs.
@@ -121,7 +121,7 @@ pub(super) struct Control {
     pub(super) operations: Operations,
     pub(super) orphans: Orphans,
     journal: Journal,
-    pub(super) store: Option<Store>,
+    pub(super) store: Option<DatabaseHandle>,
     pub(super) unexpected: u64,
     /// Terminals that were said to find no room.
     full: Vec<Address>,
@@ -132,7 +132,7 @@ pub(super) struct Control {
     keeper: Arc<KeeperLine>,
     heard: Vec<io::Result<Order>>,
     orders: Receiver<io::Result<Order>>,
-    succession: Arc<Succession>,
+    succession: Arc<RobustLocks>,
     /// How the standby does, by the keeper's word.
     pub(super) standby: String,
     /// What became of the frames that steering saw, by the keeper's word.
@@ -199,7 +199,7 @@ impl Control {
         let runs = random::number();
         let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
         let operations = Operations::new(epoch, topology.domains(), commands);
-        let post = Post::new(outboxes, ports, shared.clone());
+        let sender = Sender::new(outboxes, ports, shared.clone());
         let control = shared.clone();
         let (submitter, requests) = Submitter::new(move || control.control.wake());
         let view = View::new(writer.table().clone());
@@ -211,7 +211,7 @@ impl Control {
             topology,
             shared,
             writer,
-            post,
+            sender,
             counters,
             collector: Some(collector),
             recorder,
@@ -309,7 +309,7 @@ impl Control {
             }
         };
         self.shared.stop();
-        self.post.wake();
+        self.sender.wake();
         code
     }
 
@@ -317,7 +317,7 @@ impl Control {
     fn open_the_rest(&mut self) -> io::Result<()> {
         let _ = self.keeper.tell(&Notice::Ready);
         if self.store.is_none() {
-            self.store = Some(Store::open(&self.config, &self.shared, self.path)?);
+            self.store = Some(DatabaseHandle::open(&self.config, &self.shared, self.path)?);
         }
         let snapshot = self.config.database.snapshot();
         self.snapshots = Some(Snapshots::spawn(self.writer.table().clone(), snapshot)?);
@@ -369,7 +369,7 @@ impl Control {
     fn transmit(&mut self, now: Nanos) -> bool {
         let mut any = false;
         for _ in 0..CONTROL_BATCH {
-            if self.fenced.is_some() || !self.post.has_room() {
+            if self.fenced.is_some() || !self.sender.has_room() {
                 break;
             }
             if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch) {
@@ -379,7 +379,7 @@ impl Control {
                     // A heartbeat under our epoch would take back what somebody else controls.
                     let epoch = if self.is_given_up(domain) { Epoch::NONE } else { header.epoch };
                     let header = Header { transaction, epoch, ..header };
-                    self.post.enveloped(domain, &envelope, |buffer, key| {
+                    self.sender.enveloped(domain, &envelope, |buffer, key| {
                         encode_message(buffer, &envelope, &header, &message, key)
                     });
                 }
@@ -388,9 +388,9 @@ impl Control {
             }
             if let Some(request) = self.recovery.poll_transmit(now, &mut holdings!(self)) {
                 let write = |buffer: &mut [u8], envelope: &_, key: &_| request.encode(buffer, envelope, key);
-                self.post.frame(&self.topology, request.domain, write);
+                self.sender.frame(&self.topology, request.domain, write);
             } else if let Some(command) = self.operations.poll_transmit(now) {
-                self.post.message(&self.topology, command.domain, &command.header, &command.message);
+                self.sender.message(&self.topology, command.domain, &command.header, &command.message);
             } else {
                 break;
             }
@@ -399,7 +399,7 @@ impl Control {
         if self.topology.take_turned() {
             self.shared.peers.follow(&self.topology);
         }
-        self.post.deliver();
+        self.sender.deliver();
         any
     }
 
@@ -427,7 +427,7 @@ impl Control {
         let until = timeouts.into_iter().flatten().min();
         let now = clock::now();
         let timeout = until.map_or(CONTROL_SLEEP_MAX, |until| until.since(now).min(CONTROL_SLEEP_MAX));
-        let full = !self.post.has_room();
+        let full = !self.sender.has_room();
         self.shared.control.announce();
         let queued = busy
             || !self.shared.inbox.is_empty()

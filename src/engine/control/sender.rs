@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::cascade::Topology;
 use crate::limits::POSTED_MAX;
-use crate::link::Mailbox;
+use crate::link::FrameQueue;
 use crate::link::Shared;
-use crate::link::Wake;
+use crate::link::Waker;
 use crate::link::egress::Ports;
 use crate::time::Nanos;
 use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
@@ -15,7 +15,7 @@ use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 ///
 /// A worker that waits is woken for several frames at once, by [`Self::deliver`]: on the core of the control thread it would run
 /// at each of them, and a change of threads costs as much as a frame.
-pub(crate) struct Post {
+pub(crate) struct Sender {
     outboxes: Vec<Outbox>,
     ports: Ports,
     shared: Arc<Shared>,
@@ -26,8 +26,8 @@ pub(crate) struct Post {
 }
 
 struct Outbox {
-    frames: Arc<Mailbox>,
-    worker: Arc<Wake>,
+    frames: Arc<FrameQueue>,
+    worker: Arc<Waker>,
     /// Frames that the worker was not woken for.
     undelivered: usize,
 }
@@ -40,8 +40,8 @@ impl Outbox {
     }
 }
 
-impl Post {
-    pub fn new(outboxes: Vec<(Arc<Mailbox>, Arc<Wake>)>, ports: Ports, shared: Arc<Shared>) -> Self {
+impl Sender {
+    pub fn new(outboxes: Vec<(Arc<FrameQueue>, Arc<Waker>)>, ports: Ports, shared: Arc<Shared>) -> Self {
         let outboxes = outboxes.into_iter().map(|(frames, worker)| Outbox { frames, worker, undelivered: 0 }).collect();
         Self { outboxes, ports, shared, unroutable: 0, overflowed: 0 }
     }

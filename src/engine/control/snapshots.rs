@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::limits::SNAPSHOT_INTERVAL;
-use crate::sys::threads::{Behind, spawn_behind};
+use crate::sys::threads::{Nice, spawn_nice};
 use crate::table::Table;
 use crate::table::file::snapshot;
 
@@ -30,7 +30,7 @@ impl Snapshots {
                 }
             }
         };
-        let thread = spawn_behind("snapshots", Behind::Far, run)?;
+        let thread = spawn_nice("snapshots", Nice::NobodyWaits, run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -75,8 +75,8 @@ impl Control {
         let workers = Counters::sum(self.counters.iter().map(|counters| &**counters));
         let control = [
             ("control_unexpected", self.unexpected),
-            ("control_unroutable", self.post.unroutable),
-            ("control_overflowed", self.post.overflowed),
+            ("control_unroutable", self.sender.unroutable),
+            ("control_overflowed", self.sender.overflowed),
         ];
         let own = workers.chain(control).map(|(name, count)| (name.to_owned(), count));
         own.chain(self.steered.iter().map(|(name, &count)| (format!("xdp_{name}"), count))).collect()

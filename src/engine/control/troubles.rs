@@ -1,10 +1,10 @@
 //! What workers found wrong with the table: said once, and put right where that can be done.
 
 use super::Control;
-use super::journal::Store;
+use super::journal::DatabaseHandle;
 use crate::limits::{FULL_NAMED_MAX, TROUBLES_MAX};
 use crate::link::troubles::Trouble;
-use crate::recovery::{DatabaseStore, TableHoldings};
+use crate::recovery::{DatabaseStore, TableStore};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, MeetingId};
 

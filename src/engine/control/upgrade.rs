@@ -50,7 +50,7 @@ impl Upgrade {
 
     /// The keeper orders the hand-over: the client is answered before anything else, for soon another engine answers.
     pub fn begin(&mut self, upgrading: Upgrading, now: Nanos) {
-        tracing::info!(heir = upgrading.heir, version = %upgrading.version, "handing over");
+        tracing::info!(successor = upgrading.successor, version = %upgrading.version, "handing over");
         if let Some(client) = self.client.take() {
             let _ = client.send(Ok(Answer::Upgrading(upgrading)));
         }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn an_engine_that_was_to_leave_stays_when_the_upgrade_is_taken_back() {
         let mut upgrade = Upgrade::new();
-        upgrade.begin(Upgrading { heir: 7, version: "9.9.9".into(), within: 1 }, Nanos(1));
+        upgrade.begin(Upgrading { successor: 7, version: "9.9.9".into(), within: 1 }, Nanos(1));
         assert!(upgrade.is_ordered());
         upgrade.refuse("engine 7 killed (SIGKILL)");
         assert!(!upgrade.is_ordered());

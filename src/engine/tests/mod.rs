@@ -9,17 +9,17 @@ use crate::config::{Config, Overrides};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{self, Handover, Manifest, TableOrigin};
 use crate::sys::fd_passing;
-use crate::sys::robust_locks::Succession;
+use crate::sys::robust_locks::RobustLocks;
 use crate::time::Nanos;
 
 /// Not after it has waited: it may be handed the locks before its keeper has looked at what it is.
 #[test]
 fn a_program_that_may_not_take_over_ends_before_it_waits_for_a_lock() {
     let file = || OwnedFd::from(tempfile::tempfile().unwrap());
-    let (succession, locks) = Succession::create().unwrap();
+    let (succession, locks) = RobustLocks::create().unwrap();
     let _held = succession.take(0).unwrap();
     let (ours, theirs) = fd_passing::pair().unwrap();
-    let text = "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 366\nlaboratory = true\n";
+    let text = "[interface]\nname = \"eth0\"\n[[domain]]\nnumber = 366\ninsecure_no_authentication = true\n";
     let ours_is = Identity::ours();
     let manifest = Manifest {
         version: 0,

@@ -22,14 +22,14 @@ impl Supervisor {
         status: ExitStatus,
         late: &mut Option<Engine>,
     ) -> Result<bool, KeeperError> {
-        if self.restarts.in_vain() == 0 {
+        if self.restarts.consecutive_failures() == 0 {
             self.failures = 0;
         }
         if !is_its_own(dead, status) {
             self.judge_table_after(status)?;
             return Ok(false);
         }
-        self.failures += u32::from(self.restarts.in_vain() > 0);
+        self.failures += u32::from(self.restarts.consecutive_failures() > 0);
         if self.failures < RENEW_AFTER {
             self.judge_table_after(status)?;
             return Ok(false);
@@ -42,15 +42,15 @@ impl Supervisor {
         tracing::warn!(
             "{RENEW_AFTER} engines in a row came to nothing: sockets, frames' memory and locks are made anew"
         );
-        self.estate.judge_table()?;
-        self.estate.renew(&self.manager)?;
+        self.resources.judge_table()?;
+        self.resources.renew(&self.manager)?;
         Ok(true)
     }
 
     /// A process that died of SIGBUS may have had a table that was cut while it was in use. Whoever has that is
     /// ended, and what the configuration says of a bad table is done.
     pub(super) fn judge_table_after(&mut self, status: ExitStatus) -> Result<(), KeeperError> {
-        if status.signal() != Some(Signal::BUS.as_raw()) || self.stopping.is_some() || !self.estate.has_bad_table() {
+        if status.signal() != Some(Signal::BUS.as_raw()) || self.stopping.is_some() || !self.resources.has_bad_table() {
             return Ok(());
         }
         // Dropped, each is ended and waited for. The standby first, or it would follow.
@@ -63,8 +63,8 @@ impl Supervisor {
             let how = "was ended, for the table was cut while it was in use".to_owned();
             self.predecessor = Some(Death { pid, noticed_ns: clock::now().0, how });
         }
-        self.heir_due = None;
-        self.estate.judge_table()?;
+        self.successor_due = None;
+        self.resources.judge_table()?;
         self.due = Instant::now();
         Ok(())
     }
@@ -72,8 +72,8 @@ impl Supervisor {
     /// The one that controls ends, by its own word, for a reason that its standby would end for as well. It has said
     /// so to that already, if it is what it should be, and it ends soon, or is killed.
     pub(super) fn let_nobody_follow(&mut self) {
-        self.estate.succession().close();
-        let hang = self.estate.config().runtime.hang;
+        self.resources.succession().close();
+        let hang = self.resources.config().runtime.hang;
         if let Some(engine) = &mut self.engine {
             engine.ends_within(hang);
         }

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  controls ──dies──► the standby has its locks already, controls, and says so ──► the next standby is started
-//!     └─────dies, and there is no standby──► once its pidfd says so, a new engine is handed the estate
+//!     └─────dies, and there is no standby──► once its pidfd says so, a new engine is handed the resources
 //! ```
 //!
 //! The keeper does not decide that a standby takes over: the kernel does, by the locks (`sys::succession`). It only keeps up
 //! with it; and it sees to it that whoever hangs dies (`watch`).
 //!
 //! Engines that come to nothing one after the other may do so because of what one of them left in what they are all
-//! handed. After [`RENEW_AFTER`] in a row that is made anew ([`Estate::renew`]), and the table looked at as at a
+//! handed. After [`RENEW_AFTER`] in a row that is made anew ([`Resources::renew`]), and the table looked at as at a
 //! start.
 
 mod failures;
@@ -31,11 +31,11 @@ use self::failures::is_its_own;
 use self::standby::Followed;
 use self::upgrade::Upgrades;
 use self::watch::Watch;
-use super::backoff::Restarts;
+use super::backoff::Backoff;
 use super::engine::Engine;
 use super::error::KeeperError;
 use super::hearing::Known;
-use super::resources::Estate;
+use super::resources::Resources;
 use super::spawner::{StartError, Starter};
 use crate::handover::protocol::{Death, Notice, Order, Role};
 use crate::limits::{RENEW_AFTER, STEERED_INTERVAL};
@@ -49,7 +49,7 @@ use crate::wire::Epoch;
 const STANDBY_AFTER: Duration = Duration::from_millis(100);
 
 pub(super) struct Supervisor {
-    estate: Estate,
+    resources: Resources,
     starter: Starter,
     manager: ServiceManager,
     stop: StopSignals,
@@ -63,17 +63,17 @@ pub(super) struct Supervisor {
     due: Instant,
     standby_due: Instant,
     /// Until when a standby whose engine is dead may take to say that it controls.
-    heir_due: Option<Instant>,
+    successor_due: Option<Instant>,
     upgrades: Upgrades,
     /// Of the pulses of the one that controls.
     watch: Watch,
     /// What engines may speak of.
     known: Rc<Known>,
-    restarts: Restarts,
+    restarts: Backoff,
     /// Engines in a row that came to nothing, and that nobody else had killed.
     failures: u32,
     /// Standbys that ended of themselves, one after the other.
-    standby_failures: Restarts,
+    standby_failures: Backoff,
     /// What the one that controls was told last of the frames that steering saw, and when to look again.
     steered: BTreeMap<String, u64>,
     steered_due: Instant,
@@ -89,18 +89,18 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// `program` is where the keeper's own was found.
     pub(super) fn new(
-        estate: Estate,
+        resources: Resources,
         (starter, program): (Starter, PathBuf),
         stop: StopSignals,
         manager: ServiceManager,
     ) -> Self {
         let now = Instant::now();
-        let (watch, known) = (Watch::new(estate.config().runtime.hang, now), Rc::new(estate.known()));
+        let (watch, known) = (Watch::new(resources.config().runtime.hang, now), Rc::new(resources.known()));
         Self {
             watch,
             known,
             failures: 0,
-            estate,
+            resources,
             starter,
             manager,
             stop,
@@ -109,10 +109,10 @@ impl Supervisor {
             followed: Vec::new(),
             due: now,
             standby_due: now,
-            heir_due: None,
+            successor_due: None,
             upgrades: Upgrades::new(program),
-            restarts: Restarts::default(),
-            standby_failures: Restarts::default(),
+            restarts: Backoff::default(),
+            standby_failures: Backoff::default(),
             steered: BTreeMap::new(),
             steered_due: now,
             incarnation: 0,
@@ -125,13 +125,13 @@ impl Supervisor {
 
     /// Keeps an engine running until it is asked to stop and none is left, or there can be none.
     pub(super) fn run(mut self) -> Result<(), KeeperError> {
-        tracing::info!("{}", self.estate.describe());
+        tracing::info!("{}", self.resources.describe());
         let result = self.keep();
         // All are gone before what they use is; the standby first, or it would follow.
         self.standby = None;
         self.upgrades.stop();
         drop((self.engine.take(), std::mem::take(&mut self.followed)));
-        self.estate.clear_away();
+        self.resources.clear_away();
         if result.is_ok() {
             tracing::info!("stopped");
         }
@@ -146,7 +146,7 @@ impl Supervisor {
             self.manager.beat();
             self.wait()?;
             self.heed_signals()?;
-            self.estate.check_interfaces()?;
+            self.resources.check_interfaces()?;
             self.heed_engine()?;
             self.heed_standby()?;
             self.heed_followed()?;
@@ -164,7 +164,7 @@ impl Supervisor {
             return;
         }
         self.steered_due = now + STEERED_INTERVAL;
-        match self.estate.steered() {
+        match self.resources.steered() {
             Ok(frames) if frames != self.steered => {
                 self.tell(&Order::Steered { frames: frames.clone() });
                 self.steered = frames;
@@ -181,7 +181,7 @@ impl Supervisor {
         let now = Instant::now();
         if self.engine.is_none() && now >= self.due {
             // Whoever had the locks of before is proven dead, or has given them back.
-            self.estate.renew_locks()?;
+            self.resources.renew_locks()?;
             self.start_engine()?;
         }
         if self.wants_standby() && now >= self.standby_due {
@@ -193,10 +193,10 @@ impl Supervisor {
     fn start_engine(&mut self) -> Result<(), KeeperError> {
         self.incarnation += 1;
         self.watch.begin(Instant::now());
-        self.estate.succession().reopen();
-        let started = self.start_process(Role::Active).and_then(|heir| {
-            heir.inherit(&self.estate, self.incarnation, self.predecessor.clone())?;
-            Ok(heir)
+        self.resources.succession().reopen();
+        let started = self.start_process(Role::Active).and_then(|successor| {
+            successor.inherit(&self.resources, self.incarnation, self.predecessor.clone())?;
+            Ok(successor)
         });
         match started {
             Ok(engine) => self.engine = Some(engine),
@@ -233,7 +233,7 @@ impl Supervisor {
             (Some(_), None) => {
                 let standby_due = self.wants_standby().then_some(self.standby_due);
                 let followed = self.followed.iter().filter_map(|followed| followed.due);
-                let dues = standby_due.into_iter().chain(self.heir_due).chain(self.standing_due());
+                let dues = standby_due.into_iter().chain(self.successor_due).chain(self.standing_due());
                 let dues = dues.chain(self.hang_due()).chain(self.upgrades.due());
                 dues.chain(followed).chain([self.steered_due]).min()
             }
@@ -272,7 +272,7 @@ impl Supervisor {
         }
         match (self.stopping, &mut self.engine) {
             (None, engine) if came > 0 => {
-                let end = now + self.estate.config().runtime.stop;
+                let end = now + self.resources.config().runtime.stop;
                 self.stopping = Some(end);
                 if let Some(engine) = engine
                     && engine.order(&Order::Stop).is_err()
@@ -307,7 +307,7 @@ impl Supervisor {
             self.heed_notice(notice);
         }
         let (Some(status), Some(engine)) = (ended, self.engine.take_if(|_| ended.is_some())) else {
-            self.hurry_heir();
+            self.hurry_successor();
             return Ok(());
         };
         let how = ending(&engine, status);
@@ -321,9 +321,9 @@ impl Supervisor {
             Notice::Ready => self.controls(),
             Notice::Standing { .. } => {}
             Notice::Upgrade { form } => self.upgrade(form),
-            Notice::Complete => self.estate.complete(),
+            Notice::Complete => self.resources.complete(),
             Notice::NextHop { domain, hop } => {
-                self.estate.learned(domain, hop);
+                self.resources.learned(domain, hop);
                 for standby in self.standby.iter().chain(self.upgrades.candidate()) {
                     let _ = standby.order(&Order::NextHop { domain, hop });
                 }
@@ -347,7 +347,7 @@ impl Supervisor {
         let now = Instant::now();
         engine.ready = Some(now);
         self.watch.begin(now);
-        self.heir_due = None;
+        self.successor_due = None;
         self.steered.clear();
         self.has_controlled = true;
         self.standby_due = self.standby_due.max(now + STANDBY_AFTER);
@@ -375,19 +375,19 @@ impl Supervisor {
             return self.judge_table_after(status);
         }
         self.predecessor = Some(Death { pid, noticed_ns, how: how.clone() });
-        self.heir_due = None;
+        self.successor_due = None;
         self.dismiss_candidate("the engine that was to yield has died; ask again");
         if engine.failed.is_none()
-            && let Some(heir) = self.standby.take_if(|standby| standby.stands)
+            && let Some(successor) = self.standby.take_if(|standby| standby.stands)
         {
             // It has the locks, or will have them in a moment.
-            self.heir_due = Some(Instant::now() + self.estate.config().runtime.hang);
-            self.engine = Some(heir);
+            self.successor_due = Some(Instant::now() + self.resources.config().runtime.hang);
+            self.engine = Some(successor);
             self.count_death(&engine);
             self.has_followed(&engine, self.pid(), &how);
             return self.judge_table_after(status);
         }
-        // One that does not stand by yet would keep its heirs waiting: whoever is started has the locks as soon as it is dead.
+        // One that does not stand by yet would keep its successors waiting: whoever is started has the locks as soon as it is dead.
         let mut late = self.standby.take();
         if let Some(standby) = &mut late {
             standby.process.kill();
@@ -398,13 +398,13 @@ impl Supervisor {
             // gone, for then the locks are handed on again.
             late = None;
         }
-        let controlled = engine.controlled(self.estate.config().runtime.hang);
+        let controlled = engine.controlled(self.resources.config().runtime.hang);
         let on_trial = self.ended_on_trial(pid, engine.failed.as_ref().unwrap_or(&how));
         let pause = match &engine.failed {
             // What stopped it need not stop the program of before.
             _ if on_trial => Duration::ZERO,
             // Rings of an earlier keeper's engines may be what is wrong.
-            Some(why) if !self.has_controlled && !self.estate.is_taken_up() => {
+            Some(why) if !self.has_controlled && !self.resources.is_taken_up() => {
                 return Err(KeeperError::Engine(why.clone()));
             }
             Some(_) if !self.has_controlled => {
@@ -420,9 +420,9 @@ impl Supervisor {
         }
         let renewed = self.count_failure(&engine, status, &mut late)?;
         if pause.is_zero() {
-            // The heir first, the log line after.
+            // The successor first, the log line after.
             if late.is_none() && !renewed {
-                self.estate.renew_locks()?;
+                self.resources.renew_locks()?;
             }
             self.start_engine()?;
         }
@@ -433,9 +433,9 @@ impl Supervisor {
                 "engine {pid} {how}{why}; there was no standby, and a new engine has been handed everything"
             );
         } else {
-            let in_vain = self.restarts.in_vain();
+            let consecutive_failures = self.restarts.consecutive_failures();
             tracing::error!(
-                "engine {pid} {how}{why}; {in_vain} in a row came to nothing: the next starts in {pause:?}"
+                "engine {pid} {how}{why}; {consecutive_failures} in a row came to nothing: the next starts in {pause:?}"
             );
         }
         Ok(())

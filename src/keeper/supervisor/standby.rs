@@ -8,7 +8,7 @@ use super::failures::is_its_own;
 use super::{STANDBY_AFTER, Supervisor, ending, looking};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Notice, Order, Role};
-use crate::keeper::backoff::Restarts;
+use crate::keeper::backoff::Backoff;
 use crate::keeper::spawner::StartError;
 use crate::limits::{ENGINES_MAX, STANDBY_READY};
 
@@ -21,7 +21,7 @@ const FOLLOWED_MAX: usize = ENGINES_MAX - 3;
 pub(super) struct Followed {
     pub engine: Engine,
     /// The process that followed it.
-    pub heir: u32,
+    pub successor: u32,
     /// When it is killed, if it has not ended by then.
     pub due: Option<Instant>,
 }
@@ -39,8 +39,8 @@ impl Supervisor {
         let none = self.standby.is_none() && self.upgrades.candidate().is_none();
         // The dead are not waited for, unless there are so many that the starter would refuse.
         // Where nobody is to succeed, it would only end.
-        let may = !self.estate.succession().is_closed();
-        controls && none && may && self.followed.len() < FOLLOWED_MAX && self.estate.is_complete()
+        let may = !self.resources.succession().is_closed();
+        controls && none && may && self.followed.len() < FOLLOWED_MAX && self.resources.is_complete()
     }
 
     pub(super) fn start_standby(&mut self) {
@@ -48,7 +48,7 @@ impl Supervisor {
         self.incarnation += 1;
         let active = engine.process.id();
         let started = self.start_process(Role::Standby).and_then(|standby| {
-            standby.stand_by(&self.estate, self.incarnation, active)?;
+            standby.stand_by(&self.resources, self.incarnation, active)?;
             Ok(standby)
         });
         match started {
@@ -78,13 +78,13 @@ impl Supervisor {
     }
 
     /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
-    pub(super) fn hurry_heir(&mut self) {
+    pub(super) fn hurry_successor(&mut self) {
         if self.stopping.is_none()
-            && self.heir_due.is_some_and(|due| Instant::now() >= due)
+            && self.successor_due.is_some_and(|due| Instant::now() >= due)
             && let Some(engine) = &mut self.engine
         {
             engine.condemn("is the standby of the dead and has not taken over in time".into());
-            self.heir_due = None;
+            self.successor_due = None;
         }
     }
 
@@ -117,7 +117,7 @@ impl Supervisor {
                         standby.stands = true;
                         tracing::info!("engine {} stands by", standby.process.id());
                     }
-                    self.standby_failures = Restarts::default();
+                    self.standby_failures = Backoff::default();
                     self.tell_engine("ready");
                 }
                 Notice::Ready => {
@@ -126,17 +126,17 @@ impl Supervisor {
                     }
                     // It has the locks: the one before is dead, though the kernel may still be taking it apart.
                     let due = Some(Instant::now() + FOLLOWED_PATIENCE);
-                    let heir = self.standby.take();
-                    if let (Some(engine), Some(heir)) = (self.engine.take(), &heir) {
+                    let successor = self.standby.take();
+                    if let (Some(engine), Some(successor)) = (self.engine.take(), &successor) {
                         self.count_death(&engine);
-                        self.followed.push(Followed { engine, heir: heir.process.id(), due });
+                        self.followed.push(Followed { engine, successor: successor.process.id(), due });
                     }
-                    self.engine = heir;
+                    self.engine = successor;
                     self.controls();
                     break;
                 }
                 Notice::Failed { why } => {
-                    let hang = self.estate.config().runtime.hang;
+                    let hang = self.resources.config().runtime.hang;
                     if let Some(standby) = &mut self.standby {
                         standby.failed = Some(why);
                         standby.ends_within(hang);
@@ -152,7 +152,7 @@ impl Supervisor {
         let why = standby.failed.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let how = ending(&standby, status);
         self.ended_on_trial(standby.process.id(), &how);
-        if status.success() && self.estate.succession().is_closed() {
+        if status.success() && self.resources.succession().is_closed() {
             // The one that controls ends in a way in which nobody is to follow, and this one has heeded that.
             tracing::debug!("the standby, engine {}, ends with the one that controls", standby.process.id());
             return Ok(());
@@ -169,10 +169,10 @@ impl Supervisor {
     pub(super) fn heed_followed(&mut self) -> Result<(), KeeperError> {
         let now = Instant::now();
         for mut followed in std::mem::take(&mut self.followed) {
-            let Followed { engine, heir, due } = &mut followed;
+            let Followed { engine, successor, due } = &mut followed;
             if let Some(status) = engine.process.ended().map_err(looking)? {
                 let how = ending(engine, status);
-                self.has_followed(engine, *heir, &how);
+                self.has_followed(engine, *successor, &how);
                 self.judge_table_after(status)?;
                 continue;
             }
@@ -187,23 +187,25 @@ impl Supervisor {
     /// Counts a death that a standby follows, when it follows: the kernel may take the dead apart for long. A standby that
     /// follows too often gets a successor later and later.
     pub(super) fn count_death(&mut self, dead: &Engine) {
-        let controlled = dead.controlled(self.estate.config().runtime.hang);
+        let controlled = dead.controlled(self.resources.config().runtime.hang);
         let pause = if dead.yields { Duration::ZERO } else { self.restarts.died(controlled) };
         self.standby_due = self.standby_due.max(Instant::now() + pause.max(STANDBY_AFTER));
         if !pause.is_zero() {
-            let in_vain = self.restarts.in_vain();
-            tracing::error!("{in_vain} engines in a row came to nothing: the next standby starts in {pause:?}");
+            let consecutive_failures = self.restarts.consecutive_failures();
+            tracing::error!(
+                "{consecutive_failures} engines in a row came to nothing: the next standby starts in {pause:?}"
+            );
         }
     }
 
     /// Says who followed whom.
-    pub(super) fn has_followed(&mut self, dead: &Engine, heir: u32, how: &str) {
+    pub(super) fn has_followed(&mut self, dead: &Engine, successor: u32, how: &str) {
         let pid = dead.process.id();
         if dead.yields {
-            tracing::info!("engine {pid} {how} to engine {heir}");
+            tracing::info!("engine {pid} {how} to engine {successor}");
             return;
         }
         self.ended_on_trial(pid, how);
-        tracing::warn!("engine {pid} {how}; its standby, engine {heir}, took over");
+        tracing::warn!("engine {pid} {how}; its standby, engine {successor}, took over");
     }
 }

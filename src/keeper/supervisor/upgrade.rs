@@ -129,7 +129,7 @@ impl Supervisor {
             Stage::Awaited { .. } => return Err("an upgrade is under way; wait for its end".into()),
             Stage::Trial { .. } => return Err("the last upgrade is on trial; wait for its end".into()),
         }
-        if !self.estate.is_complete() {
+        if !self.resources.is_complete() {
             return Err("nobody could stand by yet, for the last recovery is under way; ask again in a second".into());
         }
         let time = form.trial().map_err(|error| error.to_string())?;
@@ -153,7 +153,7 @@ impl Supervisor {
         self.incarnation += 1;
         let active = self.engine.as_ref().map_or(0, |engine| engine.process.id());
         let candidate = Engine::start(&self.starter, program, Role::Standby, Rc::clone(&self.known))?;
-        match candidate.stand_by(&self.estate, self.incarnation, active) {
+        match candidate.stand_by(&self.resources, self.incarnation, active) {
             // It is gone already, and how it ended says more.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(candidate),
             stands => Ok(stands.map(|()| candidate)?),
@@ -247,22 +247,22 @@ impl Supervisor {
                 return Ok(());
             }
         };
-        let heir = candidate.process.id();
+        let successor = candidate.process.id();
         candidate.stands = true;
-        tracing::info!("engine {heir} stands by");
+        tracing::info!("engine {successor} stands by");
         // Whoever it replaces is gone before the locks are free.
         self.standby = Some(*candidate);
         let Then::HandOver { program, time } = then else {
             self.tell_engine("ready");
             return Ok(());
         };
-        let upgrading = Upgrading { heir, version, within: time.as_secs() };
+        let upgrading = Upgrading { successor, version, within: time.as_secs() };
         if let Some(engine) = &mut self.engine {
             engine.yields = true;
         }
         self.tell(&Order::Yield { upgrading });
         let yield_due = Some(Instant::now() + UPGRADE_YIELD);
-        self.upgrades.stage = Stage::Trial { program, engine: heir, time, until: None, yield_due };
+        self.upgrades.stage = Stage::Trial { program, engine: successor, time, until: None, yield_due };
         Ok(())
     }
 

@@ -77,7 +77,7 @@ impl Watch {
 impl Supervisor {
     /// Ends engines that hang, or that do not end by themselves.
     pub(super) fn heed_hangs(&mut self) {
-        let (now, hang) = (Instant::now(), self.estate.config().runtime.hang);
+        let (now, hang) = (Instant::now(), self.resources.config().runtime.hang);
         let others = self.standby.iter_mut();
         for engine in self.engine.iter_mut().chain(others) {
             if engine.is_silent() {
@@ -88,19 +88,19 @@ impl Supervisor {
                 engine.condemn("does not end".into());
             }
         }
-        if self.stopping.is_some() || self.heir_due.is_some() {
+        if self.stopping.is_some() || self.successor_due.is_some() {
             return;
         }
         let Some(engine) = &mut self.engine else { return };
         if engine.condemned.is_some() || engine.ends_by.is_some() || engine.yields {
             return;
         }
-        let starts = START_PATIENCE.saturating_mul(1 << self.restarts.in_vain().min(8));
+        let starts = START_PATIENCE.saturating_mul(1 << self.restarts.consecutive_failures().min(8));
         let (threads, longest) = match engine.ready {
-            Some(_) => (1 + self.estate.workers(), hang),
+            Some(_) => (1 + self.resources.workers(), hang),
             None => (1, (hang * starts).min(START_PATIENCE_MAX.max(hang))),
         };
-        let succession = self.estate.succession();
+        let succession = self.resources.succession();
         let pulses = (0..threads).map(|number| succession.pulse(number));
         let Some((number, still)) = self.watch.look(pulses, longest, now) else { return };
         let thread = if number == 0 { "control thread".into() } else { format!("worker {}", number - 1) };
@@ -121,7 +121,8 @@ impl Supervisor {
         let standby = self.standby.as_ref().filter(|standby| standby.condemned.is_none());
         let ends = engine.iter().chain(&standby).filter_map(|engine| engine.ends_by).min();
         let watched = engine.filter(|engine| engine.ends_by.is_none() && !engine.yields);
-        let looks = watched.filter(|_| self.stopping.is_none() && self.heir_due.is_none()).map(|_| self.watch.due());
+        let looks =
+            watched.filter(|_| self.stopping.is_none() && self.successor_due.is_none()).map(|_| self.watch.due());
         looks.into_iter().chain(ends).min()
     }
 

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::narrator::Voice;
+use super::progress::Progress;
 use super::report::{Fault, Path, Report, What};
 use crate::lab::testbed::checker::{differences, operations_lost};
-use crate::lab::testbed::cluster::{Company, CompanyError, Script, doing};
+use crate::lab::testbed::cluster::{Cluster, ClusterConfig, ClusterError, doing};
 use crate::lab::testbed::processes::{ProcessError, signal_to};
 use crate::lab::testbed::sim_client::Status;
 use crate::lab::testbed::workload::{Ledger, OPERATORS, Operators};
-use crate::lab::testbed::{Stage, scenario};
+use crate::lab::testbed::{Testbed, scenario};
 use crate::sys::clock;
 use crate::text::{count, microseconds, time};
 use crate::time::Nanos;
@@ -55,37 +55,37 @@ struct Kill {
 }
 
 /// What is done to the dispatch server.
-type Deed = fn(&mut Company<'_>, &Stage) -> Result<Vec<Kill>, CompanyError>;
+type Deed = fn(&mut Cluster<'_>, &Testbed) -> Result<Vec<Kill>, ClusterError>;
 
 /// Tells the story.
-pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, CompanyError> {
+pub fn play(stage: &Testbed, scale: &Scale, progress: &Progress) -> Result<Report, ClusterError> {
     let pages = match stage.huge_pages() {
         0 => "no huge pages to be had".to_owned(),
         pages => format!("{pages} huge pages of 2 MiB borrowed"),
     };
-    voice.done("stage", &format!("two network namespaces, a veth pair between them, {pages}"));
-    voice.now("starting autonomous servers and dispatch server");
+    progress.done("stage", &format!("two network namespaces, a veth pair between them, {pages}"));
+    progress.now("starting autonomous servers and dispatch server");
     let ledger = scenario::conferences(DOMAINS, scale.meetings, scale.members);
-    let mut company = Company::gather(stage, &script(&ledger))?;
-    company.wait("control", |company| Ok(company.in_control().then_some(())))?;
-    let (keeper, engine) = (company.dispatch.pid(), company.engine()?);
-    voice.done("dispatch", &format!("baton run: keeper {keeper}, engine {engine}"));
-    voice.done("servers", &format!("baton sim: {}", count(DOMAINS, "autonomous server")));
+    let mut cluster = Cluster::gather(stage, &script(&ledger))?;
+    cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(())))?;
+    let (keeper, engine) = (cluster.dispatch.pid(), cluster.engine()?);
+    progress.done("dispatch", &format!("baton run: keeper {keeper}, engine {engine}"));
+    progress.done("servers", &format!("baton sim: {}", count(DOMAINS, "autonomous server")));
 
-    voice.now("starting conferences");
+    progress.now("starting conferences");
     let begun = Instant::now();
-    company.start_meetings(&ledger, || ())?;
+    cluster.start_meetings(&ledger, || ())?;
     let (meetings, terminals) = (scale.meetings as u64, (scale.meetings * scale.members) as u64);
     let took = time(microseconds(begun.elapsed()));
     let held = format!("{} with {}", count(meetings, "conference"), count(terminals, "terminal"));
-    voice.done("meetings", &format!("{held} started in {took}, each durable before it was answered"));
-    let operators = Operators::begin(company.api.clone(), ledger);
-    load(&mut company, scale)?;
+    progress.done("meetings", &format!("{held} started in {took}, each durable before it was answered"));
+    let operators = Operators::begin(cluster.api.clone(), ledger);
+    load(&mut cluster, scale)?;
     let load = format!("{} and {} a second", count(scale.reports, "report"), count(PROBES, "probe"));
-    voice.done("load", &format!("{load}, {OPERATORS} operators who change conferences without pause"));
-    voice.advance(1);
+    progress.done("load", &format!("{load}, {OPERATORS} operators who change conferences without pause"));
+    progress.advance(1);
 
-    let mut story = Story { stage, scale, voice, company, operators, reports_acknowledged: 0, faults: Vec::new() };
+    let mut story = Story { stage, scale, progress, cluster, operators, reports_acknowledged: 0, faults: Vec::new() };
     story.fault(&["The engine is killed (SIGKILL)."], kill_engine)?;
     let twice = ["The engine is killed again …", "… and its successor, in the middle of the recovery."];
     story.fault(&twice, kill_engine_twice)?;
@@ -96,16 +96,16 @@ pub fn play(stage: &Stage, scale: &Scale, voice: &Voice) -> Result<Report, Compa
 }
 
 /// The dispatch server as it is by default, and terminals enough for all conferences.
-fn script(ledger: &Ledger) -> Script {
+fn script(ledger: &Ledger) -> ClusterConfig {
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(ledger).to_string()];
-    Script { simulation, ..Script::new(DOMAINS) }
+    ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) }
 }
 
 struct Story<'a> {
-    stage: &'a Stage,
+    stage: &'a Testbed,
     scale: &'a Scale,
-    voice: &'a Voice,
-    company: Company<'a>,
+    progress: &'a Progress,
+    cluster: Cluster<'a>,
     operators: Operators,
     reports_acknowledged: u64,
     faults: Vec<Fault>,
@@ -113,29 +113,29 @@ struct Story<'a> {
 
 impl Story<'_> {
     /// Does a deed under load, waits until control is back, and finds out what was lost. Words for each kill of it.
-    fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), CompanyError> {
-        self.voice.fault(self.faults.len() + 1, words[0]);
-        self.voice.now("undisturbed");
-        self.company.servers.reset_counters().map_err(doing("resetting the simulation's counters"))?;
+    fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), ClusterError> {
+        self.progress.fault(self.faults.len() + 1, words[0]);
+        self.progress.now("undisturbed");
+        self.cluster.servers.reset_counters().map_err(doing("resetting the simulation's counters"))?;
         thread::sleep(UNDISTURBED);
-        self.voice.now("waiting for control to come back");
-        let kills = deed(&mut self.company, self.stage)?;
+        self.progress.now("waiting for control to come back");
+        let kills = deed(&mut self.cluster, self.stage)?;
         let old = kills.last().expect("a deed kills").old;
-        let status = recovered(&mut self.company, old)?;
+        let status = recovered(&mut self.cluster, old)?;
         // Asked before anything else can die.
-        let last = self.company.ask("/recovery/last")?;
-        let path = match self.company.ask("/status")?["path"].as_str() {
+        let last = self.cluster.ask("/recovery/last")?;
+        let path = match self.cluster.ask("/status")?["path"].as_str() {
             Some("database") => Path::Database,
             _ => Path::Cache,
         };
         thread::sleep(UNDISTURBED);
 
-        self.voice.now("counting what was lost");
-        let (ledger, held) = self.operators.hold().map_err(CompanyError::Operator)?;
-        let rest = self.company.come_to_rest()?;
+        self.progress.now("counting what was lost");
+        let (ledger, held) = self.operators.hold().map_err(ClusterError::Operator)?;
+        let rest = self.cluster.come_to_rest()?;
         self.reports_acknowledged += rest.counters.reports_acknowledged;
         let frames_lost = rest.probes_unanswered;
-        let (ours, theirs) = self.company.dumps()?;
+        let (ours, theirs) = self.cluster.dumps()?;
         let mut lost = operations_lost(&ledger, "dispatch server", &ours);
         lost.extend(operations_lost(&ledger, "autonomous servers", &theirs));
         let epoch = status.epoch();
@@ -144,11 +144,11 @@ impl Story<'_> {
 
         for (kill, words) in kills.iter().zip(words) {
             if kill.what == What::EngineDuringRecovery {
-                self.voice.fault(self.faults.len() + 1, words);
+                self.progress.fault(self.faults.len() + 1, words);
             }
             let seen = status.recovery_after(kill.old).expect("a recovery after the last kill is one after each");
             let since = |at: Nanos| microseconds(at.since(kill.killed));
-            let detected = kill.detected.or_else(|| noticed(&last)).ok_or(CompanyError::Unnoticed)?;
+            let detected = kill.detected.or_else(|| noticed(&last)).ok_or(ClusterError::Unnoticed)?;
             self.faults.push(Fault {
                 what: kill.what,
                 path,
@@ -163,10 +163,10 @@ impl Story<'_> {
             self.tell(self.faults.len() - 1);
         }
         for why in lost.iter().take(TOLD) {
-            self.voice.outcome(false, why);
+            self.progress.outcome(false, why);
         }
-        self.voice.advance(kills.len() as u64);
-        load(&mut self.company, self.scale)?;
+        self.progress.advance(kills.len() as u64);
+        load(&mut self.cluster, self.scale)?;
         drop(held);
         Ok(())
     }
@@ -192,21 +192,21 @@ impl Story<'_> {
         let well =
             fault.operations_acknowledged_then_lost == 0 && (fault.frames_lost == 0 || !fault.what.keeps_frames());
         let by = if fault.path == Path::Cache { "from the table" } else { "from the database" };
-        self.voice.outcome(well, &format!("Control is back {by}: {after}; {frames}, {operations}."));
+        self.progress.outcome(well, &format!("Control is back {by}: {after}; {frames}, {operations}."));
     }
 
     /// Both sides at rest, held against each other.
-    fn end(mut self) -> Result<Report, CompanyError> {
-        self.voice.now("comparing both sides");
-        let (_, held) = self.operators.hold().map_err(CompanyError::Operator)?;
-        self.reports_acknowledged += self.company.come_to_rest()?.counters.reports_acknowledged;
-        let (ours, theirs) = self.company.dumps()?;
+    fn end(mut self) -> Result<Report, ClusterError> {
+        self.progress.now("comparing both sides");
+        let (_, held) = self.operators.hold().map_err(ClusterError::Operator)?;
+        self.reports_acknowledged += self.cluster.come_to_rest()?.counters.reports_acknowledged;
+        let (ours, theirs) = self.cluster.dumps()?;
         drop(held);
         let found = differences(&ours, &theirs);
         for why in found.meetings.values().chain(found.terminals.values()).take(TOLD) {
-            self.voice.outcome(false, why);
+            self.progress.outcome(false, why);
         }
-        self.voice.advance(1);
+        self.progress.advance(1);
         Ok(Report {
             meetings: self.scale.meetings,
             terminals: self.scale.meetings * self.scale.members,
@@ -222,14 +222,14 @@ impl Story<'_> {
 }
 
 /// Reports and probes at their full rates.
-fn load(company: &mut Company<'_>, scale: &Scale) -> Result<(), CompanyError> {
-    company.servers.rate(scale.reports, PROBES).map_err(doing("setting the rate of reports"))
+fn load(cluster: &mut Cluster<'_>, scale: &Scale) -> Result<(), ClusterError> {
+    cluster.servers.rate(scale.reports, PROBES).map_err(doing("setting the rate of reports"))
 }
 
 /// Waits until every autonomous server is reconciled under an epoch after `old`.
-fn recovered(company: &mut Company<'_>, old: Epoch) -> Result<Status, CompanyError> {
-    company.wait("the end of the recovery", |company| {
-        let status = company.status()?;
+fn recovered(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Status, ClusterError> {
+    cluster.wait("the end of the recovery", |cluster| {
+        let status = cluster.status()?;
         Ok(status.recovery_after(old).is_some().then_some(status))
     })
 }
@@ -239,77 +239,77 @@ fn noticed(last: &serde_json::Value) -> Option<Nanos> {
     last["predecessor"]["noticed_ns"].as_u64().map(Nanos)
 }
 
-fn kill_engine(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
-    let (old, engine) = (company.status()?.epoch(), company.engine()?);
+fn kill_engine(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, ClusterError> {
+    let (old, engine) = (cluster.status()?.epoch(), cluster.engine()?);
     let killed = signal_to(engine, Signal::KILL)?;
     Ok(vec![Kill { what: What::Engine, killed, detected: None, old }])
 }
 
 /// Kills an engine, waits for the first takeover frame of the next, and kills that one before it is through.
-fn kill_engine_twice(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
+fn kill_engine_twice(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, ClusterError> {
     for _ in 0..TRIES {
-        let (old, engine) = (company.status()?.epoch(), company.engine()?);
+        let (old, engine) = (cluster.status()?.epoch(), cluster.engine()?);
         let killed = signal_to(engine, Signal::KILL)?;
         // The keeper has noticed when it has buried the dead; the first of its other children succeeds.
-        let (second, detected) = company.at_once("the keeper to notice", |company| {
-            let engines = company.dispatch.engines();
+        let (second, detected) = cluster.at_once("the keeper to notice", |cluster| {
+            let engines = cluster.dispatch.engines();
             let noticed = (!engines.contains(&engine)).then(clock::now);
             Ok(noticed.and_then(|at| Some((engines.first().copied()?, at))))
         })?;
         let first = Kill { what: What::Engine, killed, detected: Some(detected), old };
-        let status = company.at_once("its first takeover frame", |company| {
-            let status = company.status()?;
+        let status = cluster.at_once("its first takeover frame", |cluster| {
+            let status = cluster.status()?;
             Ok(status.first_takeover_after(old).is_some().then_some(status))
         })?;
         let killed = signal_to(second, Signal::KILL)?;
         let second = Kill { what: What::EngineDuringRecovery, killed, detected: None, old: status.epoch() };
-        let status = recovered(company, second.old)?;
+        let status = recovered(cluster, second.old)?;
         if status.reconciled_under_next(old).is_none_or(|at| at > second.killed) {
             return Ok(vec![first, second]);
         }
     }
-    Err(CompanyError::TooQuick(TRIES))
+    Err(ClusterError::TooQuick(TRIES))
 }
 
 /// Kills the keeper and its engines, and waits until the keeper is gone, as a service manager does.
-fn both(company: &mut Company<'_>, what: What) -> Result<Vec<Kill>, CompanyError> {
-    let (old, engine) = (company.status()?.epoch(), company.engine()?);
-    let mut engines = company.dispatch.engines();
+fn both(cluster: &mut Cluster<'_>, what: What) -> Result<Vec<Kill>, ClusterError> {
+    let (old, engine) = (cluster.status()?.epoch(), cluster.engine()?);
+    let mut engines = cluster.dispatch.engines();
     // The standby before the engine, or it would see it die and take over.
     engines.sort_by_key(|&process| process == engine);
     // The keeper first, or it would start the next engine.
-    let killed = company.dispatch.signal(Signal::KILL)?;
+    let killed = cluster.dispatch.signal(Signal::KILL)?;
     for process in engines {
         // An engine without a keeper may have ended already.
         let _ = signal_to(process, Signal::KILL);
     }
-    company.dispatch.wait()?;
+    cluster.dispatch.wait()?;
     let detected = Some(clock::now());
     Ok(vec![Kill { what, killed, detected, old }])
 }
 
-fn kill_both(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
-    let kills = both(company, What::EngineAndKeeper)?;
-    company.start_again()?;
+fn kill_both(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, ClusterError> {
+    let kills = both(cluster, What::EngineAndKeeper)?;
+    cluster.start_again()?;
     Ok(kills)
 }
 
-fn reboot(company: &mut Company<'_>, stage: &Stage) -> Result<Vec<Kill>, CompanyError> {
-    let kills = both(company, What::Reboot)?;
+fn reboot(cluster: &mut Cluster<'_>, stage: &Testbed) -> Result<Vec<Kill>, ClusterError> {
+    let kills = both(cluster, What::Reboot)?;
     stage.forget_memory()?;
-    company.start_again()?;
+    cluster.start_again()?;
     Ok(kills)
 }
 
-fn restart(company: &mut Company<'_>, _: &Stage) -> Result<Vec<Kill>, CompanyError> {
-    let old = company.status()?.epoch();
-    let killed = company.dispatch.signal(Signal::TERM)?;
-    let status = company.dispatch.wait()?;
+fn restart(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, ClusterError> {
+    let old = cluster.status()?.epoch();
+    let killed = cluster.dispatch.signal(Signal::TERM)?;
+    let status = cluster.dispatch.wait()?;
     let detected = Some(clock::now());
     if !status.success() {
-        let ended: ProcessError = company.dispatch.ended(status);
-        return Err(CompanyError::Unclean(ended));
+        let ended: ProcessError = cluster.dispatch.ended(status);
+        return Err(ClusterError::Unclean(ended));
     }
-    company.start_again()?;
+    cluster.start_again()?;
     Ok(vec![Kill { what: What::CleanRestart, killed, detected, old }])
 }

@@ -12,7 +12,7 @@ const EMPTY_MIN: usize = 1024;
 
 /// Meetings by ascending id.
 #[derive(Debug, Default)]
-pub(super) struct Roll {
+pub(super) struct MeetingMap {
     ids: Vec<MeetingId>,
     meetings: Vec<Option<Meeting>>,
     held: usize,
@@ -20,7 +20,7 @@ pub(super) struct Roll {
     last: usize,
 }
 
-impl Roll {
+impl MeetingMap {
     pub fn len(&self) -> usize {
         self.held
     }
@@ -67,7 +67,7 @@ impl Roll {
     }
 }
 
-impl FromIterator<(MeetingId, Meeting)> for Roll {
+impl FromIterator<(MeetingId, Meeting)> for MeetingMap {
     /// Of meetings by ascending id.
     fn from_iter<I: IntoIterator<Item = (MeetingId, Meeting)>>(sorted: I) -> Self {
         let (ids, meetings): (Vec<_>, Vec<_>) = sorted.into_iter().map(|(id, meeting)| (id, Some(meeting))).unzip();
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn agrees_with_a_sorted_map_over_random_calls() {
         let mut random = Random::new(3);
-        let mut roll: Roll = (1..=2000).map(|id| (MeetingId(id), meeting(0))).collect();
+        let mut roll: MeetingMap = (1..=2000).map(|id| (MeetingId(id), meeting(0))).collect();
         let mut oracle: BTreeMap<_, _> = (1..=2000).map(|id| (MeetingId(id), 0)).collect();
         for version in 1..40_000 {
             let id = MeetingId(random.below(6000));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::meeting_map::Roll;
+use super::meeting_map::MeetingMap;
 use super::members::Members;
 use super::numbering::Numbering;
 use super::preload::PreloadedDomain;
@@ -51,7 +51,7 @@ pub(super) type Done = Result<(Status, Message), Status>;
 
 /// All meetings of a domain.
 pub(super) struct Meetings {
-    held: Roll,
+    held: MeetingMap,
     numbering: Numbering,
     ended: BTreeMap<MeetingId, u64>,
     ended_order: VecDeque<MeetingId>,

@@ -7,12 +7,12 @@ const BEHIND_NS_MAX: u64 = 100_000_000;
 
 /// A clock that ticks so often a second.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct Ticker {
     interval_ns: u64,
     next: Option<Nanos>,
 }
 
-impl Pace {
+impl Ticker {
     pub const fn per_second(rate: u32) -> Self {
         Self { interval_ns: if rate == 0 { 0 } else { 1_000_000_000 / rate as u64 }, next: None }
     }
@@ -47,13 +47,13 @@ mod tests {
 
     #[test]
     fn ticks_as_often_as_said_and_does_not_make_up_for_a_long_wait() {
-        let mut pace = Pace::per_second(1000);
-        let ticks = |pace: &mut Pace, from: u64, to: u64| {
+        let mut pace = Ticker::per_second(1000);
+        let ticks = |pace: &mut Ticker, from: u64, to: u64| {
             (from..to).map(|at| Nanos(at * 100_000)).filter(|&now| pace.tick(now)).count()
         };
         assert_eq!(ticks(&mut pace, 0, 10_000), 1000);
         assert_eq!(ticks(&mut pace, 100_000, 110_000), 1000);
-        assert!(!Pace::per_second(0).tick(Nanos(5)));
-        assert_eq!(Pace::per_second(0).next(), None);
+        assert!(!Ticker::per_second(0).tick(Nanos(5)));
+        assert_eq!(Ticker::per_second(0).next(), None);
     }
 }

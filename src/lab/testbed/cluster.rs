@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::api::{Api, ApiError};
 use super::checker::Dump;
-use super::processes::{Actor, ProcessError, last_words};
+use super::processes::{ChildProcess, ProcessError, last_words};
 use super::scenario::FIRST_DEVICE;
 use super::sim_client::{Servers, Status};
 use super::workload::{Ledger, start_body};
-use super::{INTERFACE, Side, Stage, StageError};
+use super::{INTERFACE, Side, Testbed, TestbedError};
 use crate::lab::sim::{Preload, PreloadedDomain};
 use crate::wire::Domain;
 
@@ -33,13 +33,13 @@ const CLIENTS: usize = 16;
 
 /// Why a play could not be played to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum CompanyError {
+pub enum ClusterError {
     /// The report of a recovery does not say whose death it followed.
     #[error("the report of the last recovery names no predecessor: was the engine killed by somebody else?")]
     Unnoticed,
     /// Namespaces, folders.
     #[error(transparent)]
-    Stage(#[from] StageError),
+    Testbed(#[from] TestbedError),
     /// A process.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -89,14 +89,14 @@ pub enum CompanyError {
 }
 
 /// Wraps what the system said with what was tried.
-pub fn doing(what: &str) -> impl FnOnce(io::Error) -> CompanyError {
+pub fn doing(what: &str) -> impl FnOnce(io::Error) -> ClusterError {
     let what = what.to_owned();
-    |error| CompanyError::Io { what, error }
+    |error| ClusterError::Io { what, error }
 }
 
 /// What is different from play to play.
 #[derive(Clone, Debug)]
-pub struct Script {
+pub struct ClusterConfig {
     /// Autonomous servers, numbered from 1.
     pub domains: u64,
     /// The conferences that they have from the beginning, their terminals numbered from [`FIRST_DEVICE`] on.
@@ -113,7 +113,7 @@ pub struct Script {
     pub patience: Duration,
 }
 
-impl Script {
+impl ClusterConfig {
     /// The default configuration for so many autonomous servers.
     pub const fn new(domains: u64) -> Self {
         Self {
@@ -129,26 +129,26 @@ impl Script {
 }
 
 /// Dispatch server and autonomous servers.
-pub struct Company<'a> {
-    stage: &'a Stage,
+pub struct Cluster<'a> {
+    stage: &'a Testbed,
     cpus: Option<String>,
     patience: Duration,
     /// The keeper.
-    pub dispatch: Actor,
+    pub dispatch: ChildProcess,
     /// All autonomous servers.
-    pub simulation: Actor,
+    pub simulation: ChildProcess,
     /// The line to the autonomous servers.
     pub servers: Servers,
     /// The line to the dispatch server.
     pub api: Api,
 }
 
-impl<'a> Company<'a> {
+impl<'a> Cluster<'a> {
     /// Brings everybody onto the stage. The dispatch server may not control yet.
-    pub fn gather(stage: &'a Stage, script: &Script) -> Result<Self, CompanyError> {
+    pub fn gather(stage: &'a Testbed, script: &ClusterConfig) -> Result<Self, ClusterError> {
         write_configuration(stage, script).map_err(doing("writing the configuration"))?;
         let mut simulation =
-            Actor::start(stage, Side::Servers, "simulation", None, &simulation_arguments(stage, script))?;
+            ChildProcess::start(stage, Side::Servers, "simulation", None, &simulation_arguments(stage, script))?;
         let mut dispatch = start_dispatch(stage, script.cpus.as_deref())?;
         let begun = Instant::now();
         let servers = loop {
@@ -168,8 +168,8 @@ impl<'a> Company<'a> {
     pub fn wait<T>(
         &mut self,
         what: &str,
-        look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
-    ) -> Result<T, CompanyError> {
+        look: impl FnMut(&mut Self) -> Result<Option<T>, ClusterError>,
+    ) -> Result<T, ClusterError> {
         self.wait_looking(what, LOOK, look)
     }
 
@@ -177,8 +177,8 @@ impl<'a> Company<'a> {
     pub fn at_once<T>(
         &mut self,
         what: &str,
-        look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
-    ) -> Result<T, CompanyError> {
+        look: impl FnMut(&mut Self) -> Result<Option<T>, ClusterError>,
+    ) -> Result<T, ClusterError> {
         self.wait_looking(what, Duration::ZERO, look)
     }
 
@@ -186,8 +186,8 @@ impl<'a> Company<'a> {
         &mut self,
         what: &str,
         pause: Duration,
-        mut look: impl FnMut(&mut Self) -> Result<Option<T>, CompanyError>,
-    ) -> Result<T, CompanyError> {
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>, ClusterError>,
+    ) -> Result<T, ClusterError> {
         let begun = Instant::now();
         loop {
             if let Some(found) = look(self)? {
@@ -197,20 +197,20 @@ impl<'a> Company<'a> {
             self.simulation.must_live()?;
             if begun.elapsed() > self.patience {
                 let last_words = last_words(&self.stage.data().join("dispatch.log"));
-                return Err(CompanyError::Late { what: what.into(), seconds: self.patience.as_secs(), last_words });
+                return Err(ClusterError::Late { what: what.into(), seconds: self.patience.as_secs(), last_words });
             }
             thread::sleep(pause);
         }
     }
 
     /// How the autonomous servers do.
-    pub fn status(&mut self) -> Result<Status, CompanyError> {
+    pub fn status(&mut self) -> Result<Status, ClusterError> {
         self.servers.status().map_err(doing("asking the simulation how it does"))
     }
 
     /// Asks the dispatch server; an answer has to come.
-    pub fn ask(&self, path: &str) -> Result<Value, CompanyError> {
-        self.api.call("GET", path, None).map_err(|error| CompanyError::Api { what: format!("GET {path}"), error })
+    pub fn ask(&self, path: &str) -> Result<Value, ClusterError> {
+        self.api.call("GET", path, None).map_err(|error| ClusterError::Api { what: format!("GET {path}"), error })
     }
 
     /// Whether the dispatch server says that it controls.
@@ -219,14 +219,14 @@ impl<'a> Company<'a> {
     }
 
     /// Starts all conferences.
-    pub fn start_meetings(&self, ledger: &Ledger, started: impl Fn() + Sync) -> Result<(), CompanyError> {
+    pub fn start_meetings(&self, ledger: &Ledger, started: impl Fn() + Sync) -> Result<(), ClusterError> {
         let all: Vec<_> = ledger.meetings.iter().collect();
         let next = AtomicUsize::new(0);
         let client = || {
             while let Some((meeting, expected)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let body = start_body(**meeting, expected);
                 let answer = self.api.call("POST", "/meetings", Some(&body));
-                answer.map_err(|error| CompanyError::Api { what: format!("starting {meeting:?}"), error })?;
+                answer.map_err(|error| ClusterError::Api { what: format!("starting {meeting:?}"), error })?;
                 started();
             }
             Ok(())
@@ -239,10 +239,10 @@ impl<'a> Company<'a> {
 
     /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered. Gives how
     /// the autonomous servers do then.
-    pub fn come_to_rest(&mut self) -> Result<Status, CompanyError> {
+    pub fn come_to_rest(&mut self) -> Result<Status, ClusterError> {
         self.servers.quiesce().map_err(doing("quieting the simulation"))?;
-        let status = self.wait("the last acknowledgement", |company| {
-            let status = company.status()?;
+        let status = self.wait("the last acknowledgement", |cluster| {
+            let status = cluster.status()?;
             Ok(status.quiet.then_some(status))
         })?;
         if status.probes_unanswered == 0 {
@@ -254,32 +254,32 @@ impl<'a> Company<'a> {
     }
 
     /// What both sides hold: the dispatch server, then the autonomous servers.
-    pub fn dumps(&mut self) -> Result<(Dump, Dump), CompanyError> {
-        let read = |whose, value| serde_json::from_value(value).map_err(|error| CompanyError::Dump { whose, error });
+    pub fn dumps(&mut self) -> Result<(Dump, Dump), ClusterError> {
+        let read = |whose, value| serde_json::from_value(value).map_err(|error| ClusterError::Dump { whose, error });
         let ours = read("dispatch server", self.ask("/table")?)?;
         let theirs = self.servers.dump().map_err(doing("dumping the simulation"))?;
         Ok((ours, read("autonomous servers", theirs)?))
     }
 
     /// Starts the dispatch server again, after it has ended.
-    pub fn start_again(&mut self) -> Result<(), CompanyError> {
+    pub fn start_again(&mut self) -> Result<(), ClusterError> {
         self.dispatch = start_dispatch(self.stage, self.cpus.as_deref())?;
         Ok(())
     }
 
     /// The process id of the engine.
-    pub fn engine(&self) -> Result<u32, CompanyError> {
+    pub fn engine(&self) -> Result<u32, ClusterError> {
         let pid = self.ask("/status")?["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
         Ok(pid.ok_or(ProcessError::NoEngine(self.dispatch.pid()))?)
     }
 }
 
-fn start_dispatch(stage: &Stage, cpus: Option<&str>) -> Result<Actor, ProcessError> {
+fn start_dispatch(stage: &Testbed, cpus: Option<&str>) -> Result<ChildProcess, ProcessError> {
     let configuration = configuration_file(stage).display().to_string();
-    Actor::start(stage, Side::Dispatch, "dispatch", cpus, &["run".into(), "--config".into(), configuration])
+    ChildProcess::start(stage, Side::Dispatch, "dispatch", cpus, &["run".into(), "--config".into(), configuration])
 }
 
-fn simulation_arguments(stage: &Stage, script: &Script) -> Vec<String> {
+fn simulation_arguments(stage: &Testbed, script: &ClusterConfig) -> Vec<String> {
     let arguments = [
         ("--interface", INTERFACE.to_owned()),
         ("--domains", format!("1-{}", script.domains)),
@@ -292,20 +292,20 @@ fn simulation_arguments(stage: &Stage, script: &Script) -> Vec<String> {
     std::iter::once("sim".to_owned()).chain(typed).chain(script.simulation.iter().cloned()).collect()
 }
 
-fn configuration_file(stage: &Stage) -> PathBuf {
+fn configuration_file(stage: &Testbed) -> PathBuf {
     stage.data().join("baton.toml")
 }
 
-fn secret_file(stage: &Stage) -> PathBuf {
+fn secret_file(stage: &Testbed) -> PathBuf {
     stage.data().join("domains.secret")
 }
 
-fn control_socket(stage: &Stage) -> PathBuf {
+fn control_socket(stage: &Testbed) -> PathBuf {
     stage.data().join("simulation.sock")
 }
 
 /// The default configuration, but for places of our own: another Baton may run on this machine.
-fn write_configuration(stage: &Stage, script: &Script) -> io::Result<()> {
+fn write_configuration(stage: &Testbed, script: &ClusterConfig) -> io::Result<()> {
     let mut secret = [0_u8; 32];
     rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
     let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();

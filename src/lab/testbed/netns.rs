@@ -52,7 +52,7 @@ impl Side {
 
 /// A stage that could not be set.
 #[derive(Debug, thiserror::Error)]
-pub enum StageError {
+pub enum TestbedError {
     /// A command that the stage is set with failed.
     #[error("`{command}` failed: {said}")]
     Command {
@@ -76,21 +76,21 @@ pub enum StageError {
 
 /// A stage that is set, until it is dropped.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Testbed {
     name: String,
     huge_pages: u64,
     /// None: this one.
     program: Option<PathBuf>,
 }
 
-impl Stage {
+impl Testbed {
     /// Sets the stage of this name.
-    pub fn set(name: &str) -> Result<Self, StageError> {
+    pub fn set(name: &str) -> Result<Self, TestbedError> {
         Self::set_with(name, HUGE_PAGES)
     }
 
     /// As [`Self::set`], with so many huge pages asked for.
-    pub fn set_with(name: &str, huge_pages: u64) -> Result<Self, StageError> {
+    pub fn set_with(name: &str, huge_pages: u64) -> Result<Self, TestbedError> {
         check(name)?;
         // What an earlier stage of the same name may have left. Process ids come round again.
         clear(name)?;
@@ -160,14 +160,14 @@ impl Stage {
     }
 
     /// Has the table's folder be of huge pages. They have to have been borrowed.
-    pub fn mount_huge_pages(&self) -> Result<(), StageError> {
+    pub fn mount_huge_pages(&self) -> Result<(), TestbedError> {
         let folder = self.shm().display().to_string();
         // The engine is nobody, and the keeper hands it the open file.
         command("mount", &["-t", "hugetlbfs", "-o", "pagesize=2M,mode=0755", "none", &folder]).map(drop)
     }
 
     /// Undoes [`Self::mount_huge_pages`].
-    pub fn unmount_huge_pages(&self) -> Result<(), StageError> {
+    pub fn unmount_huge_pages(&self) -> Result<(), TestbedError> {
         unmount_below(&self.shm())
     }
 
@@ -177,7 +177,7 @@ impl Stage {
     }
 
     /// What a reboot takes: the table's memory, sockets, and all that is pinned.
-    pub fn forget_memory(&self) -> Result<(), StageError> {
+    pub fn forget_memory(&self) -> Result<(), TestbedError> {
         unmount_below(&self.run())?;
         for folder in [self.shm(), self.run()] {
             for entry in fs::read_dir(&folder).map_err(|error| file(&folder, error))? {
@@ -188,7 +188,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Testbed {
     fn drop(&mut self) {
         if let Err(error) = clear(&self.name) {
             tell!("baton: not everything could be cleared away: {error}");
@@ -197,7 +197,7 @@ impl Drop for Stage {
 }
 
 /// Clears whatever is left of the stage of this name; nothing left is fine.
-pub fn clear(name: &str) -> Result<(), StageError> {
+pub fn clear(name: &str) -> Result<(), TestbedError> {
     check(name)?;
     for side in [Side::Dispatch, Side::Servers] {
         let namespace = namespace(name, side);
@@ -218,9 +218,9 @@ pub fn clear(name: &str) -> Result<(), StageError> {
     [run(name), shm(name), data(name)].iter().try_for_each(|folder| remove(folder))
 }
 
-fn check(name: &str) -> Result<(), StageError> {
+fn check(name: &str) -> Result<(), TestbedError> {
     let number = name.strip_prefix(PREFIX).filter(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
-    number.map(|_| ()).ok_or_else(|| StageError::Name(name.to_owned()))
+    number.map(|_| ()).ok_or_else(|| TestbedError::Name(name.to_owned()))
 }
 
 /// The name of a stage of this process.
@@ -247,7 +247,7 @@ fn data(name: &str) -> PathBuf {
 /// Among the data: how many pages to give back.
 const HUGE_PAGES_NOTE: &str = "huge_pages";
 
-fn huge_pages_now() -> Result<u64, StageError> {
+fn huge_pages_now() -> Result<u64, TestbedError> {
     let path = Path::new(HUGE_PAGES_FILE);
     let text = fs::read_to_string(path).map_err(|error| file(path, error))?;
     Ok(text.trim().parse().unwrap_or(0))
@@ -255,7 +255,7 @@ fn huge_pages_now() -> Result<u64, StageError> {
 
 /// Asks for huge pages; gives how many there are more. Too little contiguous memory is no error: the UMEM then lies in
 /// small pages.
-fn borrow_huge_pages(data: &Path, wanted: u64) -> Result<u64, StageError> {
+fn borrow_huge_pages(data: &Path, wanted: u64) -> Result<u64, TestbedError> {
     let before = huge_pages_now()?;
     let path = Path::new(HUGE_PAGES_FILE);
     fs::write(path, (before + wanted).to_string()).map_err(|error| file(path, error))?;
@@ -265,7 +265,7 @@ fn borrow_huge_pages(data: &Path, wanted: u64) -> Result<u64, StageError> {
     Ok(borrowed)
 }
 
-fn give_back_huge_pages(data: &Path) -> Result<(), StageError> {
+fn give_back_huge_pages(data: &Path) -> Result<(), TestbedError> {
     let Ok(note) = fs::read_to_string(data.join(HUGE_PAGES_NOTE)) else { return Ok(()) };
     let borrowed: u64 = note.trim().parse().unwrap_or(0);
     let path = Path::new(HUGE_PAGES_FILE);
@@ -274,7 +274,7 @@ fn give_back_huge_pages(data: &Path) -> Result<(), StageError> {
 }
 
 /// The keeper mounts a BPF file system in its folder; killed, it cannot unmount it.
-fn unmount_below(folder: &Path) -> Result<(), StageError> {
+fn unmount_below(folder: &Path) -> Result<(), TestbedError> {
     let mounts = Path::new("/proc/self/mounts");
     let listed = fs::read_to_string(mounts).map_err(|error| file(mounts, error))?;
     let points: Vec<_> = listed.lines().filter_map(|line| line.split(' ').nth(1)).collect();
@@ -287,7 +287,7 @@ fn unmount_below(folder: &Path) -> Result<(), StageError> {
 
 /// Who had files there and was killed may still be on his way out. Whoever stays for longer keeps what he has mapped, and
 /// nobody finds it any more.
-fn unmount(point: &str) -> Result<(), StageError> {
+fn unmount(point: &str) -> Result<(), TestbedError> {
     let begun = Instant::now();
     while begun.elapsed() < UNMOUNT_PATIENCE {
         if command("umount", &[point]).is_ok() {
@@ -298,7 +298,7 @@ fn unmount(point: &str) -> Result<(), StageError> {
     command("umount", &["--lazy", point]).map(drop)
 }
 
-fn remove(path: &Path) -> Result<(), StageError> {
+fn remove(path: &Path) -> Result<(), TestbedError> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(path, error)),
@@ -306,13 +306,13 @@ fn remove(path: &Path) -> Result<(), StageError> {
     }
 }
 
-fn file(path: &Path, error: io::Error) -> StageError {
-    StageError::File { path: path.to_owned(), error }
+fn file(path: &Path, error: io::Error) -> TestbedError {
+    TestbedError::File { path: path.to_owned(), error }
 }
 
 /// Runs a command; gives what it printed, or what it complained of.
-fn command(program: &str, arguments: &[&str]) -> Result<String, StageError> {
-    let failed = |said: String| StageError::Command { command: format!("{program} {}", arguments.join(" ")), said };
+fn command(program: &str, arguments: &[&str]) -> Result<String, TestbedError> {
+    let failed = |said: String| TestbedError::Command { command: format!("{program} {}", arguments.join(" ")), said };
     let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn only_a_stage_is_ever_cleared() {
         for name in ["", "baton-demo-", "baton-demo-1/../..", "eth0", "baton-demo-12a"] {
-            assert!(matches!(clear(name), Err(StageError::Name(_))), "{name}");
+            assert!(matches!(clear(name), Err(TestbedError::Name(_))), "{name}");
         }
         assert!(check(&own_name()).is_ok());
     }
@@ -361,7 +361,7 @@ mod tests {
         let before = huge_pages_now().unwrap();
         // Not this process's own name, which another test of it may use.
         let name = format!("{PREFIX}{}00", std::process::id());
-        let stage = Stage::set(&name).unwrap();
+        let stage = Testbed::set(&name).unwrap();
         let namespaces = [stage.namespace(Side::Dispatch), stage.namespace(Side::Servers)];
         for namespace in &namespaces {
             let shown = command("ip", &["-n", namespace, "-o", "link", "show", INTERFACE]).unwrap();

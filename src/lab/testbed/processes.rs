@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Side, Stage};
+use super::{Side, Testbed};
 use crate::sys::clock;
 use crate::time::Nanos;
 
@@ -39,17 +39,17 @@ pub enum ProcessError {
 }
 
 /// A process of ours, killed when it is dropped.
-pub struct Actor {
+pub struct ChildProcess {
     name: &'static str,
     child: Child,
     log: PathBuf,
 }
 
-impl Actor {
+impl ChildProcess {
     /// Starts the stage's program with these arguments, on one side of the stage and, where they are given, on these CPUs alone.
     /// It dies with us.
     pub fn start(
-        stage: &Stage,
+        stage: &Testbed,
         side: Side,
         name: &'static str,
         cpus: Option<&str>,
@@ -115,7 +115,7 @@ impl Actor {
     }
 }
 
-impl Drop for Actor {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -95,10 +95,10 @@ fn a_page_for_a_hop_at_another_interface_leaves_by_a_worker_there() {
     let topology = Topology::with(&domains, dispatch(), ETHERTYPE, &own, Heartbeat::default());
     // A poll takes one waker.
     let polls = [(); 3].map(|()| Poll::new().unwrap());
-    let [here, over_there, inbox] = polls.each_ref().map(|poll| Wake::new(poll.registry(), Token(0)).unwrap());
-    let there = Arc::new(Mailbox::new(4));
+    let [here, over_there, inbox] = polls.each_ref().map(|poll| Waker::new(poll.registry(), Token(0)).unwrap());
+    let there = Arc::new(FrameQueue::new(4));
     let steered = (ETHERTYPE, Some(9));
-    let shared = Shared::new(dispatch(), steered, Arc::new(Peers::new(&topology)), Mailbox::new(4), inbox, true);
+    let shared = Shared::new(dispatch(), steered, Arc::new(Peers::new(&topology)), FrameQueue::new(4), inbox, true);
     let ways = [(Arc::clone(&rig.outbox), Arc::new(here)), (Arc::clone(&there), Arc::new(over_there))];
     assert!(shared.ways.set(ways.into()).is_ok());
     rig.shared = Arc::new(shared);

@@ -35,7 +35,7 @@ struct Rig {
     ring: MemoryRing,
     table: Arc<Table>,
     shared: Arc<Shared>,
-    outbox: Arc<Mailbox>,
+    outbox: Arc<FrameQueue>,
     counters: Arc<Counters>,
     worker: Option<Worker<MemoryRing>>,
     now: Nanos,
@@ -56,9 +56,10 @@ impl Rig {
         let topology =
             Topology::with(&domains, dispatch(), ETHERTYPE, &[Mac([2, 0, 0, 0, 0, 1])], Heartbeat::default());
         let poll = Poll::new().unwrap();
-        let wake = Wake::new(poll.registry(), Token(0)).unwrap();
+        let wake = Waker::new(poll.registry(), Token(0)).unwrap();
         let steered = (ETHERTYPE, Some(9));
-        let shared = Shared::new(dispatch(), steered, Arc::new(Peers::new(&topology)), Mailbox::new(inbox), wake, true);
+        let shared =
+            Shared::new(dispatch(), steered, Arc::new(Peers::new(&topology)), FrameQueue::new(inbox), wake, true);
         let shared = Arc::new(shared);
         shared.begin(Epoch::new(3, 7));
         let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 128 }));
@@ -81,7 +82,7 @@ impl Rig {
             writer.join(MEETING, domain(), &terminal(device)).unwrap();
         }
         let ring = MemoryRing::new(room);
-        let (outbox, counters) = (Arc::new(Mailbox::new(4)), Arc::new(Counters::default()));
+        let (outbox, counters) = (Arc::new(FrameQueue::new(4)), Arc::new(Counters::default()));
         let mut rig = Self { ring, table, shared, outbox, counters, worker: None, now: Nanos(1), _poll: poll };
         rig.start();
         rig

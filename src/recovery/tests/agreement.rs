@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::fake_store::{Item, Shelf};
-use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
+use super::fake_store::{FakeStore, Item};
+use super::scripted_peer::{EPOCH, ScriptedPeer, domain, entries, opcodes, result, summary, terminal, the};
 use crate::limits::{AUDIT_CHASES_MAX, STRAYS_PAUSE};
 use crate::recovery::{Event, Heard, Phase, Request, Settings};
 use crate::wire::{Epoch, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status, digest_of};
 
 /// A machine that has agreed about these meetings.
-fn agreed(meetings: &[u64]) -> Hand {
-    let mut hand = Hand::cache(Shelf::cached(meetings.iter().copied()));
+fn agreed(meetings: &[u64]) -> ScriptedPeer {
+    let mut hand = ScriptedPeer::cache(FakeStore::cached(meetings.iter().copied()));
     hand.play(&[]);
     assert!(hand.server.is_reconciled());
     hand.events();
@@ -30,7 +30,7 @@ fn asked_about(requests: &[Request]) -> Vec<u64> {
 #[test]
 fn agreement_is_proven_again_without_a_look_at_what_has_not_changed() {
     let mut hand = agreed(&[1, 2]);
-    hand.shelf.changes = Some(1);
+    hand.store.changes = Some(1);
     for proof in 0..5 {
         hand.wait();
         let audit = hand.request();
@@ -38,14 +38,14 @@ fn agreement_is_proven_again_without_a_look_at_what_has_not_changed() {
         hand.agree(&audit);
         assert_eq!((hand.server.phase(), hand.events()), (Phase::Reconciled, vec![]));
         if proof == 0 {
-            hand.shelf.audits.set(0);
+            hand.store.audits.set(0);
         }
     }
-    assert_eq!(hand.shelf.audits.get(), 0);
-    hand.shelf.changes = Some(2);
+    assert_eq!(hand.store.audits.get(), 0);
+    hand.store.changes = Some(2);
     hand.wait();
     hand.request();
-    assert_eq!(hand.shelf.audits.get(), 1);
+    assert_eq!(hand.store.audits.get(), 1);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_proof_finds_what_happened_without_a_word() {
     assert!(matches!(hand.events()[..], [Event::Differing { .. }]));
     hand.play(&[ours(1, 1), summary(2, 1)]);
     assert!(hand.server.is_reconciled());
-    assert_eq!(hand.shelf.takeovers, 3, "who had lost control of meeting 2 is asked for it once more");
+    assert_eq!(hand.store.takeovers, 3, "who had lost control of meeting 2 is asked for it once more");
 }
 
 #[test]
@@ -158,11 +158,11 @@ fn a_number_held_that_nothing_explains_brings_a_listing_and_then_pauses() {
     hand.heartbeat(2, 1, 1);
     hand.play(&held);
     assert_eq!(hand.events(), [Event::Orphan { domain: domain(), summary: summary(9, 3) }]);
-    assert!(hand.shelf.orphans.contains(&MeetingId(9)));
+    assert!(hand.store.orphans.contains(&MeetingId(9)));
     hand.heartbeat(2, 1, 1);
     hand.heartbeat(2, 1, 1);
     assert_eq!(hand.requests(), [], "it is explained now");
-    let listings = |hand: &mut Hand| {
+    let listings = |hand: &mut ScriptedPeer| {
         let mut times = 0;
         for _ in 0..100 {
             hand.sleep(Duration::from_secs(1));
@@ -209,10 +209,10 @@ fn a_newer_controller_that_answers_nothing_we_asked_is_none() {
     let stale = Message::Refused { opcode: Opcode::Audit.wire(), status: Status::StaleEpoch, value: highest.0 };
     let mut header = audit.header.answer(Status::StaleEpoch);
     header.transaction.0 += 1;
-    hand.server.handle_message(hand.now, &header, &stale, &mut hand.shelf);
+    hand.server.handle_message(hand.now, &header, &stale, &mut hand.store);
     header = audit.header.answer(Status::StaleEpoch);
     header.epoch = Epoch::new(1, 2);
-    hand.server.handle_message(hand.now, &header, &stale, &mut hand.shelf);
+    hand.server.handle_message(hand.now, &header, &stale, &mut hand.store);
     assert_eq!((hand.events(), hand.server.fenced_by()), (vec![], None));
     hand.answer(&audit, stale);
     assert_eq!(hand.server.fenced_by(), Some(highest));
@@ -222,8 +222,8 @@ fn a_newer_controller_that_answers_nothing_we_asked_is_none() {
 fn a_terminal_that_reports_out_of_another_meeting_has_both_asked_about() {
     let mut hand = agreed(&[1, 2]);
     let stray = [1, 2].map(MeetingId);
-    hand.server.handle_stray(hand.now, stray, &mut hand.shelf);
-    hand.server.handle_stray(hand.now, stray, &mut hand.shelf);
+    hand.server.handle_stray(hand.now, stray, &mut hand.store);
+    hand.server.handle_stray(hand.now, stray, &mut hand.store);
     hand.wait();
     let queries = hand.requests();
     assert_eq!(asked_about(&queries), [1, 2]);
@@ -231,10 +231,10 @@ fn a_terminal_that_reports_out_of_another_meeting_has_both_asked_about() {
         hand.page(query, Opcode::State, (0, 1), &[terminal(query.header.meeting.0, 1001)]);
     }
     hand.play(&[]);
-    hand.server.handle_stray(hand.now, stray, &mut hand.shelf);
+    hand.server.handle_stray(hand.now, stray, &mut hand.store);
     assert_eq!(hand.requests(), [], "not as fast as terminals report");
     hand.sleep(STRAYS_PAUSE);
-    hand.server.handle_stray(hand.now, stray, &mut hand.shelf);
+    hand.server.handle_stray(hand.now, stray, &mut hand.store);
     hand.wait();
     assert_eq!(asked_about(&hand.requests()), [1, 2]);
 }
@@ -244,17 +244,17 @@ fn a_terminal_that_reports_out_of_what_nobody_knows_has_it_listed_and_an_orphans
     let mut hand = agreed(&[1]);
     let held = [ours(1, 1), summary(9, 3)];
     hand.sleep(STRAYS_PAUSE);
-    hand.server.handle_stray(hand.now, [MeetingId(9), MeetingId::NONE], &mut hand.shelf);
+    hand.server.handle_stray(hand.now, [MeetingId(9), MeetingId::NONE], &mut hand.store);
     hand.play(&held);
     assert!(hand.events().contains(&Event::Orphan { domain: domain(), summary: summary(9, 3) }));
     hand.sleep(STRAYS_PAUSE);
-    hand.server.handle_stray(hand.now, [MeetingId(9), MeetingId::NONE], &mut hand.shelf);
+    hand.server.handle_stray(hand.now, [MeetingId(9), MeetingId::NONE], &mut hand.store);
     assert_eq!(hand.requests(), []);
 }
 
 #[test]
 fn operations_without_end_do_not_keep_agreement_away() {
-    let mut hand = Hand::cache(Shelf::cached([1]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1]));
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
@@ -270,8 +270,8 @@ fn operations_without_end_do_not_keep_agreement_away() {
         assert_eq!(audit.opcode(), Opcode::ReplayDone.wire());
         // Something is started here and there before the answer comes.
         let started = Item { epoch: EPOCH, ..Item::new(1, MeetingState::InMeeting) };
-        hand.shelf.cache.insert(MeetingId(100 + operation), started);
-        let (count, digest) = crate::recovery::Holdings::audit(&hand.shelf, domain(), EPOCH);
+        hand.store.cache.insert(MeetingId(100 + operation), started);
+        let (count, digest) = crate::recovery::Store::audit(&hand.store, domain(), EPOCH);
         hand.answer(&audit, Message::Audit { count, digest });
     }
     assert_eq!(hand.events(), [Event::Reconciled { domain: domain() }]);

@@ -1,14 +1,14 @@
 //! The proof, and what follows from its failing.
 
-use super::fake_store::{Item, Shelf};
-use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, summary, the};
+use super::fake_store::{FakeStore, Item};
+use super::scripted_peer::{EPOCH, ScriptedPeer, domain, entries, opcodes, summary, the};
 use crate::limits::AUDIT_SILENCE_ATTEMPTS;
 use crate::recovery::{Body, Event, Path, Phase, Request, Settings};
 use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status, digest_of};
 
 /// A machine that has come to its REPLAY_DONE.
-fn replayed(meetings: &[u64], settings: Settings) -> (Hand, Request) {
-    let mut hand = Hand::new(Path::Cache, Shelf::cached(meetings.iter().copied()), settings);
+fn replayed(meetings: &[u64], settings: Settings) -> (ScriptedPeer, Request) {
+    let mut hand = ScriptedPeer::new(Path::Cache, FakeStore::cached(meetings.iter().copied()), settings);
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
@@ -29,7 +29,7 @@ fn replay_done_says_what_is_held_under_this_epoch() {
 #[test]
 fn a_difference_is_an_alarm_and_a_listing_from_0() {
     let (mut hand, audit) = replayed(&[1, 2], Settings::default());
-    let ours = hand.shelf.cache.iter().fold(0u64, |sum, (id, item)| sum.wrapping_add(digest_of(*id, item.version)));
+    let ours = hand.store.cache.iter().fold(0u64, |sum, (id, item)| sum.wrapping_add(digest_of(*id, item.version)));
     hand.answer(&audit, Message::Audit { count: 1, digest: 5 });
     assert_eq!(hand.events(), [Event::Differing { domain: domain(), ours: (2, ours), theirs: (1, 5) }]);
     let query = hand.request();
@@ -54,7 +54,7 @@ fn a_difference_is_an_alarm_and_a_listing_from_0() {
     assert_eq!(audit.body, Body::Message(Message::ReplayDone { count: 1, digest: digest_of(MeetingId(1), 4) }));
     hand.agree(&audit);
     assert!(hand.server.is_reconciled());
-    assert_eq!(hand.shelf.state(2), MeetingState::Missing);
+    assert_eq!(hand.store.state(2), MeetingState::Missing);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn rounds_are_bounded_and_then_come_with_pauses() {
 #[test]
 fn an_operation_between_question_and_answer_is_no_difference() {
     let (mut hand, audit) = replayed(&[1], Settings::default());
-    hand.shelf.cache.insert(MeetingId(2), Item { epoch: EPOCH, ..Item::new(3, MeetingState::InMeeting) });
+    hand.store.cache.insert(MeetingId(2), Item { epoch: EPOCH, ..Item::new(3, MeetingState::InMeeting) });
     let digest = digest_of(MeetingId(1), 1).wrapping_add(digest_of(MeetingId(2), 3));
     hand.answer(&audit, Message::Audit { count: 2, digest });
     assert_eq!(hand.events(), [], "the autonomous server compared with the question, and saw a difference");
@@ -115,9 +115,9 @@ fn silence_is_an_alarm_once() {
 
 #[test]
 fn an_autonomous_server_whose_memory_went_back_is_believed_in_the_second_round() {
-    let mut shelf = Shelf::cached([1]);
-    shelf.cache.get_mut(&MeetingId(1)).unwrap().version = 9;
-    let mut hand = Hand::new(Path::Cache, shelf, Settings::default());
+    let mut store = FakeStore::cached([1]);
+    store.cache.get_mut(&MeetingId(1)).unwrap().version = 9;
+    let mut hand = ScriptedPeer::new(Path::Cache, store, Settings::default());
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));

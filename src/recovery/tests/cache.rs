@@ -1,13 +1,13 @@
 //! What a living cache costs: a takeover page and an audit, and beyond that only what differs.
 
-use super::fake_store::Shelf;
-use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, result, summary, terminal, the};
+use super::fake_store::FakeStore;
+use super::scripted_peer::{EPOCH, ScriptedPeer, domain, entries, opcodes, result, summary, terminal, the};
 use crate::recovery::{Body, Event, Request, Settings};
 use crate::wire::{MeetingId, MeetingSummary, Message, Opcode, Status, TakeoverResult};
 
 /// A machine whose link is up, with its first takeovers.
-fn connected(shelf: Shelf, held: u32) -> (Hand, Request) {
-    let mut hand = Hand::cache(shelf);
+fn connected(store: FakeStore, held: u32) -> (ScriptedPeer, Request) {
+    let mut hand = ScriptedPeer::cache(store);
     hand.held = held;
     let requests = hand.requests();
     assert_eq!(opcodes(&requests), [Opcode::TakeoverBatch, Opcode::Connect]);
@@ -30,7 +30,7 @@ fn is_listing(request: &Request) -> bool {
 
 #[test]
 fn a_cache_that_agrees_costs_a_takeover_page_and_an_audit() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 2);
     assert_eq!(hand.requests(), []);
     hand.grant(&takeover);
     let audit = hand.request();
@@ -42,13 +42,13 @@ fn a_cache_that_agrees_costs_a_takeover_page_and_an_audit() {
     assert_eq!((hand.requests(), hand.server.poll_timeout()), (vec![], Some(next_proof)), "and nothing else");
     let progress = hand.server.progress();
     assert_eq!((progress.asked, progress.taken_over, progress.updated), (2, 2, 2));
-    assert_eq!((hand.shelf.takeovers, hand.shelf.updates), (2, 0));
+    assert_eq!((hand.store.takeovers, hand.store.updates), (2, 0));
 }
 
 #[test]
 fn another_count_held_brings_a_listing() {
     for held in [0, 1, 3] {
-        let (mut hand, takeover) = connected(Shelf::cached([1, 2]), held);
+        let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), held);
         assert_eq!(hand.requests(), [], "no listing runs beside the takeovers");
         hand.grant(&takeover);
         let query = hand.request();
@@ -58,7 +58,7 @@ fn another_count_held_brings_a_listing() {
 
 #[test]
 fn what_is_held_is_compared_when_the_link_is_up() {
-    let mut hand = Hand::cache(Shelf::cached([1]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1]));
     hand.held = 2;
     let requests = hand.requests();
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
@@ -69,7 +69,7 @@ fn what_is_held_is_compared_when_the_link_is_up() {
 
 #[test]
 fn a_meeting_that_is_missing_is_not_held() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 1);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 1);
     let results = [result(1, Status::UnknownMeeting), result(2, Status::Ok)];
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &results);
     assert_eq!(opcodes(&hand.requests()), [Opcode::ReplayDone]);
@@ -77,10 +77,10 @@ fn a_meeting_that_is_missing_is_not_held() {
 
 #[test]
 fn a_meeting_answered_more_than_once_is_held_once() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 2);
     let results = [result(1, Status::Busy), result(2, Status::Ok), result(2, Status::Ok)];
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &results);
-    assert_eq!(hand.shelf.takeovers, 1);
+    assert_eq!(hand.store.takeovers, 1);
     hand.wait();
     let again = hand.request();
     assert_eq!(entries(&again), [1]);
@@ -90,14 +90,14 @@ fn a_meeting_answered_more_than_once_is_held_once() {
 
 #[test]
 fn differing_participants_bring_state_of_that_meeting_alone() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2, 3]), 3);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2, 3]), 3);
     let more = TakeoverResult { participants: 1, ..result(2, Status::Ok) };
     let results = [result(1, Status::Ok), more, result(3, Status::Ok)];
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &results);
     let query = hand.request();
     assert_eq!(asked_about(std::slice::from_ref(&query)), [2]);
     hand.page(&query, Opcode::State, (0, 1), &[terminal(2, 1001)]);
-    assert_eq!(hand.shelf.cache[&MeetingId(2)].terminals.len(), 1);
+    assert_eq!(hand.store.cache[&MeetingId(2)].terminals.len(), 1);
     let audit = hand.request();
     hand.agree(&audit);
     assert!(hand.server.is_reconciled());
@@ -107,7 +107,7 @@ fn differing_participants_bring_state_of_that_meeting_alone() {
 
 #[test]
 fn a_differing_audit_brings_a_listing_and_state_only_of_what_differs() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2, 3]), 3);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2, 3]), 3);
     hand.grant(&takeover);
     let audit = hand.request();
     hand.answer(&audit, Message::Audit { count: 3, digest: 5 });
@@ -122,26 +122,26 @@ fn a_differing_audit_brings_a_listing_and_state_only_of_what_differs() {
     let audit = hand.request();
     hand.agree(&audit);
     assert!(hand.server.is_reconciled());
-    assert_eq!((hand.shelf.takeovers, hand.shelf.updates), (3, 1));
+    assert_eq!((hand.store.takeovers, hand.store.updates), (3, 1));
 }
 
 #[test]
 fn an_orphan_is_found_through_what_is_held() {
-    let (mut hand, takeover) = connected(Shelf::cached([1]), 2);
+    let (mut hand, takeover) = connected(FakeStore::cached([1]), 2);
     hand.grant(&takeover);
     hand.play(&[ours(1, 1), summary(9, 3)]);
     let orphan = Event::Orphan { domain: domain(), summary: summary(9, 3) };
     assert!(hand.events().contains(&orphan));
-    assert!(hand.shelf.orphans.iter().eq([&MeetingId(9)]));
+    assert!(hand.store.orphans.iter().eq([&MeetingId(9)]));
     assert!(hand.server.is_reconciled());
-    assert_eq!(hand.shelf.updates, 0, "what agrees is not asked about");
+    assert_eq!(hand.store.updates, 0, "what agrees is not asked about");
 }
 
 #[test]
 fn what_came_from_the_database_is_asked_about() {
-    let mut shelf = Shelf::stored([4]);
-    shelf.cache = Shelf::cached([2]).cache;
-    let (mut hand, takeover) = connected(shelf, 2);
+    let mut store = FakeStore::stored([4]);
+    store.cache = FakeStore::cached([2]).cache;
+    let (mut hand, takeover) = connected(store, 2);
     hand.grant(&takeover);
     let query = hand.request();
     hand.page(&query, Opcode::Info, (0, 1), &[ours(2, 1), summary(4, 1)]);
@@ -155,7 +155,7 @@ fn what_came_from_the_database_is_asked_about() {
 
 #[test]
 fn a_restart_in_the_midst_of_the_database_path_still_asks_for_the_states_that_did_not_come() {
-    let mut hand = Hand::database(Shelf::stored([1, 2]));
+    let mut hand = ScriptedPeer::database(FakeStore::stored([1, 2]));
     hand.held = 2;
     let connect = hand.request();
     hand.connect_ack(&connect, 8);
@@ -181,7 +181,7 @@ fn a_restart_in_the_midst_of_the_database_path_still_asks_for_the_states_that_di
 
 #[test]
 fn a_restart_does_not_forget_what_was_in_doubt() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 2);
     hand.grant(&takeover);
     let audit = hand.request();
     hand.answer(&audit, Message::Audit { count: 2, digest: 5 });
@@ -200,18 +200,18 @@ fn a_restart_does_not_forget_what_was_in_doubt() {
     assert!(hand.server.is_reconciled());
     hand.server.restart(hand.now);
     hand.play(&[]);
-    assert_eq!(hand.shelf.updates, 1, "what was answered is in doubt no more");
+    assert_eq!(hand.store.updates, 1, "what was answered is in doubt no more");
 }
 
 #[test]
 fn a_death_between_a_version_and_its_members_does_not_forget_the_members() {
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 2);
     hand.grant(&takeover);
     let audit = hand.request();
     hand.answer(&audit, Message::Audit { count: 2, digest: 5 });
     let query = hand.request();
     hand.page(&query, Opcode::Info, (0, 1), &[ours(1, 1), ours(2, 4)]);
-    let (mut next, takeover) = connected(hand.shelf, 2);
+    let (mut next, takeover) = connected(hand.store, 2);
     next.grant(&takeover);
     let query = next.request();
     assert_eq!(
@@ -222,7 +222,7 @@ fn a_death_between_a_version_and_its_members_does_not_forget_the_members() {
     next.page(&query, Opcode::State, (0, 1), &[terminal(2, 1001)]);
     let audit = next.request();
     next.agree(&audit);
-    let (mut last, takeover) = connected(next.shelf, 2);
+    let (mut last, takeover) = connected(next.store, 2);
     last.page(
         &takeover,
         Opcode::TakeoverBatchAck,
@@ -234,7 +234,7 @@ fn a_death_between_a_version_and_its_members_does_not_forget_the_members() {
 
 #[test]
 fn a_death_after_the_walk_over_the_database_still_asks_for_all_states() {
-    let mut hand = Hand::database(Shelf::stored([1, 2]));
+    let mut hand = ScriptedPeer::database(FakeStore::stored([1, 2]));
     let connect = hand.request();
     hand.connect_ack(&connect, 8);
     let query = hand.request();
@@ -242,7 +242,7 @@ fn a_death_after_the_walk_over_the_database_still_asks_for_all_states() {
     // The cache is whole now, and its members are as old as the database's.
     let takeover = hand.request();
     hand.grant(&takeover);
-    let (mut next, takeover) = connected(hand.shelf, 2);
+    let (mut next, takeover) = connected(hand.store, 2);
     next.grant(&takeover);
     assert_eq!(asked_about(&next.requests()), [1, 2]);
 }
@@ -250,7 +250,7 @@ fn a_death_after_the_walk_over_the_database_still_asks_for_all_states() {
 #[test]
 fn a_meeting_started_meanwhile_does_not_make_up_for_an_orphan() {
     // CONNECT_ACK counted meeting 1 and an orphan; a client started meeting 2 after it and before the sweep came there.
-    let (mut hand, takeover) = connected(Shelf::cached([1, 2]), 2);
+    let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 2);
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok), result(2, Status::Already)]);
     assert!(is_listing(&hand.request()));
 }

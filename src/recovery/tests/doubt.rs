@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::scripted_peer::{EPOCH, domain, summary, terminal};
 use crate::cascade::Speakers;
 use crate::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
-use crate::recovery::{Cursor, DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Standing, TableHoldings, Written};
+use crate::recovery::{Cursor, DatabaseStore, Listed, Lookup, NoOrphans, Standing, Store, TableStore, Written};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{
     Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run, TerminalState,
@@ -63,12 +63,12 @@ impl Memory {
         }
     }
 
-    fn with<T>(&mut self, act: impl FnOnce(&mut dyn Holdings) -> T) -> T {
+    fn with<T>(&mut self, act: impl FnOnce(&mut dyn Store) -> T) -> T {
         let Self { writer, database, written, busy, speakers, .. } = self;
         let (database, write) = (Some(&*database), |changes| written.push(changes));
         let mut store = DatabaseStore { database, is_lost: false, write };
         let is_busy = &|_| *busy;
-        act(&mut TableHoldings { writer, store: &mut store, is_busy, speakers, orphans: &mut NoOrphans })
+        act(&mut TableStore { writer, store: &mut store, is_busy, speakers, orphans: &mut NoOrphans })
     }
 
     fn part(&self, meeting: u64) -> Part {

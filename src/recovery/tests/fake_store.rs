@@ -1,13 +1,13 @@
-//! Holdings of plain maps, small enough to see through: the oracle.
+//! Store of plain maps, small enough to see through: the oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::recovery::{Absence, Cursor, Holdings, Listed, Lookup, Meet, Standing, Unreadable, Written};
+use crate::recovery::{Absence, Cursor, Listed, Lookup, Meet, Standing, Store, Unreadable, Written};
 use crate::wire::{
     Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState, digest_of,
 };
 
-/// A part on the shelf.
+/// A part on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     pub version: u64,
@@ -30,7 +30,7 @@ impl Item {
 
 /// Cache and database of one domain.
 #[derive(Default)]
-pub struct Shelf {
+pub struct FakeStore {
     pub cache: BTreeMap<MeetingId, Item>,
     pub database: BTreeMap<MeetingId, Item>,
     pub ended: BTreeSet<MeetingId>,
@@ -54,7 +54,7 @@ pub struct Shelf {
     pub later: u32,
 }
 
-impl Shelf {
+impl FakeStore {
     /// A cache that holds these meetings, all at version 1.
     pub fn cached(meetings: impl IntoIterator<Item = u64>) -> Self {
         let item = |id| (MeetingId(id), Item::new(1, MeetingState::InMeeting));
@@ -68,12 +68,12 @@ impl Shelf {
 
     /// A cache whose meetings have each a member that no autonomous server counts.
     pub fn cut_short(meetings: impl IntoIterator<Item = u64>) -> Self {
-        let mut shelf = Self::cached(meetings);
-        for (meeting, item) in &mut shelf.cache {
+        let mut store = Self::cached(meetings);
+        for (meeting, item) in &mut store.cache {
             let member = super::scripted_peer::terminal(meeting.0, 999);
             item.terminals.insert(member.terminal, member);
         }
-        shelf
+        store
     }
 
     pub fn state(&self, meeting: u64) -> MeetingState {
@@ -87,7 +87,7 @@ impl Shelf {
     }
 }
 
-impl Holdings for Shelf {
+impl Store for FakeStore {
     fn walk_cache(&mut self, _: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
         while let Some(entry) = Self::next(&self.cache, cursor) {
             if !meet(entry, *cursor) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cascade::Speakers;
 use crate::database::{Change, Database};
-use crate::recovery::{Absence, DatabaseStore, Holdings, NoOrphans, Standing, TableHoldings};
+use crate::recovery::{Absence, DatabaseStore, NoOrphans, Standing, Store, TableStore};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
 
@@ -55,7 +55,7 @@ impl Rig {
             written += 1;
             database.commit(&changes, EPOCH).unwrap();
         };
-        let done = act(&mut TableHoldings {
+        let done = act(&mut TableStore {
             writer: &mut self.writer,
             store: &mut DatabaseStore { database: Some(database), is_lost: false, write },
             is_busy: &|_| busy,
@@ -71,11 +71,11 @@ impl Rig {
 }
 
 /// What the tests do to holdings, whatever their store is.
-trait Act: Holdings {
+trait Act: Store {
     fn keep(&mut self, part: &Part);
 }
 
-impl<S: crate::recovery::KeyStore> Act for TableHoldings<'_, S> {
+impl<S: crate::recovery::KeyStore> Act for TableStore<'_, S> {
     fn keep(&mut self, part: &Part) {
         self.write_what_is_not_kept(part);
     }

@@ -9,7 +9,7 @@ use super::scripted_peer::{EPOCH, domain, summary, terminal};
 use crate::cascade::Speakers;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{
-    Body, DatabaseStore, Heard, NoOrphans, Orphans, Path, Request, ServerRecovery, Settings, TableHoldings,
+    Body, DatabaseStore, Heard, NoOrphans, Orphans, Path, Request, ServerRecovery, Settings, TableStore,
 };
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::time::Nanos;
@@ -84,7 +84,7 @@ fn all_of(table: &Table, of: Domain) -> (Vec<Part>, Vec<Terminal>) {
 
 fn answer(
     server: &mut ServerRecovery,
-    holdings: &mut TableHoldings<'_, impl crate::recovery::KeyStore>,
+    holdings: &mut TableStore<'_, impl crate::recovery::KeyStore>,
     now: Nanos,
     request: &Request,
     whim: &Whim,
@@ -147,7 +147,7 @@ fn answer(
 
 fn page<R: Record + Copy>(
     server: &mut ServerRecovery,
-    holdings: &mut TableHoldings<'_, impl crate::recovery::KeyStore>,
+    holdings: &mut TableStore<'_, impl crate::recovery::KeyStore>,
     now: Nanos,
     opcode: Opcode,
     header: &Header,
@@ -187,7 +187,7 @@ proptest! {
         let path = if is_cache { Path::Cache } else { Path::Database };
         let settings = Settings { orphans: Orphans::Adopt, ..Settings::default() };
         let mut server = ServerRecovery::new(domain(), EPOCH, path, settings, Nanos(0));
-        let mut holdings = TableHoldings {
+        let mut holdings = TableStore {
             writer: &mut writer,
             store: &mut DatabaseStore { database: None, is_lost: true, write: drop },
             is_busy: &|_| false,

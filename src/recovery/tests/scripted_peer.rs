@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fake_store::Shelf;
+use super::fake_store::FakeStore;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{Body, Event, Heard, Path, Request, ServerRecovery, Settings};
 use crate::time::Nanos;
@@ -19,26 +19,26 @@ pub fn domain() -> Domain {
 }
 
 /// The machine, what it holds, and the time.
-pub struct Hand {
+pub struct ScriptedPeer {
     pub server: ServerRecovery,
-    pub shelf: Shelf,
+    pub store: FakeStore,
     /// How many meetings CONNECT_ACK says are held: as many as the cache holds, unless the test says otherwise.
     pub held: u32,
     pub now: Nanos,
 }
 
-impl Hand {
-    pub fn new(path: Path, shelf: Shelf, settings: Settings) -> Self {
-        let held = shelf.cache.len() as u32;
-        Self { server: ServerRecovery::new(domain(), EPOCH, path, settings, Nanos(0)), shelf, held, now: Nanos(0) }
+impl ScriptedPeer {
+    pub fn new(path: Path, store: FakeStore, settings: Settings) -> Self {
+        let held = store.cache.len() as u32;
+        Self { server: ServerRecovery::new(domain(), EPOCH, path, settings, Nanos(0)), store, held, now: Nanos(0) }
     }
 
-    pub fn cache(shelf: Shelf) -> Self {
-        Self::new(Path::Cache, shelf, Settings::default())
+    pub fn cache(store: FakeStore) -> Self {
+        Self::new(Path::Cache, store, Settings::default())
     }
 
-    pub fn database(shelf: Shelf) -> Self {
-        Self::new(Path::Database, shelf, Settings::default())
+    pub fn database(store: FakeStore) -> Self {
+        Self::new(Path::Database, store, Settings::default())
     }
 
     /// The autonomous server answers a heartbeat, while there are so many parts here.
@@ -49,7 +49,7 @@ impl Hand {
 
     /// Every request that the machine wants to send now.
     pub fn requests(&mut self) -> Vec<Request> {
-        std::iter::from_fn(|| self.server.poll_transmit(self.now, &mut self.shelf)).collect()
+        std::iter::from_fn(|| self.server.poll_transmit(self.now, &mut self.store)).collect()
     }
 
     /// The one request that it wants to send now.
@@ -79,7 +79,7 @@ impl Hand {
             Message::Refused { status, .. } => status,
             _ => Status::Ok,
         };
-        self.server.handle_message(self.now, &request.header.answer(status), &message, &mut self.shelf)
+        self.server.handle_message(self.now, &request.header.answer(status), &message, &mut self.store)
     }
 
     /// Refuses a request.
@@ -146,7 +146,7 @@ impl Hand {
         spoil(&mut buffer[14 + 18 + 24 + 8..length]);
         let frame = Frame::parse(&buffer[..length], DEFAULT_ETHERTYPE).expect("well formed");
         let page = frame.page().expect("a page");
-        self.server.handle_page(self.now, opcode, &frame.header(), &page, &mut self.shelf)
+        self.server.handle_page(self.now, opcode, &frame.header(), &page, &mut self.store)
     }
 
     pub fn connect_ack(&mut self, request: &Request, window: u16) -> bool {

@@ -7,8 +7,7 @@ use super::scripted_peer::{EPOCH, domain, entries, summary};
 use crate::cascade::Speakers;
 use crate::database::{Change, Database, KeyParameters, Member, PartParameters};
 use crate::recovery::{
-    DatabaseStore, Holdings, Listed, Lookup, NoOrphans, Path, ServerRecovery, Settings, Standing, TableHoldings,
-    Written,
+    DatabaseStore, Listed, Lookup, NoOrphans, Path, ServerRecovery, Settings, Standing, Store, TableStore, Written,
 };
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
@@ -46,7 +45,7 @@ fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
         writer.insert_part(&part(meeting, Level::HIGHEST)).unwrap();
     }
     let mut server = ServerRecovery::new(domain(), EPOCH, Path::Cache, Settings::default(), Nanos(0));
-    let mut holdings = TableHoldings {
+    let mut holdings = TableStore {
         writer: &mut writer,
         store: &mut DatabaseStore { database: None, is_lost: false, write: drop },
         is_busy: &|_| false,
@@ -102,7 +101,7 @@ fn a_member_that_cannot_be_read_comes_back_with_its_meeting() {
         run: Run(7),
     });
     database.commit(&[stored], EPOCH).unwrap();
-    let mut holdings = TableHoldings {
+    let mut holdings = TableStore {
         writer: &mut writer,
         store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: drop },
         is_busy: &|_| false,
@@ -130,7 +129,7 @@ fn a_part_with_a_member_that_cannot_be_read_is_made_whole_by_its_list() {
         writer.join(meeting, domain(), &Terminal::new(member, meeting, Role::Participant)).unwrap();
     }
     let (_folder, database) = database();
-    let mut holdings = TableHoldings {
+    let mut holdings = TableStore {
         writer: &mut writer,
         store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: drop },
         is_busy: &|_| false,
@@ -138,7 +137,7 @@ fn a_part_with_a_member_that_cannot_be_read_is_made_whole_by_its_list() {
         orphans: &mut NoOrphans,
     };
     let taken = (meeting, None, EPOCH, MeetingState::InMeeting, 3);
-    let take_over = |holdings: &mut TableHoldings<'_, _>| {
+    let take_over = |holdings: &mut TableStore<'_, _>| {
         let (meeting, found, epoch, state, participants) = taken;
         holdings.taken_over(domain(), meeting, found, epoch, state, participants)
     };
@@ -169,7 +168,7 @@ fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
     damage(&table, Epoch::new(1, 6).0);
     let (_folder, database) = database();
     let mut written = Vec::new();
-    let mut holdings = TableHoldings {
+    let mut holdings = TableStore {
         writer: &mut writer,
         store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: |changes| written.push(changes) },
         is_busy: &|_| false,
@@ -204,7 +203,7 @@ fn a_part_that_cannot_be_read_comes_back_though_nobody_lists_it() {
         members: Vec::new(),
     });
     database.commit(&[stored], EPOCH).unwrap();
-    let mut holdings = TableHoldings {
+    let mut holdings = TableStore {
         writer: &mut writer,
         store: &mut DatabaseStore { database: Some(&database), is_lost: false, write: drop },
         is_busy: &|_| false,

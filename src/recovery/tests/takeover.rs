@@ -1,13 +1,13 @@
 //! Connect and take over.
 
-use super::fake_store::{Item, Shelf};
-use super::scripted_peer::{EPOCH, Hand, domain, entries, opcodes, result, summary, the};
+use super::fake_store::{FakeStore, Item};
+use super::scripted_peer::{EPOCH, ScriptedPeer, domain, entries, opcodes, result, summary, the};
 use crate::recovery::{Body, Event, Phase, Settings};
 use crate::wire::{MeetingId, MeetingState, Message, Opcode, Status};
 
 #[test]
 fn cache_path_takes_over_before_it_is_told_anything() {
-    let mut hand = Hand::cache(Shelf::cached(1..=100));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached(1..=100));
     let requests = hand.requests();
     use Opcode::{Connect, TakeoverBatch};
     assert_eq!(opcodes(&requests), [TakeoverBatch, Connect, TakeoverBatch]);
@@ -19,7 +19,7 @@ fn cache_path_takes_over_before_it_is_told_anything() {
 
 #[test]
 fn database_path_goes_in_order() {
-    let mut hand = Hand::database(Shelf::stored([3, 5]));
+    let mut hand = ScriptedPeer::database(FakeStore::stored([3, 5]));
     let connect = hand.request();
     assert_eq!(opcodes(std::slice::from_ref(&connect)), [Opcode::Connect]);
     hand.connect_ack(&connect, 4);
@@ -31,9 +31,9 @@ fn database_path_goes_in_order() {
     hand.end_listing(&query);
     let takeover = hand.request();
     assert_eq!(entries(&takeover), [3, 5]);
-    assert_eq!(hand.shelf.cache[&MeetingId(3)].version, 1, "what is not taken over is not updated");
+    assert_eq!(hand.store.cache[&MeetingId(3)].version, 1, "what is not taken over is not updated");
     hand.grant(&takeover);
-    assert_eq!((hand.shelf.state(3), hand.shelf.cache[&MeetingId(3)].version), (MeetingState::InMeeting, 8));
+    assert_eq!((hand.store.state(3), hand.store.cache[&MeetingId(3)].version), (MeetingState::InMeeting, 8));
     let queries = hand.requests();
     assert_eq!(opcodes(&queries), [Opcode::StateQuery; 2]);
     for query in &queries {
@@ -50,7 +50,7 @@ fn database_path_goes_in_order() {
 
 #[test]
 fn as_many_pages_are_outstanding_as_the_autonomous_server_takes() {
-    let mut hand = Hand::cache(Shelf::cached(1..=63 * 20));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached(1..=63 * 20));
     let takeovers = |requests: &[crate::recovery::Request]| requests.iter().filter(|r| r.is_takeover()).count();
     let first = hand.requests();
     assert_eq!(takeovers(&first), 8, "before it said how many");
@@ -63,7 +63,7 @@ fn as_many_pages_are_outstanding_as_the_autonomous_server_takes() {
 
 #[test]
 fn a_domain_without_meetings_is_reconciled_too() {
-    let mut hand = Hand::cache(Shelf::default());
+    let mut hand = ScriptedPeer::cache(FakeStore::default());
     hand.play(&[]);
     assert!(hand.server.is_reconciled());
     assert_eq!(hand.server.timeline().first_takeover, None);
@@ -71,16 +71,16 @@ fn a_domain_without_meetings_is_reconciled_too() {
 
 #[test]
 fn a_page_answered_twice_takes_over_once() {
-    let mut hand = Hand::cache(Shelf::cached([1]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1]));
     let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
     hand.grant(&takeover);
     hand.grant(&takeover);
-    assert_eq!(hand.shelf.takeovers, 1);
+    assert_eq!(hand.store.takeovers, 1);
 }
 
 #[test]
 fn entries_without_an_answer_are_asked_again() {
-    let mut hand = Hand::cache(Shelf::cached([1, 2, 3]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1, 2, 3]));
     let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
     let strange = result(99, Status::Ok);
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &[strange]);
@@ -91,7 +91,7 @@ fn entries_without_an_answer_are_asked_again() {
 
 #[test]
 fn only_its_own_word_makes_a_meeting_missing() {
-    let mut hand = Hand::database(Shelf::stored([1, 2]));
+    let mut hand = ScriptedPeer::database(FakeStore::stored([1, 2]));
     let connect = hand.request();
     hand.connect_ack(&connect, 4);
     let query = hand.request();
@@ -104,7 +104,7 @@ fn only_its_own_word_makes_a_meeting_missing() {
     let domain = domain();
     let missing = Event::Missing { domain, meeting: MeetingId(1) };
     assert_eq!(hand.events(), [missing, Event::AllAcknowledged { domain }]);
-    assert_eq!((hand.shelf.state(1), hand.shelf.state(2)), (MeetingState::Missing, MeetingState::InMeeting));
+    assert_eq!((hand.store.state(1), hand.store.state(2)), (MeetingState::Missing, MeetingState::InMeeting));
     hand.play(&[]);
     assert!(hand.server.is_reconciled(), "a missing meeting counts in no audit");
     assert_eq!(hand.server.report().missing_meetings, [MeetingId(1)]);
@@ -112,22 +112,22 @@ fn only_its_own_word_makes_a_meeting_missing() {
 
 #[test]
 fn what_the_death_cut_short_is_the_engines_to_finish() {
-    let mut shelf = Shelf::cached([1, 2]);
-    shelf.cache.insert(MeetingId(1), Item::new(0, MeetingState::Starting));
-    shelf.cache.insert(MeetingId(2), Item::new(4, MeetingState::Ending));
-    let mut hand = Hand::cache(shelf);
+    let mut store = FakeStore::cached([1, 2]);
+    store.cache.insert(MeetingId(1), Item::new(0, MeetingState::Starting));
+    store.cache.insert(MeetingId(2), Item::new(4, MeetingState::Ending));
+    let mut hand = ScriptedPeer::cache(store);
     let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
     let results = [result(1, Status::UnknownMeeting), result(2, Status::Ok)];
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &results);
     let domain = domain();
     let unfinished = |meeting| Event::Unfinished { domain, meeting: MeetingId(meeting) };
     assert_eq!(hand.events(), [unfinished(1), unfinished(2), Event::AllAcknowledged { domain }]);
-    assert_eq!((hand.shelf.state(1), hand.shelf.state(2)), (MeetingState::Starting, MeetingState::Ending));
+    assert_eq!((hand.store.state(1), hand.store.state(2)), (MeetingState::Starting, MeetingState::Ending));
 }
 
 #[test]
 fn a_refused_meeting_is_an_alarm_and_holds_nothing_up() {
-    let mut hand = Hand::cache(Shelf::cached([1, 2]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1, 2]));
     let requests = hand.requests();
     let results = [result(1, Status::Conflict), result(2, Status::Ok)];
     hand.page(&the(&requests, Opcode::TakeoverBatch), Opcode::TakeoverBatchAck, (0, 1), &results);
@@ -141,7 +141,7 @@ fn a_refused_meeting_is_an_alarm_and_holds_nothing_up() {
 
 #[test]
 fn a_meeting_too_busy_to_give_is_asked_for_later() {
-    let mut hand = Hand::cache(Shelf::cached([1]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1]));
     let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Busy)]);
     assert_eq!(hand.requests(), []);

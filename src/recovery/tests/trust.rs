@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::fake_store::Shelf;
-use super::scripted_peer::{Hand, domain, entries, result, summary, terminal, the};
+use super::fake_store::FakeStore;
+use super::scripted_peer::{ScriptedPeer, domain, entries, result, summary, terminal, the};
 use crate::limits::{ATTEMPTS_SAID_AFTER, NONSENSE_MAX};
 use crate::recovery::{Event, Request, Settings};
 use crate::wire::{Address, Domain, MeetingId, Opcode, Status, TerminalState};
@@ -19,11 +19,11 @@ fn bad(opcode: Opcode, meeting: u64) -> Event {
 }
 
 /// A machine with one meeting taken over that has members 1001 and 1002, and its STATE_QUERY.
-fn asked() -> (Hand, Request) {
-    let mut shelf = Shelf::cut_short([1]);
-    let item = shelf.cache.get_mut(&MeetingId(1)).unwrap();
+fn asked() -> (ScriptedPeer, Request) {
+    let mut store = FakeStore::cut_short([1]);
+    let item = store.cache.get_mut(&MeetingId(1)).unwrap();
     item.terminals = [1001, 1002].map(|device| (domain().device(device), terminal(1, device))).into();
-    let mut hand = Hand::cache(shelf);
+    let mut hand = ScriptedPeer::cache(store);
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
@@ -32,13 +32,13 @@ fn asked() -> (Hand, Request) {
     (hand, query)
 }
 
-fn members(hand: &Hand) -> Vec<u16> {
-    hand.shelf.cache[&MeetingId(1)].terminals.keys().map(|terminal| terminal.device()).collect()
+fn members(hand: &ScriptedPeer) -> Vec<u16> {
+    hand.store.cache[&MeetingId(1)].terminals.keys().map(|terminal| terminal.device()).collect()
 }
 
 #[test]
 fn a_summary_that_cannot_be_is_passed_over_and_told_once() {
-    let mut hand = Hand::database(Shelf::stored([1, 2, 3, 4]));
+    let mut hand = ScriptedPeer::database(FakeStore::stored([1, 2, 3, 4]));
     let connect = hand.request();
     hand.connect_ack(&connect, 8);
     let query = hand.request();
@@ -57,25 +57,25 @@ fn a_summary_that_cannot_be_is_passed_over_and_told_once() {
 
 #[test]
 fn pages_of_nothing_but_bad_records_do_not_end_the_listing() {
-    let mut hand = Hand::database(Shelf::default());
+    let mut hand = ScriptedPeer::database(FakeStore::default());
     let connect = hand.request();
     hand.connect_ack(&connect, 8);
     let query = hand.request();
     hand.spoilt(&query, Opcode::Info, &[summary(4, 1)], |records| records[STATE_AT] = NO_VALUE);
     let next = hand.request();
     hand.page(&next, Opcode::Info, (0, 1), &[summary(5, 1)]);
-    assert!(hand.shelf.orphans.contains(&MeetingId(5)));
+    assert!(hand.store.orphans.contains(&MeetingId(5)));
 }
 
 #[test]
 fn a_result_that_cannot_be_refuses_its_meeting_alone() {
-    let mut hand = Hand::cache(Shelf::cached([1, 2, 3]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1, 2, 3]));
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     let results = [1, 2, 3].map(|meeting| result(meeting, Status::Ok));
     let takeover = the(&requests, Opcode::TakeoverBatch);
     hand.spoilt(&takeover, Opcode::TakeoverBatchAck, &results, |records| records[16 + STATUS_AT] = NO_VALUE);
-    assert_eq!((hand.shelf.takeovers, hand.server.progress().refused), (2, 1));
+    assert_eq!((hand.store.takeovers, hand.server.progress().refused), (2, 1));
     assert!(hand.events().contains(&bad(Opcode::TakeoverBatchAck, 2)));
     hand.play(&[]);
     assert!(hand.server.is_reconciled());
@@ -85,7 +85,7 @@ fn a_result_that_cannot_be_refuses_its_meeting_alone() {
 
 #[test]
 fn a_refused_takeover_is_tried_again_with_growing_pauses_until_it_is_given() {
-    let mut hand = Hand::cache(Shelf::cached([1, 2]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1, 2]));
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     let mut takeover = the(&requests, Opcode::TakeoverBatch);
@@ -114,12 +114,12 @@ fn a_refused_takeover_is_tried_again_with_growing_pauses_until_it_is_given() {
     hand.grant(&takeover);
     hand.play(&[]);
     let progress = hand.server.progress();
-    assert_eq!((progress.refused, hand.shelf.takeovers), (0, 2));
+    assert_eq!((progress.refused, hand.store.takeovers), (0, 2));
 }
 
 #[test]
 fn answers_about_nothing_that_was_asked_do_not_hold_the_domain_up() {
-    let mut hand = Hand::cache(Shelf::cached([1, 2]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cached([1, 2]));
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     let takeover = the(&requests, Opcode::TakeoverBatch);
@@ -137,7 +137,7 @@ fn a_terminal_whose_record_cannot_be_read_stays_what_it_is() {
     let listed = [1002, 1003].map(|device| terminal(1, device));
     hand.spoilt(&query, Opcode::State, &listed, |records| records[BUSINESS_AT] = NO_VALUE);
     assert_eq!(members(&hand), [1002, 1003], "1001 has left, and 1002 has not");
-    assert_eq!((hand.events(), hand.shelf.unread.len()), (vec![bad(Opcode::State, 1)], 1));
+    assert_eq!((hand.events(), hand.store.unread.len()), (vec![bad(Opcode::State, 1)], 1));
     hand.play(&[]);
     assert!(hand.server.is_reconciled());
 }
@@ -194,7 +194,7 @@ fn a_state_that_never_has_room_is_put_off() {
 
 #[test]
 fn a_refused_listing_is_given_up_and_what_is_held_is_asked_for_by_name() {
-    let mut hand = Hand::database(Shelf::stored([1]));
+    let mut hand = ScriptedPeer::database(FakeStore::stored([1]));
     let connect = hand.request();
     hand.connect_ack(&connect, 8);
     for _ in 0..=ATTEMPTS_SAID_AFTER {
@@ -206,12 +206,12 @@ fn a_refused_listing_is_given_up_and_what_is_held_is_asked_for_by_name() {
         hand.sleep(Settings::default().rto_max);
     }
     hand.play(&[]);
-    assert!(hand.server.is_reconciled() && hand.shelf.takeovers == 1);
+    assert!(hand.server.is_reconciled() && hand.store.takeovers == 1);
 }
 
 #[test]
 fn what_is_never_answered_is_said_once() {
-    let mut hand = Hand::cache(Shelf::default());
+    let mut hand = ScriptedPeer::cache(FakeStore::default());
     for _ in 0..3 * ATTEMPTS_SAID_AFTER {
         hand.requests();
         hand.wait();

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::fake_store::Shelf;
-use super::scripted_peer::{Hand, summary, terminal, the};
+use super::fake_store::FakeStore;
+use super::scripted_peer::{ScriptedPeer, summary, terminal, the};
 use crate::recovery::Request;
 use crate::wire::{MeetingId, Opcode, Status};
 
 /// A machine with one meeting taken over that has other members than the cache knows, and its STATE_QUERY.
-fn taken() -> (Hand, Request) {
-    let mut hand = Hand::cache(Shelf::cut_short([1]));
+fn taken() -> (ScriptedPeer, Request) {
+    let mut hand = ScriptedPeer::cache(FakeStore::cut_short([1]));
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
     hand.grant(&the(&requests, Opcode::TakeoverBatch));
@@ -18,8 +18,8 @@ fn taken() -> (Hand, Request) {
     (hand, query)
 }
 
-fn members(hand: &Hand) -> Vec<u16> {
-    hand.shelf.cache[&MeetingId(1)].terminals.keys().map(|terminal| terminal.device()).collect()
+fn members(hand: &ScriptedPeer) -> Vec<u16> {
+    hand.store.cache[&MeetingId(1)].terminals.keys().map(|terminal| terminal.device()).collect()
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn only_a_whole_answer_counts() {
     hand.page(&query, Opcode::State, (1, 3), &[terminal(1, 1003)]);
     hand.page(&query, Opcode::State, (0, 3), &[terminal(1, 1001), terminal(1, 1002)]);
     hand.page(&query, Opcode::State, (0, 3), &[terminal(1, 1001), terminal(1, 1002)]);
-    assert_eq!(hand.shelf.updates, 0, "who is on the third page has not left");
+    assert_eq!(hand.store.updates, 0, "who is on the third page has not left");
     hand.page(&query, Opcode::State, (2, 3), &[terminal(1, 1004)]);
     assert_eq!(members(&hand), [1001, 1002, 1003, 1004]);
 }
@@ -83,9 +83,9 @@ fn a_lost_page_is_had_by_asking_the_same_again() {
 fn an_answer_to_a_question_older_than_the_part_is_asked_anew() {
     let (mut hand, query) = taken();
     // A member was added meanwhile, and the answer does not know of it.
-    hand.shelf.cache.get_mut(&MeetingId(1)).unwrap().version = 2;
+    hand.store.cache.get_mut(&MeetingId(1)).unwrap().version = 2;
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
-    assert_eq!(hand.shelf.updates, 0);
+    assert_eq!(hand.store.updates, 0);
     let again = hand.request();
     assert_ne!(again.header.transaction, query.header.transaction, "the old transaction's answer is the old one");
     hand.page(&again, Opcode::State, (0, 1), &[terminal(1, 1001), terminal(1, 1002)]);
@@ -112,7 +112,7 @@ fn terminals_of_another_meeting_are_not_written() {
 #[test]
 fn a_record_held_by_another_writer_is_asked_for_again() {
     let (mut hand, query) = taken();
-    hand.shelf.later = 1;
+    hand.store.later = 1;
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
     assert_eq!(hand.requests(), [], "not at once: whoever writes needs its time");
     hand.wait();
@@ -124,7 +124,7 @@ fn a_record_held_by_another_writer_is_asked_for_again() {
 #[test]
 fn what_an_operation_holds_up_is_asked_for_with_growing_pauses() {
     let (mut hand, mut query) = taken();
-    hand.shelf.later = 7;
+    hand.store.later = 7;
     let mut pauses = Vec::new();
     for _ in 0..7 {
         hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
@@ -139,7 +139,7 @@ fn what_an_operation_holds_up_is_asked_for_with_growing_pauses() {
 #[test]
 fn a_meeting_ended_meanwhile_is_forgotten() {
     let (mut hand, query) = taken();
-    hand.shelf.cache.clear();
+    hand.store.cache.clear();
     hand.refuse(&query, Status::UnknownMeeting, 0);
     hand.play(&[]);
     assert!(hand.server.is_reconciled());
@@ -148,7 +148,7 @@ fn a_meeting_ended_meanwhile_is_forgotten() {
 
 #[test]
 fn a_newer_listing_has_the_members_asked_for_again() {
-    let mut hand = Hand::cache(Shelf::cut_short([1]));
+    let mut hand = ScriptedPeer::cache(FakeStore::cut_short([1]));
     hand.held = 2;
     let requests = hand.requests();
     hand.connect_ack(&the(&requests, Opcode::Connect), 8);
@@ -156,7 +156,7 @@ fn a_newer_listing_has_the_members_asked_for_again() {
     let requests = hand.requests();
     let query = the(&requests, Opcode::StateQuery);
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
-    assert_eq!(hand.shelf.updates, 1);
+    assert_eq!(hand.store.updates, 1);
     hand.page(&the(&requests, Opcode::InfoQuery), Opcode::Info, (0, 1), &[summary(1, 6)]);
     let query = the(&hand.requests(), Opcode::StateQuery);
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001), terminal(1, 1002)]);

@@ -6,7 +6,7 @@
 //!
 //! The header comes first and never changes its shape, so any version of Baton can say what it cannot read. All is
 //! little-endian. A snapshot is written beside its place, made durable, and renamed: what is there is whole, old or new. Beside
-//! it each process has a file of its own, for an engine that was followed may be writing its last while its heir writes the first.
+//! it each process has a file of its own, for an engine that was followed may be writing its last while its successor writes the first.
 //!
 //! Taking one stops nobody: each record is read as any reader does. It is not one instant of the table, and need not be:
 //! what changed while it was taken, the autonomous servers say again in the update.

@@ -270,7 +270,7 @@ fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
     assert!(matches!(snapshot::read(&path).unwrap_err().what, SnapshotFault::Io { .. }));
 }
 
-/// An engine that was followed writes its last while its heir writes its first.
+/// An engine that was followed writes its last while its successor writes its first.
 #[test]
 fn a_snapshot_that_another_process_writes_is_not_met_and_what_the_dead_left_goes() {
     let folder = Folder::new();

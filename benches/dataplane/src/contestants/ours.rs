@@ -6,7 +6,7 @@ use std::sync::Arc;
 use baton::cascade::Topology;
 use baton::config::{AutonomousDomain, Heartbeat};
 use baton::limits::BURST;
-use baton::link::{Mailbox, Peers, Shared, Wake, Worker};
+use baton::link::{FrameQueue, Peers, Shared, Waker, Worker};
 use baton::sys::af_xdp::{self, Settings, Socket};
 use baton::sys::bpf::{SteerSettings, Steering};
 use baton::sys::clock;
@@ -79,9 +79,9 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let topology =
         Topology::with(&domains, reports::server(), DEFAULT_ETHERTYPE, &[interface.mac()?], Heartbeat::default());
     let poll = Poll::new()?;
-    let wake = Wake::new(poll.registry(), Token(0))?;
+    let wake = Waker::new(poll.registry(), Token(0))?;
     let peers = Arc::new(Peers::new(&topology));
-    let shared = Shared::new(reports::server(), (DEFAULT_ETHERTYPE, None), peers, Mailbox::new(64), wake, true);
+    let shared = Shared::new(reports::server(), (DEFAULT_ETHERTYPE, None), peers, FrameQueue::new(64), wake, true);
     let shared = Arc::new(shared);
     shared.begin(Epoch::new(1, 1));
     let counters = Arc::new(Counters::default());
@@ -92,7 +92,7 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     steering.set_ring(0, 0, socket.as_fd())?;
     let writer = table.writer(OwnerId::worker(0));
     let recorder = recorder(&mut Collector::default());
-    let outbox = Arc::new(Mailbox::new(64));
+    let outbox = Arc::new(FrameQueue::new(64));
     let mut worker = Worker::new((socket, 0), writer, shared, outbox, counters.clone(), recorder);
     run.begin();
     while run.goes_on() {

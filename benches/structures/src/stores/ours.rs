@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use baton::limits::BURST;
 use baton::sys::mapping::boot_id;
-use baton::table::{Capacity, Near, OwnerId, Reported, Table, Writer};
+use baton::table::{Capacity, SlotHint, OwnerId, Reported, Table, Writer};
 use baton::wire::{self, Address, MeetingId};
 
 use super::Store;
@@ -56,7 +56,7 @@ impl Store for Ours {
         let mut writer = self.writers[thread].lock().expect("no thread panics with it");
         let mut applied = 0;
         for burst in terminals.chunks(BURST) {
-            let mut near = [Near::default(); BURST];
+            let mut near = [SlotHint::default(); BURST];
             if self.ahead {
                 burst.iter().for_each(|&terminal| self.table.prefetch_index(terminal));
                 near.iter_mut().zip(burst).for_each(|(near, &terminal)| *near = self.table.prefetch_record(terminal));
@@ -67,7 +67,7 @@ impl Store for Ours {
                 let meeting = MeetingId::NONE;
                 let report =
                     wire::Report { meeting, terminal, version, business, decode, role, flags, channel, stream, info };
-                applied += u64::from(writer.report_near(near, &report) == Reported::Applied);
+                applied += u64::from(writer.report_at(near, &report) == Reported::Applied);
             }
         }
         applied

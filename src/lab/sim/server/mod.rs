@@ -10,7 +10,7 @@ use super::meetings::Meetings;
 use super::numbering::Numbering;
 use super::probes::Probes;
 use super::terminals::{Report, Terminals};
-use super::ticker::Pace;
+use super::ticker::Ticker;
 use super::timeline::Timeline;
 use super::{Counters, Random, Settings};
 use crate::limits::INFO_BYTES_SHORT;
@@ -52,9 +52,9 @@ pub struct AutonomousServer {
     transaction: u32,
     busy_until: Nanos,
     quiesced: bool,
-    pace_reports: Pace,
-    pace_probes: Pace,
-    pace_heartbeats: Pace,
+    pace_reports: Ticker,
+    pace_probes: Ticker,
+    pace_heartbeats: Ticker,
 }
 
 impl AutonomousServer {
@@ -92,9 +92,9 @@ impl AutonomousServer {
             transaction: 0,
             busy_until: Nanos(0),
             quiesced: false,
-            pace_reports: Pace::per_second(settings.reports_per_second),
-            pace_probes: Pace::per_second(settings.probes_per_second),
-            pace_heartbeats: Pace::every(settings.heartbeat),
+            pace_reports: Ticker::per_second(settings.reports_per_second),
+            pace_probes: Ticker::per_second(settings.probes_per_second),
+            pace_heartbeats: Ticker::every(settings.heartbeat),
             settings,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::AutonomousServer;
-use crate::lab::sim::ticker::Pace;
+use crate::lab::sim::ticker::Ticker;
 use crate::lab::sim::{Counters, EpochSeen};
 use crate::time::Nanos;
 use crate::wire::{
@@ -71,8 +71,8 @@ impl AutonomousServer {
 
     /// From now on, so many reports and probes a second.
     pub fn set_rates(&mut self, reports: u32, probes: u32) {
-        self.pace_reports = Pace::per_second(reports);
-        self.pace_probes = Pace::per_second(probes);
+        self.pace_reports = Ticker::per_second(reports);
+        self.pace_probes = Ticker::per_second(probes);
     }
 
     /// Whether no report is outstanding, no terminal rings and no answer waits.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The talk, on standard error.
-pub struct Voice {
+pub struct Progress {
     bar: ProgressBar,
     colour: bool,
 }
 
-impl Voice {
-    /// A voice with a bar of so many steps. No bar where nobody watches.
+impl Progress {
+    /// A progress with a bar of so many steps. No bar where nobody watches.
     pub fn new(steps: u64) -> Self {
         let watched = std::io::stderr().is_terminal();
         let target = if watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -70,7 +70,7 @@ impl Voice {
     }
 }
 
-impl Drop for Voice {
+impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
     }
