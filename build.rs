@@ -10,7 +10,8 @@ use std::process::{Command, exit};
 const PROGRAMS: [(&str, &str); 3] = [
     ("bpf/steer.bpf.c", "steer.bpf.o"),
     ("bpf/load.bpf.c", "load.bpf.o"),
-    // Nothing in Baton loads it: scripts/pktgen does, compiled for who is to report. It is to compile everywhere.
+    // Nothing in Baton loads it: scripts/pktgen does, compiled for who is to report. It is to
+    // compile everywhere.
     ("bpf/reports.bpf.c", "reports.bpf.o"),
 ];
 const ABI: &str = "bpf/abi.h";
@@ -63,7 +64,8 @@ fn find_clang() -> String {
     }
 }
 
-/// Folders of the system's headers, Debian's folder of the architecture among them. All headers are known to be there.
+/// Folders of the system's headers, Debian's folder of the architecture among them. All headers are
+/// known to be there.
 fn includes() -> Vec<PathBuf> {
     let architecture = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets the architecture");
     let folders: Vec<_> = ["/usr/include".to_owned(), format!("/usr/include/{architecture}-linux-gnu")]
@@ -93,7 +95,8 @@ fn compile(clang: &str, includes: &[PathBuf], source: &str, object: &Path) {
     }
 }
 
-/// The constants and structs of `abi.h`, with the sizes and offsets that clang gave them asserted at compile time.
+/// The constants and structs of `abi.h`, with the sizes and offsets that clang gave them asserted
+/// at compile time.
 fn generate(includes: &[PathBuf], file: &Path) {
     let builder = bindgen::Builder::default()
         .header(ABI)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the steering program and Baton share. This file is the only source of it: build.rs makes the Rust side from it,
- * the assertions below hold it in C, and tests/steer.rs holds it against the BTF of what was compiled.
+ * What the steering program and Baton share. This file is the only source of it: build.rs makes the
+ * Rust side from it, the assertions below hold it in C, and tests/steer.rs holds it against the BTF
+ * of what was compiled.
  *
- * A change of any struct, map or meaning here is a change of BATON_ABI: a program of another number that is found
- * pinned is replaced together with its maps.
+ * A change of any struct, map or meaning here is a change of BATON_ABI: a program of another number
+ * that is found pinned is replaced together with its maps.
  */
 #ifndef BATON_ABI_H
 #define BATON_ABI_H
@@ -13,8 +14,9 @@
 
 #define BATON_ABI 2
 
-/* Queues of an interface that can be steered, and sockets ("rings") on each. A socket's slot in the map `rings` is
- * queue * BATON_RINGS_PER_QUEUE_MAX + ring, so that a queue's slots do not move when the number of rings changes. */
+/* Queues of an interface that can be steered, and sockets ("rings") on each. A socket's slot in the
+ * map `rings` is queue * BATON_RINGS_PER_QUEUE_MAX + ring, so that a queue's slots do not move when
+ * the number of rings changes. */
 #define BATON_QUEUES_MAX 64
 #define BATON_RINGS_PER_QUEUE_MAX 16
 
@@ -36,20 +38,25 @@
 /* The only entry of the map `settings`. */
 struct baton_settings {
 	__u32 abi;        /* BATON_ABI of who wrote it */
-	__u32 rings;      /* rings of each queue that frames are shared among; 0: none, all frames pass */
+	/* rings of each queue that frames are shared among; 0: none, all frames pass */
+	__u32 rings;
 	__u16 ethertype;  /* of V2V frames, in the host's byte order */
 	__u16 probe_port; /* UDP port of generator probes, in the host's byte order; 0: none */
-	__u32 known_only; /* not 0: V2V frames of MAC addresses that are not in the map `known` are dropped */
-	__u64 source_interval_ns; /* from one V2V frame of a MAC address to its next, on average; 0: as it likes */
+	/* not 0: V2V frames of MAC addresses that are not in the map `known` are dropped */
+	__u32 known_only;
+	/* from one V2V frame of a MAC address to its next, on average; 0: as it likes */
+	__u64 source_interval_ns;
 	__u64 source_window_ns;   /* so much earlier a frame may come than that says: its burst */
 };
 _Static_assert(sizeof(struct baton_settings) == 32, "no hole, no surprise");
 
-/* Entries of the map `known`, and of the map `sources`, which forgets those that have been silent the longest. */
+/* Entries of the map `known`, and of the map `sources`, which forgets those that have been silent
+ * the longest. */
 #define BATON_KNOWN_MAX 1024
 #define BATON_SOURCES_MAX 4096
 
-/* Lies right before the first byte of a steered frame. The magic tells it from what else may lie there. */
+/* Lies right before the first byte of a steered frame. The magic tells it from what else may lie
+ * there. */
 #define BATON_ARRIVAL_MAGIC 0x41525256
 struct baton_arrival {
 	__u32 magic;
@@ -58,14 +65,16 @@ struct baton_arrival {
 };
 _Static_assert(sizeof(struct baton_arrival) == 16, "metadata comes in words, and at most 32 bytes of it everywhere");
 
-/* What became of a frame: the index into the map `verdicts`, which counts. The first two go to a ring, the last two are dropped, and the
- * others pass to the kernel. */
+/* What became of a frame: the index into the map `verdicts`, which counts. The first two go to a
+ * ring, the last two are dropped, and the others pass to the kernel. */
 enum baton_verdict {
 	BATON_STEERED,         /* a V2V frame, to its ring */
 	BATON_PROBE,           /* a generator probe, to its ring */
-	BATON_NO_SOCKET,       /* V2V or a probe, but nobody in the ring's slot, or no rings at all */
+	/* V2V or a probe, but nobody in the ring's slot, or no rings at all */
+	BATON_NO_SOCKET,
 	BATON_OTHER_ETHERTYPE, /* the kernel's own traffic */
-	BATON_TRUNCATED,       /* ends before its Ethernet header, or V2V and shorter than its packet */
+	/* ends before its Ethernet header, or V2V and shorter than its packet */
+	BATON_TRUNCATED,
 	BATON_UNKNOWN_TYPE,    /* V2V by its EtherType, but of no packet type */
 	BATON_STRANGER,        /* V2V of a MAC address that is not known, where that is asked for */
 	BATON_OVER_RATE,       /* V2V beyond what its MAC address may send */
@@ -73,11 +82,12 @@ enum baton_verdict {
 };
 
 /*
- * What follows is of bpf/load.bpf.c, the load generator's. It lives and dies with the process that loads it, so BATON_ABI is
- * not about it.
+ * What follows is of bpf/load.bpf.c, the load generator's. It lives and dies with the process that
+ * loads it, so BATON_ABI is not about it.
  */
 
-/* The longest protocol frame is 104 bytes; of a page, what is before its first record's information. */
+/* The longest protocol frame is 104 bytes; of a page, what is before its first record's
+ * information. */
 #define BATON_LOAD_HEAD_BYTES 112
 #define BATON_LOAD_TAG_BYTES 16
 /* The longest frame that is sent. A power of two, so that an offset is bounded by a mask. */
@@ -102,15 +112,19 @@ struct baton_load_progress {
 	__u64 sent;      /* frames handed to the interface */
 	__u64 first_ns;  /* CLOCK_MONOTONIC of the first */
 	__u64 marked;    /* so many had been sent ... */
-	__u64 marked_ns; /* ... at this time; not read for every frame, because that costs as much as sending half of one */
+	/* ... at this time; not read for every frame, because that costs as much as sending half of
+	 * one */
+	__u64 marked_ns;
 	__u32 index;     /* of the next entry */
 	__u32 turn;      /* times that all entries were sent */
 };
 _Static_assert(sizeof(struct baton_load_progress) == 40, "no hole, no surprise");
 
-/* An entry of the map `load_frames`: how a frame begins, and its tag where that is not in the beginning. */
+/* An entry of the map `load_frames`: how a frame begins, and its tag where that is not in the
+ * beginning. */
 struct baton_load_frame {
-	__u64 head[BATON_LOAD_HEAD_BYTES / 8]; /* bytes of the wire, in words because bindgen makes those without unsafe code */
+	/* bytes of the wire, in words because bindgen makes those without unsafe code */
+	__u64 head[BATON_LOAD_HEAD_BYTES / 8];
 	__u64 tag[BATON_LOAD_TAG_BYTES / 8];
 };
 _Static_assert(sizeof(struct baton_load_frame) == 128, "two cache lines");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The load generator. `load` runs on frames that the kernel makes for it (BPF_F_TEST_XDP_LIVE_FRAMES): it writes the next
- * prepared frame over each and sends it. `sink`, on the interface at the other end, counts V2V frames and drops them.
+ * The load generator. `load` runs on frames that the kernel makes for it
+ * (BPF_F_TEST_XDP_LIVE_FRAMES): it writes the next prepared frame over each and sends it. `sink`,
+ * on the interface at the other end, counts V2V frames and drops them.
  *
  * One `load` runs at a time, on one CPU, so its progress needs no atomics.
  */
@@ -52,7 +53,8 @@ struct {
 	__type(value, __u64);
 } sunk SEC(".maps");
 
-/* Writes as much of the head as the frame has room for, eight bytes at a time, then four where that is its end. */
+/* Writes as much of the head as the frame has room for, eight bytes at a time, then four where that
+ * is its end. */
 static __always_inline void write_head(void *data, void *end, const struct baton_load_frame *frame)
 {
 	const void *head = frame->head;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Headers, looked at only where they are whole. A function gives what lies behind the header that it read, or NULL where
- * the frame ends before.
+ * Headers, looked at only where they are whole. A function gives what lies behind the header that
+ * it read, or NULL where the frame ends before.
  */
 #ifndef BATON_PARSE_H
 #define BATON_PARSE_H
@@ -42,7 +42,8 @@ struct span {
 	const void *at, *end;
 };
 
-/* Whether `bytes` of the frame lie from `at` on. The comparison is the shape that the verifier reads. */
+/* Whether `bytes` of the frame lie from `at` on. The comparison is the shape that the verifier
+ * reads. */
 static __always_inline int holds(const struct span *rest, __u64 bytes)
 {
 	return rest->at + bytes <= rest->end;
@@ -81,7 +82,8 @@ static __always_inline int parse_ethernet(struct span *rest, __u16 *ethertype, _
 	return 0;
 }
 
-/* A whole V2V packet: the number by which its ring is chosen, its meeting or, where it has none, its source. */
+/* A whole V2V packet: the number by which its ring is chosen, its meeting or, where it has none,
+ * its source. */
 static __always_inline enum baton_verdict parse_v2v(const struct span *rest, __u64 *key)
 {
 	const void *packet = rest->at;
@@ -114,7 +116,8 @@ static __always_inline enum baton_verdict parse_v2v(const struct span *rest, __u
 	return BATON_STEERED;
 }
 
-/* A probe of the kernel's packet generator, wire.md section 7: IPv4 and UDP to one port, whole, and with its magic. */
+/* A probe of the kernel's packet generator, wire.md section 7: IPv4 and UDP to one port, whole, and
+ * with its magic. */
 static __always_inline int parse_probe(struct span *rest, __u16 port, __u64 *key)
 {
 	const struct ipv4 *ip = rest->at;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stands at the egress hook of a sender and writes a REPORT over each frame of the kernel's packet generator: for terminal after
- * terminal of one domain, the version one higher each time round. scripts/pktgen/reports.sh compiles it for who is to report.
+ * Stands at the egress hook of a sender and writes a REPORT over each frame of the kernel's packet
+ * generator: for terminal after terminal of one domain, the version one higher each time round.
+ * scripts/pktgen/reports.sh compiles it for who is to report.
  *
- * What it goes by is in the generator's own frame: its magic and sequence; the UDP source port, which of the sending threads
- * it is, and the destination port, of how many; and in the priority of the buffer the version of each terminal's first report. A terminal is always
- * of one thread where their number divides the terminals', so its versions stay in order.
+ * What it goes by is in the generator's own frame: its magic and sequence; the UDP source port,
+ * which of the sending threads it is, and the destination port, of how many; and in the priority of
+ * the buffer the version of each terminal's first report. A terminal is always of one thread where
+ * their number divides the terminals', so its versions stay in order.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -69,7 +71,8 @@ int baton_reports(struct __sk_buff *skb)
 	number = (__u64)(bpf_ntohl(generated->sequence) - 1) * threads + thread;
 	nth = number % TERMINALS;
 	version = skb->priority + number / TERMINALS;
-	/* 0 is the version of who has not reported. One number twice does less harm than one that cannot be. */
+	/* 0 is the version of who has not reported. One number twice does less harm than one that
+	 * cannot be. */
 	if (version == 0)
 		version = 1;
 	skb->priority = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Steers V2V frames to the sockets of Baton's workers, past the network stack. One meeting's frames all go to one ring of
- * their queue, so one worker has them in order. Whatever is not for Baton passes to the kernel as it came.
+ * Steers V2V frames to the sockets of Baton's workers, past the network stack. One meeting's frames
+ * all go to one ring of their queue, so one worker has them in order. Whatever is not for Baton
+ * passes to the kernel as it came.
  */
 #include "abi.h"
 #include "maps.h"
@@ -33,7 +34,8 @@ static __always_inline __u32 ring_of(__u64 key, __u32 rings)
 	return (mix(key) >> 32) * rings >> 32;
 }
 
-/* A function of its own, so that the struct is in the object's BTF, which is held against the Rust side. */
+/* A function of its own, so that the struct is in the object's BTF, which is held against the Rust
+ * side. */
 static __noinline void write_arrival(struct baton_arrival *arrival)
 {
 	arrival->magic = BATON_ARRIVAL_MAGIC;
@@ -41,7 +43,8 @@ static __noinline void write_arrival(struct baton_arrival *arrival)
 	arrival->ns = bpf_ktime_get_ns();
 }
 
-/* Writes when the frame came before its first byte. A driver without room for it leaves the frame without. */
+/* Writes when the frame came before its first byte. A driver without room for it leaves the frame
+ * without. */
 static __always_inline void stamp(struct xdp_md *ctx)
 {
 	struct baton_arrival *arrival;
@@ -64,7 +67,8 @@ static __always_inline int redirect(struct xdp_md *ctx, const struct baton_setti
 		return verdict(BATON_NO_SOCKET, XDP_PASS);
 	slot = slot * BATON_RINGS_PER_QUEUE_MAX + ring_of(key, how->rings);
 
-	/* Looked up first, so that a frame that stays with the kernel bears no stamp. The socket may still go in between. */
+	/* Looked up first, so that a frame that stays with the kernel bears no stamp. The socket
+	 * may still go in between. */
 	if (!bpf_map_lookup_elem(&rings, &slot))
 		return verdict(BATON_NO_SOCKET, XDP_PASS);
 	stamp(ctx);
@@ -73,8 +77,9 @@ static __always_inline int redirect(struct xdp_md *ctx, const struct baton_setti
 }
 
 /*
- * Whether a frame comes before its time, by the generic cell rate algorithm: one number for a source, when its next frame is
- * due. Several queues of one source may lose each other's frame, and let it send one more.
+ * Whether a frame comes before its time, by the generic cell rate algorithm: one number for a
+ * source, when its next frame is due. Several queues of one source may lose each other's frame, and
+ * let it send one more.
  */
 static __always_inline int over_rate(const struct baton_settings *how, __u64 source)
 {

@@ -4,16 +4,21 @@
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
 #   scripts/bench.sh worker|serving|sla|table|wire|dataplane [--json FILE] …
 #
-# recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison, what others
-#            take to have their meetings again (benches/peers), unless --no-peers
-# worker     what a report costs a worker over rings in memory, in time, instructions and allocations; two workers against one
-# serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of forgeries
-# sla        a server under load whose engine is killed once, and what `baton sla` makes of its logs [--html FILE]
+# recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison,
+#            what others take to have their meetings again (benches/peers), unless --no-peers
+# worker     what a report costs a worker over rings in memory, in time, instructions and
+#            allocations; two workers against one
+# serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of
+#            forgeries
+# sla        a server under load whose engine is killed once, and what `baton sla` makes of its logs
+#            [--html FILE]
 # table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
 # wire       what a frame costs to read and to write (benches/structures)
-# dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, xsk-rs, AF_PACKET (benches/dataplane)
+# dataplane  receivers and echoers on one veth pair: Baton, testpmd, xdpilone, xsk-rs, AF_PACKET
+#            (benches/dataplane)
 #
-# Exits non-zero if a target is missed. Other options are the bench's own: --help after the name lists them.
+# Exits non-zero if a target is missed. Other options are the bench's own: --help after the name
+# lists them.
 set -euo pipefail
 # A relative FILE is meant from where this was called.
 called_from="$PWD"
@@ -29,8 +34,8 @@ trap clear_away EXIT
 
 usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
-# A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on hugetlbfs where the kernel lends
-# enough of them, else on tmpfs. Given back in every case.
+# A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on
+# hugetlbfs where the kernel lends enough of them, else on tmpfs. Given back in every case.
 borrow_huge_pages() {
     local pages=/proc/sys/vm/nr_hugepages before
     memory="$(mktemp -d -p /dev/shm)"

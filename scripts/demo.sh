@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The main job on real frames: a dispatch server, four autonomous servers, 1,000 conferences, 10,000 terminals, and
-# everything that can die, dying. Prints what was lost, and exits non-zero if that is anything at all.
+# The main job on real frames: a dispatch server, four autonomous servers, 1,000 conferences, 10,000
+# terminals, and everything that can die, dying. Prints what was lost, and exits non-zero if that is
+# anything at all.
 #
 #   scripts/demo.sh [--json FILE]
 set -euo pipefail

@@ -1,4 +1,5 @@
-# What the scripts share; sourced, never run. Each script has set -euo pipefail before it sources this.
+# What the scripts share; sourced, never run. Each script has set -euo pipefail before it sources
+# this.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what benches/peers compares Baton with, or with `dataplane` what benches/dataplane does, where it is missing; says
-# what it does; does nothing where all is there.
+# Installs what benches/peers compares Baton with, or with `dataplane` what benches/dataplane does,
+# where it is missing; says what it does; does nothing where all is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -32,7 +32,8 @@ done
 ((${#missing[@]})) || exit 0
 [[ $EUID -eq 0 ]] || die "installing needs root: sudo scripts/setup-peers.sh"
 
-# Debian starts a server when it installs one. The bench starts its own, in folders of its own, and nothing else is to run.
+# Debian starts a server when it installs one. The bench starts its own, in folders of its own, and
+# nothing else is to run.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
     trap 'rm -f "$policy"' EXIT

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Baton is built with and tested on, where it is missing; says what it does; does nothing where all is there.
+# Installs what Baton is built with and tested on, where it is missing; says what it does; does
+# nothing where all is there.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -61,7 +62,8 @@ for component in fmt clippy; do
     cargo "$component" --version >/dev/null 2>&1 || die "cargo $component is not here: rustup component add rustfmt clippy"
 done
 
-# What tests hold Baton against, beside the build: nothing of it is installed. A user who cannot fetch them can build all the same.
+# What tests hold Baton against, beside the build: nothing of it is installed. A user who cannot
+# fetch them can build all the same.
 tools="${CARGO_TARGET_DIR:-target}/tools"
 if [[ ! -x "$tools/python/bin/python" ]] || ! "$tools/python/bin/python" -c 'import hdrh, prometheus_client' 2>/dev/null; then
     say "fetching PyPI's hdrhistogram and prometheus-client into $tools/python"

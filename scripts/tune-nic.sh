@@ -6,12 +6,14 @@
 #
 # -i, --interface     the interface that V2V frames come and go by
 # -q, --queues        receive queues [default: as many as there are now]
-# -p, --huge-pages    huge pages of 2 MiB that the machine has in all, for table and frames [default: as they are]
+# -p, --huge-pages    huge pages of 2 MiB that the machine has in all, for table and frames
+#                     [default: as they are]
 # -n, --dry-run       print what would be changed, and change nothing
 #     --undo          put back what was there before the first change
 #
-# Each change is printed as `what: before -> after`. What the driver does not know or refuses is said, and left out. What was there
-# before is kept in /run/baton/tune-INTERFACE, until it is put back or the machine starts again.
+# Each change is printed as `what: before -> after`. What the driver does not know or refuses is
+# said, and left out. What was there before is kept in /run/baton/tune-INTERFACE, until it is put
+# back or the machine starts again.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -76,7 +78,8 @@ write() {
 # The value of a line such as `RX:  512` below a headline, as ethtool prints it.
 told() { { ethtool "$1" "$interface" 2>/dev/null || true; } | sed -n "/$2/,\$p" | sed -n "s/^$3:[[:space:]]*//p" | head -n 1 || true; }
 
-# Sets one parameter by ethtool: its listing's option and headline, the line's name, the setting's option and name, the value.
+# Sets one parameter by ethtool: its listing's option and headline, the line's name, the setting's
+# option and name, the value.
 set_by_ethtool() {
     local show="$1" headline="$2" line="$3" option="$4" name="$5" to="$6" from
     from="$(told "$show" "$headline" "$line")"
@@ -159,7 +162,8 @@ set_by_ethtool -c Coalesce rx-usecs -C rx-usecs 8
 set_by_ethtool -k Features rx-vlan-offload -K rxvlan off
 # And frames of a VLAN that nobody told the interface of it drops by itself.
 set_by_ethtool -k Features rx-vlan-filter -K rx-vlan-filter off
-# A worker that polls busily runs the driver itself, for as long as it comes back within the timeout.
+# A worker that polls busily runs the driver itself, for as long as it comes back within the
+# timeout.
 write "$net/napi_defer_hard_irqs" 2
 write "$net/gro_flush_timeout" 200000
 spread_interrupts

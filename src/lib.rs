@@ -17,19 +17,21 @@
 //! wire/       frames as types          limits  every bound          time, text, output
 //! ```
 //!
-//! A room uses only rooms that stand further down; `tests/architecture.rs` has the table of what may use what, and checks
-//! it. [`sdk`] is a V2V endpoint for makers of autonomous servers and terminals.
+//! A room uses only rooms that stand further down; `tests/architecture.rs` has the table of what
+//! may use what, and checks it. [`sdk`] is a V2V endpoint for makers of autonomous servers and
+//! terminals.
 //!
 //! What always holds between the rooms:
 //!
-//! - `wire`, `table`, `cascade`, `recovery` and `cms` know no clock, no randomness and no system call: time is an argument. So
-//!   a simulation runs the code that production runs.
+//! - `wire`, `table`, `cascade`, `recovery` and `cms` know no clock, no randomness and no system
+//!   call: time is an argument. So a simulation runs the code that production runs.
 //! - `unsafe` is in `sys` alone, and the compiler sees to it.
-//! - A worker never blocks, allocates, logs or takes a lock. What is slow goes to the control thread over a bounded queue,
-//!   and a queue that is full is counted, not waited for.
+//! - A worker never blocks, allocates, logs or takes a lock. What is slow goes to the control
+//!   thread over a bounded queue, and a queue that is full is counted, not waited for.
 //! - A bad frame is a counted value, never an error or a panic.
-//! - A frame leaves its ring after everything that follows from it was handed on; a client is answered after the database
-//!   and the autonomous server both know. Death in between repeats work and loses none.
+//! - A frame leaves its ring after everything that follows from it was handed on; a client is
+//!   answered after the database and the autonomous server both know. Death in between repeats work
+//!   and loses none.
 
 pub mod api;
 pub mod cascade;

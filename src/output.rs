@@ -1,9 +1,11 @@
 //! The one way to standard output and standard error.
 //!
-//! What always holds: nothing that is printed here ends the process, neither by a panic nor by a signal, so that what a command
-//! began to do it does to its end. A reader of standard output that has seen enough is no failure, and nothing more is written
-//! for it. Whatever else keeps results from being written, such as a full disk, is told at the end, and makes the exit code
-//! that of a failure ([`settle`]). Characters that would command a terminal, or disguise a line, are shown and not obeyed.
+//! What always holds: nothing that is printed here ends the process, neither by a panic nor by a
+//! signal, so that what a command began to do it does to its end. A reader of standard output that
+//! has seen enough is no failure, and nothing more is written for it. Whatever else keeps results
+//! from being written, such as a full disk, is told at the end, and makes the exit code that of a
+//! failure ([`settle`]). Characters that would command a terminal, or disguise a line, are shown
+//! and not obeyed.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -44,7 +46,8 @@ pub(crate) fn put(text: &str) {
     }
 }
 
-/// Writes JSON for people and scripts. In a string of it, what a terminal would obey is escaped as JSON has it.
+/// Writes JSON for people and scripts. In a string of it, what a terminal would obey is escaped as
+/// JSON has it.
 pub(crate) fn json(value: &Value) {
     line_of_json(&format!("{value:#}"));
 }

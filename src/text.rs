@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Whether a character would command a terminal, or disguise the line that it stands in: control characters, line separators,
-/// and those that turn the direction of writing.
+/// Whether a character would command a terminal, or disguise the line that it stands in: control
+/// characters, line separators, and those that turn the direction of writing.
 pub fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

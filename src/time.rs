@@ -3,7 +3,8 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, the clock that XDP's arrival stamps bear too; in a simulation, of its own clock.
+/// Nanoseconds of `CLOCK_MONOTONIC`, the clock that XDP's arrival stamps bear too; in a simulation,
+/// of its own clock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Nanos(pub u64);
 

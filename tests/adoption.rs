@@ -1,7 +1,9 @@
-//! Sockets and a table that outlive who works on them: processes really killed, under reports, their successors without privileges.
-//! However many die, every chunk, slot, extent and descriptor can be counted afterwards, and is free.
+//! Sockets and a table that outlive who works on them: processes really killed, under reports,
+//! their successors without privileges. However many die, every chunk, slot, extent and descriptor
+//! can be counted afterwards, and is free.
 //!
-//! 500 deaths; `BATON_DEATHS=10000 cargo test --test adoption` is for more (`scripts/test.sh --long`).
+//! 500 deaths; `BATON_DEATHS=10000 cargo test --test adoption` is for more
+//! (`scripts/test.sh --long`).
 
 mod support;
 
@@ -40,7 +42,8 @@ const MEETINGS: u64 = 16;
 /// What a first frame bears, of which nothing is expected.
 const FIRST: u64 = u64::MAX;
 
-/// The conference that stays, whose members report: a frame of a meeting is of the device of that number.
+/// The conference that stays, whose members report: a frame of a meeting is of the device of that
+/// number.
 const STAYING: MeetingId = MeetingId(1);
 /// Those that come and go.
 const PASSING: std::ops::Range<u64> = 2..8;
@@ -113,8 +116,8 @@ fn change(mut writer: Writer) -> ! {
     }
 }
 
-/// Takes every frame: enters it in the table, notes it in the file, answers it, releases it. In this order, as the rule is: a frame
-/// is released when all that follows from it is safe.
+/// Takes every frame: enters it in the table, notes it in the file, answers it, releases it. In
+/// this order, as the rule is: a frame is released when all that follows from it is safe.
 fn work(sockets: &mut [Socket], noted: &File, writer: &mut Writer) {
     for socket in sockets {
         let held = socket.receive(32);
@@ -191,7 +194,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// One turn: what may be sent is sent, what came is counted. Never more is open than there are receive chunks.
+    /// One turn: what may be sent is sent, what came is counted. Never more is open than there are
+    /// receive chunks.
     fn turn(&mut self, window: usize) {
         for _ in 0..16 {
             if self.open >= window {
@@ -257,7 +261,8 @@ fn killed_workers_lose_no_frame_and_nothing_else() {
     let deaths =
         std::env::var("BATON_DEATHS").map_or(DEATHS, |deaths| deaths.parse().expect("BATON_DEATHS is a number"));
 
-    // The first adoption fills the rings; before it what comes is dropped, for there is nothing to receive into.
+    // The first adoption fills the rings; before it what comes is dropped, for there is nothing to
+    // receive into.
     let began = Instant::now();
     let mut child = start(&bound, &noted, &path);
     sender.turn(1);
@@ -308,7 +313,8 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// After all deaths the table is whole, what its extents hold their owners name, and it can be filled to its capacity.
+/// After all deaths the table is whole, what its extents hold their owners name, and it can be
+/// filled to its capacity.
 fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
     table.recover();
     assert_eq!(table.verify(), Vec::<String>::new());
@@ -327,7 +333,8 @@ fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
     assert_eq!(table.verify(), Vec::<String>::new());
 }
 
-/// After all deaths every receive chunk still takes a frame and every transmit chunk still sends one.
+/// After all deaths every receive chunk still takes a frame and every transmit chunk still sends
+/// one.
 fn all_chunks_are_there(bound: Bound, mut sender: Sender) {
     let settings = bound.settings;
     // Twice: a spare chunk whose frame the last one sent is the next but one's.

@@ -95,9 +95,9 @@ fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
     let mut left = open(&pair, Side::Left);
     const FRAMES: u64 = 40_000;
     const MEETINGS: u64 = 64;
-    // Four threads, so that they meet at the shared rings; far more frames than chunks, so that every chunk goes round. A
-    // thread that has the rings and is not let run keeps the others' chunks from the kernel, which then drops frames: it
-    // counts each, and so does the test.
+    // Four threads, so that they meet at the shared rings; far more frames than chunks, so that
+    // every chunk goes round. A thread that has the rings and is not let run keeps the others'
+    // chunks from the kernel, which then drops frames: it counts each, and so does the test.
     let taken = AtomicU64::new(0);
     let dropped = [const { AtomicU64::new(0) }; 4];
     let seen = || taken.load(SeqCst) + dropped.iter().map(|dropped| dropped.load(SeqCst)).sum::<u64>();
@@ -296,7 +296,8 @@ fn who_may_not_is_told_what_it_takes() {
     assert!(matches!(error, SteerError::Privilege { .. }), "{error}");
 }
 
-/// Where little memory may be locked there are smaller rings; where there is next to none, an error that says so.
+/// Where little memory may be locked there are smaller rings; where there is next to none, an error
+/// that says so.
 #[test]
 fn rings_shrink_to_what_may_be_locked() {
     let pair = Pair::new(1);

@@ -1,4 +1,5 @@
-//! The command line as scripts meet it: results that nobody reads or no disk takes, servers that hang, and what is said then.
+//! The command line as scripts meet it: results that nobody reads or no disk takes, servers that
+//! hang, and what is said then.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -202,7 +203,8 @@ fn doctor_without_a_configuration_says_so_to_nobody_and_ends_as_usual() {
     assert_eq!(command.stderr(full).stdout(Stdio::null()).status().unwrap().code(), Some(2));
 }
 
-/// Scripts go by the exit code: control that was not taken is none of success, whether a server runs or not.
+/// Scripts go by the exit code: control that was not taken is none of success, whether a server
+/// runs or not.
 #[test]
 fn control_that_nobody_agreed_to_is_not_taken_and_is_no_success() {
     let served = serve();

@@ -96,7 +96,8 @@ fn a_sigbus_that_a_process_sent_is_not_called_a_cut_file() {
     assert!(words.contains("neither a file that was cut"), "{words}");
 }
 
-/// Starts a server, cuts its table once that bears its name, and asks until an engine has touched it.
+/// Starts a server, cuts its table once that bears its name, and asks until an engine has touched
+/// it.
 fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
     let mut server = Server::start(pair, Side::Left, &place.configure("left", more), &[]);
     server.engine();
@@ -108,7 +109,8 @@ fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
     }
     server.standby();
     File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
-    // What it asks is answered from the table, if that has not been touched since by the engine itself.
+    // What it asks is answered from the table, if that has not been touched since by the engine
+    // itself.
     let mut asking = Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["status", "--socket"])
         .arg(place.path("run/api.sock"))

@@ -1,5 +1,6 @@
-//! A keeper under a service manager: what it says to it, and what it finds again. The manager is this test, and speaks the
-//! protocol of sd_notify(3) and sd_listen_fds(3) with the real `baton run`, which it really kills.
+//! A keeper under a service manager: what it says to it, and what it finds again. The manager is
+//! this test, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real
+//! `baton run`, which it really kills.
 
 mod support;
 
@@ -24,7 +25,8 @@ use support::server::{Place, gone, kill};
 
 /// Nothing here takes as long; what does has hung.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Frames that are sent while no process of the server lives: they have to fit the ring, whose size the memory limit decides.
+/// Frames that are sent while no process of the server lives: they have to fit the ring, whose size
+/// the memory limit decides.
 const UNATTENDED: u64 = 200;
 
 /// A service manager with one service.
@@ -336,8 +338,9 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     service.end(Signal::KILL);
 }
 
-/// What an engine that was taken over can write to frames' memory: that each chunk is owned as none can be. The file is
-/// chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes; chunks are a multiple of 128.
+/// What an engine that was taken over can write to frames' memory: that each chunk is owned as none
+/// can be. The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes;
+/// chunks are a multiple of 128.
 fn damage(umem: &OwnedFd) {
     let file = fs::File::options().write(true).open(format!("/proc/self/fd/{}", umem.as_raw_fd())).unwrap();
     let chunks = (file.metadata().unwrap().len() - 64) / (2048 + 8) / 128 * 128;

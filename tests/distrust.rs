@@ -1,5 +1,5 @@
-//! A keeper whose engine is not what it should be: what it says, what it leaves behind, and who else wants what is
-//! the keeper's.
+//! A keeper whose engine is not what it should be: what it says, what it leaves behind, and who
+//! else wants what is the keeper's.
 
 mod support;
 
@@ -129,8 +129,8 @@ fn nobody_keeps_a_server_from_starting_by_a_name() {
     drop(taken);
 }
 
-/// A word that a wild store of the dead left in place of its lock, naming a thread that lives: nobody would ever get
-/// it.
+/// A word that a wild store of the dead left in place of its lock, naming a thread that lives:
+/// nobody would ever get it.
 #[test]
 fn locks_that_nobody_gets_are_not_handed_on() {
     let (pair, place) = (Pair::new(1), Place::new());

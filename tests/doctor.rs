@@ -1,4 +1,5 @@
-//! `baton doctor` on the machine that runs this, for an interface that is there and ones that are not.
+//! `baton doctor` on the machine that runs this, for an interface that is there and ones that are
+//! not.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Control by domain: of two autonomous servers one is never there, and the other falls silent. What operators are told of it, and what
-//! alerts go by. Real processes on a veth.
+//! Control by domain: of two autonomous servers one is never there, and the other falls silent.
+//! What operators are told of it, and what alerts go by. Real processes on a veth.
 
 mod support;
 

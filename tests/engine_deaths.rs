@@ -1,7 +1,9 @@
-//! A real server whose engines are killed one after the other under traffic: in the end its keeper has the descriptors that it had,
-//! its table agrees with itself, and every chunk of its sockets can be counted in what the keeper handed on, and is free.
+//! A real server whose engines are killed one after the other under traffic: in the end its keeper
+//! has the descriptors that it had, its table agrees with itself, and every chunk of its sockets
+//! can be counted in what the keeper handed on, and is free.
 //!
-//! 25 deaths; `BATON_ENGINE_DEATHS=1000 cargo test --test engine_deaths` is for more (`scripts/test.sh --long`).
+//! 25 deaths; `BATON_ENGINE_DEATHS=1000 cargo test --test engine_deaths` is for more
+//! (`scripts/test.sh --long`).
 
 mod support;
 
@@ -41,7 +43,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends for so long as fast as answers come, and a window of frames beside what was lost before.
+    /// Sends for so long as fast as answers come, and a window of frames beside what was lost
+    /// before.
     fn for_a_while(&mut self, span: Duration) {
         let (end, base, mut sent) = (Instant::now() + span, self.echoed, 0);
         while Instant::now() < end {
@@ -150,7 +153,8 @@ fn engines_that_die_under_load_leave_their_server_all_that_it_had() {
     all_chunks_are_there(&settings, umem, sockets);
 }
 
-/// Every chunk to receive into waits for the kernel or with a frame, and every chunk to send with takes a frame.
+/// Every chunk to receive into waits for the kernel or with a frame, and every chunk to send with
+/// takes a frame.
 fn all_chunks_are_there(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) {
     // Twice: a spare chunk whose frame the last one sent is the next but one's.
     let again = sockets.iter().map(|socket| socket.try_clone().unwrap()).collect();

@@ -1,7 +1,8 @@
-//! One controller: a server that another one replaced never controls again by being started, and an operator gives control.
+//! One controller: a server that another one replaced never controls again by being started, and an
+//! operator gives control.
 //!
-//! Two dispatch servers share a segment, one running after the other, each with files of its own; the autonomous servers
-//! live through all of it.
+//! Two dispatch servers share a segment, one running after the other, each with files of its own;
+//! the autonomous servers live through all of it.
 
 mod support;
 
@@ -24,7 +25,8 @@ const BRIDGE_MAC: &str = "02:00:00:00:01:6e";
 /// What `run` exits with where another dispatch server controls.
 const FENCED: i32 = 3;
 
-/// A segment with the autonomous servers of domains 1 and 2 on its left side; killed when this goes.
+/// A segment with the autonomous servers of domains 1 and 2 on its left side; killed when this
+/// goes.
 struct Segment {
     pair: Pair,
     autonomous: Child,
@@ -195,7 +197,8 @@ fn a_server_that_was_replaced_never_controls_again_by_being_started() {
     assert_eq!(controlled(&old), [true, true]);
     segment.control_and_stop(&old_file, 0);
 
-    // And back again: now the other one is the one that was replaced, however far its generation is.
+    // And back again: now the other one is the one that was replaced, however far its generation
+    // is.
     let mut server = segment.start(&new_file);
     assert_eq!(server.code(), FENCED, "{}", server.heard);
     let taken = control(&new, &["take", "--yes"]);
@@ -264,7 +267,8 @@ fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
     let configure = |place: &Place, interface: &str| {
         let file = configure(place, &[1, 2]);
         let text = fs::read_to_string(&file).unwrap().replace("\"right\"", &format!("\"{interface}\""));
-        // Whoever does not control is told nothing, so it has to know where the autonomous servers are.
+        // Whoever does not control is told nothing, so it has to know where the autonomous servers
+        // are.
         fs::write(
             &file,
             text.replace(
@@ -293,8 +297,9 @@ fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
     assert_eq!(server.code(), 0, "{}", server.heard);
 }
 
-/// A backup on another machine, a disk that was rolled back: the same generations are counted again, and the epochs are
-/// others. Which of the two is the higher one chance decides, and only one ever controls.
+/// A backup on another machine, a disk that was rolled back: the same generations are counted
+/// again, and the epochs are others. Which of the two is the higher one chance decides, and only
+/// one ever controls.
 #[test]
 fn a_copy_of_the_database_has_no_epoch_of_the_original() {
     let (segment, [original, copy]) = (Segment::new(), [Place::new(), Place::new()]);
@@ -321,9 +326,9 @@ fn a_copy_of_the_database_has_no_epoch_of_the_original() {
     assert_ne!(one, other, "a nonce tells them apart (but for one chance in 65,536)");
 }
 
-/// What is heard of a newer controller comes before the database is open, where the table has control; and the server ends
-/// by it. It is in the database all the same: the machine may lose its memory next, and the next block of generations is
-/// above whatever the other one counted up to.
+/// What is heard of a newer controller comes before the database is open, where the table has
+/// control; and the server ends by it. It is in the database all the same: the machine may lose its
+/// memory next, and the next block of generations is above whatever the other one counted up to.
 #[test]
 fn a_fence_that_is_heard_before_the_database_is_open_outlives_the_machine() {
     let (elsewhere, segment, [old, new]) = (Segment::new(), Segment::new(), [Place::new(), Place::new()]);

@@ -1,5 +1,5 @@
-//! Engines that live and do nothing, or wait for what does not come: each is killed and replaced. Real processes,
-//! really stopped.
+//! Engines that live and do nothing, or wait for what does not come: each is killed and replaced.
+//! Real processes, really stopped.
 
 mod support;
 
@@ -60,7 +60,8 @@ fn an_engine_that_is_stopped_is_killed_and_its_standby_takes_over() {
     assert!(said.contains("has stood still for 500 ms (`hang_ms` in [runtime]): it is killed"), "{said}");
     assert_eq!(server.engine(), standby);
     gone(engine);
-    // Its successor counts control as lost from when it stood still, which is what the logs are told.
+    // Its successor counts control as lost from when it stood still, which is what the logs are
+    // told.
     let last = asked(&place, &["recovery", "last", "--json"]).expect("the new engine answers");
     let death = &last["predecessor"];
     assert_eq!(

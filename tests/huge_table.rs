@@ -1,5 +1,5 @@
-//! A table on hugetlbfs, where dispatch hardware has it: there again after its maker is gone, and refused, not SIGBUS, where
-//! the pages do not suffice.
+//! A table on hugetlbfs, where dispatch hardware has it: there again after its maker is gone, and
+//! refused, not SIGBUS, where the pages do not suffice.
 
 mod support;
 

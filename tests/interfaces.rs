@@ -333,7 +333,8 @@ fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_ask
     let right = pair.on(Side::Right, || Interface::find("right").unwrap().mac().unwrap());
     let mut endpoint = pair.on(Side::Left, || Endpoint::open("left", &EndpointSettings::default()).unwrap());
     let left = endpoint.mac();
-    // To all, without the tag, as an interface that takes it off shows it; by the control thread and by a worker.
+    // To all, without the tag, as an interface that takes it off shows it; by the control thread
+    // and by a worker.
     let asked = Envelope {
         dst_mac: Mac([0xff; 6]),
         src_mac: left,

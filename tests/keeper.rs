@@ -34,7 +34,8 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Starts a server, and waits until it has a standby: gives it with the engine that controls and the one that stands by.
+/// Starts a server, and waits until it has a standby: gives it with the engine that controls and
+/// the one that stands by.
 fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
     let mut server = Server::start(pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
@@ -169,7 +170,8 @@ fn a_log_that_nobody_reads_costs_no_engine() {
     server.stop_listening();
     for _ in 0..3 {
         let mut killed = 0;
-        // A standby that is not ready when its engine dies is ended too: whoever is first then may be gone by now.
+        // A standby that is not ready when its engine dies is ended too: whoever is first then may
+        // be gone by now.
         wait_until("an engine beside a standby is killed", || {
             let [engine, _] = server.children()[..] else { return false };
             killed = engine;
@@ -222,7 +224,8 @@ fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
 fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_then_slowly() {
     let (pair, place) = (Pair::new(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
-    // On a machine that is busy one may control for long enough to count for something; then it takes more of them.
+    // On a machine that is busy one may control for long enough to count for something; then it
+    // takes more of them.
     for _ in 0..100 {
         kill(server.engine(), Signal::KILL);
         if server.heard.contains("7 in a row came to nothing: the next starts in 200ms") {
@@ -359,7 +362,8 @@ fn what_stops_a_start_is_said_in_a_sentence() {
     );
     fs::remove_dir(place.path("db")).unwrap();
 
-    // What stands where the socket is to be is somebody's: only a socket that nobody answers on goes.
+    // What stands where the socket is to be is somebody's: only a socket that nobody answers on
+    // goes.
     let socket = place.path("run/api.sock");
     fs::write(&socket, "a letter").unwrap();
     let (code, said) = run(&configuration, &[]);

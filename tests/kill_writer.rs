@@ -1,9 +1,11 @@
-//! SIGKILL in the middle of anything: a child process writes to a table as fast as it can, with its control thread and two
-//! workers, and is killed at a random moment, thousands of times. After each death every record is whole and as some
-//! writer meant it, nothing that was acknowledged is lost, and recovery leaves a table in which all agrees. Recovery is a
-//! process too, and some of these are killed themselves.
+//! SIGKILL in the middle of anything: a child process writes to a table as fast as it can, with its
+//! control thread and two workers, and is killed at a random moment, thousands of times. After each
+//! death every record is whole and as some writer meant it, nothing that was acknowledged is lost,
+//! and recovery leaves a table in which all agrees. Recovery is a process too, and some of these
+//! are killed themselves.
 //!
-//! 2,000 deaths; `BATON_KILLS=100000 cargo test --release --test kill_writer -- --nocapture` is for more.
+//! 2,000 deaths; `BATON_KILLS=100000 cargo test --release --test kill_writer -- --nocapture` is for
+//! more.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -116,14 +118,16 @@ fn writer_child() {
     }
 }
 
-/// Not a test of its own either: the process that recovers, and that is killed in the middle of it some of the times.
+/// Not a test of its own either: the process that recovers, and that is killed in the middle of it
+/// some of the times.
 #[test]
 fn recovery_child() {
     let Some(folder) = std::env::var_os(RECOVERY).map(PathBuf::from) else { return };
     let table = Table::open_at(&folder.join("table")).unwrap();
     let log = Mapping::open(&folder.join("log")).unwrap();
     log.words()[RECOVERING].store(1, Release);
-    // The kill takes longer to get here than recovery takes, so it begins some time after it was said.
+    // The kill takes longer to get here than recovery takes, so it begins some time after it was
+    // said.
     for _ in 0..log.words()[PAUSE].load(Acquire) {
         std::hint::spin_loop();
     }
@@ -134,7 +138,8 @@ fn recovery_child() {
     log.words()[RECOVERING].store(3, Release);
 }
 
-/// A worker: each reports for every second of the stayers, and for movers, whether these are in the table or not.
+/// A worker: each reports for every second of the stayers, and for movers, whether these are in the
+/// table or not.
 fn report_forever(mut writer: Writer, log: &Mapping, mut dice: Dice, number: u8) {
     loop {
         let stays = dice.below(4) != 0;
@@ -220,7 +225,8 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
             words[GENERATION].store(generation, Release);
         }
         _ => {
-            // Not acknowledged: workers are at the same terminals, and the higher version is the one that counts.
+            // Not acknowledged: workers are at the same terminals, and the higher version is the
+            // one that counts.
             let address = stayer(dice.below(STAYERS.into()) as u16);
             let step = dice.below(4) as u32;
             expect(|| {
@@ -233,8 +239,8 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
     }
 }
 
-/// What an operation gave; none where extents have run out, or another writer was there: a child shares two processors
-/// with all else.
+/// What an operation gave; none where extents have run out, or another writer was there: a child
+/// shares two processors with all else.
 fn expect<T>(mut act: impl FnMut() -> Result<T, TableError>) -> Option<T> {
     loop {
         match act() {
@@ -304,7 +310,8 @@ fn recover(folder: &Path, log: &Mapping) -> [u64; 4] {
     std::array::from_fn(|at| log.words()[RECOVERED + at].load(Acquire))
 }
 
-/// Starts a recovery and kills it around the moment at which it begins. Gives whether that was in the middle of it.
+/// Starts a recovery and kills it around the moment at which it begins. Gives whether that was in
+/// the middle of it.
 fn kill_recovery(folder: &Path, log: &Mapping, dice: &mut Dice) -> bool {
     let words = log.words();
     words[PAUSE].store(dice.below(2000), Release);
@@ -390,7 +397,8 @@ fn check_records(table: &Table, log: &Mapping, story: &str) {
     assert_eq!(table.unreadable(), 0, "{story}");
 }
 
-/// What was acknowledged is so; what was under way is or is not, and the next child goes on from there.
+/// What was acknowledged is so; what was under way is or is not, and the next child goes on from
+/// there.
 fn check_membership(table: &Table, log: &Mapping, story: &str) {
     for number in 1..=PASSING {
         let word = &log.words()[MEETINGS + number as usize];

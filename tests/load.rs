@@ -1,4 +1,5 @@
-//! `baton load` on a real interface: against a dispatch server of real processes, and against a sink that counts.
+//! `baton load` on a real interface: against a dispatch server of real processes, and against a
+//! sink that counts.
 
 mod support;
 
@@ -53,8 +54,8 @@ fn number(value: &Value, path: &str) -> u64 {
     value.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path} in {value:#}"))
 }
 
-/// The place of a dispatch server that held 20 meetings of ten terminals each in its domain when it died: it knows them from its
-/// table, though no autonomous server is there.
+/// The place of a dispatch server that held 20 meetings of ten terminals each in its domain when it
+/// died: it knows them from its table, though no autonomous server is there.
 fn filled() -> Place {
     let place = Place::new();
     let (shm, db) = (place.path("shm"), place.path("db"));
@@ -107,7 +108,8 @@ fn a_server_echoes_every_probe_and_believes_no_forgery() {
     assert!(counted("latency/probe/p50_ns") <= counted("latency/probe/max_ns"));
     assert_eq!(intervals(&log), 3000, "the histogram log has every latency");
 
-    // The same domain under another secret, and what is not even a frame: nothing of it is answered.
+    // The same domain under another secret, and what is not even a frame: nothing of it is
+    // answered.
     let forged = send(&pair, &[&["--what", "forgeries", "--wait", "100ms"], &rate[..]].concat());
     assert_eq!((number(&forged, "/answers/expected"), number(&forged, "/answers/strange")), (0, 0));
     let garbage = send(&pair, &[&["--what", "garbage", "--size", "200", "--wait", "100ms"], &rate[..]].concat());

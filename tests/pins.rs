@@ -1,4 +1,5 @@
-//! Steering that outlives processes: pinned on a BPF file system of the test's own, found again, replaced, removed.
+//! Steering that outlives processes: pinned on a BPF file system of the test's own, found again,
+//! replaced, removed.
 
 mod support;
 

@@ -1,5 +1,6 @@
-//! The scripts for the kernel's packet generator, as far as a kernel without it shows: what they take and refuse, and what the program at the egress
-//! hook makes of the generator's frames. `scripts/test.sh --vm` runs the rest.
+//! The scripts for the kernel's packet generator, as far as a kernel without it shows: what they
+//! take and refuse, and what the program at the egress hook makes of the generator's frames.
+//! `scripts/test.sh --vm` runs the rest.
 
 use std::path::Path;
 use std::process::{Command, Output};

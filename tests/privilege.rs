@@ -94,7 +94,8 @@ fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
     loop {
         let engine = server.engine();
         kill(engine, Signal::KILL);
-        // From then on the pause is long enough to be met; one that controlled for long starts the count anew.
+        // From then on the pause is long enough to be met; one that controlled for long starts the
+        // count anew.
         if server.heard.contains("the next starts in 800ms")
             && server.line_with(&format!("engine {engine} killed")).contains("the next starts in")
         {
@@ -141,8 +142,8 @@ fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_thre
     });
 }
 
-/// A keeper that replaces another build's program and dies before it has pinned its own leaves one that has no name; to open that
-/// by its number takes CAP_SYS_ADMIN.
+/// A keeper that replaces another build's program and dies before it has pinned its own leaves one
+/// that has no name; to open that by its number takes CAP_SYS_ADMIN.
 #[test]
 fn steering_whose_program_is_not_the_pinned_one_is_replaced_without_administering_the_system() {
     let (pair, place) = (Pair::new(1), Place::new());
@@ -230,7 +231,8 @@ fn confined(deed: &str) -> ExitStatus {
 fn a_confined_process_does_what_engines_do_and_its_end_is_its_own() {
     assert!(confined("nothing").success(), "{:?}", confined("nothing"));
     assert_eq!(confined("abort").signal(), Some(Signal::ABORT.as_raw()));
-    // The harness catches a panic, as threads do, and its words with a whole backtrace have been said.
+    // The harness catches a panic, as threads do, and its words with a whole backtrace have been
+    // said.
     assert_eq!(confined("a panic").code(), Some(101));
 }
 

@@ -1,5 +1,6 @@
-//! `baton sim` on a real interface: a dispatch server that this test plays connects, starts meetings, acknowledges
-//! reports and echoes probes over a veth pair, and asks over the control socket what was seen of it.
+//! `baton sim` on a real interface: a dispatch server that this test plays connects, starts
+//! meetings, acknowledges reports and echoes probes over a veth pair, and asks over the control
+//! socket what was seen of it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -95,12 +96,14 @@ fn ask(control: &Path, question: &str) -> Value {
 fn processor_seconds(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from behind the name here.
+    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from behind the name
+    // here.
     let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
     ticks / 100.0
 }
 
-/// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to ask.
+/// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to
+/// ask.
 struct Desk {
     endpoint: Endpoint,
     key: Key,

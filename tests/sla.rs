@@ -1,4 +1,5 @@
-//! `baton sla` over logs of two engines, of which the first died: verdicts, exit codes, JSON, JUnit and the page.
+//! `baton sla` over logs of two engines, of which the first died: verdicts, exit codes, JSON, JUnit
+//! and the page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use tempfile::TempDir;
 
 const BASE_S: u64 = 1_763_990_000;
 
-/// Two minutes of an engine, its death, and a minute of the next: a frame lost in the outage, 20 ms of it, and ten slow seconds.
+/// Two minutes of an engine, its death, and a minute of the next: a frame lost in the outage, 20 ms
+/// of it, and ten slow seconds.
 fn logs(folder: &Path) {
     let recovery = |at_s, succeeds, acknowledged_ns| RecoveryNote {
         at_s,

@@ -1,4 +1,5 @@
-//! The steering program, run by the kernel on frames that never came: every branch, with its description, frame and verdict.
+//! The steering program, run by the kernel on frames that never came: every branch, with its
+//! description, frame and verdict.
 
 use std::mem::offset_of;
 use std::num::NonZeroU32;
@@ -22,7 +23,8 @@ fn settings() -> SteerSettings {
     SteerSettings { probe_port: Some(PROBE_PORT), ..SteerSettings::new(DEFAULT_ETHERTYPE, 1) }
 }
 
-/// Steering with a socket in the first `rings` rings of queue 0. The kernel takes a socket that is not bound yet.
+/// Steering with a socket in the first `rings` rings of queue 0. The kernel takes a socket that is
+/// not bound yet.
 fn steering(settings: &SteerSettings, rings: u32) -> (Steering, Vec<OwnedFd>) {
     let steering = Steering::load(settings).expect("the kernel takes the program; this test needs root");
     let sockets: Vec<_> = (0..rings)
@@ -159,7 +161,8 @@ fn every_branch_gives_its_verdict() {
     check(&steering, "V2V where another EtherType was agreed", &protocol(None, None, MEETING), OtherEtherType);
 }
 
-/// One frame: its action, its bytes untouched, its stamp if and only if it goes to a socket, its counter and no other.
+/// One frame: its action, its bytes untouched, its stamp if and only if it goes to a socket, its
+/// counter and no other.
 fn check(steering: &Steering, description: &str, frame: &[u8], verdict: Verdict) {
     let before = steering.counters().unwrap();
     let earliest = baton::sys::clock::now();
@@ -260,7 +263,8 @@ fn a_meeting_keeps_to_its_ring_and_meetings_spread() {
 fn a_frame_without_room_for_the_stamp_is_steered_without() {
     let (steering, _sockets) = steering(&settings(), 1);
     let frame = protocol(None, None, MEETING);
-    // 256 bytes lie before a frame, of which the kernel keeps 40: beside 208 of somebody else's, 16 have no place.
+    // 256 bytes lie before a frame, of which the kernel keeps 40: beside 208 of somebody else's, 16
+    // have no place.
     const OTHERS: usize = 208;
     let run = steering.dry_run(&[vec![0; OTHERS], frame.clone()].concat(), OTHERS, (0, 0)).unwrap();
     assert_eq!((run.action, run.arrived), (Action::Redirect, None));

@@ -1,4 +1,5 @@
-//! `baton table`, the real command on real files: at rest, and beside a living process that writes as fast as it can.
+//! `baton table`, the real command on real files: at rest, and beside a living process that writes
+//! as fast as it can.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -52,7 +53,8 @@ fn part(meeting: u64, number: u64) -> Part {
     }
 }
 
-/// Meetings 1 to `meetings`, each with four members in domain 1 and four in domain 2, two of them with long information.
+/// Meetings 1 to `meetings`, each with four members in domain 1 and four in domain 2, two of them
+/// with long information.
 fn furnished(path: &Path, capacity: Capacity, meetings: u64) -> Arc<Table> {
     let table = Arc::new(Table::create_at(path, capacity, boot_id().unwrap()).unwrap());
     table.set_reservation(Epoch::new(3, 7), 100);
@@ -108,7 +110,8 @@ fn refused(code: i32, arguments: &[&str], table: &Path) -> String {
     err(&output)
 }
 
-/// A process that has the table locked and writes to it: this test's own program, as [`living_child`].
+/// A process that has the table locked and writes to it: this test's own program, as
+/// [`living_child`].
 struct Living(Child, #[expect(dead_code, reason = "closed, it would end the writer")] BufReader<ChildStdout>);
 
 impl Living {
@@ -141,8 +144,8 @@ impl Drop for Living {
     }
 }
 
-/// Not a test of its own: what [`Living`] starts. Two threads write until standard input ends, and panic where anything
-/// is not as they left it.
+/// Not a test of its own: what [`Living`] starts. Two threads write until standard input ends, and
+/// panic where anything is not as they left it.
 #[test]
 fn living_child() {
     let Some(path) = std::env::var_os(CHILD) else { return };
@@ -278,7 +281,8 @@ fn a_flaw_of_a_living_table_is_found() {
     drop(living);
 }
 
-/// Flips a bit of the records of so many members of meeting 10, wherever they are, and says how a flaw names the first.
+/// Flips a bit of the records of so many members of meeting 10, wherever they are, and says how a
+/// flaw names the first.
 fn damage(path: &Path, records: usize) -> String {
     let table = Table::open_at(path).unwrap();
     for number in 0..records {
@@ -415,7 +419,8 @@ fn a_full_file_system_refuses_and_keeps_the_table() {
     assert!(err(&output).contains("has no room for"), "{}", err(&output));
 }
 
-/// The right to read is enough to look. The program is copied to where anybody may go: a build's folder may be closed.
+/// The right to read is enough to look. The program is copied to where anybody may go: a build's
+/// folder may be closed.
 #[test]
 fn whoever_may_read_the_file_may_look_at_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -436,7 +441,8 @@ fn whoever_may_read_the_file_may_look_at_it() {
     drop(mapping);
 }
 
-/// Killed at random moments, the command leaves the old table or the new one, whole, and another attempt succeeds.
+/// Killed at random moments, the command leaves the old table or the new one, whole, and another
+/// attempt succeeds.
 #[test]
 fn a_killed_resize_leaves_one_table_or_the_other() {
     let folder = Folder::new();

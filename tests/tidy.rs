@@ -10,7 +10,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files that belong to the repository: all but what builds leave and what version control keeps.
+/// The files that belong to the repository: all but what builds leave and what version control
+/// keeps.
 fn files() -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -115,8 +116,8 @@ fn nothing_is_left_lying_about() {
     none(breaches);
 }
 
-/// Standard output and standard error have one writer, which neither panics nor goes on unheard: see `src/output.rs`. A test
-/// may print.
+/// Standard output and standard error have one writer, which neither panics nor goes on unheard:
+/// see `src/output.rs`. A test may print.
 #[test]
 fn results_and_talk_have_one_writer() {
     let ways =

@@ -1,9 +1,10 @@
 //! The two paths, cache and database, end in the same state: of the table and of the database.
 //!
-//! One history is told twice, by the same seed: conferences are held and everybody knows of them; then they live on at
-//! the autonomous servers, which lose and gain some, while the dispatch server is dead. Once it comes back with its table,
-//! once with nothing but its database. Only what terminals report may be older in the database of the first: it believes its
-//! table where the autonomous servers agree, and reports are not written to the database.
+//! One history is told twice, by the same seed: conferences are held and everybody knows of them;
+//! then they live on at the autonomous servers, which lose and gain some, while the dispatch server
+//! is dead. Once it comes back with its table, once with nothing but its database. Only what
+//! terminals report may be older in the database of the first: it believes its table where the
+//! autonomous servers agree, and reports are not written to the database.
 
 #[path = "recovery/compare.rs"]
 mod compare;
@@ -31,7 +32,8 @@ fn history(seed: u64, network: NetworkSettings) -> World {
         for meeting in held {
             let members: Vec<Address> = site.server.members(meeting).collect();
             let free = free_terminals(&site.server).next();
-            // What cannot be done there any more, for an earlier one took its terminal, is left undone.
+            // What cannot be done there any more, for an earlier one took its terminal, is left
+            // undone.
             let mut command = |message| {
                 let _ = site.server.command_here(world.now, meeting, &message);
             };
@@ -52,8 +54,9 @@ fn history(seed: u64, network: NetworkSettings) -> World {
         let (level, layout) = (Level::LOWEST, Layout::new(2).expect("a layout"));
         site.server.hold(world.now, MeetingId(9000), level, layout, &[(member, Role::Participant)]);
     }
-    // Whoever was called takes the call before the dispatch server comes back: what a terminal reports after its part was
-    // updated is in the table alone, and when that is differs from path to path.
+    // Whoever was called takes the call before the dispatch server comes back: what a terminal
+    // reports after its part was updated is in the table alone, and when that is differs from path
+    // to path.
     world.run_for(Duration::from_secs(1));
     world
 }
@@ -85,8 +88,9 @@ fn cache_and_database_paths_end_in_the_same_state() {
                 }
                 assert_eq!(of_table(&cache), of_table(&database), "the tables");
                 let [(mut meetings, terminals), others] = [&cache, &database].map(of_database);
-                // Where a living cache agreed nobody was asked for STATE, so that what terminals reported meanwhile is in
-                // the table alone, as every report is. What is in the database of it is either as it was or as it is.
+                // Where a living cache agreed nobody was asked for STATE, so that what terminals
+                // reported meanwhile is in the table alone, as every report is. What is in the
+                // database of it is either as it was or as it is.
                 for (one, other) in meetings.iter_mut().zip(&others.0) {
                     for (member, its) in one.members.iter_mut().zip(&other.members) {
                         if member.flags == Flags::default() {

@@ -1,4 +1,5 @@
-//! Upgrades of a running server: `baton run` from a file that is replaced meanwhile, on a veth of its own.
+//! Upgrades of a running server: `baton run` from a file that is replaced meanwhile, on a veth of
+//! its own.
 
 mod support;
 
@@ -86,7 +87,8 @@ impl Stage {
         }
     }
 
-    /// After something was refused: those that were there are there, and the standby follows as ever.
+    /// After something was refused: those that were there are there, and the standby follows as
+    /// ever.
     fn goes_on(mut self) {
         let status = self.status();
         assert_eq!(status["pid"], self.engine, "{status:#}");
@@ -97,8 +99,8 @@ impl Stage {
     }
 }
 
-/// By a process of its own: a file that is open for writing is not executed, and what another test starts at this moment has a copy
-/// of every descriptor of ours until it executes.
+/// By a process of its own: a file that is open for writing is not executed, and what another test
+/// starts at this moment has a copy of every descriptor of ours until it executes.
 fn copy(from: &str, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
@@ -279,7 +281,8 @@ fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
     starting.wait().unwrap();
 }
 
-/// With somebody else at the database an engine waits for that with what it has to write yet, after it has handed over too.
+/// With somebody else at the database an engine waits for that with what it has to write yet, after
+/// it has handed over too.
 #[test]
 fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and_is_killed() {
     let mut stage = Stage::set();

@@ -1,4 +1,5 @@
-//! Nothing in a frame makes the wire format allocate: a counting allocator watches reading and writing.
+//! Nothing in a frame makes the wire format allocate: a counting allocator watches reading and
+//! writing.
 
 use allocation_counter::measure;
 use baton::limits::FRAME_BYTES_MAX;

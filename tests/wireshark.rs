@@ -1,4 +1,5 @@
-//! The dissector for Wireshark against Baton's own idea of the wire: captures of the load generator's, the vectors, and garbage.
+//! The dissector for Wireshark against Baton's own idea of the wire: captures of the load
+//! generator's, the vectors, and garbage.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,8 @@ use baton::wire::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// BEAT: what one dispatch server of a cluster says to another. It is no opcode of an autonomous server's.
+/// BEAT: what one dispatch server of a cluster says to another. It is no opcode of an autonomous
+/// server's.
 const BEAT: u8 = 0x60;
 
 /// What the dissector's `v2v.malformed` calls it.
@@ -59,7 +61,8 @@ fn read(bytes: &[u8]) -> Result<(), Malformed> {
         }
         return Ok(());
     }
-    // Baton has no use for the status of a page that is no refusal; there is none of that number all the same.
+    // Baton has no use for the status of a page that is no refusal; there is none of that number
+    // all the same.
     Status::from_wire(header.status).ok_or(Malformed::Value)?;
     let page = frame.page()?;
     match opcode {
@@ -99,7 +102,8 @@ fn frames_of(capture: &Path) -> Vec<Vec<u8>> {
     frames
 }
 
-/// What tshark shows of each frame: by field, all its values in their order. The dissector never fails.
+/// What tshark shows of each frame: by field, all its values in their order. The dissector never
+/// fails.
 fn shown(capture: &Path, fields: &[&str]) -> Vec<Vec<Vec<String>>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wireshark/v2v.lua");
     let output = Command::new("tshark")
@@ -314,7 +318,8 @@ fn bad_vectors_are_flagged_for_what_is_wrong() {
     assert_eq!(shown.len(), vectors.len());
     for ((vector, frame), shown) in vectors.iter().zip(&frames).zip(&shown) {
         let wrong = verdict(frame).unwrap_or_else(|| panic!("{}: Baton takes it", vector["name"]));
-        // What is too short for an Ethernet header, or another EtherType, no dissector of ours gets to see.
+        // What is too short for an Ethernet header, or another EtherType, no dissector of ours gets
+        // to see.
         let ours = frame.len() >= 14 && wrong != Malformed::EtherType;
         let told: &[&str] = if ours { &[name(wrong)] } else { &[] };
         assert_eq!(shown[0], told, "{}", vector["name"]);

@@ -90,8 +90,9 @@ fn kill_engine(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn Er
 /// So long an engine is asked nothing by us before it is killed.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// Kills an engine, and its successor after that one's first takeover frame and before it is through. How long that is, is
-/// found by trying: to look when it sends would take longer than the whole of it.
+/// Kills an engine, and its successor after that one's first takeover frame and before it is
+/// through. How long that is, is found by trying: to look when it sends would take longer than the
+/// whole of it.
 fn kill_twice(cluster: &mut Cluster<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
     let mut pause = Duration::from_micros(500);
     for _ in 0..TRIES {

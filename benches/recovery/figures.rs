@@ -10,8 +10,8 @@ use super::faults::Fault;
 use super::losses::Losses;
 use super::micro::Simulation;
 
-/// One kill and what came of it. Times are from the clock just before `kill`, in microseconds; takeovers and
-/// acknowledgements are those that the other side's XDP program stamped.
+/// One kill and what came of it. Times are from the clock just before `kill`, in microseconds;
+/// takeovers and acknowledgements are those that the other side's XDP program stamped.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trial {
     pub detect_us: Option<f64>,

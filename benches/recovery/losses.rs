@@ -1,7 +1,7 @@
 //! What a fault cost: frames, reports and operations that were acknowledged, and who controls.
 //!
-//! At any size: the autonomous servers tell only what changed since the beginning, and the table is read where it lies, by
-//! readers who take no lock.
+//! At any size: the autonomous servers tell only what changed since the beginning, and the table is
+//! read where it lies, by readers who take no lock.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use super::prepare::OPERATED;
 
-/// How long everything may take to come to rest: a report is repeated after a second, then two, then four.
+/// How long everything may take to come to rest: a report is repeated after a second, then two,
+/// then four.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
@@ -32,7 +33,8 @@ pub struct Losses {
     pub reports_acknowledged: u64,
     /// Operations that were answered as done and are not so, on either side.
     pub operations_acknowledged: u64,
-    /// Meetings that are under another epoch than the newest, once reconciled: somebody else's command took effect.
+    /// Meetings that are under another epoch than the newest, once reconciled: somebody else's
+    /// command took effect.
     pub second_controller: u64,
     /// Domains in which count or digest of both sides differ, once reconciled.
     pub domains_differing: u64,

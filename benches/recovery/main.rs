@@ -1,5 +1,6 @@
-//! How fast control comes back, by RFC 6201: real dispatch servers killed under load, at a thousand meetings and at a
-//! million. `scripts/bench.sh recovery` builds and runs it; benches/README.md says what the figures mean.
+//! How fast control comes back, by RFC 6201: real dispatch servers killed under load, at a thousand
+//! meetings and at a million. `scripts/bench.sh recovery` builds and runs it; benches/README.md
+//! says what the figures mean.
 
 mod faults;
 mod figures;
@@ -26,13 +27,15 @@ use figures::{OfSize, Target};
 use play::say;
 use sizes::{ALL, Size};
 
-/// Bytes of an Ethernet frame with a REPORT or PROBE: Ethernet 14, addresses and reserved 18, payload 64.
+/// Bytes of an Ethernet frame with a REPORT or PROBE: Ethernet 14, addresses and reserved 18,
+/// payload 64.
 const FRAME_BYTES: u32 = 96;
 
 /// Kill dispatch servers under load, and measure how control comes back.
 #[derive(Parser, Debug)]
 struct Args {
-    /// Measure with so many conferences; may be given several times. Default: 1,000, 20,736, 100,000 and 1,000,000
+    /// Measure with so many conferences; may be given several times. Default: 1,000, 20,736,
+    /// 100,000 and 1,000,000
     #[arg(long, value_name = "COUNT")]
     meetings: Vec<u32>,
     /// Kills of the engine at each size; other faults come a third or a sixth as often
@@ -160,7 +163,8 @@ fn main() -> ExitCode {
 
 /// Gives whether every target holds.
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    // Where the simulation is, so that the dispatch server has the other core for itself, as it has a machine.
+    // Where the simulation is, so that the dispatch server has the other core for itself, as it has
+    // a machine.
     if args.pins() && !core_affinity::set_for_current(core_affinity::CoreId { id: 0 }) {
         return Err("this program cannot be pinned to core 0; --no-pin leaves threads where they are put".into());
     }

@@ -1,4 +1,5 @@
-//! What the simulation itself takes for a takeover, so that nobody takes it for the dispatch server's time.
+//! What the simulation itself takes for a takeover, so that nobody takes it for the dispatch
+//! server's time.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -25,8 +25,9 @@ use super::sizes::{FIRST_DEVICE, MEMBERS, Size};
 /// Huge pages for the rings of both sides.
 const PAGES_OF_RINGS: u64 = 48;
 const HUGE_PAGE: u64 = 2 << 20;
-/// How long things run undisturbed before a fault. A keeper takes deaths for accidents that come more than a quarter of a
-/// second after the engine came to control; quicker ones it takes for a crash loop, and pauses.
+/// How long things run undisturbed before a fault. A keeper takes deaths for accidents that come
+/// more than a quarter of a second after the engine came to control; quicker ones it takes for a
+/// crash loop, and pauses.
 pub const UNDISTURBED: Duration = Duration::from_millis(300);
 /// What a dispatch server that does not tell of its standby is given to have one.
 const STANDBY_PAUSE: Duration = Duration::from_millis(150);
@@ -212,7 +213,8 @@ impl Play<'_> {
     }
 }
 
-/// Waits until every autonomous server is reconciled under an epoch after `old`, or for so long; gives what is then.
+/// Waits until every autonomous server is reconciled under an epoch after `old`, or for so long;
+/// gives what is then.
 fn recovered(
     cluster: &mut Cluster<'_>,
     old: Epoch,
@@ -233,7 +235,8 @@ fn recovered(
     }
 }
 
-/// Rooms as they are needed, threads where they are wanted, and the conferences that are there from the beginning.
+/// Rooms as they are needed, threads where they are wanted, and the conferences that are there from
+/// the beginning.
 fn script(size: &Size, args: &Args) -> ClusterConfig {
     let capacity = prepare::capacity(size);
     let mut simulation: Vec<String> = [

@@ -81,7 +81,8 @@ pub fn svg(sizes: &[OfSize], subtitle: &str) -> String {
     let _ = writeln!(text, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">meetings</text>", BOTTOM + 42.0);
     let mut labels: Vec<(f64, String, &str)> = Vec::new();
     for (name, colour, phase) in CURVES {
-        // The field's network has other servers than the rest: a mark of its own, and no part of the curve.
+        // The field's network has other servers than the rest: a mark of its own, and no part of
+        // the curve.
         let points = |field: bool| {
             let of = kills.iter().filter(move |(size, _)| size.field == field);
             of.filter_map(|(size, of)| Some((x.at(size.meetings.into()), phase(of))).filter(|(_, it)| it.seen > 0))

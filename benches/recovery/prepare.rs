@@ -1,7 +1,8 @@
-//! What a dispatch server finds that held all these conferences when it died: its table, and its database.
+//! What a dispatch server finds that held all these conferences when it died: its table, and its
+//! database.
 //!
-//! Both are made through the library by the rule that the simulation begins with, so that `baton run` takes the table up
-//! as one that it kept, and finds the other side in agreement.
+//! Both are made through the library by the rule that the simulation begins with, so that
+//! `baton run` takes the table up as one that it kept, and finds the other side in agreement.
 
 use std::error::Error;
 use std::fs;

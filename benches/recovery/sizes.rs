@@ -12,8 +12,8 @@ pub struct Size {
     pub domains: u32,
     /// Engine kills at this size, unless said otherwise.
     pub trials: u32,
-    /// The conferences that the database has too, from the first on. At the largest size few: the path by the table
-    /// does not read it.
+    /// The conferences that the database has too, from the first on. At the largest size few: the
+    /// path by the table does not read it.
     pub stored: u32,
 }
 

@@ -1,5 +1,6 @@
-//! A real dispatch server under `baton load`: how its workers wait, what an idle one costs, what it bears for a minute, and what
-//! a flood of forgeries does to it. `scripts/bench.sh serving` builds and runs it; benches/README.md says what the figures mean.
+//! A real dispatch server under `baton load`: how its workers wait, what an idle one costs, what it
+//! bears for a minute, and what a flood of forgeries does to it. `scripts/bench.sh serving` builds
+//! and runs it; benches/README.md says what the figures mean.
 
 mod loaded;
 mod server;
@@ -112,7 +113,8 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     Ok(targets.iter().all(|target| target.holds))
 }
 
-/// Probes at a steady rate by each way to wait, in turns; and what the adaptive one costs when nothing comes.
+/// Probes at a steady rate by each way to wait, in turns; and what the adaptive one costs when
+/// nothing comes.
 fn waiting(stage: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>> {
     let ways = [("busy", Wait::Busy), ("adaptive", Wait::Adaptive), ("sleep", Wait::Sleep)];
     let mut times = ways.map(|_| (Vec::new(), Vec::new()));

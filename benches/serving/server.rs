@@ -1,4 +1,5 @@
-//! A dispatch server that held its meetings when it died: it knows them from its table, though no autonomous server is there.
+//! A dispatch server that held its meetings when it died: it knows them from its table, though no
+//! autonomous server is there.
 
 use std::error::Error;
 use std::fs;
@@ -28,7 +29,8 @@ use serde_json::{Value, json};
 const MEETINGS: u32 = 2_000;
 const MEMBERS: u16 = 10;
 const DOMAINS: u32 = 4;
-/// The device number of a domain's first terminal, and terminals of a domain, as `baton load` takes them.
+/// The device number of a domain's first terminal, and terminals of a domain, as `baton load` takes
+/// them.
 pub const BASE: &str = "1001";
 pub const TERMINALS: &str = "5000";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -95,7 +97,8 @@ impl Server {
         let mut ran_ns = 0;
         for pid in self.keeper.engines().into_iter().chain([self.keeper.pid()]) {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                // Time on a processor, time waiting for one, turns (Documentation/scheduler/sched-stats.rst).
+                // Time on a processor, time waiting for one, turns
+                // (Documentation/scheduler/sched-stats.rst).
                 let told = fs::read_to_string(task?.path().join("schedstat"))?;
                 ran_ns += told.split_whitespace().next().ok_or("a thread has times")?.parse::<u64>()?;
             }

@@ -1,5 +1,5 @@
-//! A server under load whose engine is killed once, and what `baton sla` makes of its logs. `scripts/bench.sh sla` builds and runs it;
-//! benches/README.md says what the figures mean.
+//! A server under load whose engine is killed once, and what `baton sla` makes of its logs.
+//! `scripts/bench.sh sla` builds and runs it; benches/README.md says what the figures mean.
 
 use std::error::Error;
 use std::fs;
@@ -47,7 +47,8 @@ const MEMBERS: usize = 10;
 const REPORTS: u64 = 20_000;
 const PROBES: u64 = 2_000;
 const RULES: &str = include_str!("rules.toml");
-/// What the page's outage may differ from what the autonomous servers saw: the kill's way to the notice, and a frame's.
+/// What the page's outage may differ from what the autonomous servers saw: the kill's way to the
+/// notice, and a frame's.
 const DIFFERENCE_MAX_MS: f64 = 5.0;
 
 /// What a figure has to be.

@@ -1,6 +1,7 @@
-//! Instructions in user space, counted by callgrind: the program runs itself under valgrind. That needs no performance counter,
-//! of which a virtual machine has none, and gives the same number each time. valgrind knows no AVX-512, so tags are worked out
-//! with AVX2 in it, where the processor itself may need fewer instructions.
+//! Instructions in user space, counted by callgrind: the program runs itself under valgrind. That
+//! needs no performance counter, of which a virtual machine has none, and gives the same number
+//! each time. valgrind knows no AVX-512, so tags are worked out with AVX2 in it, where the
+//! processor itself may need fewer instructions.
 
 use std::error::Error;
 use std::process::{Command, Stdio};
@@ -11,8 +12,8 @@ pub fn counted_by_callgrind(work: &mut dyn FnMut()) {
     work();
 }
 
-/// Runs this program with these arguments, and gives how many instructions it executed in [`counted_by_callgrind`].
-/// `out` keeps the profile, for callgrind_annotate.
+/// Runs this program with these arguments, and gives how many instructions it executed in
+/// [`counted_by_callgrind`]. `out` keeps the profile, for callgrind_annotate.
 pub fn count(arguments: &[&str], out: &str) -> Result<u64, Box<dyn Error>> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--toggle-collect=*counted_by_callgrind*"]);

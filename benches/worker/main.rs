@@ -1,5 +1,5 @@
-//! What a report costs a worker, and what two workers do beside each other. `scripts/bench.sh worker` builds and runs it;
-//! benches/README.md says what the figures mean.
+//! What a report costs a worker, and what two workers do beside each other.
+//! `scripts/bench.sh worker` builds and runs it; benches/README.md says what the figures mean.
 
 mod instructions;
 mod overload;
@@ -180,7 +180,8 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     Ok(held)
 }
 
-/// The best round of one worker on a core of its own, in nanoseconds for a report; allocations in all rounds for a report.
+/// The best round of one worker on a core of its own, in nanoseconds for a report; allocations in
+/// all rounds for a report.
 fn alone(rig: &mut Rig, rounds: u32) -> (f64, f64) {
     let (mut ns, mut allocations) = (f64::MAX, 0);
     let mut bench = rig.worker(0);
@@ -204,8 +205,8 @@ fn alone(rig: &mut Rig, rounds: u32) -> (f64, f64) {
     (ns, allocations as f64 / (f64::from(rounds) * REPORTS as f64))
 }
 
-/// How much longer a report takes where times are recorded than where they are not: the median of the rounds, in which the two take
-/// turns on the same core.
+/// How much longer a report takes where times are recorded than where they are not: the median of
+/// the rounds, in which the two take turns on the same core.
 fn telemetry(rig: &mut Rig, rounds: u32) -> f64 {
     let mut benches = [rig.worker(0), rig.worker_with(1, Recorder::deaf())];
     let mut ratios = Vec::new();

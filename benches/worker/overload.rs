@@ -1,4 +1,5 @@
-//! Twice what a worker can do arrives: how long frames for the control thread wait, and what is shed.
+//! Twice what a worker can do arrives: how long frames for the control thread wait, and what is
+//! shed.
 
 use std::fmt;
 

@@ -139,8 +139,9 @@ impl Rig {
         })
     }
 
-    /// As [`Self::reports`], of which one in `one_in` gives way to a heartbeat's answer, which is for the control thread, and
-    /// every other one of the rest says what was said in the round before. They arrive one by one, so far apart.
+    /// As [`Self::reports`], of which one in `one_in` gives way to a heartbeat's answer, which is
+    /// for the control thread, and every other one of the rest says what was said in the round
+    /// before. They arrive one by one, so far apart.
     pub fn mixed(&mut self, count: usize, one_in: usize, interval_ns: f64) -> Frames {
         let mut buffer = [0; FRAME_BYTES_MAX];
         let [mut frames] = self.reports(count);
@@ -234,7 +235,8 @@ pub struct Frames {
     interval_ns: Option<f64>,
 }
 
-/// Rings in memory, without a lock or an allocation of their own: what was received lies where it was made.
+/// Rings in memory, without a lock or an allocation of their own: what was received lies where it
+/// was made.
 #[derive(Default)]
 pub struct Belt {
     frames: Frames,

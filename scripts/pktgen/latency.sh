@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures round trips to a dispatch server while the kernel's packet generator loads it: `baton load` sends PROBEs, which come back, as pktgen sends
-# probes over UDP, or with WHAT=reports reports (see reports.sh for what those take), on the same interface.
+# Measures round trips to a dispatch server while the kernel's packet generator loads it:
+# `baton load` sends PROBEs, which come back, as pktgen sends probes over UDP, or with WHAT=reports
+# reports (see reports.sh for what those take), on the same interface.
 #
 #   scripts/pktgen/latency.sh -i eth1 -m 02:00:00:00:00:01 -w 20000 -r 2000 -l 30
 #
@@ -8,8 +9,9 @@
 #   -l SECONDS   how long                            (default 10)               LENGTH
 #   -o FILE      their latencies, second by second, as a histogram log          HLOG
 #
-# BATON is the program (default: baton, else target/release/baton or target/debug/baton). CONFIG is the server's configuration; without it the domain is
-# DOMAIN (366), a laboratory's. The domain's next hop must be this box: where several speak for it the answers go to the last.
+# BATON is the program (default: baton, else target/release/baton or target/debug/baton). CONFIG is
+# the server's configuration; without it the domain is DOMAIN (366), a laboratory's. The domain's
+# next hop must be this box: where several speak for it the answers go to the last.
 #
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

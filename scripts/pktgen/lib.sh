@@ -1,8 +1,10 @@
 # shellcheck shell=bash
-# What the scripts for the kernel's packet generator share; sourced, never run. Each has set -euo pipefail before.
+# What the scripts for the kernel's packet generator share; sourced, never run. Each has set -euo
+# pipefail before.
 #
-# pktgen is driven through /proc/net/pktgen: a file for the whole, one for each of its threads (one a CPU), and one for each device that
-# was given to a thread. A script takes threads that nobody uses, and gives back whatever it took however it ends.
+# pktgen is driven through /proc/net/pktgen: a file for the whole, one for each of its threads (one
+# a CPU), and one for each device that was given to a thread. A script takes threads that nobody
+# uses, and gives back whatever it took however it ends.
 
 pktgen=/proc/net/pktgen
 script="${0##*/}"
@@ -59,7 +61,8 @@ number() {
         wrong "$flag takes a number from $least to $most, not '$value'"
 }
 
-# Reads what was typed over what the environment says. `more` are flags of one script: name them with their colons, and `extra` is called with each.
+# Reads what was typed over what the environment says. `more` are flags of one script: name them
+# with their colons, and `extra` is called with each.
 parameters() {
     local more="$1" flag
     shift
@@ -148,8 +151,8 @@ clean_up() {
     exit "$code"
 }
 
-# Gives the interface to each thread, and says how to send. `settle` is called with each device and its thread's place for what a
-# script has beyond.
+# Gives the interface to each thread, and says how to send. `settle` is called with each device and
+# its thread's place for what a script has beyond.
 devices() {
     local queues place thread device
     queues="$(find "/sys/class/net/$DEV/queues" -maxdepth 1 -name 'tx-*' | wc -l)"

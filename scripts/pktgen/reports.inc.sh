@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# How pktgen's frames become reports; sourced by the scripts that send them. The program bpf/reports.bpf.c stands at the interface's egress hook and
-# writes a REPORT over each of pktgen's frames.
+# How pktgen's frames become reports; sourced by the scripts that send them. The program
+# bpf/reports.bpf.c stands at the interface's egress hook and writes a REPORT over each of pktgen's
+# frames.
 
 # The frame of a report, without an 802.1Q tag or a label.
 report_bytes=96
@@ -9,7 +10,8 @@ report_bytes=96
 report_settings() {
     DISPATCH="${DISPATCH:-1/65535}" DOMAIN="${DOMAIN:-366}" BASE="${BASE:-1001}" TERMINALS="${TERMINALS:-200}"
     MEMBERS="${MEMBERS:-10}" ETHERTYPE="${ETHERTYPE:-0x88b5}" OBJECT="${OBJECT:-}"
-    # Reports count upwards from run to run, in serial arithmetic: a second is worth more than a terminal can report in it.
+    # Reports count upwards from run to run, in serial arithmetic: a second is worth more than a
+    # terminal can report in it.
     VERSION="${VERSION:-$((($(date +%s) * 8192) % 4294967296))}"
     [[ "$DISPATCH" =~ ^[0-9]{1,12}/[0-9]{1,5}$ ]] || wrong "DISPATCH is an address such as 1/65535, not '$DISPATCH'"
     [[ "$ETHERTYPE" =~ ^0x[0-9A-Fa-f]{4}$ ]] || wrong "ETHERTYPE is such as 0x88b5, not '$ETHERTYPE'"
@@ -26,7 +28,8 @@ report_settings() {
     [[ -z "$OBJECT" || -f "$OBJECT" ]] || wrong "OBJECT: there is no file $OBJECT"
 }
 
-# Compiles the program for these settings, unless OBJECT is one that was, and puts it at the egress hook.
+# Compiles the program for these settings, unless OBJECT is one that was, and puts it at the egress
+# hook.
 hook() {
     local made='' root
     command -v tc >/dev/null || die "tc is not here: apt-get install iproute2"
@@ -61,7 +64,8 @@ unhook() {
     esac
 }
 
-# What the program reads from a frame of pktgen's: which of how many threads it is of, and the first version.
+# What the program reads from a frame of pktgen's: which of how many threads it is of, and the first
+# version.
 reports_of() {
     local device="$1" place="$2"
     # The stack's own way, for the driver's passes by the hook.

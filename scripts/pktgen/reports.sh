@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Sends REPORTs with the kernel's packet generator: a program at the interface's egress hook (bpf/reports.bpf.c) writes them
-# over its frames. Their tags are zero, so the receiver's domain is a laboratory's (`insecure_no_authentication = true`). Not for a server in service.
+# Sends REPORTs with the kernel's packet generator: a program at the interface's egress hook
+# (bpf/reports.bpf.c) writes them over its frames. Their tags are zero, so the receiver's domain is
+# a laboratory's (`insecure_no_authentication = true`). Not for a server in service.
 #
 #   scripts/pktgen/reports.sh -i eth1 -m 02:00:00:00:00:01 -n 1000000
 #   TERMINALS=2000 MEMBERS=20 scripts/pktgen/reports.sh -i eth1 -m 02:00:00:00:00:01 -n 1000000 -t 4
 #
-# Who reports: the terminals of one domain in turn, with the rule of `baton sim --preload` and `baton load`. By the environment:
+# Who reports: the terminals of one domain in turn, with the rule of `baton sim --preload` and
+# `baton load`. By the environment:
 #   DISPATCH=1/65535   the dispatch server's address       DOMAIN=366      the terminals' domain
 #   BASE=1001          the first terminal's device         TERMINALS=200   how many there are
 #   MEMBERS=10         of them in a meeting                ETHERTYPE=0x88b5

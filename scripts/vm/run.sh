@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Runs Baton under pktgen in a guest of QEMU's, under software emulation: native copy mode and zero copy, on igb and on virtio-net. The guest is
-# scripts/vm/init. Prints what it prints, keeps that in target/vm/guest.log, and fails where a step did.
+# Runs Baton under pktgen in a guest of QEMU's, under software emulation: native copy mode and zero
+# copy, on igb and on virtio-net. The guest is scripts/vm/init. Prints what it prints, keeps that in
+# target/vm/guest.log, and fails where a step did.
 #
-#   scripts/vm/run.sh [--only WORD]    WORD: igb or virtio, copy, zero or busy, or net (a VLAN, a bond); may be repeated
+#   scripts/vm/run.sh [--only WORD]    WORD: igb or virtio, copy, zero or busy, or net (a VLAN, a
+#                                      bond); may be repeated
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 

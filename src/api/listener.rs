@@ -1,4 +1,5 @@
-//! A listening socket that has a bounded number of connections: the others wait in the kernel's backlog.
+//! A listening socket that has a bounded number of connections: the others wait in the kernel's
+//! backlog.
 
 use std::io;
 use std::pin::Pin;

@@ -10,7 +10,8 @@ use super::{Census, Status};
 pub use crate::telemetry::Dialect;
 use crate::telemetry::{Exposition, Totals};
 
-/// A family of counters: name, help, label, and of each of the label's values what its counter in [`Status::counters`] is called.
+/// A family of counters: name, help, label, and of each of the label's values what its counter in
+/// [`Status::counters`] is called.
 type Family = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 const COUNTERS: &[Family] = &[
@@ -57,7 +58,8 @@ const COUNTERS: &[Family] = &[
     ("baton_busy_answers", "Answers BUSY to what was shed.", "", &[("", "busy_told")]),
 ];
 
-/// Counters that begin like this are of one family, by the rest of their name or by the whole of it.
+/// Counters that begin like this are of one family, by the rest of their name or by the whole of
+/// it.
 const REFUSED: [&str; 5] = ["malformed_", "unknown_domain", "unauthentic", "misaddressed", "misdirected"];
 
 /// Writes all of it. `recovery` is what `/recovery/last` answers.

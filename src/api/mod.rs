@@ -1,9 +1,10 @@
-//! The HTTP/JSON API, on a Unix socket that outlives the engine: a client that connects while one engine dies is
-//! answered by the next.
+//! The HTTP/JSON API, on a Unix socket that outlives the engine: a client that connects while one
+//! engine dies is answered by the next.
 //!
-//! What always holds here: a body and a number of connections are bounded; whatever goes wrong is told as
-//! `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). What changes a conference goes to the control
-//! thread over a bounded queue and waits for its answer; what only reads is read here, from the [`View`].
+//! What always holds here: a body and a number of connections are bounded; whatever goes wrong is
+//! told as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). What changes a
+//! conference goes to the control thread over a bounded queue and waits for its answer; what only
+//! reads is read here, from the [`View`].
 
 mod forms;
 mod listener;
@@ -73,7 +74,8 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// A bounded queue and its end for the control thread, which `wake` calls whenever something was put in.
+    /// A bounded queue and its end for the control thread, which `wake` calls whenever something
+    /// was put in.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> (Self, Receiver<ApiRequest>) {
         let (queue, requests) = bounded(REQUEST_QUEUE);
         (Self { queue, wake: Arc::new(wake) }, requests)
@@ -150,7 +152,8 @@ impl Api {
 }
 
 impl Api {
-    /// Takes no more connections, which wait for the next engine, and lets requests that it has be answered. Does not wait for that.
+    /// Takes no more connections, which wait for the next engine, and lets requests that it has be
+    /// answered. Does not wait for that.
     pub fn stop(&mut self) {
         drop(self.stop.take());
     }
@@ -261,7 +264,8 @@ async fn end(shared: State<Shared>, asked: Asked, Within(id): Within<String>) ->
     change((shared, asked), ConferenceRequest::End { meeting: meeting(&id)? }).await
 }
 
-/// Answered when the new program stands by and the hand-over begins, which may be later than other answers.
+/// Answered when the new program stands by and the hand-over begins, which may be later than other
+/// answers.
 async fn upgrade(State(shared): State<Shared>, bytes: Bytes) -> Result<Response, Refusal> {
     let form = if bytes.is_empty() { UpgradeForm::default() } else { body(&bytes)? };
     form.trial().map_err(|TrialTime(seconds)| {
@@ -349,7 +353,8 @@ async fn show(shared: State<Shared>, Within(id): Within<String>) -> Result<Respo
     .await
 }
 
-/// Reads on a thread of its own: a listing of a full table takes long enough to keep other clients waiting.
+/// Reads on a thread of its own: a listing of a full table takes long enough to keep other clients
+/// waiting.
 async fn read<T: Send + 'static>(
     shared: &Shared,
     read: impl FnOnce(&View) -> Result<T, Refusal> + Send + 'static,
@@ -378,7 +383,8 @@ fn json(status: StatusCode, body: &impl serde::Serialize) -> Result<Response, Re
     Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
-/// An answer with each epoch also as people write it: a number alone does not say how it is made up.
+/// An answer with each epoch also as people write it: a number alone does not say how it is made
+/// up.
 fn told(answer: &impl serde::Serialize) -> Result<Value, Refusal> {
     let mut told = serde_json::to_value(answer).map_err(|error| internal(&error))?;
     tell_epochs(&mut told);

@@ -7,7 +7,8 @@ use crate::cms::{ConferenceAnswer, ConferenceRequest, Refusal};
 use crate::handover::{UpgradeForm, Upgrading};
 use crate::wire::{Domain, Epoch, Level, MeetingId, MeetingState};
 
-/// What a client asks the control thread for. Listings are read from the table without it: see [`crate::api::View`].
+/// What a client asks the control thread for. Listings are read from the table without it: see
+/// [`crate::api::View`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
     /// Do something to a conference: [`crate::cms::Operations`] does it.

@@ -1,8 +1,10 @@
-//! The connections of the API: how many there are, how long each may do nothing, and which of them makes room.
+//! The connections of the API: how many there are, how long each may do nothing, and which of them
+//! makes room.
 //!
-//! What always holds: nobody can shut the API for others by holding connections. One that has no request under way (none yet, half
-//! a header, half a body, or the time between two requests) is closed after a while; and when all places are taken, the one that
-//! has been idle longest makes room at once. A request that is being worked on is never broken off for another.
+//! What always holds: nobody can shut the API for others by holding connections. One that has no
+//! request under way (none yet, half a header, half a body, or the time between two requests) is
+//! closed after a while; and when all places are taken, the one that has been idle longest makes
+//! room at once. A request that is being worked on is never broken off for another.
 
 use std::collections::HashMap;
 use std::io;
@@ -48,7 +50,8 @@ impl Default for Grant {
     }
 }
 
-/// Serves until `stopped` has no sender any more; then requests that are under way are answered, and no more are taken.
+/// Serves until `stopped` has no sender any more; then requests that are under way are answered,
+/// and no more are taken.
 pub(super) async fn serve(listener: UnixListener, router: Router, grant: Grant, mut stopped: watch::Receiver<()>) {
     let mut tasks = JoinSet::new();
     let mut places = HashMap::<Id, Arc<Place>>::new();
@@ -181,7 +184,8 @@ async fn answer(
     answered
 }
 
-/// What is too large is read to its end all the same, and not kept: a client that is still sending would not hear the answer.
+/// What is too large is read to its end all the same, and not kept: a client that is still sending
+/// would not hear the answer.
 async fn whole(mut body: Incoming) -> Result<Vec<u8>, Response> {
     let (mut kept, mut is_too_large) = (Vec::new(), false);
     while let Some(frame) = body.frame().await {

@@ -60,7 +60,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// `in control` where every domain is, `partly in control` where some are, `recovering` where none is.
+    /// `in control` where every domain is, `partly in control` where some are, `recovering` where
+    /// none is.
     pub fn state_of(domains: &[DomainStatus]) -> &'static str {
         match domains.iter().filter(|domain| domain.in_control).count() {
             0 => "recovering",
@@ -95,7 +96,8 @@ pub struct DomainStatus {
     /// Under which epoch another dispatch server controls it, if one does.
     #[serde(default)]
     pub fenced_by: Option<Epoch>,
-    /// Whether we control it: both sides agree on its meetings, and its autonomous server has not fallen silent since.
+    /// Whether we control it: both sides agree on its meetings, and its autonomous server has not
+    /// fallen silent since.
     #[serde(default)]
     pub in_control: bool,
     /// Where its recovery is, or came to while its autonomous server answered.
@@ -114,8 +116,8 @@ pub struct DomainStatus {
 }
 
 impl DomainStatus {
-    /// Where its recovery is, for people: what was agreed before it fell silent, or before another dispatch server took it,
-    /// is not what is.
+    /// Where its recovery is, for people: what was agreed before it fell silent, or before another
+    /// dispatch server took it, is not what is.
     pub fn recovery_now(&self) -> String {
         match self.fenced_by {
             Some(by) => format!("not in control: {by}"),

@@ -1,5 +1,5 @@
-//! What clients read: straight from the table, whose readers take no lock, so that a listing costs the control thread
-//! nothing. Names are in the database alone.
+//! What clients read: straight from the table, whose readers take no lock, so that a listing costs
+//! the control thread nothing. Names are in the database alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -113,7 +113,8 @@ pub struct TerminalRow {
 pub struct Census {
     /// By state.
     pub states: BTreeMap<&'static str, u64>,
-    /// By domain: all, those taken over under the epoch, those that the autonomous server does not have.
+    /// By domain: all, those taken over under the epoch, those that the autonomous server does not
+    /// have.
     pub domains: BTreeMap<Domain, [u64; 3]>,
 }
 
@@ -202,7 +203,8 @@ impl View {
     }
 }
 
-/// A part that was not taken over under this epoch, or not yet, is not controlled, whatever it was in before.
+/// A part that was not taken over under this epoch, or not yet, is not controlled, whatever it was
+/// in before.
 fn under(epoch: Epoch, part: Part) -> Part {
     let state = match part.state {
         MeetingState::InMeeting if part.epoch != epoch => MeetingState::Recovering,

@@ -14,7 +14,8 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// It in one number, which threads can hand to each other whole. Never 0 for a station's address.
+    /// It in one number, which threads can hand to each other whole. Never 0 for a station's
+    /// address.
     #[inline]
     pub fn number(self) -> u64 {
         let [a, b, c, d, e, f] = self.mac.0;
@@ -38,10 +39,10 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// The envelope of the answer to who asked, from our interface of this address. Tag and label are those
-    /// of the way to the domain, and where none are configured those that the frame bears: an interface may
-    /// have taken the tag off before the frame could be looked at. What was sent to many is answered by one
-    /// all the same.
+    /// The envelope of the answer to who asked, from our interface of this address. Tag and label
+    /// are those of the way to the domain, and where none are configured those that the frame
+    /// bears: an interface may have taken the tag off before the frame could be looked at. What was
+    /// sent to many is answered by one all the same.
     ///
     /// None where a group asked: no station is one, and an answer would go to all of it.
     #[inline]

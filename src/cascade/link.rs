@@ -28,7 +28,8 @@ pub struct Liveness {
     next: Nanos,
     /// Heartbeats sent so far.
     beats: u32,
-    /// The oldest heartbeat whose answer still counts: an answer to an older one says nothing about now.
+    /// The oldest heartbeat whose answer still counts: an answer to an older one says nothing about
+    /// now.
     since: Nanos,
     /// When those were sent whose answers count, ascending.
     sent: VecDeque<Nanos>,
@@ -90,8 +91,8 @@ impl Liveness {
         self.next = Nanos(0);
     }
 
-    /// Counts a heartbeat that goes out now. True where the ones before it have been left unanswered once too often and the
-    /// link goes down by it.
+    /// Counts a heartbeat that goes out now. True where the ones before it have been left
+    /// unanswered once too often and the link goes down by it.
     pub(super) fn beat(&mut self, now: Nanos) -> bool {
         self.beats = self.beats.wrapping_add(1);
         // From now and not from when it was due: after a pause there is nothing to catch up with.
@@ -109,11 +110,12 @@ impl Liveness {
         true
     }
 
-    /// Takes the answer to the heartbeat that was sent at `sent`. Gives whether the link comes up by it, and none where it does not
-    /// count.
+    /// Takes the answer to the heartbeat that was sent at `sent`. Gives whether the link comes up
+    /// by it, and none where it does not count.
     ///
-    /// `sent` is our own clock, echoed: an answer to what was never sent, to what was answered before, or to
-    /// what was sent too long ago does not count. So a recorded answer keeps no dead link up.
+    /// `sent` is our own clock, echoed: an answer to what was never sent, to what was answered
+    /// before, or to what was sent too long ago does not count. So a recorded answer keeps no dead
+    /// link up.
     pub(super) fn handle_ack(&mut self, now: Nanos, sent: Nanos, meetings_held: u32) -> Option<bool> {
         let place = self.sent.iter().position(|one| *one == sent)?;
         if sent > now || sent < self.since {

@@ -1,15 +1,17 @@
-//! Which autonomous domain is reached by which of our interfaces and over which link, and whether that link lives.
+//! Which autonomous domain is reached by which of our interfaces and over which link, and whether
+//! that link lives.
 //!
-//! In its simplest form each domain is one hop away: its autonomous server answers on this Ethernet. What lies beyond
-//! is asked through [`Topology::next_hop`] all the same, so that a route through another domain has its place here and
-//! no caller need know.
+//! In its simplest form each domain is one hop away: its autonomous server answers on this
+//! Ethernet. What lies beyond is asked through [`Topology::next_hop`] all the same, so that a route
+//! through another domain has its place here and no caller need know.
 //!
 //! No I/O: frames that were checked go in by `handle_*`, what is to be sent comes out of
-//! [`Topology::poll_transmit`], and time is an argument. What always holds: a domain's next hop is what the
-//! configuration names, or else is learned from frames *whose tag was right*. The tag does not cover
-//! Ethernet's header, so a frame that was recorded and sent again from another place could draw a link
-//! there. So while heartbeats are answered the next hop does not move at all, and while they are not, those
-//! that may be the domain's are tried in turn: the last that answered is among them, and the one that answers is it.
+//! [`Topology::poll_transmit`], and time is an argument. What always holds: a domain's next hop is
+//! what the configuration names, or else is learned from frames *whose tag was right*. The tag does
+//! not cover Ethernet's header, so a frame that was recorded and sent again from another place
+//! could draw a link there. So while heartbeats are answered the next hop does not move at all, and
+//! while they are not, those that may be the domain's are tried in turn: the last that answered is
+//! among them, and the one that answers is it.
 
 mod hop;
 mod link;
@@ -37,8 +39,8 @@ pub struct Route {
     /// The domain.
     pub domain: Domain,
     hop: Option<Hop>,
-    /// What may be its next hop, and when the last heartbeat went there. The first is the one that answered
-    /// last or, where none did, that was heard first.
+    /// What may be its next hop, and when the last heartbeat went there. The first is the one that
+    /// answered last or, where none did, that was heard first.
     hops: ArrayVec<(Hop, Nanos), HOPS_TRIED>,
     /// How often another of them was tried.
     turns: usize,
@@ -69,8 +71,9 @@ const EVENTS_A_LINK: usize = 3;
 
 /// The domains, their links and their keys.
 ///
-/// Order of calls: `handle_*` as frames come in; then [`Self::poll_transmit`] until it gives nothing,
-/// [`Self::poll_event`] until it gives nothing, and again no later than [`Self::poll_timeout`].
+/// Order of calls: `handle_*` as frames come in; then [`Self::poll_transmit`] until it gives
+/// nothing, [`Self::poll_event`] until it gives nothing, and again no later than
+/// [`Self::poll_timeout`].
 pub struct Topology {
     /// Those of our interfaces.
     own_macs: Vec<Mac>,
@@ -88,7 +91,8 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The domains of a configuration, on interfaces with these Ethernet addresses. Every link is unknown at first.
+    /// The domains of a configuration, on interfaces with these Ethernet addresses. Every link is
+    /// unknown at first.
     pub fn new(config: &Config, own_macs: &[Mac]) -> Self {
         Self::with(&config.domains, config.dispatch.address, config.interface.ethertype, own_macs, config.heartbeat)
     }
@@ -138,8 +142,8 @@ impl Topology {
         self.by_number.get(&domain).map(|&n| &self.routes[n])
     }
 
-    /// How a frame to a domain's server is addressed: the template for requests. None while its next hop is neither
-    /// configured nor learned, or the domain is not known.
+    /// How a frame to a domain's server is addressed: the template for requests. None while its
+    /// next hop is neither configured nor learned, or the domain is not known.
     pub fn next_hop(&self, domain: Domain) -> Option<Envelope> {
         self.next_hop_to(domain.server())
     }
@@ -164,9 +168,9 @@ impl Topology {
         self.by_number.get(&domain).map(|&n| &self.links[n])
     }
 
-    /// Takes note of a frame from a domain's server whose tag has been checked: where the next hop is learned and the
-    /// link is not up by it, that is where the frame came from, or what is tried next. True where it is the
-    /// first that is known of the domain.
+    /// Takes note of a frame from a domain's server whose tag has been checked: where the next hop
+    /// is learned and the link is not up by it, that is where the frame came from, or what is tried
+    /// next. True where it is the first that is known of the domain.
     pub fn handle_authentic(&mut self, domain: Domain, from: Hop) -> bool {
         let Some(&n) = self.by_number.get(&domain) else { return false };
         let route = &mut self.routes[n];
@@ -197,8 +201,9 @@ impl Topology {
         is_first
     }
 
-    /// Takes an answer to a heartbeat of ours, its tag checked: `sent` is the time that the heartbeat bore. False where it does not
-    /// count, as an old one does not: nothing else that it says is to be believed then.
+    /// Takes an answer to a heartbeat of ours, its tag checked: `sent` is the time that the
+    /// heartbeat bore. False where it does not count, as an old one does not: nothing else that it
+    /// says is to be believed then.
     pub fn handle_heartbeat_ack(&mut self, now: Nanos, domain: Domain, sent: Nanos, meetings_held: u32) -> bool {
         let Some(&n) = self.by_number.get(&domain) else { return false };
         let Some(comes_up) = self.links[n].handle_ack(now, sent, meetings_held) else { return false };
@@ -235,7 +240,8 @@ impl Topology {
                 self.turned |= self.routes[n].turn();
             }
             self.routes[n].beaten(now);
-            // A domain whose next hop has yet to be learned is silent to us: its own heartbeats bring it.
+            // A domain whose next hop has yet to be learned is silent to us: its own heartbeats
+            // bring it.
             if let Some(envelope) = self.next_hop(domain) {
                 let transaction = Transaction(self.links[n].beats());
                 let header = Header::request(transaction, epoch, MeetingId::NONE);
@@ -256,7 +262,8 @@ impl Topology {
     }
 
     fn event(&mut self, event: LinkEvent) {
-        // Whoever does not fetch the events does not get them all; the links themselves say how things stand.
+        // Whoever does not fetch the events does not get them all; the links themselves say how
+        // things stand.
         if self.events.len() < self.routes.len() * EVENTS_A_LINK {
             self.events.push_back(event);
         }
@@ -283,8 +290,8 @@ impl Route {
         self.hop
     }
 
-    /// Goes on to the next that may be its next hop: the first every other time, for what else is heard may
-    /// be made up, and the others in turn between. True where that is another.
+    /// Goes on to the next that may be its next hop: the first every other time, for what else is
+    /// heard may be made up, and the others in turn between. True where that is another.
     fn turn(&mut self) -> bool {
         let others = self.hops.len().saturating_sub(1);
         if others == 0 {
@@ -304,8 +311,8 @@ impl Route {
         }
     }
 
-    /// The heartbeat that was sent then is answered: where it went is its next hop. Gives that where it was
-    /// not so before.
+    /// The heartbeat that was sent then is answered: where it went is its next hop. Gives that
+    /// where it was not so before.
     fn answered(&mut self, sent: Nanos) -> Option<Hop> {
         // 0 is of those that no heartbeat went to.
         let at = self.hops.iter().position(|(_, beaten)| *beaten == sent && sent != Nanos(0))?;

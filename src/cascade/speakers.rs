@@ -1,12 +1,16 @@
 //! Whose a terminal is, and who may speak for whom.
 //!
-//! A tag proves which domain a frame is from, and no more. What a frame may say is decided here, and nowhere else: workers ask for
-//! reports, the control thread for what is answered to it, recovery for each record of a list.
+//! A tag proves which domain a frame is from, and no more. What a frame may say is decided here,
+//! and nowhere else: workers ask for reports, the control thread for what is answered to it,
+//! recovery for each record of a list.
 //!
-//! - A terminal is its own domain's, if that is configured; else that of the domain which it is *behind*, which the configuration
-//!   names. One of neither is nobody's. Device 0 of a domain is its autonomous server, and never a terminal.
-//! - An autonomous server (device 0 of a configured domain) speaks for each terminal that is its domain's; a terminal for itself alone.
-//! - What is answered to a dispatch server, or asked of it beyond reports and probes, is an autonomous server's alone.
+//! - A terminal is its own domain's, if that is configured; else that of the domain which it is
+//!   *behind*, which the configuration names. One of neither is nobody's. Device 0 of a domain is
+//!   its autonomous server, and never a terminal.
+//! - An autonomous server (device 0 of a configured domain) speaks for each terminal that is its
+//!   domain's; a terminal for itself alone.
+//! - What is answered to a dispatch server, or asked of it beyond reports and probes, is an
+//!   autonomous server's alone.
 
 use crate::config::AutonomousDomain;
 use crate::wire::{Address, Domain, Opcode};
@@ -89,7 +93,8 @@ impl Speakers {
         Self::new(domains.iter().map(|domain| (domain.number, &*domain.behind)))
     }
 
-    /// The domain that a terminal belongs to. None for what is no terminal, and for one of a domain that nobody named.
+    /// The domain that a terminal belongs to. None for what is no terminal, and for one of a domain
+    /// that nobody named.
     pub fn owner(&self, terminal: Address) -> Option<Domain> {
         let domain = terminal.domain().filter(|_| terminal.device() != 0)?;
         let found = self.owners.binary_search_by_key(&domain, |(one, _)| *one).ok()?;
@@ -107,7 +112,8 @@ impl Speakers {
         self.owners.binary_search(&(domain, domain)).is_ok().then_some(domain)
     }
 
-    /// Whether what comes from one address may be about this terminal. That `from` is in a configured domain, the tag has proven.
+    /// Whether what comes from one address may be about this terminal. That `from` is in a
+    /// configured domain, the tag has proven.
     #[inline]
     pub fn speaks_for(&self, from: Address, terminal: Address) -> bool {
         if terminal.device() == 0 || from.domain().is_none() {

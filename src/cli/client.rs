@@ -25,8 +25,9 @@ use crate::wire::MeetingId;
 pub const SOCKET: &str = "/run/baton/api.sock";
 /// How long a request that may be repeated is tried while the engine is replaced.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Seconds that connecting and an answer may take. The engine answers what it is asked after ten at the latest, and an upgrade
-/// after twelve; this is for one that hangs, and for a keeper that has none.
+/// Seconds that connecting and an answer may take. The engine answers what it is asked after ten at
+/// the latest, and an upgrade after twelve; this is for one that hangs, and for a keeper that has
+/// none.
 pub const TIMEOUT_S: u16 = 15;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -153,7 +154,8 @@ impl Client {
         Self { socket, timeout, sender: None }
     }
 
-    /// Asks. What changes nothing, or the same however often it is asked, is asked again while the engine is replaced.
+    /// Asks. What changes nothing, or the same however often it is asked, is asked again while the
+    /// engine is replaced.
     pub async fn call(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         let may_repeat = matches!(method, Method::GET | Method::PUT);
         let begun = Instant::now();

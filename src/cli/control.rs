@@ -33,7 +33,8 @@ pub struct Args {
 enum Command {
     /// Which domains this server controls, and which another one does, under which epoch
     Show,
-    /// Give this server a term above every epoch that is known of: it controls again, and the other one is fenced
+    /// Give this server a term above every epoch that is known of: it controls again, and the other
+    /// one is fenced
     Take {
         /// Do not ask
         #[arg(long)]
@@ -75,8 +76,8 @@ impl Seen {
 
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    // A server that runs knows best; where none does, its files say it. One whose socket may not be opened runs, for all that is
-    // known.
+    // A server that runs knows best; where none does, its files say it. One whose socket may not be
+    // opened runs, for all that is known.
     let is_there = match UnixStream::connect(&args.client.socket) {
         Ok(_) => true,
         Err(error) => error.kind() == io::ErrorKind::PermissionDenied,

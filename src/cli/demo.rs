@@ -1,8 +1,9 @@
 //! `baton demo`: the main job on real frames, and everything that can die, dying.
 //!
-//! A dispatch server in one network namespace and autonomous servers in another, a veth pair between them, and reports,
-//! operators and probes at work throughout. What was lost is judged at the autonomous servers' end, and by what operators
-//! were told, never by the dispatch server's own counters.
+//! A dispatch server in one network namespace and autonomous servers in another, a veth pair
+//! between them, and reports, operators and probes at work throughout. What was lost is judged at
+//! the autonomous servers' end, and by what operators were told, never by the dispatch server's own
+//! counters.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

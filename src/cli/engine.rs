@@ -1,4 +1,5 @@
-//! `baton engine`: what the keeper starts. Not for people: its standard input is the keeper's socket.
+//! `baton engine`: what the keeper starts. Not for people: its standard input is the keeper's
+//! socket.
 
 use std::process::ExitCode;
 
@@ -16,7 +17,8 @@ pub struct Args {}
 pub fn run(born: Nanos) -> ExitCode {
     log_to_stderr();
     abort_on_panic();
-    // First of all: should the keeper have died already, its end of the line is closed, and `receive` says so.
+    // First of all: should the keeper have died already, its end of the line is closed, and
+    // `receive` says so.
     let confined = process::tie_to_parent().and_then(|()| sigbus::explain()).and_then(|()| capabilities::keep_none());
     if let Err(error) = confined {
         complain(&error);
@@ -33,7 +35,8 @@ pub fn run(born: Nanos) -> ExitCode {
     }
 }
 
-/// A thread that panics ends the process, whatever it was built as: the standby is there for that, and waits for all of it.
+/// A thread that panics ends the process, whatever it was built as: the standby is there for that,
+/// and waits for all of it.
 fn abort_on_panic() {
     let say = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -6,7 +6,8 @@ use tracing_subscriber::filter::LevelFilter;
 /// The variable.
 const VARIABLE: &str = "BATON_LOG";
 
-/// What it asks for; none where it is not set, empty, or makes no sense: then all from INFO on is logged.
+/// What it asks for; none where it is not set, empty, or makes no sense: then all from INFO on is
+/// logged.
 pub(super) fn filter() -> Option<EnvFilter> {
     let text = std::env::var(VARIABLE).ok()?;
     read(&text).ok().flatten()

@@ -1,7 +1,8 @@
 //! `baton metrics`: what Prometheus reads, once or over TCP.
 //!
-//! The engine itself listens on its Unix socket alone, so that who reads metrics can neither command it nor hold it up: this is a
-//! process of its own, with few connections, each of them short.
+//! The engine itself listens on its Unix socket alone, so that who reads metrics can neither
+//! command it nor hold it up: this is a process of its own, with few connections, each of them
+//! short.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ use crate::limits::{SCRAPE_MAX, SCRAPERS_MAX};
 use crate::output::{self, tell};
 use crate::telemetry::{Dialect, Exposition};
 
-/// Seconds that the engine may take with an answer to a scraper, at most: half of the time that a scraper has.
+/// Seconds that the engine may take with an answer to a scraper, at most: half of the time that a
+/// scraper has.
 const SCRAPE_TIMEOUT_S: u16 = 5;
 const _: () = assert!(2 * SCRAPE_TIMEOUT_S as u64 <= SCRAPE_MAX.as_secs());
 
@@ -60,7 +62,8 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
-/// The engine's answer; where there is none, that it is not up: whoever watches it wants to see that, and not an error of ours.
+/// The engine's answer; where there is none, that it is not up: whoever watches it wants to see
+/// that, and not an error of ours.
 async fn answer(socket: PathBuf, timeout: Timeout, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let dialect = Dialect::accepted(accepted);

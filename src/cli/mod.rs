@@ -1,7 +1,8 @@
 //! The command line: as typed → what it means → run. A file a subcommand.
 //!
-//! Results go to standard output, talk to standard error. Exit codes: 0 done; 1 it could not be done, and standard error says
-//! why; 2 it was typed wrong, or the configuration is; 3 (`run`) another dispatch server controls.
+//! Results go to standard output, talk to standard error. Exit codes: 0 done; 1 it could not be
+//! done, and standard error says why; 2 it was typed wrong, or the configuration is; 3 (`run`)
+//! another dispatch server controls.
 
 pub mod client;
 pub mod config;
@@ -96,8 +97,8 @@ enum Command {
 /// Parses what was typed, does it, and gives the exit code.
 pub fn main() -> ExitCode {
     let born = clock::now();
-    // A keeper's engine has nothing to be parsed, and control waits for it: looking at what all else could be typed takes
-    // as long as it needs for taking over.
+    // A keeper's engine has nothing to be parsed, and control waits for it: looking at what all
+    // else could be typed takes as long as it needs for taking over.
     if std::env::args_os().skip(1).eq(["engine"]) {
         return engine::run(born);
     }
@@ -155,8 +156,9 @@ pub(crate) fn complain(error: &dyn std::error::Error) {
     tell!("baton: {text}");
 }
 
-/// Log lines of keeper and engine: to standard error, without colour where that is no terminal. `BATON_LOG` filters
-/// (`debug`, or by module such as `baton::keeper=debug`). Nobody waits for who reads them ([`stderr`]).
+/// Log lines of keeper and engine: to standard error, without colour where that is no terminal.
+/// `BATON_LOG` filters (`debug`, or by module such as `baton::keeper=debug`). Nobody waits for who
+/// reads them ([`stderr`]).
 pub(crate) fn log_to_stderr() {
     use std::io::IsTerminal;
     let log = tracing_subscriber::fmt()
@@ -164,8 +166,8 @@ pub(crate) fn log_to_stderr() {
         .with_writer(|| stderr::Log)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
-        // It would say on standard error that standard error cannot be written to, and panic over that: nobody may
-        // lose a conference because a log's reader went away.
+        // It would say on standard error that standard error cannot be written to, and panic over
+        // that: nobody may lose a conference because a log's reader went away.
         .log_internal_errors(false);
     let _ = match log_filter::filter() {
         Some(filter) => log.with_env_filter(filter).try_init(),

@@ -86,7 +86,8 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Client {
-    /// Has something become of each of these orphans. All are asked for, whatever becomes of one; the first refusal is told.
+    /// Has something become of each of these orphans. All are asked for, whatever becomes of one;
+    /// the first refusal is told.
     async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), ClientError> {
         let mut failed = None;
         for meeting in meetings {

@@ -8,8 +8,8 @@ use crate::config::{Config, DEFAULT_FILE, OnBadTable, Overrides};
 use crate::keeper::{self, KeeperError};
 use crate::sys::{sigbus, stderr};
 
-/// Run a dispatch server. Exits with 3 where another one controls: started again it would not control either, see
-/// `baton control`.
+/// Run a dispatch server. Exits with 3 where another one controls: started again it would not
+/// control either, see `baton control`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The configuration
@@ -17,10 +17,12 @@ pub struct Args {
     config: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
-    /// What serves if the table of an earlier run cannot be used: `database` moves it aside and goes on
+    /// What serves if the table of an earlier run cannot be used: `database` moves it aside and
+    /// goes on
     #[arg(long, value_name = "PATH", value_parser = ["database"])]
     path: Option<String>,
-    /// Give rings and sockets to the service manager to keep, so that the next start finds them as they are
+    /// Give rings and sockets to the service manager to keep, so that the next start finds them as
+    /// they are
     #[arg(long)]
     store: bool,
     /// The folder of the pinned XDP program and maps
@@ -69,7 +71,8 @@ pub fn run(args: &Args) -> ExitCode {
 mod tests {
     use super::*;
 
-    /// What the shipped unit does at each exit: started again it would go to and fro with the server that replaced it.
+    /// What the shipped unit does at each exit: started again it would go to and fro with the
+    /// server that replaced it.
     #[test]
     fn the_unit_does_not_restart_a_server_that_was_replaced() {
         let unit = include_str!("../../scripts/systemd/baton.service");

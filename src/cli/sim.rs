@@ -31,7 +31,8 @@ pub struct Args {
     /// The device number of each domain's first terminal
     #[arg(long, value_name = "NUMBER", default_value_t = 1001, value_parser = clap::value_parser!(u16).range(1..))]
     base: u16,
-    /// Conferences that are there from the beginning, over all domains; each domain has the terminals that it takes
+    /// Conferences that are there from the beginning, over all domains; each domain has the
+    /// terminals that it takes
     #[arg(long, value_name = "COUNT")]
     preload: Option<u32>,
     /// Members of each of them
@@ -86,7 +87,8 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct SecretArgs {
-    /// The file with a domain's secret, 32 bytes or 64 hexadecimal digits; `{domain}` in it stands for the number
+    /// The file with a domain's secret, 32 bytes or 64 hexadecimal digits; `{domain}` in it stands
+    /// for the number
     #[arg(long, value_name = "FILE")]
     secret_file: Option<String>,
     /// No secret: anybody on the wire is believed

@@ -49,7 +49,8 @@ struct Source {
     logs: Vec<PathBuf>,
 }
 
-/// Exit codes: 0 every rule is held; 1 one is breached, or has no data; 2 rules or logs cannot be read.
+/// Exit codes: 0 every rule is held; 1 one is breached, or has no data; 2 rules or logs cannot be
+/// read.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 every rule is held; 1 one is breached or has no data; 2 typed wrong, rules or logs unreadable."

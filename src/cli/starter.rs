@@ -1,4 +1,5 @@
-//! `baton starter`: what the keeper starts to start engines by. Not for people, as `baton engine` is not.
+//! `baton starter`: what the keeper starts to start engines by. Not for people, as `baton engine`
+//! is not.
 
 use std::process::ExitCode;
 

@@ -29,7 +29,8 @@ pub enum ConferenceRequest {
         /// Whom.
         terminal: Address,
     },
-    /// Give a member another role. Who was chairman becomes a participant when another becomes chairman.
+    /// Give a member another role. Who was chairman becomes a participant when another becomes
+    /// chairman.
     SetRole {
         /// Which.
         meeting: MeetingId,
@@ -160,7 +161,8 @@ impl<'de> Deserialize<'de> for NewMember {
     }
 }
 
-/// Tells the two forms apart by what comes, so that what is wrong is told of the form that was meant.
+/// Tells the two forms apart by what comes, so that what is wrong is told of the form that was
+/// meant.
 struct NewMemberVisitor;
 
 impl<'de> Visitor<'de> for NewMemberVisitor {
@@ -183,7 +185,8 @@ impl<'de> Visitor<'de> for NewMemberVisitor {
 /// What became of a request to do something to a conference.
 pub type ConferenceReply = Result<ConferenceAnswer, Refusal>;
 
-/// What a client is told when what it asked for is done: durable, and known to the autonomous servers.
+/// What a client is told when what it asked for is done: durable, and known to the autonomous
+/// servers.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(untagged)]
 pub enum ConferenceAnswer {

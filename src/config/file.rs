@@ -14,7 +14,8 @@ use super::{AutonomousDomain, Config, Overrides, values};
 use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, SOCKET_BYTES_MAX, WORKERS_MAX};
 use crate::wire::{Domain, Mac, Secret};
 
-/// Why there is no configuration. The message says where and what was expected; it never repeats a secret.
+/// Why there is no configuration. The message says where and what was expected; it never repeats a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -62,7 +63,8 @@ fn key_text(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!("`{key}`: ") }
 }
 
-/// The file as it is typed. What can be checked alone is checked while it is read, so that the error has its place.
+/// The file as it is typed. What can be checked alone is checked while it is read, so that the
+/// error has its place.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -116,8 +118,8 @@ impl Config {
         Self::parse(file, &text, overrides)
     }
 
-    /// What [`Self::read`] does once it has the text. `file` names it in errors, and its folder is where relative
-    /// paths of secrets start.
+    /// What [`Self::read`] does once it has the text. `file` names it in errors, and its folder is
+    /// where relative paths of secrets start.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -194,7 +196,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Files that are named have names, of their own, and those of sockets are short enough for the kernel.
+    /// Files that are named have names, of their own, and those of sockets are short enough for the
+    /// kernel.
     fn check_paths(&self, place: &Place<'_>) -> Result<(), ConfigError> {
         let wrong = |key: &str, what: String| place.wrong(place.offset_of(key), Some(key), what);
         let (table, database) = (&self.table.path, &self.database.path);
@@ -243,7 +246,8 @@ impl Config {
         Ok(())
     }
 
-    /// What an operator should know of a configuration that is valid all the same: said at each start.
+    /// What an operator should know of a configuration that is valid all the same: said at each
+    /// start.
     pub fn warnings(&self) -> Vec<String> {
         let bare: Vec<_> = self.domains.iter().filter(|domain| domain.secret.is_none()).map(|d| d.number).collect();
         let mut warnings = Vec::new();
@@ -351,7 +355,8 @@ fn domains(
     Ok(domains.into_iter().map(|(_, domain)| domain).collect())
 }
 
-/// The domains behind each, ascending. A terminal is of one domain only, or two autonomous servers could speak for it.
+/// The domains behind each, ascending. A terminal is of one domain only, or two autonomous servers
+/// could speak for it.
 fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<Vec<Domain>>, ConfigError> {
     let wrong = |behind: &Spanned<Domain>, what| Err(place.wrong(behind.span(), Some("domain.behind"), what));
     let configured: BTreeSet<_> = sections.iter().map(|section| *section.get_ref().number.get_ref()).collect();
@@ -383,8 +388,8 @@ fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<
     Ok(sections.iter().map(of).collect())
 }
 
-/// Files that hold secrets and that others than their owner may read, with their modes: each of the domains', and the configuration itself if
-/// secrets stand in it.
+/// Files that hold secrets and that others than their owner may read, with their modes: each of the
+/// domains', and the configuration itself if secrets stand in it.
 fn exposed_secrets(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Vec<(PathBuf, u32)> {
     let sections = || sections.iter().map(Spanned::get_ref);
     let own = sections().any(|section| section.secret.is_some()).then(|| place.file.to_owned());
@@ -438,7 +443,8 @@ impl Place<'_> {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// Where a key of a section stands, or else its section; the file's beginning where neither does.
+    /// Where a key of a section stands, or else its section; the file's beginning where neither
+    /// does.
     fn offset_of(&self, key: &str) -> Range<usize> {
         let (section, name) = key.split_once('.').unwrap_or(("", key));
         let (mut offset, mut found, mut is_inside) = (0, 0, false);
@@ -459,7 +465,8 @@ impl Place<'_> {
         self.text[..offset.min(self.text.len())].matches('\n').count() + 1
     }
 
-    /// The key whose value stands at `offset`: the last `key =` at or before its line, in the last `[section]`.
+    /// The key whose value stands at `offset`: the last `key =` at or before its line, in the last
+    /// `[section]`.
     fn key(&self, offset: usize) -> String {
         let end = self.text[offset.min(self.text.len())..].find('\n').map_or(self.text.len(), |n| offset + n);
         let mut key = "";

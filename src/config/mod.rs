@@ -1,11 +1,13 @@
 //! The configuration, validated: whoever holds a [`Config`] need not check it again.
 //!
-//! It is read from TOML ([`Config::read`]), where every key has a default but the interface's name and the domains. A
-//! key that is wrong is refused with file, line, key and what was expected, and so is a key that does not exist: a
-//! misspelt `insecure_no_authentication` or `secret` must not pass for a default. The command line overrides some of it ([`Overrides`]).
+//! It is read from TOML ([`Config::read`]), where every key has a default but the interface's name
+//! and the domains. A key that is wrong is refused with file, line, key and what was expected, and
+//! so is a key that does not exist: a misspelt `insecure_no_authentication` or `secret` must not
+//! pass for a default. The command line overrides some of it ([`Overrides`]).
 //!
-//! The keeper reads it and hands it on to each engine in the manifest, so a file that is edited under a running
-//! keeper changes nothing until that is started again, and an engine needs no right to read secrets.
+//! The keeper reads it and hands it on to each engine in the manifest, so a file that is edited
+//! under a running keeper changes nothing until that is started again, and an engine needs no right
+//! to read secrets.
 
 mod example;
 mod file;
@@ -88,7 +90,8 @@ impl Default for Dispatch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Interface {
-    /// Their names. Empty only before [`Config::read`] has checked it. In the file: `name`, of one or of several.
+    /// Their names. Empty only before [`Config::read`] has checked it. In the file: `name`, of one
+    /// or of several.
     #[serde(rename = "name", deserialize_with = "values::interface_names")]
     pub names: Vec<String>,
     /// Receive queues of each to serve, from 0; none for all that it has.
@@ -103,7 +106,8 @@ pub struct Interface {
     /// The 802.1Q tag that frames are sent with, where a domain names no other.
     #[serde(deserialize_with = "values::vlan")]
     pub vlan: Option<u16>,
-    /// Whether the driver may put frames into the UMEM itself. A driver that cannot is an error at start.
+    /// Whether the driver may put frames into the UMEM itself. A driver that cannot is an error at
+    /// start.
     pub zero_copy: bool,
     /// Frames that a queue can hold for its workers: a power of two.
     #[serde(deserialize_with = "values::ring_entries")]
@@ -116,7 +120,8 @@ pub struct Interface {
     /// The UDP port whose packet generator probes are counted; none for none.
     #[serde(deserialize_with = "values::port")]
     pub probe_port: Option<u16>,
-    /// Whether V2V frames are dropped that come from none of the domains' MAC addresses, which are all to be named then.
+    /// Whether V2V frames are dropped that come from none of the domains' MAC addresses, which are
+    /// all to be named then.
     pub known_macs_only: bool,
     /// V2V frames a second that a MAC address may send; none: as many as it likes.
     pub source_rate: Option<NonZeroU32>,
@@ -153,10 +158,12 @@ impl Interface {
 pub struct AutonomousDomain {
     /// Its number.
     pub number: Domain,
-    /// Where frames to it go on this Ethernet; learned from its authentic frames where it is not named.
+    /// Where frames to it go on this Ethernet; learned from its authentic frames where it is not
+    /// named.
     #[serde(with = "values::mac")]
     pub mac: Option<Mac>,
-    /// At which of the interfaces, counted from 0, that is, or is learned. None: named, at the first; learned, at any.
+    /// At which of the interfaces, counted from 0, that is, or is learned. None: named, at the
+    /// first; learned, at any.
     pub interface: Option<u8>,
     /// The 802.1Q tag of its link.
     pub vlan: Option<u16>,
@@ -165,8 +172,8 @@ pub struct AutonomousDomain {
     /// What tags are made and checked with; none in a laboratory alone, asked for by name.
     #[serde(with = "values::secret")]
     pub secret: Option<Secret>,
-    /// Domains without an autonomous server of their own whose terminals are this one's, ascending. None is configured
-    /// itself, and none is behind two.
+    /// Domains without an autonomous server of their own whose terminals are this one's, ascending.
+    /// None is configured itself, and none is behind two.
     #[serde(default)]
     pub behind: Vec<Domain>,
 }
@@ -247,7 +254,8 @@ pub struct Runtime {
     /// How long a clean stop may take before the engine is killed. In the file: `stop_ms`.
     #[serde(rename = "stop_ms", with = "values::millis")]
     pub stop: Duration,
-    /// How long an engine's threads may stand still before it is killed and replaced. In the file: `hang_ms`.
+    /// How long an engine's threads may stand still before it is killed and replaced. In the file:
+    /// `hang_ms`.
     #[serde(rename = "hang_ms", with = "values::hang")]
     pub hang: Duration,
 }
@@ -284,7 +292,8 @@ pub struct Recovery {
     /// Takeover pages on their way to a domain at once, before it has said how many it takes.
     #[serde(deserialize_with = "values::window")]
     pub window: u16,
-    /// The first time that an answer is waited for before the request is repeated. In the file: `rto_min_ms`.
+    /// The first time that an answer is waited for before the request is repeated. In the file:
+    /// `rto_min_ms`.
     #[serde(rename = "rto_min_ms", with = "values::millis")]
     pub rto_min: Duration,
     /// The longest that a repetition waits. In the file: `rto_max_ms`.
@@ -385,8 +394,8 @@ pub struct Worker {
     /// CPUs that workers are pinned to.
     #[serde(deserialize_with = "values::cores")]
     pub cores: Cores,
-    /// CPU that the control thread is pinned to, and before it what stands by for it; none: not pinned, unless those of workers
-    /// are chosen: then this one is too.
+    /// CPU that the control thread is pinned to, and before it what stands by for it; none: not
+    /// pinned, unless those of workers are chosen: then this one is too.
     pub control_core: Option<u16>,
     /// What a worker does with an empty ring.
     pub wait: Wait,

@@ -1,5 +1,5 @@
-//! Values that are parsed into what they mean. The error of each says what was expected; where it stood is added by
-//! who reads the file.
+//! Values that are parsed into what they mean. The error of each says what was expected; where it
+//! stood is added by who reads the file.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -38,7 +38,8 @@ numbers! {
     log_mib: u32, 1, 4096;
     log_seconds: u32, 10, 604_800;
     log_files: u32, 2, 100_000;
-    // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and no steering could tell it from one.
+    // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and no steering could tell it from
+    // one.
     ethertype: u16, 0x0600, 0xFFFF;
 }
 

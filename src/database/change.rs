@@ -12,15 +12,17 @@ pub enum Change {
     Replace(KeyParameters),
     /// A part, new or changed.
     Part(MeetingId, PartParameters),
-    /// A part as its autonomous server says that it is. What was written ahead of it, `starting` or `ending`, stays: that is
-    /// for whoever finishes it to change.
+    /// A part as its autonomous server says that it is. What was written ahead of it, `starting` or
+    /// `ending`, stays: that is for whoever finishes it to change.
     Learned(MeetingId, PartParameters),
-    /// A conference that is known to be there, of this level and run. Creates it where it is not, without a name: the table, or an
-    /// autonomous server, can know of one that a lost or older file does not.
+    /// A conference that is known to be there, of this level and run. Creates it where it is not,
+    /// without a name: the table, or an autonomous server, can know of one that a lost or older
+    /// file does not.
     Known(MeetingId, Level, Run),
     /// A part's members are gone.
     RemoveMembers(MeetingId, Domain),
-    /// What the conference is to come to yet, in place of what was wanted before; nothing where it is empty.
+    /// What the conference is to come to yet, in place of what was wanted before; nothing where it
+    /// is empty.
     Want(MeetingId, Wanted),
     /// A part is gone, and with it its members.
     RemovePart(MeetingId, Domain),
@@ -32,7 +34,8 @@ pub enum Change {
     Member(MeetingId, Member),
     /// A member has left.
     RemoveMember(MeetingId, Address),
-    /// The conference is over. Its id is remembered as that of one that ended until it is used again.
+    /// The conference is over. Its id is remembered as that of one that ended until it is used
+    /// again.
     End(MeetingId),
     /// A conference that was never there for anybody: all of it is forgotten, its id included.
     Forget(MeetingId),
@@ -40,6 +43,7 @@ pub enum Change {
     Chosen(MeetingId),
     /// A terminal's last known state.
     Terminal(TerminalState),
-    /// Another dispatch server controls this domain, under this epoch or a higher one that is there already.
+    /// Another dispatch server controls this domain, under this epoch or a higher one that is there
+    /// already.
     Fence(Domain, Epoch),
 }

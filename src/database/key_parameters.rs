@@ -42,7 +42,8 @@ impl KeyParameters {
         self.members.iter().filter(move |member| member.terminal.domain() == Some(domain))
     }
 
-    /// Whether an operation on it was begun and is not known to have been finished: a part is `starting` or `ending`.
+    /// Whether an operation on it was begun and is not known to have been finished: a part is
+    /// `starting` or `ending`.
     pub fn is_unfinished(&self) -> bool {
         self.parts.iter().any(|part| matches!(part.state, MeetingState::Starting | MeetingState::Ending))
     }
@@ -55,7 +56,8 @@ pub struct PartParameters {
     pub domain: Domain,
     /// The last version that the autonomous server is known to have said.
     pub version: u64,
-    /// `starting` and `ending` are written ahead of the first command; see [`KeyParameters::is_unfinished`].
+    /// `starting` and `ending` are written ahead of the first command; see
+    /// [`KeyParameters::is_unfinished`].
     pub state: MeetingState,
 }
 

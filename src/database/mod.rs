@@ -1,6 +1,7 @@
 //! The database of key parameters: durable before a client is answered.
 //!
-//! One redb file. A row is a tuple of integers, so that the file is readable by anything that reads redb:
+//! One redb file. A row is a tuple of integers, so that the file is readable by anything that reads
+//! redb:
 //!
 //! ```text
 //! meetings          meeting             → level, layout, chairman, created ms, name
@@ -16,10 +17,11 @@
 //! facts             name                → number: format, epoch, term, generation end, next meeting
 //! ```
 //!
-//! What always holds: a part has its row by domain, a member and a part have their meeting. Each commit bears the
-//! epoch under which it was decided and is refused once a higher one has written ([`CommitError::StaleEpoch`]), so a
-//! dispatch server that was thought dead cannot undo what its successor promised. Members are rows of their own, for
-//! adding one to a conference of thousands must not write thousands.
+//! What always holds: a part has its row by domain, a member and a part have their meeting. Each
+//! commit bears the epoch under which it was decided and is refused once a higher one has written
+//! ([`CommitError::StaleEpoch`]), so a dispatch server that was thought dead cannot undo what its
+//! successor promised. Members are rows of their own, for adding one to a conference of thousands
+//! must not write thousands.
 
 mod change;
 mod key_parameters;
@@ -52,7 +54,8 @@ use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
 /// Generations that a term has.
 const GENERATIONS: u32 = 1 << 16;
 
-/// The form of the rows. The first is brought into it when a file of that is opened; any other is refused.
+/// The form of the rows. The first is brought into it when a file of that is opened; any other is
+/// refused.
 const FORMAT: u64 = 2;
 const FIRST_FORMAT: u64 = 1;
 
@@ -133,7 +136,8 @@ pub enum CommitError {
     /// The disk or file system failed; nothing of the commit is promised.
     #[error("the database could not be written: {0}")]
     Storage(String),
-    /// The generations of the term are used up, and a higher term would pass a fence that an operator is to lift.
+    /// The generations of the term are used up, and a higher term would pass a fence that an
+    /// operator is to lift.
     #[error(
         "the generations of term {term} are used up, and domain {domain} is controlled by another dispatch server under \
          epoch {by}: `baton control take` gives this one a higher term"
@@ -172,10 +176,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// As [`Self::open`], but where `witness` says that there was a file, none is created in place of it.
+    /// As [`Self::open`], but where `witness` says that there was a file, none is created in place
+    /// of it.
     pub fn open_as(path: &Path, witness: Option<&str>) -> Result<Self, DatabaseError> {
         match witness {
-            // Made by somebody just now, it is opened in the next moment; gone in this one, it is created. Nobody does either.
+            // Made by somebody just now, it is opened in the next moment; gone in this one, it is
+            // created. Nobody does either.
             Some(witness) if !path.exists() => {
                 Err(DatabaseError::Lost { path: path.to_owned(), witness: witness.to_owned() })
             }
@@ -203,14 +209,15 @@ impl Database {
         self.read(|reader| reader.part(meeting, domain))
     }
 
-    /// Opens the file, and creates it where there is none. An unclean end of the last process is repaired first.
+    /// Opens the file, and creates it where there is none. An unclean end of the last process is
+    /// repaired first.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let redb = open_file(path)?;
         Ok(Self { redb: Arc::new(RwLock::new(Some(redb))), path: path.into() })
     }
 
-    /// Closes the file and opens it again, for all clones: what a failed flush left in memory is forgotten, and what
-    /// the disk has is read.
+    /// Closes the file and opens it again, for all clones: what a failed flush left in memory is
+    /// forgotten, and what the disk has is read.
     pub fn reopen(&self) -> Result<(), DatabaseError> {
         let mut redb = self.redb.write();
         drop(redb.take());
@@ -223,13 +230,14 @@ impl Database {
         &self.path
     }
 
-    /// Writes all of `changes` or none, durably. Refused once a higher epoch than `epoch` has written.
+    /// Writes all of `changes` or none, durably. Refused once a higher epoch than `epoch` has
+    /// written.
     pub fn commit(&self, changes: &[Change], epoch: Epoch) -> Result<(), CommitError> {
         self.commit_group(&[(changes, epoch)])?.remove(0)
     }
 
-    /// Writes several commits with one flush. Each is taken whole or refused on its own; the outer error is the
-    /// disk's, and then none of them is promised.
+    /// Writes several commits with one flush. Each is taken whole or refused on its own; the outer
+    /// error is the disk's, and then none of them is promised.
     pub fn commit_group(&self, group: &[(&[Change], Epoch)]) -> Result<Vec<Result<(), CommitError>>, CommitError> {
         self.write_group(group).map_err(CommitError::from)
     }
@@ -256,11 +264,12 @@ impl Database {
         Ok(results)
     }
 
-    /// Reserves the next `count` generations, durably: after this returns nobody is ever given one of them again.
+    /// Reserves the next `count` generations, durably: after this returns nobody is ever given one
+    /// of them again.
     ///
     /// # Errors
-    /// The disk's, and [`CommitError::Fenced`]: where a term's generations are used up the next term begins, but never past a
-    /// fence, which only [`Self::take_control`] passes.
+    /// The disk's, and [`CommitError::Fenced`]: where a term's generations are used up the next
+    /// term begins, but never past a fence, which only [`Self::take_control`] passes.
     pub fn reserve_generations(&self, count: u16) -> Result<Reservation, CommitError> {
         let redb = self.redb.read();
         let transaction = begin_write(&redb)?;
@@ -279,8 +288,9 @@ impl Database {
         Ok(reservation)
     }
 
-    /// Gives this server control, durably: generations of a term above `seen`, above every term that it had, and above every
-    /// fence. What cannot be passed ([`Epoch::is_passable`]) stays above it: its domain is not controlled, and the others are.
+    /// Gives this server control, durably: generations of a term above `seen`, above every term
+    /// that it had, and above every fence. What cannot be passed ([`Epoch::is_passable`]) stays
+    /// above it: its domain is not controlled, and the others are.
     pub fn take_control(&self, seen: Epoch, count: u16) -> Result<Reservation, CommitError> {
         let redb = self.redb.read();
         let transaction = begin_write(&redb)?;
@@ -292,8 +302,8 @@ impl Database {
         Ok(reservation)
     }
 
-    /// Every fence that was ever written down: domains, and under which epoch another dispatch server controls them. Those
-    /// below our own term do not count any more.
+    /// Every fence that was ever written down: domains, and under which epoch another dispatch
+    /// server controls them. Those below our own term do not count any more.
     pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, DatabaseError> {
         self.read(|reader| reader.fences())
     }
@@ -308,8 +318,8 @@ impl Database {
         self.read(|reader| reader.fact("epoch")).map(|epoch| Epoch(epoch.unwrap_or(0)))
     }
 
-    /// The id that is next to be chosen: above all that were chosen here. What clients chose, or autonomous servers have, may
-    /// be above it.
+    /// The id that is next to be chosen: above all that were chosen here. What clients chose, or
+    /// autonomous servers have, may be above it.
     pub fn next_meeting(&self) -> Result<MeetingId, DatabaseError> {
         self.read(|reader| reader.fact("next meeting")).map(|next| MeetingId(next.unwrap_or(1)))
     }
@@ -329,7 +339,8 @@ impl Database {
         self.read(|reader| reader.names())
     }
 
-    /// The run of a conference that was here and has ended; none where there was none of this number.
+    /// The run of a conference that was here and has ended; none where there was none of this
+    /// number.
     pub fn ended(&self, meeting: MeetingId) -> Result<Option<Run>, DatabaseError> {
         self.read(|reader| reader.ended(meeting))
     }
@@ -339,7 +350,8 @@ impl Database {
         self.read(|reader| reader.for_each_meeting(&mut each))
     }
 
-    /// Those conferences of which an operation was begun and not finished; see [`KeyParameters::is_unfinished`].
+    /// Those conferences of which an operation was begun and not finished; see
+    /// [`KeyParameters::is_unfinished`].
     pub fn unfinished(&self) -> Result<Vec<KeyParameters>, DatabaseError> {
         let mut found = Vec::new();
         self.for_each_meeting(|meeting| {
@@ -427,8 +439,8 @@ fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
     open_with(path, |builder| builder.create(path), settle)
 }
 
-/// Opens what `create` makes of redb's settings; `path` is how errors name it. `settle` makes the name of a new file durable, before
-/// anything is written that says that it is not new.
+/// Opens what `create` makes of redb's settings; `path` is how errors name it. `settle` makes the
+/// name of a new file durable, before anything is written that says that it is not new.
 fn open_with(
     path: &Path,
     create: impl FnOnce(&redb::Builder) -> Result<redb::Database, redb::DatabaseError>,
@@ -450,8 +462,8 @@ fn open_with(
     if format != FORMAT { Err(foreign(format!("rows of format {format}"))) } else { Ok(redb) }
 }
 
-/// Creates what is missing, so that readers find every table, and brings the first format into this one; gives the format of the
-/// rows.
+/// Creates what is missing, so that readers find every table, and brings the first format into this
+/// one; gives the format of the rows.
 fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) -> Result<u64, redb::Error> {
     let format = {
         let transaction = redb.begin_read()?;

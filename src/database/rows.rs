@@ -29,7 +29,8 @@ pub(super) const WANTED_ROLE: u8 = 2;
 pub(super) const WANTED_IN: u8 = 3;
 pub(super) const WANTED_OUT: u8 = 4;
 
-/// The layout of a conference of which only its level is known; what is learned with that says which it has.
+/// The layout of a conference of which only its level is known; what is learned with that says
+/// which it has.
 const LAYOUT_UNKNOWN: u8 = 4;
 
 /// The longest row of a terminal: 32 bytes and its information.
@@ -71,8 +72,8 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Whether a commit may be applied: decided before its first row is written, for a transaction is shared with
-    /// other commits and cannot be rolled back for one of them.
+    /// Whether a commit may be applied: decided before its first row is written, for a transaction
+    /// is shared with other commits and cannot be rolled back for one of them.
     pub fn check(&self, changes: &[Change], epoch: Epoch) -> Result<Result<(), CommitError>, redb::Error> {
         let highest = Epoch(self.fact("epoch")?);
         if epoch < highest {
@@ -98,7 +99,8 @@ impl<'t> Writer<'t> {
                 | Change::Layout(meeting, _)
                 | Change::Chairman(meeting, _)
                 | Change::Member(meeting, _) => (*meeting, true),
-                // Nothing is wanted of what is not there, which is as good as there being nothing to be wanted.
+                // Nothing is wanted of what is not there, which is as good as there being nothing
+                // to be wanted.
                 Change::Want(meeting, wanted) => (*meeting, !wanted.is_empty()),
                 Change::RemovePart(..)
                 | Change::RemoveMembers(..)
@@ -218,8 +220,8 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// Whether the id is taken. By the very same conference does not count: a commit whose flush failed is written
-    /// again, and may have reached the disk the first time.
+    /// Whether the id is taken. By the very same conference does not count: a commit whose flush
+    /// failed is written again, and may have reached the disk the first time.
     fn holds_other(&self, parameters: &KeyParameters) -> Result<bool, redb::Error> {
         let KeyParameters { meeting, name, level, layout, chairman, created_ms, .. } = parameters;
         let same = (level.number(), layout.windows(), chairman.number(), *created_ms, name.as_str());

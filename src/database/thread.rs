@@ -1,4 +1,5 @@
-//! The database's own thread: group commit, so that a thousand operations cost a handful of flushes.
+//! The database's own thread: group commit, so that a thousand operations cost a handful of
+//! flushes.
 
 use std::io;
 use std::path::PathBuf;
@@ -32,8 +33,8 @@ pub struct DatabaseSettings {
     pub path: PathBuf,
     /// What says that there was a file, so that none may be created in place of it.
     pub witness: Option<String>,
-    /// How long a process that holds it may take to die after this one was to end, with what is to be written yet; and how
-    /// often it is said that one holds it.
+    /// How long a process that holds it may take to die after this one was to end, with what is to
+    /// be written yet; and how often it is said that one holds it.
     pub patience: Duration,
 }
 
@@ -66,8 +67,8 @@ pub enum Job {
 /// What the thread tells.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It cannot be opened, and is tried on for as long as anybody wants it. That another process has it is said every so
-    /// often, anything else once.
+    /// It cannot be opened, and is tried on for as long as anybody wants it. That another process
+    /// has it is said every so often, anything else once.
     Waiting(DatabaseError),
     /// It is open. Comes before any other outcome but [`Outcome::Waiting`].
     Opened(Opened),
@@ -117,8 +118,8 @@ pub struct DatabaseThread {
 }
 
 impl DatabaseThread {
-    /// Starts it; it opens the file first. `tell` is called on the thread, in the order of the jobs, and must not
-    /// block for long: every commit behind it waits.
+    /// Starts it; it opens the file first. `tell` is called on the thread, in the order of the
+    /// jobs, and must not block for long: every commit behind it waits.
     pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
         let (alive, wanted) = bounded(0);
@@ -178,10 +179,10 @@ impl<F: FnMut(Outcome)> Run<F> {
         }
     }
 
-    /// Opens the file. The lock of a process that was killed is released with its last descriptor, which is some
-    /// milliseconds after others learn of its death. A thread of it that hangs in the kernel keeps it for longer, and even then
-    /// it comes free some day; and a disk that cannot be read or written is mended some day: as long as anybody wants the database it is tried
-    /// for.
+    /// Opens the file. The lock of a process that was killed is released with its last descriptor,
+    /// which is some milliseconds after others learn of its death. A thread of it that hangs in the
+    /// kernel keeps it for longer, and even then it comes free some day; and a disk that cannot be
+    /// read or written is mended some day: as long as anybody wants the database it is tried for.
     fn open(&mut self, settings: &DatabaseSettings) -> Result<Database, DatabaseError> {
         let begun = Instant::now();
         let mut pause = RETRY;
@@ -216,7 +217,8 @@ impl<F: FnMut(Outcome)> Run<F> {
         self.wanted.try_recv() != Err(TryRecvError::Disconnected)
     }
 
-    /// The next job; while the disk takes nothing, tries it now and then until one comes. None where there are no more.
+    /// The next job; while the disk takes nothing, tries it now and then until one comes. None
+    /// where there are no more.
     fn next_job(&mut self, database: &Database) -> Option<Job> {
         while self.unwritable {
             match self.jobs.recv_timeout(PROBE) {
@@ -276,8 +278,9 @@ impl<F: FnMut(Outcome)> Run<F> {
             return;
         }
         let commits: Vec<_> = group.iter().map(|(_, changes, epoch)| (changes.as_slice(), *epoch)).collect();
-        // After a failed flush nobody knows what reached the disk, so the file is read anew, and everything that was
-        // not promised yet is written again. Applying a commit twice writes the same rows.
+        // After a failed flush nobody knows what reached the disk, so the file is read anew, and
+        // everything that was not promised yet is written again. Applying a commit twice writes the
+        // same rows.
         let written = database.commit_group(&commits).or_else(|error| {
             tracing::error!(%error, "database not written; opening it again");
             database.reopen().map_err(|error| CommitError::Storage(error.to_string()))?;

@@ -1,11 +1,12 @@
-//! What a conference is to come to yet: written ahead of the first command of an operation that has several, so that a death,
-//! or a refusal in the midst, does not leave it half done.
+//! What a conference is to come to yet: written ahead of the first command of an operation that has
+//! several, so that a death, or a refusal in the midst, does not leave it half done.
 
 use std::collections::BTreeMap;
 
 use crate::wire::{Address, Layout, Role};
 
-/// What is to be made so in one conference. A later word on the same thing stands in place of an earlier one.
+/// What is to be made so in one conference. A later word on the same thing stands in place of an
+/// earlier one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wanted {
     /// The layout of every part.

@@ -1,7 +1,7 @@
 //! Whether a machine is fit to be dispatch hardware: what is, what that costs, what to do about it.
 //!
-//! Nothing is changed. What the kernel shows in files is read below a root, so that any machine's files can be looked at; what only a
-//! call tells ([`Asked`]) comes in from outside.
+//! Nothing is changed. What the kernel shows in files is read below a root, so that any machine's
+//! files can be looked at; what only a call tells ([`Asked`]) comes in from outside.
 
 mod memory;
 mod network;
@@ -89,7 +89,8 @@ pub struct Asked {
     pub lacking: Vec<&'static str>,
     /// Whether it may go beyond its limits (CAP_SYS_RESOURCE, or CAP_IPC_LOCK for locking memory).
     pub beyond_limits: bool,
-    /// File systems of paths: type by its magic number, bytes in all, bytes free. For the nearest folder that is there.
+    /// File systems of paths: type by its magic number, bytes in all, bytes free. For the nearest
+    /// folder that is there.
     pub places: Vec<(PathBuf, Place)>,
     /// Why the engine's user cannot be had.
     pub user: Option<String>,
@@ -190,7 +191,8 @@ pub fn examine(root: &Path, asked: &Asked, needs: &Needs) -> Vec<Finding> {
     all.extend(network::examine(&machine));
     all.extend(memory::examine(&machine));
     all.extend(processors::examine(&machine));
-    // What the start itself would say counts for more than what can be told by the look of the machine.
+    // What the start itself would say counts for more than what can be told by the look of the
+    // machine.
     let starts = |check| !asked.obstacles.iter().any(|(obstacle, _)| *obstacle == check);
     all.retain(|finding| finding.level == Level::Problem || starts(finding.check));
     for (check, says) in &asked.obstacles {

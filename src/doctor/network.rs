@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{AskedInterface, Finding, Machine, cpus, listed};
 
-/// Drivers that have XDP in themselves and hand frames over without copying them, by the kernel's sources.
+/// Drivers that have XDP in themselves and hand frames over without copying them, by the kernel's
+/// sources.
 const ZERO_COPY: [&str; 11] =
     ["ixgbe", "i40e", "ice", "igb", "igc", "mlx5_core", "stmmac", "st_gmac", "virtio_net", "gve", "idpf"];
 /// Drivers that have XDP in themselves, and copy.

@@ -1,6 +1,8 @@
-//! The first takeover frames of an engine: straight from the table to the rings, before there is anything else.
+//! The first takeover frames of an engine: straight from the table to the rings, before there is
+//! anything else.
 //!
-//! Frames go out by the thread that takes over, because waking a worker for them costs more than sending them.
+//! Frames go out by the thread that takes over, because waking a worker for them costs more than
+//! sending them.
 
 use super::control::journal::Journal;
 use crate::cascade::Topology;
@@ -23,8 +25,8 @@ pub(super) struct Ready<'a> {
     pub journal: &'a mut Journal,
 }
 
-/// Sends the first frames that recovery wants to be sent, a burst at most; the very first is handed to the kernel at once. Gives
-/// when that was.
+/// Sends the first frames that recovery wants to be sent, a burst at most; the very first is handed
+/// to the kernel at once. Gives when that was.
 pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl Ring], now: Nanos) -> Option<Nanos> {
     let Ready { topology, peers, ports, writer, journal } = ready;
     let mut first = None;

@@ -16,8 +16,9 @@ use crate::link::Shared;
 use crate::sys::threads::{Nice, spawn_nice};
 use crate::wire::Domain;
 
-/// What the keeper says. Of next hops the last of each domain is kept, of other orders as many as [`ORDERS_MAX`]:
-/// then this thread waits, the socket fills, and the keeper, which never waits, goes on without.
+/// What the keeper says. Of next hops the last of each domain is kept, of other orders as many as
+/// [`ORDERS_MAX`]: then this thread waits, the socket fills, and the keeper, which never waits,
+/// goes on without.
 pub(super) struct KeeperChannel {
     pub orders: Receiver<io::Result<Order>>,
     hops: Arc<Mutex<BTreeMap<Domain, Hop>>>,
@@ -25,8 +26,8 @@ pub(super) struct KeeperChannel {
 }
 
 impl KeeperChannel {
-    /// Listens, and wakes the control thread for each order. While this process stands by, the end of the line is the end of
-    /// the process: nobody wants it any more.
+    /// Listens, and wakes the control thread for each order. While this process stands by, the end
+    /// of the line is the end of the process: nobody wants it any more.
     pub fn listen(keeper: Arc<KeeperLine>, shared: Arc<Shared>, stands_by: bool) -> io::Result<Self> {
         let stands_by = Arc::new(AtomicBool::new(stands_by));
         let hops = Arc::new(Mutex::new(BTreeMap::new()));
@@ -42,7 +43,8 @@ impl KeeperChannel {
                     order => order,
                 };
                 let ended = order.is_err();
-                // Relaxed: it says only how the process ends, and with its keeper gone an engine ends either way.
+                // Relaxed: it says only how the process ends, and with its keeper gone an engine
+                // ends either way.
                 if ended && standing.load(Ordering::Relaxed) {
                     process::exit(0);
                 }
@@ -56,7 +58,8 @@ impl KeeperChannel {
         Ok(Self { orders, hops, stands_by })
     }
 
-    /// This process controls from now on. Gives the next hops that the one before it learned meanwhile.
+    /// This process controls from now on. Gives the next hops that the one before it learned
+    /// meanwhile.
     pub fn controls(&self) -> BTreeMap<Domain, Hop> {
         self.stands_by.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.hops.lock())

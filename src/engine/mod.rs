@@ -1,7 +1,9 @@
-//! One engine process: it takes the locks, starts the workers, recovers the meetings and controls them until it ends.
+//! One engine process: it takes the locks, starts the workers, recovers the meetings and controls
+//! them until it ends.
 //!
-//! [`startup`] is the order in which all that happens. The control thread (`control`) does everything that a worker must not
-//! wait for: recovery, operations, the database, clients, the keeper.
+//! [`startup`] is the order in which all that happens. The control thread (`control`) does
+//! everything that a worker must not wait for: recovery, operations, the database, clients, the
+//! keeper.
 
 mod control;
 mod first_frames;

@@ -1,5 +1,5 @@
-//! What an engine works with beyond table and rings: threads, queues, histograms. A standby makes it ahead, a new engine
-//! after its first takeover frames, which need none of it.
+//! What an engine works with beyond table and rings: threads, queues, histograms. A standby makes
+//! it ahead, a new engine after its first takeover frames, which need none of it.
 
 use std::io;
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 //! standby   map ─ threads, queues ─ everything touched ─ … ─ locks ─ epoch ─ first takeover frames ─ database, API
 //! ```
 //!
-//! The order of a take-over is the order of what recovery needs. The database and the API open beside that, in threads of
-//! their own, and what waits for them waits.
+//! The order of a take-over is the order of what recovery needs. The database and the API open
+//! beside that, in threads of their own, and what waits for them waits.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -28,7 +28,7 @@ use crate::handover::protocol::{Death, Frames, Handover, KeeperLine, Manifest, N
 use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
-use crate::recovery::{Path, Recovery};
+use crate::recovery::{Path, Recovery, Settings};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::robust_locks::{Held, RobustLocks};
@@ -61,8 +61,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |error| EngineError::System { what, error }
 }
 
-/// Runs an engine until the keeper orders a stop or is gone, or another dispatch server controls. `born` is when the process
-/// began its main.
+/// Runs an engine until the keeper orders a stop or is gone, or another dispatch server controls.
+/// `born` is when the process began its main.
 pub fn run(handover: Handover, born: Nanos) -> ExitCode {
     let Handover { manifest, table, succession, frames, api, keeper } = handover;
     let keeper = Arc::new(keeper);
@@ -82,8 +82,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
     let prepare = || {
         // Whoever waits for the locks may be handed them before its keeper has heard what it is.
         manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
-        // As above; and the lock of its file, which proves deaths, lasts as long as the mapping and cannot be given
-        // back.
+        // As above; and the lock of its file, which proves deaths, lasts as long as the mapping and
+        // cannot be given back.
         let table = Table::open(Mapping::adopt(table).map_err(OpenError::from)?.without_descriptor())?;
         succession.beat(0);
         let mapped = manifest.interfaces.iter().zip(frames);
@@ -107,7 +107,8 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             }
-            // Whoever stands by goes on here, and does not wait for database and clients to be let go.
+            // Whoever stands by goes on here, and does not wait for database and clients to be let
+            // go.
             drop(lock);
             code
         }
@@ -119,9 +120,9 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
     }
 }
 
-/// Waits until nobody works with table and rings any more, by the locks of all who could; gives the control thread's own. None
-/// where whoever had them meant nobody to follow, or the keeper died with them: its engines are dying too, and what was its is
-/// the next keeper's.
+/// Waits until nobody works with table and rings any more, by the locks of all who could; gives the
+/// control thread's own. None where whoever had them meant nobody to follow, or the keeper died
+/// with them: its engines are dying too, and what was its is the next keeper's.
 fn succeed<'a>(succession: &'a RobustLocks, successor: &Successor) -> Result<Option<Held<'a>>, EngineError> {
     let refused = system("a lock of the succession");
     let take = || {
@@ -207,7 +208,8 @@ impl Successor {
         Runtime::new(&made).map_err(system("threads and queues"))
     }
 
-    /// Makes first frames from the table as it is and throws them away, so that the code for it has run once.
+    /// Makes first frames from the table as it is and throws them away, so that the code for it has
+    /// run once.
     fn rehearse(&self) {
         let mut recovery = self.new_recovery(self.table.epoch(), clock::now());
         let mut writer = self.table.writer(OwnerId::CONTROL);
@@ -222,7 +224,7 @@ impl Successor {
     }
 
     fn new_recovery(&self, epoch: Epoch, now: Nanos) -> Recovery {
-        let settings = super::control::recovery_settings(&self.manifest.config);
+        let settings = Settings::from(&self.manifest.config.recovery);
         Recovery::new(self.topology.domains(), epoch, self.path, &settings, now)
     }
 
@@ -250,7 +252,8 @@ impl Successor {
                 self.topology.handle_authentic(domain, hop);
             }
             self.peers.follow(&self.topology);
-            // To stop, or that the keeper is gone: the control thread's to heed, before it waits for more.
+            // To stop, or that the keeper is gone: the control thread's to heed, before it waits
+            // for more.
             heard.extend(equipment.line.orders.try_iter());
         }
         self.succession.beat(0);
@@ -279,8 +282,8 @@ impl Successor {
         });
         threads::run_with_others();
         if self.manifest.role != Role::Standby {
-            // Before a frame is read, and not before the first ones are sent: the kernel takes longer to compile
-            // the filter than it takes to send them.
+            // Before a frame is read, and not before the first ones are sent: the kernel takes
+            // longer to compile the filter than it takes to send them.
             seccomp::confine().map_err(system("giving up system calls"))?;
         }
         let rings = senders.receive()?;
@@ -350,9 +353,9 @@ impl Successor {
     }
 }
 
-/// Waits for the database, and reserves a block of generations for this table. The first of them is the epoch. A
-/// database that another process has may be waited for for long: `beat` tells the keeper that this one waits and does
-/// not hang.
+/// Waits for the database, and reserves a block of generations for this table. The first of them is
+/// the epoch. A database that another process has may be waited for for long: `beat` tells the
+/// keeper that this one waits and does not hang.
 fn reserve(table: &Table, mut store: DatabaseHandle, beat: impl Fn()) -> Result<(Epoch, DatabaseHandle), EngineError> {
     let count = GENERATION_BLOCK;
     store.thread.submit(Job::Reserve { count }).map_err(|_| EngineError::DatabaseGone)?;

@@ -1,8 +1,9 @@
 //! What has to be the same in two programs for one to take table and rings over from the other.
 //!
-//! It is looked at from both sides. The manifest says what the keeper is, and an engine that does not match ends before it waits
-//! for a lock: one that waits may be handed all of them before anybody has looked at it. A standby says what it is, too,
-//! and its keeper lets go whoever does not say the same.
+//! It is looked at from both sides. The manifest says what the keeper is, and an engine that does
+//! not match ends before it waits for a lock: one that waits may be handed all of them before
+//! anybody has looked at it. A standby says what it is, too, and its keeper lets go whoever does
+//! not say the same.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,11 @@
 //! What a keeper hands to an engine, and what the two say to each other afterwards.
 //!
-//! An engine's standard input is a Unix `SOCK_SEQPACKET` socket, so that nothing has to be arranged between fork and
-//! exec. The keeper sends one packet over it, which says the version, with the descriptors beside it (`SCM_RIGHTS`);
-//! the first of them is a sealed memory file with the [`Manifest`] as JSON, which holds the whole configuration: as a
-//! packet, that would be hundreds of KiB which the kernel has to find in one piece at the moment of a death. Then
-//! [`Notice`]s go one way and [`Order`]s the other.
+//! An engine's standard input is a Unix `SOCK_SEQPACKET` socket, so that nothing has to be arranged
+//! between fork and exec. The keeper sends one packet over it, which says the version, with the
+//! descriptors beside it (`SCM_RIGHTS`); the first of them is a sealed memory file with the
+//! [`Manifest`] as JSON, which holds the whole configuration: as a packet, that would be hundreds
+//! of KiB which the kernel has to find in one piece at the moment of a death. Then [`Notice`]s go
+//! one way and [`Order`]s the other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,8 +25,8 @@ use crate::sys::fd_passing::{self, Received};
 use crate::sys::sealed;
 use crate::wire::{Domain, Mac};
 
-/// The version of this conversation. Keeper and engine are one program, but a keeper that has run for long may
-/// start an engine whose file was replaced meanwhile.
+/// The version of this conversation. Keeper and engine are one program, but a keeper that has run
+/// for long may start an engine whose file was replaced meanwhile.
 pub(crate) const VERSION: u32 = 7;
 /// Bytes of a notice or order, at most.
 pub(crate) const NOTE_BYTES: usize = 4096;
@@ -46,7 +47,8 @@ pub enum Role {
 pub enum TableOrigin {
     /// The meetings and terminals that a predecessor had: the cache serves.
     Kept,
-    /// Nothing, or not everything yet: the database serves. What is there all the same is true. Why, in words.
+    /// Nothing, or not everything yet: the database serves. What is there all the same is true.
+    /// Why, in words.
     Fresh {
         /// Such as "there was none" or "the machine was started since".
         why: String,
@@ -69,7 +71,8 @@ pub struct Death {
 pub struct Manifest {
     /// The version of this conversation.
     pub version: u32,
-    /// What the keeper runs: an engine of a program that does not match takes nothing over, whoever asks it to.
+    /// What the keeper runs: an engine of a program that does not match takes nothing over, whoever
+    /// asks it to.
     pub keeper: Identity,
     /// What it is for.
     pub role: Role,
@@ -85,19 +88,22 @@ pub struct Manifest {
     pub active: Option<u32>,
     /// When this was sent, in nanoseconds of `CLOCK_MONOTONIC`.
     pub sent_ns: u64,
-    /// Next hops that a predecessor had learned: the first takeover frames need not wait for frames to learn from.
+    /// Next hops that a predecessor had learned: the first takeover frames need not wait for frames
+    /// to learn from.
     pub next_hops: Vec<(Domain, Hop)>,
     /// The interfaces, as they are configured.
     pub interfaces: Vec<Served>,
 }
 
 impl Manifest {
-    /// How many sockets there are: one a worker, interface by interface, queue by queue, ring by ring.
+    /// How many sockets there are: one a worker, interface by interface, queue by queue, ring by
+    /// ring.
     pub fn sockets(&self) -> usize {
         self.interfaces.iter().map(|interface| interface.xdp.sockets()).sum()
     }
 
-    /// How steering is attached, for the status: one word, or one for each interface where they differ.
+    /// How steering is attached, for the status: one word, or one for each interface where they
+    /// differ.
     pub fn mode(&self) -> String {
         let mut modes: Vec<_> = self.interfaces.iter().map(|interface| &*interface.mode).collect();
         modes.dedup();
@@ -129,7 +135,8 @@ pub struct Frames<D> {
 pub struct Handover {
     /// What it is told.
     pub manifest: Manifest,
-    /// The table's file. It bears the keeper's lock, which lives until the last process that inherited it is gone.
+    /// The table's file. It bears the keeper's lock, which lives until the last process that
+    /// inherited it is gone.
     pub table: OwnedFd,
     /// The locks of who works with table and rings: [`crate::sys::robust_locks`].
     pub succession: OwnedFd,
@@ -150,9 +157,11 @@ pub enum Notice {
         /// What it runs.
         program: Identity,
     },
-    /// It controls: workers run and hold their locks, and the first takeover frames are on their way.
+    /// It controls: workers run and hold their locks, and the first takeover frames are on their
+    /// way.
     Ready,
-    /// The table holds every meeting that the database holds: from now on it serves whoever comes next.
+    /// The table holds every meeting that the database holds: from now on it serves whoever comes
+    /// next.
     Complete,
     /// Where frames to a domain go, as learned from its authentic frames. For the next engine.
     NextHop {
@@ -171,7 +180,8 @@ pub enum Notice {
         /// Why, in words.
         why: String,
     },
-    /// Another dispatch server controls under a higher epoch. It has stopped controlling; another engine must not be started.
+    /// Another dispatch server controls under a higher epoch. It has stopped controlling; another
+    /// engine must not be started.
     Fenced {
         /// That epoch.
         epoch: u64,
@@ -201,12 +211,14 @@ pub enum Order {
         /// Frames, by the name of what became of them.
         frames: BTreeMap<String, u64>,
     },
-    /// To the one that controls: leave table and rings to the standby, which takes over, and exit with success.
+    /// To the one that controls: leave table and rings to the standby, which takes over, and exit
+    /// with success.
     Yield {
         /// What the client that asked for it is told.
         upgrading: Upgrading,
     },
-    /// To the one that controls: the upgrade that was asked for does not take place, and it goes on.
+    /// To the one that controls: the upgrade that was asked for does not take place, and it goes
+    /// on.
     Stay {
         /// Why, in words.
         why: String,
@@ -240,7 +252,8 @@ impl KeeperLine {
     /// The next order; waits for it.
     ///
     /// # Errors
-    /// `UnexpectedEof`: the keeper is gone, and the engine ends. Anything else is a broken line, to be treated alike.
+    /// `UnexpectedEof`: the keeper is gone, and the engine ends. Anything else is a broken line, to
+    /// be treated alike.
     pub fn order(&self) -> io::Result<Order> {
         let mut buffer = [0; NOTE_BYTES];
         let Received { bytes, .. } = fd_passing::receive(self.0.as_fd(), &mut buffer, 0, true)?;
@@ -303,7 +316,8 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     if version != Some(u64::from(VERSION)) {
         let version = version.map_or("none".into(), |version| version.to_string());
         let error = HandoverError::Foreign(format!("version {version} where {VERSION} is expected"));
-        // Of all that is said, this is what every version understands; a keeper that does not needs no telling.
+        // Of all that is said, this is what every version understands; a keeper that does not needs
+        // no telling.
         let _ = KeeperLine::from(socket).tell(&Notice::Failed { why: error.to_string() });
         return Err(error);
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{UPGRADE_TRIAL_S, UPGRADE_TRIAL_S_MAX};
 
-/// What a client may say when it asks for an upgrade. Which program is not among it: that is the one on disk.
+/// What a client may say when it asks for an upgrade. Which program is not among it: that is the
+/// one on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeForm {

@@ -10,16 +10,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Counts engines that died without having come to anything.
 ///
-/// The first few are followed at once: that somebody kills one engine in the middle of the recovery from the death of
-/// another is the very case that this product is for. Then each pause is twice the one before, up to
-/// [`RESTART_PAUSE_MS_MAX`].
+/// The first few are followed at once: that somebody kills one engine in the middle of the recovery
+/// from the death of another is the very case that this product is for. Then each pause is twice
+/// the one before, up to [`RESTART_PAUSE_MS_MAX`].
 #[derive(Debug, Default)]
 pub struct Backoff {
     consecutive_failures: u32,
 }
 
 impl Backoff {
-    /// An engine died that had controlled for `controlled`, or never had. The pause before the next.
+    /// An engine died that had controlled for `controlled`, or never had. The pause before the
+    /// next.
     pub fn died(&mut self, controlled: Option<Duration>) -> Duration {
         if controlled.is_some_and(|time| time >= ACCIDENT_AFTER) {
             self.consecutive_failures = 0;
@@ -31,7 +32,8 @@ impl Backoff {
         FIRST_PAUSE.saturating_mul(1 << paused.min(16)).min(longest)
     }
 
-    /// An engine said that it cannot go on: what stopped it is there for the next one too. The pause before that.
+    /// An engine said that it cannot go on: what stopped it is there for the next one too. The
+    /// pause before that.
     pub fn failed(&mut self, controlled: Option<Duration>) -> Duration {
         self.died(controlled).max(Duration::from_secs(1))
     }

@@ -33,12 +33,13 @@ pub(super) fn hold(interface: &str) -> Result<Asked<InterfaceHold>, KeeperError>
         .map_err(|error| KeeperError::System { doing: "take hold of the interface", error })
 }
 
-/// Whether the folder of all can be had: it is ours, or can be made, and a BPF file system is there, or can
-/// be mounted. Changes nothing.
+/// Whether the folder of all can be had: it is ours, or can be made, and a BPF file system is
+/// there, or can be mounted. Changes nothing.
 pub(crate) fn check(folder: &Path) -> Result<(), KeeperError> {
     folders::check_own(folder)?;
     let none = |error: io::ErrorKind| KeeperError::NoBpffs { folder: folder.into(), error: error.into() };
-    // As root one may write there, and no folder can be made: /sys/fs/bpf is of it until a BPF file system is mounted there.
+    // As root one may write there, and no folder can be made: /sys/fs/bpf is of it until a BPF file
+    // system is mounted there.
     if !folder.exists() && folder.ancestors().find(|above| above.exists()).is_some_and(mounts::is_sysfs) {
         return Err(none(io::ErrorKind::NotFound));
     }
@@ -79,7 +80,8 @@ impl Pins {
         }
     }
 
-    /// Takes steering off interfaces that a keeper of before served and this one does not, unless somebody else does.
+    /// Takes steering off interfaces that a keeper of before served and this one does not, unless
+    /// somebody else does.
     pub fn clear_others(&self, config: &Config) {
         let Ok(folders) = fs::read_dir(&self.folder) else { return };
         for folder in folders.flatten() {

@@ -22,7 +22,8 @@ const NOTICE_BYTES: usize = 4096;
 pub(super) struct Engine {
     pub process: Started,
     line: OwnedFd,
-    /// The other end has been closed: there is nothing more to come, and polling it would only spin.
+    /// The other end has been closed: there is nothing more to come, and polling it would only
+    /// spin.
     silent: bool,
     hearing: Hearing,
     known: Rc<Known>,
@@ -158,8 +159,9 @@ impl Engine {
     }
 }
 
-/// With words that can be said on. They come from a program that may be any, and go into orders to another, whose line ends with one
-/// that is too long: control characters would be written as six bytes each.
+/// With words that can be said on. They come from a program that may be any, and go into orders to
+/// another, whose line ends with one that is too long: control characters would be written as six
+/// bytes each.
 fn brief(notice: Notice) -> Notice {
     let cut = |words: String| {
         let fits = |&(at, letter): &(usize, char)| at + letter.len_utf8() <= WORDS_BYTES_MAX;

@@ -1,17 +1,21 @@
 //! The service manager's descriptor store: rings that outlive the keeper.
 //!
-//! A keeper that is killed or restarted takes its AF_XDP sockets along, unless somebody else has them too. With
-//! `baton run --store` the service manager has: the sockets, the UMEM, the API's listening socket, and an [`Inventory`]
-//! that says what they are. Frames and clients that come while no process of ours lives wait there for the next.
+//! A keeper that is killed or restarted takes its AF_XDP sockets along, unless somebody else has
+//! them too. With `baton run --store` the service manager has: the sockets, the UMEM, the API's
+//! listening socket, and an [`Inventory`] that says what they are. Frames and clients that come
+//! while no process of ours lives wait there for the next.
 //!
 //! What always holds:
 //!
-//! - What is taken up is what this configuration would open: same interfaces, same queues and sizes, same layout, all of it
-//!   there and bound. Else it is closed, at the manager's too, and opened anew.
-//! - Before the rings are taken up, whoever worked on them is dead. The proof is a lock of each UMEM, on a description of our
-//!   own that engines inherit: it is free when the last of them is gone. What the manager has is another description of the
-//!   same memory, without a lock, which would otherwise never come free.
-//! - The table is not kept there. Its file has a name and outlives every process by that; and its lock must not.
+//! - What is taken up is what this configuration would open: same interfaces, same queues and
+//!   sizes, same layout, all of it there and bound. Else it is closed, at the manager's too, and
+//!   opened anew.
+//! - Before the rings are taken up, whoever worked on them is dead. The proof is a lock of each
+//!   UMEM, on a description of our own that engines inherit: it is free when the last of them is
+//!   gone. What the manager has is another description of the same memory, without a lock, which
+//!   would otherwise never come free.
+//! - The table is not kept there. Its file has a name and outlives every process by that; and its
+//!   lock must not.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -197,7 +201,8 @@ impl<'a> Store<'a> {
     fn clear(&mut self, why: &str) {
         tracing::warn!("the rings that the service manager kept are not taken up: {why}");
         let api = self.take(API);
-        // Of another version's some may have names that this one would not give, and are in the way all the same.
+        // Of another version's some may have names that this one would not give, and are in the way
+        // all the same.
         let found: BTreeSet<_> = self.stored.drain(..).map(|(name, _)| name).collect();
         let ours = (0..INTERFACES_MAX).map(umem_name).chain((0..WORKERS_MAX).map(socket_name));
         for name in found.into_iter().chain([INVENTORY.into()]).chain(ours).collect::<BTreeSet<_>>() {

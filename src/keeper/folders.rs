@@ -1,5 +1,5 @@
-//! The folders that a keeper works in. What each has to be is looked at by functions that change nothing, so
-//! that `baton doctor` asks the same ones.
+//! The folders that a keeper works in. What each has to be is looked at by functions that change
+//! nothing, so that `baton doctor` asks the same ones.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -16,7 +16,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> KeeperError + '_ {
     move |error| KeeperError::Folder { path: path.into(), error }
 }
 
-/// Whether a folder can be had: it is this user's, nobody else's to write to, and takes files; or it can be made.
+/// Whether a folder can be had: it is this user's, nobody else's to write to, and takes files; or
+/// it can be made.
 pub(crate) fn check_own(path: &Path) -> Result<(), KeeperError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -48,7 +49,8 @@ fn check_writable(folder: &Path) -> Result<(), KeeperError> {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(folder)(error.into()))
 }
 
-/// Makes a folder if there is none. What is there must be this user's, and nobody else's to write to.
+/// Makes a folder if there is none. What is there must be this user's, and nobody else's to write
+/// to.
 pub(super) fn own(path: &Path, mode: u32) -> Result<(), KeeperError> {
     check_own(path)?;
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path))?;

@@ -1,8 +1,9 @@
 //! What an engine says, held against what an engine can have to say.
 //!
-//! An engine works on what comes in frames, and may have been taken over by one. So its words are frames from outside
-//! as well: none is believed that names what the configuration does not, comes twice where it can come once, or
-//! before it can come; and who says too much, or what makes no sense, is no engine that anybody is to go on with.
+//! An engine works on what comes in frames, and may have been taken over by one. So its words are
+//! frames from outside as well: none is believed that names what the configuration does not, comes
+//! twice where it can come once, or before it can come; and who says too much, or what makes no
+//! sense, is no engine that anybody is to go on with.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -173,7 +174,8 @@ mod tests {
         }
     }
 
-    /// Whatever comes: no panic, nothing heeded that names what there is not, and soon enough is enough.
+    /// Whatever comes: no panic, nothing heeded that names what there is not, and soon enough is
+    /// enough.
     #[test]
     fn an_engine_that_says_anything_at_all_is_not_believed_for_long() {
         let now = Instant::now();

@@ -1,7 +1,8 @@
-//! The interfaces: what they have to be for a start, what the start changes of them, and what becomes of
-//! them afterwards.
+//! The interfaces: what they have to be for a start, what the start changes of them, and what
+//! becomes of them afterwards.
 //!
-//! What a start needs is looked at by functions that change nothing, so that `baton doctor` asks the same ones.
+//! What a start needs is looked at by functions that change nothing, so that `baton doctor` asks
+//! the same ones.
 
 use std::time::Instant;
 
@@ -28,8 +29,8 @@ pub(crate) fn find(name: &str) -> Result<Found, InterfaceError> {
     Ok(Found { mac: interface.mac()?, queues: interface.queues()?, interface })
 }
 
-/// Finds all that the configuration names. Their MAC addresses differ: which interface a frame leaves by is
-/// told by the one that it bears.
+/// Finds all that the configuration names. Their MAC addresses differ: which interface a frame
+/// leaves by is told by the one that it bears.
 pub(crate) fn find_all(config: &Config) -> Result<Vec<Found>, KeeperError> {
     let found = config.interface.names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
     for (n, Found { interface, mac, .. }) in found.iter().enumerate() {
@@ -60,8 +61,9 @@ pub(crate) fn share_out(config: &Config, found: &[Found]) -> Result<(Vec<u32>, u
 pub(super) struct Tags(Vec<Interface>);
 
 impl Tags {
-    /// Has the tags left on frames of interfaces at which a domain with a `vlan` may be: one that is taken
-    /// off is seen neither by steering nor by a worker, who could not tell the domain's frames from another VLAN's.
+    /// Has the tags left on frames of interfaces at which a domain with a `vlan` may be: one that
+    /// is taken off is seen neither by steering nor by a worker, who could not tell the domain's
+    /// frames from another VLAN's.
     pub fn keep(config: &Config, found: &[Found]) -> Self {
         let mut changed = Vec::new();
         for (number, Found { interface, .. }) in found.iter().enumerate() {
@@ -134,7 +136,8 @@ impl Watch {
         self.next = now + INTERFACES_CHECKED;
         let Found { interface, mac, .. } = found;
         let name = &interface.name;
-        // It may have another name by now, or be gone, which the sockets tell: what cannot be asked is as it was.
+        // It may have another name by now, or be gone, which the sockets tell: what cannot be asked
+        // is as it was.
         if let Ok(now) = interface.mac()
             && now != *mac
         {

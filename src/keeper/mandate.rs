@@ -1,9 +1,10 @@
 //! Who controls, as a stopped server knows it, and how an operator gives it control.
 //!
-//! A server that was replaced has written down which domains are controlled by somebody else, and under which epochs: in the
-//! table, which survives its processes, and in the database, which survives the machine. It does not control those again
-//! however often it is started. Control is given by a term above every epoch that is known of: durable in the database
-//! before it is in the table, so that a death in between gives at worst a term that nobody uses.
+//! A server that was replaced has written down which domains are controlled by somebody else, and
+//! under which epochs: in the table, which survives its processes, and in the database, which
+//! survives the machine. It does not control those again however often it is started. Control is
+//! given by a term above every epoch that is known of: durable in the database before it is in the
+//! table, so that a death in between gives at worst a term that nobody uses.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,7 +68,8 @@ pub struct Mandate {
 pub struct Standing {
     /// The last epoch of this server; [`Epoch::NONE`] where it had none.
     pub own: Epoch,
-    /// The configured domains, ascending, each with the epoch under which another server controls it, if one does.
+    /// The configured domains, ascending, each with the epoch under which another server controls
+    /// it, if one does.
     pub domains: Vec<(Domain, Option<Epoch>)>,
     /// The highest epoch that is known of and can be passed, its own included.
     pub highest: Epoch,
@@ -101,8 +103,9 @@ impl Mandate {
         let highest = own.max(Epoch::new(term, 0));
         let passable = fences.values().copied().filter(|by| by.is_passable(highest.term()));
         let highest = passable.fold(highest, Epoch::max);
-        // A fence below our own term was passed when an operator gave that term. Where there is a table the next start goes by
-        // its term: a higher one that the database alone has is of a giver that died in between.
+        // A fence below our own term was passed when an operator gave that term. Where there is a
+        // table the next start goes by its term: a higher one that the database alone has is of a
+        // giver that died in between.
         let of_table = self.table.as_ref().map(|table| table.epoch().term()).filter(|term| *term != 0);
         let counts_from = of_table.unwrap_or_else(|| term.max(own.term()));
         fences.retain(|_, by| by.term() >= counts_from);
@@ -110,7 +113,8 @@ impl Mandate {
         Ok(Standing { own, domains, highest })
     }
 
-    /// Gives this server control, from its next start on. Gives the epoch that is above every one that is known of.
+    /// Gives this server control, from its next start on. Gives the epoch that is above every one
+    /// that is known of.
     pub fn take(self) -> Result<Epoch, MandateError> {
         let seen = self.standing()?.highest;
         let block = self.database.take_control(seen, GENERATION_BLOCK)?;
@@ -213,7 +217,8 @@ mod tests {
                 Table::create_at(&config.table.path, Capacity { meetings: 4, terminals: 4 }, BootId(1)).unwrap();
             table.set_reservation(block.epoch(), block.end);
             assert!(table.set_fence(domain(366), by));
-            // Dead before the table had it: the next start counts on under the table's term, where the fence counts.
+            // Dead before the table had it: the next start counts on under the table's term, where
+            // the fence counts.
             database.take_control(by, 8).unwrap();
             assert_eq!((table.bump_generation().map(Epoch::term), table.fence(domain(366))), (Some(1), Some(by)));
         }

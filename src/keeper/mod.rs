@@ -1,22 +1,28 @@
 //! The keeper: what outlives an engine.
 //!
-//! A small, privileged process with one thread that parses no frame. It opens what must survive an engine ([`Resources`]: the
-//! table, the UMEM, the AF_XDP sockets, the pinned XDP link and maps, the API's listening socket), starts an engine without
-//! privileges, hands it the descriptors ([`crate::handover`]), sees it die, and hands them to the next.
+//! A small, privileged process with one thread that parses no frame. It opens what must survive an
+//! engine ([`Resources`]: the table, the UMEM, the AF_XDP sockets, the pinned XDP link and maps,
+//! the API's listening socket), starts an engine without privileges, hands it the descriptors
+//! ([`crate::handover`]), sees it die, and hands them to the next.
 //!
 //! What always holds:
 //!
-//! - One engine works with table and rings at a time. Its standby has all of it mapped and touches none of it before the kernel has
-//!   handed it every lock of the engine's threads (`sys::succession`). Where there is no standby, a new engine is handed the
-//!   resources when the pidfd has proven the death of the one before: readable only when its last thread has left the address
-//!   space for good. That is later by what unmapping takes, 40 to 80 µs for each MB of 4 KiB pages (`do_exit`, kernel/exit.c).
-//! - An engine that hangs is dead (`supervisor::watch`), what an engine says is no more believed than what comes in a
-//!   frame (`hearing`), and what it can write to is not handed on for ever (`renewal`).
+//! - One engine works with table and rings at a time. Its standby has all of it mapped and touches
+//!   none of it before the kernel has handed it every lock of the engine's threads
+//!   (`sys::succession`). Where there is no standby, a new engine is handed the resources when the
+//!   pidfd has proven the death of the one before: readable only when its last thread has left the
+//!   address space for good. That is later by what unmapping takes, 40 to 80 µs for each MB of 4
+//!   KiB pages (`do_exit`, kernel/exit.c).
+//! - An engine that hangs is dead (`supervisor::watch`), what an engine says is no more believed
+//!   than what comes in a frame (`hearing`), and what it can write to is not handed on for ever
+//!   (`renewal`).
 //! - An engine that cannot come to control anything is not started in a tight loop ([`Backoff`]).
-//! - Once the resources is open the keeper holds three capabilities and cannot become anybody else: engines are started by the
-//!   `starter`, which has none. They run confined ([`crate::sys::seccomp`]).
-//! - A program that is put in the place of the keeper's own starts nothing before an upgrade is asked for (`supervisor::upgrade`), and
-//!   takes nothing over that it would understand otherwise (`handover::compat`).
+//! - Once the resources is open the keeper holds three capabilities and cannot become anybody else:
+//!   engines are started by the `starter`, which has none. They run confined
+//!   ([`crate::sys::seccomp`]).
+//! - A program that is put in the place of the keeper's own starts nothing before an upgrade is
+//!   asked for (`supervisor::upgrade`), and takes nothing over that it would understand otherwise
+//!   (`handover::compat`).
 //! - Under a service manager that keeps descriptors (`store`) the rings outlive the keeper as well.
 
 mod backoff;
@@ -53,8 +59,8 @@ use crate::sys::process::{User, is_root};
 use crate::sys::sd_notify::{self, ServiceManager};
 use crate::sys::signals::{StopSignals, ignore_file_limit};
 
-/// Runs a keeper until it is asked to stop, by SIGTERM, SIGINT or SIGHUP. With `store`, the service manager keeps
-/// what a restart is to find again.
+/// Runs a keeper until it is asked to stop, by SIGTERM, SIGINT or SIGHUP. With `store`, the service
+/// manager keeps what a restart is to find again.
 ///
 /// # Errors
 /// What an operator has to see to: see [`KeeperError`].
@@ -78,7 +84,8 @@ pub fn run(config: Config, store: bool) -> Result<(), KeeperError> {
     capabilities::leave_none_to_children().map_err(system("give up capabilities of programs that are started"))?;
     // It takes what is given up next.
     let starter = Starter::start(user.as_ref()).map_err(system("start the process that starts engines"))?;
-    // Not for engines: for the sockets that may have to be made anew when this may not be done any more.
+    // Not for engines: for the sockets that may have to be made anew when this may not be done any
+    // more.
     capabilities::allow_locked_memory();
     let resources = Resources::open(config, user.as_ref(), Store::open(&manager, stored, store))?;
     capabilities::keep_only(capabilities::KEEPER).map_err(system("give up capabilities"))?;

@@ -1,5 +1,5 @@
-//! What would keep a keeper from starting, asked without starting one: by the functions that the start
-//! itself goes by.
+//! What would keep a keeper from starting, asked without starting one: by the functions that the
+//! start itself goes by.
 
 use std::io;
 use std::os::unix::net::SocketAddr;

@@ -1,10 +1,11 @@
 //! What engines can have damaged, made anew.
 //!
-//! Whatever an engine can write to it can leave so that none after it comes to anything: a lock that nobody has and
-//! nobody gets, an entry of a ring that leads nowhere, memory with a hole in it, a socket that sends no more. The
-//! locks are new for every engine that is started to control; of the others, whose making costs the frames that wait
-//! in them, the keeper gets new ones when engines come to nothing one after the other, and then the service manager
-//! is to keep the new ones as well.
+//! Whatever an engine can write to it can leave so that none after it comes to anything: a lock
+//! that nobody has and nobody gets, an entry of a ring that leads nowhere, memory with a hole in
+//! it, a socket that sends no more. The locks are new for every engine that is started to control;
+//! of the others, whose making costs the frames that wait in them, the keeper gets new ones when
+//! engines come to nothing one after the other, and then the service manager is to keep the new
+//! ones as well.
 
 use std::io;
 
@@ -27,8 +28,8 @@ impl Resources {
         Ok(())
     }
 
-    /// New locks, sockets, memory of frames, and a new socket for clients; what engines had learned is forgotten.
-    /// Every engine is dead.
+    /// New locks, sockets, memory of frames, and a new socket for clients; what engines had learned
+    /// is forgotten. Every engine is dead.
     ///
     /// # Errors
     /// See [`KeeperError`]. What was not made is not there: this keeper cannot go on.
@@ -52,7 +53,8 @@ impl Resources {
             interface.bound = bound;
         }
         let path = self.config.runtime.api_socket();
-        // Our own, in which clients wait whom nobody will answer; a socket that is gone already is as good.
+        // Our own, in which clients wait whom nobody will answer; a socket that is gone already is
+        // as good.
         let _ = std::fs::remove_file(&path);
         self.api = listen(&path)?;
         store.keep_api(&self.api);
@@ -69,8 +71,9 @@ impl Resources {
         self.flaw().is_some()
     }
 
-    /// Looks at the table as at a start. One that cannot be used is moved aside, and a new one made, or it is what
-    /// ends this keeper, as the configuration says. Every engine is dead, or there is nothing wrong with it.
+    /// Looks at the table as at a start. One that cannot be used is moved aside, and a new one
+    /// made, or it is what ends this keeper, as the configuration says. Every engine is dead, or
+    /// there is nothing wrong with it.
     ///
     /// # Errors
     /// See [`KeeperError`].

@@ -30,8 +30,8 @@ use crate::sys::process::User;
 use crate::sys::robust_locks::RobustLocks;
 use crate::wire::Domain;
 
-/// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in its place, as a
-/// killed keeper does; `clear_away` is for a stop that was asked for.
+/// Everything that outlives an engine. Dropped, it leaves the interface steered and the table in
+/// its place, as a killed keeper does; `clear_away` is for a stop that was asked for.
 pub struct Resources {
     pub(super) config: Config,
     pub(super) table: KeptTable,
@@ -83,7 +83,8 @@ impl Resources {
         let interfaces: Vec<_> = found.iter().map(|found| found.interface.clone()).collect();
         choose_cores(&mut config, &interfaces, (queues.iter().sum::<u32>() * rings) as usize);
         pins.clear_others(&config);
-        // Before the sockets: a driver may reset its queues when it is given its first program, or leaves tags on.
+        // Before the sockets: a driver may reset its queues when it is given its first program, or
+        // leaves tags on.
         let tags = Tags::keep(&config, &found);
         let mut steerings = Vec::new();
         let opened = interfaces
@@ -99,7 +100,8 @@ impl Resources {
         let Opened { bound, api, wanted, taken_up } = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                // Where sockets are kept, frames wait in them for the next try: what brings them there stays.
+                // Where sockets are kept, frames wait in them for the next try: what brings them
+                // there stays.
                 let stays = |steering: &Steering| store.keeps() && steering.is_inherited();
                 let (stays, goes): (Vec<_>, Vec<_>) =
                     config.interface.names.iter().zip(steerings).partition(|(_, steering)| stays(steering));
@@ -167,8 +169,8 @@ impl Resources {
         Ok(frames)
     }
 
-    /// Whether the interfaces are still there that the sockets are bound to, and what they were; what can be
-    /// is put right.
+    /// Whether the interfaces are still there that the sockets are bound to, and what they were;
+    /// what can be is put right.
     pub(super) fn check_interfaces(&mut self) -> Result<(), KeeperError> {
         let gone = self.interfaces.iter().find(|interface| {
             let mut sockets = interface.bound.sockets.iter();
@@ -250,9 +252,10 @@ impl Resources {
         self.table.complete();
     }
 
-    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table stays, for the next start,
-    /// and so does an empty BPF file system: to unmount it takes CAP_SYS_ADMIN. What the service manager keeps is
-    /// for the next keeper, whose start may be what this stop is for.
+    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table
+    /// stays, for the next start, and so does an empty BPF file system: to unmount it takes
+    /// CAP_SYS_ADMIN. What the service manager keeps is for the next keeper, whose start may be
+    /// what this stop is for.
     pub(super) fn clear_away(self) {
         if self.is_kept {
             return;
@@ -280,8 +283,8 @@ impl InterfaceResources {
     }
 }
 
-/// Puts steering on an interface, by the configuration; or, where another build's is there, makes that which
-/// follows it.
+/// Puts steering on an interface, by the configuration; or, where another build's is there, makes
+/// that which follows it.
 fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering, KeeperError> {
     let settings = SteerSettings {
         probe_port: config.interface.probe_port,
@@ -337,7 +340,8 @@ fn open_sockets(
     };
     for (bound, steering) in bound.iter().zip(steerings) {
         fill_rings(bound, steering)?;
-        // Where another build's program is there yet: nothing that comes meanwhile finds an empty ring.
+        // Where another build's program is there yet: nothing that comes meanwhile finds an empty
+        // ring.
         steering.finish()?;
     }
     let path = config.runtime.api_socket();
@@ -379,7 +383,8 @@ fn hold(config: &Config) -> Result<(Vec<InterfaceHold>, LockFile), KeeperError> 
     }
 }
 
-/// The API's socket. A socket on which nobody answers is what a dead keeper left, and goes; anything else in its place stays.
+/// The API's socket. A socket on which nobody answers is what a dead keeper left, and goes;
+/// anything else in its place stays.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     let failed = |error| KeeperError::Folder { path: path.into(), error };
     let taken = |what| failed(io::Error::new(io::ErrorKind::AlreadyExists, what));

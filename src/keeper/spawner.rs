@@ -1,12 +1,15 @@
 //! The starter: the process that starts engines, so that the keeper need not be able to.
 //!
-//! To run something as another user takes CAP_SETUID and CAP_SETGID, and to end it CAP_KILL: each is worth more to whoever
-//! takes a process over than all that a keeper works with. So the keeper starts one process as the engines' user
-//! while it still may, gives the capabilities up, and has that process start and end engines. It has no privileges at all.
+//! To run something as another user takes CAP_SETUID and CAP_SETGID, and to end it CAP_KILL: each
+//! is worth more to whoever takes a process over than all that a keeper works with. So the keeper
+//! starts one process as the engines' user while it still may, gives the capabilities up, and has
+//! that process start and end engines. It has no privileges at all.
 //!
-//! What always holds: engines do not outlive their starter (the kernel kills them, [`crate::sys::process::tie_to_parent`]), nor the
-//! starter its keeper: it ends with the line between them. A keeper whose starter is gone, or answers too late for its answers to
-//! be told apart, cannot go on, and ends as well: what was lost on the line once is never tried again ([`Starter::check`]).
+//! What always holds: engines do not outlive their starter (the kernel kills them,
+//! [`crate::sys::process::tie_to_parent`]), nor the starter its keeper: it ends with the line
+//! between them. A keeper whose starter is gone, or answers too late for its answers to be told
+//! apart, cannot go on, and ends as well: what was lost on the line once is never tried again
+//! ([`Starter::check`]).
 //!
 //! ```text
 //!   keeper ──► start, with the engine's line,    starter ──► started, with a pidfd; or refused
@@ -122,7 +125,8 @@ impl Starter {
         }
     }
 
-    /// Has an engine started with this as its standard input: of this program, or of the keeper's own.
+    /// Has an engine started with this as its standard input: of this program, or of the keeper's
+    /// own.
     pub fn engine(&self, stdin: OwnedFd, program: Option<BorrowedFd<'_>>) -> Result<Started, StartError> {
         let beside: Vec<_> = [stdin.as_fd()].into_iter().chain(program).collect();
         self.line.ask(&Request::Start, &beside).map_err(StartError::Line)?;
@@ -152,8 +156,8 @@ impl AsFd for Starter {
 impl Drop for Starter {
     fn drop(&mut self) {
         if self.line.is_silent() {
-            // Who does not answer may not end either, and to kill it takes CAP_KILL. It ends with the line, if it ever does
-            // anything; the keeper does not wait for that.
+            // Who does not answer may not end either, and to kill it takes CAP_KILL. It ends with
+            // the line, if it ever does anything; the keeper does not wait for that.
             std::mem::forget(self.process.take());
         }
     }
@@ -164,7 +168,8 @@ struct Line {
     socket: OwnedFd,
     /// Ends that were heard of while something else was waited for.
     ended: RefCell<BTreeMap<u32, ExitStatus>>,
-    /// Why it is of no use any more. An answer that is not waited for any longer would be taken for the next one's.
+    /// Why it is of no use any more. An answer that is not waited for any longer would be taken for
+    /// the next one's.
     lost: OnceCell<Lost>,
 }
 
@@ -247,8 +252,9 @@ impl Started {
         self.id
     }
 
-    /// How it ended, if it has. Then every thread of it has left its address space for good: the kernel makes a
-    /// pidfd readable (`do_notify_pidfd`, kernel/signal.c) only when the last thread is past `exit_mm`.
+    /// How it ended, if it has. Then every thread of it has left its address space for good: the
+    /// kernel makes a pidfd readable (`do_notify_pidfd`, kernel/signal.c) only when the last thread
+    /// is past `exit_mm`.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() && readable(self.pidfd.as_fd(), Some(Duration::ZERO))? {
             // The starter was woken with us, and has the word on its way.
@@ -275,7 +281,8 @@ impl Drop for Started {
     fn drop(&mut self) {
         if !matches!(self.ended(), Ok(Some(_))) {
             self.kill();
-            // A starter that answers has it killed at once; how long the kernel takes to take it apart is its own affair.
+            // A starter that answers has it killed at once; how long the kernel takes to take it
+            // apart is its own affair.
             let longest = Duration::from_millis(if self.line.is_silent() { 0 } else { STARTER_WAIT_MS });
             match readable(self.pidfd.as_fd(), Some(longest)) {
                 Ok(true) => drop(self.ended()),

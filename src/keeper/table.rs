@@ -1,8 +1,8 @@
 //! The table's file: kept, made, or refused.
 //!
-//! A new table bears the name `<path>.filling` until an engine has said that it holds every meeting that the database holds;
-//! then it gets its own. So a keeper that dies in between leaves no half-filled table that would pass for a whole one,
-//! and loses nothing of what it held already.
+//! A new table bears the name `<path>.filling` until an engine has said that it holds every meeting
+//! that the database holds; then it gets its own. So a keeper that dies in between leaves no
+//! half-filled table that would pass for a whole one, and loses nothing of what it held already.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,8 @@ pub(super) struct KeptTable {
 }
 
 impl KeptTable {
-    /// Opens the table of an earlier run, or makes one. Locked either way: every process that had it before is dead.
+    /// Opens the table of an earlier run, or makes one. Locked either way: every process that had
+    /// it before is dead.
     pub(super) fn open(config: &Config) -> Result<Self, KeeperError> {
         let boot = boot_id().map_err(|error| KeeperError::System { doing: "read the boot id", error })?;
         let path = &config.table.path;
@@ -66,7 +67,8 @@ impl KeptTable {
         Ok(Self { table, origin: TableOrigin::Fresh { why }, path: path.into(), filling: true })
     }
 
-    /// Whether its file could still be taken up as it is: it may have been cut or written over since.
+    /// Whether its file could still be taken up as it is: it may have been cut or written over
+    /// since.
     pub(super) fn look_again(&self) -> Result<(), OpenError> {
         let Some(file) = self.table.mapping().fd() else { return Ok(()) };
         let file = file.try_clone_to_owned().map_err(|error| {
@@ -159,7 +161,8 @@ impl From<crate::sys::mapping::MappingError> for Refusal {
     }
 }
 
-/// Waits for the lock. A dead keeper's engine dies with it, but not in the same instant; a living one keeps it.
+/// Waits for the lock. A dead keeper's engine dies with it, but not in the same instant; a living
+/// one keeps it.
 fn lock(mapping: &Mapping, name: &Path) -> Result<(), Refusal> {
     let system = |error| Refusal::Keeper(KeeperError::System { doing: "lock the table", error });
     let end = Instant::now() + Duration::from_millis(PREDECESSOR_WAIT_MS);

@@ -1,4 +1,5 @@
-//! What Baton is tried with: simulated autonomous servers, a load generator, the testbed in network namespaces, the demonstration.
+//! What Baton is tried with: simulated autonomous servers, a load generator, the testbed in network
+//! namespaces, the demonstration.
 //!
 //! A server that serves needs none of it: without the cargo feature `lab` it is not in the program.
 

@@ -1,7 +1,8 @@
 //! Reports that are in the table and not yet acknowledged.
 //!
-//! A page of acknowledgements goes to the domain's next hop, wherever its reports came from: a report that
-//! was recorded is authentic wherever it is sent again, and would draw the acknowledgements of all others there.
+//! A page of acknowledgements goes to the domain's next hop, wherever its reports came from: a
+//! report that was recorded is authentic wherever it is sent again, and would draw the
+//! acknowledgements of all others there.
 
 use super::ring::Ring;
 use super::shared::Shared;
@@ -98,8 +99,8 @@ impl Acknowledgements {
         flushed
     }
 
-    /// Sends one page. Where there is no room on the way out, or no way yet, its acknowledgements are
-    /// dropped, and counted: the terminals repeat their reports, and a worker never waits.
+    /// Sends one page. Where there is no room on the way out, or no way yet, its acknowledgements
+    /// are dropped, and counted: the terminals repeat their reports, and a worker never waits.
     fn send(&mut self, domain: usize, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let waiting = &mut self.waiting[domain];
         let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];

@@ -1,4 +1,5 @@
-//! What one frame of a burst is worked on with, while the bytes of all of them are borrowed from the ring.
+//! What one frame of a burst is worked on with, while the bytes of all of them are borrowed from
+//! the ring.
 
 use super::acks::Acknowledgements;
 use super::ring::Received;
@@ -14,9 +15,11 @@ use crate::wire::{
     TerminalState,
 };
 
-/// What a burst leads to. It is written only when the frames' bytes are not borrowed any more: the ring has both.
+/// What a burst leads to. It is written only when the frames' bytes are not borrowed any more: the
+/// ring has both.
 pub(super) struct Answers {
-    /// Acknowledgements that wait for company, with their domain, for which the domain's page had no room.
+    /// Acknowledgements that wait for company, with their domain, for which the domain's page had
+    /// no room.
     pub batched: Vec<(usize, ReportAck)>,
     /// What is answered at once.
     pub prompt: Vec<Prompt>,
@@ -158,7 +161,8 @@ impl Burst<'_> {
         Ok(())
     }
 
-    /// Has the control thread asked about a meeting that a terminal reports out of and the table does not have it in.
+    /// Has the control thread asked about a meeting that a terminal reports out of and the table
+    /// does not have it in.
     #[inline(always)]
     fn note_stray(&self, opened: &Opened<'_>, meeting: MeetingId, reported: Reported) {
         let held = match reported {
@@ -171,8 +175,8 @@ impl Burst<'_> {
         }
     }
 
-    /// Has a state acknowledged that was reported: at once where that is asked for, else with the next page to the domain; or not at
-    /// all, where the terminal shall repeat itself.
+    /// Has a state acknowledged that was reported: at once where that is asked for, else with the
+    /// next page to the domain; or not at all, where the terminal shall repeat itself.
     #[inline(always)]
     fn acknowledge(
         &mut self,
@@ -185,13 +189,14 @@ impl Burst<'_> {
         let (counter, status) = match reported {
             Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
             Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
-            // While a domain is being recovered from the database, its terminals come to the table one after the other:
-            // "unknown" would be said too soon.
+            // While a domain is being recovered from the database, its terminals come to the table
+            // one after the other: "unknown" would be said too soon.
             Reported::UnknownTerminal if shared.is_settled(domain) => {
                 (Counter::ReportsUnknown, Some(Status::UnknownTerminal))
             }
             Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
-            // It is not entered, and repeating it changes nothing until there is room: its terminal has to know.
+            // It is not entered, and repeating it changes nothing until there is room: its terminal
+            // has to know.
             Reported::Full => {
                 *self.for_control |= shared.troubles.tell(Trouble::Full(terminal));
                 (Counter::ReportsFull, Some(Status::Capacity))
@@ -219,7 +224,8 @@ impl Burst<'_> {
     }
 
     /// Hands a frame to the control thread. There it bears, as where it came to, the address of the
-    /// interface that it came by, whatever it was sent to: what answers it leaves by that interface.
+    /// interface that it came by, whatever it was sent to: what answers it leaves by that
+    /// interface.
     fn hand_on(&mut self, opened: &Opened<'_>) {
         let Opened { bytes, arrived, .. } = opened;
         let posted = self.shared.inbox.post(*arrived, |buffer| {

@@ -1,7 +1,7 @@
 //! Our interfaces as senders see them.
 //!
-//! A frame leaves by the interface whose MAC address it bears, and there by one of that interface's rings: always the same for a
-//! domain, so that its frames stay in order.
+//! A frame leaves by the interface whose MAC address it bears, and there by one of that interface's
+//! rings: always the same for a domain, so that its frames stay in order.
 
 use std::ops::Range;
 
@@ -33,7 +33,8 @@ impl Ports {
         self.0.iter().map(|(_, rings)| rings.start)
     }
 
-    /// The ring of the domain at a place for a frame with this source. One that is none of ours leaves by the first interface.
+    /// The ring of the domain at a place for a frame with this source. One that is none of ours
+    /// leaves by the first interface.
     pub fn ring(&self, source: Mac, place: usize) -> usize {
         let Some((_, rings)) = self.0.iter().find(|(mac, _)| *mac == source).or(self.0.first()) else { return 0 };
         rings.start + place % rings.len().max(1)

@@ -12,10 +12,11 @@ struct Letter {
     bytes: [u8; FRAME_BYTES_MAX],
 }
 
-/// Frames on their way from some threads to another. Full means full: the sender counts, nobody waits.
+/// Frames on their way from some threads to another. Full means full: the sender counts, nobody
+/// waits.
 ///
-/// Two queues pass the same buffers round, so that neither end allocates. A worker's buffer is either free, on its
-/// way, or in the hands of one thread.
+/// Two queues pass the same buffers round, so that neither end allocates. A worker's buffer is
+/// either free, on its way, or in the hands of one thread.
 pub struct FrameQueue {
     free: ArrayQueue<Box<Letter>>,
     posted: ArrayQueue<Box<Letter>>,
@@ -31,7 +32,8 @@ impl FrameQueue {
         Self { free, posted: ArrayQueue::new(capacity) }
     }
 
-    /// Has `write` write a frame and say its length; false, and `write` not called, where there is no room.
+    /// Has `write` write a frame and say its length; false, and `write` not called, where there is
+    /// no room.
     #[must_use]
     pub fn post(&self, arrived: Nanos, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         let Some(mut letter) = self.free.pop() else { return false };

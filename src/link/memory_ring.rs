@@ -20,8 +20,8 @@ struct Shared {
     gone: bool,
 }
 
-/// A pair of rings. Clones are the same rings in other hands: what one received and did not release, another receives
-/// again.
+/// A pair of rings. Clones are the same rings in other hands: what one received and did not
+/// release, another receives again.
 #[derive(Clone)]
 pub struct MemoryRing {
     shared: Arc<Mutex<Shared>>,

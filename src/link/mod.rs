@@ -5,8 +5,9 @@
 //!            tx ring ◄── worker ◄── outbox ◄────────── control ◄── inbox ◄── worker
 //! ```
 //!
-//! One worker thread a ring does what terminals ask, alone; the engine's control thread does all else, and no worker ever
-//! waits for it. What always holds: a frame leaves its ring only after everything that follows from it was handed on.
+//! One worker thread a ring does what terminals ask, alone; the engine's control thread does all
+//! else, and no worker ever waits for it. What always holds: a frame leaves its ring only after
+//! everything that follows from it was handed on.
 
 pub(crate) mod acks;
 mod burst;

@@ -1,8 +1,9 @@
 //! When a worker is overloaded, and what it sheds.
 //!
-//! More reports can arrive than a worker can enter. Left alone, its ring fills, everything in it waits for everything
-//! before it, and what finds no room is dropped by the kernel, whatever it is. So a worker looks at how much waits, and from
-//! some backlog on lets go what can be missed most easily:
+//! More reports can arrive than a worker can enter. Left alone, its ring fills, everything in it
+//! waits for everything before it, and what finds no room is dropped by the kernel, whatever it is.
+//! So a worker looks at how much waits, and from some backlog on lets go what can be missed most
+//! easily:
 //!
 //! ```text
 //! backlog     1/8 of the ring   1/4             1/2           (512, 1,024, 2,048 at most)
@@ -10,10 +11,11 @@
 //!             change nothing
 //! ```
 //!
-//! What always holds: a report that is shed is not acknowledged, so its terminal repeats it, and nothing that was
-//! acknowledged is lost. Frames for the control thread are never shed here: they are handed on before any report of the
-//! backlog is looked at, and only a full queue refuses them. Each step ends at half the backlog that it begins at, one
-//! step at a time, so that a worker at its limit does not change its mind with each burst.
+//! What always holds: a report that is shed is not acknowledged, so its terminal repeats it, and
+//! nothing that was acknowledged is lost. Frames for the control thread are never shed here: they
+//! are handed on before any report of the backlog is looked at, and only a full queue refuses them.
+//! Each step ends at half the backlog that it begins at, one step at a time, so that a worker at
+//! its limit does not change its mind with each burst.
 
 use crate::limits::{BUSY_PAUSE_NS, BUSY_PER_BURST, SHED_AT, SHED_AT_PART};
 use crate::time::Nanos;
@@ -47,7 +49,8 @@ impl Overload {
         Self { begins: std::array::from_fn(|step| SHED_AT[step].min(entries / SHED_AT_PART[step])), on: 0 }
     }
 
-    /// Takes note of how many entries wait; says what is to be shed, and whether an overload begins with it.
+    /// Takes note of how many entries wait; says what is to be shed, and whether an overload begins
+    /// with it.
     pub fn note(&mut self, waiting: usize) -> (Shedding, bool) {
         let before = self.on;
         let reached = self.begins.iter().take_while(|&&begins| waiting >= begins).count();
@@ -61,7 +64,8 @@ impl Overload {
     }
 }
 
-/// Whom a worker tells that it is busy: each domain now and then, for telling costs what was to be spared.
+/// Whom a worker tells that it is busy: each domain now and then, for telling costs what was to be
+/// spared.
 #[derive(Debug)]
 pub(super) struct Refusals {
     /// When each domain may be told again.

@@ -19,20 +19,24 @@ pub struct Peer {
     pub marks: Marks,
     /// Its next hop, 0 where none is known: the control thread writes it, workers read it.
     hop: AtomicU64,
-    /// Where its latest authentic frame came from, 0 before the first: workers write it, the control thread reads it.
+    /// Where its latest authentic frame came from, 0 before the first: workers write it, the
+    /// control thread reads it.
     seen: AtomicU64,
-    /// The meeting that one of its terminals reported out of, where the table has the terminal in the other one, or in none: workers
-    /// write it, the control thread takes it. The first is 0 where there is nothing to take.
+    /// The meeting that one of its terminals reported out of, where the table has the terminal in
+    /// the other one, or in none: workers write it, the control thread takes it. The first is 0
+    /// where there is nothing to take.
     stray: [AtomicU64; 2],
     /// Another dispatch server controls it: the control thread writes it, workers read it.
     fenced: AtomicBool,
 }
 
 impl Peer {
-    /// Notes that a terminal reports what the table does not have. Of several, one: the next comes when that was taken.
+    /// Notes that a terminal reports what the table does not have. Of several, one: the next comes
+    /// when that was taken.
     #[cold]
     pub fn note_stray(&self, reported: MeetingId, held: MeetingId) {
-        // Relaxed: workers that are here at once may make a pair of what both saw, and each number is a question of its own.
+        // Relaxed: workers that are here at once may make a pair of what both saw, and each number
+        // is a question of its own.
         if self.stray[0].load(Ordering::Relaxed) == 0 {
             self.stray[1].store(held.0, Ordering::Relaxed);
             // Release pairs with the Acquire in `take_stray`.
@@ -42,21 +46,24 @@ impl Peer {
 
     /// Takes what was noted last: the meeting that was reported, and the one that the table has.
     pub fn take_stray(&self) -> Option<[MeetingId; 2]> {
-        // Acquire pairs with the Release in `note_stray`. A load first: hardly ever is there anything, and it is asked often.
+        // Acquire pairs with the Release in `note_stray`. A load first: hardly ever is there
+        // anything, and it is asked often.
         let reported = Some(self.stray[0].load(Ordering::Acquire)).filter(|reported| *reported != 0)?;
         let held = self.stray[1].load(Ordering::Relaxed);
         self.stray[0].store(0, Ordering::Relaxed);
         Some([reported, held].map(MeetingId))
     }
 
-    /// Notes where an authentic frame came from. A store only where that is new. A group is no place.
+    /// Notes where an authentic frame came from. A store only where that is new. A group is no
+    /// place.
     #[inline]
     pub fn note(&self, from: Hop) -> bool {
         if is_group(from.mac) {
             return false;
         }
         let number = from.number();
-        // Relaxed, here and below: the number is all there is, and nothing else is read by its light.
+        // Relaxed, here and below: the number is all there is, and nothing else is read by its
+        // light.
         let new = self.seen.load(Ordering::Relaxed) != number;
         if new {
             self.seen.store(number, Ordering::Relaxed);
@@ -71,7 +78,8 @@ impl Peer {
 
     /// Whether another dispatch server controls it.
     pub fn is_fenced(&self) -> bool {
-        // Relaxed: a frame that is under way may still be answered, as it might have been a moment before.
+        // Relaxed: a frame that is under way may still be answered, as it might have been a moment
+        // before.
         self.fenced.load(Ordering::Relaxed)
     }
 
@@ -88,8 +96,8 @@ impl Peer {
 
 /// Every domain of the configuration, by its number.
 ///
-/// Each frame is looked up here, so a domain is found by its hash: a place after the other from where that says, a quarter of
-/// them taken at most.
+/// Each frame is looked up here, so a domain is found by its hash: a place after the other from
+/// where that says, a quarter of them taken at most.
 pub struct Peers {
     all: Box<[Peer]>,
     /// Places in `all`, 1 the first; 0 is nobody's. A power of two of them.

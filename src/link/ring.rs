@@ -18,8 +18,9 @@ pub enum Flushed {
 
 /// The receive and transmit rings of one worker.
 ///
-/// An entry that was received stays in the ring until it is released, and is released only after everything that
-/// follows from it was handed on: so the death of the worker makes its successor receive it again, and loses nothing.
+/// An entry that was received stays in the ring until it is released, and is released only after
+/// everything that follows from it was handed on: so the death of the worker makes its successor
+/// receive it again, and loses nothing.
 pub trait Ring {
     /// Entries that the receive ring has.
     fn entries(&self) -> usize;
@@ -36,8 +37,8 @@ pub trait Ring {
     /// Gives the `n` oldest held entries back.
     fn release(&mut self, n: usize);
 
-    /// Has `write` write a frame and say its length, and queues it; false, and `write` not called, where there is no
-    /// room.
+    /// Has `write` write a frame and say its length, and queues it; false, and `write` not called,
+    /// where there is no room.
     fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
 
     /// Hands what was queued to the kernel.
@@ -78,7 +79,8 @@ impl Ring for Socket {
         match self.flush() {
             Ok(true) => Flushed::All,
             Err(XdpError::InterfaceGone { .. }) => Flushed::Gone,
-            // Where the kernel refuses, the frames stay queued: the next flush tries again, and whoever waits repeats.
+            // Where the kernel refuses, the frames stay queued: the next flush tries again, and
+            // whoever waits repeats.
             Ok(false) | Err(_) => Flushed::Later,
         }
     }

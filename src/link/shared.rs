@@ -26,8 +26,8 @@ pub struct Shared {
     pub inbox: FrameQueue,
     /// Wakes the control thread.
     pub control: Waker,
-    /// A worker of each interface, by whose outbox what does not leave by one's own goes. Entered before any
-    /// worker runs; none where there is one interface alone.
+    /// A worker of each interface, by whose outbox what does not leave by one's own goes. Entered
+    /// before any worker runs; none where there is one interface alone.
     pub ways: OnceLock<Box<[Way]>>,
     /// What is wrong with the table, as workers meet it.
     pub troubles: Troubles,
@@ -67,7 +67,8 @@ impl Shared {
         self.epoch.store(epoch.0, Ordering::Relaxed);
     }
 
-    /// Whether the table holds all of a domain's terminals, so that one that it does not hold is unknown.
+    /// Whether the table holds all of a domain's terminals, so that one that it does not hold is
+    /// unknown.
     pub fn is_settled(&self, domain: usize) -> bool {
         // Acquire pairs with the Release in `settle`: what the recovery inserted before it is seen.
         self.settled[domain].load(Ordering::Acquire)

@@ -45,8 +45,8 @@ pub(crate) struct Manner {
     pub core: Option<u16>,
 }
 
-/// Starts a worker's thread, which waits for its rings; gives what wakes it once it has them. It ends when the engine stops, with
-/// nothing in its hands.
+/// Starts a worker's thread, which waits for its rings; gives what wakes it once it has them. It
+/// ends when the engine stops, with nothing in its hands.
 pub(crate) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Result<(JoinHandle<()>, Arc<Waker>)> {
     let poll = Poll::new()?;
     let wake = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -80,7 +80,8 @@ fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Waker, shared: &Shared
     let mut worked = clock::now();
     loop {
         beat();
-        // Before anything else: once another dispatch server controls, not one more command goes out.
+        // Before anything else: once another dispatch server controls, not one more command goes
+        // out.
         if shared.is_stopping() {
             worker.settle();
             return;

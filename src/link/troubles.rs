@@ -1,4 +1,5 @@
-//! What workers find wrong with the table and the control thread has to see to: they neither log nor change membership.
+//! What workers find wrong with the table and the control thread has to see to: they neither log
+//! nor change membership.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +17,8 @@ pub enum Trouble {
     Damaged(Address),
 }
 
-/// The troubles that the control thread has not yet taken. Bounded: what finds no room comes again with the terminal's next report.
+/// The troubles that the control thread has not yet taken. Bounded: what finds no room comes again
+/// with the terminal's next report.
 #[derive(Debug)]
 pub struct Troubles {
     waiting: ArrayQueue<Trouble>,

@@ -19,8 +19,8 @@ impl Waker {
 
     /// Called after something was queued for the thread.
     pub fn wake(&self) {
-        // Pairs with the fence in `announce`: either this sees that the thread waits, or the thread, looking
-        // at its queues once more after announcing, sees what was queued.
+        // Pairs with the fence in `announce`: either this sees that the thread waits, or the
+        // thread, looking at its queues once more after announcing, sees what was queued.
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Relaxed) {
             // An eventfd that is full is readable all the same: the thread wakes.
@@ -28,7 +28,8 @@ impl Waker {
         }
     }
 
-    /// Called by the thread before it waits. It must look at its queues once more between this and its poll.
+    /// Called by the thread before it waits. It must look at its queues once more between this and
+    /// its poll.
     pub fn announce(&self) {
         self.waiting.store(true, Ordering::Relaxed);
         // Pairs with the fence in `wake`.

@@ -1,22 +1,24 @@
 //! One worker: a burst of frames from the ring, through wire and table, to a burst of answers.
 //!
-//! It does alone what terminals ask (REPORT, REPORT_INFO) and probes; all else is the control thread's and goes there
-//! over a bounded queue. It never blocks, allocates, logs or takes a lock; what it cannot do it counts.
+//! It does alone what terminals ask (REPORT, REPORT_INFO) and probes; all else is the control
+//! thread's and goes there over a bounded queue. It never blocks, allocates, logs or takes a lock;
+//! what it cannot do it counts.
 //!
-//! Each frame of a burst goes through four steps, and between them others have theirs, so that memory is at work all the while
-//! and hardly waited for:
+//! Each frame of a burst goes through four steps, and between them others have theirs, so that
+//! memory is at work all the while and hardly waited for:
 //!
 //! ```text
 //! parse, fetch index lines ─ 8 frames ─► look up, fetch the record ─ 8 frames ─► check the tag, enter into the table ──► write answers
 //! ```
 //!
-//! Answers are written into chunks of their own and not into the frames that they answer. Receive and transmit chunks are two pools,
-//! and the owner word of each says by which pool's rules a successor takes it back; a chunk that changed pools would need a third rule,
-//! and one more instant at which a death has to be thought through, to spare a copy of 96 bytes. Of most reports nothing would
-//! be spared at all, for 63 of them are answered in one page.
+//! Answers are written into chunks of their own and not into the frames that they answer. Receive
+//! and transmit chunks are two pools, and the owner word of each says by which pool's rules a
+//! successor takes it back; a chunk that changed pools would need a third rule, and one more
+//! instant at which a death has to be thought through, to spare a copy of 96 bytes. Of most reports
+//! nothing would be spared at all, for 63 of them are answered in one page.
 //!
-//! Where more waits than a worker can do, it looks through much of it at once, hands on what is for the control thread, and sheds
-//! (`overload`).
+//! Where more waits than a worker can do, it looks through much of it at once, hands on what is for
+//! the control thread, and sheds (`overload`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +40,8 @@ use crate::wire::{Envelope, Frame, Header, Message, Opcode, ReportAck, Status, e
 
 /// A worker over its rings.
 ///
-/// Order of calls: [`Self::step`] again and again; where it did nothing for a while, [`Self::settle`] before waiting.
+/// Order of calls: [`Self::step`] again and again; where it did nothing for a while,
+/// [`Self::settle`] before waiting.
 pub struct Worker<R> {
     ring: R,
     /// That the rings are on.
@@ -74,7 +77,8 @@ enum Sifted {
 }
 
 impl<R: Ring> Worker<R> {
-    /// A worker with everything that it will ever allocate, over rings on the interface of that number.
+    /// A worker with everything that it will ever allocate, over rings on the interface of that
+    /// number.
     pub fn new(
         (ring, interface): (R, u8),
         writer: Writer,
@@ -85,7 +89,8 @@ impl<R: Ring> Worker<R> {
     ) -> Self {
         let acknowledgements = Acknowledgements::new(shared.peers.len());
         let (overload, refusals) = (Overload::new(ring.entries()), Refusals::new(shared.peers.len()));
-        // A predecessor may have died between queueing frames and telling the kernel: the first step tells it.
+        // A predecessor may have died between queueing frames and telling the kernel: the first
+        // step tells it.
         let unsent = true;
         let (todo, first) = (Vec::with_capacity(LOOK_AHEAD), Vec::with_capacity(LOOK_AHEAD));
         let answers = Answers::new();
@@ -148,7 +153,8 @@ impl<R: Ring> Worker<R> {
         taken > 0 || posted
     }
 
-    /// Sends every acknowledgement that waits, hands all to the kernel, and then gives the held entries back.
+    /// Sends every acknowledgement that waits, hands all to the kernel, and then gives the held
+    /// entries back.
     pub fn settle(&mut self) {
         let by = By { shared: &self.shared, interface: self.interface };
         let flushed = self.acknowledgements.flush(by, &mut self.ring);
@@ -227,7 +233,8 @@ impl<R: Ring> Worker<R> {
         (self.first, self.todo) = (first, todo);
     }
 
-    /// Once for all that a burst has for the control thread: to wake somebody takes longer than to post a frame.
+    /// Once for all that a burst has for the control thread: to wake somebody takes longer than to
+    /// post a frame.
     fn wake_control(&mut self) {
         if std::mem::take(&mut self.for_control) {
             self.shared.control.wake();

@@ -1,8 +1,9 @@
-//! What makes us doubt that both sides agree, though they did: what heartbeats say, what terminals report, and what others of the
-//! engine have seen.
+//! What makes us doubt that both sides agree, though they did: what heartbeats say, what terminals
+//! report, and what others of the engine have seen.
 //!
-//! Each sign leads to the least that settles it: a proof, STATE of a meeting, a listing, or, where the autonomous server has restarted, a
-//! recovery from the beginning. What does not settle comes again with growing pauses, for a sign may be wrong for good.
+//! Each sign leads to the least that settles it: a proof, STATE of a meeting, a listing, or, where
+//! the autonomous server has restarted, a recovery from the beginning. What does not settle comes
+//! again with growing pauses, for a sign may be wrong for good.
 
 use super::{Event, Path, ServerRecovery, Store};
 use crate::limits;
@@ -23,7 +24,8 @@ pub struct Heard {
 /// What heartbeats said, and what was made of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pulse {
-    /// How many meetings the autonomous server said it holds when that last changed, and how many parts there were here.
+    /// How many meetings the autonomous server said it holds when that last changed, and how many
+    /// parts there were here.
     heard: Option<(u32, u32)>,
     /// What it holds and what it ought to, where these differed when they were last compared.
     mismatch: Option<(u32, u32)>,
@@ -39,9 +41,10 @@ pub(super) struct Pulse {
 }
 
 impl ServerRecovery {
-    /// Begins again: the autonomous server restarted, or its link came back after it was thought down. Where the database
-    /// was to be walked and has not been, it still is; else the cache holds everything by now, and what of it was not
-    /// updated yet is in doubt there. A machine that stopped stays so.
+    /// Begins again: the autonomous server restarted, or its link came back after it was thought
+    /// down. Where the database was to be walked and has not been, it still is; else the cache
+    /// holds everything by now, and what of it was not updated yet is in doubt there. A machine
+    /// that stopped stays so.
     pub fn restart(&mut self, now: Nanos) {
         let path = if self.sweeps_database && !self.swept { Path::Database } else { Path::Cache };
         let fresh = Self::new(self.domain, self.epoch, path, self.settings.clone(), now);
@@ -52,8 +55,8 @@ impl ServerRecovery {
         *self = Self { transactions, events, told, pulse, fenced, is_forgetful, began_again: true, ..fresh };
     }
 
-    /// As [`Self::restart`], of an autonomous server that has restarted: what its terminals were may have gone with its memory, so
-    /// all of it is asked for.
+    /// As [`Self::restart`], of an autonomous server that has restarted: what its terminals were
+    /// may have gone with its memory, so all of it is asked for.
     pub(super) fn restart_forgetful(&mut self, now: Nanos) {
         self.restart(now);
         self.is_forgetful = true;
@@ -73,14 +76,14 @@ impl ServerRecovery {
         self.fenced
     }
 
-    /// Holds both sides against each other once more: a command was not answered in time, and nobody knows whether it was
-    /// carried out. Agreeing costs a frame; differing begins a round.
+    /// Holds both sides against each other once more: a command was not answered in time, and
+    /// nobody knows whether it was carried out. Agreeing costs a frame; differing begins a round.
     pub fn doubt(&mut self) {
         self.audit.doubt();
     }
 
-    /// Has agreement proven again now rather than later: there is a sign against it, which may be an old one. Many signs make no more
-    /// than a proof in the longest pause of a request.
+    /// Has agreement proven again now rather than later: there is a sign against it, which may be
+    /// an old one. Many signs make no more than a proof in the longest pause of a request.
     pub fn prove(&mut self) {
         self.audit.hasten(self.settings.rto_max);
     }
@@ -100,8 +103,8 @@ impl ServerRecovery {
         self.handle_held(now, heard.held, ours);
     }
 
-    /// Notes the autonomous server's boot generation; gives whether it has restarted since it last said one. Two that it says in
-    /// turn are no more than one restart in a while.
+    /// Notes the autonomous server's boot generation; gives whether it has restarted since it last
+    /// said one. Two that it says in turn are no more than one restart in a while.
     pub(super) fn note_boot(&mut self, boot: u16) -> bool {
         let Pulse { boot: known, rebooted, .. } = &mut self.pulse;
         if *known.get_or_insert(boot) == boot || rebooted.is_some_and(|at| self.now < at + self.settings.audit_pause) {
@@ -111,8 +114,9 @@ impl ServerRecovery {
         true
     }
 
-    /// Hears how many meetings the autonomous server holds. A change that our own starts and ends do not account for is a doubt; a number
-    /// that is not that of the parts and orphans which are known is a reason to list them.
+    /// Hears how many meetings the autonomous server holds. A change that our own starts and ends
+    /// do not account for is a doubt; a number that is not that of the parts and orphans which are
+    /// known is a reason to list them.
     fn handle_held(&mut self, now: Nanos, held: u32, ours: impl FnOnce() -> u32) {
         let has_changed = self.pulse.heard.is_none_or(|(last, _)| last != held);
         if !has_changed && self.pulse.mismatch.is_none() && now < self.pulse.compared {
@@ -136,7 +140,8 @@ impl ServerRecovery {
             (self.pulse.mismatch, self.pulse.listing.1) = (None, std::time::Duration::ZERO);
             return;
         }
-        // One heartbeat may have come between a command and what it does here; two of them in a row with the same numbers have not.
+        // One heartbeat may have come between a command and what it does here; two of them in a row
+        // with the same numbers have not.
         if self.pulse.mismatch.replace((held, expected)) == Some((held, expected)) {
             self.list_again(now);
         }
@@ -151,7 +156,8 @@ impl ServerRecovery {
         (ours.saturating_sub(missing)).saturating_add(orphans).saturating_add(self.listing.beyond)
     }
 
-    /// Lists from 0, unless that was done a short while ago: after each time for twice as long, until it has helped.
+    /// Lists from 0, unless that was done a short while ago: after each time for twice as long,
+    /// until it has helped.
     fn list_again(&mut self, now: Nanos) {
         let (not_before, pause) = &mut self.pulse.listing;
         if now < *not_before || self.audit.resume.is_some() {
@@ -163,8 +169,9 @@ impl ServerRecovery {
         self.begin_round();
     }
 
-    /// A terminal reports out of the first of these meetings, and the table has it in the second, or in none ([`MeetingId::NONE`]).
-    /// Both are asked about, but for orphans; a meeting that is not known here at all is a reason to list.
+    /// A terminal reports out of the first of these meetings, and the table has it in the second,
+    /// or in none ([`MeetingId::NONE`]). Both are asked about, but for orphans; a meeting that is
+    /// not known here at all is a reason to list.
     pub fn handle_stray(&mut self, now: Nanos, meetings: [MeetingId; 2], holdings: &mut dyn Store) {
         self.now = self.now.max(now);
         if self.fenced.is_some() || !self.is_reconciled() || now < self.pulse.strays {

@@ -1,4 +1,5 @@
-//! A request on its way: its transaction, when it is repeated, and what its answer teaches about the link.
+//! A request on its way: its transaction, when it is repeated, and what its answer teaches about
+//! the link.
 
 use std::time::Duration;
 
@@ -6,8 +7,9 @@ use super::Settings;
 use crate::time::Nanos;
 use crate::wire::{Transaction, Transactions};
 
-/// The time from a request to its answer, smoothed as TCP does (RFC 6298): a link through several domains must not be
-/// asked twice for every answer, and one of 100 µs need not wait long for a lost one.
+/// The time from a request to its answer, smoothed as TCP does (RFC 6298): a link through several
+/// domains must not be asked twice for every answer, and one of 100 µs need not wait long for a
+/// lost one.
 #[derive(Clone, Debug)]
 pub(super) struct RoundTrip {
     smoothed: Option<(Duration, Duration)>,
@@ -53,8 +55,9 @@ impl Ask {
         Self { transaction, due: now + pause, sent: now, pause, attempts: 1, refused: false }
     }
 
-    /// It is sent again now; the next pause is twice as long, up to the bound. After a refusal it goes out under a new
-    /// transaction, for the refusal may be what the autonomous server remembers as the answer to the old one.
+    /// It is sent again now; the next pause is twice as long, up to the bound. After a refusal it
+    /// goes out under a new transaction, for the refusal may be what the autonomous server
+    /// remembers as the answer to the old one.
     pub fn again(&mut self, now: Nanos, round_trip: &RoundTrip, transactions: &Transactions) {
         self.pause = (self.pause * 2).min(round_trip.max);
         self.due = now + self.pause;
@@ -64,8 +67,8 @@ impl Ask {
         }
     }
 
-    /// An answer came, or a page of it. Only the answer to a request sent once tells a time (Karn): another's could answer
-    /// any of its copies.
+    /// An answer came, or a page of it. Only the answer to a request sent once tells a time (Karn):
+    /// another's could answer any of its copies.
     pub fn answered(&mut self, now: Nanos, round_trip: &mut RoundTrip) {
         if self.attempts == 1 && self.due > self.sent {
             round_trip.sample(now.since(self.sent));

@@ -1,11 +1,12 @@
 //! The proof: count and digest of what each side believes that we control.
 //!
-//! A difference is an alarm and starts a round anew: a listing from 0, then a takeover by name of what it lacked, and STATE
-//! of what has another version. The
-//! rounds of a round have no overlap, so that the listing is younger than everything it is held against.
+//! A difference is an alarm and starts a round anew: a listing from 0, then a takeover by name of
+//! what it lacked, and STATE of what has another version. The rounds of a round have no overlap, so
+//! that the listing is younger than everything it is held against.
 //!
-//! What was proven is proven again, every so often: an autonomous server may lose its memory, or be given to somebody else, without a
-//! word. Where nothing of the domain has changed here since, that costs no look at its parts.
+//! What was proven is proven again, every so often: an autonomous server may lose its memory, or be
+//! given to somebody else, without a word. Where nothing of the domain has changed here since, that
+//! costs no look at its parts.
 
 use std::time::Duration;
 
@@ -27,13 +28,15 @@ pub(super) struct Audit {
     pub resume: Option<Nanos>,
     /// When both sides agreed last.
     agreed_at: Nanos,
-    /// The next REPLAY_DONE is not sent before: agreement is young, or what it is about is changing.
+    /// The next REPLAY_DONE is not sent before: agreement is young, or what it is about is
+    /// changing.
     not_before: Nanos,
     /// How often it was asked anew because we had changed meanwhile.
     chases: u32,
     /// Differences since both sides agreed.
     rounds: u32,
-    /// Count and digest of ours, and how often the domain's parts had been changed when they were that.
+    /// Count and digest of ours, and how often the domain's parts had been changed when they were
+    /// that.
     kept: Option<(u64, (u32, u64))>,
 }
 
@@ -42,7 +45,8 @@ impl Audit {
         self.agreed
     }
 
-    /// What was agreed counts for nothing more, nor does an answer on its way: it may be older than what is to be proven.
+    /// What was agreed counts for nothing more, nor does an answer on its way: it may be older than
+    /// what is to be proven.
     pub fn doubt(&mut self) {
         *self = Self { resume: self.resume, rounds: self.rounds, kept: self.kept, ..Self::default() };
     }
@@ -106,9 +110,10 @@ impl ServerRecovery {
         }
         let ours = self.our_word(holdings);
         if ours != asked && self.audit.chases < limits::AUDIT_CHASES_MAX {
-            // An operation that was done between question and answer changed both sides, or is about to. The autonomous server
-            // compared with the question, so it is asked anew: both shall have seen that they agree. Under operations that follow each
-            // other, not as fast as they do.
+            // An operation that was done between question and answer changed both sides, or is
+            // about to. The autonomous server compared with the question, so it is asked anew: both
+            // shall have seen that they agree. Under operations that follow each other, not as fast
+            // as they do.
             self.audit.not_before = now + self.settings.rto_min * ((1 << self.audit.chases) - 1);
             self.audit.chases += 1;
             return;

@@ -19,7 +19,8 @@ impl Connect {
         self.connected
     }
 
-    /// Takeover pages that the autonomous server lets be outstanding; before it said so, what any takes.
+    /// Takeover pages that the autonomous server lets be outstanding; before it said so, what any
+    /// takes.
     pub fn window(&self) -> u16 {
         self.window.unwrap_or(limits::TAKEOVER_WINDOW_FIRST)
     }
@@ -61,7 +62,8 @@ impl ServerRecovery {
             return self.fence(highest);
         }
         self.note_answered(Opcode::Connect);
-        // What was asked for until now may have been answered out of the memory that went with its last life.
+        // What was asked for until now may have been answered out of the memory that went with its
+        // last life.
         if self.note_boot(boot as u16) {
             return self.restart_forgetful(now);
         }

@@ -3,7 +3,8 @@
 use crate::database::{Change, Database, KeyParameters, PartParameters};
 use crate::wire::{Address, Domain, MeetingId, Run, TerminalState};
 
-/// The database cannot be read: it is not open yet, or the disk failed. Nothing follows from that about any meeting.
+/// The database cannot be read: it is not open yet, or the disk failed. Nothing follows from that
+/// about any meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the database cannot be read just now")]
 pub struct Unreadable;

@@ -60,7 +60,8 @@ impl Request {
 /// What the engine should know of at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The autonomous server has a newer controller: this domain is given up, and its machine sends nothing more. The others go on.
+    /// The autonomous server has a newer controller: this domain is given up, and its machine sends
+    /// nothing more. The others go on.
     Stale {
         /// Who said so.
         domain: Domain,
@@ -111,7 +112,8 @@ pub enum Event {
         /// Why.
         status: Status,
     },
-    /// Alarm, once for each opcode: a page has a record that cannot be. It is dropped, and the rest counts.
+    /// Alarm, once for each opcode: a page has a record that cannot be. It is dropped, and the rest
+    /// counts.
     BadRecord {
         /// Whose page.
         domain: Domain,
@@ -120,7 +122,8 @@ pub enum Event {
         /// What it is about, as far as that can be read.
         meeting: MeetingId,
     },
-    /// Alarm, once: a list names a terminal that is not its domain's. It is dropped, and the rest counts.
+    /// Alarm, once: a list names a terminal that is not its domain's. It is dropped, and the rest
+    /// counts.
     Foreign {
         /// Whose list.
         domain: Domain,
@@ -136,7 +139,8 @@ pub enum Event {
         /// What it asks about; [`MeetingId::NONE`] for no single meeting.
         meeting: MeetingId,
     },
-    /// Alarm, once: it holds more meetings that we do not know than are noted; the others are counted.
+    /// Alarm, once: it holds more meetings that we do not know than are noted; the others are
+    /// counted.
     ManyOrphans {
         /// Who holds them.
         domain: Domain,

@@ -1,15 +1,19 @@
-//! Step 1, lookup: learn which meetings the autonomous server holds, and look each up in the cache or the database.
+//! Step 1, lookup: learn which meetings the autonomous server holds, and look each up in the cache
+//! or the database.
 //!
-//! On the database path everything begins with the listing. A living cache knows what it holds, and asks for a listing only
-//! once its takeovers are answered and only if the autonomous server said in CONNECT_ACK that it holds another number of
-//! meetings than it was found to hold. That is how what nobody here knows is found; a differing audit is the other reason.
+//! On the database path everything begins with the listing. A living cache knows what it holds, and
+//! asks for a listing only once its takeovers are answered and only if the autonomous server said
+//! in CONNECT_ACK that it holds another number of meetings than it was found to hold. That is how
+//! what nobody here knows is found; a differing audit is the other reason.
 //!
-//! The listing comes by ascending id, in transactions of as many pages as the autonomous server likes. After a whole
-//! transaction the next asks from behind its highest id, until one is empty; when a page is lost, the next asks from behind
-//! the pages that came without a gap. A page that comes twice counts once.
+//! The listing comes by ascending id, in transactions of as many pages as the autonomous server
+//! likes. After a whole transaction the next asks from behind its highest id, until one is empty;
+//! when a page is lost, the next asks from behind the pages that came without a gap. A page that
+//! comes twice counts once.
 //!
-//! A record that cannot be is dropped, told, and passed over by its number, and so is one of a number that was not asked for: the rest
-//! counts, and the listing goes on. What cannot be looked up for want of a database is kept until it can, and holds nothing up.
+//! A record that cannot be is dropped, told, and passed over by its number, and so is one of a
+//! number that was not asked for: the rest counts, and the listing goes on. What cannot be looked
+//! up for want of a database is kept until it can, and holds nothing up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +32,8 @@ pub(super) struct Listing {
     /// The lowest id that the autonomous server has not told of yet.
     first: MeetingId,
     ask: Option<Ask>,
-    /// The pages of the transaction that came, each with its highest id; one without records has none.
+    /// The pages of the transaction that came, each with its highest id; one without records has
+    /// none.
     pages: Vec<Option<Option<MeetingId>>>,
     complete: bool,
     /// Records so far.
@@ -64,7 +69,8 @@ impl Listing {
         (self.ask, self.complete) = (None, true);
     }
 
-    /// Notes a page; gives what it says, or none where it came before or is none of this transaction.
+    /// Notes a page; gives what it says, or none where it came before or is none of this
+    /// transaction.
     fn take(&mut self, page: &Page<'_>) -> Option<Taken> {
         if self.pages.len() != usize::from(page.pages) {
             if self.pages.iter().any(Option::is_some) {
@@ -82,8 +88,8 @@ impl Listing {
                 while let Some((number, _)) = records.numbers() {
                     let Some(record) = records.next() else { break };
                     let meeting = MeetingId(number);
-                    // The listing ends because each transaction begins behind the last: an id before the one asked for would let
-                    // it go round for ever.
+                    // The listing ends because each transaction begins behind the last: an id
+                    // before the one asked for would let it go round for ever.
                     let is_asked = meeting >= self.first && meeting != MeetingId::NONE;
                     last = last.max(is_asked.then_some(meeting));
                     match record {
@@ -115,7 +121,8 @@ impl Listing {
         let last = self.pages.iter().map_while(|page| *page).flatten().max();
         self.pages.clear();
         let Some(last) = last else { return false };
-        // Behind the highest id there is nothing: the listing is complete, as if it had answered that.
+        // Behind the highest id there is nothing: the listing is complete, as if it had answered
+        // that.
         match last.0.checked_add(1) {
             Some(next) => self.first = MeetingId(next),
             None => self.complete = true,
@@ -151,8 +158,8 @@ impl ServerRecovery {
         let listing = &mut self.listing;
         match &mut listing.ask {
             Some(ask) if ask.due > now => return None,
-            // What came without a gap is not asked for again; the rest under a new transaction, so that pages of two
-            // answers never mix.
+            // What came without a gap is not asked for again; the rest under a new transaction, so
+            // that pages of two answers never mix.
             Some(ask) => {
                 ask.renew();
                 ask.again(now, &self.round_trip, &self.transactions);
@@ -170,7 +177,8 @@ impl ServerRecovery {
                     return None;
                 }
                 if self.overlaps && listing.first == MeetingId::NONE {
-                    // A living cache held all that there is, if the autonomous server holds no more than was asked for.
+                    // A living cache held all that there is, if the autonomous server holds no more
+                    // than was asked for.
                     if !(self.swept && self.takeovers.is_idle()) {
                         return None;
                     }
@@ -254,19 +262,22 @@ impl ServerRecovery {
         if matches!(self.meetings.get(&meeting), Some(known) if matches!(known.step, Step::Taken | Step::Untold | Step::Updated))
             && !holdings.holds(self.domain, summary)
         {
-            // It ended meanwhile, or its record cannot be read: what is listed is looked up as if it had not been known.
+            // It ended meanwhile, or its record cannot be read: what is listed is looked up as if
+            // it had not been known.
             self.forget(meeting);
         }
         match self.meetings.get_mut(&meeting) {
-            // Its information is written back when the takeover is answered, for that is the method's order.
+            // Its information is written back when the takeover is answered, for that is the
+            // method's order.
             Some(known) if known.step == Step::Asked => {
                 known.round = round;
                 known.summary = Some(Box::new(*summary));
             }
             Some(known) if matches!(known.step, Step::Taken | Step::Untold | Step::Updated) => {
                 known.round = round;
-                // The first round's takeovers may have been answered after a page was written. A later one that still names
-                // another controller means that ours was lost with the autonomous server's memory.
+                // The first round's takeovers may have been answered after a page was written. A
+                // later one that still names another controller means that ours was lost with the
+                // autonomous server's memory.
                 if !self.overlaps && summary.controller != self.epoch {
                     let version = holdings.version(self.domain, meeting).unwrap_or(summary.version);
                     self.enqueue_takeover(meeting, version, Some(summary));
@@ -282,8 +293,8 @@ impl ServerRecovery {
         }
     }
 
-    /// Writes a meeting's information back; gives whether its members are to be asked for. From the second round on an
-    /// audit has differed, and what is listed counts though it is older.
+    /// Writes a meeting's information back; gives whether its members are to be asked for. From the
+    /// second round on an audit has differed, and what is listed counts though it is older.
     pub(super) fn update_meeting(&self, summary: &MeetingSummary, holdings: &mut dyn Store) -> bool {
         holdings.update_meeting(self.domain, summary, self.round > 1)
     }
@@ -291,7 +302,8 @@ impl ServerRecovery {
     fn look_up(&mut self, summary: &MeetingSummary, holdings: &mut dyn Store) {
         let meeting = summary.meeting;
         match holdings.look_up(self.domain, summary) {
-            // It was started under this epoch, or the takeover was answered before the machine began again.
+            // It was started under this epoch, or the takeover was answered before the machine
+            // began again.
             Lookup::Found { epoch, .. } if epoch == self.epoch && summary.controller == self.epoch => {
                 self.named.insert(meeting);
                 if self.update_meeting(summary, holdings) {
@@ -304,7 +316,8 @@ impl ServerRecovery {
             Lookup::Unknown => self.handle_orphan(summary, self.settings.orphans, holdings),
             // Nobody can say any more whether it is ours: it is left alone, whatever is set.
             Lookup::Unknowable => self.handle_orphan(summary, Orphans::Leave, holdings),
-            // Ours is not there any more: another conference has its number, and that one is an orphan.
+            // Ours is not there any more: another conference has its number, and that one is an
+            // orphan.
             Lookup::Another => {
                 self.handle_absence(meeting, holdings);
                 if self.meetings.get(&meeting).is_some_and(|known| known.step == Step::Missing) {
@@ -333,8 +346,9 @@ impl ServerRecovery {
         }
     }
 
-    /// Fills a page with the next parts that we hold and this round's listing did not name: they are asked for by name, because
-    /// absence proves nothing. Where a living cache is swept before any listing, those are simply the next parts.
+    /// Fills a page with the next parts that we hold and this round's listing did not name: they
+    /// are asked for by name, because absence proves nothing. Where a living cache is swept before
+    /// any listing, those are simply the next parts.
     pub(super) fn take_held(&mut self, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
         let before = page.len();
         if self.sweeps_database {
@@ -348,7 +362,8 @@ impl ServerRecovery {
                 page.len() < TakeoverEntry::PER_PAGE
             });
             (self.cursor, self.swept) = (cursor, !more);
-            // A part that cannot be read is met by no walk. The database may know it, and then it is asked for too.
+            // A part that cannot be read is met by no walk. The database may know it, and then it
+            // is asked for too.
             if self.swept && !self.swept_damaged && holdings.has_damaged(self.domain) {
                 (self.swept_damaged, self.sweeps_database, self.swept) = (true, true, false);
                 self.cursor = Cursor::default();

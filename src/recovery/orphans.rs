@@ -1,5 +1,5 @@
-//! What the autonomous server holds and we do not know: listed, alarmed, and left, adopted or ended by the operator's
-//! setting.
+//! What the autonomous server holds and we do not know: listed, alarmed, and left, adopted or ended
+//! by the operator's setting.
 
 use std::collections::VecDeque;
 
@@ -51,7 +51,8 @@ impl ServerRecovery {
             self.tell_orphan(summary);
             return self.enqueue_takeover(meeting, summary.version, Some(summary));
         }
-        // How many there are is the autonomous server's to say, and how many of them are noted is ours.
+        // How many there are is the autonomous server's to say, and how many of them are noted is
+        // ours.
         if !self.told.orphans.contains(&meeting) && self.told.orphans.len() >= limits::ORPHANS_MAX {
             self.listing.beyond += 1;
             return self.tell_beyond();
@@ -73,8 +74,9 @@ impl ServerRecovery {
         }
     }
 
-    /// Makes of one orphan what an operator says, whatever is set for all. False where none is held under that number that was
-    /// listed, or the number is one of ours, or there is no room to adopt it.
+    /// Makes of one orphan what an operator says, whatever is set for all. False where none is held
+    /// under that number that was listed, or the number is one of ours, or there is no room to
+    /// adopt it.
     pub fn decide_orphan(&mut self, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Store) -> bool {
         let known = self.meetings.get(&meeting).filter(|known| known.step == Step::Orphan);
         let Some(summary) = known.and_then(|known| known.summary.clone()) else { return false };
@@ -85,7 +87,8 @@ impl ServerRecovery {
         self.meetings.get(&meeting).is_none_or(|known| known.step != Step::Orphan)
     }
 
-    /// A meeting that the database knows to have ended lives on at the autonomous server, whose memory went back.
+    /// A meeting that the database knows to have ended lives on at the autonomous server, whose
+    /// memory went back.
     pub(super) fn end_remnant(&mut self, meeting: MeetingId) {
         if self.meetings.get(&meeting).is_none_or(|known| known.step != Step::OrphanEnding) {
             self.events.push_back(Event::Remnant { domain: self.domain, meeting });
@@ -95,8 +98,8 @@ impl ServerRecovery {
     }
 
     pub(super) fn poll_end(&mut self, now: Nanos, holdings: &dyn Store) -> Option<Request> {
-        // What a client has started meanwhile under the same id is not the orphan any more. That is asked of what is about to be
-        // sent alone: a queue may be long.
+        // What a client has started meanwhile under the same id is not the orphan any more. That is
+        // asked of what is about to be sent alone: a queue may be long.
         let domain = self.domain;
         let is_orphan = |meeting: MeetingId| holdings.version(domain, meeting).is_none();
         let message = Message::MeetingEnd { reason: REASON_ORPHAN };

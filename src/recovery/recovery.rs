@@ -6,8 +6,9 @@ use super::{Event, Heard, Orphans, Path, Request, ServerRecovery, Store};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page, Transactions};
 
-/// Drives a [`ServerRecovery`] for each domain: requests of all in turn, so that no domain waits for another's listing;
-/// answers to the one they are for; a newer controller of one domain stops that one's machine alone.
+/// Drives a [`ServerRecovery`] for each domain: requests of all in turn, so that no domain waits
+/// for another's listing; answers to the one they are for; a newer controller of one domain stops
+/// that one's machine alone.
 pub struct Recovery {
     path: Path,
     epoch: Epoch,
@@ -43,14 +44,15 @@ impl Recovery {
         self.transactions.clone()
     }
 
-    /// As [`Self::new`] under this epoch, with machines that were made ahead, when neither epoch nor time was known yet. Nothing was
-    /// asked of them.
+    /// As [`Self::new`] under this epoch, with machines that were made ahead, when neither epoch
+    /// nor time was known yet. Nothing was asked of them.
     pub fn begin(mut self, epoch: Epoch, now: Nanos) -> Self {
         self.servers.iter_mut().for_each(|server| server.begin(epoch, now));
         Self { epoch, began: now, ..self }
     }
 
-    /// Takes an authentic message of this domain's autonomous server; gives whether it was an answer to recovery.
+    /// Takes an authentic message of this domain's autonomous server; gives whether it was an
+    /// answer to recovery.
     pub fn handle_message(
         &mut self,
         now: Nanos,
@@ -62,7 +64,8 @@ impl Recovery {
         self.server_mut(domain).is_some_and(|server| server.handle_message(now, header, message, holdings))
     }
 
-    /// Takes an authentic page of this domain's autonomous server; gives whether it was an answer to recovery.
+    /// Takes an authentic page of this domain's autonomous server; gives whether it was an answer
+    /// to recovery.
     pub fn handle_page(
         &mut self,
         now: Nanos,
@@ -104,7 +107,8 @@ impl Recovery {
         }
     }
 
-    /// Holds a domain's autonomous server against the cache once more; see [`ServerRecovery::doubt`].
+    /// Holds a domain's autonomous server against the cache once more; see
+    /// [`ServerRecovery::doubt`].
     pub fn doubt(&mut self, domain: Domain) {
         if let Some(server) = self.server_mut(domain) {
             server.doubt();
@@ -136,14 +140,16 @@ impl Recovery {
         }
     }
 
-    /// Hears what a domain's autonomous server answers to a heartbeat; see [`ServerRecovery::handle_heartbeat`].
+    /// Hears what a domain's autonomous server answers to a heartbeat; see
+    /// [`ServerRecovery::handle_heartbeat`].
     pub fn handle_heartbeat(&mut self, now: Nanos, domain: Domain, heard: Heard, ours: impl FnOnce() -> u32) {
         if let Some(server) = self.server_mut(domain) {
             server.handle_heartbeat(now, heard, ours);
         }
     }
 
-    /// Hears of a terminal that reports what the table does not have; see [`ServerRecovery::handle_stray`].
+    /// Hears of a terminal that reports what the table does not have; see
+    /// [`ServerRecovery::handle_stray`].
     pub fn handle_stray(&mut self, now: Nanos, domain: Domain, meetings: [MeetingId; 2], holdings: &mut dyn Store) {
         if let Some(server) = self.server_mut(domain) {
             server.handle_stray(now, meetings, holdings);

@@ -1,7 +1,7 @@
 //! Meetings that are asked about again later, each with a pause of its own that grows.
 //!
-//! What one meeting is refused must not hold up the others, and must not be forgotten either: its server may give tomorrow what it
-//! declines today.
+//! What one meeting is refused must not hold up the others, and must not be forgotten either: its
+//! server may give tomorrow what it declines today.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::time::Nanos;
 use crate::wire::MeetingId;
 
-/// Meetings that wait, by when their time comes. They are meetings of our own: no peer makes them more.
+/// Meetings that wait, by when their time comes. They are meetings of our own: no peer makes them
+/// more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Retries {
     /// Each with its last pause, and when it is due where it waits.

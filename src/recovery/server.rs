@@ -53,8 +53,9 @@ impl Step {
     }
 }
 
-/// What the machine knows of one meeting. One that a living cache held and the autonomous server gave at
-/// once has no entry: of a million meetings nothing need be remembered that the table does not say.
+/// What the machine knows of one meeting. One that a living cache held and the autonomous server
+/// gave at once has no entry: of a million meetings nothing need be remembered that the table does
+/// not say.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub step: Step,
@@ -66,9 +67,10 @@ pub(super) struct Known {
 
 /// Recovery of the meetings of one autonomous server.
 ///
-/// After `new`, and after each `handle_*`, call [`Self::poll_event`] and [`Self::poll_transmit`] until they give nothing;
-/// then wait for a frame or for [`Self::poll_timeout`], whose coming is another reason to poll and nothing more. What
-/// waits inside is bounded by the windows and by what the table and the autonomous server hold.
+/// After `new`, and after each `handle_*`, call [`Self::poll_event`] and [`Self::poll_transmit`]
+/// until they give nothing; then wait for a frame or for [`Self::poll_timeout`], whose coming is
+/// another reason to poll and nothing more. What waits inside is bounded by the windows and by what
+/// the table and the autonomous server hold.
 pub struct ServerRecovery {
     pub(super) domain: Domain,
     pub(super) epoch: Epoch,
@@ -95,10 +97,11 @@ pub struct ServerRecovery {
     pub(super) meetings: BTreeMap<MeetingId, Known>,
     /// Meetings that this round's listing named and that nothing more is to be noted of.
     pub(super) named: HashSet<MeetingId>,
-    /// Meetings that the sweep over the cache asked for and the autonomous server holds, without those that a client has
-    /// started since: they would make up for orphans.
+    /// Meetings that the sweep over the cache asked for and the autonomous server holds, without
+    /// those that a client has started since: they would make up for orphans.
     pub(super) swept_held: u32,
-    /// Whether what is held under this epoch may have been taken over by this machine before it began again.
+    /// Whether what is held under this epoch may have been taken over by this machine before it
+    /// began again.
     pub(super) began_again: bool,
     /// Listed meetings that cannot be looked up yet.
     pub(super) undecided: Undecided,
@@ -157,13 +160,14 @@ impl ServerRecovery {
         }
     }
 
-    /// As [`Self::new`] under this epoch, of a machine that was made ahead and asked for nothing yet.
+    /// As [`Self::new`] under this epoch, of a machine that was made ahead and asked for nothing
+    /// yet.
     pub(super) fn begin(&mut self, epoch: Epoch, now: Nanos) {
         (self.epoch, self.now, self.timeline.began) = (epoch, now, now);
     }
 
-    /// Takes a message that this domain's autonomous server sent, authentic. Gives whether it answered recovery; if not,
-    /// it is somebody else's.
+    /// Takes a message that this domain's autonomous server sent, authentic. Gives whether it
+    /// answered recovery; if not, it is somebody else's.
     pub fn handle_message(&mut self, now: Nanos, header: &Header, message: &Message, holdings: &mut dyn Store) -> bool {
         self.now = self.now.max(now);
         let answer = matches!(
@@ -197,7 +201,8 @@ impl ServerRecovery {
         true
     }
 
-    /// Takes a page that this domain's autonomous server sent, authentic. As [`Self::handle_message`].
+    /// Takes a page that this domain's autonomous server sent, authentic. As
+    /// [`Self::handle_message`].
     pub fn handle_page(
         &mut self,
         now: Nanos,
@@ -230,7 +235,8 @@ impl ServerRecovery {
         if self.fenced.is_some() {
             return None;
         }
-        // A living cache knows what to take over: the first of it goes out before anything is asked.
+        // A living cache knows what to take over: the first of it goes out before anything is
+        // asked.
         if self.overlaps
             && self.timeline.first_takeover.is_none()
             && let Some(request) = self.poll_takeover(now, holdings)
@@ -261,7 +267,8 @@ impl ServerRecovery {
         if self.fenced.is_some() {
             return None;
         }
-        // What is past of these waits for something else, which has a time of its own or comes with a frame.
+        // What is past of these waits for something else, which has a time of its own or comes with
+        // a frame.
         let later = [
             Some(self.quiet_until),
             Some(self.sweep_resume),
@@ -287,9 +294,9 @@ impl ServerRecovery {
         self.domain
     }
 
-    /// Whether what the cache says of terminals is believed where the audit agrees, and asked for only where it does not.
-    /// A meeting's version counts all that was commanded, unless the cache has the part in doubt; what terminals did
-    /// meanwhile they report until it is acknowledged.
+    /// Whether what the cache says of terminals is believed where the audit agrees, and asked for
+    /// only where it does not. A meeting's version counts all that was commanded, unless the cache
+    /// has the part in doubt; what terminals did meanwhile they report until it is acknowledged.
     pub(super) fn trusts_cache(&self) -> bool {
         self.overlaps && !self.is_forgetful
     }
@@ -340,7 +347,8 @@ impl ServerRecovery {
                 return self.handle_end_ack(transaction);
             }
             Status::Busy => {}
-            // One meeting's refusal holds up no other. Without room for one answer there may be some later; not for ever.
+            // One meeting's refusal holds up no other. Without room for one answer there may be
+            // some later; not for ever.
             Status::Capacity if about.is_none_or(|(_, attempts)| attempts <= limits::ATTEMPTS_SAID_AFTER) => {}
             _ if about.is_some() => return self.put_off_update(now, transaction, status),
             Status::Capacity => {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits;
+use crate::{config, limits};
 
 /// What becomes of a meeting that an autonomous server holds and we do not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -19,10 +19,12 @@ pub enum Orphans {
     End,
 }
 
-/// How recovery behaves. Durations are bounds of pauses, never of how long recovery tries: that is for ever.
+/// How recovery behaves. Durations are bounds of pauses, never of how long recovery tries: that is
+/// for ever.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// TAKEOVER_BATCH pages that may be outstanding at one autonomous server; its CONNECT_ACK may say fewer.
+    /// TAKEOVER_BATCH pages that may be outstanding at one autonomous server; its CONNECT_ACK may
+    /// say fewer.
     pub window: u16,
     /// STATE_QUERY and MEETING_END requests that may be outstanding at one autonomous server.
     pub queries: u16,
@@ -68,5 +70,17 @@ impl Settings {
         self.rto_max = self.rto_max.max(self.rto_min);
         self.prove_every = self.prove_every.max(self.rto_max);
         self
+    }
+}
+
+impl From<&config::Recovery> for Settings {
+    fn from(configured: &config::Recovery) -> Self {
+        let &config::Recovery { window, rto_min, rto_max, ref orphans, .. } = configured;
+        let orphans = match orphans {
+            config::Orphans::Leave => Orphans::Leave,
+            config::Orphans::Adopt => Orphans::Adopt,
+            config::Orphans::End => Orphans::End,
+        };
+        Self { window, rto_min, rto_max, orphans, ..Self::default() }
     }
 }

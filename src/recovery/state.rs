@@ -109,8 +109,8 @@ impl ServerRecovery {
         }
     }
 
-    /// How many meetings of ours its autonomous server does not hold, and how many it holds that are not ours. One that took the place of
-    /// ours is neither. Walks over its meetings.
+    /// How many meetings of ours its autonomous server does not hold, and how many it holds that
+    /// are not ours. One that took the place of ours is neither. Walks over its meetings.
     pub(super) fn absent_and_unknown(&self) -> (u32, u32) {
         self.meetings.values().fold((0, 0), |(missing, orphans), known| match known.step {
             Step::Missing => (missing + 1, orphans),

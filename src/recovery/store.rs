@@ -1,10 +1,10 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
 use super::Unreadable;
-use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TakeoverEntry, TerminalState};
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState};
 
-/// Where a walk over the parts of a domain stands. What the number means is the walked thing's own affair; 0 is the
-/// beginning.
+/// Where a walk over the parts of a domain stands. What the number means is the walked thing's own
+/// affair; 0 is the beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cursor(pub u64);
 
@@ -49,7 +49,8 @@ pub enum Written {
 /// What an autonomous server says of the members of a meeting, in answer to a question of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Listed<'a> {
-    /// Its members, ascending and each once; all of them are terminals of the domain ([`Store::owns`]).
+    /// Its members, ascending and each once; all of them are terminals of the domain
+    /// ([`Store::owns`]).
     pub terminals: &'a [TerminalState],
     /// Members whose records could not be read, ascending: they stay what they are.
     pub unread: &'a [Address],
@@ -83,11 +84,11 @@ impl OrphanList for NoOrphans {
 pub enum Standing {
     /// It is in meeting, with as many members as the autonomous server says.
     InMeeting,
-    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of its command. Or it
-    /// is in doubt: its version was written and its members were not yet.
+    /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of
+    /// its command. Or it is in doubt: its version was written and its members were not yet.
     Differing,
-    /// The death cut its start or end short (`starting`, `ending` written ahead): the engine finishes it,
-    /// and with it its members.
+    /// The death cut its start or end short (`starting`, `ending` written ahead): the engine
+    /// finishes it, and with it its members.
     Unfinished,
 }
 
@@ -102,23 +103,27 @@ pub enum Absence {
     Gone,
 }
 
-/// The cache (the table) and the database, as the recovery of one autonomous server after another needs them.
+/// The cache (the table) and the database, as the recovery of one autonomous server after another
+/// needs them.
 ///
-/// Calls come from the control thread alone; no call waits. Writes to the database that follow from one may come to be
-/// durable later, because everything they say can be asked of the autonomous server again.
+/// Calls come from the control thread alone; no call waits. Writes to the database that follow from
+/// one may come to be durable later, because everything they say can be asked of the autonomous
+/// server again.
 pub trait Store {
-    /// Walks over the live parts of this domain in the cache from where `cursor` stands, level 1 first, while `meet` wants
-    /// another one; it gets each with the cursor behind it. One may have been marked missing before. False where there are no
-    /// more. The very first call must not depend on how much the cache holds. A part whose level rises during the walk may
-    /// not be met: the counts of what is held differ then, and bring a listing.
+    /// Walks over the live parts of this domain in the cache from where `cursor` stands, level 1
+    /// first, while `meet` wants another one; it gets each with the cursor behind it. One may have
+    /// been marked missing before. False where there are no more. The very first call must not
+    /// depend on how much the cache holds. A part whose level rises during the walk may not be met:
+    /// the counts of what is held differ then, and bring a listing.
     fn walk_cache(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool;
 
-    /// The next part of this domain in the database that has not ended; it is put into the cache if it is not there. None
-    /// at the end, which a database that cannot be read is not: the cursor stays, and the walk goes on from there.
+    /// The next part of this domain in the database that has not ended; it is put into the cache if
+    /// it is not there. None at the end, which a database that cannot be read is not: the cursor
+    /// stays, and the walk goes on from there.
     fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable>;
 
-    /// Looks a listed meeting up: in the cache, else in the database, from where it is put into the cache with the
-    /// key parameters and members that the database has, and in doubt.
+    /// Looks a listed meeting up: in the cache, else in the database, from where it is put into the
+    /// cache with the key parameters and members that the database has, and in doubt.
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup;
 
     /// The version of a part in the cache; none where it is not there.
@@ -145,17 +150,20 @@ pub trait Store {
         false
     }
 
-    /// How often parts of this domain, and perhaps of others, were changed; none where that is not counted.
+    /// How often parts of this domain, and perhaps of others, were changed; none where that is not
+    /// counted.
     fn changes(&self, _domain: Domain) -> Option<u64> {
         None
     }
 
-    /// A part that a walk over the cache gave is spoken of soon: its record may be fetched. Changes nothing.
+    /// A part that a walk over the cache gave is spoken of soon: its record may be fetched. Changes
+    /// nothing.
     fn expect(&self, _found: Cursor) {}
 
-    /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch `epoch`. A part that
-    /// is `starting` or `ending` stays so and is [`Standing::Unfinished`]. `participants` are what the server counts.
-    /// Where a walk over the cache gave the part, `found` is where it stood then: the part is most likely still there.
+    /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch
+    /// `epoch`. A part that is `starting` or `ending` stays so and is [`Standing::Unfinished`].
+    /// `participants` are what the server counts. Where a walk over the cache gave the part,
+    /// `found` is where it stood then: the part is most likely still there.
     fn taken_over(
         &mut self,
         domain: Domain,
@@ -166,19 +174,22 @@ pub trait Store {
         participants: u16,
     ) -> Standing;
 
-    /// First unit of the update: level, layout, chairman, participants and version of the part become what the
-    /// autonomous server says, unless the part has a newer version. That counts for nothing where it `may_go_back` and no
-    /// operation is under way: an autonomous server whose memory went back would never agree. Where the version
-    /// changes the members may have too, and the part is in doubt from the same store on. Gives whether its members
-    /// are to be asked for: it is in doubt, or has more of them or fewer; false where there is no such part.
+    /// First unit of the update: level, layout, chairman, participants and version of the part
+    /// become what the autonomous server says, unless the part has a newer version. That counts for
+    /// nothing where it `may_go_back` and no operation is under way: an autonomous server whose
+    /// memory went back would never agree. Where the version changes the members may have too, and
+    /// the part is in doubt from the same store on. Gives whether its members are to be asked for:
+    /// it is in doubt, or has more of them or fewer; false where there is no such part.
     fn update_meeting(&mut self, domain: Domain, summary: &MeetingSummary, may_go_back: bool) -> bool;
 
-    /// Second to fourth unit: business state, decode state and additional information (role, flags, channel, stream
-    /// with them) of each terminal, unless it has reported something newer since it was asked about. Nothing of another domain is
-    /// touched. The list is complete, unless it is cut: a
-    /// terminal that is not in it left, one that is only in it joined. While only some of it is written the part is in
-    /// doubt, and after the last of it no more. A part that is `starting` or `ending` is left as it is. `others` gets the meetings that
-    /// have a terminal of the list as well, or had it until now: they are to be asked about, and this one too where it did not get it.
+    /// Second to fourth unit: business state, decode state and additional information (role, flags,
+    /// channel, stream with them) of each terminal, unless it has reported something newer since it
+    /// was asked about. Nothing of another domain is touched. The list is complete, unless it is
+    /// cut: a terminal that is not in it left, one that is only in it joined. While only some of it
+    /// is written the part is in doubt, and after the last of it no more. A part that is `starting`
+    /// or `ending` is left as it is. `others` gets the meetings that have a terminal of the list as
+    /// well, or had it until now: they are to be asked about, and this one too where it did not get
+    /// it.
     fn update_terminals(
         &mut self,
         domain: Domain,
@@ -187,8 +198,8 @@ pub trait Store {
         others: &mut Vec<MeetingId>,
     ) -> Written;
 
-    /// The autonomous server said that it has no such meeting. It is never ended for that; see [`Absence`]. A part
-    /// marked missing loses its epoch, so that the audit does not count it.
+    /// The autonomous server said that it has no such meeting. It is never ended for that; see
+    /// [`Absence`]. A part marked missing loses its epoch, so that the audit does not count it.
     fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence;
 
     /// An orphan was seen, perhaps not for the first time. For the list that operators read.
@@ -197,9 +208,16 @@ pub trait Store {
     /// A listing is at its end: of the orphans of this domain these are left.
     fn keep_orphans(&mut self, domain: Domain, is_left: &dyn Fn(MeetingId) -> bool);
 
-    /// Puts an orphan into cache and database by what its summary says, in doubt. False where there is no room.
+    /// Puts an orphan into cache and database by what its summary says, in doubt. False where there
+    /// is no room.
     fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
 
     /// Count and digest (wire.md §6) of the parts of this domain under this epoch.
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64);
+}
+
+/// Whether what is listed is the conference that we hold under its number. A record of ours may be
+/// older than runs.
+pub(super) fn is_same(ours: Run, listed: Run) -> bool {
+    ours == listed || ours == Run::NONE
 }

@@ -1,9 +1,11 @@
-//! [`Store`] over the table and the database: where a lookup finds, and what the update writes backwards to.
+//! [`Store`] over table and database: where a lookup finds, and what the update writes back to.
 //!
-//! The table is written at once, the database soon: the last step of each meeting's recovery, its members, writes all that
-//! the database keeps of its part in one commit, so the database is never between two states of it.
+//! The table is written at once, the database soon: the last step of each meeting's recovery, its
+//! members, writes all that the database keeps of its part in one commit, so the database is never
+//! between two states of it.
 
 use super::database::{Held, KeyStore, Unreadable};
+use super::store::is_same;
 use super::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written};
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
@@ -18,7 +20,8 @@ pub struct TableStore<'a, S> {
     pub writer: &'a mut Writer,
     /// The database.
     pub store: &'a mut S,
-    /// Whether an operation on this meeting is under way: its members may be ahead of what an autonomous server said.
+    /// Whether an operation on this meeting is under way: its members may be ahead of what an
+    /// autonomous server said.
     pub is_busy: &'a dyn Fn(MeetingId) -> bool,
     /// Whose a terminal is.
     pub speakers: &'a Speakers,
@@ -32,7 +35,8 @@ enum Placed {
     Here,
     /// In its meeting, and no longer in this one.
     MovedFrom(MeetingId),
-    /// In this other meeting, where something newer put it; or none, where it is in another domain's hands.
+    /// In this other meeting, where something newer put it; or none, where it is in another
+    /// domain's hands.
     Elsewhere(Option<MeetingId>),
 }
 
@@ -41,9 +45,9 @@ impl<S: KeyStore> TableStore<'_, S> {
         self.writer.table()
     }
 
-    /// Puts a part into the table by what the database says of it. Until its last member is in it is `prepared`, which
-    /// to a lookup is not there: a death in the midst must not leave a part that looks whole. It is in doubt, for the
-    /// autonomous server may have gone on since.
+    /// Puts a part into the table by what the database says of it. Until its last member is in it
+    /// is `prepared`, which to a lookup is not there: a death in the midst must not leave a part
+    /// that looks whole. It is in doubt, for the autonomous server may have gone on since.
     fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
         let meeting = parameters.meeting;
         let state = match part.state {
@@ -76,8 +80,8 @@ impl<S: KeyStore> TableStore<'_, S> {
             }
             (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
             match self.writer.join(meeting, domain, &terminal) {
-                // Whoever has it was told so later: the autonomous server's list will say who is right. One whose record is
-                // damaged is not worth its meeting, which comes back without it.
+                // Whoever has it was told so later: the autonomous server's list will say who is
+                // right. A damaged record is not worth its meeting, which comes back without it.
                 Ok(()) | Err(TableError::Exists | TableError::Conflict(_) | TableError::Damaged) => {}
                 Err(error) => return Err(error),
             }
@@ -112,8 +116,9 @@ impl<S: KeyStore> TableStore<'_, S> {
         self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
     }
 
-    /// Makes one terminal what its autonomous server says it is, unless it has reported something newer since that was asked. `asked` is
-    /// its version then, if it was a member. A terminal that another domain's part has is left there, and so is that part.
+    /// Makes one terminal what its autonomous server says it is, unless it has reported something
+    /// newer since that was asked. `asked` is its version then, if it was a member. A terminal that
+    /// another domain's part has is left there, and so is that part.
     fn write_terminal(
         &mut self,
         domain: Domain,
@@ -127,8 +132,8 @@ impl<S: KeyStore> TableStore<'_, S> {
             Some((_, other)) if other != domain => return Ok(Placed::Elsewhere(None)),
             Some((known, _)) if known.meeting == meeting => {
                 let change = |known: &mut Terminal| {
-                    // A version that is the one of our question has not been reported since: the answer is younger, whatever it
-                    // counts from.
+                    // A version that is the one of our question has not been reported since: the
+                    // answer is younger, whatever it counts from.
                     let counts = asked == Some(known.version)
                         || state.version == known.version
                         || is_newer(state.version, known.version);
@@ -143,8 +148,8 @@ impl<S: KeyStore> TableStore<'_, S> {
             Some((known, _)) if is_newer(known.version, state.version) => {
                 return Ok(Placed::Elsewhere(Some(known.meeting)));
             }
-            // A terminal is in one meeting: the other one's list, older or newer, does not have it. Which of the two is
-            // the older one the other's autonomous server has to say once more.
+            // A terminal is in one meeting: the other one's list, older or newer, does not have it.
+            // Which of the two is the older one the other's autonomous server has to say once more.
             Some((known, other)) => {
                 if !self.set_doubt(known.meeting, other, true) {
                     return Err(TableError::Contended);
@@ -161,9 +166,9 @@ impl<S: KeyStore> TableStore<'_, S> {
         self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
 
-    /// Layout and chairman of the whole conference, which the database has once and every part has of its own. Where parts
-    /// disagree, the lowest domain that has it says the layout, and the chairman's own domain the chairman: whichever part is updated
-    /// last, the same comes out.
+    /// Layout and chairman of the whole conference, which the database has once and every part has
+    /// of its own. Where parts disagree, the lowest domain that has it says the layout, and the
+    /// chairman's own domain the chairman: whichever part is updated last, the same comes out.
     fn of_whole(&self, part: &Part) -> (Layout, Address) {
         let mut parts: Vec<Part> = self.table().parts_of(part.meeting).collect();
         // A missing part is the last to ask: nobody has said anything of it since.
@@ -174,7 +179,8 @@ impl<S: KeyStore> TableStore<'_, S> {
         (parts.first().map_or(part.layout, |first| first.layout), chairman.unwrap_or_default())
     }
 
-    /// Has the database no longer hold terminals where they were: whoever asks again finds them here already.
+    /// Has the database no longer hold terminals where they were: whoever asks again finds them
+    /// here already.
     fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
         if !moved.is_empty() {
             let removed = moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal));
@@ -182,11 +188,13 @@ impl<S: KeyStore> TableStore<'_, S> {
         }
     }
 
-    /// Has the database hold what the table holds of a part, and `moved` no longer where they were before.
+    /// Has the database hold what the table holds of a part, and `moved` no longer where they were
+    /// before.
     pub(super) fn write_back(&mut self, part: &Part, moved: &[(MeetingId, Address)]) {
         let (meeting, domain) = (part.meeting, part.domain);
         let members: Vec<Terminal> = self.table().members(meeting, domain).collect();
-        // Members go and come back in one commit, which is how those that the table no longer has go too.
+        // Members go and come back in one commit, which is how those that the table no longer has
+        // go too.
         let mut changes = Vec::with_capacity(4 + 2 * members.len());
         changes.extend(moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal)));
         changes.push(Change::Known(meeting, part.level, part.run));
@@ -227,7 +235,8 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             cursor.0 = next;
             let Held::Alive(parameters) = held else { continue };
             if self.part(meeting, domain).is_none() {
-                // Without room it is asked for nonetheless, for the autonomous server's answer is worth having.
+                // Without room it is asked for nonetheless, for the autonomous server's answer is
+                // worth having.
                 let _ = self.restore(domain, &parameters, &part);
             }
             return Ok(Some(TakeoverEntry { meeting, version: part.version }));
@@ -278,7 +287,7 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
     }
 
     fn has_damaged(&self, domain: Domain) -> bool {
-        // Whoever has walked over them all has met it, if there is one: otherwise nothing is read again.
+        // A walk over them all has met it, if there is one: otherwise nothing is read again.
         self.table().unreadable() > 0 && self.table().damaged_parts_in(domain).next().is_some()
     }
 
@@ -303,7 +312,8 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         _: MeetingState,
         participants: u16,
     ) -> Standing {
-        // A part that is not there is not held up by it; the audit will differ and bring the machine here again.
+        // A part that is not there is not held up by it; the audit will differ and bring the
+        // machine here again.
         let mut standing = Standing::InMeeting;
         let change = |part: &mut Part| {
             part.epoch = epoch;
@@ -311,8 +321,9 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
                 MeetingState::Starting | MeetingState::Ending | MeetingState::Ended => standing = Standing::Unfinished,
                 _ => {
                     part.state = MeetingState::InMeeting;
-                    // As many as the chain has. One of them that is damaged is found when it reports: to read them all here
-                    // would cost a takeover more than all the rest of it.
+                    // As many as the chain has. One of them that is damaged is found when it
+                    // reports: to read them all here would cost a takeover more than all the rest
+                    // of it.
                     let differs = part.in_doubt || part.participants != participants;
                     standing = if differs { Standing::Differing } else { Standing::InMeeting };
                 }
@@ -334,7 +345,8 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             }
             // What is listed while a command is under way may be older than its acknowledgement.
             if summary.version >= part.version || (may_go_back && !is_busy) {
-                // In one store with the version: a death before the members are written must not leave it believed.
+                // In one store with the version: a death before the members are written must not
+                // leave it believed.
                 part.in_doubt |= summary.version != part.version;
                 part.version = summary.version;
                 part.level = summary.level;
@@ -358,7 +370,8 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             return Written::Later;
         }
         let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
-        // Whoever finishes it has its members, written ahead; in its autonomous server only some of them may be yet.
+        // Whoever finishes it has its members, written ahead; in its autonomous server only some of
+        // them may be yet.
         if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
             return Written::Whole;
         }
@@ -484,9 +497,4 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
         self.table().digest_of_parts(domain, epoch)
     }
-}
-
-/// Whether what is listed is the conference that we hold under its number. A record of ours may be older than runs.
-fn is_same(ours: Run, listed: Run) -> bool {
-    ours == listed || ours == Run::NONE
 }

@@ -1,8 +1,9 @@
 //! Step 3, take over: ask for control; on the answer, the meeting is *in meeting*.
 //!
-//! A page of entries is a transaction of its own, and as many are outstanding as the autonomous server said that it takes.
-//! From a living cache the first page goes out before CONNECT. Of what the autonomous server then gives, with as many
-//! members as the cache has, nothing is asked and nothing remembered here but a count: the audit proves the rest.
+//! A page of entries is a transaction of its own, and as many are outstanding as the autonomous
+//! server said that it takes. From a living cache the first page goes out before CONNECT. Of what
+//! the autonomous server then gives, with as many members as the cache has, nothing is asked and
+//! nothing remembered here but a count: the audit proves the rest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -186,13 +187,15 @@ impl ServerRecovery {
                     self.update_meeting(&summary, holdings);
                 }
                 match standing {
-                    // Nobody looked it up anew, and nothing of it is in doubt before the audit says so.
+                    // Nobody looked it up anew, and nothing of it is in doubt before the audit says
+                    // so.
                     Standing::InMeeting if self.believes(meeting) => {
                         let Progress { asked, taken_over, updated, .. } = &mut self.progress;
                         [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
                     }
                     Standing::InMeeting | Standing::Differing => self.enqueue_update(meeting),
-                    // Its members are what its start or end is still about: the autonomous server's list would undo them.
+                    // Its members are what its start or end is still about: the autonomous server's
+                    // list would undo them.
                     Standing::Unfinished => {
                         self.set_step(meeting, Step::Unfinished);
                         self.tell_unfinished(meeting);

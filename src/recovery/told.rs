@@ -1,5 +1,6 @@
-//! What was told already. Each alarm is told once, however often the machine begins again, so that a peer that repeats itself, or
-//! comes and goes, fills no log. What has become good in between is told anew.
+//! What was told already. Each alarm is told once, however often the machine begins again, so that
+//! a peer that repeats itself, or comes and goes, fills no log. What has become good in between is
+//! told anew.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +8,8 @@ use super::{Event, ServerRecovery};
 use crate::limits;
 use crate::wire::{Address, MeetingId, MeetingSummary, Opcode, Status};
 
-/// Alarms that were given. By meeting are those about meetings of ours, and about orphans, whose number has a bound.
+/// Alarms that were given. By meeting are those about meetings of ours, and about orphans, whose
+/// number has a bound.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     pub missing: BTreeSet<MeetingId>,

@@ -1,17 +1,21 @@
-//! Step 4, update backwards: what the autonomous server says now overwrites what cache and database said then.
+//! Step 4, update backwards: what the autonomous server says now overwrites what cache and database
+//! said then.
 //!
-//! Meeting information comes with the listing; business state, decode state and additional information of the terminals
-//! with STATE. STATE is asked for of every meeting that came from the database, and from a living cache only of one whose
-//! version or number of members differs, or that is marked as in doubt: a version counts every command, and what terminals
-//! did meanwhile they report until it is acknowledged. The mark is in the cache itself, because whatever asks may die
-//! between writing the version and writing the members. Only a whole answer counts, because a terminal that it lacks left; and only one to a question asked when
-//! the part had the version that it has now, because a member may have been added since, and the answer would not know.
+//! Meeting information comes with the listing; business state, decode state and additional
+//! information of the terminals with STATE. STATE is asked for of every meeting that came from the
+//! database, and from a living cache only of one whose version or number of members differs, or
+//! that is marked as in doubt: a version counts every command, and what terminals did meanwhile
+//! they report until it is acknowledged. The mark is in the cache itself, because whatever asks may
+//! die between writing the version and writing the members. Only a whole answer counts, because a
+//! terminal that it lacks left; and only one to a question asked when the part had the version that
+//! it has now, because a member may have been added since, and the answer would not know.
 //!
-//! An answer to our own question is the truth, whatever versions it bears: a terminal whose version in the table is still the one that it
-//! was when we asked is what the answer says, though that be older. Its memory, or its autonomous server's, went back.
+//! An answer to our own question is the truth, whatever versions it bears: a terminal whose version
+//! in the table is still the one that it was when we asked is what the answer says, though that be
+//! older. Its memory, or its autonomous server's, went back.
 //!
-//! Records that cannot be, and those about terminals that are not this domain's, are dropped and told. A terminal whose record cannot be
-//! read is a member all the same and stays as it is.
+//! Records that cannot be, and those about terminals that are not this domain's, are dropped and
+//! told. A terminal whose record cannot be read is a member all the same and stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -29,7 +33,8 @@ use crate::wire::{Address, Malformed, MeetingId, Message, Opcode, Page, Status, 
 pub(super) struct Updates {
     queue: VecDeque<MeetingId>,
     flights: Vec<Query>,
-    /// Meetings to be asked about later: STATE was refused, or there is a sign against what was answered. They hold nothing up.
+    /// Meetings to be asked about later: STATE was refused, or there is a sign against what was
+    /// answered. They hold nothing up.
     pub again: Retries,
 }
 
@@ -54,7 +59,8 @@ struct Query {
 }
 
 impl Query {
-    /// Asks anew, and not before: pages of the old answer do not count for the new one. The first time at once, if `now` says so.
+    /// Asks anew, and not before: pages of the old answer do not count for the new one. The first
+    /// time at once, if `now` says so.
     fn renew(&mut self, now: Nanos, settings: &Settings) {
         self.ask.refused(now + self.pause);
         self.pause = (self.pause * 2).clamp(settings.rto_min, settings.rto_max);
@@ -68,8 +74,8 @@ impl Query {
         self.is_cut = false;
     }
 
-    /// Every terminal once, ascending, if every page came; and those that came more than once. Nothing is looked at before: a page
-    /// can be repeated for as long as another one is kept back.
+    /// Every terminal once, ascending, if every page came; and those that came more than once.
+    /// Nothing is looked at before: a page can be repeated for as long as another one is kept back.
     fn whole(&self) -> Option<(Vec<TerminalState>, u32)> {
         if self.came < self.pages.len() {
             return None;
@@ -151,8 +157,8 @@ impl Updates {
 }
 
 impl ServerRecovery {
-    /// Wants a meeting's terminals. One that is wanted or asked for already needs nothing: the answer counts only if the
-    /// part's version has not changed since the question.
+    /// Wants a meeting's terminals. One that is wanted or asked for already needs nothing: the
+    /// answer counts only if the part's version has not changed since the question.
     pub(super) fn enqueue_update(&mut self, meeting: MeetingId) {
         if self.meetings.get(&meeting).is_none_or(|known| known.step != Step::Taken) {
             self.set_step(meeting, Step::Taken);
@@ -162,8 +168,9 @@ impl ServerRecovery {
 
     pub(super) fn poll_update(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
         if let Some(query) = self.updates.flights.iter_mut().find(|query| query.ask.due <= now) {
-            // The versions belong to the transaction: the autonomous server repeats what it answered first. A part that
-            // was ended meanwhile keeps its question; the answer says what to make of it.
+            // The versions belong to the transaction: the autonomous server repeats what it
+            // answered first. A part that was ended meanwhile keeps its question; the answer says
+            // what to make of it.
             if query.ask.is_refused() {
                 query.forget_answer();
                 query.version = holdings.version(self.domain, query.meeting).unwrap_or(query.version);
@@ -265,7 +272,8 @@ impl ServerRecovery {
         match holdings.version(self.domain, meeting) {
             Some(version) if version != query.version => return query.renew(now, &self.settings),
             Some(_) => match holdings.update_terminals(self.domain, meeting, &listed, &mut others) {
-                // At once it would go round as fast as the link does, for as long as an operation is under way.
+                // At once it would go round as fast as the link does, for as long as an operation
+                // is under way.
                 Written::Later => {
                     query.pause = query.pause.max(self.settings.rto_min);
                     return query.renew(now, &self.settings);
@@ -283,8 +291,8 @@ impl ServerRecovery {
         if others.is_empty() {
             return self.updates.again.settle(meeting);
         }
-        // Two lists have the same terminal: one of them was older, and which of them is asked once more, and with growing pauses where
-        // they go on to.
+        // Two lists have the same terminal: one of them was older, and which of them is asked once
+        // more, and with growing pauses where they go on to.
         for other in others {
             self.updates.again.postpone(other, now, (self.settings.rto_min, limits::REFUSED_PAUSE_MAX));
         }

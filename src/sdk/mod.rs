@@ -89,7 +89,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Opens the interface: steering, and a socket on each of its queues. Needs the privileges of both.
+    /// Opens the interface: steering, and a socket on each of its queues. Needs the privileges of
+    /// both.
     pub fn open(interface: &str, settings: &EndpointSettings) -> Result<Self, EndpointError> {
         let interface = Interface::find(interface)?;
         let mac = interface.mac()?;
@@ -130,8 +131,8 @@ impl Endpoint {
         &self.steering
     }
 
-    /// Gives every frame that is there, a burst of each queue at most, to `handle`, with the time that the interface had
-    /// it; waits for the first up to `timeout`. Gives how many there were.
+    /// Gives every frame that is there, a burst of each queue at most, to `handle`, with the time
+    /// that the interface had it; waits for the first up to `timeout`. Gives how many there were.
     pub fn receive(
         &mut self,
         timeout: Duration,
@@ -163,13 +164,14 @@ impl Endpoint {
         received
     }
 
-    /// Has a frame written, its length given back, and queues it. False where there is no room: [`Self::flush`] and try
-    /// again.
+    /// Has a frame written, its length given back, and queues it. False where there is no room:
+    /// [`Self::flush`] and try again.
     pub fn send(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         self.sockets[0].transmit(write)
     }
 
-    /// Hands what is queued to the kernel; false where it took not all of it yet: the next flush goes on.
+    /// Hands what is queued to the kernel; false where it took not all of it yet: the next flush
+    /// goes on.
     pub fn flush(&mut self) -> Result<bool, EndpointError> {
         Ok(self.sockets[0].flush()?)
     }

@@ -25,7 +25,8 @@ pub struct Outage {
 pub struct Reset {
     /// When it was noticed; of a stop, the end of the log before.
     pub at_s: f64,
-    /// Seconds from there until the recovery whose times follow began: 0 where it began with the notice.
+    /// Seconds from there until the recovery whose times follow began: 0 where it began with the
+    /// notice.
     pub before_s: f64,
     /// The recovery.
     pub recovery: RecoveryNote,

@@ -178,7 +178,8 @@ pub(super) fn any_histogram() -> Histogram<u64> {
     histogram
 }
 
-/// Adds what was recorded, each value as the largest that it may have been: so no figure comes out too small.
+/// Adds what was recorded, each value as the largest that it may have been: so no figure comes out
+/// too small.
 pub(super) fn merge(whole: &mut Histogram<u64>, part: &Histogram<u64>) {
     for value in part.iter_recorded() {
         whole.record_n(value.value_iterated_to(), value.count_at_value()).expect("it grows with what is added");

@@ -1,7 +1,8 @@
 //! Capabilities: which a process keeps, and how it gives up the others.
 //!
-//! What always holds: what is given up is given up for good, and for every program that is started afterwards, because
-//! the bounding set is emptied and no program that is executed gains anything (`no_new_privs`).
+//! What always holds: what is given up is given up for good, and for every program that is started
+//! afterwards, because the bounding set is emptied and no program that is executed gains anything
+//! (`no_new_privs`).
 
 use std::io;
 
@@ -60,8 +61,9 @@ pub fn keep_none() -> io::Result<()> {
     keep_only(CapabilitySet::empty())
 }
 
-/// Lets this process lock as much memory as it likes (`RLIMIT_MEMLOCK`), if it may raise that limit. It does
-/// not bind root, but it binds a process of root's that has given up its capabilities.
+/// Lets this process lock as much memory as it likes (`RLIMIT_MEMLOCK`), if it may raise that
+/// limit. It does not bind root, but it binds a process of root's that has given up its
+/// capabilities.
 pub fn allow_locked_memory() {
     let all = Rlimit { current: None, maximum: None };
     if let Err(error) = setrlimit(Resource::Memlock, all) {
@@ -69,8 +71,9 @@ pub fn allow_locked_memory() {
     }
 }
 
-/// Allows the processes that this one starts to run threads in real time, if the system lets it: a process without
-/// privileges can then do so by itself (`RLIMIT_RTPRIO`, sched(7)). Where it does not, threads run as others do.
+/// Allows the processes that this one starts to run threads in real time, if the system lets it: a
+/// process without privileges can then do so by itself (`RLIMIT_RTPRIO`, sched(7)). Where it does
+/// not, threads run as others do.
 pub fn allow_realtime_to_children() {
     let limit = getrlimit(Resource::Rtprio);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= REALTIME_PRIORITY_MAX);

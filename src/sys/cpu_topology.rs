@@ -1,7 +1,8 @@
 //! Which processors to pin to: cores at the network interfaces' nodes, one thread of each.
 //!
-//! Two threads of a core share what a worker lives on, its first two caches and its execution units, so only one of them is given
-//! away. What is in other nodes is farther from the frames. CPU 0 comes last: kernels leave most of their own work there.
+//! Two threads of a core share what a worker lives on, its first two caches and its execution
+//! units, so only one of them is given away. What is in other nodes is farther from the frames. CPU
+//! 0 comes last: kernels leave most of their own work there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +22,8 @@ pub struct Choice {
     pub control: Option<u16>,
 }
 
-/// Chooses for so many workers on interfaces; none where that leaves nothing for the rest of the machine.
+/// Chooses for so many workers on interfaces; none where that leaves nothing for the rest of the
+/// machine.
 pub fn choose(interfaces: &[Interface], workers: usize) -> Option<Choice> {
     let sys = Path::new(SYS);
     let set = sched_getaffinity(None).ok()?;
@@ -75,7 +77,8 @@ fn read_list(path: &Path) -> BTreeSet<u16> {
 mod tests {
     use super::*;
 
-    /// Two nodes of four cores with two threads each, numbered as Linux does on such a machine: the second threads come last.
+    /// Two nodes of four cores with two threads each, numbered as Linux does on such a machine: the
+    /// second threads come last.
     fn machine() -> tempfile::TempDir {
         let sys = tempfile::tempdir().unwrap();
         let write = |at: &str, text: &str| {

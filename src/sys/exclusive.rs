@@ -24,8 +24,9 @@ pub enum Asked<T> {
 /// Where the holds on interfaces are, for every network namespace and every keeper of this machine.
 pub const FOLDER: &str = "/run/baton-holds";
 
-/// What one process has of an interface of this network namespace: a locked file in a folder that is root's alone. An
-/// abstract Unix name would go with the namespace by itself, but anybody may take one first.
+/// What one process has of an interface of this network namespace: a locked file in a folder that
+/// is root's alone. An abstract Unix name would go with the namespace by itself, but anybody may
+/// take one first.
 #[derive(Debug)]
 pub struct InterfaceHold {
     path: PathBuf,
@@ -48,7 +49,8 @@ impl InterfaceHold {
         let path = folder.join(format!("{namespace}-{index}"));
         loop {
             match LockFile::ask(&path)? {
-                // One that had it before may have taken its file away between our opening and locking it.
+                // One that had it before may have taken its file away between our opening and
+                // locking it.
                 Asked::Ours(lock) if !lock.is_at(&path)? => {}
                 Asked::Ours(lock) => return Ok(Asked::Ours(Self { path, _lock: lock })),
                 Asked::Held(holder) => return Ok(Asked::Held(holder)),
@@ -71,8 +73,8 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    /// Asks for the lock, and makes the file where there is none. The file stays: taking it away would let two
-    /// processes lock two files of one name.
+    /// Asks for the lock, and makes the file where there is none. The file stays: taking it away
+    /// would let two processes lock two files of one name.
     ///
     /// # Errors
     /// The system's.
@@ -105,8 +107,8 @@ impl LockFile {
     }
 }
 
-/// Who took the lock of this file that is held now, as `/proc/locks` tells. The process may be dead, and the lock live on in
-/// another that inherited its descriptor.
+/// Who took the lock of this file that is held now, as `/proc/locks` tells. The process may be
+/// dead, and the lock live on in another that inherited its descriptor.
 ///
 /// # Errors
 /// The system's.
@@ -118,7 +120,8 @@ pub fn lock_taker(file: impl AsFd) -> io::Result<Option<u32>> {
     Ok(taker_in(&std::fs::read_to_string("/proc/locks")?, &place))
 }
 
-/// Lines such as `1: FLOCK  ADVISORY  WRITE 708 00:14:1234 0 EOF` (Documentation/filesystems/proc.rst).
+/// Lines such as `1: FLOCK  ADVISORY WRITE 708 00:14:1234 0 EOF`
+///                          (Documentation/filesystems/proc.rst).
 fn taker_in(locks: &str, place: &str) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<_> = line.split_ascii_whitespace().collect();

@@ -22,7 +22,8 @@ pub struct Received {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Room for packets on their way, at each end. The usual 208 KiB hold no manifest of a thousand domains.
+/// Room for packets on their way, at each end. The usual 208 KiB hold no manifest of a thousand
+/// domains.
 const SEND_BUFFER: usize = 1 << 20;
 
 /// Two connected sockets that keep packets apart and see each other's end.
@@ -65,7 +66,8 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 /// Receives a packet with at most `most` descriptors; waits for one if `wait`.
 ///
 /// # Errors
-/// `UnexpectedEof` at the end of the line, `InvalidData` for a packet that does not fit, and the system's.
+/// `UnexpectedEof` at the end of the line, `InvalidData` for a packet that does not fit, and the
+/// system's.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], most: usize, wait: bool) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -82,7 +84,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], most: usize, wait: boo
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if message.flags.contains(ReturnFlags::CTRUNC) {
-        // Nobody of ours sends more than there is room for: the kernel gave up for want of free numbers.
+        // Nobody of ours sends more than there is room for: the kernel gave up for want of free
+        // numbers.
         let what = "its descriptors did not all come through: this process may open no more (raise `ulimit -n`, or LimitNOFILE)";
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }

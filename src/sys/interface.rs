@@ -1,6 +1,7 @@
 //! Network interfaces: which is meant, its address, its queues.
 //!
-//! All is asked by ioctl(2) and nothing read from /sys: what is mounted there may belong to another network namespace.
+//! All is asked by ioctl(2) and nothing read from /sys: what is mounted there may belong to another
+//! network namespace.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -97,8 +98,9 @@ impl Interface {
         Ok((u16::from_ne_bytes([request.rest[0], request.rest[1]]), mac))
     }
 
-    /// Whether frames can come: it is up, and there is a carrier. The driver is asked where it tells, for
-    /// the kernel's own word (IFF_RUNNING) comes up to a second late (net/core/link_watch.c).
+    /// Whether frames can come: it is up, and there is a carrier. The driver is asked where it
+    /// tells, for the kernel's own word (IFF_RUNNING) comes up to a second late
+    /// (net/core/link_watch.c).
     pub fn is_running(&self) -> Result<bool, InterfaceError> {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         self.ask::<SIOCGIFFLAGS>("state", &mut request)?;
@@ -128,8 +130,8 @@ impl Interface {
         }
     }
 
-    /// Whether it takes 802.1Q tags off the frames that come, so that neither steering nor a socket sees
-    /// them; none where it does not tell.
+    /// Whether it takes 802.1Q tags off the frames that come, so that neither steering nor a socket
+    /// sees them; none where it does not tell.
     pub fn strips_tags(&self) -> Option<bool> {
         let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
         self.ask_ethtool("offloads", &mut flags).ok()?;
@@ -147,7 +149,8 @@ impl Interface {
         self.ask_ethtool("offloads, to change them", &mut Flags { command: ETHTOOL_SFLAGS, flags })
     }
 
-    /// How many receive queues are in use: combined ones and those that only receive. One where the driver does not tell.
+    /// How many receive queues are in use: combined ones and those that only receive. One where the
+    /// driver does not tell.
     pub fn queues(&self) -> Result<u32, InterfaceError> {
         let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
         match self.ask_ethtool("queues", &mut channels) {
@@ -157,7 +160,8 @@ impl Interface {
         }
     }
 
-    /// Where it is on a PCI bus, `0000:01:00.0`; none where it is on no bus, or its driver does not tell.
+    /// Where it is on a PCI bus, `0000:01:00.0`; none where it is on no bus, or its driver does not
+    /// tell.
     pub fn bus_address(&self) -> Option<String> {
         let text = text_of(&self.ask_driver()?.bus_address)?;
         Some(text).filter(|address| !address.contains('/'))
@@ -180,9 +184,9 @@ impl Interface {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         request.rest[..size_of::<usize>()].copy_from_slice(&at.to_ne_bytes());
         self.ask::<SIOCETHTOOL>(what, &mut request)?;
-        // SAFETY: it is the structure that was lent to this function. The kernel wrote it through the
-        // pointer in the request, which the compiler does not see; every bit pattern is a value of the
-        // integers that it consists of.
+        // SAFETY: it is the structure that was lent to this function. The kernel wrote it through
+        // the pointer in the request, which the compiler does not see; every bit pattern is a value
+        // of the integers that it consists of.
         *structure = unsafe { std::ptr::with_exposed_provenance::<T>(at).read_volatile() };
         Ok(())
     }
@@ -194,8 +198,8 @@ impl Interface {
             error: error.into(),
         };
         let asker = asker().map_err(unreadable)?;
-        // SAFETY: the requests made here take a `struct ifreq`, which `Request` is laid out as, and write only into it, or into
-        // what it points to, which outlives the call.
+        // SAFETY: the requests made here take a `struct ifreq`, which `Request` is laid out as, and
+        // write only into it, or into what it points to, which outlives the call.
         unsafe { ioctl(asker, Updater::<REQUEST, Request>::new(request)) }.map_err(unreadable)
     }
 }

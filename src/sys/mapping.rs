@@ -1,13 +1,15 @@
 //! Memory that outlives a process: a file on tmpfs or hugetlbfs, mapped shared, looked at as words.
 //!
-//! What always holds: the words are atomics and nothing else, because other processes, alive or dead in the middle of
-//! anything, write to them too. The file's blocks are allocated before it is mapped, so that a full file system is an
-//! error of [`Mapping::create`] and never a SIGBUS later; only someone who truncates the file of a running server can
-//! still cause one. Its mode (0600) leaves that to root and to who was handed its descriptor: an engine closes that
-//! as soon as it has mapped the file ([`Mapping::without_descriptor`]).
+//! What always holds: the words are atomics and nothing else, because other processes, alive or
+//! dead in the middle of anything, write to them too. The file's blocks are allocated before it is
+//! mapped, so that a full file system is an error of [`Mapping::create`] and never a SIGBUS later;
+//! only someone who truncates the file of a running server can still cause one. Its mode (0600)
+//! leaves that to root and to who was handed its descriptor: an engine closes that as soon as it
+//! has mapped the file ([`Mapping::without_descriptor`]).
 //!
-//! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel holds him to it: a store
-//! would be a SIGSEGV. That none is reached is for the one type to see to that opens such mappings ([`crate::table::file::Inspection`]).
+//! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel
+//! holds him to it: a store would be a SIGSEGV. That none is reached is for the one type to see to
+//! that opens such mappings ([`crate::table::file::Inspection`]).
 
 use std::fmt;
 use std::fs::File;
@@ -23,7 +25,8 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use super::memory;
 
 const WORD: u64 = 8;
-/// HUGETLBFS_MAGIC, include/uapi/linux/magic.h: its files are whole huge pages, and so is what is mapped of them.
+/// HUGETLBFS_MAGIC, include/uapi/linux/magic.h: its files are whole huge pages, and so is what is
+/// mapped of them.
 const HUGETLBFS: i64 = 0x9584_58f6;
 
 /// Words that several processes share, or that live on the heap.
@@ -74,8 +77,8 @@ pub enum MappingError {
 }
 
 impl Mapping {
-    /// A new zeroed file of `bytes`, allocated, in the folder of `path`. It bears no name until it is
-    /// [published](Self::publish), so that nobody ever finds it half made.
+    /// A new zeroed file of `bytes`, allocated, in the folder of `path`. It bears no name until it
+    /// is [published](Self::publish), so that nobody ever finds it half made.
     pub fn create(path: &Path, bytes: u64) -> Result<Self, MappingError> {
         let failed = |step| move |error: rustix::io::Errno| io_error(path, step, error.into());
         let folder = match path.parent() {
@@ -111,8 +114,9 @@ impl Mapping {
         Self::map(file.map_err(|error| io_error(path, "open it", error))?, path)
     }
 
-    /// Maps a file that exists, for reading alone: neither file nor mapping can be written to, and the right to read the
-    /// file is enough. Whoever has such a mapping must reach no store to its words.
+    /// Maps a file that exists, for reading alone: neither file nor mapping can be written to, and
+    /// the right to read the file is enough. Whoever has such a mapping must reach no store to its
+    /// words.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, MappingError> {
         let file = File::open(path).map_err(|error| io_error(path, "open it", error))?;
         let bytes = mappable(&file, path)?;
@@ -144,8 +148,8 @@ impl Mapping {
         Self::map(fd.into(), Path::new("table"))
     }
 
-    /// Closes the file's descriptor. What is mapped stays, and with it the lock of the file's description; and from
-    /// then on this process can neither cut the file nor give that lock back.
+    /// Closes the file's descriptor. What is mapped stays, and with it the lock of the file's
+    /// description; and from then on this process can neither cut the file nor give that lock back.
     #[must_use]
     pub fn without_descriptor(mut self) -> Self {
         if let Backing::File { file, .. } = &mut self.backing {
@@ -171,14 +175,16 @@ impl Mapping {
     pub fn words(&self) -> &[SharedWord] {
         match &self.backing {
             Backing::File { map, .. } => {
-                // SAFETY: `MmapRaw` guarantees `len` mapped and readable bytes from a page-aligned address, for as long as
-                // it lives, which is longer than the borrow given out. They are writable too, or else this is a mapping
-                // of `open_read_only`, whose holder reaches no store, and `load` keeps to what the standard library
-                // allows on such memory. `mappable` checked that the length is whole words and within the file; were
-                // the file cut short since, touching what is gone is a SIGBUS, which ends the process and breaks nothing in it. A
-                // SharedWord is an AtomicU64 (`repr(transparent)`), which has the
-                // size and alignment of a u64 and no invalid bit pattern; every process that maps this file touches it through this type alone, so
-                // concurrent access is atomic.
+                // SAFETY: `MmapRaw` guarantees `len` mapped and readable bytes from a page-aligned
+                // address, for as long as it lives, which is longer than the borrow given out. They
+                // are writable too, or else this is a mapping of `open_read_only`, whose holder
+                // reaches no store, and `load` keeps to what the standard library allows on such
+                // memory. `mappable` checked that the length is whole words and within the file;
+                // were the file cut short since, touching what is gone is a SIGBUS, which ends the
+                // process and breaks nothing in it. A SharedWord is an AtomicU64
+                // (`repr(transparent)`), which has the size and alignment of a u64 and no invalid
+                // bit pattern; every process that maps this file touches it through this type
+                // alone, so concurrent access is atomic.
                 unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<SharedWord>(), map.len() / 8) }
             }
             Backing::Heap(words) => words,
@@ -206,8 +212,9 @@ impl Mapping {
         }
     }
 
-    /// Takes the exclusive lock of its open file description, if nobody has it. The kernel gives it back when the last
-    /// descriptor and mapping of that description are gone: getting it proves that its former holders are dead.
+    /// Takes the exclusive lock of its open file description, if nobody has it. The kernel gives it
+    /// back when the last descriptor and mapping of that description are gone: getting it proves
+    /// that its former holders are dead.
     pub fn try_lock(&self) -> io::Result<bool> {
         let Some(fd) = self.fd() else { return Ok(true) };
         match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
@@ -227,8 +234,9 @@ impl fmt::Debug for Mapping {
 
 /// A word that other processes see, and that is as it was when its writer is killed.
 ///
-/// It is an atomic. In this crate's own unit tests it can also be cut off from a thread after so many changes
-/// (`killed_after`), so that a death between any two of them is tried out, every one of them.
+/// It is an atomic. In this crate's own unit tests it can also be cut off from a thread after so
+/// many changes (`killed_after`), so that a death between any two of them is tried out, every one
+/// of them.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct SharedWord(AtomicU64);
@@ -239,8 +247,9 @@ impl SharedWord {
     pub fn load(&self, ordering: Ordering) -> u64 {
         match ordering {
             Ordering::Acquire => {
-                // On memory that is mapped for reading alone, relaxed loads are all that `std::sync::atomic` vouches for; with
-                // a fence behind, they are an acquiring one. On x86-64 both are the same instruction.
+                // On memory that is mapped for reading alone, relaxed loads are all that
+                // `std::sync::atomic` vouches for; with a fence behind, they are an acquiring one.
+                // On x86-64 both are the same instruction.
                 let value = self.0.load(Ordering::Relaxed);
                 fence(Ordering::Acquire);
                 value
@@ -249,7 +258,8 @@ impl SharedWord {
         }
     }
 
-    /// Has the processor fetch the cache line of this word while something else is done. Changes nothing, and may do nothing.
+    /// Has the processor fetch the cache line of this word while something else is done. Changes
+    /// nothing, and may do nothing.
     #[inline]
     pub fn prefetch(&self) {
         memory::prefetch(self.0.as_ptr().cast_const().cast());
@@ -311,9 +321,9 @@ mod fuse {
 
     struct Killed;
 
-    /// Runs `act`, and kills it in front of its change of a shared word number `changes`, counted from 0: it unwinds,
-    /// and nothing that is dropped on the way changes a shared word any more, for the dead do not clean up. None where
-    /// it was killed.
+    /// Runs `act`, and kills it in front of its change of a shared word number `changes`, counted
+    /// from 0: it unwinds, and nothing that is dropped on the way changes a shared word any more,
+    /// for the dead do not clean up. None where it was killed.
     pub(crate) fn killed_after<T>(changes: u32, act: impl FnOnce() -> T) -> Option<T> {
         LEFT.set(Some(changes));
         let done = catch_unwind(AssertUnwindSafe(act));
@@ -321,7 +331,8 @@ mod fuse {
         done.map_err(|why| if why.is::<Killed>() { Killed } else { resume_unwind(why) }).ok()
     }
 
-    /// Whether the thread lives to make its next change. Of words that are no [`super::SharedWord`] whoever writes them asks.
+    /// Whether the thread lives to make its next change. Of words that are no [`super::SharedWord`]
+    /// whoever writes them asks.
     pub(crate) fn burn() -> bool {
         match LEFT.get() {
             None => true,

@@ -39,8 +39,8 @@ impl User {
         })
     }
 
-    /// The first folder on the way to `path`, `path` included, that this user may not enter; none where the way is
-    /// open. By the permission bits alone: access control lists may say otherwise.
+    /// The first folder on the way to `path`, `path` included, that this user may not enter; none
+    /// where the way is open. By the permission bits alone: access control lists may say otherwise.
     ///
     /// # Errors
     /// A folder of the way is not there, or cannot be looked at.
@@ -90,8 +90,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts this very program with these arguments. Its standard input is `stdin`; it is in a process group of its own, so that
-    /// Ctrl-C reaches its parent alone, which then stops it in order.
+    /// Starts this very program with these arguments. Its standard input is `stdin`; it is in a
+    /// process group of its own, so that Ctrl-C reaches its parent alone, which then stops it in
+    /// order.
     ///
     /// # Errors
     /// The system's.
@@ -100,7 +101,8 @@ impl Process {
         Self::start(baton(Path::new("/proc/self/exe"), arguments), stdin, user)
     }
 
-    /// As [`Self::start_self`], but starts what this descriptor is of, which may have been opened by its path alone (`O_PATH`).
+    /// As [`Self::start_self`], but starts what this descriptor is of, which may have been opened
+    /// by its path alone (`O_PATH`).
     ///
     /// # Errors
     /// The system's: the file is not executable, or no program.
@@ -110,7 +112,8 @@ impl Process {
         Self::start(baton(&path, arguments), stdin, None)
     }
 
-    /// Starts a program; as this user and with that user's group alone, if one is given, which needs root.
+    /// Starts a program; as this user and with that user's group alone, if one is given, which
+    /// needs root.
     ///
     /// # Errors
     /// The system's.
@@ -137,8 +140,9 @@ impl Process {
         self.child.id()
     }
 
-    /// How it ended, if it has. Then every thread of it has left its address space for good: the kernel makes a
-    /// pidfd readable (`do_notify_pidfd`, kernel/signal.c) only when the last thread is past `exit_mm`.
+    /// How it ended, if it has. Then every thread of it has left its address space for good: the
+    /// kernel makes a pidfd readable (`do_notify_pidfd`, kernel/signal.c) only when the last thread
+    /// is past `exit_mm`.
     ///
     /// # Errors
     /// The system's.
@@ -186,8 +190,8 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Whether there is a process of this id that has not ended. One that has ended and that its parent has not heard of yet
-/// is still listed.
+/// Whether there is a process of this id that has not ended. One that has ended and that its parent
+/// has not heard of yet is still listed.
 pub fn lives(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !has_ended(&stat))
 }
@@ -198,8 +202,9 @@ fn has_ended(stat: &str) -> bool {
     matches!(state, Some('Z' | 'X' | 'x'))
 }
 
-/// Ties this process to its parent: it is killed when that dies, gains no privilege by what it executes, and shows its
-/// memory, in which there are secrets, to no other process of its user: there may be many that run as `nobody`.
+/// Ties this process to its parent: it is killed when that dies, gains no privilege by what it
+/// executes, and shows its memory, in which there are secrets, to no other process of its user:
+/// there may be many that run as `nobody`.
 ///
 /// # Errors
 /// The system's.
@@ -209,8 +214,9 @@ pub fn tie_to_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// A child has a copy of every descriptor until it has become its program, and what ends with the last copy of one lives
-/// until then. A test of such an end forbids the other tests of its process to start one meanwhile.
+/// A child has a copy of every descriptor until it has become its program, and what ends with the
+/// last copy of one lives until then. A test of such an end forbids the other tests of its process
+/// to start one meanwhile.
 #[cfg(test)]
 pub(crate) mod copies {
     use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};

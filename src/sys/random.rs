@@ -6,7 +6,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 pub fn number() -> u64 {
     let mut bytes = [0; 8];
     loop {
-        // A call for so few bytes is never cut short; it is only interrupted, while the kernel has none yet.
+        // A call for so few bytes is never cut short; it is only interrupted, while the kernel has
+        // none yet.
         match getrandom(&mut bytes[..], GetRandomFlags::empty()) {
             Ok(count) if count == bytes.len() => return u64::from_ne_bytes(bytes),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -6,14 +6,16 @@
 //!
 //! A lock is a robust, process-shared pthread_mutex_t.
 //!
-//! Each thread of an engine that writes to what is shared takes its lock when it begins and holds it to its end. On a death
-//! the kernel marks the locks of each thread and wakes who waits for them, before it takes the address space down
-//! (`exit_robust_list`, kernel/futex/core.c, called by `exit_mm_release`): long before a pidfd says anything. A lock tells of its thread alone, so
+//! Each thread of an engine that writes to what is shared takes its lock when it begins and holds
+//! it to its end. On a death the kernel marks the locks of each thread and wakes who waits for
+//! them, before it takes the address space down (`exit_robust_list`, kernel/futex/core.c, called by
+//! `exit_mm_release`): long before a pidfd says anything. A lock tells of its thread alone, so
 //! whoever wants to succeed takes them *all*, and then nothing of the dead writes any more.
 //!
-//! A lock that is held says that its thread is there, and not that it does anything. So each of these threads counts
-//! its rounds beside its lock, its *pulse*, and the keeper looks whether it moves: a thread whose pulse stands still
-//! hangs, and its process is killed, after which the locks do what they do at any death.
+//! A lock that is held says that its thread is there, and not that it does anything. So each of
+//! these threads counts its rounds beside its lock, its *pulse*, and the keeper looks whether it
+//! moves: a thread whose pulse stands still hangs, and its process is killed, after which the locks
+//! do what they do at any death.
 //!
 //! A robust mutex and not one of `parking_lot`, which lives in one process only.
 
@@ -31,8 +33,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use crate::limits::OWNERS_MAX;
 use crate::time::Nanos;
 
-/// With what a mutex is to this program: each C library has its own, and one that took the other's would wait for ever, or find
-/// free what is held.
+/// With what a mutex is to this program: each C library has its own, and one that took the other's
+/// would wait for ever, or find free what is held.
 const MAGIC: u64 = magic(
     if cfg!(target_env = "gnu") {
         b'g'
@@ -44,8 +46,8 @@ const MAGIC: u64 = magic(
     size_of::<pthread_mutex_t>(),
 );
 const HEADER_BYTES: usize = 64;
-/// A lock has a cache line of its own, with its thread's pulse at the end of it: who waits for a lock does not look
-/// at it.
+/// A lock has a cache line of its own, with its thread's pulse at the end of it: who waits for a
+/// lock does not look at it.
 const LOCK_BYTES: usize = 64;
 const PULSE_AT: usize = LOCK_BYTES - size_of::<u64>();
 const BYTES: usize = HEADER_BYTES + OWNERS_MAX * LOCK_BYTES;
@@ -68,10 +70,10 @@ const fn magic(library: u8, mutex_bytes: usize) -> u64 {
     u64::from_be_bytes([b'B', b'a', b't', b'o', b'n', b'P', library, mutex_bytes as u8])
 }
 
-/// The locks, mapped; for as long as the process lives where one was ever taken here, which is a few pages. A thread
-/// may end with a lock (`mem::forget`, or a death that is not the process's), and then the kernel and every other
-/// list of held locks of that thread point into it. A keeper takes none, makes new ones for each new engine, and
-/// keeps no mapping of the old.
+/// The locks, mapped; for as long as the process lives where one was ever taken here, which is a
+/// few pages. A thread may end with a lock (`mem::forget`, or a death that is not the process's),
+/// and then the kernel and every other list of held locks of that thread point into it. A keeper
+/// takes none, makes new ones for each new engine, and keeps no mapping of the old.
 #[derive(Debug)]
 pub struct RobustLocks {
     map: ManuallyDrop<MmapRaw>,
@@ -142,14 +144,15 @@ impl RobustLocks {
         let mutex = self.mutex(number);
         // Relaxed: whoever drops this has every other reference behind it.
         self.taken.store(true, Ordering::Relaxed);
-        // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is not unmapped once this was
-        // called (`drop`), so that a guard that is forgotten leaves a lock in the thread's robust list and not a
-        // place where one was; every process uses it by these functions alone, which is what a process-shared mutex
-        // is for.
+        // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is not
+        // unmapped once this was called (`drop`), so that a guard that is forgotten leaves a lock
+        // in the thread's robust list and not a place where one was; every process uses it by these
+        // functions alone, which is what a process-shared mutex is for.
         let found = match unsafe { libc::pthread_mutex_lock(mutex.get()) } {
             0 => Found::Free,
             libc::EOWNERDEAD => {
-                // SAFETY: as above; we hold it, by what EOWNERDEAD says. What it guards is put in order by its users.
+                // SAFETY: as above; we hold it, by what EOWNERDEAD says. What it guards is put in
+                // order by its users.
                 said(unsafe { pthread_mutex_consistent(mutex.get()) })?;
                 Found::OwnerDied
             }
@@ -158,10 +161,11 @@ impl RobustLocks {
         Ok((Held { mutex, _thread: PhantomData }, found))
     }
 
-    /// Nobody is to succeed by a lock alone: who has them ends because it must, and whoever would follow of itself must
-    /// not either.
+    /// Nobody is to succeed by a lock alone: who has them ends because it must, and whoever would
+    /// follow of itself must not either.
     pub fn close(&self) {
-        // Release pairs with the Acquire of `is_closed`; a lock that is handed on later orders it as well.
+        // Release pairs with the Acquire of `is_closed`; a lock that is handed on later orders it
+        // as well.
         self.word(CLOSED).store(1, Ordering::Release);
     }
 
@@ -178,8 +182,8 @@ impl RobustLocks {
     /// The thread of this number has done another round. Its owner alone calls this.
     pub fn beat(&self, number: usize) {
         let pulse = self.pulse_of(number);
-        // Relaxed, and two steps: there is one that writes, and who reads only asks whether it is another number than
-        // before.
+        // Relaxed, and two steps: there is one that writes, and who reads only asks whether it is
+        // another number than before.
         pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -188,9 +192,11 @@ impl RobustLocks {
         self.pulse_of(number).load(Ordering::Relaxed)
     }
 
-    /// A keeper's word to whoever is handed the locks: their owner has hung since then, and is killed for it.
+    /// A keeper's word to whoever is handed the locks: their owner has hung since then, and is
+    /// killed for it.
     pub fn note_hang(&self, since: Nanos) {
-        // Release pairs with the Acquire in `take_hang`; the death that hands the locks on lies between.
+        // Release pairs with the Acquire in `take_hang`; the death that hands the locks on lies
+        // between.
         self.word(HANG).store(since.0, Ordering::Release);
     }
 
@@ -202,29 +208,29 @@ impl RobustLocks {
 
     fn pulse_of(&self, number: usize) -> &AtomicU64 {
         assert!(number < OWNERS_MAX, "there are locks for {OWNERS_MAX} threads");
-        // SAFETY: within the mapping (asserted), behind the lock's own bytes (asserted beside PULSE_AT), aligned to
-        // 8, and atomic for every process that maps it.
+        // SAFETY: within the mapping (asserted), behind the lock's own bytes (asserted beside
+        // PULSE_AT), aligned to 8, and atomic for every process that maps it.
         unsafe { &*self.map.as_ptr().add(HEADER_BYTES + number * LOCK_BYTES + PULSE_AT).cast::<AtomicU64>() }
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!((at + 1) * 8 <= HEADER_BYTES, "a word of the header");
-        // SAFETY: within the mapping (asserted, and its length is BYTES), aligned to 8 from a page's beginning, and atomic for
-        // every process that maps it.
+        // SAFETY: within the mapping (asserted, and its length is BYTES), aligned to 8 from a
+        // page's beginning, and atomic for every process that maps it.
         unsafe { &*self.map.as_ptr().add(at * 8).cast::<AtomicU64>() }
     }
 
     fn mutex(&self, number: usize) -> &UnsafeCell<pthread_mutex_t> {
         assert!(number < OWNERS_MAX, "there are locks for {OWNERS_MAX} threads");
-        // SAFETY: within the mapping (asserted), aligned to a cache line; an UnsafeCell has the layout of what is in it, and no
-        // reference to the inside is ever made.
+        // SAFETY: within the mapping (asserted), aligned to a cache line; an UnsafeCell has the
+        // layout of what is in it, and no reference to the inside is ever made.
         unsafe { &*self.map.as_ptr().add(HEADER_BYTES + number * LOCK_BYTES).cast() }
     }
 
     fn initialise(&self, number: usize) -> io::Result<()> {
         let mut attributes = MaybeUninit::<pthread_mutexattr_t>::uninit();
-        // SAFETY: the attributes are initialised by the first call and used by the others; the mutex is in zeroed memory that
-        // nobody else has yet.
+        // SAFETY: the attributes are initialised by the first call and used by the others; the
+        // mutex is in zeroed memory that nobody else has yet.
         unsafe {
             said(libc::pthread_mutexattr_init(attributes.as_mut_ptr()))?;
             said(libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED))?;
@@ -235,7 +241,8 @@ impl RobustLocks {
     }
 }
 
-// SAFETY: of the mapping only atomics and process-shared mutexes are touched, which any thread may touch at any time.
+// SAFETY: of the mapping only atomics and process-shared mutexes are touched, which any thread may
+// touch at any time.
 unsafe impl Send for RobustLocks {}
 // SAFETY: as above.
 unsafe impl Sync for RobustLocks {}
@@ -243,8 +250,8 @@ unsafe impl Sync for RobustLocks {}
 impl Drop for RobustLocks {
     fn drop(&mut self) {
         if !*self.taken.get_mut() {
-            // SAFETY: `self.map` is not used again, for this is the drop of its owner. No thread here ever took a
-            // lock (`taken`), so no list of held locks leads into it.
+            // SAFETY: `self.map` is not used again, for this is the drop of its owner. No thread
+            // here ever took a lock (`taken`), so no list of held locks leads into it.
             unsafe { ManuallyDrop::drop(&mut self.map) }
         }
     }

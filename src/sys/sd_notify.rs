@@ -1,10 +1,13 @@
-//! The service manager: told how its service does, and given descriptors to keep while no process of it lives.
+//! The service manager: told how its service does, and given descriptors to keep while no process
+//! of it lives.
 //!
-//! The protocol is sd_notify(3)'s: lines of `NAME=value` in a datagram to the Unix socket that `NOTIFY_SOCKET` names, descriptors
-//! beside them. What was kept comes back as sd_listen_fds(3) says: from descriptor 3 on, counted by `LISTEN_FDS` and named by
-//! `LISTEN_FDNAMES`, for the process `LISTEN_PID`. Without a manager all of this does nothing.
+//! The protocol is sd_notify(3)'s: lines of `NAME=value` in a datagram to the Unix socket that
+//! `NOTIFY_SOCKET` names, descriptors beside them. What was kept comes back as sd_listen_fds(3)
+//! says: from descriptor 3 on, counted by `LISTEN_FDS` and named by `LISTEN_FDNAMES`, for the
+//! process `LISTEN_PID`. Without a manager all of this does nothing.
 //!
-//! What always holds: no word to the manager waits longer than a second, and none that is lost stops a service.
+//! What always holds: no word to the manager waits longer than a second, and none that is lost
+//! stops a service.
 
 use std::env;
 use std::io::{self, IoSlice};
@@ -83,7 +86,8 @@ impl ServiceManager {
         self.tell(&format!("STATUS={status}"));
     }
 
-    /// Says that the service is alive, when that is due: twice in the time after which the manager would end it.
+    /// Says that the service is alive, when that is due: twice in the time after which the manager
+    /// would end it.
     pub fn beat(&mut self) {
         if let Some(every) = self.beat
             && Instant::now() >= self.next_beat
@@ -99,7 +103,8 @@ impl ServiceManager {
         self.beat.map_or(otherwise, |every| until(every).min(otherwise))
     }
 
-    /// Has a descriptor kept until the service is stopped for good. It is not looked at whether it hangs up: that is ours to see.
+    /// Has a descriptor kept until the service is stopped for good. It is not looked at whether it
+    /// hangs up: that is ours to see.
     ///
     /// # Errors
     /// The word could not be sent.
@@ -147,15 +152,16 @@ impl ServiceManager {
     }
 }
 
-/// Half of the time after which the manager ends a service that it hears nothing of, if that is meant for this process.
+/// Half of the time after which the manager ends a service that it hears nothing of, if that is
+/// meant for this process.
 fn beat_of_environment() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     number("WATCHDOG_USEC").filter(|&time| ours && time > 1).map(|time| Duration::from_micros(time / 2))
 }
 
-/// What the manager kept for this process, with its names. To be asked for once, and before any other descriptor is opened
-/// by number; asked again it gives nothing.
+/// What the manager kept for this process, with its names. To be asked for once, and before any
+/// other descriptor is opened by number; asked again it gives nothing.
 pub fn stored() -> Vec<Stored> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     // One thread alone gets them. Nothing else is published with it.
@@ -171,15 +177,18 @@ pub fn stored() -> Vec<Stored> {
     let mut names = names.split(':');
     let mut stored = Vec::new();
     for number in (FIRST..).take(count) {
-        // SAFETY: a number that is not open is refused by the kernel with EBADF, and one that is open is only asked about.
+        // SAFETY: a number that is not open is refused by the kernel with EBADF, and one that is
+        // open is only asked about.
         if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
             break;
         }
-        // SAFETY: the descriptor is open (just asked) and was opened by who started this process, for it and under this
-        // number (`LISTEN_PID`, `LISTEN_FDS`); nothing of this process knows the number, and `TAKEN` gives it out once.
+        // SAFETY: the descriptor is open (just asked) and was opened by who started this process,
+        // for it and under this number (`LISTEN_PID`, `LISTEN_FDS`); nothing of this process knows
+        // the number, and `TAKEN` gives it out once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
         let name = names.next().unwrap_or_default().to_owned();
-        // What is beyond is nobody's, and closed: what this process starts is not to have it either.
+        // What is beyond is nobody's, and closed: what this process starts is not to have it
+        // either.
         if stored.len() < STORED_MAX {
             stored.push((name, descriptor));
         }

@@ -1,16 +1,19 @@
 //! The system calls that an engine makes, and none beside them.
 //!
-//! Who takes an engine over by what comes in a frame finds a process that cannot execute anything, open a socket, start
-//! another process, look into one, or make memory executable. A call that is not listed kills the whole process, and
-//! the kernel logs it (`type=1326` in its audit log, with the call's number): its keeper starts the next engine, as after every
-//! other death. Killing and not refusing is the choice because no code of Baton's makes such a call: whoever does is not Baton.
+//! Who takes an engine over by what comes in a frame finds a process that cannot execute anything,
+//! open a socket, start another process, look into one, or make memory executable. A call that is
+//! not listed kills the whole process, and the kernel logs it (`type=1326` in its audit log, with
+//! the call's number): its keeper starts the next engine, as after every other death. Killing and
+//! not refusing is the choice because no code of Baton's makes such a call: whoever does is not
+//! Baton.
 //!
-//! What is worth protecting by a descriptor is not protected by this list, which knows no descriptor from another: an
-//! engine closes those of the table, of the locks and of the frames' memory once it has mapped them, so that neither
-//! `ftruncate` nor `flock` reaches them any more.
+//! What is worth protecting by a descriptor is not protected by this list, which knows no
+//! descriptor from another: an engine closes those of the table, of the locks and of the frames'
+//! memory once it has mapped them, so that neither `ftruncate` nor `flock` reaches them any more.
 //!
-//! The list belongs to a program with the C library and the crates of this build. Of calls that come in several forms
-//! (`epoll_wait` and `epoll_pwait2`) all are listed, so that another version of the C library finds its own.
+//! The list belongs to a program with the C library and the crates of this build. Of calls that
+//! come in several forms (`epoll_wait` and `epoll_pwait2`) all are listed, so that another version
+//! of the C library finds its own.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,8 +35,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_flock,
     libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat, libc::SYS_unlinkat, libc::SYS_mkdirat, libc::SYS_fchmod,
     libc::SYS_dup, libc::SYS_dup3,
-    // Memory. Mapping and protecting are listed below, for they must not make it executable; advice, for some of it
-    // destroys.
+    // Memory. Mapping and protecting are listed below, for they must not make it executable;
+    // advice, for some of it destroys.
     libc::SYS_munmap, libc::SYS_mremap, libc::SYS_brk, libc::SYS_mlock, libc::SYS_mlock2,
     libc::SYS_munlock, libc::SYS_membarrier,
     // Threads, locks, time.
@@ -66,15 +69,16 @@ const OLDER: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 
-/// `futex` in the parts that Linux 6.7 took it apart into. libc does not name them on every architecture; the numbers
-/// are one for all (Documentation of 6.7, scripts/syscall.tbl).
+/// `futex` in the parts that Linux 6.7 took it apart into. libc does not name them on every
+/// architecture; the numbers are one for all (Documentation of 6.7, scripts/syscall.tbl).
 const FUTEX_WAKE: c_long = 454;
 const FUTEX_WAIT: c_long = 455;
 
 /// include/uapi/linux/prctl.h, since Linux 6.4.
 const PR_GET_AUXV: libc::c_int = 0x4155_5856;
 
-/// Confines this process, with the threads that it has and will have. To be called when it has nothing left to open but files.
+/// Confines this process, with the threads that it has and will have. To be called when it has
+/// nothing left to open but files.
 ///
 /// # Errors
 /// The system's; `Unsupported` on an architecture that no list was made for.
@@ -90,8 +94,8 @@ pub fn confine() -> io::Result<()> {
     Ok(())
 }
 
-/// `clone3` has its flags in memory, where no filter can see them: the C library is told that there is none, and
-/// makes its threads by `clone`.
+/// `clone3` has its flags in memory, where no filter can see them: the C library is told that there
+/// is none, and makes its threads by `clone`.
 fn processes() -> seccompiler::Result<BpfProgram> {
     let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     compile(rules, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))
@@ -112,16 +116,18 @@ fn list() -> seccompiler::Result<BpfProgram> {
     }
     // What a socket that is accepted is asked to be: non-blocking.
     rules.insert(libc::SYS_ioctl, vec![rule(1, SeccompCmpOp::Eq, libc::FIONBIO)?]);
-    // Not the signal that a descriptor's news are told by, nor to whom: that could be any process of the same user.
+    // Not the signal that a descriptor's news are told by, nor to whom: that could be any process
+    // of the same user.
     let commands = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
     let locks =
         [libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
     let commands = commands.into_iter().chain(locks).chain([libc::F_GET_SEALS]);
     rules.insert(libc::SYS_fcntl, commands.map(|command| equal(1, command)).collect::<Result<_, _>>()?);
-    // A client's connection is closed for writing. Closed for reading, the listening socket would be of no use to
-    // anybody, for good.
+    // A client's connection is closed for writing. Closed for reading, the listening socket would
+    // be of no use to anybody, for good.
     rules.insert(libc::SYS_shutdown, vec![equal(1, libc::SHUT_WR)?]);
-    // Advice on memory, but not to free it in the file, which others have mapped (a hole in the frames' memory).
+    // Advice on memory, but not to free it in the file, which others have mapped (a hole in the
+    // frames' memory).
     rules.insert(libc::SYS_madvise, vec![rule(2, SeccompCmpOp::Ne, libc::MADV_REMOVE as u64)?]);
     // Of the calling thread alone. All of a user's, or a group's, would be others' too.
     let own =
@@ -132,7 +138,8 @@ fn list() -> seccompiler::Result<BpfProgram> {
     let condition = |argument| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0);
     // PRIO_PROCESS is 0 as well.
     rules.insert(libc::SYS_setpriority, vec![SeccompRule::new(vec![condition(0)?, condition(1)?])?]);
-    // The names of threads and, by newer C libraries, of memory; what rustix asks for the size of a page.
+    // The names of threads and, by newer C libraries, of memory; what rustix asks for the size of a
+    // page.
     let options = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, PR_GET_AUXV];
     let options = options.into_iter().map(|option| rule(0, SeccompCmpOp::Eq, option as u64));
     rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);

@@ -1,8 +1,9 @@
 //! SIGBUS, explained: memory of a file ends where the file does, and somebody has cut it.
 //!
-//! Table and frames lie in files whose blocks were allocated before they were mapped, so no store can find the file
-//! system full. What is left are a file that is truncated while it is mapped and memory that fails. Neither can be
-//! survived with what was in it, so the process dies of the signal as it would without this; but not without a word.
+//! Table and frames lie in files whose blocks were allocated before they were mapped, so no store
+//! can find the file system full. What is left are a file that is truncated while it is mapped and
+//! memory that fails. Neither can be survived with what was in it, so the process dies of the
+//! signal as it would without this; but not without a word.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +25,10 @@ static EXPLAINING: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// The system's.
 pub fn explain() -> io::Result<()> {
-    // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is an `extern "C"` function of the
-    // type that SA_SIGINFO asks for, lives as long as the program, and does only what is safe in a handler. SA_ONSTACK
-    // runs it on the stack that the standard library gives each of its threads for signals.
+    // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is an
+    // `extern "C"` function of the type that SA_SIGINFO asks for, lives as long as the program, and
+    // does only what is safe in a handler. SA_ONSTACK runs it on the stack that the standard
+    // library gives each of its threads for signals.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction =
@@ -38,25 +40,29 @@ pub fn explain() -> io::Result<()> {
 }
 
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // Relaxed: nothing is published with it. Who comes late is ended with the process, and must not end it sooner.
+    // Relaxed: nothing is published with it. Who comes late is ended with the process, and must not
+    // end it sooner.
     if EXPLAINING.swap(true, Ordering::Relaxed) {
         loop {
-            // SAFETY: `poll` is async-signal-safe (signal-safety(7)) and is given no descriptor to look at. And not `pause`: that
-            // is no call that a confined engine may make.
+            // SAFETY: `poll` is async-signal-safe (signal-safety(7)) and is given no descriptor to
+            // look at. And not `pause`: that is no call that a confined engine may make.
             unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
         }
     }
-    // SAFETY: the kernel gives a handler that was installed with SA_SIGINFO a siginfo_t that lives as long as it runs.
+    // SAFETY: the kernel gives a handler that was installed with SA_SIGINFO a siginfo_t that lives
+    // as long as it runs.
     let words = match unsafe { (*info).si_code } {
         libc::BUS_ADRERR => CUT,
         libc::BUS_MCEERR_AR | libc::BUS_MCEERR_AO => FAILED,
         _ => UNKNOWN,
     };
-    // SAFETY: `poll`, `write`, `signal` and `raise` are async-signal-safe (signal-safety(7)); `stderr` is one pollfd, `words`
-    // that many readable bytes. Errno need not be put back, for nothing that was interrupted goes on.
+    // SAFETY: `poll`, `write`, `signal` and `raise` are async-signal-safe (signal-safety(7));
+    // `stderr` is one pollfd, `words` that many readable bytes. Errno need not be put back, for
+    // nothing that was interrupted goes on.
     unsafe {
         let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-        // A reader that does not read must not keep the process from dying: the successor waits for that.
+        // A reader that does not read must not keep the process from dying: the successor waits for
+        // that.
         if libc::poll(&raw mut stderr, 1, 0) == 1 && stderr.revents & libc::POLLOUT != 0 {
             libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len());
         }

@@ -1,13 +1,14 @@
 //! Standard error as a place for log lines that nobody ever waits for.
 //!
-//! A reader that does not read, such as a pager, a terminal that was stopped or a log daemon whose disk is full,
-//! fills the pipe or socket between; a write would then wait for it, and with it whatever wrote: control, a successor
-//! with all locks, the keeper. So a line that finds no room is dropped and counted, and the count is said with the
-//! first one that does find room.
+//! A reader that does not read, such as a pager, a terminal that was stopped or a log daemon whose
+//! disk is full, fills the pipe or socket between; a write would then wait for it, and with it
+//! whatever wrote: control, a successor with all locks, the keeper. So a line that finds no room is
+//! dropped and counted, and the count is said with the first one that does find room.
 //!
-//! Sockets can be asked not to wait at each call. Pipes and terminals cannot, and between asking whether there is
-//! room and writing another process may take it: so the keeper opens those anew, without waiting ([`never_wait`]),
-//! for itself and all that it starts. Whoever gave them to it keeps his own as they were.
+//! Sockets can be asked not to wait at each call. Pipes and terminals cannot, and between asking
+//! whether there is room and writing another process may take it: so the keeper opens those anew,
+//! without waiting ([`never_wait`]), for itself and all that it starts. Whoever gave them to it
+//! keeps his own as they were.
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -21,15 +22,16 @@ use rustix::stdio::stderr;
 
 use crate::limits::LOG_WRITE_BYTES;
 
-/// Has standard error of this process, and of those that it starts, never wait. What cannot be opened anew, such as a
-/// file, stays: a socket need not be, and a file has no reader.
+/// Has standard error of this process, and of those that it starts, never wait. What cannot be
+/// opened anew, such as a file, stays: a socket need not be, and a file has no reader.
 pub fn never_wait() {
     let Ok(status) = fstat(stderr()) else { return };
     if !matches!(FileType::from_raw_mode(status.st_mode), FileType::Fifo | FileType::CharacterDevice) {
         return;
     }
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // Another user's terminal, or a pipe without a reader: then it is asked for room each time, as anywhere else.
+    // Another user's terminal, or a pipe without a reader: then it is asked for room each time, as
+    // anywhere else.
     if let Ok(own) = open("/proc/self/fd/2", flags, Mode::empty()) {
         let _ = rustix::stdio::dup2_stderr(&own);
     }
@@ -66,8 +68,8 @@ impl Lines {
     }
 
     fn say(&self, to: BorrowedFd<'_>, line: &[u8]) {
-        // Relaxed, here and below: the counts order nothing. Of two threads that come by at once one has the count to say, or
-        // each a part of it.
+        // Relaxed, here and below: the counts order nothing. Of two threads that come by at once
+        // one has the count to say, or each a part of it.
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 || self.cut.load(Ordering::Relaxed) {
             let end = if self.cut.load(Ordering::Relaxed) { "\n" } else { "" };

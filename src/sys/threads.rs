@@ -1,11 +1,13 @@
 //! Threads, by whether others wait for what they do.
 //!
-//! On a death every thread of the dead has to run once more, to its end, and whoever goes on waits for those that held its
-//! locks. Where there are fewer processors than threads, the scheduler says who is first: the threads that nothing waits for
-//! stand behind, and one that is about to take over stands before everybody where the system allows it.
+//! On a death every thread of the dead has to run once more, to its end, and whoever goes on waits
+//! for those that held its locks. Where there are fewer processors than threads, the scheduler says
+//! who is first: the threads that nothing waits for stand behind, and one that is about to take
+//! over stands before everybody where the system allows it.
 //!
-//! The thread that ends last takes the process's memory apart, a millisecond and more in which the kernel may let nobody else
-//! have the processor (`exit_mm`; `PREEMPT_LAZY`). That should be none that somebody waits for.
+//! The thread that ends last takes the process's memory apart, a millisecond and more in which the
+//! kernel may let nobody else have the processor (`exit_mm`; `PREEMPT_LAZY`). That should be none
+//! that somebody waits for.
 
 use std::io;
 use std::sync::OnceLock;
@@ -17,8 +19,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::limits::{REALTIME_PRIORITY_MAX, STACK_BYTES};
 
-/// How far a thread stands behind those that work with rings and table, as a nice value: each step is about a tenth of its
-/// share of a processor that they want too (sched(7)).
+/// How far a thread stands behind those that work with rings and table, as a nice value: each step
+/// is about a tenth of its share of a processor that they want too (sched(7)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum Nice {
@@ -31,9 +33,10 @@ pub enum Nice {
 /// The CPUs of threads that are pinned to none.
 static OTHERS: OnceLock<CpuSet> = OnceLock::new();
 
-/// Keeps these CPUs for who is pinned to them: threads that are pinned to none run on the others that this process has. Where that
-/// leaves one alone, it does not: what takes the dead apart would wait there for whatever else the machine is at. To be called
-/// before a thread is pinned; the first call counts.
+/// Keeps these CPUs for who is pinned to them: threads that are pinned to none run on the others
+/// that this process has. Where that leaves one alone, it does not: what takes the dead apart would
+/// wait there for whatever else the machine is at. To be called before a thread is pinned; the
+/// first call counts.
 pub fn keep_free(cores: impl IntoIterator<Item = u16>) {
     OTHERS.get_or_init(|| {
         // One that the system does not tell of is as one that has every CPU.
@@ -50,14 +53,15 @@ pub fn keep_free(cores: impl IntoIterator<Item = u16>) {
     });
 }
 
-/// Pins the calling thread to a CPU. What it starts from now on is pinned with it, but for who is behind the others.
-/// Gives whether it is.
+/// Pins the calling thread to a CPU. What it starts from now on is pinned with it, but for who is
+/// behind the others. Gives whether it is.
 pub fn pin(core: u16) -> bool {
     // What the kernel's set of CPUs has no place for is no CPU; core_affinity would index past it.
     usize::from(core) < libc::CPU_SETSIZE as usize && core_affinity::set_for_current(CoreId { id: core.into() })
 }
 
-/// Lets the calling thread run on every CPU that is not kept free, though who started it was pinned.
+/// Lets the calling thread run on every CPU that is not kept free, though who started it was
+/// pinned.
 pub fn unpin() {
     if let Some(cpus) = OTHERS.get()
         && let Err(error) = sched_setaffinity(None, cpus)
@@ -66,7 +70,8 @@ pub fn unpin() {
     }
 }
 
-/// Starts a thread that gives way to the others, and is pinned to no CPU. What it starts does so as well.
+/// Starts a thread that gives way to the others, and is pinned to no CPU. What it starts does so as
+/// well.
 ///
 /// # Errors
 /// The system's: no more threads.
@@ -85,8 +90,8 @@ pub fn spawn_nice<T: Send + 'static>(
     })
 }
 
-/// Puts the calling thread before all threads that do not run in real time, where this process may do that
-/// (`RLIMIT_RTPRIO`). Gives whether it is.
+/// Puts the calling thread before all threads that do not run in real time, where this process may
+/// do that (`RLIMIT_RTPRIO`). Gives whether it is.
 pub fn run_first() -> bool {
     schedule(libc::SCHED_FIFO, REALTIME_PRIORITY_MAX as libc::c_int)
 }
@@ -97,7 +102,8 @@ pub fn run_with_others() {
 }
 
 fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
-    // SAFETY: all bytes zero are such parameters; which fields there are beside the priority differs between C libraries.
+    // SAFETY: all bytes zero are such parameters; which fields there are beside the priority
+    // differs between C libraries.
     let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     parameters.sched_priority = priority;
     // SAFETY: the parameters are read during the call alone; 0 is the calling thread.

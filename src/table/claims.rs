@@ -1,13 +1,16 @@
 //! Claims that nobody holds: a control word that says it is claimed, by damage.
 //!
-//! Whoever has claimed a slot has named it in its cell before, and names nothing else of that kind while it has the claim. So a claim
-//! by a number that is nobody's, or whose cell names another slot, is nobody's, and can be taken away, by one exchange of the word as
-//! it was when the cell was looked at. What makes that sound beside the living: a worker that has a claim always publishes, so a word
-//! with its claim never comes back once it is gone. The control thread does not always, and is the only one to judge its own number:
-//! while it waits for a slot it has no claim on it.
+//! Whoever has claimed a slot has named it in its cell before, and names nothing else of that kind
+//! while it has the claim. So a claim by a number that is nobody's, or whose cell names another
+//! slot, is nobody's, and can be taken away, by one exchange of the word as it was when the cell
+//! was looked at. What makes that sound beside the living: a worker that has a claim always
+//! publishes, so a word with its claim never comes back once it is gone. The control thread does
+//! not always, and is the only one to judge its own number: while it waits for a slot it has no
+//! claim on it.
 //!
-//! Without this a slot with such a claim could be written to by nobody until the table is made anew, and each who tries would wait
-//! for a writer that there is not, as long as a writer may take.
+//! Without this a slot with such a claim could be written to by nobody until the table is made
+//! anew, and each who tries would wait for a writer that there is not, as long as a writer may
+//! take.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -40,7 +43,8 @@ impl Named {
     }
 }
 
-/// Waits for a slot's claim to end, for the try number `tried`; and now and then looks whether it is anybody's.
+/// Waits for a slot's claim to end, for the try number `tried`; and now and then looks whether it
+/// is anybody's.
 pub(super) fn wait(words: Words<'_>, slot: Named, owner: OwnerId, tried: u32) {
     if tried % CLAIM_JUDGED_EVERY == CLAIM_JUDGED_EVERY - 1 {
         evict_nobody(words, slot, owner);
@@ -56,7 +60,8 @@ pub(super) fn evict_nobody(words: Words<'_>, named: Named, owner: OwnerId) -> bo
     let is_somebodys = usize::from(holder.0) < OWNERS_MAX
         && holder != owner
         && (holder == OwnerId::CONTROL || named.is_in(Cell(words.cell(holder))));
-    // Pairs with the Release of the holder's next note: who has read that sees what it published before.
+    // Pairs with the Release of the holder's next note: who has read that sees what it published
+    // before.
     fence(Ordering::Acquire);
     !is_somebodys && slot.evict_seen(seen)
 }

@@ -1,13 +1,16 @@
 //! Taking a part out of which nothing can be read, because its record is damaged.
 //!
-//! Its record says neither whose it is nor where it is entered. So whose it is, is taken from the entry of the index that led
-//! to it, and, before that is believed, from the record that the slot held before, which is the same part's or that of a free
-//! slot; where that says nothing, from the domain of its place. And where it is entered is looked for: every entry and every link
-//! that names the slot goes, whatever it is filed under. That reads both indexes and all places, and is rare.
+//! Its record says neither whose it is nor where it is entered. So whose it is, is taken from the
+//! entry of the index that led to it, and, before that is believed, from the record that the slot
+//! held before, which is the same part's or that of a free slot; where that says nothing, from the
+//! domain of its place. And where it is entered is looked for: every entry and every link that
+//! names the slot goes, whatever it is filed under. That reads both indexes and all places, and is
+//! rare.
 //!
-//! Entries of two parts are taken for each other where 32 bits of their hashes, their buckets and their domains are the same and
-//! the slot's earlier record says nothing. Then the damaged part of the other one goes. Nothing is lost by that either: it
-//! could not be read, is unknown from now on, and comes back from the database as this one does.
+//! Entries of two parts are taken for each other where 32 bits of their hashes, their buckets and
+//! their domains are the same and the slot's earlier record says nothing. Then the damaged part of
+//! the other one goes. Nothing is lost by that either: it could not be read, is unknown from now
+//! on, and comes back from the database as this one does.
 
 use std::sync::atomic::Ordering;
 
@@ -23,8 +26,8 @@ use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
 use crate::wire::{Domain, MeetingId};
 
 impl Writer {
-    /// Takes a part out whose record is damaged, and with it its members; false where there is none such. As
-    /// [`Self::remove_part`] it is to be called again where another writer keeps a member.
+    /// Takes a part out whose record is damaged, and with it its members; false where there is none
+    /// such. As [`Self::remove_part`] it is to be called again where another writer keeps a member.
     pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
         self.changes.count(domain);
         let words = self.table().words();
@@ -80,8 +83,9 @@ impl<'a> Structure<'a> {
         Err(TableError::Contended)
     }
 
-    /// Takes out the members whose records name the part. Its chain hangs on a slot that something has damaged: where it leads
-    /// to what is no member, or to fewer than it says, they are looked for among all terminals.
+    /// Takes out the members whose records name the part. Its chain hangs on a slot that something
+    /// has damaged: where it leads to what is no member, or to fewer than it says, they are looked
+    /// for among all terminals.
     fn discard_members(&self, part: u32) -> Result<(), TableError> {
         let words = self.words;
         let is_member = |slot: u32| matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.part() == part);
@@ -125,7 +129,8 @@ impl<'a> Structure<'a> {
             };
             let successor = match meeting {
                 Some(meeting) if !index.is_filed_under(place, meeting_hash(meeting)) => None,
-                // A part that was entered since has begun a chain of its own, for this one could not be seen.
+                // A part that was entered since has begun a chain of its own, for this one could
+                // not be seen.
                 Some(meeting) => match words.first_part_of(meeting) {
                     Some(first) => {
                         self.append(first, successor);

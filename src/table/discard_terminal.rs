@@ -1,12 +1,14 @@
 //! Taking a terminal out whose record is damaged, as `discard` does it with a part.
 //!
-//! Which slot is a terminal's that cannot be read is taken from the entry of the index that led to it, and, before that is believed,
-//! from the record that the slot held before. Where it is linked is looked for: in the chain of the part that either of its banks
-//! names, or a neighbour's record, and if it is in none of these, in all. The slot's own link is no part of its record, and is
+//! Which slot is a terminal's that cannot be read is taken from the entry of the index that led to
+//! it, and, before that is believed, from the record that the slot held before. Where it is linked
+//! is looked for: in the chain of the part that either of its banks names, or a neighbour's record,
+//! and if it is in none of these, in all. The slot's own link is no part of its record, and is
 //! believed as far as it leads to a member.
 //!
-//! The member that goes is not forgotten by its autonomous server. The part whose chain had it is marked as in doubt before
-//! anything else, so whoever reads the part from then on, across a death too, knows that it may have fewer than it should.
+//! The member that goes is not forgotten by its autonomous server. The part whose chain had it is
+//! marked as in doubt before anything else, so whoever reads the part from then on, across a death
+//! too, knows that it may have fewer than it should.
 
 use std::sync::atomic::Ordering;
 
@@ -26,13 +28,15 @@ use crate::wire::{Address, Domain, MeetingId};
 /// A damaged terminal that was thrown away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Discarded {
-    /// The part that had it as a member, in doubt from now on; none where no chain had it or that part cannot be read itself.
+    /// The part that had it as a member, in doubt from now on; none where no chain had it or that
+    /// part cannot be read itself.
     pub member_of: Option<(MeetingId, Domain)>,
 }
 
 impl Writer {
-    /// Takes a terminal out whose record is damaged, and marks the part that had it as in doubt; none where there is none such.
-    /// [`Writer::join`], [`Writer::leave`] and [`Writer::update_terminal`] do so themselves.
+    /// Takes a terminal out whose record is damaged, and marks the part that had it as in doubt;
+    /// none where there is none such. [`Writer::join`], [`Writer::leave`] and
+    /// [`Writer::update_terminal`] do so themselves.
     pub fn discard_damaged_terminal(&mut self, terminal: Address) -> Result<Option<Discarded>, TableError> {
         let words = self.table().words();
         let structure = Structure::claim(words, self.owner)?;
@@ -40,7 +44,8 @@ impl Writer {
         structure.throw_terminal_away(slot)
     }
 
-    /// Takes the members of a part out whose records are damaged, as [`Writer::discard_damaged_terminal`] does; gives how many.
+    /// Takes the members of a part out whose records are damaged, as
+    /// [`Writer::discard_damaged_terminal`] does; gives how many.
     pub fn discard_damaged_members(&mut self, meeting: MeetingId, domain: Domain) -> Result<u32, TableError> {
         let words = self.table().words();
         let structure = Structure::claim(words, self.owner)?;
@@ -53,7 +58,8 @@ impl Writer {
         Ok(discarded)
     }
 
-    /// Takes every terminal out whose record is damaged, whoever's it is; gives how many. It reads the whole table.
+    /// Takes every terminal out whose record is damaged, whoever's it is; gives how many. It reads
+    /// the whole table.
     pub fn discard_damaged_terminals(&mut self) -> Result<u32, TableError> {
         let words = self.table().words();
         let structure = Structure::claim(words, self.owner)?;
@@ -64,9 +70,10 @@ impl Writer {
         Ok(discarded)
     }
 
-    /// Takes the parts of a domain out whose records are damaged, as [`Writer::discard_damaged`] does with one; gives the meetings
-    /// as far as [`Table::damaged_parts_in`] names them. For who has learned all that the domain's autonomous server holds: what is
-    /// left unread then is none of that, and its members must not be kept from other meetings by one that nobody knows.
+    /// Takes the parts of a domain out whose records are damaged, as [`Writer::discard_damaged`]
+    /// does with one; gives the meetings as far as [`Table::damaged_parts_in`] names them. For who
+    /// has learned all that the domain's autonomous server holds: what is left unread then is none
+    /// of that, and its members must not be kept from other meetings by one that nobody knows.
     pub fn discard_damaged_parts_in(&mut self, domain: Domain) -> Result<Vec<Option<MeetingId>>, TableError> {
         let words = self.table().words();
         let structure = Structure::claim(words, self.owner)?;
@@ -84,7 +91,8 @@ impl Writer {
 }
 
 impl Table {
-    /// The parts of a domain whose records are damaged: for each its meeting, where the record before says that.
+    /// The parts of a domain whose records are damaged: for each its meeting, where the record
+    /// before says that.
     pub fn damaged_parts_in(&self, domain: Domain) -> impl Iterator<Item = Option<MeetingId>> + '_ {
         damaged_parts(self.words(), domain).map(|(_, meeting)| meeting)
     }
@@ -122,7 +130,8 @@ pub(super) fn is_damaged(words: Words<'_>, slot: u32) -> bool {
 /// The part in whose chain a slot is, whatever its record says.
 pub(super) fn part_with_member(words: Words<'_>, slot: u32) -> Option<u32> {
     let has = |part: &u32| members(words, *part).any(|member| member == slot);
-    // What the banks say is most likely so though their checksum does not fit; who has it in his chain decides.
+    // What the banks say is most likely so though their checksum does not fit; who has it in his
+    // chain decides.
     let banks = words.terminal(slot).map(|slot| [slot.current_bank(), slot.other_bank()]).into_iter().flatten();
     let in_banks = banks.map(|bank| bank[3] as u32);
     let (previous, next) = chain_link(words, slot);
@@ -159,8 +168,9 @@ impl<'a> Structure<'a> {
     pub fn discard_terminal(&self, slot: u32) -> Result<bool, TableError> {
         let words = self.words;
         let Some(claim) = self.claim_damaged_terminal(slot)? else { return Ok(false) };
-        // Which extent it has its record does not say. None is read through a record that is damaged, so they go first, and what is
-        // behind the record's last store is no more than for any terminal that goes.
+        // Which extent it has its record does not say. None is read through a record that is
+        // damaged, so they go first, and what is behind the record's last store is no more than for
+        // any terminal that goes.
         for extent in 0..words.extents() {
             give_back(words, Some(extent), slot);
         }

@@ -1,11 +1,11 @@
-//! Which parts are of which domain: two bytes a slot, side by side, so that a walk over one domain's parts passes over the
-//! others' at 64 slots for two cache lines.
+//! Which parts are of which domain: two bytes a slot, side by side, so that a walk over one
+//! domain's parts passes over the others' at 64 slots for two cache lines.
 //!
-//! The two bytes are a tag of the domain, not its number: a walk reads the record, and passes over the rare part that only
-//! has the same tag. 0 is the tag of no domain; zeroed memory is nobody's.
+//! The two bytes are a tag of the domain, not its number: a walk reads the record, and passes over
+//! the rare part that only has the same tag. 0 is the tag of no domain; zeroed memory is nobody's.
 //!
-//! Tags are written by who has the structure's claim, and by recovery for the dead who had it: so there is one writer at a
-//! time, and four tags share a word that is loaded and stored whole.
+//! Tags are written by who has the structure's claim, and by recovery for the dead who had it: so
+//! there is one writer at a time, and four tags share a word that is loaded and stored whole.
 
 use std::sync::atomic::Ordering;
 
@@ -41,7 +41,8 @@ pub(super) fn set_tag<W: Word>(tags: &[W], slot: u32, tag: Option<Tag>) {
     let place = 0xffff << (slot as usize % TAGS * 16);
     // Relaxed: whoever wrote the word before had the structure's claim, which we have now.
     let others = word.load(Ordering::Relaxed) & !place;
-    // Release pairs with the Acquire loads of `tagged`: a part's record is published before its tag.
+    // Release pairs with the Acquire loads of `tagged`: a part's record is published before its
+    // tag.
     word.store(others | (tag.map_or(0, |tag| tag.0) & place), Ordering::Release);
 }
 

@@ -1,11 +1,14 @@
-//! Fences: the domains whose autonomous servers have told of a newer controller, and under which epoch.
+//! Fences: the domains whose autonomous servers have told of a newer controller, and under which
+//! epoch.
 //!
-//! A fence outlives the engine that heard of it, so that a server which was replaced does not control again because somebody
-//! starts it. It counts until this server's own term is above that of the fence, which an operator or a cluster gives
-//! it. Counting up generations, as each start does, never passes it.
+//! A fence outlives the engine that heard of it, so that a server which was replaced does not
+//! control again because somebody starts it. It counts until this server's own term is above that
+//! of the fence, which an operator or a cluster gives it. Counting up generations, as each start
+//! does, never passes it.
 //!
-//! The control thread alone writes, the epoch before the domain: killed between the two stores, the fence is not there
-//! yet, and the autonomous server says again what it said. An epoch that is raised is one store.
+//! The control thread alone writes, the epoch before the domain: killed between the two stores, the
+//! fence is not there yet, and the autonomous server says again what it said. An epoch that is
+//! raised is one store.
 
 use std::sync::atomic::Ordering;
 
@@ -30,8 +33,9 @@ impl Table {
         self.fences().find(|&(fenced, by)| fenced == domain && by.term() >= term).map(|(_, by)| by)
     }
 
-    /// Writes down that a domain is controlled under `by`; an epoch below the one that is there changes nothing. False where
-    /// there is no room: as many domains are fenced as a configuration may name.
+    /// Writes down that a domain is controlled under `by`; an epoch below the one that is there
+    /// changes nothing. False where there is no room: as many domains are fenced as a configuration
+    /// may name.
     #[must_use]
     pub fn set_fence(&self, domain: Domain, by: Epoch) -> bool {
         let term = self.epoch().term();

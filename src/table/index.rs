@@ -4,11 +4,13 @@
 //! bucket: 8 words   entry: tag << 32 │ slot + 1, 0 where it is free
 //! ```
 //!
-//! An entry is put into the emptier of the two buckets that its hash names, or, where both are full, into the stash that
-//! all share; and there it stays until it is removed. Because nothing ever moves, a reader that looks at these places in
-//! any order finds each key that is there all the while, without a lock, whatever changes beside it. Because nothing is
-//! left behind by a removal, a look-up costs two cache lines (a miss: and the stash) for ever. At the load of at most one
-//! half that the layout gives it, two choices leave buckets of eight practically never full; the stash takes the rest.
+//! An entry is put into the emptier of the two buckets that its hash names, or, where both are
+//! full, into the stash that all share; and there it stays until it is removed. Because nothing
+//! ever moves, a reader that looks at these places in any order finds each key that is there all
+//! the while, without a lock, whatever changes beside it. Because nothing is left behind by a
+//! removal, a look-up costs two cache lines (a miss: and the stash) for ever. At the load of at
+//! most one half that the layout gives it, two choices leave buckets of eight practically never
+//! full; the stash takes the rest.
 //!
 //! One writer changes it at a time: whoever has the structure's claim.
 
@@ -100,7 +102,8 @@ impl<'a, W: Word> Index<'a, W> {
     /// Takes a slot's entry out. Gives whether there was one.
     pub fn remove(self, hash: u64, slot: u32) -> bool {
         let place = self.place_of(hash, slot);
-        // Release keeps it behind what came before for whoever is killed here; readers need no order to miss it.
+        // Release keeps it behind what came before for whoever is killed here; readers need no
+        // order to miss it.
         place.map(|place| place.store(0, Ordering::Release)).is_some()
     }
 
@@ -109,7 +112,8 @@ impl<'a, W: Word> Index<'a, W> {
         self.buckets.as_flattened().len() + self.stash.len()
     }
 
-    /// The slot that the entry in a place names; none where the place is free, or there is no such place.
+    /// The slot that the entry in a place names; none where the place is free, or there is no such
+    /// place.
     pub fn slot_at(self, place: usize) -> Option<u32> {
         // Acquire as in `find`.
         let entry = self.place(place)?.load(Ordering::Acquire);
@@ -121,7 +125,8 @@ impl<'a, W: Word> Index<'a, W> {
         self.place(place).is_some_and(|place| place.load(Ordering::Acquire) >> 32 == tag(hash))
     }
 
-    /// Lets the entry in a place name another slot, under whatever key it is filed; or takes it out.
+    /// Lets the entry in a place name another slot, under whatever key it is filed; or takes it
+    /// out.
     pub fn rename_at(self, place: usize, slot: Option<u32>) {
         let Some(place) = self.place(place) else { return };
         let filed = place.load(Ordering::Relaxed) >> 32 << 32;
@@ -129,7 +134,8 @@ impl<'a, W: Word> Index<'a, W> {
         place.store(slot.map_or(0, |slot| filed | (u64::from(slot) + 1)), Ordering::Release);
     }
 
-    /// Whether a place is the first that has this slot's entry: where it ought to be, and no second one.
+    /// Whether a place is the first that has this slot's entry: where it ought to be, and no second
+    /// one.
     pub fn is_place_of(self, place: usize, hash: u64, slot: u32) -> bool {
         self.place(place).zip(self.place_of(hash, slot)).is_some_and(|(place, first)| std::ptr::eq(place, first))
     }
@@ -144,8 +150,8 @@ impl<'a, W: Word> Index<'a, W> {
         places.find(|place| place.load(Ordering::Relaxed) == entry(hash, slot))
     }
 
-    /// The two buckets of a hash, and the stash. Where both halves name the same bucket it is there once, so that no entry is
-    /// met twice.
+    /// The two buckets of a hash, and the stash. Where both halves name the same bucket it is there
+    /// once, so that no entry is met twice.
     fn places(self, hash: u64) -> [&'a [W]; 3] {
         let [one, two] = self.buckets_of(hash);
         [one, if std::ptr::eq(one, two) { &[] } else { two }, self.stash]
@@ -168,8 +174,9 @@ fn take_first<'a, W: Word + 'a, T>(
     look: &mut impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
     while matching != 0 {
-        // Acquire pairs with the Release store of `insert`: the record that an entry names is published. What an entry
-        // has become since it was looked at is judged here; that of a key which stays is never another's.
+        // Acquire pairs with the Release store of `insert`: the record that an entry names is
+        // published. What an entry has become since it was looked at is judged here; that of a key
+        // which stays is never another's.
         let entry = place(matching.trailing_zeros() as usize).load(Ordering::Acquire);
         if entry ^ filed < 1 << 32
             && entry != 0
@@ -182,7 +189,8 @@ fn take_first<'a, W: Word + 'a, T>(
     None
 }
 
-/// A bit for each place whose entry may be filed so. Without a branch for each: where in a bucket a key lies nobody can predict.
+/// A bit for each place whose entry may be filed so. Without a branch for each: where in a bucket a
+/// key lies nobody can predict.
 #[inline(always)]
 fn matching<W: Word>(places: &[W], filed: u64) -> u64 {
     let bit = |place: &W| u64::from(place.load(Ordering::Relaxed) ^ filed < 1 << 32);

@@ -4,10 +4,10 @@
 //! cell: 0 operation │ 1 part's slot + 1 │ 2 terminal's slot + 1 │ 3 extent + 1 │ 4 to 7 zero
 //! ```
 //!
-//! Words 1 and 2 name the slots that the owner may have claimed, word 3 the extent that it may be taking or giving back
-//! for the terminal of word 2. They are left as they are when it is done: a note of what is finished does no harm. Word 0
-//! is written last when an operation over several slots begins, and first when it ends. A cell is its owner's cache line,
-//! so a note costs a store.
+//! Words 1 and 2 name the slots that the owner may have claimed, word 3 the extent that it may be
+//! taking or giving back for the terminal of word 2. They are left as they are when it is done: a
+//! note of what is finished does no harm. Word 0 is written last when an operation over several
+//! slots begins, and first when it ends. A cell is its owner's cache line, so a note costs a store.
 
 use std::sync::atomic::Ordering;
 
@@ -28,9 +28,9 @@ pub(super) enum Operation {
 
 /// One owner's cell.
 ///
-/// Its loads and stores pair with nothing among the living: only its owner and, when that is dead, recovery look at
-/// it. That it is written *before* what it names is kept by the Release of [`super::slot::Slot::claim`] and of each store
-/// that follows.
+/// Its loads and stores pair with nothing among the living: only its owner and, when that is dead,
+/// recovery look at it. That it is written *before* what it names is kept by the Release of
+/// [`super::slot::Slot::claim`] and of each store that follows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cell<'a>(pub &'a [SharedWord]);
 

@@ -12,8 +12,8 @@
 //! extent    bank 0 (8) │ bank 1 (8)  link of a terminal  previous + 1 << 32 │ next + 1
 //! ```
 //!
-//! Regions begin on cache lines, slots fill two. All words are little-endian u64; a table is read by the kind of machine
-//! that wrote it, and the layout hash says so.
+//! Regions begin on cache lines, slots fill two. All words are little-endian u64; a table is read
+//! by the kind of machine that wrote it, and the layout hash says so.
 
 use std::ops::Range;
 
@@ -53,8 +53,8 @@ const _: () = assert!(TableSlot::WORDS <= LINK && LINK < SLOT && SLOT == 2 * LIN
 const _: () =
     assert!(BANK - 1 - 4 == INFO_BYTES_INLINE / 8, "what four words of a terminal leave is inline information");
 
-/// What has to be the same in the program that wrote a table and the one that reads it. The first number is counted up
-/// with each change that the others do not show.
+/// What has to be the same in the program that wrote a table and the one that reads it. The first
+/// number is counted up with each change that the others do not show.
 pub const LAYOUT_HASH: u64 = {
     let facts = [
         4,
@@ -164,8 +164,8 @@ impl Layout {
     }
 }
 
-/// A table's words, by what they are. A number from the table itself is looked at with the checked forms
-/// (`Option`): whatever a damaged file says, it is never followed out of a region.
+/// A table's words, by what they are. A number from the table itself is looked at with the checked
+/// forms (`Option`): whatever a damaged file says, it is never followed out of a region.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words<'a> {
     layout: &'a Layout,

@@ -30,12 +30,14 @@ pub struct Part {
     pub level: Level,
     /// Windows on the screen.
     pub layout: Layout,
-    /// How many members the table holds of it. Joining and leaving keep it; what a caller writes here counts for nothing.
+    /// How many members the table holds of it. Joining and leaving keep it; what a caller writes
+    /// here counts for nothing.
     pub participants: u16,
     /// The chairman's address; 0 where there is none.
     pub chairman: Address,
-    /// Whether its members may be others than the version stands for. A version is believed across a death, so it is
-    /// never written before the members that it stands for without this mark, which the same store publishes.
+    /// Whether its members may be others than the version stands for. A version is believed across
+    /// a death, so it is never written before the members that it stands for without this mark,
+    /// which the same store publishes.
     pub in_doubt: bool,
     /// Which conference it is that bears the meeting's number.
     pub run: Run,
@@ -59,7 +61,8 @@ impl Part {
         bank
     }
 
-    /// The part in a bank, within it none where the slot is free; none at all where the bank is damaged.
+    /// The part in a bank, within it none where the slot is free; none at all where the bank is
+    /// damaged.
     #[inline]
     pub(super) fn decode(bank: &[u64; BANK]) -> Option<Option<Self>> {
         if checksum(&bank[..BANK - 1], &[]) != bank[BANK - 1] {
@@ -99,8 +102,8 @@ impl Words<'_> {
     #[inline]
     pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
         let Some(words) = self.part(slot) else { return Ok(None) };
-        // Acquire pairs with the Release stores of joining and leaving. Counted while the record stands, so that the count
-        // is never that of a part which has the slot since.
+        // Acquire pairs with the Release stores of joining and leaving. Counted while the record
+        // stands, so that the count is never that of a part which has the slot since.
         let count = || self.part_link(slot).map_or(0, |link| link.load(Ordering::Acquire) >> 32);
         let (seen, (part, members)) = words.read(|bank, _| Part::decode(bank).map(|part| (part, count())))?;
         Ok(part.map(|part| (seen, Part { participants: members as u16, ..part })))
@@ -131,7 +134,8 @@ impl Words<'_> {
         if found.is_some() { Ok(found) } else { wrong.map_or(Ok(None), Err) }
     }
 
-    /// The first of a meeting's chain of parts, for who holds the structure: an entry names a live part then.
+    /// The first of a meeting's chain of parts, for who holds the structure: an entry names a live
+    /// part then.
     pub fn first_part_of(self, meeting: MeetingId) -> Option<u32> {
         self.meeting_index().find(meeting_hash(meeting), |slot| {
             matches!(self.read_part(slot), Ok(Some((_, part))) if part.meeting == meeting).then_some(slot)

@@ -1,11 +1,13 @@
 //! What takes several slots: who is in the table, and in whose chain.
 //!
-//! One writer does it at a time: it has the structure's claim, and has noted in its cell what it is at. Readers walk chains
-//! meanwhile. Each step here is one store that leaves every chain whole, and each is *idempotent*: recovery brings a dead
-//! writer's operation to its end by doing it again.
+//! One writer does it at a time: it has the structure's claim, and has noted in its cell what it is
+//! at. Readers walk chains meanwhile. Each step here is one store that leaves every chain whole,
+//! and each is *idempotent*: recovery brings a dead writer's operation to its end by doing it
+//! again.
 //!
-//! A slot that is taken out keeps its link, and is not used again before the next operation. That is counted when it
-//! begins: a walk during which the count stood still has met at most one operation, and so no slot that was used anew.
+//! A slot that is taken out keeps its link, and is not used again before the next operation. That
+//! is counted when it begins: a walk during which the count stood still has met at most one
+//! operation, and so no slot that was used anew.
 
 use std::sync::atomic::Ordering;
 
@@ -147,14 +149,16 @@ impl<'a> Structure<'a> {
         let (Some(head), Some(link)) = (words.part_link(part), words.terminal_link(slot)) else { return };
         let (count, first) = halves(head.load(Ordering::Relaxed));
         link.store(pair(0, first), Ordering::Release);
-        // Release, here and below, pairs with the Acquire loads of walks: a member's link is there before it is reached.
+        // Release, here and below, pairs with the Acquire loads of walks: a member's link is there
+        // before it is reached.
         head.store(pair(count.saturating_add(1), slot + 1), Ordering::Release);
         if let Some(next) = first.checked_sub(1).and_then(|first| words.terminal_link(first)) {
             next.store(pair(slot + 1, halves(next.load(Ordering::Relaxed)).1), Ordering::Release);
         }
     }
 
-    /// Makes a terminal whose record is published be found. False where the index has no room for it.
+    /// Makes a terminal whose record is published be found. False where the index has no room for
+    /// it.
     pub fn enter_terminal(&self, slot: u32, raw: &Raw) -> bool {
         let words = self.words;
         let hash = terminal_hash(raw.address());
@@ -165,7 +169,8 @@ impl<'a> Structure<'a> {
         true
     }
 
-    /// Takes a terminal out of a part, once no other writer has it. The cell names its slot and extent before.
+    /// Takes a terminal out of a part, once no other writer has it. The cell names its slot and
+    /// extent before.
     pub fn take_out_terminal(&self, slot: u32, part: u32) -> Result<(), TableError> {
         let words = self.words;
         self.cell.note_terminal(slot);
@@ -187,7 +192,8 @@ impl<'a> Structure<'a> {
         let (Some(head), Some(link)) = (words.part_link(part), words.terminal_link(slot)) else { return };
         let (previous, next) = halves(link.load(Ordering::Relaxed));
         let (count, first) = halves(head.load(Ordering::Relaxed));
-        // Release pairs with the Acquire loads of walks. The link of the slot itself stays, for who is on it just now.
+        // Release pairs with the Acquire loads of walks. The link of the slot itself stays, for who
+        // is on it just now.
         if first == slot + 1 {
             head.store(pair(count.saturating_sub(1), next), Ordering::Release);
         } else if let Some(before) = previous.checked_sub(1).and_then(|before| words.terminal_link(before)) {
@@ -206,7 +212,8 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Puts right what goes with a part's chain and took stores of its own: its count, and who is before whom.
+    /// Puts right what goes with a part's chain and took stores of its own: its count, and who is
+    /// before whom.
     pub fn repair_members(&self, part: u32) {
         let words = self.words;
         let Some(head) = words.part_link(part) else { return };
@@ -223,8 +230,8 @@ impl<'a> Structure<'a> {
 
 impl Drop for Structure<'_> {
     fn drop(&mut self) {
-        // Before the claim goes: an operation that came to nothing must not stay noted, for recovery would do it again
-        // with whatever the slot holds by then. The dead do not drop.
+        // Before the claim goes: an operation that came to nothing must not stay noted, for
+        // recovery would do it again with whatever the slot holds by then. The dead do not drop.
         self.cell.end();
         release_structure(self.words.structure());
     }
@@ -244,22 +251,24 @@ pub(super) type TableClaim<'a> = Claim<'a, SharedWord, { super::layout::BANK }>;
 
 /// Counts an operation that begins, for those who walk.
 pub(super) fn count_operation<W: Word>(sequence: &W) {
-    // Relaxed: who begins one has the structure's claim, and so the last count. Release pairs with the Acquire load that
-    // a walk begins with: it sees all earlier operations. The fence pairs with the Acquire fence that a walk ends with:
-    // who saw a store of this operation sees its number.
+    // Relaxed: who begins one has the structure's claim, and so the last count. Release pairs with
+    // the Acquire load that a walk begins with: it sees all earlier operations. The fence pairs
+    // with the Acquire fence that a walk ends with: who saw a store of this operation sees its
+    // number.
     sequence.store(sequence.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     W::fence(Ordering::Release);
 }
 
-/// Walks along chains until no operation began meanwhile: it has met at most one, and so no slot that was used anew.
-/// None where one began every time.
+/// Walks along chains until no operation began meanwhile: it has met at most one, and so no slot
+/// that was used anew. None where one began every time.
 pub(super) fn undisturbed<W: Word, T>(sequence: &W, mut walk: impl FnMut() -> T) -> Option<T> {
     (0..WALK_TRIES_MAX).find_map(|_| {
-        // Acquire pairs with the Release store of `count_operation`: all earlier operations are seen.
+        // Acquire pairs with the Release store of `count_operation`: all earlier operations are
+        // seen.
         let before = sequence.load(Ordering::Acquire);
         let walked = walk();
-        // Pairs with the Release fence of `count_operation`: had the walk seen a store of a later operation, the load
-        // below would see its number.
+        // Pairs with the Release fence of `count_operation`: had the walk seen a store of a later
+        // operation, the load below would see its number.
         W::fence(Ordering::Acquire);
         (sequence.load(Ordering::Relaxed) == before).then_some(walked)
     })
@@ -311,7 +320,8 @@ pub(super) fn claim_raw<'a>(words: Words<'a>, slot: u32, owner: OwnerId) -> Resu
     Err(TableError::Contended)
 }
 
-/// Claims a part's slot as it is, however often others have it meanwhile. Gives the part too; none where it is free.
+/// Claims a part's slot as it is, however often others have it meanwhile. Gives the part too; none
+/// where it is free.
 pub(super) fn claim_part<'a>(
     words: Words<'a>,
     slot: u32,
@@ -347,7 +357,8 @@ pub(super) fn pause(tried: u32) {
 pub(super) fn first_free(bits: &[SharedWord], capacity: u32, hint: u32) -> Option<u32> {
     let start = (hint / 64) as usize % bits.len();
     (start..bits.len()).chain(0..start).find_map(|at| {
-        // Relaxed: who looks for a free slot has the structure's claim, and so all that was done to the bits.
+        // Relaxed: who looks for a free slot has the structure's claim, and so all that was done to
+        // the bits.
         let free = bits[at].load(Ordering::Relaxed).trailing_ones();
         let slot = at as u32 * 64 + free;
         (free < 64 && slot < capacity).then_some(slot)
@@ -358,7 +369,8 @@ pub(super) fn set_bit(bits: &[SharedWord], slot: u32, live: bool) {
     let Some(word) = bits.get(slot as usize / 64) else { return };
     let bit = 1 << (slot % 64);
     let now = word.load(Ordering::Relaxed);
-    // Release pairs with the Acquire loads of `live`: a slot's record is published before its bit is set.
+    // Release pairs with the Acquire loads of `live`: a slot's record is published before its bit
+    // is set.
     word.store(if live { now | bit } else { now & !bit }, Ordering::Release);
 }
 

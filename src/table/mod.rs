@@ -1,23 +1,27 @@
-//! The table of meetings and terminals: mapped, lock-free, and alive after whoever wrote it is dead.
+//! The table of meetings and terminals: mapped, lock-free, and alive after whoever wrote it is
+//! dead.
 //!
-//! It is the *cache* that a dispatch server recovers from. It lies in shared memory that outlives every process, so that
-//! after SIGKILL, panic or abort the next process goes on with it as it is.
+//! It is the *cache* that a dispatch server recovers from. It lies in shared memory that outlives
+//! every process, so that after SIGKILL, panic or abort the next process goes on with it as it is.
 //!
 //! What always holds:
 //!
 //! - A record is old or new, and whole, at whatever instruction its writer died (`slot`).
 //! - Readers take no lock and never wait for a writer, living or dead.
-//! - A writer notes in its *owner cell* what it is about to do before it does it (`intent`); [`Table::recover`] reads the
-//!   cells and finishes or takes back what they name, whatever the table's size (`recover`).
-//! - Membership (parts, and who is in them) is changed by one writer at a time (`membership`), reports by all writers beside
-//!   each other (`writer`).
-//! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory are never followed out of
-//!   it: a damaged table gives errors, not panics. What cannot be read can be thrown away, parts and terminals (`discard`,
-//!   `discard_terminal`).
-//! - Nothing allocates but what says so, and capacity is fixed when the table is created: [`TableError::Full`], never SIGBUS.
+//! - A writer notes in its *owner cell* what it is about to do before it does it (`intent`);
+//!   [`Table::recover`] reads the cells and finishes or takes back what they name, whatever the
+//!   table's size (`recover`).
+//! - Membership (parts, and who is in them) is changed by one writer at a time (`membership`),
+//!   reports by all writers beside each other (`writer`).
+//! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory
+//!   are never followed out of it: a damaged table gives errors, not panics. What cannot be read
+//!   can be thrown away, parts and terminals (`discard`, `discard_terminal`).
+//! - Nothing allocates but what says so, and capacity is fixed when the table is created:
+//!   [`TableError::Full`], never SIGBUS.
 //!
-//! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent writer leaves is a value
-//! and never undefined behaviour; and the bytes are the same for whoever maps them.
+//! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent
+//! writer leaves is a value and never undefined behaviour; and the bytes are the same for whoever
+//! maps them.
 
 mod changes;
 mod claims;
@@ -43,6 +47,7 @@ mod terminals;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod version_order;
 mod writer;
 
 use std::sync::Arc;
@@ -56,7 +61,7 @@ pub use recover::Recovered;
 pub use terminals::Terminal;
 pub use verify::Progress;
 pub use verify::live::Looked;
-pub(crate) use writer::is_newer;
+pub(crate) use version_order::is_newer;
 pub use writer::{Reported, Writer};
 
 use crate::limits::OWNERS_MAX;
@@ -150,18 +155,19 @@ impl Table {
         self.layout.extents
     }
 
-    /// Finishes or takes back what the dead had begun. To be called before any writer starts, by who has proof that
-    /// all writers are dead: the lock of the table's file.
+    /// Finishes or takes back what the dead had begun. To be called before any writer starts, by
+    /// who has proof that all writers are dead: the lock of the table's file.
     pub fn recover(&self) -> Recovered {
         recover::recover(self.words())
     }
 
-    /// The writer of this number. Panics where a living writer of this process has it already, or there is no such
-    /// number.
+    /// The writer of this number. Panics where a living writer of this process has it already, or
+    /// there is no such number.
     pub fn writer(self: &Arc<Self>, owner: OwnerId) -> Writer {
         assert!(usize::from(owner.0) < OWNERS_MAX, "owner numbers end at {OWNERS_MAX}");
         let (word, bit) = self.writer_bit(owner);
-        // AcqRel pairs with itself in `give_back_writer`: a number's next writer sees what its last one did.
+        // AcqRel pairs with itself in `give_back_writer`: a number's next writer sees what its last
+        // one did.
         let before = word.fetch_or(bit, Ordering::AcqRel);
         assert!(before & bit == 0, "owner {} writes already", owner.0);
         Writer::new(Arc::clone(self), owner)

@@ -1,12 +1,13 @@
 //! Whether one domain may have a further terminal where room runs short.
 //!
-//! What autonomous servers list is believed, and one that lists more than it has would fill the table at the others' expense. So
-//! the last part of the slots is for domains that have less than their share: all slots divided by the domains that have a part of a
-//! meeting. Nobody who is alone is kept from anything, and before room runs short a domain may have as much as it likes: sites
+//! What autonomous servers list is believed, and one that lists more than it has would fill the
+//! table at the others' expense. So the last part of the slots is for domains that have less than
+//! their share: all slots divided by the domains that have a part of a meeting. Nobody who is alone
+//! is kept from anything, and before room runs short a domain may have as much as it likes: sites
 //! are uneven. What an operator asks for, or the database has, is not held to it.
 //!
-//! What each domain has is counted a few slots at a time, from some while before it matters: the whole of a large table
-//! at once would keep control for as long as a hang is waited for.
+//! What each domain has is counted a few slots at a time, from some while before it matters: the
+//! whole of a large table at once would keep control for as long as a hang is waited for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
@@ -32,8 +33,9 @@ pub(super) struct Quota {
 }
 
 impl Writer {
-    /// Whether a domain may have one terminal more by the list of its autonomous server; if so, it is taken for entered. Allocates
-    /// where room is short, and reads [`QUOTA_SLOTS`] of the table's slots then.
+    /// Whether a domain may have one terminal more by the list of its autonomous server; if so, it
+    /// is taken for entered. Allocates where room is short, and reads [`QUOTA_SLOTS`] of the
+    /// table's slots then.
     pub fn may_list(&mut self, domain: Domain) -> bool {
         let table = self.table().clone();
         self.quota.look(&table);
@@ -141,7 +143,8 @@ mod tests {
         assert_eq!(list(&mut writer, 1, 5000), 4000);
     }
 
-    /// What one listed terminal costs does not grow with the table: control does nothing else meanwhile.
+    /// What one listed terminal costs does not grow with the table: control does nothing else
+    /// meanwhile.
     #[test]
     fn a_large_table_is_counted_a_few_slots_at_a_time() {
         let (table, mut writer) = table(2, 40_000);

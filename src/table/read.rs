@@ -12,8 +12,8 @@ use super::terminals::Terminal;
 use crate::sys::mapping::SharedWord;
 use crate::wire::{Address, Domain, Epoch, Level, MeetingId, MeetingState, digest_of};
 
-/// Where a walk over the parts of a domain by level stands: levels that it has behind it << 32 │ slot. The default is the
-/// beginning.
+/// Where a walk over the parts of a domain by level stands: levels that it has behind it << 32 │
+/// slot. The default is the beginning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cursor(pub u64);
 
@@ -53,8 +53,8 @@ impl Table {
         let of_meeting = |slot| self.part_in(slot).filter(|part| part.meeting == meeting);
         let parts = undisturbed(words.sequence(), || {
             let mut parts: Vec<Part> = Vec::new();
-            // Another meeting may share the entry's tag; and the first of a chain may be free, in the middle of its
-            // removal. Neither hides what is behind it.
+            // Another meeting may share the entry's tag; and the first of a chain may be free, in
+            // the middle of its removal. Neither hides what is behind it.
             words.meeting_index().find(meeting_hash(meeting), |first| {
                 parts.extend(chain(words, first).filter_map(of_meeting));
                 None::<()>
@@ -78,18 +78,21 @@ impl Table {
             .filter_map(|slot| self.part_in(slot))
     }
 
-    /// The parts in a domain. What is there all through the walk is met exactly once, whatever is entered, changed and
-    /// taken out meanwhile. A part costs two cache lines, and 64 of other domains two.
+    /// The parts in a domain. What is there all through the walk is met exactly once, whatever is
+    /// entered, changed and taken out meanwhile. A part costs two cache lines, and 64 of other
+    /// domains two.
     pub fn parts_in(&self, domain: Domain) -> impl Iterator<Item = Part> + '_ {
         self.slots_in(self.words().part_bits(), domain, 0).filter_map(move |slot| self.part_in_domain(slot, domain))
     }
 
-    /// Walks over the parts in a domain from where `cursor` stands, level 1 first, while `meet` wants another one; it gets
-    /// each with the cursor behind it. False where there are no more. Costs what [`Self::parts_in`] does.
+    /// Walks over the parts in a domain from where `cursor` stands, level 1 first, while `meet`
+    /// wants another one; it gets each with the cursor behind it. False where there are no more.
+    /// Costs what [`Self::parts_in`] does.
     ///
-    /// What is there all through a walk at one level is met exactly once, whatever becomes of others. One that sinks to a
-    /// lower level meanwhile is met, and may be met again there. One that rises to a level which the walk has behind it may not
-    /// be met: who needs all compares counts.
+    /// What is there all through a walk at one level is met exactly once, whatever becomes of
+    /// others. One that sinks to a lower level meanwhile is met, and may be met again there. One
+    /// that rises to a level which the walk has behind it may not be met: who needs all compares
+    /// counts.
     #[inline]
     pub fn walk_by_level(
         &self,
@@ -181,8 +184,8 @@ impl Table {
         self.words().terminal_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
     }
 
-    /// Count and digest (wire.md, rule 6) of the parts in a domain that are controlled under `epoch`: those that ended or
-    /// are missing are not.
+    /// Count and digest (wire.md, rule 6) of the parts in a domain that are controlled under
+    /// `epoch`: those that ended or are missing are not.
     pub fn digest_of_parts(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
         let controlled =
             |part: &Part| part.epoch == epoch && !matches!(part.state, MeetingState::Ended | MeetingState::Missing);
@@ -191,7 +194,8 @@ impl Table {
         })
     }
 
-    /// Records that could not be read, each time that one was met: damage that something other than Baton did.
+    /// Records that could not be read, each time that one was met: damage that something other than
+    /// Baton did.
     pub fn unreadable(&self) -> u64 {
         self.unreadable.load(Ordering::Relaxed)
     }
@@ -201,8 +205,8 @@ impl Table {
         self.readable(self.words().read_part(slot)).map(|(_, part)| part)
     }
 
-    /// The slots of a domain from one on whose bits are set, their records fetched ahead; and some of a domain that has the
-    /// same tag.
+    /// The slots of a domain from one on whose bits are set, their records fetched ahead; and some
+    /// of a domain that has the same tag.
     #[inline]
     fn slots_in<'a>(&'a self, bits: &'a [SharedWord], domain: Domain, from: u32) -> impl Iterator<Item = u32> + 'a {
         let words = self.words();

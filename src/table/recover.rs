@@ -1,7 +1,8 @@
 //! After the dead: what their cells name is finished or taken back.
 //!
-//! A cell names everything that its owner may have left half done, so recovery reads the cells, not the table; its work does
-//! not grow with what the table holds. It may be killed itself: each step can be done again, and the notes are cleared last.
+//! A cell names everything that its owner may have left half done, so recovery reads the cells, not
+//! the table; its work does not grow with what the table holds. It may be killed itself: each step
+//! can be done again, and the notes are cleared last.
 
 use super::extents::give_back;
 use super::intent::{Cell, Operation};
@@ -35,13 +36,15 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
             recovered.claims += u32::from(slot.evict(owner));
         }
     }
-    // Whoever's it is, and though it be a number that is nobody's: all are dead. What else has a claim that no cell names its next
-    // writer finds (`claims`). The structure's claim goes with the last cell that is looked at.
+    // Whoever's it is, and though it be a number that is nobody's: all are dead. What else has a
+    // claim that no cell names its next writer finds (`claims`). The structure's claim goes with
+    // the last cell that is looked at.
     recovered.claims += u32::from(words.epoch().is_claimed() && words.epoch().evict_seen(words.epoch().seen()));
     for owner in owners() {
         let cell = Cell(words.cell(owner));
         if let (Some(slot), Some(extent)) = (cell.terminal(), cell.extent()) {
-            // Before the operations, whose notes take the place of these. An extent that a slot owns and its record does not name is one that was being taken or given back.
+            // Before the operations, whose notes take the place of these. An extent that a slot
+            // owns and its record does not name is one that was being taken or given back.
             let named = matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.extent() == Some(extent));
             recovered.extents += u32::from(!named && give_back(words, Some(extent), slot));
         }
@@ -64,7 +67,8 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
     recovered
 }
 
-/// Brings one operation to its end; false where it had not got to the store that makes it so, and left nothing.
+/// Brings one operation to its end; false where it had not got to the store that makes it so, and
+/// left nothing.
 fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     let (words, cell) = (structure.words, structure.cell);
     if operation == Operation::DiscardTerminal {
@@ -79,7 +83,8 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     let terminal = cell.terminal();
     let finished = match operation {
         Operation::InsertPart => match words.read_part(part) {
-            // The record is there: whoever asked was not answered, and finds the part when it asks again.
+            // The record is there: whoever asked was not answered, and finds the part when it asks
+            // again.
             Ok(Some((_, record))) => {
                 let entered = structure.enter_part(part, &record);
                 if !entered {
@@ -155,7 +160,8 @@ fn take_out_noted(structure: &Structure<'_>, terminal: Option<u32>, part: u32) {
 }
 
 fn take_out(structure: &Structure<'_>, part: u32) {
-    // Nobody contends, so the only error is a damaged record, of which nothing more is known than its slot.
+    // Nobody contends, so the only error is a damaged record, of which nothing more is known than
+    // its slot.
     let claimed: Result<_, TableError> =
         structure.take_out_members(part).and_then(|()| claim_part(structure.words, part, structure.owner));
     match claimed {

@@ -6,16 +6,19 @@
 //! 1 + B ..  bank 1: the record while the sequence is odd
 //! ```
 //!
-//! A writer claims the slot by putting its owner number into the control word, writes the bank that is *not* current,
-//! and publishes with one store of the next sequence. Until that store the old record is current and untouched; after it
-//! the new one is. So a SIGKILL between any two instructions leaves one of both, whole, and a claim that names the dead.
+//! A writer claims the slot by putting its owner number into the control word, writes the bank that
+//! is *not* current, and publishes with one store of the next sequence. Until that store the old
+//! record is current and untouched; after it the new one is. So a SIGKILL between any two
+//! instructions leaves one of both, whole, and a claim that names the dead.
 //!
-//! A reader copies the current bank and looks at the sequence again. That bank is written to only under a claim at a
-//! later sequence; where the sequence is the same, nothing of the copy is of a later record. It takes no lock, and a
-//! claim does not stop it: it never waits for a writer, living or dead.
+//! A reader copies the current bank and looks at the sequence again. That bank is written to only
+//! under a claim at a later sequence; where the sequence is the same, nothing of the copy is of a
+//! later record. It takes no lock, and a claim does not stop it: it never waits for a writer,
+//! living or dead.
 //!
-//! Two things keep the order of stores. Between living threads it is acquire and release, as each access says. Against
-//! SIGKILL it is program order, which the processor keeps towards itself and the same orderings keep in the compiler.
+//! Two things keep the order of stores. Between living threads it is acquire and release, as each
+//! access says. Against SIGKILL it is program order, which the processor keeps towards itself and
+//! the same orderings keep in the compiler.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -131,14 +134,14 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         Self { control, banks: [first, second] }
     }
 
-    /// Reads the record. `take` gets the bank's copy and its number, and may read what belongs to that bank
-    /// elsewhere; it gives none where the checksum does not fit. It is called on copies that may be torn, whose
-    /// results are thrown away.
+    /// Reads the record. `take` gets the bank's copy and its number, and may read what belongs to
+    /// that bank elsewhere; it gives none where the checksum does not fit. It is called on copies
+    /// that may be torn, whose results are thrown away.
     #[inline(always)]
     pub fn read<T>(self, mut take: impl FnMut(&[u64; B], usize) -> Option<T>) -> Result<(Seen, T), Unreadable> {
         for _ in 0..READ_TRIES_MAX {
-            // Acquire pairs with the Release store of `Claim::publish`: the bank that this sequence makes current is
-            // seen as it was written.
+            // Acquire pairs with the Release store of `Claim::publish`: the bank that this sequence
+            // makes current is seen as it was written.
             let before = self.control.load(Ordering::Acquire);
             let number = (before >> OWNER_BITS & 1) as usize;
             let mut copy = [0; B];
@@ -146,8 +149,8 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
                 *to = from.load(Ordering::Relaxed);
             }
             let taken = take(&copy, number);
-            // This fence pairs with the Release fence of `claim`: had a load above seen a store made under a later
-            // claim, the load below would see that claim's sequence.
+            // This fence pairs with the Release fence of `claim`: had a load above seen a store
+            // made under a later claim, the load below would see that claim's sequence.
             W::fence(Ordering::Acquire);
             let after = self.control.load(Ordering::Relaxed);
             if before >> OWNER_BITS == after >> OWNER_BITS {
@@ -158,29 +161,35 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         Err(Unreadable::Contended)
     }
 
-    /// Claims the slot, if it is still as it was `seen` and nobody has it. The owner's cell names the slot before.
+    /// Claims the slot, if it is still as it was `seen` and nobody has it. The owner's cell names
+    /// the slot before.
     #[inline(always)]
     pub fn claim(self, seen: Seen, owner: OwnerId) -> Option<Claim<'a, W, B>> {
         if seen.is_claimed() {
             return None;
         }
-        // Acquire pairs with the Release store of the last `publish`: our stores to a bank come after those of its
-        // last writer. Release keeps the note in the owner's cell in front of the claim. Where it succeeds, the
-        // sequence has been the same since the record was read, so the copy that was read is the current record.
+        // Acquire pairs with the Release store of the last `publish`: our stores to a bank come
+        // after those of its last writer. Release keeps the note in the owner's cell in front of
+        // the claim. Where it succeeds, the sequence has been the same since the record was read,
+        // so the copy that was read is the current record.
         let claimed = seen.0 | (u64::from(owner.0) + 1);
         self.control.compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees its sequence too.
+        // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees
+        // its sequence too.
         W::fence(Ordering::Release);
         Some(Claim { slot: self, seen: seen.0, owner })
     }
 
-    /// Takes the claim away from an owner that is dead. Gives whether it had one. The record stays the old one.
+    /// Takes the claim away from an owner that is dead. Gives whether it had one. The record stays
+    /// the old one.
     pub fn evict(self, owner: OwnerId) -> bool {
-        // The dead do not race, and that they are dead came to us by a lock of the kernel's: no partner is needed.
+        // The dead do not race, and that they are dead came to us by a lock of the kernel's: no
+        // partner is needed.
         let control = self.control.load(Ordering::Relaxed);
         let held = control & OWNER_MASK == u64::from(owner.0) + 1;
         if held {
-            // Release, so that whatever recovery did to the slot before is in place when others may claim it.
+            // Release, so that whatever recovery did to the slot before is in place when others may
+            // claim it.
             self.control.store(control & !OWNER_MASK, Ordering::Release);
         }
         held
@@ -188,11 +197,13 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
 
     /// Takes a claim away that is nobody's, if the word is still as it was seen. The record stays.
     pub fn evict_seen(self, seen: Seen) -> bool {
-        // As `evict`; and an exchange, for whoever claims and publishes at this moment has changed the word.
+        // As `evict`; and an exchange, for whoever claims and publishes at this moment has changed
+        // the word.
         self.control.compare_exchange(seen.0, seen.0 & !OWNER_MASK, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Whether whoever has claimed it is none of so many owners: damage, which no eviction would ever cure.
+    /// Whether whoever has claimed it is none of so many owners: damage, which no eviction would
+    /// ever cure.
     pub fn is_claimed_beyond(self, owners: usize) -> bool {
         // Relaxed: asked before anybody writes.
         self.control.load(Ordering::Relaxed) & OWNER_MASK > owners as u64
@@ -212,7 +223,8 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
 
     /// The bank that is not current: the record before this one, or what a writer is at.
     pub fn other_bank(self) -> [u64; B] {
-        // Acquire as in `read`. Whoever is at it meanwhile makes a copy that does not fit its checksum.
+        // Acquire as in `read`. Whoever is at it meanwhile makes a copy that does not fit its
+        // checksum.
         let number = !(self.control.load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
         std::array::from_fn(|at| self.banks[number][at].load(Ordering::Relaxed))
     }
@@ -250,18 +262,20 @@ impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
     pub fn publish(self, record: &[u64; B]) {
         self.write(record);
         let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
-        // Release pairs with the Acquire loads of `read` and `claim`: the bank is whole before it is current.
+        // Release pairs with the Acquire loads of `read` and `claim`: the bank is whole before it
+        // is current.
         self.slot.control.store(next, Ordering::Release);
         std::mem::forget(self);
     }
 
-    /// Makes `record` the current one, and keeps the slot from other writers until what goes with the record is in place
-    /// too. Dropped, the claim leaves the new record.
+    /// Makes `record` the current one, and keeps the slot from other writers until what goes with
+    /// the record is in place too. Dropped, the claim leaves the new record.
     #[inline]
     pub fn publish_and_keep(self, record: &[u64; B]) -> Self {
         self.write(record);
         let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
-        // Release as in `publish`. Whoever is killed from here on has the claim, and its record stands.
+        // Release as in `publish`. Whoever is killed from here on has the claim, and its record
+        // stands.
         self.slot.control.store(next | (u64::from(self.owner.0) + 1), Ordering::Release);
         let kept = Self { seen: next, ..self };
         std::mem::forget(self);
@@ -272,7 +286,8 @@ impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
     #[inline(always)]
     pub(super) fn write(&self, record: &[u64; B]) {
         for (to, from) in self.slot.banks[self.bank()].iter().zip(record) {
-            // Relaxed: `publish` orders them for readers, the fence of `claim` for readers that come too late.
+            // Relaxed: `publish` orders them for readers, the fence of `claim` for readers that
+            // come too late.
             to.store(*from, Ordering::Relaxed);
         }
     }
@@ -280,13 +295,15 @@ impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
 
 impl<W: Word, const B: usize> Drop for Claim<'_, W, B> {
     fn drop(&mut self) {
-        // Release pairs with the Acquire of the next `claim`: what we wrote to the bank comes before what it writes.
+        // Release pairs with the Acquire of the next `claim`: what we wrote to the bank comes
+        // before what it writes.
         self.slot.control.store(self.seen, Ordering::Release);
     }
 }
 
-/// The checksum of a record's words. Each step is a bijection in the word that enters, so a change of one word alone
-/// always shows. It is 0 for words that are all 0: zeroed memory holds free slots.
+/// The checksum of a record's words. Each step is a bijection in the word that enters, so a change
+/// of one word alone always shows. It is 0 for words that are all 0: zeroed memory holds free
+/// slots.
 #[inline]
 pub(super) const fn checksum(head: &[u64], tail: &[u64]) -> u64 {
     fold(fold(SEED, head), tail) ^ blank(head.len() + tail.len())

@@ -1,4 +1,5 @@
-//! A set of slots, one bit each: what is as large as the table must not need a hash table beside it.
+//! A set of slots, one bit each: what is as large as the table must not need a hash table beside
+//! it.
 
 /// Slots below a number that is given at the beginning.
 #[derive(Debug)]

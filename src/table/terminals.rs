@@ -1,12 +1,14 @@
-//! Terminals, each a member of one part: the record of one, how it is found, and its additional information.
+//! Terminals, each a member of one part: the record of one, how it is found, and its additional
+//! information.
 //!
 //! ```text
 //! 0 address (56) info_len │ 1 meeting │ 2 version (32) business decode role flags
 //! 3 part's slot (32) channel stream window │ 4, 5 information up to 16 bytes, else 4 its extent │ 6 checksum
 //! ```
 //!
-//! A slot is free where the address is 0. Information of more than 16 bytes is in an *extent*: two banks of 64 bytes, used
-//! as the slot's are, which the terminal's slot owns for as long as its record names it. The checksum is over it too.
+//! A slot is free where the address is 0. Information of more than 16 bytes is in an *extent*: two
+//! banks of 64 bytes, used as the slot's are, which the terminal's slot owns for as long as its
+//! record names it. The checksum is over it too.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -124,7 +126,8 @@ impl From<&Terminal> for TerminalState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head([u64; BANK - 1]);
 
-/// What a report or an autonomous server says, but for the additional information, as it lies in a record.
+/// What a report or an autonomous server says, but for the additional information, as it lies in a
+/// record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stated {
     /// Word 2.
@@ -222,7 +225,8 @@ impl Head {
         self.0[3] = self.0[3] & !(0xff << 48) | u64::from(window) << 48;
     }
 
-    /// Puts information in that needs no extent: its length, and its bytes as words, zero behind it.
+    /// Puts information in that needs no extent: its length, and its bytes as words, zero behind
+    /// it.
     #[inline(always)]
     pub fn set_short_info(&mut self, len: u8, [front, behind]: [u64; 2]) {
         self.0[0] = self.address().number() | u64::from(len) << 56;

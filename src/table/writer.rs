@@ -1,4 +1,5 @@
-//! Changes: reports, which any writer makes to records beside all others, and membership, which one makes at a time.
+//! Changes: reports, which any writer makes to records beside all others, and membership, which one
+//! makes at a time.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::prefetch::SlotHint;
 use super::quota::Quota;
 use super::slot::Unreadable;
 use super::terminals::{Head, Raw, Terminal};
+use super::version_order::is_newer;
 use super::{Cursor, OwnerId, Table, TableError, extents};
 use crate::limits::{
     CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX,
@@ -32,9 +34,11 @@ pub enum Reported {
     UnknownTerminal,
     /// It is a member of this other meeting; nothing was changed.
     OtherMeeting(MeetingId),
-    /// Another writer has it just now, or only a part of the extents was looked at for room; the report will come again.
+    /// Another writer has it just now, or only a part of the extents was looked at for room; the
+    /// report will come again.
     Contended,
-    /// There is no room for its additional information: this writer has looked at every extent since it last found one.
+    /// There is no room for its additional information: this writer has looked at every extent
+    /// since it last found one.
     Full,
     /// Its record is damaged.
     Damaged,
@@ -95,13 +99,14 @@ impl Writer {
         &self.table
     }
 
-    /// How often this writer has changed parts of a domain, or of another one that it is counted with.
+    /// How often this writer has changed parts of a domain, or of one that it is counted with.
     pub fn changes_in(&self, domain: Domain) -> u64 {
         self.changes.of(domain)
     }
 
-    /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for whatever meeting the terminal is in. Versions
-    /// count from 1: 0 is of a terminal that has not reported yet, and any report is newer.
+    /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for whatever meeting
+    /// the terminal is in. Versions count from 1: 0 is of a terminal that has not reported yet, and
+    /// any report is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
     pub fn report(
         &mut self,
@@ -116,15 +121,14 @@ impl Writer {
         stream: StreamKind,
         info: &[u8],
     ) -> Reported {
-        let mut told = Terminal::new(terminal, meeting, role);
-        (told.version, told.business, told.decode, told.flags) = (version, business, decode, flags);
-        (told.channel, told.stream) = (channel, stream);
+        let mut told =
+            Terminal { version, business, decode, flags, channel, stream, ..Terminal::new(terminal, meeting, role) };
         told.set_info(info);
         self.report_state(&(&told).into())
     }
 
-    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: the hot path, without a look into the
-    /// index if it is still there. Neither allocates, nor locks, nor waits.
+    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: the
+    /// hot path, without a look into the index if it is still there. Never allocates, locks or waits.
     #[inline]
     pub fn report_at(&mut self, near: SlotHint, report: &Report) -> Reported {
         match self.report_short(near, report) {
@@ -133,8 +137,8 @@ impl Writer {
         }
     }
 
-    /// Enters it where that is simple: the record is near, whole and nobody's, and has no extent. None, and nothing changed, where
-    /// it is not.
+    /// Enters it where that is simple: the record is near, whole and nobody's, and has no extent.
+    /// None, and nothing changed, where it is not.
     #[inline(always)]
     fn report_short(&mut self, near: SlotHint, report: &Report) -> Option<Reported> {
         let words = self.table.words();
@@ -228,8 +232,8 @@ impl Writer {
         Some(Reported::Applied)
     }
 
-    /// Changes a terminal where `change` says that it did; false where there is none or `change` declined. Address and
-    /// meeting stay. There is none where its record was damaged: it is thrown away.
+    /// Changes a terminal where `change` says that it did; false where there is none or `change`
+    /// declined. Address and meeting stay. A damaged record is thrown away, and there is none.
     pub fn update_terminal(
         &mut self,
         terminal: Address,
@@ -274,8 +278,8 @@ impl Writer {
         self.change_part(None, meeting, domain, change)
     }
 
-    /// As [`Self::update_part`], of a part that a walk gave before its cursor stood so: without a look into the index, if
-    /// it is still there.
+    /// As [`Self::update_part`], of a part that a walk gave before its cursor stood so: without a
+    /// look into the index, if it is still there.
     pub fn update_part_near(
         &mut self,
         cursor: Cursor,
@@ -312,7 +316,8 @@ impl Writer {
                 claim.publish(&record);
             } else {
                 set_level_bit(words.level_bits(part.level), slot, true);
-                // Under the claim until the last: another change, back to the level that it had, must not lose its bit.
+                // Under the claim until the last: another change, back to the level that it had,
+                // must not lose its bit.
                 let _kept = claim.publish_and_keep(&record);
                 set_level_bit(words.level_bits(level), slot, false);
             }
@@ -362,8 +367,9 @@ impl Writer {
         if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
     }
 
-    /// Takes a part out, and its members with it; false where there is none. Where another writer keeps a member
-    /// ([`TableError::Contended`]), some may have been taken out already: it is to be called again.
+    /// Takes a part out, and its members with it; false where there is none. Where another writer
+    /// keeps a member ([`TableError::Contended`]), some may have been taken out already: it is to
+    /// be called again.
     pub fn remove_part(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
         self.changes.count(domain);
         let words = self.table.words();
@@ -381,8 +387,8 @@ impl Writer {
         done.map(|()| true)
     }
 
-    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing. A damaged record of it is thrown away
-    /// first.
+    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing. A
+    /// damaged record of it is thrown away first.
     pub fn join(&mut self, meeting: MeetingId, domain: Domain, terminal: &Terminal) -> Result<(), TableError> {
         let words = self.table.words();
         if terminal.terminal.domain().is_none() {
@@ -434,7 +440,8 @@ impl Writer {
         if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
     }
 
-    /// Takes a terminal out; false where it is not a member of that meeting. One whose record is damaged goes in any case.
+    /// Takes a terminal out; false where it is not a member of that meeting. One whose record is
+    /// damaged goes in any case.
     pub fn leave(&mut self, meeting: MeetingId, terminal: Address) -> Result<bool, TableError> {
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
@@ -464,8 +471,9 @@ impl Drop for Writer {
     }
 }
 
-/// The extent that information of this length needs: the one that the terminal has, or a free one, or none. With the hint
-/// comes how many are looked at: a worker looks at so many for a report, who changes membership at all.
+/// The extent that information of this length needs: the one that the terminal has, or a free one,
+/// or none. With the hint comes how many are looked at: a worker looks at so many for a report, who
+/// changes membership at all.
 fn extent_for(
     words: Words<'_>,
     cell: Cell<'_>,
@@ -489,10 +497,4 @@ fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, cl
     }
     new.publish(words, claim);
     extents::give_back(words, unused, slot);
-}
-
-/// Whether a terminal's version comes after another: serial arithmetic (RFC 1982), for versions wrap. They skip 0, which is of
-/// a terminal that has not reported yet and before all.
-pub(crate) const fn is_newer(version: u32, than: u32) -> bool {
-    version != 0 && (than == 0 || (version.wrapping_sub(than) as i32) > 0)
 }

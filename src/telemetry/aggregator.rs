@@ -1,7 +1,8 @@
 //! The thread that merges what was recorded, once a second, and writes it down.
 //!
-//! What always holds: nobody waits for it. Recorders hand over through bounded queues and go on recording where it is late; a disk
-//! that is slow or full costs intervals of the log, which is said, and no frame.
+//! What always holds: nobody waits for it. Recorders hand over through bounded queues and go on
+//! recording where it is late; a disk that is slow or full costs intervals of the log, which is
+//! said, and no frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +23,8 @@ use crate::limits::RECENT_INTERVALS_MAX;
 use crate::sys::clock;
 use crate::sys::threads::{Nice, spawn_nice};
 
-/// How long after the recorders have handed over it collects: a worker that sleeps looks round ten times a second.
+/// How long after the recorders have handed over it collects: a worker that sleeps looks round ten
+/// times a second.
 const LATE_NS: u64 = 200_000_000;
 /// What of a frame's way is counted as shed.
 const SHED: [Counter; 4] = [Counter::ShedKnown, Counter::ShedReports, Counter::ShedProbes, Counter::ControlOverflow];
@@ -117,7 +119,8 @@ impl Aggregator {
         Arc::clone(&self.published)
     }
 
-    /// Writes down a recovery that began then. There is one in an engine's life, so there is room for it.
+    /// Writes down a recovery that began then. There is one in an engine's life, so there is room
+    /// for it.
     pub fn note_recovery(&self, at: SystemTime, note: RecoveryNote) {
         let _ = self.recoveries.try_send((at, note));
     }
@@ -173,7 +176,8 @@ impl Writer {
         let Some((path, rotation)) = &self.place else { return };
         match LogFolder::open(path, *rotation, self.published.engine.clone(), self.published.begun) {
             Ok((files, last)) => {
-                // What the kernel dropped while nobody was there is counted from where the predecessor saw it.
+                // What the kernel dropped while nobody was there is counted from where the
+                // predecessor saw it.
                 self.seen.dropped = Some(last.unwrap_or(0));
                 *self.published.state.lock() = format!("writes to {}", path.display());
                 self.files = Some(files);
@@ -197,7 +201,8 @@ impl Writer {
         let begun = self.published.begun;
         let (start, length) = (
             self.since.duration_since(begun).unwrap_or_default(),
-            // A clock that was set back makes an interval of no length, and one set forward a long one.
+            // A clock that was set back makes an interval of no length, and one set forward a long
+            // one.
             now.duration_since(self.since).unwrap_or_default(),
         );
         let frames = self.frames(start, length);

@@ -1,4 +1,5 @@
-//! What a log says beside its histograms: who wrote it, how many frames came and were lost, and recoveries.
+//! What a log says beside its histograms: who wrote it, how many frames came and were lost, and
+//! recoveries.
 //!
 //! Each is a comment line that other readers of `.hlog` files skip:
 //!
@@ -8,10 +9,11 @@
 //! #[Recovery: at=-0.000098 epoch=3.17 path=cache succeeds=true meetings=1000 unreached=0 first_frame_ns=151022 acknowledged_ns=7802113 reconciled_ns=10330871]
 //! ```
 //!
-//! `start` and `at` are seconds since the log's BaseTime, as those of its intervals are; `at` is when the predecessor's death was
-//! noticed (below zero: before the log began), or when the engine began where it succeeds nobody that is known to have died; what
-//! follows counts from there. A Recovery line is written once all is reconciled, or some time after the beginning for those that could
-//! be reached, so an engine whose log has none did not live that long.
+//! `start` and `at` are seconds since the log's BaseTime, as those of its intervals are; `at` is
+//! when the predecessor's death was noticed (below zero: before the log began), or when the engine
+//! began where it succeeds nobody that is known to have died; what follows counts from there. A
+//! Recovery line is written once all is reconciled, or some time after the beginning for those that
+//! could be reached, so an engine whose log has none did not live that long.
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,9 +40,11 @@ pub struct FramesNote {
     pub received: u64,
     /// Of those received, left undone because more came than could be done.
     pub shed: u64,
-    /// Frames that the kernel had to drop because a ring was full or empty; for a load generator: questions without an answer.
+    /// Frames that the kernel had to drop because a ring was full or empty; for a load generator:
+    /// questions without an answer.
     pub dropped: u64,
-    /// The same since the sockets were bound, which outlive an engine: the next one goes on from here.
+    /// The same since the sockets were bound, which outlive an engine: the next one goes on from
+    /// here.
     pub dropped_ever: u64,
 }
 
@@ -57,9 +61,11 @@ pub struct RecoveryNote {
     pub succeeds: bool,
     /// Meetings' parts taken over.
     pub meetings: u64,
-    /// Autonomous servers that were not reached when this was written, and that the times leave out.
+    /// Autonomous servers that were not reached when this was written, and that the times leave
+    /// out.
     pub unreached: u64,
-    /// Nanoseconds from `at_s` to the first takeover frame on its way out; none where there was nothing to take over.
+    /// Nanoseconds from `at_s` to the first takeover frame on its way out; none where there was
+    /// nothing to take over.
     pub first_frame_ns: Option<u64>,
     /// To the last takeover's answer.
     pub acknowledged_ns: u64,

@@ -34,9 +34,11 @@ counters! {
     ReportsKnown "reports_known",
     /// Reports of terminals that the table does not hold.
     ReportsUnknown "reports_unknown",
-    /// Reports left unanswered because another writer had the slot, or its record was damaged: the terminal repeats them.
+    /// Reports left unanswered because another writer had the slot, or its record was damaged: the
+    /// terminal repeats them.
     ReportsDeferred "reports_deferred",
-    /// Reports answered CAPACITY: the table has no room for additional information of more than 16 bytes.
+    /// Reports answered CAPACITY: the table has no room for additional information of more than 16
+    /// bytes.
     ReportsFull "reports_full",
     /// Probes sent back.
     ProbesEchoed "probes_echoed",
@@ -124,7 +126,8 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Adds one. For the one thread that owns these counters: a load and a store, no locked instruction.
+    /// Adds one. For the one thread that owns these counters: a load and a store, no locked
+    /// instruction.
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
     }
@@ -141,14 +144,16 @@ impl Counters {
         self.cells[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// Says how the rings are. Where somebody reads that just now, the next time will do: the worker does not wait.
+    /// Says how the rings are. Where somebody reads that just now, the next time will do: the
+    /// worker does not wait.
     pub fn show_ring(&self, status: Option<RingStatus>) {
         if let Some(mut shown) = self.ring.try_lock() {
             *shown = status;
         }
     }
 
-    /// How the rings were within the last second or so; none where there are none, or nobody has looked yet.
+    /// How the rings were within the last second or so; none where there are none, or nobody has
+    /// looked yet.
     pub fn ring(&self) -> Option<RingStatus> {
         *self.ring.lock()
     }

@@ -1,7 +1,9 @@
-//! Metrics as text: in Prometheus' own form (0.0.4), and in OpenMetrics (1.0) for who asks for that.
+//! Metrics as text: in Prometheus' own form (0.0.4), and in OpenMetrics (1.0) for who asks for
+//! that.
 //!
-//! The two differ in how a counter's family is named, in units, and in the last line. The official library writes the one alone, which
-//! `promtool check metrics` does not take; so both are written here, from one description of each family.
+//! The two differ in how a counter's family is named, in units, and in the last line. The official
+//! library writes the one alone, which `promtool check metrics` does not take; so both are written
+//! here, from one description of each family.
 
 use std::fmt::{Display, Write as _};
 
@@ -35,7 +37,8 @@ impl Dialect {
     }
 }
 
-/// The upper bounds of a histogram's buckets, in nanoseconds: a microsecond to a minute, three to a decade.
+/// The upper bounds of a histogram's buckets, in nanoseconds: a microsecond to a minute, three to a
+/// decade.
 const BUCKETS_NS: [u64; 24] = [
     1_000,
     2_500,

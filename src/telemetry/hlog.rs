@@ -1,4 +1,5 @@
-//! Histogram logs (`.hlog`): a histogram for each interval, compressed, with a tag, in lines of text.
+//! Histogram logs (`.hlog`): a histogram for each interval, compressed, with a tag, in lines of
+//! text.
 //!
 //! ```text
 //! #[what wrote it]
@@ -9,9 +10,10 @@
 //! Tag=probe,0.000,1.000,182271.000,HISTFAAAA…
 //! ```
 //!
-//! The format is HdrHistogram's (`HistogramLogWriter` in its Java library), read by its tools in every language. Intervals' times are
-//! seconds since BaseTime; values and Interval_Max are nanoseconds. The library's own writer leaves the version and the legend out, so
-//! both are written here.
+//! The format is HdrHistogram's (`HistogramLogWriter` in its Java library), read by its tools in
+//! every language. Intervals' times are seconds since BaseTime; values and Interval_Max are
+//! nanoseconds. The library's own writer leaves the version and the legend out, so both are written
+//! here.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};

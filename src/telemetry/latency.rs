@@ -13,9 +13,11 @@ use crate::time::Nanos;
 /// What is timed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// From the XDP program's stamp to the worker's taking the frame from its ring. All of a burst count as its oldest, so that no figure is too small.
+    /// From the XDP program's stamp to the worker's taking the frame from its ring. All of a burst
+    /// count as its oldest, so that no figure is too small.
     RingWait,
-    /// From there until the table holds what the frame said: tag, parse, look up, update. Likewise, as the burst's last.
+    /// From there until the table holds what the frame said: tag, parse, look up, update. Likewise,
+    /// as the burst's last.
     Processing,
     /// From the first sending of a command to its answer.
     CommandRoundTrip,
@@ -55,8 +57,8 @@ impl Stage {
 const LONGEST_NS: u64 = 60_000_000_000;
 /// Two significant digits: 1 % of the value, in about 26 KiB a stage.
 const DIGITS: u8 = 2;
-/// A recorder hands over when the next of these begins, by the clock: all recorders at once, so that whoever collects a little later
-/// finds what each has of the same second.
+/// A recorder hands over when the next of these begins, by the clock: all recorders at once, so
+/// that whoever collects a little later finds what each has of the same second.
 pub(super) const HAND_OVER_NS: u64 = 1_000_000_000;
 
 /// The histograms of all stages for a while.
@@ -113,7 +115,8 @@ impl Recorder {
         }
     }
 
-    /// Once a second hands what was recorded to the collector, and says so; where that has not come round, goes on recording.
+    /// Once a second hands what was recorded to the collector, and says so; where that has not come
+    /// round, goes on recording.
     pub fn hand_over(&mut self, now: Nanos) -> bool {
         let second = now.0 / HAND_OVER_NS;
         if second == self.second {

@@ -1,8 +1,10 @@
-//! What a running engine says of itself: counters by what became of each frame, and latency per stage.
+//! What a running engine says of itself: counters by what became of each frame, and latency per
+//! stage.
 //!
-//! A worker counts into relaxed atomics that it alone writes, and records into histograms that it alone holds; once a
-//! second it swaps those for empty ones through a pair of bounded queues. So the hot path shares no cache line with a
-//! reader, takes no lock and allocates nothing. A thread behind them ([`Aggregator`]) merges what comes, and writes it down.
+//! A worker counts into relaxed atomics that it alone writes, and records into histograms that it
+//! alone holds; once a second it swaps those for empty ones through a pair of bounded queues. So
+//! the hot path shares no cache line with a reader, takes no lock and allocates nothing. A thread
+//! behind them ([`Aggregator`]) merges what comes, and writes it down.
 
 mod aggregator;
 mod annotations;

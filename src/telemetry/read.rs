@@ -1,7 +1,8 @@
 //! Reads histogram logs, whoever wrote them, cut or whole.
 //!
-//! What always holds: what is whole is read, and each line that is not is named. A line's length, and what a histogram unfolds to,
-//! have bounds, so that no file makes its reader take more memory than a few of its own lengths.
+//! What always holds: what is whole is read, and each line that is not is named. A line's length,
+//! and what a histogram unfolds to, have bounds, so that no file makes its reader take more memory
+//! than a few of its own lengths.
 
 use std::io::Read;
 
@@ -136,17 +137,18 @@ fn entry(line: &[u8]) -> Result<Entry, String> {
     }
 }
 
-/// Compressed and plain encoding, version 2: 4 bytes of cookie. A plain one's head: cookie, length of what follows it, offset, digits
-/// (4 bytes each), lowest and highest value, ratio (8 each).
+/// Compressed and plain encoding, version 2: 4 bytes of cookie. A plain one's head: cookie, length
+/// of what follows it, offset, digits (4 bytes each), lowest and highest value, ratio (8 each).
 const COMPRESSED: u32 = 0x1C84_9314;
 const PLAIN: u32 = 0x1C84_9313;
 const HEAD_BYTES: usize = 40;
-/// More digits, or values of more than a day in nanoseconds, are not asked for by anything that measures latency.
+/// More digits, or values of more than a day in nanoseconds, are not asked for by anything that
+/// measures latency.
 const DIGITS_MAX: u32 = 3;
 const VALUE_MAX: u64 = 86_400_000_000_000;
 
-/// The library would make as much room as the bytes ask for, before it sees whether that much follows: so the bounds are looked at
-/// first.
+/// The library would make as much room as the bytes ask for, before it sees whether that much
+/// follows: so the bounds are looked at first.
 fn unfold(encoded: &[u8]) -> Result<Histogram<u64>, String> {
     let word =
         |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);

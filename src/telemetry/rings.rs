@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The rings of one socket, and what the kernel counted for it since it was bound. Entries are frames.
+/// The rings of one socket, and what the kernel counted for it since it was bound. Entries are
+/// frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RingStatus {
     /// The receive queue of the interface.

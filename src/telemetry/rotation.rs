@@ -1,9 +1,12 @@
-//! A folder of histogram logs: files that are begun whole, grow by whole lines, and follow each other by size and age.
+//! A folder of histogram logs: files that are begun whole, grow by whole lines, and follow each
+//! other by size and age.
 //!
-//! What always holds: a file under its own name has its head, for it is written under another name and renamed; what is appended
-//! is whole lines in one call. Before each, the name is looked at: a file that was cut, renamed or removed by somebody else is
-//! left to them, and the next one begun. A death in the middle of that call may leave a line cut short, in the last file alone: whoever
-//! opens the folder next cuts it off there, unless who writes it still lives (and has it locked), and begins a file of its own.
+//! What always holds: a file under its own name has its head, for it is written under another name
+//! and renamed; what is appended is whole lines in one call. Before each, the name is looked at: a
+//! file that was cut, renamed or removed by somebody else is left to them, and the next one begun.
+//! A death in the middle of that call may leave a line cut short, in the last file alone: whoever
+//! opens the folder next cuts it off there, unless who writes it still lives (and has it locked),
+//! and begins a file of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -60,8 +63,9 @@ impl Current {
 const TAIL_BYTES: u64 = 1 << 20;
 
 impl LogFolder {
-    /// Opens it, or makes it in a folder that there is, for an engine's logs, whose times count from `base`, and mends what its predecessor left. Gives the frames that
-    /// predecessor had seen dropped, ever.
+    /// Opens it, or makes it in a folder that there is, for an engine's logs, whose times count
+    /// from `base`, and mends what its predecessor left. Gives the frames that predecessor had seen
+    /// dropped, ever.
     ///
     /// # Errors
     /// The system's.
@@ -172,10 +176,11 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Cuts off what follows the last end of a line, unless somebody still writes. Gives what the last line about frames says of those
-/// dropped ever.
+/// Cuts off what follows the last end of a line, unless somebody still writes. Gives what the last
+/// line about frames says of those dropped ever.
 fn mend(path: &Path) -> io::Result<Option<u64>> {
-    // A pipe of that name has nobody at its other end, and is not waited for; what a link leads to is not ours to cut.
+    // A pipe of that name has nobody at its other end, and is not waited for; what a link leads to
+    // is not ours to cut.
     let careful = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
     let mut file = OpenOptions::new().read(true).write(true).custom_flags(careful).open(path)?;
     if !file.metadata()?.is_file() {

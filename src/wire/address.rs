@@ -106,7 +106,8 @@ impl From<Domain> for u64 {
     }
 }
 
-/// A V2V address without its type byte: domain 40 bits, device 16. Text form `domain/device`, `366/1001`.
+/// A V2V address without its type byte: domain 40 bits, device 16. Text form `domain/device`,
+/// `366/1001`.
 ///
 /// ```
 /// let terminal: baton::wire::Address = "366/1001".parse().unwrap();
@@ -208,8 +209,8 @@ impl FromStr for MeetingId {
     }
 }
 
-/// Which conference it is that bears a meeting's number: drawn at random when the conference is started, and never used again.
-/// 0 for what an autonomous server started itself.
+/// Which conference it is that bears a meeting's number: drawn at random when the conference is
+/// started, and never used again. 0 for what an autonomous server started itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Run(pub u64);

@@ -172,7 +172,8 @@ struct AddressBytes {
 
 const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<HeaderBytes>() == HEADER_BYTES);
 
-/// A frame whose packet is there in full. Nothing of it is believed until [`Self::authentic`] says so.
+/// A frame whose packet is there in full. Nothing of it is believed until [`Self::authentic`] says
+/// so.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     ethernet: &'a EthernetBytes,
@@ -189,7 +190,8 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Finds the packet in the bytes that arrived. Bytes behind it (Ethernet's padding) are ignored.
+    /// Finds the packet in the bytes that arrived. Bytes behind it (Ethernet's padding) are
+    /// ignored.
     #[inline(always)]
     pub fn parse(bytes: &'a [u8], ethertype: u16) -> Result<Self, Malformed> {
         let (ethernet, mut rest) = EthernetBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Short)?;
@@ -255,7 +257,8 @@ impl<'a> Frame<'a> {
         self.packet
     }
 
-    /// Whether its tag proves that the key's holder sent it in the key's direction. In constant time.
+    /// Whether its tag proves that the key's holder sent it in the key's direction. In constant
+    /// time.
     #[must_use]
     #[inline]
     pub fn authentic(&self, key: &Key) -> bool {
@@ -276,8 +279,8 @@ impl<'a> Frame<'a> {
         self.header_bytes().opcode
     }
 
-    /// Whose report it is and of which version, where it looks like a REPORT: what tells in advance what it will touch. That it is
-    /// one in every respect only [`Self::message`] says.
+    /// Whose report it is and of which version, where it looks like a REPORT: what tells in advance
+    /// what it will touch. That it is one in every respect only [`Self::message`] says.
     #[inline]
     pub fn reports_on(&self) -> Option<(Address, u32)> {
         if !self.looks_like_report() {
@@ -309,14 +312,15 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Whether its status says that what was asked is not so. Such an answer has a protocol payload's body and nothing
-    /// of a page, whatever its opcode has when all is well (STALE_EPOCH to a TAKEOVER_BATCH); we send it in a protocol
-    /// payload, and read it in either.
+    /// Whether its status says that what was asked is not so. Such an answer has a protocol
+    /// payload's body and nothing of a page, whatever its opcode has when all is well (STALE_EPOCH
+    /// to a TAKEOVER_BATCH); we send it in a protocol payload, and read it in either.
     fn is_refusal(&self) -> bool {
         Status::from_wire(self.header_bytes().status).is_some_and(|status| !status.is_success())
     }
 
-    /// Whether this is an error answer to an opcode or version that its sender did not know (ANSWER in `flags`).
+    /// Whether this is an error answer to an opcode or version that its sender did not know (ANSWER
+    /// in `flags`).
     pub fn is_error_answer(&self) -> bool {
         self.header().flags.has(FlagsHeader::ANSWER)
     }
@@ -374,10 +378,12 @@ pub fn encode_message(buffer: &mut [u8], envelope: &Envelope, header: &Header, m
     writer.finish(key)
 }
 
-/// Writes a frame with one page of records, as many of `records` as fit; gives its length and how many it took.
+/// Writes a frame with one page of records, as many of `records` as fit; gives its length and how
+/// many it took.
 ///
 /// # Panics
-/// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`], or the record type is not the opcode's.
+/// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`], or the record type is not the
+/// opcode's.
 pub fn encode_page<R: Record>(
     buffer: &mut [u8],
     envelope: &Envelope,

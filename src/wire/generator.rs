@@ -5,7 +5,8 @@
 //! │ magic be9be955 │ sequence (u32) │ seconds u32 │ microseconds u32  │ whatever follows
 //! ```
 //!
-//! Read as a V2V packet, the magic's first byte is the packet type `0xBE`, so both kinds of frame can share a ring.
+//! Read as a V2V packet, the magic's first byte is the packet type `0xBE`, so both kinds of frame
+//! can share a ring.
 
 use std::time::Duration;
 
@@ -36,8 +37,8 @@ impl GeneratorProbe {
     /// What the generator's payloads begin with.
     pub const MAGIC: [u8; 4] = [0xBE, 0x9B, 0xE9, 0x55];
 
-    /// The probe in a whole Ethernet frame, as steering takes it from the interface: IPv4, and UDP to this port. None in
-    /// any other.
+    /// The probe in a whole Ethernet frame, as steering takes it from the interface: IPv4, and UDP
+    /// to this port. None in any other.
     pub fn in_frame(frame: &[u8], port: u16) -> Option<Self> {
         const TAGGED: [u8; 2] = [0x81, 0x00];
         const IPV4: [u8; 2] = [0x08, 0x00];
@@ -50,8 +51,8 @@ impl GeneratorProbe {
         Self::parse(udp.get(8..)?).ok().filter(|_| meant)
     }
 
-    /// Reads the payload of a UDP datagram: [`Malformed::PacketType`] where it does not bear the magic, and
-    /// [`Malformed::Value`] where its microseconds make more than a second.
+    /// Reads the payload of a UDP datagram: [`Malformed::PacketType`] where it does not bear the
+    /// magic, and [`Malformed::Value`] where its microseconds make more than a second.
     ///
     /// ```
     /// use baton::wire::GeneratorProbe;

@@ -29,8 +29,9 @@ pub enum Message {
     Heartbeat {
         sent_ns: u64,
     },
-    /// `boot_generation` is the low 16 bits of CONNECT_ACK's. `age` counts from the last authentic frame under that
-    /// epoch, in 0.1 ms, 65535 for more. These three and `highest_epoch` are 0 in D's answers.
+    /// `boot_generation` is the low 16 bits of CONNECT_ACK's. `age` counts from the last authentic
+    /// frame under that epoch, in 0.1 ms, 65535 for more. These three and `highest_epoch` are 0 in
+    /// D's answers.
     HeartbeatAck {
         sent_ns: u64,
         held: u32,
@@ -106,7 +107,8 @@ pub enum Message {
     TerminalRelease {
         terminal: Address,
     },
-    /// The answer to a change of a whole meeting (START, LAYOUT_SET, END): `opcode` is the answer's.
+    /// The answer to a change of a whole meeting (START, LAYOUT_SET, END): `opcode` is the
+    /// answer's.
     MeetingAck {
         opcode: Opcode,
         version: u64,
@@ -154,8 +156,9 @@ pub enum Message {
         sent_ns: u64,
         sequence: u64,
     },
-    /// An answer whose status is neither OK nor ALREADY: `value` is the highest epoch seen (STALE_EPOCH), the
-    /// nanoseconds to wait (BUSY), else 0. `opcode` is the raw one, for it may be one that we do not know.
+    /// An answer whose status is neither OK nor ALREADY: `value` is the highest epoch seen
+    /// (STALE_EPOCH), the nanoseconds to wait (BUSY), else 0. `opcode` is the raw one, for it may
+    /// be one that we do not know.
     Refused {
         opcode: u8,
         status: Status,

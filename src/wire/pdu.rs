@@ -89,7 +89,8 @@ impl Opcode {
         )
     }
 
-    /// The opcode that properly answers this request; none where it is an answer itself or is answered by nothing.
+    /// The opcode that properly answers this request; none where it is an answer itself or is
+    /// answered by nothing.
     pub const fn answer(self) -> Option<Self> {
         Some(match self {
             Self::Connect => Self::ConnectAck,
@@ -121,9 +122,10 @@ impl Opcode {
     }
 }
 
-/// Term (high 32 bits), generation (16 bits) and nonce (low 16 bits) of the dispatch server that controls, compared as one
-/// number. The nonce is drawn at random with each block of generations that is reserved, so that two servers which come
-/// from one backup, one disk that was rolled back or two empty databases do not share an epoch.
+/// Term (high 32 bits), generation (16 bits) and nonce (low 16 bits) of the dispatch server that
+/// controls, compared as one number. The nonce is drawn at random with each block of generations
+/// that is reserved, so that two servers which come from one backup, one disk that was rolled back
+/// or two empty databases do not share an epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
@@ -147,8 +149,8 @@ impl Epoch {
         (self.0 >> 32) as u32
     }
 
-    /// Whether a server of this term may be given one above it. One that is further above than terms are ever counted is made
-    /// up: whoever passed it would have no terms left.
+    /// Whether a server of this term may be given one above it. One that is further above than
+    /// terms are ever counted is made up: whoever passed it would have no terms left.
     pub const fn is_passable(self, term: u32) -> bool {
         self.term() <= term.saturating_add(limits::TERMS_PASSED_MAX)
     }

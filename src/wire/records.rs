@@ -59,8 +59,9 @@ impl<'a> Page<'a> {
         Ok(Self { page, pages, count: head.records.get(), record_len: head.record_len.get(), body })
     }
 
-    /// Its records as `R`, one by one: a record with a value that its table does not have is an error of its own, and
-    /// those behind it are read all the same. Only where one record cannot be told from the next do they end.
+    /// Its records as `R`, one by one: a record with a value that its table does not have is an
+    /// error of its own, and those behind it are read all the same. Only where one record cannot be
+    /// told from the next do they end.
     pub fn records<R: Record>(&self) -> Result<Records<'a, R>, Malformed> {
         // An empty page has no record whose length could be wrong.
         if self.count > 0 && usize::from(self.record_len) != R::BYTES.unwrap_or(0) {
@@ -83,8 +84,8 @@ pub struct Records<'a, R> {
 }
 
 impl<R> Records<'_, R> {
-    /// The first two numbers of the record that comes next, whatever else is in it: a record with a value that cannot be still says
-    /// what it is about. None where no record comes.
+    /// The first two numbers of the record that comes next, whatever else is in it: a record with a
+    /// value that cannot be still says what it is about. None where no record comes.
     pub fn numbers(&self) -> Option<(u64, u64)> {
         let ([one, two], _) = <[U64; 2]>::ref_from_prefix(self.rest).ok().filter(|_| self.left > 0)?;
         Some((one.get(), two.get()))
@@ -122,8 +123,8 @@ pub trait Record: Sized {
     /// The most that a page surely holds, whatever their lengths.
     const PER_PAGE: usize;
 
-    /// Reads one from the front; gives it, or what is wrong with its values, and what is behind it. An error of its own
-    /// is that it does not end where it should.
+    /// Reads one from the front; gives it, or what is wrong with its values, and what is behind it.
+    /// An error of its own is that it does not end where it should.
     fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed>;
 
     /// Writes it to the front; gives its length, or none where there is no room.

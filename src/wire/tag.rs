@@ -1,4 +1,5 @@
-//! The tag that proves who sent a packet, and the digest that proves two sides hold the same meetings.
+//! The tag that proves who sent a packet, and the digest that proves two sides hold the same
+//! meetings.
 
 use std::fmt;
 
@@ -13,7 +14,8 @@ use super::frame::{ADDRESSES_BYTES, LABEL_BYTES};
 /// Bytes of a tag.
 pub(super) const TAG_BYTES: usize = 16;
 
-/// Which way a packet goes. A tag of one direction fails in the other, so a frame cannot be sent back to its sender.
+/// Which way a packet goes. A tag of one direction fails in the other, so a frame cannot be sent
+/// back to its sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// From the dispatch server.
@@ -41,7 +43,8 @@ pub enum Key {
     Laboratory,
 }
 
-/// A key of AES-128-CMAC (RFC 4493) with its schedule, which is computed once: it costs more than the tag of a short frame.
+/// A key of AES-128-CMAC (RFC 4493) with its schedule, which is computed once: it costs more than
+/// the tag of a short frame.
 #[derive(Clone)]
 pub struct TagKey {
     bytes: [u8; TAG_BYTES],
@@ -73,8 +76,8 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of one direction: the first 16 bytes of HKDF-SHA-256 (RFC 5869) of the secret, without a salt, with the
-    /// info `baton v2v 2.0 ` and the direction.
+    /// The key of one direction: the first 16 bytes of HKDF-SHA-256 (RFC 5869) of the secret,
+    /// without a salt, with the info `baton v2v 2.0 ` and the direction.
     pub fn derive(secret: Option<&Secret>, direction: Direction) -> Self {
         let info: &[u8] = match direction {
             Direction::Dispatch => b"baton v2v 2.0 dispatch",
@@ -87,7 +90,8 @@ impl Key {
         })
     }
 
-    /// The tag over a packet, from its addresses to where the tag goes, the label in between included if it has one.
+    /// The tag over a packet, from its addresses to where the tag goes, the label in between
+    /// included if it has one.
     #[inline]
     pub(crate) fn tag(&self, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
         match self {

@@ -8,7 +8,8 @@ use super::records::{PAGE_BYTES, Record};
 use super::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind};
 use crate::limits::INFO_BYTES_MAX;
 
-/// STATE, REPORT_INFO and INFO_SET: one terminal's state, with additional information of up to 64 bytes.
+/// STATE, REPORT_INFO and INFO_SET: one terminal's state, with additional information of up to 64
+/// bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TerminalState {
     /// The meeting that it is in; [`MeetingId::NONE`] where it is in none.

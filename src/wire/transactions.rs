@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Transaction;
 
-/// The transactions of one epoch. All who ask something of autonomous servers under it draw from one source, for
-/// transactions ascend within an epoch: an autonomous server that remembers its last answers takes a lower one for a
-/// repeat from long ago, and refuses it. Recovery has the odd ones, so that an answer belongs to it, or to a command, by
-/// its transaction alone. Clones draw from the same source. Numbers go round, and serial arithmetic compares them.
+/// The transactions of one epoch. All who ask something of autonomous servers under it draw from
+/// one source, for transactions ascend within an epoch: an autonomous server that remembers its
+/// last answers takes a lower one for a repeat from long ago, and refuses it. Recovery has the odd
+/// ones, so that an answer belongs to it, or to a command, by its transaction alone. Clones draw
+/// from the same source. Numbers go round, and serial arithmetic compares them.
 #[derive(Clone, Debug, Default)]
 pub struct Transactions(Arc<AtomicU32>);
 

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An enumeration of the wire: closed, so that a value of another version is [`super::Malformed`] and never guessed at.
+/// An enumeration of the wire: closed, so that a value of another version is [`super::Malformed`]
+/// and never guessed at.
 macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal $text:literal,)* }) => {
         $(#[$doc])*
@@ -139,7 +140,8 @@ wire_enum! {
     }
 }
 
-/// A terminal's flags: bit 0 muted, 1 hand raised, 2 recording, 3 online, 4 auxiliary stream, 5 has audio.
+/// A terminal's flags: bit 0 muted, 1 hand raised, 2 recording, 3 online, 4 auxiliary stream, 5 has
+/// audio.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Flags(pub u8);

@@ -1,4 +1,5 @@
-//! Both sides held against each other: what the table and the database say, and what the autonomous servers hold.
+//! Both sides held against each other: what the table and the database say, and what the autonomous
+//! servers hold.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +71,8 @@ pub fn of_servers(world: &World, orphans: &[MeetingId]) -> Picture {
     picture
 }
 
-/// Asserts that the table is what the autonomous servers are, but for parts that they lack, which are missing in it.
+/// Asserts that the table is what the autonomous servers are, but for parts that they lack, which
+/// are missing in it.
 pub fn assert_table(world: &World, orphans: &[MeetingId]) {
     let (mut ours, theirs) = (of_table(world), of_servers(world, orphans));
     let lacking = |meeting, domain: Domain| {

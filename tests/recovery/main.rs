@@ -1,5 +1,5 @@
-//! Recovery against autonomous servers that are written from the wire format, over a network that loses, doubles, reorders
-//! and corrupts, by a seed that is printed first.
+//! Recovery against autonomous servers that are written from the wire format, over a network that
+//! loses, doubles, reorders and corrupts, by a seed that is printed first.
 
 mod compare;
 mod world;
@@ -30,7 +30,8 @@ fn by_seeds(test: impl Fn(u64)) {
     }
 }
 
-/// What goes on at the autonomous servers while nobody dispatches: members come and go, layouts change.
+/// What goes on at the autonomous servers while nobody dispatches: members come and go, layouts
+/// change.
 fn live_on(world: &mut World) {
     for site in &mut world.sites {
         let held: Vec<_> = site.server.meetings().map(|summary| summary.meeting).collect();
@@ -115,8 +116,8 @@ fn a_second_and_third_death_during_recovery_change_nothing() {
             world.kill();
             world.run_for(Duration::from_micros(random.below(3_000)));
         }
-        // A death on the database path leaves a table that holds a part of what the database holds: only who is sure
-        // that nothing is missing in it may go on by the cache.
+        // A death on the database path leaves a table that holds a part of what the database holds:
+        // only who is sure that nothing is missing in it may go on by the cache.
         world.start(Path::Database, &Settings::default());
         reconcile(&mut world);
         settle(&mut world);
@@ -272,8 +273,8 @@ fn a_differing_audit_heals_by_listing_again() {
         world.confer(1..=30, 1);
         world.start(Path::Cache, &Settings::default());
         let report = |world: &World| world.dispatch.as_ref().expect("alive").recovery.report().servers.remove(0);
-        // The first change comes when all is taken over and REPLAY_DONE is on its way, the second when it is listed, and
-        // makes what was listed old.
+        // The first change comes when all is taken over and REPLAY_DONE is on its way, the second
+        // when it is listed, and makes what was listed old.
         let moments: [&dyn Fn(&World) -> bool; 2] =
             [&|world| report(world).all_acknowledged_ns.is_some(), &|world| report(world).listed_ns.is_some()];
         for has_come in moments {

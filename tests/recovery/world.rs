@@ -1,7 +1,9 @@
-//! A dispatch server's memory, a bad network and autonomous servers, in one process under one clock.
+//! A dispatch server's memory, a bad network and autonomous servers, in one process under one
+//! clock.
 //!
-//! Everything but the network is what runs in production: the table, the database, the machines of recovery, and on the
-//! other side the simulated autonomous servers, which are written from the wire format and not from our code.
+//! Everything but the network is what runs in production: the table, the database, the machines of
+//! recovery, and on the other side the simulated autonomous servers, which are written from the
+//! wire format and not from our code.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -173,7 +175,8 @@ impl World {
         self.database.commit(&changes, self.epoch).expect("a new database takes them");
     }
 
-    /// A dispatch server starts under the next epoch. On the database path it starts with an empty table.
+    /// A dispatch server starts under the next epoch. On the database path it starts with an empty
+    /// table.
     pub fn start(&mut self, path: Path, settings: &Settings) {
         assert!(self.dispatch.is_none(), "one at a time");
         if path == Path::Database {
@@ -214,7 +217,8 @@ impl World {
         self.run(end, |_| false);
     }
 
-    /// Lets things happen until every autonomous server agrees; gives whether they do within this time.
+    /// Lets things happen until every autonomous server agrees; gives whether they do within this
+    /// time.
     pub fn run_until_reconciled(&mut self, time: Duration) -> bool {
         let end = self.now + time;
         self.run(end, |world| world.is_reconciled());
@@ -239,7 +243,8 @@ impl World {
                 self.sites.iter_mut().for_each(|site| site.server.handle_timeout(self.now));
                 return;
             };
-            // Somebody who says that he was due before now is due now; the clock goes on by a little all the same.
+            // Somebody who says that he was due before now is due now; the clock goes on by a
+            // little all the same.
             self.now = next.max(self.now + Duration::from_nanos(100));
             for site in &mut self.sites {
                 site.server.handle_timeout(self.now);
@@ -386,7 +391,8 @@ pub fn summary_of(server: &AutonomousServer, meeting: MeetingId) -> Option<Meeti
 
 /// Two dispatch servers, one of which does not know yet that it is the old one.
 impl World {
-    /// Another host's dispatch server starts under the next generation of the world's term, with a table of its own.
+    /// Another host's dispatch server starts under the next generation of the world's term, with a
+    /// table of its own.
     pub fn start_other(&mut self, path: Path, settings: &Settings) {
         self.table = Arc::new(Table::on_heap(CAPACITY));
         self.start(path, settings);

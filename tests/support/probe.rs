@@ -11,7 +11,8 @@ pub fn write(buffer: &mut [u8], meeting: u64, sequence: u64) -> usize {
     write_between(buffer, macs, ("1/0", "2/1"), (meeting, sequence))
 }
 
-/// A probe that a dispatch server at 1/65535 answers: to a MAC address from another, from this V2V address.
+/// A probe that a dispatch server at 1/65535 answers: to a MAC address from another, from this V2V
+/// address.
 pub fn write_to_server(buffer: &mut [u8], macs: (Mac, Mac), from: &str, (meeting, sequence): (u64, u64)) -> usize {
     write_between(buffer, macs, ("1/65535", from), (meeting, sequence))
 }

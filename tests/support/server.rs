@@ -1,4 +1,5 @@
-//! A dispatch server of real processes: `baton run` in a network namespace, its log read line by line.
+//! A dispatch server of real processes: `baton run` in a network namespace, its log read line by
+//! line.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,6 @@
-//! What a running server says of itself: histogram logs that another implementation reads, and metrics that Prometheus' own
-//! tool finds nothing wrong with. Real processes, real frames, a real SIGKILL.
+//! What a running server says of itself: histogram logs that another implementation reads, and
+//! metrics that Prometheus' own tool finds nothing wrong with. Real processes, real frames, a real
+//! SIGKILL.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -167,7 +168,8 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
         assert_eq!((theirs["tag"].as_str(), theirs["count"].as_u64()), (Some(&*ours.tag), Some(histogram.len())));
         let start = theirs["start_ms"].as_f64().unwrap() / 1000.0;
         assert!((start - ours.start_s).abs() < 0.002, "{theirs} {ours:?}");
-        // Which of so many values a percentile is, it rounds to the nearest, and the library upwards.
+        // Which of so many values a percentile is, it rounds to the nearest, and the library
+        // upwards.
         let read = |percentile: f64| {
             let rank = ((percentile / 100.0 * histogram.len() as f64 + 0.5) as u64).max(1);
             let mut below = 0;

@@ -1,4 +1,5 @@
-// The generator of the bench, the limits that the kernel sets, and the plainest way into an AF_XDP socket.
+// The generator of the bench, the limits that the kernel sets, and the plainest way into an AF_XDP
+// socket.
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

@@ -94,7 +94,8 @@ impl Mode {
 
 impl Run {
     fn begin(&self) {
-        // Release pairs with the Acquire of who waits for it: the programs and sockets are in place.
+        // Release pairs with the Acquire of who waits for it: the programs and sockets are in
+        // place.
         self.ready.store(true, Ordering::Release);
     }
 
@@ -104,7 +105,8 @@ impl Run {
     }
 }
 
-/// Receives until it is told to stop; gives how many frames it took (of the worker: reports that it applied).
+/// Receives until it is told to stop; gives how many frames it took (of the worker: reports that it
+/// applied).
 pub fn consume(kind: Kind, run: &Run) -> Result<u64, Failure> {
     run.pair.enter(true)?;
     if !threads::pin(1) {

@@ -53,7 +53,8 @@ impl Kernel {
     pub fn frames(&self) -> Result<Frames, Failure> {
         let map = self.map("frames")?;
         let bytes = FRAMES * FRAME;
-        // SAFETY: a fresh shared mapping of a descriptor that is open; nothing is at an address of ours, for none is given.
+        // SAFETY: a fresh shared mapping of a descriptor that is open; nothing is at an address of
+        // ours, for none is given.
         let at = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -70,8 +71,8 @@ impl Kernel {
         Ok(Frames { at: at.cast() })
     }
 
-    /// Sends so many frames from the interface as fast as this core can, by a program that sends each on its way. Gives how
-    /// long that took.
+    /// Sends so many frames from the interface as fast as this core can, by a program that sends
+    /// each on its way. Gives how long that took.
     pub fn generate(&self, program: &str, interface: u32, frame: &[u8], count: u32) -> Result<Duration, Failure> {
         let found = self.object.progs().find(|found| found.name() == program);
         let found = found.ok_or_else(|| format!("no program is called {program}"))?;
@@ -88,7 +89,8 @@ impl Kernel {
         };
         options.sz = size_of_val(&options) as _;
         let begun = Instant::now();
-        // SAFETY: every pointer is to a buffer of the length beside it, all of which outlive the call.
+        // SAFETY: every pointer is to a buffer of the length beside it, all of which outlive the
+        // call.
         let answer = unsafe { sys::bpf_prog_test_run_opts(found.as_fd().as_raw_fd(), &mut options) };
         if answer != 0 {
             return Err(format!("the kernel generates no frames: {}", io::Error::last_os_error()).into());
@@ -106,8 +108,9 @@ impl Frames {
     /// Has `write` write each.
     pub fn fill(&mut self, mut write: impl FnMut(usize, &mut [u8])) {
         for number in 0..FRAMES {
-            // SAFETY: the mapping has FRAMES times FRAME bytes and lives as long as `self`, which is borrowed alone; the
-            // generator, which reads them, does not run while they are written, for it is this thread that runs it.
+            // SAFETY: the mapping has FRAMES times FRAME bytes and lives as long as `self`, which
+            // is borrowed alone; the generator, which reads them, does not run while they are
+            // written, for it is this thread that runs it.
             let bytes = unsafe { std::slice::from_raw_parts_mut(self.at.add(number * FRAME), FRAME) };
             write(number, bytes);
         }

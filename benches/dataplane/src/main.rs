@@ -1,8 +1,9 @@
 //! Baton's data plane against other receivers and echoers, on one veth pair, in one run.
 //!
-//! The kernel generates frames on core 0, one call for all of a trial, and whoever is measured has core 1. Frames cross the pair,
-//! and what the kernel does to receive them, it does on core 0 too, for all alike. Contestants take turns, round by round. A
-//! contestant that cannot run is named, with what it said.
+//! The kernel generates frames on core 0, one call for all of a trial, and whoever is measured has
+//! core 1. Frames cross the pair, and what the kernel does to receive them, it does on core 0 too,
+//! for all alike. Contestants take turns, round by round. A contestant that cannot run is named,
+//! with what it said.
 
 mod contestants;
 mod kernel;
@@ -229,7 +230,8 @@ fn trial(
     if table.is_some() {
         program = "send_next";
         count = FRAMES as u32;
-        // Each run's reports are newer than those of the runs before it, tagged ones than the others of their round.
+        // Each run's reports are newer than those of the runs before it, tagged ones than the
+        // others of their round.
         reports::write(
             &mut sender.frames,
             mode == Mode::ReportTagged,

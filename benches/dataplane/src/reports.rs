@@ -39,7 +39,8 @@ pub fn secret() -> Secret {
     Secret([7; 32])
 }
 
-/// A table with a meeting for each terminal. Its name is gone at once, and its memory with the process.
+/// A table with a meeting for each terminal. Its name is gone at once, and its memory with the
+/// process.
 pub fn table(folder: &Path) -> Result<Arc<Table>, Failure> {
     let path = folder.join(format!("baton-dataplane-{}", std::process::id()));
     Table::create_at(&path, Capacity { meetings: TERMINALS + 64, terminals: TERMINALS + 64 }, boot_id()?)?;
@@ -68,7 +69,8 @@ pub fn table(folder: &Path) -> Result<Arc<Table>, Failure> {
     Ok(table)
 }
 
-/// Writes the frames of a run: reports of all terminals in an order without a pattern, newer than those of runs before.
+/// Writes the frames of a run: reports of all terminals in an order without a pattern, newer than
+/// those of runs before.
 pub fn write(frames: &mut Frames, tagged: bool, run: u32) {
     let key = Key::derive(tagged.then(secret).as_ref(), Direction::Autonomous);
     let mut buffer = [0; FRAME_BYTES_MAX];

@@ -1,9 +1,10 @@
-//! How soon a killed dispatch server's successor knows its meetings again: Baton's table against what people use today, with
-//! the same records, on the same machine, in the same run.
+//! How soon a killed dispatch server's successor knows its meetings again: Baton's table against
+//! what people use today, with the same records, on the same machine, in the same run.
 //!
-//! For each store a process fills it and is killed (SIGKILL). Then, trial by trial, a fresh process opens it, reads
-//! everything, writes once and is killed in its turn. Time runs from just before the fresh process is started, and where a
-//! server holds the data, from just before that is. See README.md beside this crate.
+//! For each store a process fills it and is killed (SIGKILL). Then, trial by trial, a fresh process
+//! opens it, reads everything, writes once and is killed in its turn. Time runs from just before
+//! the fresh process is started, and where a server holds the data, from just before that is. See
+//! README.md beside this crate.
 
 mod processes;
 mod records;
@@ -21,7 +22,8 @@ use records::Tally;
 use report::{Report, Result, Trial};
 use stores::{Failure, Kind};
 
-/// From a successor's start to its meetings read: Baton against LMDB, redb, SQLite, Redis and Kamailio.
+/// From a successor's start to its meetings read: Baton against LMDB, redb, SQLite, Redis and
+/// Kamailio.
 #[derive(Parser)]
 struct Arguments {
     /// How many meetings, of ten terminals each; several may be given.
@@ -39,7 +41,8 @@ struct Arguments {
     /// Where Baton's table is made: shared memory.
     #[arg(long, default_value = "/dev/shm")]
     memory: PathBuf,
-    /// Most meetings for Kamailio, whose loading takes minutes beyond; a run says where it measured fewer.
+    /// Most meetings for Kamailio, whose loading takes minutes beyond; a run says where it measured
+    /// fewer.
     #[arg(long, default_value_t = 1_000_000)]
     kamailio_max: u64,
     /// Writes every figure there.

@@ -1,5 +1,6 @@
-//! The processes of a run: who writes, who succeeds, and the servers behind some. Each is killed, never asked to stop, and
-//! none outlives the run: a guard kills what a run that was itself killed has left, and takes its folders away.
+//! The processes of a run: who writes, who succeeds, and the servers behind some. Each is killed,
+//! never asked to stop, and none outlives the run: a guard kills what a run that was itself killed
+//! has left, and takes its folders away.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -123,7 +124,8 @@ impl Drop for Server<'_> {
     fn drop(&mut self) {
         kill_group(self.child.id());
         let _ = self.child.wait();
-        // What it forked dies on its own time, and holds its sockets until then: the next server is not to meet them.
+        // What it forked dies on its own time, and holds its sockets until then: the next server is
+        // not to meet them.
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         for _ in 0..DEATH_TRIES_MAX {
             if group.is_none_or(|group| test_kill_process_group(group).is_err()) {

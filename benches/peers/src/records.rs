@@ -1,5 +1,5 @@
-//! The records that every store holds: a meeting's key parameters, and its members'. Made from the meeting's number, so
-//! that who writes and who checks need not share them.
+//! The records that every store holds: a meeting's key parameters, and its members'. Made from the
+//! meeting's number, so that who writes and who checks need not share them.
 
 use baton::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role};
 

@@ -11,7 +11,8 @@ use crate::stores::{Failure, Kind};
 /// One successor, milliseconds from just before it was started, or the server behind it was.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Trial {
-    /// The `main` of who reads began; beside a server that starts at the same time, where there is one.
+    /// The `main` of who reads began; beside a server that starts at the same time, where there is
+    /// one.
     pub main_ms: f64,
     /// The first meeting's key parameters were read.
     pub first_ms: f64,

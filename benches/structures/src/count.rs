@@ -1,8 +1,9 @@
 //! Instructions and allocations of an operation.
 //!
-//! A child does the operation a fixed number of times between two stops, and its parent steps it from one to the other: each
-//! step is an instruction of the program's own (the kernel's are not counted). What the stops themselves cost is measured the
-//! same way, and taken off. Then the child does the same again under an allocator that counts.
+//! A child does the operation a fixed number of times between two stops, and its parent steps it
+//! from one to the other: each step is an instruction of the program's own (the kernel's are not
+//! counted). What the stops themselves cost is measured the same way, and taken off. Then the child
+//! does the same again under an allocator that counts.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -52,7 +53,8 @@ fn steps(name: &str) -> Result<(u64, u64), Failure> {
     let folder = tempfile::tempdir_in("/dev/shm")?;
     let mut command = Command::new(env::current_exe()?);
     command.args(["count", name]).arg(folder.path()).stdout(Stdio::piped());
-    // A step into a repeated string instruction is a step for each byte; long copies are done by other instructions then.
+    // A step into a repeated string instruction is a step for each byte; long copies are done by
+    // other instructions then.
     let plain = "glibc.cpu.x86_rep_movsb_threshold=1000000000:glibc.cpu.x86_rep_stosb_threshold=1000000000";
     let child = command.env("GLIBC_TUNABLES", plain).spawn()?;
     let pid = Pid::from_raw(child.id().try_into()?);

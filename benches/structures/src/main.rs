@@ -1,9 +1,10 @@
-//! The table against concurrent maps and LMDB on the same records, and what a frame costs on its way through the wire format:
-//! time, instructions and allocations of each operation.
+//! The table against concurrent maps and LMDB on the same records, and what a frame costs on its
+//! way through the wire format: time, instructions and allocations of each operation.
 //!
-//! `table` and `wire` are two benches of one program. In both, all contestants take turns, round by round, so that what else
-//! the machine does falls on all of them. Instructions are counted by single steps of a child (`count`), which needs no counters
-//! of the processor's and gives the same number each time.
+//! `table` and `wire` are two benches of one program. In both, all contestants take turns, round by
+//! round, so that what else the machine does falls on all of them. Instructions are counted by
+//! single steps of a child (`count`), which needs no counters of the processor's and gives the same
+//! number each time.
 
 mod count;
 mod records;

@@ -75,7 +75,8 @@ impl Report {
         }
     }
 
-    /// What a store does that holds terminals as they are: the same as [`baton::table::Writer::report`], but for crash safety.
+    /// What a store does that holds terminals as they are: the same as
+    /// [`baton::table::Writer::report`], but for crash safety.
     #[inline]
     pub fn apply(&self, terminal: &mut Terminal) -> bool {
         if !is_newer(self.version, terminal.version) {

@@ -50,15 +50,16 @@ impl Kind {
 
 /// What is done with a contestant.
 pub trait Store: Sync {
-    /// Enters a report of each of these terminals; gives how many were newer, which is to be all. `thread` tells the callers
-    /// apart that do so at the same time.
+    /// Enters a report of each of these terminals; gives how many were newer, which is to be all.
+    /// `thread` tells the callers apart that do so at the same time.
     fn update(&self, thread: usize, terminals: &[Address], version: u32) -> u64;
 
     /// Copies the record of each of these terminals; gives the sum of the versions.
     fn look_up(&self, terminals: &[Address]) -> u64;
 }
 
-/// Makes a contestant with so many terminals. `folder` is an empty one of its own, on the memory that it is about.
+/// Makes a contestant with so many terminals. `folder` is an empty one of its own, on the memory
+/// that it is about.
 pub fn make(kind: Kind, records: u32, folder: &Path) -> Result<Box<dyn Store>, Failure> {
     Ok(match kind {
         Kind::Table | Kind::TableTmpfs => Box::new(ours::Ours::mapped(records, folder, true)?),

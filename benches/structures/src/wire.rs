@@ -1,4 +1,5 @@
-//! The bench of the wire format: the messages that most frames are, read and written, with tags and without.
+//! The bench of the wire format: the messages that most frames are, read and written, with tags and
+//! without.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -103,7 +104,8 @@ fn write(buffer: &mut [u8], opcode: Opcode, key: &Key) -> usize {
     }
 }
 
-/// Reads a frame as who receives it does: form, tag, and every record. Gives something that all of it went into.
+/// Reads a frame as who receives it does: form, tag, and every record. Gives something that all of
+/// it went into.
 fn read(bytes: &[u8], key: &Key) -> u64 {
     let frame = Frame::parse(bytes, DEFAULT_ETHERTYPE).expect("the frame is good");
     assert!(frame.authentic(key));
@@ -123,7 +125,8 @@ fn read(bytes: &[u8], key: &Key) -> u64 {
     }
 }
 
-/// The operation of a name: `read` or `write`, the message, and whether it bears a tag. None where it is no such name.
+/// The operation of a name: `read` or `write`, the message, and whether it bears a tag. None where
+/// it is no such name.
 pub fn operation(name: &str) -> Option<Box<dyn FnMut()>> {
     let mut parts = name.split(' ');
     let (what, message, tag) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,3 +1,5 @@
+//! Which link is taken, when it is up, and when another is.
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ const THEIRS: Mac = Mac([2, 0, 0, 0, 1, 0x6e]);
 const ELSEWHERE: Mac = Mac([2, 0, 0, 0, 9, 9]);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Domains 1 (learned) and 366 (configured, on a VLAN, with a label); a heartbeat a second, down after three, up after two.
+/// Domains 1 (learned) and 366 (configured, on a VLAN, with a label); a heartbeat a second, down
+/// after three, up after two.
 fn topology() -> Topology {
     let text = "
         [interface]
@@ -132,7 +135,8 @@ fn a_recorded_frame_from_elsewhere_moves_no_link_that_is_up() {
     assert_eq!(topology.link(domain(1)).unwrap().state(), LinkState::Down);
 }
 
-/// A heartbeat a second, each answered if it goes there, while `meanwhile` happens; gives where they went.
+/// A heartbeat a second, each answered if it goes there, while `meanwhile` happens; gives where
+/// they went.
 fn beats(
     topology: &mut Topology,
     seconds: std::ops::Range<u64>,
@@ -163,7 +167,8 @@ fn old_frames_from_elsewhere_do_not_keep_a_link_that_is_down_from_its_server() {
     beats(&mut topology, 0..2, THEIRS, |_, _| {});
     beats(&mut topology, 2..8, nowhere, |_, _| {});
     assert_eq!(topology.link(domain(1)).unwrap().state(), LinkState::Down);
-    // The server only answers, and somebody repeats what it once said, from one address and from ever others.
+    // The server only answers, and somebody repeats what it once said, from one address and from
+    // ever others.
     let went = beats(&mut topology, 8..40, THEIRS, |topology, second| {
         topology.handle_authentic(domain(1), first(ELSEWHERE));
         topology.handle_authentic(domain(1), first(Mac([2, 0, 0, 0, 7, second as u8])));

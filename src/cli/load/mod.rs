@@ -92,7 +92,8 @@ struct What {
     /// The domains to speak for [default: the configuration's, else 1-4]
     #[arg(long, value_name = "LIST")]
     domains: Option<Domains>,
-    /// The file with a domain's secret, 32 bytes or 64 hexadecimal digits; `{domain}` in it stands for the number
+    /// The file with a domain's secret, 32 bytes or 64 hexadecimal digits; `{domain}` in it stands
+    /// for the number
     #[arg(long, value_name = "FILE", conflicts_with_all = ["insecure_no_authentication", "config"])]
     secret_file: Option<String>,
     /// No secret: tags are zero
@@ -116,10 +117,12 @@ struct What {
     /// Bytes of a frame, without what Ethernet adds; zeros fill it [default: as long as it is]
     #[arg(long, value_name = "BYTES")]
     size: Option<usize>,
-    /// Reports ask for an answer each: else one acknowledgement is for all that a terminal reported in a millisecond
+    /// Reports ask for an answer each: else one acknowledgement is for all that a terminal reported
+    /// in a millisecond
     #[arg(long)]
     ack_now: bool,
-    /// The version of each terminal's first report [default: one that grows from run to run; 1 with --pcap]
+    /// The version of each terminal's first report [default: one that grows from run to run; 1 with
+    /// --pcap]
     #[arg(long, value_name = "NUMBER")]
     first_version: Option<u32>,
     /// The core to send on; frames sent by xdp come to the other end's receive queue of this number
@@ -316,7 +319,8 @@ impl What {
                     .into(),
             ));
         }
-        // Seconds, so that versions are newer than those of a run before: a terminal has fewer than one report a second.
+        // Seconds, so that versions are newer than those of a run before: a terminal has fewer than
+        // one report a second.
         let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let composer = self.composer(seconds as u32 & 0x3FFF_FFFF)?;
         Ok(match self.by {

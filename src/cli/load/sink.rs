@@ -25,7 +25,8 @@ pub(super) struct Args {
     /// Where they arrive
     #[arg(long, value_name = "NAME")]
     interface: String,
-    /// Where they are counted: by a program before the kernel has them, or by this process behind AF_XDP rings
+    /// Where they are counted: by a program before the kernel has them, or by this process behind
+    /// AF_XDP rings
     #[arg(long, value_name = "WAY", default_value = "xdp")]
     by: By,
     /// How long to count [default: until it is told to stop]

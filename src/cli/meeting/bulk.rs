@@ -29,7 +29,8 @@ struct Outcome {
     failed: Vec<String>,
 }
 
-/// Starts them all. Every line is read before the first is started, so that a mistake in the last starts none.
+/// Starts them all. Every line is read before the first is started, so that a mistake in the last
+/// starts none.
 pub(super) fn run(args: &ClientArgs, file: &Path, concurrency: usize) -> ExitCode {
     let lines = match read(file) {
         Ok(lines) => lines,
@@ -118,8 +119,9 @@ async fn start_all(
     Ok(std::mem::take(&mut *outcome.lock().await))
 }
 
-/// Starts one. While the engine is busy or being replaced it is asked for again; one with an id of its own also where
-/// nobody knows whether it was started, for then its being there says that it was.
+/// Starts one. While the engine is busy or being replaced it is asked for again; one with an id of
+/// its own also where nobody knows whether it was started, for then its being there says that it
+/// was.
 async fn start(client: &mut Client, form: &StartMeeting) -> Result<Value, ClientError> {
     let body = json!(form);
     let mut may_be_there = false;

@@ -112,7 +112,8 @@ struct StartArgs {
     /// The members; with a role: 366/1001=speaker-one
     #[arg(required_unless_present = "from", value_parser = member, value_name = "TERMINAL[=ROLE]")]
     members: Vec<NewMember>,
-    /// Start one for each line of this file (`-`: standard input), a line being what POST /meetings takes
+    /// Start one for each line of this file (`-`: standard input), a line being what POST /meetings
+    /// takes
     #[arg(long, value_name = "FILE", conflicts_with = "members")]
     from: Option<PathBuf>,
     /// With --from: how many are being started at once

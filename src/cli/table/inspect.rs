@@ -210,7 +210,8 @@ impl TableHead {
     }
 }
 
-/// Bytes that one more meeting costs, and one more terminal: over a million more, so that no rounding shows.
+/// Bytes that one more meeting costs, and one more terminal: over a million more, so that no
+/// rounding shows.
 fn bytes_each(capacity: Capacity) -> (f64, f64) {
     const MORE: u32 = 1 << 20;
     let bytes = |meetings, terminals| Table::bytes(Capacity { meetings, terminals }) as f64;

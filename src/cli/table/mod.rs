@@ -1,4 +1,5 @@
-//! `baton table`: the table looked at, verified, kept and made larger, beside the server or without one.
+//! `baton table`: the table looked at, verified, kept and made larger, beside the server or without
+//! one.
 //!
 //! None of it asks a server. A table that a server has is only ever mapped for reading.
 
@@ -32,7 +33,8 @@ pub struct Args {
 enum Command {
     /// Show what a table or a snapshot holds; a living server does not notice
     Inspect(inspect::Args),
-    /// See whether everything in the table agrees with everything else; a living server does not notice
+    /// See whether everything in the table agrees with everything else; a living server does not
+    /// notice
     Verify(verify::Args),
     /// Give the table room for more or fewer meetings and terminals, while no server runs
     Resize(resize::Args),

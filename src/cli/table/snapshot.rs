@@ -13,8 +13,8 @@ use crate::table::file::snapshot::write_by_hand;
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,
-    /// Where to; a snapshot that is there gives way, anything else does not. Beside the table, with `.snapshot` behind its
-    /// name, where nothing is said
+    /// Where to; a snapshot that is there gives way, anything else does not. Beside the table, with
+    /// `.snapshot` behind its name, where nothing is said
     out: Option<PathBuf>,
 }
 

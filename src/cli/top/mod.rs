@@ -13,7 +13,8 @@ use super::client::SOCKET;
 use super::{FAILED, WRONG, complain};
 use crate::output::{self, tell};
 
-/// How a running server does, on a terminal: rates, drops, latencies, meetings, links, processes, recovery
+/// How a running server does, on a terminal: rates, drops, latencies, meetings, links, processes,
+/// recovery
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The API's socket of the server

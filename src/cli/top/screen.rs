@@ -108,7 +108,8 @@ pub fn batch(socket: PathBuf, interval: Duration, screens: u32, (width, height):
     Ok(model.silent.is_none())
 }
 
-/// Asks again and again, on a thread of its own: keys do not wait for a server that does not answer.
+/// Asks again and again, on a thread of its own: keys do not wait for a server that does not
+/// answer.
 fn ask_always(socket: PathBuf, interval: Duration) -> io::Result<Receiver<Heard>> {
     let (tell, heard) = channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

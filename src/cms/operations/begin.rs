@@ -110,7 +110,8 @@ impl Operations {
 
     fn choose_id(&mut self, writer: &Writer) -> Result<MeetingId, Refusal> {
         for _ in 0..CHOICES_MAX {
-            // Behind the highest that a client may choose they begin again: what is in use is passed over.
+            // Behind the highest that a client may choose they begin again: what is in use is
+            // passed over.
             let choice =
                 self.next_meeting.filter(|next| (1..=MEETING_ID_MAX).contains(&next.0)).unwrap_or(MeetingId(1));
             self.next_meeting = Some(MeetingId(choice.0 + 1));
@@ -291,7 +292,8 @@ impl Operations {
         Ok(())
     }
 
-    /// Writes ahead what takes several commands, with `changes`; one command is sent at once, for it is carried out or not.
+    /// Writes ahead what takes several commands, with `changes`; one command is sent at once, for
+    /// it is carried out or not.
     fn write_ahead_or_send(
         &mut self,
         id: OperationId,

@@ -46,7 +46,8 @@ pub(super) fn members(asked: &[NewMember], has_domain: impl Fn(Domain) -> bool) 
     Ok(members.into_values().collect())
 }
 
-/// The key parameters of a conference to be started; its id is [`MeetingId::NONE`] where it is to be chosen.
+/// The key parameters of a conference to be started; its id is [`MeetingId::NONE`] where it is to
+/// be chosen.
 pub(super) fn start(asked: &StartMeeting, has_domain: impl Fn(Domain) -> bool) -> Result<KeyParameters, Refusal> {
     let meeting = asked.meeting.unwrap_or(MeetingId::NONE);
     if asked.meeting == Some(MeetingId::NONE) || meeting.0 > MEETING_ID_MAX {

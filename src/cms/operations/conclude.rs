@@ -58,8 +58,8 @@ impl Operations {
         self.commit(id, operation, changes);
     }
 
-    /// What a death cut short goes on with the parts that were started and the members that were taken; parts that were not are
-    /// ended.
+    /// What a death cut short goes on with the parts that were started and the members that were
+    /// taken; parts that were not are ended.
     fn conclude_resume(&mut self, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
         let meeting = operation.meeting;
         if let Some(refusal) = operation.failure.take() {
@@ -87,8 +87,9 @@ impl Operations {
         self.commit(id, operation, changes);
     }
 
-    /// What failed in the midst is undone: what it started is ended, whom it added leaves, and what it changed becomes as it
-    /// was. The client is told why it failed when that is durable; an errand does it.
+    /// What failed in the midst is undone: what it started is ended, whom it added leaves, and what
+    /// it changed becomes as it was. The client is told why it failed when that is durable; an
+    /// errand does it.
     fn undo(&mut self, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
         let meeting = operation.meeting;
         let is_start = matches!(operation.task, Task::Start(_));
@@ -96,7 +97,8 @@ impl Operations {
         let undo = if touched { std::mem::take(&mut operation.undo) } else { Wanted::default() };
         let started = std::mem::take(&mut operation.starting);
         for terminal in std::mem::take(&mut operation.joined) {
-            // At once: it is free for other conferences, and need not wait for a domain that may be silent for long.
+            // At once: it is free for other conferences, and need not wait for a domain that may be
+            // silent for long.
             warn(|| writer.leave(meeting, terminal));
             let of_it = |change: &Change| matches!(change, Change::Member(_, it) if it.terminal == terminal);
             operation.changes.retain(|change| !of_it(change));

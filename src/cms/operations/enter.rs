@@ -1,4 +1,5 @@
-//! What an operation changes in the table by itself, before or beside what autonomous servers acknowledge.
+//! What an operation changes in the table by itself, before or beside what autonomous servers
+//! acknowledge.
 
 use super::Operations;
 use super::operation::Operation;
@@ -46,8 +47,8 @@ impl Operations {
         result
     }
 
-    /// Enters everybody who is added, as far as that can be: a start that a death cut short was promised to nobody who is in
-    /// another conference since.
+    /// Enters everybody who is added, as far as that can be: a start that a death cut short was
+    /// promised to nobody who is in another conference since.
     pub(super) fn enter_whom_it_can(&self, operation: &mut Operation, writer: &mut Writer) {
         let meeting = operation.meeting;
         let mut adding = std::mem::take(&mut operation.adding);
@@ -68,7 +69,8 @@ impl Operations {
     }
 }
 
-/// A part as it is before its autonomous server has answered: under no epoch, so that no audit counts it.
+/// A part as it is before its autonomous server has answered: under no epoch, so that no audit
+/// counts it.
 pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: MeetingState) -> Part {
     Part {
         meeting: parameters.meeting,
@@ -130,7 +132,8 @@ pub(super) fn take_back(operation: &mut Operation, writer: &mut Writer) {
     }
 }
 
-/// Tries a change again while another writer holds the record: a worker holds it for the writing of some words.
+/// Tries a change again while another writer holds the record: a worker holds it for the writing of
+/// some words.
 pub(super) fn insist<T>(mut attempt: impl FnMut() -> Result<T, TableError>) -> Result<T, TableError> {
     for _ in 1..TRIES {
         match attempt() {
@@ -141,7 +144,8 @@ pub(super) fn insist<T>(mut attempt: impl FnMut() -> Result<T, TableError>) -> R
     attempt()
 }
 
-/// What cannot be entered into the table though it is so: the update of the next recovery brings it.
+/// What cannot be entered into the table though it is so: the update of the next recovery brings
+/// it.
 pub(super) fn warn<T>(attempt: impl FnMut() -> Result<T, TableError>) {
     if let Err(error) = insist(attempt) {
         tracing::warn!(%error, "the table could not be changed");

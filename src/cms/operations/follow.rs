@@ -25,14 +25,16 @@ impl Operations {
     ) {
         match operation.step {
             Step::Logging => self.logged(id, operation, result, writer),
-            // What was begun under the number of somebody else's is undone, as an errand of that number.
+            // What was begun under the number of somebody else's is undone, as an errand of that
+            // number.
             Step::Committing if operation.is_taken && operation.chose_id && operation.reply.is_some() => {
                 for task in std::mem::take(&mut operation.leaves) {
                     self.leave(Nanos(0), operation.meeting, task, 0);
                 }
                 self.choose_again(id, operation);
             }
-            // The table is right, and the database an older one, or a new one in place of one that was lost.
+            // The table is right, and the database an older one, or a new one in place of one that
+            // was lost.
             Step::Committing
                 if matches!(result, Err(CommitError::Unknown(_)))
                     && !std::mem::replace(&mut operation.is_rewritten, true) =>
@@ -61,7 +63,8 @@ impl Operations {
         }
     }
 
-    /// What was written ahead is durable, so that the first command may go out; or it is not, and nothing has happened.
+    /// What was written ahead is durable, so that the first command may go out; or it is not, and
+    /// nothing has happened.
     fn logged(
         &mut self,
         id: OperationId,
@@ -81,7 +84,8 @@ impl Operations {
                     operation.fail(refusal);
                 }
             }
-            // A conference that the database never had is promised to nobody, and can be ended all the same.
+            // A conference that the database never had is promised to nobody, and can be ended all
+            // the same.
             Ok(()) | Err(CommitError::Unknown(_)) if is_end => {
                 self.send_ends(id, operation, writer);
             }
@@ -111,9 +115,10 @@ impl Operations {
         }
     }
 
-    /// Ends the parts of a conference. Of one that was not taken over under this epoch, or never was acknowledged, nobody knows
-    /// here whether its autonomous server holds it, or another one of its number: starting it again tells, for that changes
-    /// nothing where it is held, and is refused where another is.
+    /// Ends the parts of a conference. Of one that was not taken over under this epoch, or never
+    /// was acknowledged, nobody knows here whether its autonomous server holds it, or another one
+    /// of its number: starting it again tells, for that changes nothing where it is held, and is
+    /// refused where another is.
     fn send_ends(&mut self, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
         operation.step = Step::Commanding;
         for domain in operation.starting.clone() {
@@ -123,7 +128,8 @@ impl Operations {
             }
             warn(|| writer.update_part(operation.meeting, domain, |part| part.state = MeetingState::Ending));
             if !self.lanes.has(domain) {
-                // Nobody reaches it from here. Its end is remembered, and made true when its domain comes back.
+                // Nobody reaches it from here. Its end is remembered, and made true when its domain
+                // comes back.
                 tracing::warn!(meeting = %operation.meeting, %domain, "ended without a domain out of the configuration");
             } else if part.epoch == self.epoch || part.run == Run::NONE {
                 self.send_or_fail(id, operation, domain, Message::MeetingEnd { reason: 0 });
@@ -177,8 +183,8 @@ impl Operations {
                 warn(|| {
                     writer.update_part(meeting, domain, |part| {
                         part.epoch = epoch;
-                        // Nobody is in a conference that began just now, whatever its version; who is in one that was
-                        // there before, its version alone does not tell.
+                        // Nobody is in a conference that began just now, whatever its version; who
+                        // is in one that was there before, its version alone does not tell.
                         if !heard.already {
                             part.version = version;
                         }
@@ -214,7 +220,8 @@ impl Operations {
             }
             // Whom the autonomous server does not know, or has in no meeting of this id, is out.
             (Message::MemberRemove { terminal }, Ok(_) | Err(Status::UnknownTerminal)) => {
-                // The member first, here and below: a version stands for what is in the table before it.
+                // The member first, here and below: a version stands for what is in the table
+                // before it.
                 warn(|| writer.leave(meeting, terminal));
                 self.leaves_chair(operation, domain, terminal, writer);
                 operation.changes.push(Change::RemoveMember(meeting, terminal));
@@ -248,8 +255,8 @@ impl Operations {
         }
     }
 
-    /// An autonomous server has said whether it holds the conference that is to be ended, or only one of its number. That of
-    /// somebody else is not ended.
+    /// An autonomous server has said whether it holds the conference that is to be ended, or only
+    /// one of its number. That of somebody else is not ended.
     fn probed(
         &mut self,
         id: OperationId,
@@ -302,15 +309,15 @@ impl Operations {
         operation.accepted.push(terminal);
     }
 
-    /// A terminal was made chairman. With [`Self::leaves_chair`] the one place that says who is, in the table and, by the
-    /// acknowledgement that makes it so, for the database.
+    /// A terminal was made chairman. With [`Self::leaves_chair`] the one place that says who is, in
+    /// the table and, by the acknowledgement that makes it so, for the database.
     fn takes_chair(&self, operation: &mut Operation, domain: Domain, terminal: Address, writer: &mut Writer) {
         self.note(operation, domain, writer, |part| part.chairman = terminal);
         operation.changes.push(Change::Chairman(operation.meeting, terminal));
     }
 
-    /// A terminal is chairman no more, if it was. Where another is made chairman by the same operation, that one's own
-    /// acknowledgement says who is.
+    /// A terminal is chairman no more, if it was. Where another is made chairman by the same
+    /// operation, that one's own acknowledgement says who is.
     fn leaves_chair(&self, operation: &mut Operation, domain: Domain, terminal: Address, writer: &mut Writer) {
         let part = writer.table().part(operation.meeting, domain);
         if part.is_some_and(|part| part.chairman == terminal) && !operation.promotes {
@@ -319,8 +326,8 @@ impl Operations {
         self.note(operation, domain, writer, |part| forget_chairman(&mut part.chairman, terminal));
     }
 
-    /// Enters into the table what an autonomous server has acknowledged of a part. Where a command before this one is not
-    /// acknowledged the version stays behind, and goes on when it is.
+    /// Enters into the table what an autonomous server has acknowledged of a part. Where a command
+    /// before this one is not acknowledged the version stays behind, and goes on when it is.
     fn note(&self, operation: &mut Operation, domain: Domain, writer: &mut Writer, change: impl Fn(&mut Part)) {
         let acknowledged = operation.versions.entry(domain).or_default();
         warn(|| {
@@ -331,10 +338,11 @@ impl Operations {
         });
     }
 
-    /// Wants both sides held against each other where an autonomous server named another version than the table has come to.
-    /// A higher one: a change was made there that nobody here has heard of, by a command whose acknowledgement was lost,
-    /// with us or with whom we follow. A lower one: its memory went back. The version of the table, which stays as it is,
-    /// is what the audit finds it by.
+    /// Wants both sides held against each other where an autonomous server named another version
+    /// than the table has come to. A higher one: a change was made there that nobody here has heard
+    /// of, by a command whose acknowledgement was lost, with us or with whom we follow. A lower
+    /// one: its memory went back. The version of the table, which stays as it is, is what the audit
+    /// finds it by.
     pub(super) fn look_for_gaps(&mut self, operation: &mut Operation, writer: &mut Writer) {
         let domains: Vec<_> = operation.versions.keys().copied().collect();
         for domain in domains {
@@ -346,8 +354,9 @@ impl Operations {
         }
     }
 
-    /// Enters into the table, and marks for the database, what an autonomous server has acknowledged of a member. A
-    /// terminal that has reported since the command was sent said it itself, and perhaps something newer.
+    /// Enters into the table, and marks for the database, what an autonomous server has
+    /// acknowledged of a member. A terminal that has reported since the command was sent said it
+    /// itself, and perhaps something newer.
     fn note_member(
         &self,
         operation: &mut Operation,
@@ -384,7 +393,8 @@ impl Operations {
                 self.tell_early(operation, Err(refusal));
             }
             Step::Commanding => {
-                // Before doubt is raised: what was sent after both sides are held against each other, that would not find.
+                // Before doubt is raised: what was sent after both sides are held against each
+                // other, that would not find.
                 self.lanes.give_up(id);
                 operation.fail(unreachable(operation));
                 self.unanswered.extend(operation.outstanding.keys());
@@ -427,7 +437,8 @@ fn what_was_asked(message: &Message) -> &'static str {
     }
 }
 
-/// A number is taken: by another conference, that this server has not started or does not know any more.
+/// A number is taken: by another conference, that this server has not started or does not know any
+/// more.
 fn held_by_others(domain: Domain, meeting: MeetingId) -> Refusal {
     let what = format!("the autonomous server of domain {domain} holds another meeting {meeting}");
     let remedy = "choose another id, or none for the next free one; see `baton recovery orphans` for what that one is";

@@ -1,9 +1,10 @@
-//! Commands on their way: a lane per autonomous server, with a window, so that a thousand conferences started at once
-//! do not overrun the ring of the server that they are for; repeated with growing pauses until they are answered, or given
-//! up with their operation.
+//! Commands on their way: a lane per autonomous server, with a window, so that a thousand
+//! conferences started at once do not overrun the ring of the server that they are for; repeated
+//! with growing pauses until they are answered, or given up with their operation.
 //!
-//! What was given up is not sent again from that moment on. It may have been carried out all the same, or may be yet: an answer
-//! that comes after all says so, and whoever follows both sides hears of it ([`Heard::Late`]).
+//! What was given up is not sent again from that moment on. It may have been carried out all the
+//! same, or may be yet: an answer that comes after all says so, and whoever follows both sides
+//! hears of it ([`Heard::Late`]).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -30,7 +31,8 @@ pub struct Command {
 pub struct CommandSettings {
     /// Commands outstanding at one autonomous server, at most.
     pub window: usize,
-    /// After how long an unanswered command is sent again the first time; then twice as long each time.
+    /// After how long an unanswered command is sent again the first time; then twice as long each
+    /// time.
     pub repeat_min: Duration,
     /// The longest pause between two repeats.
     pub repeat_max: Duration,
@@ -61,7 +63,8 @@ pub(super) enum Heard {
     Later,
     /// A newer dispatch server controls.
     Stale(Epoch),
-    /// An answer to a command that was given up: it was carried out, or refused, after nobody waited for it any more.
+    /// An answer to a command that was given up: it was carried out, or refused, after nobody
+    /// waited for it any more.
     Late,
     /// An answer.
     Answered(Answered),
@@ -95,8 +98,8 @@ struct Flight {
     pause: Duration,
     /// When it is sent again; timers of other times are void.
     again: Nanos,
-    /// It was answered BUSY: it is sent again under another transaction, for that may be what the autonomous server remembers as the
-    /// answer to this one.
+    /// It was answered BUSY: it is sent again under another transaction, for that may be what the
+    /// autonomous server remembers as the answer to this one.
     is_busy: bool,
 }
 
@@ -116,7 +119,8 @@ pub(super) struct Lanes {
     /// The lane that had its turn last.
     turn: Option<Domain>,
     flights: HashMap<Transaction, Flight>,
-    /// Commands that were given up and not answered since, the oldest first; and whose answers they are.
+    /// Commands that were given up and not answered since, the oldest first; and whose answers they
+    /// are.
     given_up: VecDeque<Transaction>,
     late: HashMap<Transaction, (Domain, MeetingId)>,
     timers: BinaryHeap<Reverse<(Nanos, Transaction)>>,
@@ -154,7 +158,8 @@ impl Lanes {
         self.flights.len()
     }
 
-    /// Puts a command at the end of its lane; false where the domain has none, or is not ours any more.
+    /// Puts a command at the end of its lane; false where the domain has none, or is not ours any
+    /// more.
     #[must_use]
     pub fn push(&mut self, domain: Domain, operation: OperationId, meeting: MeetingId, message: Message) -> bool {
         let Some(lane) = self.lanes.get_mut(&domain).filter(|lane| lane.fenced_by.is_none()) else { return false };
@@ -168,7 +173,8 @@ impl Lanes {
         self.lanes.get(&domain)?.fenced_by
     }
 
-    /// Sends nothing to a domain any more, for another dispatch server controls it. Gives the operations that waited for it.
+    /// Sends nothing to a domain any more, for another dispatch server controls it. Gives the
+    /// operations that waited for it.
     pub fn fence(&mut self, domain: Domain, by: Epoch) -> BTreeSet<OperationId> {
         let Some(lane) = self.lanes.get_mut(&domain) else { return BTreeSet::new() };
         lane.fenced_by = Some(by);
@@ -247,7 +253,8 @@ impl Lanes {
         })
     }
 
-    /// Whether an answer to no command in flight is one to a command that was given up. It tells that once.
+    /// Whether an answer to no command in flight is one to a command that was given up. It tells
+    /// that once.
     fn heard_late(&mut self, domain: Domain, header: &Header, message: &Message) -> Heard {
         let answers =
             matches!(message, Message::MeetingAck { .. } | Message::MemberAck { .. } | Message::Refused { .. });
@@ -345,8 +352,8 @@ impl Lanes {
         Some(flight)
     }
 
-    /// A number that no command in flight has, and none that was given up. There are more numbers than there may be of both, so
-    /// one is found.
+    /// A number that no command in flight has, and none that was given up. There are more numbers
+    /// than there may be of both, so one is found.
     fn number(&self) -> Transaction {
         loop {
             let number = self.settings.transactions.next();

@@ -1,5 +1,5 @@
-//! Operations on conferences, sans I/O: a request in, commands to autonomous servers and commits to the database out,
-//! a reply when both are done.
+//! Operations on conferences, sans I/O: a request in, commands to autonomous servers and commits to
+//! the database out, a reply when both are done.
 //!
 //! ```text
 //! start, end         commit `starting`/`ending` ──► commands ──► acknowledgements → table ──► commit ──► reply
@@ -8,22 +8,27 @@
 //! ```
 //!
 //! What always holds here:
-//! - The autonomous server is the truth: the table says that something is so after its acknowledgement. Only joining
-//!   is entered ahead, for a new member's first report may overtake the acknowledgement. Its version of a part stands
-//!   for every change up to it: past a change that was not acknowledged it does not go.
-//! - Whatever takes more than one command is written ahead, so that a death in the midst leaves `starting`, `ending` or what
-//!   was wanted ([`Wanted`]) behind in the database, and the next engine finishes it ([`Operations::handle_opened`]).
-//! - What fails in the midst is undone, and a client is told of its refusal after that is durable. Undoing, as finishing, is
-//!   an errand: it belongs to no client, and is tried with growing pauses until it is done.
-//! - A member is commanded by way of the part that it is a member of, whatever its address says; a domain that is not in the
-//!   configuration is a refusal. No request reaches a panic.
-//! - A conference has one operation at a time, in the order of the requests; conferences do not wait for each other. All
-//!   commands of an operation that do not depend on one another are outstanding at once.
-//! - A part is commanded after it was taken over under the current epoch; until then, and until the database is open,
-//!   a request waits, at most to its deadline.
+//! - The autonomous server is the truth: the table says that something is so after its
+//!   acknowledgement. Only joining is entered ahead, for a new member's first report may overtake
+//!   the acknowledgement. Its version of a part stands for every change up to it: past a change
+//!   that was not acknowledged it does not go.
+//! - Whatever takes more than one command is written ahead, so that a death in the midst leaves
+//!   `starting`, `ending` or what was wanted ([`Wanted`]) behind in the database, and the next
+//!   engine finishes it ([`Operations::handle_opened`]).
+//! - What fails in the midst is undone, and a client is told of its refusal after that is durable.
+//!   Undoing, as finishing, is an errand: it belongs to no client, and is tried with growing pauses
+//!   until it is done.
+//! - A member is commanded by way of the part that it is a member of, whatever its address says; a
+//!   domain that is not in the configuration is a refusal. No request reaches a panic.
+//! - A conference has one operation at a time, in the order of the requests; conferences do not
+//!   wait for each other. All commands of an operation that do not depend on one another are
+//!   outstanding at once.
+//! - A part is commanded after it was taken over under the current epoch; until then, and until the
+//!   database is open, a request waits, at most to its deadline.
 //!
-//! The order of calls: any `handle_*`, then `poll_transmit`, `poll_commit`, `poll_reply` and `poll_event` until each gives
-//! none, then `poll_timeout` says when [`Operations::handle_timeout`] is due.
+//! The order of calls: any `handle_*`, then `poll_transmit`, `poll_commit`, `poll_reply` and
+//! `poll_event` until each gives none, then `poll_timeout` says when [`Operations::handle_timeout`]
+//! is due.
 
 mod begin;
 mod check;
@@ -66,8 +71,9 @@ pub struct ReplyId(pub u64);
 /// What the engine should know of at once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OperationsEvent {
-    /// Commands to this domain were given up unanswered, and nobody knows whether they were carried out; or they were after
-    /// all; or an answer named a version that tells of a change which nobody here has heard of, or of a memory that went back.
+    /// Commands to this domain were given up unanswered, and nobody knows whether they were carried
+    /// out; or they were after all; or an answer named a version that tells of a change which
+    /// nobody here has heard of, or of a memory that went back.
     Unanswered {
         /// Whose autonomous server.
         domain: Domain,
@@ -88,7 +94,8 @@ pub enum OperationsEvent {
         /// Under which epoch.
         by: Epoch,
     },
-    /// A newer dispatch server has written to the database. Nothing more is sent, and every request is refused.
+    /// A newer dispatch server has written to the database. Nothing more is sent, and every request
+    /// is refused.
     Stale {
         /// The highest epoch that was heard of.
         highest: Epoch,
@@ -109,8 +116,8 @@ pub struct Operations {
     waiting: VecDeque<OperationId>,
     recheck: Option<Nanos>,
     deadlines: BinaryHeap<Reverse<(Nanos, OperationId)>>,
-    /// What a death, a failure or a server that did not answer has left to be done, not before when, and how often it was
-    /// tried.
+    /// What a death, a failure or a server that did not answer has left to be done, not before
+    /// when, and how often it was tried.
     backlog: BTreeMap<(Nanos, u64), (MeetingId, Task, u32)>,
     /// What is in the backlog: each errand of a conference once.
     errands: BTreeSet<(MeetingId, Errand)>,
@@ -124,7 +131,8 @@ pub struct Operations {
     round_trips: Vec<Duration>,
     /// None while the database is not open.
     next_meeting: Option<MeetingId>,
-    /// Ids that autonomous servers were seen to use for conferences of others: none of them is chosen.
+    /// Ids that autonomous servers were seen to use for conferences of others: none of them is
+    /// chosen.
     taken: BTreeSet<MeetingId>,
     next_operation: u64,
     /// Runs drawn so far, and what they are drawn from.
@@ -168,7 +176,8 @@ impl Operations {
         }
     }
 
-    /// Takes a client's request. It is answered by [`Self::poll_reply`], at `deadline` at the latest.
+    /// Takes a client's request. It is answered by [`Self::poll_reply`], at `deadline` at the
+    /// latest.
     pub fn handle_request(
         &mut self,
         now: Nanos,
@@ -209,7 +218,8 @@ impl Operations {
         })
     }
 
-    /// Takes an authentic message of this domain's autonomous server; gives whether it answered a command of ours.
+    /// Takes an authentic message of this domain's autonomous server; gives whether it answered a
+    /// command of ours.
     pub fn handle_message(
         &mut self,
         now: Nanos,
@@ -240,7 +250,8 @@ impl Operations {
         true
     }
 
-    /// Another dispatch server controls a domain: nothing is sent there any more, and what waits for an answer of it is refused.
+    /// Another dispatch server controls a domain: nothing is sent there any more, and what waits
+    /// for an answer of it is refused.
     pub fn handle_fence(&mut self, now: Nanos, domain: Domain, by: Epoch, writer: &mut Writer) {
         for id in self.lanes.fence(domain, by) {
             let Some(mut operation) = self.operations.remove(&id) else { continue };
@@ -287,15 +298,16 @@ impl Operations {
         self.deadlines.clear();
     }
 
-    /// An autonomous server holds a conference of this id that is not ours: no new one is given it. Where nobody knew, the
-    /// autonomous server refuses the start.
+    /// An autonomous server holds a conference of this id that is not ours: no new one is given it.
+    /// Where nobody knew, the autonomous server refuses the start.
     pub fn handle_orphan(&mut self, meeting: MeetingId) {
         if self.taken.len() < TAKEN_IDS_MAX {
             self.taken.insert(meeting);
         }
     }
 
-    /// A part was taken over: whoever waits for it may begin. Without this call they begin some milliseconds later.
+    /// A part was taken over: whoever waits for it may begin. Without this call they begin some
+    /// milliseconds later.
     pub fn handle_taken_over(&mut self, now: Nanos, writer: &mut Writer) {
         self.ready.append(&mut self.waiting);
         self.run(now, writer);
@@ -325,8 +337,9 @@ impl Operations {
         self.lanes.poll_transmit(now)
     }
 
-    /// The next commit to hand to the database, under the epoch of these operations. Ids have their top bit clear;
-    /// whoever else hands commits in uses the others. At most one is out per operation.
+    /// The next commit to hand to the database, under the epoch of these operations. Ids have their
+    /// top bit clear; whoever else hands commits in uses the others. At most one is out per
+    /// operation.
     pub fn poll_commit(&mut self) -> Option<(JobId, Vec<Change>)> {
         self.commits.pop_front()
     }

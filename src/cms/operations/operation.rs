@@ -120,8 +120,8 @@ impl Acknowledged {
         }
     }
 
-    /// How far the table's version may go: it stands for every change up to it, so it does not go past one that nobody
-    /// here has heard of.
+    /// How far the table's version may go: it stands for every change up to it, so it does not go
+    /// past one that nobody here has heard of.
     pub fn reach(&self, mut version: u64) -> u64 {
         while version.checked_add(1).is_some_and(|next| self.made.contains(&next)) {
             version += 1;
@@ -129,8 +129,8 @@ impl Acknowledged {
         version
     }
 
-    /// Whether the autonomous server has another version of the part than this one: newer, by a change that nobody here has
-    /// heard of, or older, for its memory went back.
+    /// Whether the autonomous server has another version of the part than this one: newer, by a
+    /// change that nobody here has heard of, or older, for its memory went back.
     pub fn differs_from(&self, version: u64) -> bool {
         self.highest != version
     }
@@ -176,9 +176,11 @@ pub(super) struct Operation {
     pub refused: Vec<Refused>,
     /// Members that were taken.
     pub accepted: Vec<Address>,
-    /// Whether it makes somebody chairman: who was it gives the chair up for that one then, and not for nobody.
+    /// Whether it makes somebody chairman: who was it gives the chair up for that one then, and not
+    /// for nobody.
     pub promotes: bool,
-    /// What it makes so, where several commands do; what of it is left, where it settles what others left.
+    /// What it makes so, where several commands do; what of it is left, where it settles what
+    /// others left.
     pub wants: Wanted,
     /// What is to be so again where it fails.
     pub undo: Wanted,

@@ -9,12 +9,13 @@ use crate::time::Nanos;
 use crate::wire::{MeetingId, MeetingState};
 
 impl Operations {
-    /// The database is open: whoever waits for it may begin, and what the last engine left unfinished is finished.
-    /// `next_meeting`, `unfinished` and `wanted` are what the database says; see [`crate::database::Opened`].
+    /// The database is open: whoever waits for it may begin, and what the last engine left
+    /// unfinished is finished. `next_meeting`, `unfinished` and `wanted` are what the database
+    /// says; see [`crate::database::Opened`].
     ///
-    /// The table is held against that. A part that is `starting` or `ending` in the table alone is taken out: a start
-    /// is written ahead before anybody hears of it, so nobody has; an end is entered into the database before the
-    /// table forgets it, so everybody has.
+    /// The table is held against that. A part that is `starting` or `ending` in the table alone is
+    /// taken out: a start is written ahead before anybody hears of it, so nobody has; an end is
+    /// entered into the database before the table forgets it, so everybody has.
     pub fn handle_opened(
         &mut self,
         now: Nanos,
@@ -44,7 +45,8 @@ impl Operations {
         self.run(now, writer);
     }
 
-    /// Leaves what one conference needs in the backlog. All of it is idempotent at the autonomous servers.
+    /// Leaves what one conference needs in the backlog. All of it is idempotent at the autonomous
+    /// servers.
     fn resume(&mut self, now: Nanos, parameters: KeyParameters, writer: &mut Writer) {
         let meeting = parameters.meeting;
         let in_state = |state| parameters.parts.iter().filter(move |part| part.state == state);

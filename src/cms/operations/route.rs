@@ -40,7 +40,8 @@ impl Operations {
         }
     }
 
-    /// The domain whose autonomous server has a member, and whose part may be commanded. Remembers the version of its state.
+    /// The domain whose autonomous server has a member, and whose part may be commanded. Remembers
+    /// the version of its state.
     pub(super) fn member(
         &self,
         operation: &mut Operation,
@@ -85,8 +86,8 @@ pub(super) fn place(table: &Table, meeting: MeetingId, terminal: Address) -> Opt
     table.membership(terminal).filter(|(state, _)| state.meeting == meeting)
 }
 
-/// Who is chairman, by the part that each is a member of: the other parts are not told of a change, and keep whom they were
-/// started with. More than one only between two commands.
+/// Who is chairman, by the part that each is a member of: the other parts are not told of a change,
+/// and keep whom they were started with. More than one only between two commands.
 pub(super) fn chairmen(table: &Table, parts: &[Part]) -> Vec<Address> {
     let is_there = |part: &&Part| {
         let place = place(table, part.meeting, part.chairman);

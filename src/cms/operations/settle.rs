@@ -1,4 +1,5 @@
-//! Bringing a conference to what is wanted of it: what a death cut short is finished, what failed in the midst is undone.
+//! Bringing a conference to what is wanted of it: what a death cut short is finished, what failed
+//! in the midst is undone.
 //!
 //! Every command of it is idempotent, so that nothing need be known of how far it came.
 
@@ -105,7 +106,8 @@ impl Operations {
         Ok(())
     }
 
-    /// What can be done about a terminal, at the part that it is a member of, or else at that of its address's domain.
+    /// What can be done about a terminal, at the part that it is a member of, or else at that of
+    /// its address's domain.
     fn can(&self, parts: &[Part], home: Option<Domain>, terminal: Address) -> Can {
         let home = home.or(terminal.domain());
         let part = parts.iter().find(|part| Some(part.domain) == home);

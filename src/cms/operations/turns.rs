@@ -1,4 +1,5 @@
-//! Whose turn it is: what begins, what waits, what ends, and what is left to be done without a client.
+//! Whose turn it is: what begins, what waits, what ends, and what is left to be done without a
+//! client.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ const RECHECK: Duration = Duration::from_millis(5);
 const ERRAND_TURN: Duration = Duration::from_secs(30);
 /// The same of one that the conference goes on without: clients of it wait for no longer than that.
 const SETTLE_TURN: Duration = Duration::from_secs(2);
-/// After how long an errand is tried again the first time; then twice as long each time, to the longest.
+/// After how long an errand is tried again the first time; then twice as long each time, to the
+/// longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(64);
 impl Operations {
@@ -29,8 +31,9 @@ impl Operations {
         self.take_turn(meeting, id);
     }
 
-    /// Puts an operation into its conference's turn. One that is to choose its id has no turn before it has one. What
-    /// nobody asked for goes first: it finishes what was begun, and what was asked for later is to find it finished.
+    /// Puts an operation into its conference's turn. One that is to choose its id has no turn
+    /// before it has one. What nobody asked for goes first: it finishes what was begun, and what
+    /// was asked for later is to find it finished.
     fn take_turn(&mut self, meeting: MeetingId, id: OperationId) {
         if meeting == MeetingId::NONE {
             self.ready.push_back(id);
@@ -54,7 +57,8 @@ impl Operations {
         meeting == MeetingId::NONE || self.turns.get(&meeting).is_some_and(|turn| turn.front() == Some(&id))
     }
 
-    /// Begins whatever may begin. Each round either begins an operation, ends one, or lets one wait.
+    /// Begins whatever may begin. Each round either begins an operation, ends one, or lets one
+    /// wait.
     pub(super) fn run(&mut self, now: Nanos, writer: &mut Writer) {
         loop {
             self.take_from_backlog(now);

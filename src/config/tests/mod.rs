@@ -1,3 +1,5 @@
+//! What is typed wrong is named with its place; what is left out has the default that is documented.
+
 use std::path::Path;
 
 use super::*;
@@ -36,7 +38,8 @@ fn the_example_says_the_defaults() {
     std::fs::write(folder.path().join("366.secret"), SECRET).unwrap();
     let file = folder.path().join("baton.toml");
     let said = Config::parse(&file, EXAMPLE, &Overrides::default()).unwrap();
-    // With every commented key taken at its word, but for those that would contradict, it is the same configuration.
+    // With every commented key taken at its word, but for those that would contradict, it is the
+    // same configuration.
     let others = [
         "secret",
         "insecure_no_authentication",

@@ -47,8 +47,8 @@ fn an_id_counts_from_those_that_were_chosen_here() {
     assert_eq!(database.next_meeting().unwrap(), MeetingId(6));
 }
 
-/// What an update of recovery's says of a part does not undo what was written ahead of it, and of a conference that the file
-/// lacks it brings one about.
+/// What an update of recovery's says of a part does not undo what was written ahead of it, and of a
+/// conference that the file lacks it brings one about.
 #[test]
 fn what_is_learned_undoes_nothing_that_was_written_ahead() {
     let (_folder, database) = open();

@@ -185,8 +185,8 @@ fn no_generation_is_reserved_twice() {
     drop(folder);
 }
 
-/// Two empty databases, one backup on two hosts, a disk that was rolled back: the same generations are reserved again, and
-/// the epochs are others all the same.
+/// Two empty databases, one backup on two hosts, a disk that was rolled back: the same generations
+/// are reserved again, and the epochs are others all the same.
 #[test]
 fn a_block_that_is_reserved_again_gives_another_epoch() {
     let first = |_| open().1.reserve_generations(8).unwrap().epoch();
@@ -213,8 +213,9 @@ fn generations_that_are_used_up_do_not_pass_a_fence() {
     drop(folder);
 }
 
-/// An autonomous server that names an epoch out of this world keeps itself from being controlled, and no other: neither are the
-/// terms used up, nor is there one that another server could not pass.
+/// An autonomous server that names an epoch out of this world keeps itself from being controlled,
+/// and no other: neither are the terms used up, nor is there one that another server could not
+/// pass.
 #[test]
 fn an_epoch_that_is_made_up_uses_up_no_terms() {
     for made_up in [Epoch(u64::MAX), Epoch::new(u32::MAX - 1, 1)] {

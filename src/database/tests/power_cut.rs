@@ -1,5 +1,6 @@
-//! A power cut at any moment: what was written since the last flush is there, or not, or half, in any order; and the
-//! database opens and holds every commit that was acknowledged, and at most the one that was under way.
+//! A power cut at any moment: what was written since the last flush is there, or not, or half, in
+//! any order; and the database opens and holds every commit that was acknowledged, and at most the
+//! one that was under way.
 
 use std::io;
 use std::sync::Arc;
@@ -262,8 +263,8 @@ fn a_second_cut_while_the_first_is_repaired_loses_nothing_either() {
     }
 }
 
-/// The first opening of a new file is cut: it opens empty afterwards, or the file is refused as none of ours, never
-/// taken for one that holds something.
+/// The first opening of a new file is cut: it opens empty afterwards, or the file is refused as
+/// none of ours, never taken for one that holds something.
 #[test]
 fn a_cut_while_the_file_is_made_leaves_an_empty_one_or_none() {
     let seed = seed();
@@ -282,7 +283,8 @@ fn a_cut_while_the_file_is_made_leaves_an_empty_one_or_none() {
     }
 }
 
-/// A file of the first format is brought into this one: that is done or not, and if not, the next opening does it.
+/// A file of the first format is brought into this one: that is done or not, and if not, the next
+/// opening does it.
 #[test]
 fn a_cut_while_the_first_format_is_brought_into_this_one_loses_nothing() {
     let seed = seed();
@@ -304,7 +306,8 @@ fn a_cut_while_the_first_format_is_brought_into_this_one_loses_nothing() {
     }
 }
 
-/// The proof that the model can fail: a disk that says "durable" and is not loses what was promised.
+/// The proof that the model can fail: a disk that says "durable" and is not loses what was
+/// promised.
 #[test]
 #[should_panic(expected = "a disk that lies")]
 fn a_disk_that_lies_about_its_flush_is_found_out() {

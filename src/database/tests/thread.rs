@@ -40,7 +40,8 @@ fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_as
     assert!(matches!(rest.next().unwrap(), Outcome::Given(Err(CommitError::Storage(_)))), "who asked waits for it");
 }
 
-/// A file that somebody mends, brings back or gives to this user is opened, however long that takes.
+/// A file that somebody mends, brings back or gives to this user is opened, however long that
+/// takes.
 #[test]
 fn the_thread_opens_a_file_that_is_mended_and_says_once_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! How many parts a domain has, counted no oftener than they change.
 //!
-//! Counting walks the whole table, and a heartbeat is cheap to repeat: one that was recorded is authentic for ever, whoever sends it.
+//! Counting walks the whole table, and a heartbeat is cheap to repeat: one that was recorded is
+//! authentic for ever, whoever sends it.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,8 @@ use crate::wire::Domain;
 pub(super) struct Counted(HashMap<Domain, (u64, u32)>);
 
 impl Counted {
-    /// How many there are. `changes` says how often the domain's parts were changed, and `count` counts them.
+    /// How many there are. `changes` says how often the domain's parts were changed, and `count`
+    /// counts them.
     pub fn parts_in(&mut self, domain: Domain, changes: u64, count: impl FnOnce() -> u32) -> u32 {
         match self.0.get(&domain) {
             Some(&(then, counted)) if then == changes => counted,

@@ -13,8 +13,9 @@ use crate::telemetry::{RecoveryNote, Stage};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch};
 
-/// Next hops that the keeper is told, no more than [`NEXT_HOPS_PER_SECOND`]: frames of a domain that come from two
-/// places in turn would crowd out what it must hear. One that is not told is learned again by whoever comes next.
+/// Next hops that the keeper is told, no more than [`NEXT_HOPS_PER_SECOND`]: frames of a domain
+/// that come from two places in turn would crowd out what it must hear. One that is not told is
+/// learned again by whoever comes next.
 #[derive(Default)]
 pub(super) struct Told {
     since: Nanos,
@@ -189,7 +190,8 @@ impl Control {
     /// Records the moments of the recovery, each once, from the engine's start.
     fn note_moments(&mut self) {
         let reached = self.recovery.moments();
-        // Of what was sent before there was a control thread the moment is known, when it was handed to the kernel.
+        // Of what was sent before there was a control thread the moment is known, when it was
+        // handed to the kernel.
         let sent = self.first_sent.map(|sent| sent.since(self.begun).as_nanos() as u64);
         let moments = [
             (Stage::RecoveryFirstFrame, sent.or(reached.first_takeover_ns), &mut self.timed.first),
@@ -206,7 +208,8 @@ impl Control {
         }
     }
 
-    /// Has the recovery written down, once: when all is reconciled, or after [`RECOVERY_NOTED_AFTER`] for those that were reached.
+    /// Has the recovery written down, once: when all is reconciled, or after
+    /// [`RECOVERY_NOTED_AFTER`] for those that were reached.
     pub(super) fn note_recovery(&mut self, now: Nanos) {
         let late = now.since(self.begun) >= RECOVERY_NOTED_AFTER;
         if self.timed.noted || !(self.timed.reconciled || late) {

@@ -1,9 +1,10 @@
-//! Domains that another dispatch server controls: given up at once, written down for whoever comes next, and taken back by an
-//! operator's word alone.
+//! Domains that another dispatch server controls: given up at once, written down for whoever comes
+//! next, and taken back by an operator's word alone.
 //!
-//! A server that was replaced counts its generation up with each start, so its epoch can be above the other's, and a frame
-//! under it would take the domain back. So nothing is sent there under our epoch any more: heartbeats bear none, reports
-//! are left unanswered, and recovery and operations are silent.
+//! A server that was replaced counts its generation up with each start, so its epoch can be above
+//! the other's, and a frame under it would take the domain back. So nothing is sent there under our
+//! epoch any more: heartbeats bear none, reports are left unanswered, and recovery and operations
+//! are silent.
 
 use super::Control;
 use crate::api::{Answer, GivenControl, Reply};
@@ -17,8 +18,9 @@ use crate::wire::{Domain, Epoch};
 pub(super) type Client = tokio::sync::oneshot::Sender<Reply>;
 
 impl Control {
-    /// Gives a domain up that recovery has heard of, for good. Whoever else of the engine hears tells recovery ([`Recovery::fence`]),
-    /// so that each is given up, written down and said in one place, once. Where it was the last one, the server ends.
+    /// Gives a domain up that recovery has heard of, for good. Whoever else of the engine hears
+    /// tells recovery ([`Recovery::fence`]), so that each is given up, written down and said in one
+    /// place, once. Where it was the last one, the server ends.
     ///
     /// [`Recovery::fence`]: crate::recovery::Recovery::fence
     pub(super) fn give_up_domain(&mut self, now: Nanos, domain: Domain, by: Epoch) {
@@ -26,7 +28,8 @@ impl Control {
             %domain, epoch = %by,
             "not in control: another dispatch server controls this domain; `baton control take` takes it back"
         );
-        // In the table first, which is there at once and outlives this process. A database that is not open yet is told when it is.
+        // In the table first, which is there at once and outlives this process. A database that is
+        // not open yet is told when it is.
         if !self.writer.table().set_fence(domain, by) {
             tracing::error!(%domain, "there is no room to write that down: a start may control it again");
         }
@@ -44,7 +47,8 @@ impl Control {
         self.recovery.server(domain).is_some_and(|server| server.fenced_by().is_some())
     }
 
-    /// Holds the fences of a database that has just been opened against those of the table: each gets what it lacks.
+    /// Holds the fences of a database that has just been opened against those of the table: each
+    /// gets what it lacks.
     pub(super) fn compare_fences(&mut self, stored: &[(Domain, Epoch)]) {
         let term = self.epoch.term();
         for &(domain, by) in stored.iter().filter(|(_, by)| by.term() >= term) {
@@ -56,8 +60,8 @@ impl Control {
         }
     }
 
-    /// Has a database that is not open yet write the fences down, for this process ends before it is, and the next one may
-    /// have no table. It is waited for when the store is dropped.
+    /// Has a database that is not open yet write the fences down, for this process ends before it
+    /// is, and the next one may have no table. It is waited for when the store is dropped.
     pub(super) fn leave_fences(&self) {
         let Some(store) = self.store.as_ref().filter(|store| store.opened.is_none()) else { return };
         let changes = self.writer.table().fences().map(|(domain, by)| Change::Fence(domain, by)).collect();
@@ -67,7 +71,8 @@ impl Control {
         }
     }
 
-    /// An operator gives this server control: a term above every epoch that is known of is asked of the database.
+    /// An operator gives this server control: a term above every epoch that is known of is asked of
+    /// the database.
     pub(super) fn take_control(&mut self, client: Client) {
         if self.taking.as_ref().is_some_and(|client| !client.is_closed()) || self.upgrade.is_ordered() {
             let _ = client.send(Err(refusal("another engine is about to follow", "ask again in a second")));
@@ -95,7 +100,8 @@ impl Control {
         }
     }
 
-    /// The database has reserved generations of a higher term. This engine makes room for one that controls under it.
+    /// The database has reserved generations of a higher term. This engine makes room for one that
+    /// controls under it.
     pub(super) fn begin_term(&mut self, now: Nanos, epoch: Epoch, end: u32) {
         tracing::info!(%epoch, "an operator has given this server control: this is the epoch of whoever follows");
         self.writer.table().set_reservation(epoch, end);

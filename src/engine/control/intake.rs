@@ -35,7 +35,8 @@ impl Control {
     /// Takes one frame. The worker has checked its tag.
     pub(super) fn take_frame(&mut self, now: Nanos, bytes: &[u8]) {
         let Ok(frame) = Frame::parse(bytes, self.shared.ethertype) else { return };
-        // What is for the control thread is said by autonomous servers alone: the worker asks the same.
+        // What is for the control thread is said by autonomous servers alone: the worker asks the
+        // same.
         let Some(domain) = self.topology.speakers().server(frame.envelope().from) else {
             self.unexpected += 1;
             return;
@@ -84,8 +85,9 @@ impl Control {
         self.unexpected += u64::from(!expected);
     }
 
-    /// Gives operations an answer to one of their commands. A version below the table's, though commands make it greater, is a sign that the
-    /// autonomous server has lost its memory, or that the answer is an old one: which of the two is to be proven.
+    /// Gives operations an answer to one of their commands. A version below the table's, though
+    /// commands make it greater, is a sign that the autonomous server has lost its memory, or that
+    /// the answer is an old one: which of the two is to be proven.
     fn take_acknowledgement(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> bool {
         let ours = self.operations.handle_message(now, domain, header, message, &mut self.writer);
         if let (true, Message::MeetingAck { version, .. } | Message::MemberAck { version, .. }) = (ours, message)
@@ -145,8 +147,8 @@ impl Control {
                 Outcome::Given(Err(error)) => self.refuse_control(&error),
                 Outcome::Reserved(Ok(block)) => {
                     let table = self.writer.table();
-                    // A block that does not follow on the old one belongs behind somebody else's: the old one is used up
-                    // first, and then the database is asked.
+                    // A block that does not follow on the old one belongs behind somebody else's:
+                    // the old one is used up first, and then the database is asked.
                     if block.term == self.epoch.term() && u32::from(block.first) == table.generation_end() {
                         table.set_reservation(self.epoch, block.end);
                     }
@@ -157,8 +159,9 @@ impl Control {
         true
     }
 
-    /// Fills a new table with what the database holds, some meetings a round, and then lets operations begin: before, a
-    /// conference that is not in the table might be one that is not there yet.
+    /// Fills a new table with what the database holds, some meetings a round, and then lets
+    /// operations begin: before, a conference that is not in the table might be one that is not
+    /// there yet.
     pub(super) fn fill(&mut self, now: Nanos) -> bool {
         if self.store.as_ref().is_none_or(|store| store.opened.is_none()) {
             return false;
@@ -167,7 +170,8 @@ impl Control {
         for _ in 0..FILL_BATCH {
             let Some(&domain) = filling.domains.last() else { break };
             let mut cursor = filling.cursor;
-            // What cannot be read now is tried again in the next round; the table is whole after a real end alone.
+            // What cannot be read now is tried again in the next round; the table is whole after a
+            // real end alone.
             let Ok(next) = holdings!(self).next_in_database(domain, &mut cursor) else { return false };
             filling.cursor = cursor;
             if next.is_none() {
@@ -187,8 +191,9 @@ impl Control {
         true
     }
 
-    /// Holds the table against the database, some parts a round, and has written what that lacks: it may have been closed
-    /// while recovery had something for it, or be an older one, or a new one in place of one that was lost.
+    /// Holds the table against the database, some parts a round, and has written what that lacks:
+    /// it may have been closed while recovery had something for it, or be an older one, or a new
+    /// one in place of one that was lost.
     pub(super) fn compare(&mut self) -> bool {
         let Some(comparing) = &mut self.comparing else { return false };
         let Some(&domain) = comparing.domains.last() else {

@@ -20,8 +20,8 @@ const UPDATE_JOBS: u64 = 1 << 63;
 
 /// What is to be durable, in the order in which it was decided.
 ///
-/// Recovery's updates and operations' changes go one way out, because an update written after an operation that it
-/// did not know of would undo it.
+/// Recovery's updates and operations' changes go one way out, because an update written after an
+/// operation that it did not know of would undo it.
 #[derive(Default)]
 pub(crate) struct Journal {
     queue: VecDeque<(JobId, Vec<Change>)>,
@@ -31,7 +31,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// There is no database, perhaps for long: nothing of recovery's is kept for it. When it opens it is held against the table.
+    /// There is no database, perhaps for long: nothing of recovery's is kept for it. When it opens
+    /// it is held against the table.
     pub fn close(&mut self) {
         let updates = std::mem::take(&mut self.updates);
         self.queue.retain(|(id, _)| !updates.contains(id));
@@ -43,8 +44,8 @@ impl Journal {
         self.closed = false;
     }
 
-    /// Forgets what recovery wrote of conferences that the database, open now, has unfinished: written before anybody could
-    /// know that, it would undo what was written ahead of an end.
+    /// Forgets what recovery wrote of conferences that the database, open now, has unfinished:
+    /// written before anybody could know that, it would undo what was written ahead of an end.
     pub fn forget_updates_of(&mut self, unfinished: &[KeyParameters]) {
         let is_unfinished = |change: &Change| match change {
             Change::Part(meeting, _) | Change::Learned(meeting, _) => {
@@ -56,7 +57,8 @@ impl Journal {
         self.queue.retain(|(id, changes)| !(changes.iter().any(is_unfinished) && updates.remove(id)));
     }
 
-    /// Takes an update of recovery's. Nobody waits for it: all it says can be asked of the autonomous server again.
+    /// Takes an update of recovery's. Nobody waits for it: all it says can be asked of the
+    /// autonomous server again.
     pub fn update(&mut self, changes: Vec<Change>) {
         if self.closed || self.updates.len() >= JOURNAL_UPDATES_MAX {
             return;
@@ -91,7 +93,8 @@ impl Journal {
 
 /// The database's thread.
 pub(crate) struct DatabaseHandle {
-    /// Dropped before the thread, which else might wait for room in here while its end is waited for.
+    /// Dropped before the thread, which else might wait for room in here while its end is waited
+    /// for.
     pub outcomes: Receiver<Outcome>,
     pub thread: DatabaseThread,
     /// Once it is open.
@@ -103,8 +106,8 @@ pub(crate) struct DatabaseHandle {
 impl DatabaseHandle {
     /// Starts the database's thread, which opens the file; what it says wakes the control thread.
     ///
-    /// A table that lives, and a snapshot, were there with a database: where there is none, none is made in place of it, unless
-    /// the configuration says so.
+    /// A table that lives, and a snapshot, were there with a database: where there is none, none is
+    /// made in place of it, unless the configuration says so.
     pub fn open(config: &Config, shared: &Arc<Shared>, path: Path) -> io::Result<Self> {
         let (sender, outcomes) = bounded(DATABASE_OUTCOMES);
         let snapshot = config.database.snapshot();
@@ -129,7 +132,8 @@ impl DatabaseHandle {
         self.opened.as_ref().map(|opened| &opened.database)
     }
 
-    /// Whether it cannot be opened, for another reason than that somebody has it: nothing is waited for.
+    /// Whether it cannot be opened, for another reason than that somebody has it: nothing is waited
+    /// for.
     pub fn is_lost(&self) -> bool {
         self.opened.is_none() && self.fault.is_some()
     }

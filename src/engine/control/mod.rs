@@ -1,8 +1,8 @@
 //! The control thread: everything that is not a report.
 //!
-//! It collects what came (frames from the workers, requests, what the database says, orders of the keeper), gives it to
-//! the machines that decide (recovery, cascade, operations), and then carries out what those want, in bounded batches.
-//! It alone writes meetings; a worker never waits for it.
+//! It collects what came (frames from the workers, requests, what the database says, orders of the
+//! keeper), gives it to the machines that decide (recovery, cascade, operations), and then carries
+//! out what those want, in bounded batches. It alone writes meetings; a worker never waits for it.
 
 /// The control thread's hands on table and database, for as long as one call takes.
 macro_rules! holdings {
@@ -253,8 +253,8 @@ impl Control {
         }
     }
 
-    /// Works until the end: an order of the keeper, its death, or a newer controller. Afterwards nothing of this touches the table;
-    /// dropping it closes the rest.
+    /// Works until the end: an order of the keeper, its death, or a newer controller. Afterwards
+    /// nothing of this touches the table; dropping it closes the rest.
     pub fn run(&mut self) -> ExitCode {
         // Whatever the first frames did not need, and what they left.
         self.transmit(clock::now());
@@ -373,7 +373,8 @@ impl Control {
                 break;
             }
             if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch) {
-                // Heartbeats bear numbers of the one sequence, too: an autonomous server need not make an exception of them.
+                // Heartbeats bear numbers of the one sequence, too: an autonomous server need not
+                // make an exception of them.
                 let transaction = self.recovery.transactions().next();
                 if let Some(domain) = envelope.to.domain() {
                     // A heartbeat under our epoch would take back what somebody else controls.
@@ -435,7 +436,8 @@ impl Control {
             || !self.orders.is_empty()
             || !self.heard.is_empty()
             || self.store.as_ref().is_some_and(|store| !store.outcomes.is_empty());
-        // An outbox that is full empties within the time that a worker needs for a burst, and nobody wakes us then.
+        // An outbox that is full empties within the time that a worker needs for a burst, and
+        // nobody wakes us then.
         let timeout = if queued {
             Duration::ZERO
         } else if full {
@@ -470,7 +472,8 @@ impl Control {
     fn stop(&mut self) -> ExitCode {
         tracing::info!("this engine ends, and writes its snapshot");
         self.commit();
-        // What the database is given before it is closed, it still writes; it is closed when the engine's store is dropped.
+        // What the database is given before it is closed, it still writes; it is closed when the
+        // engine's store is dropped.
         (self.store, self.snapshots) = (None, None);
         let path = self.config.database.snapshot();
         match snapshot::write(self.writer.table(), &path) {
@@ -484,15 +487,4 @@ impl Control {
             }
         }
     }
-}
-
-pub(super) fn recovery_settings(config: &Config) -> crate::recovery::Settings {
-    use crate::{config, recovery};
-    let config::Recovery { window, rto_min, rto_max, orphans, .. } = config.recovery.clone();
-    let orphans = match orphans {
-        config::Orphans::Leave => recovery::Orphans::Leave,
-        config::Orphans::Adopt => recovery::Orphans::Adopt,
-        config::Orphans::End => recovery::Orphans::End,
-    };
-    recovery::Settings { window, rto_min, rto_max, orphans, ..recovery::Settings::default() }
 }

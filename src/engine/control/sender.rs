@@ -11,10 +11,12 @@ use crate::link::egress::Ports;
 use crate::time::Nanos;
 use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 
-/// Sends by the workers' outboxes, a domain's frames always by the same worker of an interface, so that they stay in order.
+/// Sends by the workers' outboxes, a domain's frames always by the same worker of an interface, so
+/// that they stay in order.
 ///
-/// A worker that waits is woken for several frames at once, by [`Self::deliver`]: on the core of the control thread it would run
-/// at each of them, and a change of threads costs as much as a frame.
+/// A worker that waits is woken for several frames at once, by [`Self::deliver`]: on the core of
+/// the control thread it would run at each of them, and a change of threads costs as much as a
+/// frame.
 pub(crate) struct Sender {
     outboxes: Vec<Outbox>,
     ports: Ports,
@@ -61,7 +63,8 @@ impl Sender {
         self.outboxes.iter_mut().for_each(Outbox::deliver);
     }
 
-    /// Sends a message to a domain's autonomous server. What cannot be sent is counted; whoever asked repeats it.
+    /// Sends a message to a domain's autonomous server. What cannot be sent is counted; whoever
+    /// asked repeats it.
     pub fn message(&mut self, topology: &Topology, domain: Domain, header: &Header, message: &Message) {
         let Some(envelope) = topology.next_hop(domain) else {
             self.unroutable += 1;

@@ -19,7 +19,8 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Writes one to `path` every [`SNAPSHOT_INTERVAL`]. Workers do not notice: the table is read without locks.
+    /// Writes one to `path` every [`SNAPSHOT_INTERVAL`]. Workers do not notice: the table is read
+    /// without locks.
     pub fn spawn(table: Arc<Table>, path: PathBuf) -> io::Result<Self> {
         let (stop, stopped) = bounded::<()>(0);
         let run = move || {

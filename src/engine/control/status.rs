@@ -48,7 +48,8 @@ impl Control {
         }
     }
 
-    /// Without what is counted in the table: whoever asks counts it, so that nobody's operation waits for that.
+    /// Without what is counted in the table: whoever asks counts it, so that nobody's operation
+    /// waits for that.
     fn domain_status(&self, domain: Domain) -> DomainStatus {
         let (table, link) = (self.writer.table(), self.topology.link(domain));
         let hop = self.topology.route(domain).and_then(Route::hop);

@@ -17,8 +17,8 @@ impl Control {
                 Some(Trouble::Full(terminal)) => self.name_full(terminal),
                 Some(Trouble::Damaged(terminal)) => {
                     self.discard(now, terminal);
-                    // It has looked through the whole index, which of a large table takes a while; many of them in one
-                    // round would pass for a hang.
+                    // It has looked through the whole index, which of a large table takes a while;
+                    // many of them in one round would pass for a hang.
                     return true;
                 }
             }
@@ -26,7 +26,8 @@ impl Control {
         true
     }
 
-    /// An alarm for each terminal, once. All are counted (`reports_full`), and the first of them are named.
+    /// An alarm for each terminal, once. All are counted (`reports_full`), and the first of them
+    /// are named.
     fn name_full(&mut self, terminal: Address) {
         if self.full.contains(&terminal) || self.full.len() >= FULL_NAMED_MAX {
             return;
@@ -45,8 +46,9 @@ impl Control {
         }
     }
 
-    /// Throws away what of a domain's parts cannot be read though both sides agree: neither its autonomous server nor the
-    /// database knows it, and its members must not be kept from other conferences by one that nobody has.
+    /// Throws away what of a domain's parts cannot be read though both sides agree: neither its
+    /// autonomous server nor the database knows it, and its members must not be kept from other
+    /// conferences by one that nobody has.
     pub(super) fn discard_parts(&mut self, domain: Domain) {
         let is_lost = self.store.as_ref().is_none_or(|store| store.is_lost() || store.opened.is_none());
         if is_lost || self.writer.table().unreadable() == 0 {
@@ -63,7 +65,8 @@ impl Control {
         }
     }
 
-    /// Throws the damaged record of a terminal away. Its part is in doubt from then on, and its autonomous server is asked.
+    /// Throws the damaged record of a terminal away. Its part is in doubt from then on, and its
+    /// autonomous server is asked.
     fn discard(&mut self, now: Nanos, terminal: Address) {
         match self.writer.discard_damaged_terminal(terminal) {
             Ok(Some(discarded)) => {
@@ -74,8 +77,8 @@ impl Control {
                     "the table's record of a terminal was damaged, by something other than Baton; it was thrown away, and its \
                      autonomous server is asked for it"
                 );
-                // Where that is too soon after another question, the terminal's next report, which is that of a stranger
-                // now, asks again.
+                // Where that is too soon after another question, the terminal's next report, which
+                // is that of a stranger now, asks again.
                 if let Some((meeting, domain)) = discarded.member_of {
                     let meetings = [meeting, MeetingId::NONE];
                     self.recovery.handle_stray(now, domain, meetings, &mut holdings!(self));

@@ -1,7 +1,8 @@
-//! An upgrade as the engine that is to hand over sees it: a client asks, the keeper prepares and orders, and the engine leaves.
+//! An upgrade as the engine that is to hand over sees it: a client asks, the keeper prepares and
+//! orders, and the engine leaves.
 //!
-//! Before it leaves it finishes what clients have asked for, within [`UPGRADE_DRAIN`], and begins nothing more. What is not finished
-//! then the next engine finishes or undoes, as after a death.
+//! Before it leaves it finishes what clients have asked for, within [`UPGRADE_DRAIN`], and begins
+//! nothing more. What is not finished then the next engine finishes or undoes, as after a death.
 
 use super::Control;
 use crate::api::{Answer, Reply};
@@ -48,7 +49,8 @@ impl Upgrade {
         }
     }
 
-    /// The keeper orders the hand-over: the client is answered before anything else, for soon another engine answers.
+    /// The keeper orders the hand-over: the client is answered before anything else, for soon
+    /// another engine answers.
     pub fn begin(&mut self, upgrading: Upgrading, now: Nanos) {
         tracing::info!(successor = upgrading.successor, version = %upgrading.version, "handing over");
         if let Some(client) = self.client.take() {
@@ -57,7 +59,8 @@ impl Upgrade {
         self.leaves = Some(now + UPGRADE_DRAIN);
     }
 
-    /// There is none, and this engine goes on, though it may have been ordered to leave: whoever was to follow is dead.
+    /// There is none, and this engine goes on, though it may have been ordered to leave: whoever
+    /// was to follow is dead.
     pub fn refuse(&mut self, why: &str) {
         if !self.is_for_term && self.leaves.take().is_some() {
             tracing::info!(%why, "not handing over: this engine goes on");
@@ -67,7 +70,8 @@ impl Upgrade {
         }
     }
 
-    /// This engine is to leave then, done or not, for one to follow that controls under another term.
+    /// This engine is to leave then, done or not, for one to follow that controls under another
+    /// term.
     pub const fn leave(&mut self, at: Nanos) {
         (self.leaves, self.is_for_term) = (Some(at), true);
     }

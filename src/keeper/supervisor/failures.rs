@@ -14,8 +14,8 @@ use crate::limits::RENEW_AFTER;
 use crate::sys::clock;
 
 impl Supervisor {
-    /// Counts an engine that came to nothing, if nobody else had it killed. After some of them all that they can have
-    /// damaged is made anew, before the next is started: gives whether it was.
+    /// Counts an engine that came to nothing, if nobody else had it killed. After some of them all
+    /// that they can have damaged is made anew, before the next is started: gives whether it was.
     pub(super) fn count_failure(
         &mut self,
         dead: &Engine,
@@ -47,8 +47,8 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// A process that died of SIGBUS may have had a table that was cut while it was in use. Whoever has that is
-    /// ended, and what the configuration says of a bad table is done.
+    /// A process that died of SIGBUS may have had a table that was cut while it was in use. Whoever
+    /// has that is ended, and what the configuration says of a bad table is done.
     pub(super) fn judge_table_after(&mut self, status: ExitStatus) -> Result<(), KeeperError> {
         if status.signal() != Some(Signal::BUS.as_raw()) || self.stopping.is_some() || !self.resources.has_bad_table() {
             return Ok(());
@@ -69,8 +69,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The one that controls ends, by its own word, for a reason that its standby would end for as well. It has said
-    /// so to that already, if it is what it should be, and it ends soon, or is killed.
+    /// The one that controls ends, by its own word, for a reason that its standby would end for as
+    /// well. It has said so to that already, if it is what it should be, and it ends soon, or is
+    /// killed.
     pub(super) fn let_nobody_follow(&mut self) {
         self.resources.succession().close();
         let hang = self.resources.config().runtime.hang;
@@ -80,8 +81,8 @@ impl Supervisor {
     }
 }
 
-/// Whether an end says anything of the program that ended: who is killed (by an operator, for want of memory) did
-/// nothing, but for one that its keeper had to kill.
+/// Whether an end says anything of the program that ended: who is killed (by an operator, for want
+/// of memory) did nothing, but for one that its keeper had to kill.
 pub(super) fn is_its_own(engine: &Engine, status: ExitStatus) -> bool {
     engine.condemned.is_some() || status.signal().is_none_or(|signal| signal != Signal::KILL.as_raw())
 }

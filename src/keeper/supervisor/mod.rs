@@ -1,16 +1,18 @@
-//! The keeper's loop: one engine controls, a standby waits for its locks, and whoever dies is replaced.
+//! The keeper's loop: one engine controls, a standby waits for its locks, and whoever dies is
+//! replaced.
 //!
 //! ```text
 //!  controls ──dies──► the standby has its locks already, controls, and says so ──► the next standby is started
 //!     └─────dies, and there is no standby──► once its pidfd says so, a new engine is handed the resources
 //! ```
 //!
-//! The keeper does not decide that a standby takes over: the kernel does, by the locks (`sys::succession`). It only keeps up
-//! with it; and it sees to it that whoever hangs dies (`watch`).
+//! The keeper does not decide that a standby takes over: the kernel does, by the locks
+//! (`sys::succession`). It only keeps up with it; and it sees to it that whoever hangs dies
+//! (`watch`).
 //!
-//! Engines that come to nothing one after the other may do so because of what one of them left in what they are all
-//! handed. After [`RENEW_AFTER`] in a row that is made anew ([`Resources::renew`]), and the table looked at as at a
-//! start.
+//! Engines that come to nothing one after the other may do so because of what one of them left in
+//! what they are all handed. After [`RENEW_AFTER`] in a row that is made anew
+//! ([`Resources::renew`]), and the table looked at as at a start.
 
 mod failures;
 mod standby;
@@ -45,7 +47,8 @@ use crate::sys::sd_notify::ServiceManager;
 use crate::sys::signals::StopSignals;
 use crate::wire::Epoch;
 
-/// How long after an engine has come to control the next standby is started: recovering needs the processors first.
+/// How long after an engine has come to control the next standby is started: recovering needs the
+/// processors first.
 const STANDBY_AFTER: Duration = Duration::from_millis(100);
 
 pub(super) struct Supervisor {
@@ -74,12 +77,14 @@ pub(super) struct Supervisor {
     failures: u32,
     /// Standbys that ended of themselves, one after the other.
     standby_failures: Backoff,
-    /// What the one that controls was told last of the frames that steering saw, and when to look again.
+    /// What the one that controls was told last of the frames that steering saw, and when to look
+    /// again.
     steered: BTreeMap<String, u64>,
     steered_due: Instant,
     incarnation: u32,
     predecessor: Option<Death>,
-    /// An engine has controlled at some time: what stops the next one is not what the operator just configured.
+    /// An engine has controlled at some time: what stops the next one is not what the operator just
+    /// configured.
     has_controlled: bool,
     fenced: Option<Epoch>,
     /// Until when an engine that was ordered to stop may take.
@@ -141,7 +146,8 @@ impl Supervisor {
     fn keep(&mut self) -> Result<(), KeeperError> {
         while self.stopping.is_none() || self.engine.is_some() {
             self.start_what_is_due()?;
-            // After that and before anything is waited for: whoever could not be asked is not asked again.
+            // After that and before anything is waited for: whoever could not be asked is not asked
+            // again.
             self.starter.check().map_err(|lost| KeeperError::System { doing: "go on", error: lost.into() })?;
             self.manager.beat();
             self.wait()?;
@@ -157,7 +163,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Tells the one that controls what became of the frames that steering saw: to read the maps takes privileges that it has not.
+    /// Tells the one that controls what became of the frames that steering saw: to read the maps
+    /// takes privileges that it has not.
     fn tell_steered(&mut self) {
         let now = Instant::now();
         if now < self.steered_due || self.engine.as_ref().is_none_or(|engine| engine.ready.is_none()) {
@@ -264,7 +271,8 @@ impl Supervisor {
         let came = self.stop.take();
         let now = Instant::now();
         if came > 0 && self.stopping.is_none() {
-            // It may control already, and has said so; then it is to be stopped and not to be let go.
+            // It may control already, and has said so; then it is to be stopped and not to be let
+            // go.
             self.heed_standby()?;
             // It would take the end of the one that controls for its death.
             self.standby = None;
@@ -387,15 +395,16 @@ impl Supervisor {
             self.has_followed(&engine, self.pid(), &how);
             return self.judge_table_after(status);
         }
-        // One that does not stand by yet would keep its successors waiting: whoever is started has the locks as soon as it is dead.
+        // One that does not stand by yet would keep its successors waiting: whoever is started has
+        // the locks as soon as it is dead.
         let mut late = self.standby.take();
         if let Some(standby) = &mut late {
             standby.process.kill();
             self.ended_on_trial(standby.process.id(), "was let go with the engine before it");
         }
         if engine.failed.is_some() {
-            // What stopped this one, by its own word, would stop its standby too, and must not: nobody is started before that is
-            // gone, for then the locks are handed on again.
+            // What stopped this one, by its own word, would stop its standby too, and must not:
+            // nobody is started before that is gone, for then the locks are handed on again.
             late = None;
         }
         let controlled = engine.controlled(self.resources.config().runtime.hang);

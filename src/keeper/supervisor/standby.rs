@@ -1,4 +1,5 @@
-//! The standby as its keeper sees it: started beside the engine that controls, and followed when it has taken that one's place.
+//! The standby as its keeper sees it: started beside the engine that controls, and followed when it
+//! has taken that one's place.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use crate::keeper::backoff::Backoff;
 use crate::keeper::spawner::StartError;
 use crate::limits::{ENGINES_MAX, STANDBY_READY};
 
-/// How long an engine may take to end that has been followed: it lets database and clients go, or the kernel takes it apart.
+/// How long an engine may take to end that has been followed: it lets database and clients go, or
+/// the kernel takes it apart.
 const FOLLOWED_PATIENCE: Duration = Duration::from_secs(5);
 /// As many of them leave room for one that controls, its standby, and the candidate of an upgrade.
 const FOLLOWED_MAX: usize = ENGINES_MAX - 3;
@@ -32,8 +34,8 @@ impl Supervisor {
         self.engine.as_ref().map_or(0, |engine| engine.process.id())
     }
 
-    /// Whether there should be a standby that is not: once an engine controls, and the table holds everything, so that whoever
-    /// follows goes by it.
+    /// Whether there should be a standby that is not: once an engine controls, and the table holds
+    /// everything, so that whoever follows goes by it.
     pub(super) fn wants_standby(&self) -> bool {
         let controls = self.engine.as_ref().is_some_and(|engine| engine.ready.is_some());
         let none = self.standby.is_none() && self.upgrades.candidate().is_none();
@@ -77,7 +79,8 @@ impl Supervisor {
         self.tell(&Order::Standby { state: state.into() });
     }
 
-    /// A standby whose engine is dead and that does not come to control is ended; a new engine takes its place.
+    /// A standby whose engine is dead and that does not come to control is ended; a new engine
+    /// takes its place.
     pub(super) fn hurry_successor(&mut self) {
         if self.stopping.is_none()
             && self.successor_due.is_some_and(|due| Instant::now() >= due)
@@ -88,7 +91,8 @@ impl Supervisor {
         }
     }
 
-    /// A standby that does not come to stand by keeps the next from being tried: it is killed, and its end is heeded as any other.
+    /// A standby that does not come to stand by keeps the next from being tried: it is killed, and
+    /// its end is heeded as any other.
     fn hurry_standby(&mut self) {
         if self.standing_due().is_some_and(|due| Instant::now() >= due)
             && let Some(standby) = &mut self.standby
@@ -124,7 +128,8 @@ impl Supervisor {
                     if let Some(epoch) = self.fenced {
                         return Err(KeeperError::Fenced(epoch));
                     }
-                    // It has the locks: the one before is dead, though the kernel may still be taking it apart.
+                    // It has the locks: the one before is dead, though the kernel may still be
+                    // taking it apart.
                     let due = Some(Instant::now() + FOLLOWED_PATIENCE);
                     let successor = self.standby.take();
                     if let (Some(engine), Some(successor)) = (self.engine.take(), &successor) {
@@ -153,7 +158,8 @@ impl Supervisor {
         let how = ending(&standby, status);
         self.ended_on_trial(standby.process.id(), &how);
         if status.success() && self.resources.succession().is_closed() {
-            // The one that controls ends in a way in which nobody is to follow, and this one has heeded that.
+            // The one that controls ends in a way in which nobody is to follow, and this one has
+            // heeded that.
             tracing::debug!("the standby, engine {}, ends with the one that controls", standby.process.id());
             return Ok(());
         }
@@ -165,7 +171,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sees the ends of engines that their standbys have followed already, and sees to it that they come.
+    /// Sees the ends of engines that their standbys have followed already, and sees to it that they
+    /// come.
     pub(super) fn heed_followed(&mut self) -> Result<(), KeeperError> {
         let now = Instant::now();
         for mut followed in std::mem::take(&mut self.followed) {
@@ -184,8 +191,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Counts a death that a standby follows, when it follows: the kernel may take the dead apart for long. A standby that
-    /// follows too often gets a successor later and later.
+    /// Counts a death that a standby follows, when it follows: the kernel may take the dead apart
+    /// for long. A standby that follows too often gets a successor later and later.
     pub(super) fn count_death(&mut self, dead: &Engine) {
         let controlled = dead.controlled(self.resources.config().runtime.hang);
         let pause = if dead.yields { Duration::ZERO } else { self.restarts.died(controlled) };

@@ -6,8 +6,9 @@
 //!                 └──► refused, all as before
 //! ```
 //!
-//! A new program is a standby as any other, so what an upgrade relies on is what is relied on whenever an engine dies. The
-//! keeper holds the file that an upgrade was made to: what is put on disk later starts nothing before it is asked for.
+//! A new program is a standby as any other, so what an upgrade relies on is what is relied on
+//! whenever an engine dies. The keeper holds the file that an upgrade was made to: what is put on
+//! disk later starts nothing before it is asked for.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -100,7 +101,8 @@ impl Upgrades {
         self.stage = Stage::Idle;
     }
 
-    /// Engines of the program that an upgrade was made to come to nothing: the next are of the keeper's own.
+    /// Engines of the program that an upgrade was made to come to nothing: the next are of the
+    /// keeper's own.
     pub fn fall_back(&mut self, why: &str) {
         if self.program.take().is_some() {
             tracing::error!("{} {why}: engines are started from the keeper's own program again", self.path.display());
@@ -236,7 +238,8 @@ impl Supervisor {
         }
     }
 
-    /// It stands by, and is what it should be: the present standby is let go, and what was planned follows.
+    /// It stands by, and is what it should be: the present standby is let go, and what was planned
+    /// follows.
     fn let_stand_by(&mut self, version: String) -> Result<(), KeeperError> {
         // Unless that controls already, and has said so: then the candidate has been let go.
         self.heed_standby()?;
@@ -286,7 +289,8 @@ impl Supervisor {
         }
     }
 
-    /// An engine has ended. If it was on trial, the program of before is returned to: gives whether it was.
+    /// An engine has ended. If it was on trial, the program of before is returned to: gives whether
+    /// it was.
     pub(super) fn ended_on_trial(&mut self, engine: u32, how: &str) -> bool {
         if !self.upgrades.tries(engine) {
             return false;

@@ -1,12 +1,14 @@
-//! Hangs, and whoever else does not end or begin in time: an engine that lives and does nothing is as good as dead.
+//! Hangs, and whoever else does not end or begin in time: an engine that lives and does nothing is
+//! as good as dead.
 //!
-//! What always holds: there is no state of an engine in which it is waited for without an end. One that controls
-//! shows it by its threads' pulses (`sys::succession`); one that is to control by the pulse of its beginning; a
-//! standby has [`STANDBY_READY`] until it stands by; one that said that it ends has as long as a hang may take.
+//! What always holds: there is no state of an engine in which it is waited for without an end. One
+//! that controls shows it by its threads' pulses (`sys::succession`); one that is to control by the
+//! pulse of its beginning; a standby has [`STANDBY_READY`] until it stands by; one that said that
+//! it ends has as long as a hang may take.
 //!
-//! Time counts in looks, not by the clock: a keeper that was itself not let run, for the machine was stopped or had
-//! no processor left, knows nothing of what its engine did meanwhile, and a look late by hours counts as one that was
-//! in time.
+//! Time counts in looks, not by the clock: a keeper that was itself not let run, for the machine
+//! was stopped or had no processor left, knows nothing of what its engine did meanwhile, and a look
+//! late by hours counts as one that was in time.
 
 use std::time::{Duration, Instant};
 
@@ -45,8 +47,8 @@ impl Watch {
         self.looked + self.every
     }
 
-    /// Looks at the pulses, if that is due. Gives the thread that has stood still for so long that it will have for
-    /// `longest` by the next look, and for how long it has.
+    /// Looks at the pulses, if that is due. Gives the thread that has stood still for so long that
+    /// it will have for `longest` by the next look, and for how long it has.
     pub fn look(
         &mut self,
         pulses: impl Iterator<Item = u64>,
@@ -106,7 +108,8 @@ impl Supervisor {
         let thread = if number == 0 { "control thread".into() } else { format!("worker {}", number - 1) };
         let since = clock::now() - still;
         if engine.ready.is_some() {
-            // Whoever is handed its locks learns by this that control was lost earlier than they came.
+            // Whoever is handed its locks learns by this that control was lost earlier than they
+            // came.
             succession.note_hang(since);
             engine.hung_since = Some(since);
         }

@@ -1,3 +1,5 @@
+//! The hand-over from one process to another, over real sockets.
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -101,7 +103,8 @@ fn the_largest_estate_arrives_whole_and_in_order() {
     assert_eq!(asked, "ask");
 }
 
-/// Longer than any packet: a buffer of the kernel's, in one piece, would not be found at the moment of a death.
+/// Longer than any packet: a buffer of the kernel's, in one piece, would not be found at the moment
+/// of a death.
 #[test]
 fn a_manifest_of_any_length_arrives() {
     let (ours, theirs) = fd_passing::pair().unwrap();

@@ -1,4 +1,5 @@
-//! What the demonstration says while it plays: a bar, and a line of plain words for each thing done.
+//! What the demonstration says while it plays: a bar, and a line of plain words for each thing
+//! done.
 
 use crate::output::tell;
 use std::io::IsTerminal;

@@ -59,8 +59,8 @@ impl What {
     }
 }
 
-/// One fault and what came of it. Times are from the kill, on the clock that both ends of the veth pair share; takeovers
-/// and acknowledgements are those seen at the autonomous servers' end.
+/// One fault and what came of it. Times are from the kill, on the clock that both ends of the veth
+/// pair share; takeovers and acknowledgements are those seen at the autonomous servers' end.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Fault {
     /// What was done.
@@ -173,7 +173,8 @@ impl Report {
         for (number, row) in rows.iter().enumerate() {
             let mut line = String::from(" ");
             for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-                // Words to the left, figures to the right, so that their digits stand below each other.
+                // Words to the left, figures to the right, so that their digits stand below each
+                // other.
                 let _ = if column <= 2 { write!(line, " {cell:<width$} ") } else { write!(line, " {cell:>width$} ") };
             }
             let _ = writeln!(text, "{}", line.trim_end());

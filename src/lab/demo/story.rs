@@ -112,7 +112,8 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Does a deed under load, waits until control is back, and finds out what was lost. Words for each kill of it.
+    /// Does a deed under load, waits until control is back, and finds out what was lost. Words for
+    /// each kill of it.
     fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), ClusterError> {
         self.progress.fault(self.faults.len() + 1, words[0]);
         self.progress.now("undisturbed");
@@ -245,12 +246,14 @@ fn kill_engine(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, Clus
     Ok(vec![Kill { what: What::Engine, killed, detected: None, old }])
 }
 
-/// Kills an engine, waits for the first takeover frame of the next, and kills that one before it is through.
+/// Kills an engine, waits for the first takeover frame of the next, and kills that one before it is
+/// through.
 fn kill_engine_twice(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, ClusterError> {
     for _ in 0..TRIES {
         let (old, engine) = (cluster.status()?.epoch(), cluster.engine()?);
         let killed = signal_to(engine, Signal::KILL)?;
-        // The keeper has noticed when it has buried the dead; the first of its other children succeeds.
+        // The keeper has noticed when it has buried the dead; the first of its other children
+        // succeeds.
         let (second, detected) = cluster.at_once("the keeper to notice", |cluster| {
             let engines = cluster.dispatch.engines();
             let noticed = (!engines.contains(&engine)).then(clock::now);

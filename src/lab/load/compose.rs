@@ -23,7 +23,8 @@ const DATA_FRAME_BYTES: usize = ETHERNET_BYTES + ADDRESSES_BYTES + 1056;
 const TAG_BYTES: usize = 16;
 /// The longest garbage where nobody says a length.
 const GARBAGE_BYTES: usize = 256;
-/// Transactions that no dispatch server asks with but for its heartbeats, so that a stray answer is one to nothing.
+/// Transactions that no dispatch server asks with but for its heartbeats, so that a stray answer is
+/// one to nothing.
 const STRAY_MASK: u32 = 0x0FFF_FFFF;
 
 /// Writes the frames of a load.
@@ -33,7 +34,8 @@ pub struct Composer {
     pub population: Population,
     /// What they say.
     pub kind: Kind,
-    /// Bytes of a frame, zeros behind its packet; none: as long as it is. Garbage is at most as long.
+    /// Bytes of a frame, zeros behind its packet; none: as long as it is. Garbage is at most as
+    /// long.
     pub size: Option<usize>,
     /// Whom they speak to.
     pub dispatch: Address,
@@ -43,8 +45,8 @@ pub struct Composer {
     pub src_mac: Mac,
     /// Of V2V frames on this site.
     pub ethertype: u16,
-    /// The version of every terminal's first report. One that the server knows already is acknowledged all the same, and
-    /// changes nothing.
+    /// The version of every terminal's first report. One that the server knows already is
+    /// acknowledged all the same, and changes nothing.
     pub first_version: u32,
     /// Whether reports ask for an answer of their own at once.
     pub ack_now: bool,
@@ -258,7 +260,8 @@ fn noise(random: &mut Random, bytes: &mut [u8]) {
     }
 }
 
-/// The tag of a key over a frame is made by the encoders alone; this says which key an example is tagged with.
+/// The tag of a key over a frame is made by the encoders alone; this says which key an example is
+/// tagged with.
 pub(super) fn key_of(party: &Party, from_dispatch: bool) -> &Key {
     if from_dispatch { &party.inbound } else { &party.outbound }
 }

@@ -12,7 +12,8 @@ use crate::wire::{
 /// What the dispatch server of the examples controls under.
 const EPOCH: Epoch = Epoch::new(1, 7);
 
-/// Whether a dispatch server sends it. PROBE and HEARTBEAT go either way; here they come from the domain.
+/// Whether a dispatch server sends it. PROBE and HEARTBEAT go either way; here they come from the
+/// domain.
 const fn is_from_dispatch(opcode: Opcode) -> bool {
     use Opcode as O;
     matches!(

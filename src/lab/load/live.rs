@@ -1,8 +1,10 @@
-//! A load of live frames: one thread is in the kernel for as long as the load lasts, another takes the answers.
+//! A load of live frames: one thread is in the kernel for as long as the load lasts, another takes
+//! the answers.
 //!
-//! Frames are prepared and sent in turn. Where nothing depends on a tag (the laboratory), the program gives each turn's reports their
-//! version, and each probe its sequence, so every frame is another. Where there is a secret, tags are made beforehand, for
-//! as many frames as there is room; a load of more repeats them, and answers no longer tell which frame they answer.
+//! Frames are prepared and sent in turn. Where nothing depends on a tag (the laboratory), the
+//! program gives each turn's reports their version, and each probe its sequence, so every frame is
+//! another. Where there is a secret, tags are made beforehand, for as many frames as there is room;
+//! a load of more repeats them, and answers no longer tell which frame they answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +24,8 @@ use crate::time::Nanos;
 
 /// Between two looks at the program's progress.
 const LOOK: Duration = Duration::from_millis(2);
-/// A frame's header, its first field and then a report's version. In data payloads a page's header and a meeting are before.
+/// A frame's header, its first field and then a report's version. In data payloads a page's header
+/// and a meeting are before.
 const VERSION_AT_PROTOCOL: usize = 24 + 8;
 const VERSION_AT_DATA: usize = 24 + 8 + 8 + 8;
 const PROBE_AT: usize = 24;
@@ -38,8 +41,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Opens the interface; with `answers`, its V2V frames too. The other end has them on the receive queue that is numbered as
-    /// the core.
+    /// Opens the interface; with `answers`, its V2V frames too. The other end has them on the
+    /// receive queue that is numbered as the core.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -169,7 +172,8 @@ struct Prepared {
     renewed: bool,
 }
 
-/// Frames to prepare where none is renewed: all of the load, or as many whole turns as there is room for.
+/// Frames to prepare where none is renewed: all of the load, or as many whole turns as there is
+/// room for.
 fn wanted(plan: &Plan, population: &Population) -> u64 {
     let (room, turn) = (u64::from(LOAD_FRAMES_MAX), u64::from(population.terminals()));
     if plan.count <= room { plan.count } else { (room / turn).max(1) * turn }
@@ -195,7 +199,8 @@ impl Running {
                 if left == 0 {
                     break;
                 }
-                // At a rate the program drops what is not due, and runs far more often than it sends.
+                // At a rate the program drops what is not due, and runs far more often than it
+                // sends.
                 let repeat = if how.rate.is_some() { i32::MAX as u32 } else { left.min(i32::MAX as u64) as u32 };
                 theirs.run(length, repeat)?;
             }

@@ -1,8 +1,9 @@
-//! Frames that the kernel makes and sends by itself: a program runs on each (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18).
+//! Frames that the kernel makes and sends by itself: a program runs on each
+//! (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18).
 //!
-//! One call takes some 24 ms before its first frame, and then sends millions a second: so a load is one call, whose program
-//! keeps the rate by dropping what is not due. The frames appear at the other end on the receive queue that is numbered as the
-//! CPU that calls.
+//! One call takes some 24 ms before its first frame, and then sends millions a second: so a load is
+//! one call, whose program keeps the rate by dropping what is not due. The frames appear at the
+//! other end on the receive queue that is numbered as the CPU that calls.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -11,7 +12,7 @@ use std::os::fd::AsFd;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ObjectBuilder, ProgramHandle};
 
 use crate::limits::{LOAD_FRAME_BYTES_MAX, LOAD_FRAMES_MAX};
-use crate::sys::bpf::steering::{os_error, talk_through_tracing};
+use crate::sys::bpf::libbpf::{os_error, talk_through_tracing};
 use crate::sys::bpf::{abi, calls};
 use crate::sys::interface::Interface;
 
@@ -77,7 +78,8 @@ pub struct LiveHow {
     pub rate: Option<NonZeroU64>,
     /// The sequence of the first, for probes.
     pub sequence: u64,
-    /// Where in the frame a version goes that grows by one each time that all frames were sent, and the first version.
+    /// Where in the frame a version goes that grows by one each time that all frames were sent, and
+    /// the first version.
     pub version: Option<(u32, u32)>,
     /// Where in the frame the time of sending and the sequence go, 16 bytes.
     pub probe_at: Option<u32>,
@@ -112,7 +114,8 @@ impl LiveFrames {
     /// Loads the program with these frames, which are sent in turn.
     ///
     /// # Panics
-    /// If `count` is 0 or more than [`LOAD_FRAMES_MAX`], or a frame is longer than [`LOAD_FRAME_BYTES_MAX`].
+    /// If `count` is 0 or more than [`LOAD_FRAMES_MAX`], or a frame is longer than
+    /// [`LOAD_FRAME_BYTES_MAX`].
     pub fn load(
         count: u32,
         tag_at: Option<u32>,
@@ -183,7 +186,8 @@ impl LiveFrames {
         self.how.update(&first, &bytes, MapFlags::ANY).map_err(refused("saying what to send"))
     }
 
-    /// Runs the program on up to `repeat` frames of this length. False where a signal ended it before.
+    /// Runs the program on up to `repeat` frames of this length. False where a signal ended it
+    /// before.
     pub fn run(&self, length: usize, repeat: u32) -> Result<bool, LiveError> {
         match calls::run_live(self.program.as_fd(), &vec![0; length], repeat) {
             Ok(()) => Ok(true),
@@ -203,8 +207,8 @@ impl LiveFrames {
     }
 }
 
-/// Whether frames that a program redirects to this interface leave it. On a veth pair they do only while the other end has XDP
-/// or GRO on. True where the kernel does not tell (before 6.3).
+/// Whether frames that a program redirects to this interface leave it. On a veth pair they do only
+/// while the other end has XDP or GRO on. True where the kernel does not tell (before 6.3).
 pub fn takes_redirected(interface: &Interface) -> bool {
     /// `NETDEV_XDP_ACT_NDO_XMIT`.
     const TRANSMIT: u64 = 4;

@@ -1,12 +1,15 @@
-//! An open-loop load: frames leave when they are due, whether or not what came before them was answered.
+//! An open-loop load: frames leave when they are due, whether or not what came before them was
+//! answered.
 //!
-//! So a server that falls behind does not slow down what it is measured by, and how late an answer is counts from the moment
-//! at which its request *was to be* sent, not from when there was room for it. A sequence runs through all frames of a load; which
-//! frame bears which number, from which terminal, follows from it by rule ([`Composer`]), so that any answer tells what it answers
-//! and nothing has to be remembered but a bit for each frame ([`Tally`]).
+//! So a server that falls behind does not slow down what it is measured by, and how late an answer
+//! is counts from the moment at which its request *was to be* sent, not from when there was room
+//! for it. A sequence runs through all frames of a load; which frame bears which number, from which
+//! terminal, follows from it by rule ([`Composer`]), so that any answer tells what it answers and
+//! nothing has to be remembered but a bit for each frame ([`Tally`]).
 //!
-//! Two ways lead out: AF_XDP rings ([`Rings`]), where this process writes and tags each frame, and live frames ([`Live`]), which
-//! the kernel makes and a small program fills from prepared ones, several times as many a second.
+//! Two ways lead out: AF_XDP rings ([`Rings`]), where this process writes and tags each frame, and
+//! live frames ([`Live`]), which the kernel makes and a small program fills from prepared ones,
+//! several times as many a second.
 
 mod compose;
 mod every;
@@ -67,8 +70,8 @@ impl Plan {
         Self { first: 0, count, rate, time: Some(time), wait }
     }
 
-    /// The first sequence of a load that follows one which sent so many: late answers to that are none to this, and versions
-    /// of terminals go on growing.
+    /// The first sequence of a load that follows one which sent so many: late answers to that are
+    /// none to this, and versions of terminals go on growing.
     pub fn next_first(self, sent: u64, terminals: u32) -> u64 {
         (self.first + sent).next_multiple_of(u64::from(terminals) * kind::PERIOD)
     }

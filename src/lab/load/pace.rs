@@ -6,7 +6,8 @@ use crate::time::Nanos;
 
 const PICOSECONDS: u64 = 1_000_000_000_000;
 
-/// A rate and where it began. The arithmetic is that of `bpf/load.bpf.c`, so that both name the same moment.
+/// A rate and where it began. The arithmetic is that of `bpf/load.bpf.c`, so that both name the
+/// same moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pace {
     begin: Nanos,

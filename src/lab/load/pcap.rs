@@ -4,7 +4,8 @@
 //! magic A1B23C4D │ version 2.4 │ zone 0 │ accuracy 0 │ longest frame │ Ethernet 1
 //! then for each frame:  seconds │ nanoseconds │ bytes here │ bytes on the wire │ frame
 //! ```
-//! Numbers are of the writer's byte order, which the magic shows. The format is that of draft-ietf-opsawg-pcap.
+//! Numbers are of the writer's byte order, which the magic shows. The format is that of
+//! draft-ietf-opsawg-pcap.
 
 use std::io::{self, Write};
 use std::num::NonZeroU64;
@@ -31,7 +32,8 @@ pub fn write(
     begin: Duration,
 ) -> io::Result<()> {
     for word in [MAGIC_NANOSECONDS, 4 << 16 | 2, 0, 0, LOAD_FRAME_BYTES_MAX as u32, ETHERNET] {
-        // Major version first in memory: on a big-endian machine the halves stand the other way round.
+        // Major version first in memory: on a big-endian machine the halves stand the other way
+        // round.
         let word = if word == 4 << 16 | 2 && cfg!(target_endian = "big") { word.rotate_left(16) } else { word };
         out.write_all(&word.to_ne_bytes())?;
     }

@@ -1,7 +1,8 @@
 //! Who a load speaks for: terminals of domains, by rule.
 //!
-//! Terminals are numbered over all domains, each domain's in turn; so many in a row of one domain are a meeting. The rule is that
-//! of the simulation's preload: a server that was filled by it knows every terminal.
+//! Terminals are numbered over all domains, each domain's in turn; so many in a row of one domain
+//! are a meeting. The rule is that of the simulation's preload: a server that was filled by it
+//! knows every terminal.
 
 use crate::config::AutonomousDomain;
 use crate::limits::LOAD_TERMINALS_MAX;

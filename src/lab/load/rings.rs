@@ -27,7 +27,8 @@ pub struct Rings {
     pub composer: Composer,
 }
 
-/// What an interface is opened with: more room than a device has, for answers that come while frames are written.
+/// What an interface is opened with: more room than a device has, for answers that come while
+/// frames are written.
 pub(super) fn settings(ethertype: u16) -> EndpointSettings {
     EndpointSettings { ethertype, receive: 16_384, transmit: 2048, huge_pages: false }
 }
@@ -63,7 +64,8 @@ impl Rings {
         let mut watched = begin;
         loop {
             let now = clock::now();
-            // What is due before the end is sent, if late; a rate that is too high ends all the same.
+            // What is due before the end is sent, if late; a rate that is too high ends all the
+            // same.
             let over = limit.is_some_and(|limit| now.since(begin) >= limit);
             let count = if over { tally.sent() } else { plan.count };
             let due = pace.map_or(count, |pace| pace.by(now)).min(count);

@@ -1,8 +1,9 @@
 //! The highest rate that a server bears, by halving (RFC 2544 section 26.1 calls it throughput).
 //!
-//! Sans I/O: [`Search::next`] says which rate to try, [`Search::record`] takes what came of it. Two rates are looked for
-//! at once, because every trial tells of both: the *non-drop rate*, the highest tried without a frame lost, and the *partial-drop
-//! rate*, the highest tried with no more than a ratio lost.
+//! Sans I/O: [`Search::next`] says which rate to try, [`Search::record`] takes what came of it. Two
+//! rates are looked for at once, because every trial tells of both: the *non-drop rate*, the
+//! highest tried without a frame lost, and the *partial-drop rate*, the highest tried with no more
+//! than a ratio lost.
 
 use serde::Serialize;
 
@@ -54,7 +55,8 @@ struct Bracket {
 
 impl Bracket {
     fn note(&mut self, rate: f64, passed: bool) {
-        // Not monotonic: noise may pass above what failed. Then the lower failure stands, as one that was seen.
+        // Not monotonic: noise may pass above what failed. Then the lower failure stands, as one
+        // that was seen.
         if passed {
             if self.failed.is_none_or(|failed| rate < failed) {
                 self.passed = Some(self.passed.map_or(rate, |before| before.max(rate)));
@@ -97,11 +99,12 @@ impl Search {
         self.some_lost.next(from, resolution).or_else(|| self.none_lost.next(from, resolution)).map(Some)
     }
 
-    /// What came of the rate that [`Self::next`] gave. The rate that counts is what was sent, which may be less than was asked
-    /// for: what nobody sent, nobody bore.
+    /// What came of the rate that [`Self::next`] gave. The rate that counts is what was sent, which
+    /// may be less than was asked for: what nobody sent, nobody bore.
     pub fn record(&mut self, trial: Trial) {
         let rate = trial.asked.map_or(trial.rate, |asked| trial.rate.min(asked as f64));
-        // The lower end of what failed is what was asked for, else halving would try one rate again and again.
+        // The lower end of what failed is what was asked for, else halving would try one rate again
+        // and again.
         let failed = trial.asked.map_or(trial.rate, |asked| asked as f64);
         let note = |bracket: &mut Bracket, passed: bool| bracket.note(if passed { rate } else { failed }, passed);
         note(&mut self.none_lost, trial.lost == 0);

@@ -1,12 +1,16 @@
-//! A place for frames to end: a program that counts V2V frames and drops them before anything else of the kernel sees them.
+//! A place for frames to end: a program that counts V2V frames and drops them before anything else
+//! of the kernel sees them.
 
 use std::os::fd::AsFd;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ObjectBuilder, ProgramHandle};
 
 use super::live_frames::OBJECT;
-use crate::sys::bpf::steering::{Link, link, os_error, talk_through_tracing};
 use crate::sys::bpf::{Mode, SteerError};
+use crate::sys::bpf::{
+    libbpf::{os_error, talk_through_tracing},
+    steering::{Link, link},
+};
 use crate::sys::interface::Interface;
 
 /// What came.

@@ -35,11 +35,13 @@ pub struct Summary {
     pub seconds: f64,
     /// The longest of the frames, in bytes without what Ethernet adds.
     pub frame_bytes_max: usize,
-    /// How late a frame was sent at most, in nanoseconds: what a latency has in it that is the load's own.
+    /// How late a frame was sent at most, in nanoseconds: what a latency has in it that is the
+    /// load's own.
     pub late_ns_max: Option<u64>,
     /// What the answers were; none where nobody looked.
     pub answers: Option<Answers>,
-    /// What the kernel dropped of the answers before this process saw them: they count as lost, and were not.
+    /// What the kernel dropped of the answers before this process saw them: they count as lost, and
+    /// were not.
     pub dropped_here: u64,
 }
 
@@ -48,7 +50,8 @@ pub struct Summary {
 pub struct Answers {
     /// Frames that are answered if nothing is lost.
     pub expected: u64,
-    /// Frames without an answer; none where answers do not tell their frames apart, because prepared frames were sent again.
+    /// Frames without an answer; none where answers do not tell their frames apart, because
+    /// prepared frames were sent again.
     pub lost: Option<u64>,
     /// Their part of those expected.
     pub loss_ratio: Option<f64>,

@@ -1,7 +1,8 @@
 //! What became of the frames of a load, from the answers alone.
 //!
-//! A bit for each frame says whether it was answered, so an answer counts once. When a frame was to be sent follows from its
-//! sequence and the [`Pace`]; at the highest rate, where nothing was intended, the last [`LOAD_TIMES`] times of sending are kept.
+//! A bit for each frame says whether it was answered, so an answer counts once. When a frame was to
+//! be sent follows from its sequence and the [`Pace`]; at the highest rate, where nothing was
+//! intended, the last [`LOAD_TIMES`] times of sending are kept.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -38,9 +39,11 @@ enum Intended {
 pub struct Counts {
     /// Frames of this load that were answered, each once.
     pub answered: u64,
-    /// Reports among them that a later one's acknowledgement covers. It would cover one that was lost on the way, too.
+    /// Reports among them that a later one's acknowledgement covers. It would cover one that was
+    /// lost on the way, too.
     pub covered: u64,
-    /// Acknowledgements among them that refuse: a terminal or meeting that the server does not know.
+    /// Acknowledgements among them that refuse: a terminal or meeting that the server does not
+    /// know.
     pub refused: u64,
     /// Answers that overtook an earlier frame's of their class (RFC 4737).
     pub reordered: u64,
@@ -124,7 +127,8 @@ impl Tally {
         place(class).map(|place| &self.total[place])
     }
 
-    /// Gives what was recorded of each class since the last time, where that is anything, and forgets it.
+    /// Gives what was recorded of each class since the last time, where that is anything, and
+    /// forgets it.
     pub fn take_interval(&mut self, mut take: impl FnMut(Class, &Histogram<u64>)) {
         for (class, histogram) in Class::ANSWERED.into_iter().zip(&mut self.interval) {
             if !histogram.is_empty() {
@@ -155,7 +159,8 @@ impl Tally {
                 self.answer(sequence, Class::Probe, now, Some(Nanos(sent_ns)), composer);
             }
             Ok(Message::HeartbeatAck { sent_ns, .. }) => {
-                // The transaction has the low half of a sequence that is not ahead of the last one sent.
+                // The transaction has the low half of a sequence that is not ahead of the last one
+                // sent.
                 let (last, low) = (self.first + self.sent, u64::from(frame.header().transaction.0));
                 let sequence = last & !u64::from(u32::MAX) | low;
                 let sequence = if sequence > last { sequence.wrapping_sub(1 << 32) } else { sequence };
@@ -193,8 +198,8 @@ impl Tally {
         }
     }
 
-    /// An answer to a frame; gives whether it is the first. What the frame itself said of its time counts where nothing else is
-    /// known of that.
+    /// An answer to a frame; gives whether it is the first. What the frame itself said of its time
+    /// counts where nothing else is known of that.
     fn answer(&mut self, sequence: u64, class: Class, now: Nanos, said: Option<Nanos>, composer: &Composer) -> bool {
         let nth = sequence.wrapping_sub(self.first);
         let Some(place) = place(class).filter(|_| nth < self.sent && composer.kind.class(sequence) == class) else {

@@ -1,12 +1,15 @@
 //! Answers: those waiting to be sent, and those remembered for when their request comes again.
 //!
-//! wire.md §3: a repeated request with the same (SA, epoch, transaction) gets the same answer and has no second effect.
-//! Of a listing, its records are remembered as they were when first asked for: pages of two moments under one transaction
-//! would make a listing that never was, with a member lost where the pages' boundaries moved. Where records need more room
-//! than there is, the oldest listing goes, and its request is refused when it comes again; that it came is still known.
+//! wire.md §3: a repeated request with the same (SA, epoch, transaction) gets the same answer and
+//! has no second effect. Of a listing, its records are remembered as they were when first asked
+//! for: pages of two moments under one transaction would make a listing that never was, with a
+//! member lost where the pages' boundaries moved. Where records need more room than there is, the
+//! oldest listing goes, and its request is refused when it comes again; that it came is still
+//! known.
 //!
-//! §6, rule 9: transactions ascend within an epoch. So of what was forgotten the highest transaction is enough to tell a
-//! request that was answered long ago from a new one: nothing is done twice because its answer is remembered no longer.
+//! §6, rule 9: transactions ascend within an epoch. So of what was forgotten the highest
+//! transaction is enough to tell a request that was answered long ago from a new one: nothing is
+//! done twice because its answer is remembered no longer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -164,7 +167,8 @@ impl Answers {
         self.remembered.get(request)
     }
 
-    /// Whether a request that is not remembered may have been answered before: it is no later than one that was forgotten.
+    /// Whether a request that is not remembered may have been answered before: it is no later than
+    /// one that was forgotten.
     pub fn is_bygone(&self, request: &Request) -> bool {
         let forgotten = self.forgotten.get(&(request.epoch, request.from));
         forgotten.is_some_and(|&forgotten| !request.transaction.is_after(forgotten))
@@ -237,7 +241,8 @@ impl Answers {
         if first.page >= first.answer.content.pages() {
             self.waiting.pop_front();
             if self.waiting.is_empty() {
-                // From the front again: a queue that goes round all its room touches memory that no cache has.
+                // From the front again: a queue that goes round all its room touches memory that no
+                // cache has.
                 self.waiting.clear();
             }
         }

@@ -19,7 +19,8 @@
 //! {"ask":"stop"}                                the simulation ends
 //! ```
 //!
-//! The loop that works the frames never waits for a client: threads here read and write, and hand it questions.
+//! The loop that works the frames never waits for a client: threads here read and write, and hand
+//! it questions.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -124,7 +125,8 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Listens at `path`. A socket that a dead process left there is replaced; one of a living process is not.
+    /// Listens at `path`. A socket that a dead process left there is replaced; one of a living
+    /// process is not.
     pub fn listen(path: &Path) -> io::Result<Self> {
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
@@ -140,7 +142,8 @@ impl Control {
 
     /// Answers what was asked since; false when it was asked to stop.
     pub fn answer(&self, now: Nanos, world: &mut World) -> bool {
-        // At most as many as can wait, so that a client that asks without end does not hold up the frames.
+        // At most as many as can wait, so that a client that asks without end does not hold up the
+        // frames.
         for Question { ask, reply } in self.questions.try_iter().take(QUESTIONS_MAX) {
             let stop = matches!(ask, Ask::Stop);
             // A client that went away does not want its answer.

@@ -37,7 +37,8 @@ pub struct Counters {
     pub reports_acknowledged: u64,
     /// Reports sent once more because no acknowledgement came in time.
     pub reports_retransmitted: u64,
-    /// Versions whose own acknowledgement did not come in time, or came only with a later version's.
+    /// Versions whose own acknowledgement did not come in time, or came only with a later
+    /// version's.
     pub reports_unanswered: u64,
     /// Acknowledgements with an error status, such as UNKNOWN_TERMINAL.
     pub reports_refused: u64,
@@ -47,7 +48,8 @@ pub struct Counters {
     pub acks_repeated: u64,
     /// Acknowledgements of a terminal or version that there is not.
     pub acks_strange: u64,
-    /// Acknowledgements of an earlier leader's term: they say nothing of what the present one holds.
+    /// Acknowledgements of an earlier leader's term: they say nothing of what the present one
+    /// holds.
     pub acks_stale: u64,
     /// Probes sent.
     pub probes_sent: u64,

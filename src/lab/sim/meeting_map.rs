@@ -1,8 +1,10 @@
-//! The meetings of a simulated domain by id: a million of them, taken over by ascending id in a few nanoseconds each.
+//! The meetings of a simulated domain by id: a million of them, taken over by ascending id in a few
+//! nanoseconds each.
 //!
-//! Ids and records lie side by side, sorted. Who asks for the next id finds it where it was last found, plus one; any other is
-//! searched for among the ids alone, which are few cache lines. A record that is taken out leaves its place, because the
-//! id is likely to come back; places without a record go when they are many.
+//! Ids and records lie side by side, sorted. Who asks for the next id finds it where it was last
+//! found, plus one; any other is searched for among the ids alone, which are few cache lines. A
+//! record that is taken out leaves its place, because the id is likely to come back; places without
+//! a record go when they are many.
 
 use super::meetings::Meeting;
 use crate::wire::MeetingId;

@@ -14,7 +14,8 @@ use crate::wire::{
     TakeoverEntry, TakeoverResult, TerminalState, digest_of,
 };
 
-/// Ended meetings that are remembered, so that their end asked for again is ALREADY and their versions go on.
+/// Ended meetings that are remembered, so that their end asked for again is ALREADY and their
+/// versions go on.
 const ENDED_MAX: usize = 4096;
 
 /// One meeting, as this domain knows it.
@@ -170,7 +171,8 @@ impl Meetings {
                 let changed = terminals.set_window(self.member(id, terminal)?, window)?;
                 self.member_changed(id, Opcode::WindowSetAck, terminal, changed)
             }
-            // Whom it rings is the terminal's own state and not the meeting's: the meeting's version stays.
+            // Whom it rings is the terminal's own state and not the meeting's: the meeting's
+            // version stays.
             Message::MemberCall { terminal } => {
                 let rings = terminals.call(now, self.member(id, terminal)?);
                 let version = self.held.get(id).map_or(0, |meeting| meeting.version);
@@ -213,11 +215,13 @@ impl Meetings {
         }
         let capacity = self.capacity;
         if let Some(meeting) = self.held.get_mut(id) {
-            // Rule 8 of wire.md §6: a number that another conference bears, or one that was started here, is not given away.
+            // Rule 8 of wire.md §6: a number that another conference bears, or one that was started
+            // here, is not given away.
             if meeting.run != run || (run == Run::NONE && epoch != Epoch::NONE) {
                 return Err(Status::Conflict);
             }
-            // Whoever starts what is there already controls it, with the level, layout and chairman that it has.
+            // Whoever starts what is there already controls it, with the level, layout and chairman
+            // that it has.
             meeting.controller = epoch;
             let version = meeting.version;
             return Ok((Status::Already, Message::MeetingAck { opcode: Opcode::MeetingStartAck, version }));
@@ -247,7 +251,8 @@ impl Meetings {
         if self.ended.insert(id, version).is_none() {
             self.ended_order.push_back(id);
         }
-        // An id that was started again leaves its place in the order behind; the place goes when its turn comes.
+        // An id that was started again leaves its place in the order behind; the place goes when
+        // its turn comes.
         while self.ended_order.len() > ENDED_MAX {
             if let Some(oldest) = self.ended_order.pop_front() {
                 self.ended.remove(&oldest);
@@ -269,7 +274,8 @@ impl Meetings {
         }
         let other = terminals.state(terminal).map_or(MeetingId::NONE, |state| state.meeting);
         if let Some(holder) = self.held.get_mut(other) {
-            // Who has a terminal keeps it against his equals; only a higher level takes it away from him.
+            // Who has a terminal keeps it against his equals; only a higher level takes it away
+            // from him.
             if holder.level <= level {
                 return Err(Status::Conflict);
             }

@@ -1,7 +1,7 @@
 //! Who is in a simulated meeting.
 //!
-//! A meeting that was there from the beginning has a run of terminals, whose addresses follow from a rule: ten million
-//! members cost nothing until somebody joins or leaves.
+//! A meeting that was there from the beginning has a run of terminals, whose addresses follow from
+//! a rule: ten million members cost nothing until somebody joins or leaves.
 
 use std::collections::BTreeSet;
 

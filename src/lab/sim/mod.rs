@@ -1,8 +1,10 @@
-//! Autonomous servers and terminals that are not there: the other side of wire.md, to hold the dispatch server against.
+//! Autonomous servers and terminals that are not there: the other side of wire.md, to hold the
+//! dispatch server against.
 //!
-//! [`AutonomousServer`] is written from wire.md and not from the dispatch server's code, so that a misreading on one side
-//! shows. It does no I/O: `baton sim` runs many of it on an interface, tests run it under a clock of their own with a
-//! [`Network`] between, and the same seed brings the same run.
+//! [`AutonomousServer`] is written from wire.md and not from the dispatch server's code, so that a
+//! misreading on one side shows. It does no I/O: `baton sim` runs many of it on an interface, tests
+//! run it under a clock of their own with a [`Network`] between, and the same seed brings the same
+//! run.
 
 mod answers;
 mod control;

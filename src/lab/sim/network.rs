@@ -7,7 +7,8 @@ use super::Random;
 use crate::time::Nanos;
 use crate::wire::Mac;
 
-/// Frames under way at once; a network that has more drops the newest, as a switch with a full buffer does.
+/// Frames under way at once; a network that has more drops the newest, as a switch with a full
+/// buffer does.
 const FRAMES_MAX: usize = 1 << 16;
 
 /// What befalls frames. Chances are in a million.
@@ -35,7 +36,8 @@ impl NetworkSettings {
         delay_max: Duration::from_micros(10),
     };
 
-    /// One frame in ten lost, one in twenty doubled, one in a hundred corrupted, and most of them out of order.
+    /// One frame in ten lost, one in twenty doubled, one in a hundred corrupted, and most of them
+    /// out of order.
     pub const BAD: Self = Self {
         loss: 100_000,
         duplicate: 50_000,
@@ -74,8 +76,8 @@ struct UnderWay {
     bytes: Vec<u8>,
 }
 
-/// The network. Calls in turn: [`Self::attach`] for each node, then [`Self::send`] whenever one has a frame, and at
-/// [`Self::poll_timeout`] [`Self::receive`] until it gives none.
+/// The network. Calls in turn: [`Self::attach`] for each node, then [`Self::send`] whenever one has
+/// a frame, and at [`Self::poll_timeout`] [`Self::receive`] until it gives none.
 ///
 /// ```
 /// use baton::sim::{Network, NetworkSettings};

@@ -1,8 +1,11 @@
-//! The addresses of a simulated domain's terminals, by rule: a terminal is a number from 0, and its address follows from it.
+//! The addresses of a simulated domain's terminals, by rule: a terminal is a number from 0, and its
+//! address follows from it.
 //!
-//! A domain has 65,535 devices. An autonomous server that has more terminals has domains of terminals behind it: the
-//! number of the n-th of them is the server's own with n in the bits from 24 on. They are members of meetings like any
-//! other, for a dispatch server whose configuration names them as behind; only those of the server's own domain report, because only for that domain is there a secret to report under.
+//! A domain has 65,535 devices. An autonomous server that has more terminals has domains of
+//! terminals behind it: the number of the n-th of them is the server's own with n in the bits from
+//! 24 on. They are members of meetings like any other, for a dispatch server whose configuration
+//! names them as behind; only those of the server's own domain report, because only for that domain
+//! is there a secret to report under.
 
 use crate::wire::{Address, Domain};
 
@@ -19,7 +22,8 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
-    /// So many terminals from this device on. A domain whose number reaches beyond 24 bits has none behind it.
+    /// So many terminals from this device on. A domain whose number reaches beyond 24 bits has none
+    /// behind it.
     pub fn new(domain: Domain, first_device: u16, count: u32) -> Self {
         let one = Self { domain, first_device, count: u32::MAX };
         let room = if domain.number() > OWN_BITS { one.block() } else { u32::MAX };

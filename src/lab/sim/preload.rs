@@ -1,8 +1,10 @@
-//! Meetings that are there from the beginning, by rule and not by command: a million conferences in a second.
+//! Meetings that are there from the beginning, by rule and not by command: a million conferences in
+//! a second.
 //!
-//! Conference `n` has the id `n + 1` and is held by one domain, each in turn. Its members are the next terminals of that
-//! domain, the first of them its chairman; all are in the meeting, have reported once and been acknowledged. The same rule
-//! fills the dispatch server's table in benchmarks, so that both sides begin with the same.
+//! Conference `n` has the id `n + 1` and is held by one domain, each in turn. Its members are the
+//! next terminals of that domain, the first of them its chairman; all are in the meeting, have
+//! reported once and been acknowledged. The same rule fills the dispatch server's table in
+//! benchmarks, so that both sides begin with the same.
 
 use super::meetings::Meeting;
 use super::members::Members;
@@ -37,7 +39,8 @@ pub struct PreloadedDomain {
 }
 
 impl Preload {
-    /// So many meetings of as many members each, `terminals` in all: the last meeting has what is left for it.
+    /// So many meetings of as many members each, `terminals` in all: the last meeting has what is
+    /// left for it.
     ///
     /// # Errors
     /// What cannot be, in a sentence.
@@ -71,7 +74,8 @@ impl Preload {
         EPOCH
     }
 
-    /// What is in the domain at this position, counted from 0, whose terminals begin with this device.
+    /// What is in the domain at this position, counted from 0, whose terminals begin with this
+    /// device.
     pub fn domain(&self, position: u32, domain: Domain, first_device: u16) -> PreloadedDomain {
         let one = PreloadedDomain { all: *self, position, domain, numbering: Numbering::new(domain, first_device, 0) };
         let last =
@@ -207,7 +211,8 @@ pub(super) const fn idle(terminal: Address) -> TerminalState {
         flags: Flags(Flags::ONLINE.0 | Flags::AUDIO.0),
         channel: 0,
         stream: StreamKind::Sub,
-        // As long as a REPORT's field, so that a state says the same by whichever opcode it is told.
+        // As long as a REPORT's field, so that a state says the same by whichever opcode it is
+        // told.
         info_len: INFO_BYTES_SHORT as u8,
         info: [0; INFO_BYTES_MAX],
     }

@@ -2,7 +2,8 @@
 
 use crate::wire::mix;
 
-/// A SplitMix64 sequence. Good enough to choose which frame is lost, and small enough to see through.
+/// A SplitMix64 sequence. Good enough to choose which frame is lost, and small enough to see
+/// through.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -18,8 +19,8 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number from 0 up to, not including, `end`; 0 where `end` is 0. The bias of 64 bits onto a small range is far
-    /// below what any test could see.
+    /// A number from 0 up to, not including, `end`; 0 where `end` is 0. The bias of 64 bits onto a
+    /// small range is far below what any test could see.
     pub const fn below(&mut self, end: u64) -> u64 {
         ((self.number() as u128 * end as u128) >> 64) as u64
     }

@@ -9,8 +9,9 @@ use super::control::Control;
 use crate::sdk::{Endpoint, EndpointError, EndpointSettings};
 use crate::sys::clock;
 
-/// What is due gathers for so long before the thread gets up for it. Frames that arrive wake it at once, so that answers
-/// do not wait; twenty thousand reports a second leave ten at a time, for two thousand wake-ups.
+/// What is due gathers for so long before the thread gets up for it. Frames that arrive wake it at
+/// once, so that answers do not wait; twenty thousand reports a second leave ten at a time, for two
+/// thousand wake-ups.
 const GATHER: Duration = Duration::from_micros(500);
 /// The longest sleep: somebody may ask over the control socket.
 const SLEEP_MAX: Duration = Duration::from_millis(5);
@@ -18,7 +19,8 @@ const SLEEP_MAX: Duration = Duration::from_millis(5);
 /// How the simulation's thread waits and where it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Manner {
-    /// It never sleeps: a whole core, so that how fast a thread is woken is not in what is measured.
+    /// It never sleeps: a whole core, so that how fast a thread is woken is not in what is
+    /// measured.
     pub spin: bool,
     /// The core that it is pinned to.
     pub core: Option<usize>,
@@ -51,8 +53,8 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Takes the interface's V2V frames, then listens at the control socket: who can connect to that knows that the
-    /// autonomous servers are there.
+    /// Takes the interface's V2V frames, then listens at the control socket: who can connect to
+    /// that knows that the autonomous servers are there.
     pub fn open(
         interface: &str,
         settings: &EndpointSettings,
@@ -85,11 +87,13 @@ impl Simulation {
                 return Ok(());
             }
             world.handle_timeout(now);
-            // What there is no room for now is sent in the next turn, and `poll_timeout` says that it is due.
+            // What there is no room for now is sent in the next turn, and `poll_timeout` says that
+            // it is due.
             world.transmit(now, |write| endpoint.send(write));
             endpoint.flush()?;
             if manner.spin {
-                // A burst takes as long as it takes: without a stamp of its own a frame came when its turn did.
+                // A burst takes as long as it takes: without a stamp of its own a frame came when
+                // its turn did.
                 endpoint
                     .receive(Duration::ZERO, |bytes, at| world.handle_frame(at.unwrap_or_else(clock::now), bytes))?;
                 continue;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::PreloadedDomain;
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Domain, Link, Mac, Secret};
 
-/// A simulated autonomous server and its terminals. [`Self::new`] gives quiet defaults; change what matters.
+/// A simulated autonomous server and its terminals. [`Self::new`] gives quiet defaults; change what
+/// matters.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Its domain.
@@ -16,14 +17,15 @@ pub struct Settings {
     pub mac: Mac,
     /// The site's EtherType.
     pub ethertype: u16,
-    /// The 802.1Q tag of frames that it sends unasked, until the dispatch server's frames say otherwise.
+    /// The 802.1Q tag of frames that it sends unasked, until the dispatch server's frames say
+    /// otherwise.
     pub vlan: Option<u16>,
     /// Whom to report to, until a dispatch server connects.
     pub dispatch: Address,
     /// That one's MAC; none: nothing is sent unasked before a dispatch server's frame has shown it.
     pub dispatch_mac: Option<Mac>,
-    /// How many terminals the domain has, those of its meetings from the beginning at least. More than its device numbers
-    /// reach are in domains behind it, and do not report.
+    /// How many terminals the domain has, those of its meetings from the beginning at least. More
+    /// than its device numbers reach are in domains behind it, and do not report.
     pub terminals: u32,
     /// The device number of the first terminal; the others follow it.
     pub first_device: u16,
@@ -33,7 +35,8 @@ pub struct Settings {
     pub probes_per_second: u32,
     /// One report of so many asks for an acknowledgement of its own; 0: only repeated ones do.
     pub ack_now_one_in: u32,
-    /// A report is repeated when no acknowledgement came for so long, then for twice as long, and so on.
+    /// A report is repeated when no acknowledgement came for so long, then for twice as long, and
+    /// so on.
     pub rto: Duration,
     /// The longest such wait.
     pub rto_max: Duration,
@@ -56,8 +59,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A server of this domain with a hundred terminals from device 1001 on, in the laboratory, that sends nothing of
-    /// its own accord but what commands bring about.
+    /// A server of this domain with a hundred terminals from device 1001 on, in the laboratory,
+    /// that sends nothing of its own accord but what commands bring about.
     pub fn new(domain: Domain) -> Self {
         let [.., a, b, c, d, e] = domain.number().to_be_bytes();
         Self {

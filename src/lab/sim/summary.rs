@@ -1,4 +1,5 @@
-//! What a world of any size tells in few words: how a recovery stands, which terminals changed, some of its meetings.
+//! What a world of any size tells in few words: how a recovery stands, which terminals changed,
+//! some of its meetings.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,9 +20,11 @@ pub struct RecoveryNow {
     pub takeover_first_ns: Option<u64>,
     /// The last takeover of a meeting not taken over before, under the highest epoch.
     pub takeover_last_ns: Option<u64>,
-    /// When the last domain found count and digest the same under the highest epoch; none while one has not.
+    /// When the last domain found count and digest the same under the highest epoch; none while one
+    /// has not.
     pub replay_done_ns: Option<u64>,
-    /// When each domain had under the first epoch after the one that was named; none while one has not.
+    /// When each domain had under the first epoch after the one that was named; none while one has
+    /// not.
     pub replay_done_under_next_ns: Option<u64>,
     /// Meetings taken over under the highest epoch.
     pub taken_over: u64,
@@ -93,7 +96,8 @@ impl World {
         all.map(|(state, acked)| TerminalChanged(state.terminal, state.meeting, state.version, acked)).collect()
     }
 
-    /// Of everything held, the meetings with ids up to `up_to`, and of the others one in so many; with their members alone.
+    /// Of everything held, the meetings with ids up to `up_to`, and of the others one in so many;
+    /// with their members alone.
     pub fn sample(&self, up_to: MeetingId, one_in: u64) -> Dump {
         self.dump_of(&|id| id <= up_to || (one_in > 0 && id.0.is_multiple_of(one_in)))
     }

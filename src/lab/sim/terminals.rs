@@ -1,11 +1,12 @@
 //! The terminals of a simulated domain: their states, and the reports that are on their way.
 //!
-//! Each terminal has at most one version outstanding of its own accord: what it would report next waits until the last is
-//! acknowledged, so that a report that had to be repeated shows in the counters as just that. A command of the dispatch
-//! server does not wait; the version that it overtakes is acknowledged with the newer one, as wire.md allows.
+//! Each terminal has at most one version outstanding of its own accord: what it would report next
+//! waits until the last is acknowledged, so that a report that had to be repeated shows in the
+//! counters as just that. A command of the dispatch server does not wait; the version that it
+//! overtakes is acknowledged with the newer one, as wire.md allows.
 //!
-//! A terminal with which nothing has happened yet has no record: what it is follows from a rule. Ten million of them cost
-//! four bytes each, of pages that are never touched.
+//! A terminal with which nothing has happened yet has no record: what it is follows from a rule.
+//! Ten million of them cost four bytes each, of pages that are never touched.
 
 use std::time::Duration;
 
@@ -223,7 +224,8 @@ impl Terminals {
         rings
     }
 
-    /// Changes a terminal's state; if that makes a difference, it is a new version, reported at once.
+    /// Changes a terminal's state; if that makes a difference, it is a new version, reported at
+    /// once.
     pub fn change(&mut self, now: Nanos, terminal: Address, change: impl FnOnce(&mut TerminalState)) -> bool {
         let Some(index) = self.index(terminal) else { return false };
         let record = self.touch(index);
@@ -240,8 +242,8 @@ impl Terminals {
         true
     }
 
-    /// One member reports of its own accord: something changed, or nothing and it says so. False where all that were
-    /// looked at wait for acknowledgements.
+    /// One member reports of its own accord: something changed, or nothing and it says so. False
+    /// where all that were looked at wait for acknowledgements.
     pub fn report_something(&mut self, now: Nanos) -> bool {
         for _ in 0..LOOK_MAX.min(self.members.len()) {
             self.cursor = if self.cursor + 1 < self.members.len() { self.cursor + 1 } else { 0 };
@@ -401,7 +403,8 @@ impl Terminal {
             2 => state.decode = Decode::Decoding,
             3 => state.channel = state.channel.wrapping_add(1),
             _ if index.is_multiple_of(CAPTION_EVERY) => {
-                // Letters alone, so that no caption ends in a zero byte that a reader might take for padding.
+                // Letters alone, so that no caption ends in a zero byte that a reader might take
+                // for padding.
                 state.info_len = 8 + (chance >> 8) as u8 % (INFO_BYTES_MAX as u8 - 7);
                 state.info = [0; INFO_BYTES_MAX];
                 let mut letters = Random::new(chance);

@@ -10,8 +10,9 @@ use crate::wire::{Epoch, MeetingState, Status};
 /// Epochs that are remembered.
 const EPOCHS_MAX: usize = 64;
 
-/// What an autonomous server saw of one epoch. Times are arrival times of frames, in nanoseconds of `CLOCK_MONOTONIC`
-/// on an interface, of the simulation's clock in a simulation; none where it did not come to that.
+/// What an autonomous server saw of one epoch. Times are arrival times of frames, in nanoseconds of
+/// `CLOCK_MONOTONIC` on an interface, of the simulation's clock in a simulation; none where it did
+/// not come to that.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EpochSeen {
     /// The epoch.

@@ -1,8 +1,9 @@
 //! Who is due when, without a heap.
 //!
-//! Every wait of a simulated domain is one of a few lengths: at once, or the retransmission time doubled so many times.
-//! Whoever waits equally long is due in the order in which he began to wait, so a list per length is always sorted, and
-//! putting someone in or out costs the same however many wait. Twenty thousand reports a second pass through here.
+//! Every wait of a simulated domain is one of a few lengths: at once, or the retransmission time
+//! doubled so many times. Whoever waits equally long is due in the order in which he began to wait,
+//! so a list per length is always sorted, and putting someone in or out costs the same however many
+//! wait. Twenty thousand reports a second pass through here.
 
 use std::time::Duration;
 
@@ -48,8 +49,8 @@ impl DueLists {
         }
     }
 
-    /// The member waits from now on, for the length of this number, or for the longest there is. A wait that he was in
-    /// is over.
+    /// The member waits from now on, for the length of this number, or for the longest there is. A
+    /// wait that he was in is over.
     pub fn wait(&mut self, member: usize, length: usize, now: Nanos) {
         if member >= self.nodes.len() {
             self.nodes.resize(member + 1, Node::IDLE);
@@ -57,7 +58,8 @@ impl DueLists {
         self.cancel(member);
         let length = length.min(self.lists.len() - 1);
         let list = &mut self.lists[length];
-        // Arrival stamps may lie a little before the time of the last call; the list stays sorted all the same.
+        // Arrival stamps may lie a little before the time of the last call; the list stays sorted
+        // all the same.
         let due = match list.last {
             NOBODY => now + list.wait,
             last => (now + list.wait).max(self.nodes[last as usize].due),

@@ -10,10 +10,12 @@ use crate::wire::{
     TerminalState,
 };
 
-/// Frames of one server that go out before the others have their turn and what has arrived is looked at.
+/// Frames of one server that go out before the others have their turn and what has arrived is
+/// looked at.
 const TURN: usize = 128;
 
-/// The autonomous servers of several domains. Frames are given to the one that they are addressed to.
+/// The autonomous servers of several domains. Frames are given to the one that they are addressed
+/// to.
 pub struct World {
     ethertype: u16,
     /// By ascending domain.
@@ -45,8 +47,8 @@ pub struct DomainStatus {
     pub epochs: Vec<EpochSeen>,
 }
 
-/// One epoch over all domains: a recovery, as this end of the wire saw it. Times are in nanoseconds of
-/// `CLOCK_MONOTONIC`, when frames arrived.
+/// One epoch over all domains: a recovery, as this end of the wire saw it. Times are in nanoseconds
+/// of `CLOCK_MONOTONIC`, when frames arrived.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recovery {
     /// The epoch.
@@ -59,7 +61,8 @@ pub struct Recovery {
     pub takeover_first_ns: Option<u64>,
     /// The last one that took something over, of all domains.
     pub takeover_last_ns: Option<u64>,
-    /// When the last domain found count and digest the same; none while a domain that saw the epoch has not.
+    /// When the last domain found count and digest the same; none while a domain that saw the epoch
+    /// has not.
     pub replay_done_ns: Option<u64>,
     /// Meetings taken over.
     pub taken_over: u64,
@@ -170,8 +173,9 @@ impl World {
         self.servers.iter().filter_map(AutonomousServer::poll_timeout).min()
     }
 
-    /// Has every server's frames sent, a bounded number of each in turn; false where `send` had no room for one, which is
-    /// then still to be sent. `send` is given what writes one frame into a buffer and tells its length.
+    /// Has every server's frames sent, a bounded number of each in turn; false where `send` had no
+    /// room for one, which is then still to be sent. `send` is given what writes one frame into a
+    /// buffer and tells its length.
     pub fn transmit(&mut self, now: Nanos, mut send: impl FnMut(&mut dyn FnMut(&mut [u8]) -> usize) -> bool) -> bool {
         // Who had no room last time is the first this time.
         for step in 0..self.servers.len() {
@@ -195,7 +199,8 @@ impl World {
         &mut self.servers
     }
 
-    /// From now on, so many reports and probes a second from all domains together, as evenly as whole numbers are.
+    /// From now on, so many reports and probes a second from all domains together, as evenly as
+    /// whole numbers are.
     pub fn set_rates(&mut self, reports: u32, probes: u32) {
         let count = self.servers.len() as u32;
         for (server, number) in self.servers.iter_mut().zip(0..) {
@@ -204,7 +209,8 @@ impl World {
         }
     }
 
-    /// Nothing happens of its own accord any more, until told otherwise; what is outstanding is still repeated.
+    /// Nothing happens of its own accord any more, until told otherwise; what is outstanding is
+    /// still repeated.
     pub fn set_quiesced(&mut self, quiesced: bool) {
         self.servers.iter_mut().for_each(|server| server.set_quiesced(quiesced));
     }

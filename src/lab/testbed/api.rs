@@ -1,4 +1,5 @@
-//! The dispatch server's API as the demonstration's operators use it: a request a connection, and patience.
+//! The dispatch server's API as the demonstration's operators use it: a request a connection, and
+//! patience.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An answer that takes longer is not waited for: the engine may have died with the request in its hands.
+/// An answer that takes longer is not waited for: the engine may have died with the request in its
+/// hands.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the API listens.

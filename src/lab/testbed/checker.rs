@@ -1,5 +1,5 @@
-//! Dispatch server and autonomous servers held against each other, meeting by meeting and terminal by terminal, and both
-//! against what operators and terminals were told.
+//! Dispatch server and autonomous servers held against each other, meeting by meeting and terminal
+//! by terminal, and both against what operators and terminals were told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

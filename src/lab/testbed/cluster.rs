@@ -24,7 +24,8 @@ use crate::wire::Domain;
 const DISPATCH: &str = "1000/1";
 /// How long anything is waited for before the play is given up, unless the script says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at whether something has come about: seldom enough not to disturb what is measured.
+/// Between two looks at whether something has come about: seldom enough not to disturb what is
+/// measured.
 const LOOK: Duration = Duration::from_millis(10);
 /// Nothing is on its way for longer.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
@@ -99,7 +100,8 @@ pub fn doing(what: &str) -> impl FnOnce(io::Error) -> ClusterError {
 pub struct ClusterConfig {
     /// Autonomous servers, numbered from 1.
     pub domains: u64,
-    /// The conferences that they have from the beginning, their terminals numbered from [`FIRST_DEVICE`] on.
+    /// The conferences that they have from the beginning, their terminals numbered from
+    /// [`FIRST_DEVICE`] on.
     pub preload: Option<Preload>,
     /// Further lines of the configuration's section on the table.
     pub table: String,
@@ -107,7 +109,8 @@ pub struct ClusterConfig {
     pub sections: String,
     /// Further arguments of the simulation.
     pub simulation: Vec<String>,
-    /// The CPUs that the dispatch server may have, as `taskset --cpu-list` takes them; where none are given, ours.
+    /// The CPUs that the dispatch server may have, as `taskset --cpu-list` takes them; where none
+    /// are given, ours.
     pub cpus: Option<String>,
     /// How long anything is waited for.
     pub patience: Duration,
@@ -237,8 +240,8 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until answered. Gives how
-    /// the autonomous servers do then.
+    /// Nothing new happens, and what is on its way arrives: probes end, reports are repeated until
+    /// answered. Gives how the autonomous servers do then.
     pub fn come_to_rest(&mut self) -> Result<Status, ClusterError> {
         self.servers.quiesce().map_err(doing("quieting the simulation"))?;
         let status = self.wait("the last acknowledgement", |cluster| {
@@ -248,7 +251,8 @@ impl<'a> Cluster<'a> {
         if status.probes_unanswered == 0 {
             return Ok(status);
         }
-        // An echo that is still on its way takes no longer than this; a probe that was lost has none.
+        // An echo that is still on its way takes no longer than this; a probe that was lost has
+        // none.
         thread::sleep(ON_ITS_WAY);
         self.status()
     }

@@ -1,5 +1,6 @@
-//! Where the demonstration, the benchmarks and some tests run, and what runs there: two network namespaces with a veth pair
-//! between them, the dispatch server and the autonomous servers, operators, and the comparison of both sides.
+//! Where the demonstration, the benchmarks and some tests run, and what runs there: two network
+//! namespaces with a veth pair between them, the dispatch server and the autonomous servers,
+//! operators, and the comparison of both sides.
 
 pub mod api;
 pub mod checker;

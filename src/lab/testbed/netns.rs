@@ -1,8 +1,9 @@
-//! Where the demonstration and the benchmarks play, and with whom: two network namespaces, the veth pair between them,
-//! folders, huge pages; the dispatch server and the autonomous servers on it, operators, and the comparison of both sides.
+//! Where the demonstration and the benchmarks play, and with whom: two network namespaces, the veth
+//! pair between them, folders, huge pages; the dispatch server and the autonomous servers on it,
+//! operators, and the comparison of both sides.
 //!
-//! All of it bears the stage's name and is found again by it, so that it can be cleared by whoever is left: by the
-//! stage itself when it is dropped, or by `demo.sh` when this process was killed.
+//! All of it bears the stage's name and is found again by it, so that it can be cleared by whoever
+//! is left: by the stage itself when it is dropped, or by `demo.sh` when this process was killed.
 
 use crate::output::tell;
 use std::fs;
@@ -21,7 +22,8 @@ use crate::wire::Mac;
 const PREFIX: &str = "baton-demo-";
 /// The interface in either namespace.
 pub const INTERFACE: &str = "v2v0";
-/// Huge pages of 2 MiB that are asked for unless somebody wants others: room for the UMEM of both sides.
+/// Huge pages of 2 MiB that are asked for unless somebody wants others: room for the UMEM of both
+/// sides.
 pub const HUGE_PAGES: u64 = 48;
 /// How long a mount may be busy with processes that were killed.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(1);
@@ -97,7 +99,8 @@ impl Testbed {
         let mut stage = Self { name: name.to_owned(), huge_pages: 0, program: None };
         for folder in [stage.run(), stage.shm(), stage.data()] {
             fs::create_dir_all(&folder).map_err(|error| file(&folder, error))?;
-            // The engine is nobody and writes here; what it must not read is in files of their own mode.
+            // The engine is nobody and writes here; what it must not read is in files of their own
+            // mode.
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).map_err(|error| file(&folder, error))?;
         }
         stage.huge_pages = borrow_huge_pages(&stage.data(), huge_pages)?;
@@ -253,8 +256,8 @@ fn huge_pages_now() -> Result<u64, TestbedError> {
     Ok(text.trim().parse().unwrap_or(0))
 }
 
-/// Asks for huge pages; gives how many there are more. Too little contiguous memory is no error: the UMEM then lies in
-/// small pages.
+/// Asks for huge pages; gives how many there are more. Too little contiguous memory is no error:
+/// the UMEM then lies in small pages.
 fn borrow_huge_pages(data: &Path, wanted: u64) -> Result<u64, TestbedError> {
     let before = huge_pages_now()?;
     let path = Path::new(HUGE_PAGES_FILE);
@@ -285,8 +288,8 @@ fn unmount_below(folder: &Path) -> Result<(), TestbedError> {
     Ok(())
 }
 
-/// Who had files there and was killed may still be on his way out. Whoever stays for longer keeps what he has mapped, and
-/// nobody finds it any more.
+/// Who had files there and was killed may still be on his way out. Whoever stays for longer keeps
+/// what he has mapped, and nobody finds it any more.
 fn unmount(point: &str) -> Result<(), TestbedError> {
     let begun = Instant::now();
     while begun.elapsed() < UNMOUNT_PATIENCE {
@@ -325,7 +328,8 @@ fn command(program: &str, arguments: &[&str]) -> Result<String, TestbedError> {
     }
 }
 
-/// Interrupted or terminated, whoever plays clears his stage all the same, which ends the processes on it.
+/// Interrupted or terminated, whoever plays clears his stage all the same, which ends the processes
+/// on it.
 pub fn clear_on_interrupt(stage: String) {
     let signals = match StopSignals::install() {
         Ok(signals) => signals,

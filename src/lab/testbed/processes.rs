@@ -46,8 +46,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts the stage's program with these arguments, on one side of the stage and, where they are given, on these CPUs alone.
-    /// It dies with us.
+    /// Starts the stage's program with these arguments, on one side of the stage and, where they
+    /// are given, on these CPUs alone. It dies with us.
     pub fn start(
         stage: &Testbed,
         side: Side,
@@ -62,8 +62,9 @@ impl ChildProcess {
         let (out, err) = (file(), file());
         let open = || system(log.display().to_string());
         let pinned = cpus.map(|cpus| ["taskset", "--cpu-list", cpus]);
-        // nsenter, taskset and setpriv replace themselves, so the child's process id is the program's own. nsenter, unlike `ip netns
-        // exec`, stays in this mount namespace, and what the keeper mounts outlives the keeper.
+        // nsenter, taskset and setpriv replace themselves, so the child's process id is the
+        // program's own. nsenter, unlike `ip netns exec`, stays in this mount namespace, and what
+        // the keeper mounts outlives the keeper.
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", stage.namespace(side)))
             .args(pinned.iter().flatten())

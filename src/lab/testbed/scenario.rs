@@ -8,8 +8,8 @@ use crate::wire::{Domain, Layout, MeetingId, Role};
 /// The first terminal of each domain.
 pub const FIRST_DEVICE: u16 = 1001;
 
-/// So many conferences, each with as many members, over these domains: half of them in one domain alone, and half
-/// with two fifths of their members in the next domain.
+/// So many conferences, each with as many members, over these domains: half of them in one domain
+/// alone, and half with two fifths of their members in the next domain.
 pub fn conferences(domains: u64, meetings: usize, members: usize) -> Ledger {
     let mut next = vec![FIRST_DEVICE; domains as usize];
     let mut conferences = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! The autonomous servers as the demonstration sees them: through the control socket of `baton sim`.
+//! The autonomous servers as the demonstration sees them: through the control socket of
+//! `baton sim`.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -60,7 +61,8 @@ pub struct EpochSeen {
     pub replay_done_ns: Option<u64>,
 }
 
-/// A recovery as all autonomous servers saw it. Times of the whole are those of the first or the last of them.
+/// A recovery as all autonomous servers saw it. Times of the whole are those of the first or the
+/// last of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Recovery {
     /// Under which epoch it ended.
@@ -166,7 +168,8 @@ impl Status {
         })
     }
 
-    /// When each of them was reconciled under the first epoch after `old`, if that came about at all.
+    /// When each of them was reconciled under the first epoch after `old`, if that came about at
+    /// all.
     pub fn reconciled_under_next(&self, old: Epoch) -> Option<Nanos> {
         let epoch = self.seen().map(|seen| seen.epoch).filter(|&epoch| epoch > old).min()?;
         let mut last = Nanos(0);

@@ -1,5 +1,6 @@
-//! Operators at work while the dispatch server dies: each asks for change after change, repeats what was not answered, and
-//! remembers what was. What an answer said is done has to be so ever after.
+//! Operators at work while the dispatch server dies: each asks for change after change, repeats
+//! what was not answered, and remembers what was. What an answer said is done has to be so ever
+//! after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,7 +75,8 @@ impl Change {
         }
     }
 
-    /// Whether this refusal says that an earlier try, whose answer was lost with the engine, had been carried out.
+    /// Whether this refusal says that an earlier try, whose answer was lost with the engine, had
+    /// been carried out.
     fn was_done_before(&self, refusal: &ApiError) -> bool {
         match self {
             Self::Remove(..) | Self::End(..) => refusal.status() == Some(404),
@@ -122,7 +124,8 @@ pub fn start_body(meeting: MeetingId, expected: &Expected) -> Value {
 struct Shared {
     api: Api,
     ledger: Mutex<Ledger>,
-    /// Held by an operator for the length of a change, so that whoever holds all of them sees no change half made.
+    /// Held by an operator for the length of a change, so that whoever holds all of them sees no
+    /// change half made.
     gates: [Mutex<()>; OPERATORS],
     acknowledged: AtomicU64,
     stop: AtomicBool,
@@ -160,7 +163,8 @@ impl Operators {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Lets every operator finish the change that he is at, and holds them all; gives what must be true now.
+    /// Lets every operator finish the change that he is at, and holds them all; gives what must be
+    /// true now.
     ///
     /// # Errors
     /// Why an operator gave up.
@@ -186,7 +190,8 @@ fn work(number: usize, shared: &Shared) {
     let mut turn = number as u64;
     while !shared.stop.load(Ordering::Relaxed) {
         let gate = shared.gates[number].lock();
-        // A statement of its own, so that the ledger is free again before the first change is entered in it.
+        // A statement of its own, so that the ledger is free again before the first change is
+        // entered in it.
         let changes = next_changes(number, turn, &shared.ledger.lock());
         for change in changes {
             if let Err(why) = insist(&change, shared) {
@@ -196,7 +201,8 @@ fn work(number: usize, shared: &Shared) {
             change.enter(&mut shared.ledger.lock());
             shared.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
-        // To who waits for it, if anybody: on a busy machine it would be taken again before that one has woken.
+        // To who waits for it, if anybody: on a busy machine it would be taken again before that
+        // one has woken.
         MutexGuard::unlock_fair(gate);
         turn += 1;
         thread::sleep(PAUSE);
@@ -221,7 +227,8 @@ fn insist(change: &Change, shared: &Shared) -> Result<(), String> {
     unreachable!("the loop ends by returning")
 }
 
-/// A conference is changed as a whole or the autonomous server's refusal of a member is told: none is expected here.
+/// A conference is changed as a whole or the autonomous server's refusal of a member is told: none
+/// is expected here.
 fn refused_member(answer: &Value) -> Option<String> {
     let refused = answer.get("refused")?.as_array().filter(|refused| !refused.is_empty())?;
     Some(format!("an autonomous server refused {}", Value::from(refused.clone())))
@@ -231,7 +238,8 @@ fn refused_member(answer: &Value) -> Option<String> {
 fn next_changes(number: usize, turn: u64, ledger: &Ledger) -> Vec<Change> {
     let turn = turn as usize;
     let own = || ledger.meetings.iter().filter(|(meeting, _)| meeting.0 as usize % OPERATORS == number);
-    // A stride that is prime to any likely number of meetings comes by all of them, neighbours far apart.
+    // A stride that is prime to any likely number of meetings comes by all of them, neighbours far
+    // apart.
     let at = turn.wrapping_mul(617) % own().count().max(1);
     let Some((&meeting, expected)) = own().nth(at) else { return Vec::new() };
     let layout = [1, 4, 9, 16, 64].map(Layout::new)[turn / 7 % 5].expect("a layout");
@@ -240,7 +248,8 @@ fn next_changes(number: usize, turn: u64, ledger: &Ledger) -> Vec<Change> {
     match (turn % 8, other) {
         (3 | 4, Some((terminal, _, muted))) => vec![Change::Mute(meeting, terminal, !muted)],
         (5, Some(_)) => change_of_speaker(meeting, expected),
-        // A terminal takes its mute along, in and out of conferences: only who speaks freely comes and goes here.
+        // A terminal takes its mute along, in and out of conferences: only who speaks freely comes
+        // and goes here.
         (6, Some((terminal, Role::Participant, false))) if others().count() > 1 => {
             vec![Change::Remove(meeting, terminal), Change::Add(meeting, terminal)]
         }

@@ -255,7 +255,8 @@ fn what_is_forged_misaddressed_or_presumptuous_changes_nothing_and_is_counted() 
     let mut rig = Rig::new(4, 16);
     let header = Header { meeting: MEETING, ..Header::default() };
     let victim = domain().device(1);
-    // A terminal of the domain that speaks for another, a domain that the configuration does not name.
+    // A terminal of the domain that speaks for another, a domain that the configuration does not
+    // name.
     rig.arrive(domain().device(2), header, &report(victim, 9));
     let stranger = Domain::new(9).unwrap().device(1);
     rig.arrive(stranger, header, &report(stranger, 9));

@@ -88,7 +88,8 @@ fn then_all_reports_then_probes_and_what_is_shed_changes_and_acknowledges_nothin
     assert_eq!((rig.count(Counter::Acknowledged), rig.count(Counter::ReportsApplied)), (0, 0));
     assert_eq!(rig.table.terminal(domain().device(1)).unwrap().version, 0);
 
-    // What is left when the backlog is down is done, and the terminal's repetition of what was shed as well.
+    // What is left when the backlog is down is done, and the terminal's repetition of what was shed
+    // as well.
     rig.drain();
     let counts = [Counter::ReportsApplied, Counter::ReportsKnown].into_iter().map(|it| rig.count(it)).sum::<u64>();
     assert_eq!(rig.count(Counter::Acknowledged), counts);

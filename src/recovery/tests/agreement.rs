@@ -89,7 +89,8 @@ fn a_restart_of_the_autonomous_server_begins_all_anew_and_believes_nothing() {
     assert_eq!(hand.events(), [Event::AllAcknowledged { domain: domain() }], "no more than one restart in a while");
 }
 
-/// One that comes and goes, or says another boot generation every time, would fill the log with what is known.
+/// One that comes and goes, or says another boot generation every time, would fill the log with
+/// what is known.
 #[test]
 fn alarms_are_told_once_however_often_the_machine_begins_again() {
     let mut hand = agreed(&[1, 2]);

@@ -187,7 +187,8 @@ fn a_restart_does_not_forget_what_was_in_doubt() {
     hand.answer(&audit, Message::Audit { count: 2, digest: 5 });
     let query = hand.request();
     hand.page(&query, Opcode::Info, (0, 1), &[ours(1, 1), ours(2, 4)]);
-    // The version is the cache's now, and no later audit will tell that the members of meeting 2 were never asked for.
+    // The version is the cache's now, and no later audit will tell that the members of meeting 2
+    // were never asked for.
     hand.server.restart(hand.now);
     for _ in 0..2 {
         let requests = hand.requests();
@@ -249,7 +250,8 @@ fn a_death_after_the_walk_over_the_database_still_asks_for_all_states() {
 
 #[test]
 fn a_meeting_started_meanwhile_does_not_make_up_for_an_orphan() {
-    // CONNECT_ACK counted meeting 1 and an orphan; a client started meeting 2 after it and before the sweep came there.
+    // CONNECT_ACK counted meeting 1 and an orphan; a client started meeting 2 after it and before
+    // the sweep came there.
     let (mut hand, takeover) = connected(FakeStore::cached([1, 2]), 2);
     hand.page(&takeover, Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok), result(2, Status::Already)]);
     assert!(is_listing(&hand.request()));

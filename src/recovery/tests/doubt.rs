@@ -1,5 +1,5 @@
-//! What the table's mark says of a part whose version and members are written one after the other: over the table and the
-//! database that run in production.
+//! What the table's mark says of a part whose version and members are written one after the other:
+//! over the table and the database that run in production.
 
 use std::sync::Arc;
 
@@ -132,7 +132,8 @@ fn a_newer_version_is_in_doubt_until_its_members_are_written() {
     let listed = MeetingSummary { participants: 1, ..summary(1, 5) };
     assert!(memory.update_meeting(&listed));
     assert!(memory.part(1).version == 5 && memory.part(1).in_doubt);
-    // Whoever comes next has another list with as many members, and must not believe the one that is here.
+    // Whoever comes next has another list with as many members, and must not believe the one that
+    // is here.
     assert_eq!(memory.taken_over(1, 1), Standing::Differing);
     assert!(memory.update_meeting(&listed), "the same version again says nothing new");
     assert_eq!(memory.update_terminals(1, &[terminal(1, 1002)]), Written::Whole);
@@ -238,7 +239,8 @@ fn an_answer_is_the_truth_though_its_versions_be_older_but_for_what_was_reported
     assert_eq!(memory.update_terminals(1, &newer), Written::Whole);
     let asked = memory.with(|holdings| holdings.member_versions(domain(), MeetingId(1)));
     assert_eq!(asked, [(first, 13), (second, 13)]);
-    // The second one reports while the question is on its way; then both are said to have begun anew.
+    // The second one reports while the question is on its way; then both are said to have begun
+    // anew.
     let reported = TerminalState { version: 14, channel: 9, ..terminal(1, 1002) };
     memory.writer.report_state(&reported);
     let anew = [1001, 1002].map(|device| TerminalState { version: 2, channel: 5, ..terminal(1, device) });

@@ -42,7 +42,8 @@ pub struct FakeStore {
     pub orphans: BTreeSet<MeetingId>,
     /// What was said of members that could not be read.
     pub unread: Vec<Address>,
-    /// How often anything of it was changed, where that is counted, and how often all of it was looked at.
+    /// How often anything of it was changed, where that is counted, and how often all of it was
+    /// looked at.
     pub changes: Option<u64>,
     pub audits: std::cell::Cell<u32>,
     /// How often a part's version was asked for.

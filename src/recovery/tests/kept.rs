@@ -1,4 +1,5 @@
-//! What the database keeps of what the table holds, where that is lost, older, or written ahead of what is heard.
+//! What the database keeps of what the table holds, where that is lost, older, or written ahead of
+//! what is heard.
 
 use std::sync::Arc;
 

@@ -76,7 +76,8 @@ fn a_listing_that_is_not_ascending_is_sorted_and_goes_forward() {
     assert_eq!(hand.events(), [], "such an alarm is given once");
 }
 
-/// As of any answer: what somebody recorded and repeats is neither looked up again nor put in place of what was lost.
+/// As of any answer: what somebody recorded and repeats is neither looked up again nor put in place
+/// of what was lost.
 #[test]
 fn a_page_that_is_repeated_does_not_put_off_asking_for_the_lost_one() {
     let (mut hand, query) = listing(FakeStore::default(), Settings::default());

@@ -1,4 +1,5 @@
-//! What the steps share: repetition, BUSY, epochs, beginning again; and the machines of several domains.
+//! What the steps share: repetition, BUSY, epochs, beginning again; and the machines of several
+//! domains.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The machine by hand-made answers; `simulation` holds it against an autonomous server written by somebody else.
+//! The machine by hand-made answers; `simulation` holds it against an autonomous server written by
+//! somebody else.
 
 mod agreement;
 mod audit;

@@ -1,4 +1,5 @@
-//! Whatever an autonomous server says: nothing panics, nothing goes round without end, and nothing of another domain is touched.
+//! Whatever an autonomous server says: nothing panics, nothing goes round without end, and nothing
+//! of another domain is touched.
 
 use std::sync::Arc;
 
@@ -43,7 +44,8 @@ fn other() -> Domain {
     Domain::new(367).expect("a domain")
 }
 
-/// A table of meetings 1 to 4 of ours and of another domain, some of them the same conference, with two terminals each.
+/// A table of meetings 1 to 4 of ours and of another domain, some of them the same conference, with
+/// two terminals each.
 fn table() -> (Arc<Table>, Writer) {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 32, terminals: 64 }));
     let mut writer = table.writer(OwnerId::CONTROL);

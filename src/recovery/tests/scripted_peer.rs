@@ -22,7 +22,8 @@ pub fn domain() -> Domain {
 pub struct ScriptedPeer {
     pub server: ServerRecovery,
     pub store: FakeStore,
-    /// How many meetings CONNECT_ACK says are held: as many as the cache holds, unless the test says otherwise.
+    /// How many meetings CONNECT_ACK says are held: as many as the cache holds, unless the test
+    /// says otherwise.
     pub held: u32,
     pub now: Nanos,
 }
@@ -171,7 +172,8 @@ impl ScriptedPeer {
         assert!(self.answer(request, Message::Audit { count, digest }));
     }
 
-    /// Answers whatever is asked as one who holds just what was asked for would, until nothing is asked any more.
+    /// Answers whatever is asked as one who holds just what was asked for would, until nothing is
+    /// asked any more.
     pub fn play(&mut self, held: &[MeetingSummary]) {
         for _ in 0..1000 {
             let requests = self.requests();

@@ -60,7 +60,8 @@ fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
     assert_eq!(asked, expected);
 }
 
-/// Clears the last word of the table that is this one: of a record, which is behind all that leads to it.
+/// Clears the last word of the table that is this one: of a record, which is behind all that leads
+/// to it.
 fn damage(table: &Table, word: u64) {
     let words = table.mapping().words();
     let at = words.iter().rposition(|at| at.load(Ordering::Relaxed) == word).expect("in its record");
@@ -117,7 +118,8 @@ fn a_member_that_cannot_be_read_comes_back_with_its_meeting() {
     assert_eq!(table.verify(), Vec::<String>::new());
 }
 
-/// The chain still counts it, so a takeover agrees; what the autonomous server lists then makes it whole.
+/// The chain still counts it, so a takeover agrees; what the autonomous server lists then makes it
+/// whole.
 #[test]
 fn a_part_with_a_member_that_cannot_be_read_is_made_whole_by_its_list() {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 8 }));

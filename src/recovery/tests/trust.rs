@@ -1,4 +1,5 @@
-//! Records that cannot be, or that are about somebody else's terminal; and refusals: each concerns its own meeting alone.
+//! Records that cannot be, or that are about somebody else's terminal; and refusals: each concerns
+//! its own meeting alone.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use crate::limits::{ATTEMPTS_SAID_AFTER, NONSENSE_MAX};
 use crate::recovery::{Event, Request, Settings};
 use crate::wire::{Address, Domain, MeetingId, Opcode, Status, TerminalState};
 
-/// Where the value stands in a MeetingSummary's, a TakeoverResult's and a TerminalState's bytes that the tests spoil.
+/// Where the value stands in a MeetingSummary's, a TakeoverResult's and a TerminalState's bytes
+/// that the tests spoil.
 const STATE_AT: usize = 24;
 const STATUS_AT: usize = 8;
 const BUSINESS_AT: usize = 20;

@@ -7,7 +7,8 @@ use super::scripted_peer::{ScriptedPeer, summary, terminal, the};
 use crate::recovery::Request;
 use crate::wire::{MeetingId, Opcode, Status};
 
-/// A machine with one meeting taken over that has other members than the cache knows, and its STATE_QUERY.
+/// A machine with one meeting taken over that has other members than the cache knows, and its
+/// STATE_QUERY.
 fn taken() -> (ScriptedPeer, Request) {
     let mut hand = ScriptedPeer::cache(FakeStore::cut_short([1]));
     let requests = hand.requests();
@@ -33,8 +34,9 @@ fn only_a_whole_answer_counts() {
     assert_eq!(members(&hand), [1001, 1002, 1003, 1004]);
 }
 
-/// An autonomous server that keeps the last of many pages back and repeats another one would have all of them looked through each
-/// time, a thousand times a second, and no other domain heard meanwhile. Times are held against each other in one run.
+/// An autonomous server that keeps the last of many pages back and repeats another one would have
+/// all of them looked through each time, a thousand times a second, and no other domain heard
+/// meanwhile. Times are held against each other in one run.
 #[test]
 fn a_repeated_page_costs_no_more_the_more_pages_came() {
     let fastest = |pages: u16| {
@@ -55,7 +57,8 @@ fn a_repeated_page_costs_no_more_the_more_pages_came() {
     assert!(many < few * 20, "{few:?} with 4 pages, {many:?} with 1,024");
 }
 
-/// Whoever recorded a page can send it again for ever, without any key: it must not stand for the page that was lost.
+/// Whoever recorded a page can send it again for ever, without any key: it must not stand for the
+/// page that was lost.
 #[test]
 fn a_page_that_is_repeated_does_not_put_off_asking_for_the_lost_one() {
     let (mut hand, query) = taken();

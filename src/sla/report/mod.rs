@@ -1,4 +1,5 @@
-//! The page: one HTML file with everything in it, that needs no script, no network and no other file.
+//! The page: one HTML file with everything in it, that needs no script, no network and no other
+//! file.
 
 mod plot;
 
@@ -33,7 +34,8 @@ pub struct Page<'a> {
 pub fn when(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // The civil calendar of a day number: years are taken to begin in March, so that the leap day is the last.
+    // The civil calendar of a day number: years are taken to begin in March, so that the leap day
+    // is the last.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

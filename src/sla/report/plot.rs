@@ -78,7 +78,8 @@ fn time_axis(history: &History, height: f64) -> Markup {
     }
 }
 
-/// Latency over percentiles, which are spaced by how many are beyond: each tenth as wide as the one before it.
+/// Latency over percentiles, which are spaced by how many are beyond: each tenth as wide as the one
+/// before it.
 pub(super) fn percentiles(all: &Histogram<u64>) -> Markup {
     const LAST: f64 = 5.0;
     let scale = Latencies::around(all.min(), all.max());

@@ -6,13 +6,13 @@ use super::umem::{Area, Chunk, Owner};
 /// Completions that are taken at a time.
 const BATCH: usize = 64;
 
-/// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a successor would be
-/// given it again.
+/// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a
+/// successor would be given it again.
 ///
-/// A successor takes back what is its process's after it has been given what is left here; a spare one before. So a
-/// spare one is the process's only when its entry is gone: sent with before, it would be taken for sent by the entry
-/// of the last time. In between its word says that it was sent, and whoever finds that looks whether the entry is
-/// still there.
+/// A successor takes back what is its process's after it has been given what is left here; a spare
+/// one before. So a spare one is the process's only when its entry is gone: sent with before, it
+/// would be taken for sent by the entry of the last time. In between its word says that it was
+/// sent, and whoever finds that looks whether the entry is still there.
 ///
 /// False: there were addresses among them of no chunk at all, which are passed over.
 pub(super) fn complete(

@@ -1,6 +1,8 @@
-//! Who has a queue: what the kernel tells of AF_XDP sockets (sock_diag(7)), and which processes have those open.
+//! Who has a queue: what the kernel tells of AF_XDP sockets (sock_diag(7)), and which processes
+//! have those open.
 //!
-//! It is asked for the sake of an error message. Whatever fails on the way makes the message shorter.
+//! It is asked for the sake of an error message. Whatever fails on the way makes the message
+//! shorter.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +11,8 @@ use rustix::fs::getxattr;
 use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
-/// The processes that have a socket on this queue of this interface open, as `pid 4711 (baton)`; where the kernel does not
-/// tell of queues, those that have any AF_XDP socket.
+/// The processes that have a socket on this queue of this interface open, as `pid 4711 (baton)`;
+/// where the kernel does not tell of queues, those that have any AF_XDP socket.
 pub(super) fn of(interface: u32, queue: u32) -> String {
     let sockets = sockets_on(interface, queue).unwrap_or_default();
     let inodes: Vec<_> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
@@ -58,7 +60,8 @@ fn sockets_on(interface: u32, queue: u32) -> rustix::io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// `struct nlmsghdr`, then `struct xdp_diag_req`: all AF_XDP sockets of this network namespace, with interface and queue.
+/// `struct nlmsghdr`, then `struct xdp_diag_req`: all AF_XDP sockets of this network namespace,
+/// with interface and queue.
 fn request() -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(((NETLINK_HEADER + 20) as u32).to_ne_bytes());
@@ -81,7 +84,8 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// Interface and queue from the attributes behind `struct xdp_diag_msg`. A socket that is not bound has none.
+/// Interface and queue from the attributes behind `struct xdp_diag_msg`. A socket that is not bound
+/// has none.
 fn info(body: &[u8]) -> Option<(u32, u32)> {
     let mut attributes = body.get(XDP_DIAG_MESSAGE..)?;
     loop {
@@ -101,7 +105,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// The processes with an open descriptor of which this is true, by its path below /proc and what that links to.
+/// The processes with an open descriptor of which this is true, by its path below /proc and what
+/// that links to.
 fn processes_with(is: impl Fn(&Path, &str) -> bool) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let holders = processes.filter_map(|process| {

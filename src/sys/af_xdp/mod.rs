@@ -1,8 +1,9 @@
 //! AF_XDP: frames between a network interface and this process, without the network stack.
 //!
-//! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the keeper does it, once.
-//! [`map`] maps what was opened, and [`take_over`] gives the sockets to send with, then to work with: an engine does it, without privileges,
-//! with the descriptors that it inherited. The first engine does it exactly as every later one.
+//! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the
+//! keeper does it, once. [`map`] maps what was opened, and [`take_over`] gives the sockets to send
+//! with, then to work with: an engine does it, without privileges, with the descriptors that it
+//! inherited. The first engine does it exactly as every later one.
 //!
 //! ```text
 //!              fill ──►  kernel  ──► receive ──►  held  ──┐  release: back to fill
@@ -11,10 +12,11 @@
 //!   transmit: free ──►  transmit ring  ──►  kernel  ──►  completion ──► free
 //! ```
 //!
-//! What always holds, whenever the process is killed: each chunk is in exactly one of these places, and a successor can tell
-//! in which. Before an index moves that hands a chunk over, its owner word says so and with which entry; a word whose
-//! entry lies beyond the index was never true. A frame leaves its receive ring only by [`Socket::release`], so what was
-//! not released is received again, and nothing is lost.
+//! What always holds, whenever the process is killed: each chunk is in exactly one of these places,
+//! and a successor can tell in which. Before an index moves that hands a chunk over, its owner word
+//! says so and with which entry; a word whose entry lies beyond the index was never true. A frame
+//! leaves its receive ring only by [`Socket::release`], so what was not released is received again,
+//! and nothing is lost.
 
 mod completions;
 mod holders;
@@ -40,8 +42,8 @@ use super::bpf::{QUEUES_MAX, RINGS_PER_QUEUE_MAX};
 use super::interface::Interface;
 use crate::limits::{CHUNK_BYTES, CHUNK_ZERO_COPY_BYTES, RING_ENTRIES_MAX, RING_ENTRIES_MIN};
 
-/// What is opened on an interface. The keeper hands it on with the descriptors: both halves derive every size and
-/// place from it.
+/// What is opened on an interface. The keeper hands it on with the descriptors: both halves derive
+/// every size and place from it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// Where.
@@ -50,15 +52,18 @@ pub struct Settings {
     pub queues: u32,
     /// Sockets on each queue; steering shares the queue's frames among them.
     pub rings: u32,
-    /// Frames that a queue can hold for its sockets: entries of its fill ring and of each receive ring. A power of two.
+    /// Frames that a queue can hold for its sockets: entries of its fill ring and of each receive
+    /// ring. A power of two.
     pub receive: u32,
-    /// Frames that a socket can have on their way out: entries of its transmit ring. A power of two.
+    /// Frames that a socket can have on their way out: entries of its transmit ring. A power of
+    /// two.
     pub transmit: u32,
     /// Whether to ask for huge pages. Where there are none, small pages do.
     pub huge_pages: bool,
     /// Whether the driver shall work on the memory itself. Where it cannot, that is an error.
     pub zero_copy: bool,
-    /// Whether the sockets' workers run the driver by looking into their rings. Where the kernel cannot, interrupts do.
+    /// Whether the sockets' workers run the driver by looking into their rings. Where the kernel
+    /// cannot, interrupts do.
     #[serde(default)]
     pub busy_poll: bool,
 }
@@ -152,9 +157,11 @@ pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<
     Ok(Mapped { settings: settings.clone(), queues })
 }
 
-/// One socket for each descriptor, in their order, to send with: what was mapped of one interface after what was of the other.
+/// One socket for each descriptor, in their order, to send with: what was mapped of one interface
+/// after what was of the other.
 ///
-/// Whoever had them before must be dead. What it had flushed is sent with the next flush at the latest.
+/// Whoever had them before must be dead. What it had flushed is sent with the next flush at the
+/// latest.
 pub fn take_over(all: Vec<Mapped>) -> Result<Senders, XdpError> {
     let mut sockets = Vec::with_capacity(all.iter().map(|mapped| mapped.settings.sockets()).sum());
     let mut shared = Vec::with_capacity(all.iter().map(|mapped| mapped.queues.len()).sum());
@@ -167,8 +174,9 @@ pub fn take_over(all: Vec<Mapped>) -> Result<Senders, XdpError> {
     Ok(Senders { sockets, shared })
 }
 
-/// Sockets that send, and have not looked yet at what was received: a queue's memory is many words, and the first frame need
-/// not wait for the reading of it. It has a chunk of its own; with the second one a socket takes back what the dead had for sending.
+/// Sockets that send, and have not looked yet at what was received: a queue's memory is many words,
+/// and the first frame need not wait for the reading of it. It has a chunk of its own; with the
+/// second one a socket takes back what the dead had for sending.
 #[derive(Debug)]
 pub struct Senders {
     sockets: Vec<Socket>,
@@ -182,8 +190,9 @@ impl Senders {
         &mut self.sockets
     }
 
-    /// The sockets, for everything. Frames that the dead received and did not release are received again, and chunks that
-    /// they had in their hands go back to the kernel, or are free to send with.
+    /// The sockets, for everything. Frames that the dead received and did not release are received
+    /// again, and chunks that they had in their hands go back to the kernel, or are free to send
+    /// with.
     pub fn receive(mut self) -> Result<Vec<Socket>, XdpError> {
         self.sockets.iter_mut().try_for_each(Socket::take_back_sent)?;
         let mut left = &self.sockets[..];
@@ -196,7 +205,8 @@ impl Senders {
     }
 }
 
-/// [`map`], [`take_over`] and [`Senders::receive`] in one, where whoever had them before is dead already.
+/// [`map`], [`take_over`] and [`Senders::receive`] in one, where whoever had them before is dead
+/// already.
 pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
     take_over(vec![map(settings, umem, sockets)?])?.receive()
 }

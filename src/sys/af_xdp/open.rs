@@ -16,10 +16,12 @@ use super::umem::Umem;
 use super::{Bound, Settings, XdpError, holders, options};
 use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, RING_ENTRIES_MIN};
 
-/// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough RLIMIT_MEMLOCK: where the
-/// limit is too low for the sizes asked for, smaller ones are tried, and what was granted is said.
+/// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough
+/// RLIMIT_MEMLOCK: where the limit is too low for the sizes asked for, smaller ones are tried, and
+/// what was granted is said.
 ///
-/// Nothing is received into the sockets before they are adopted: what steering gives them until then is dropped.
+/// Nothing is received into the sockets before they are adopted: what steering gives them until
+/// then is dropped.
 pub fn bind(settings: &Settings) -> Result<Bound, XdpError> {
     settings.check()?;
     let mut settings = settings.clone();
@@ -74,9 +76,11 @@ fn open(settings: &Settings) -> Result<OwnedFd, XdpError> {
     Ok(socket)
 }
 
-/// Tells the kernel of a queue's part of the memory, through the queue's first socket, which brings the shared rings.
+/// Tells the kernel of a queue's part of the memory, through the queue's first socket, which brings
+/// the shared rings.
 ///
-/// The kernel pins the memory; that it is mapped here stops mattering. No queue depends on another one's socket.
+/// The kernel pins the memory; that it is mapped here stops mattering. No queue depends on another
+/// one's socket.
 fn register(settings: &Settings, umem: &Umem, queue: u32, socket: &OwnedFd) -> Result<(), XdpError> {
     let chunks = settings.chunks_of_queue();
     let bytes = (chunks * settings.chunk_bytes()) as u64;
@@ -122,10 +126,11 @@ fn attach(settings: &Settings, queue: u32, socket: &OwnedFd, first: Option<&Owne
     }
 }
 
-/// Whether the interface of a bound socket is gone: then the kernel has unbound it for good, though there may be another
-/// interface of that name since.
+/// Whether the interface of a bound socket is gone: then the kernel has unbound it for good, though
+/// there may be another interface of that name since.
 pub fn is_gone(socket: BorrowedFd<'_>) -> bool {
-    // A receive call takes nothing from an AF_XDP socket. It first looks whether that is bound (net/xdp/xsk.c, xsk_check_common).
+    // A receive call takes nothing from an AF_XDP socket. It first looks whether that is bound
+    // (net/xdp/xsk.c, xsk_check_common).
     matches!(recv(socket, &mut [0; 0], RecvFlags::DONTWAIT), Err(Errno::NXIO | Errno::NODEV))
 }
 
@@ -141,7 +146,8 @@ fn retry_while_busy(bind: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Re
 }
 
 impl XdpError {
-    /// Mapping a ring of a bound socket: kernels before 6.4 do not find the fill and completion rings any more.
+    /// Mapping a ring of a bound socket: kernels before 6.4 do not find the fill and completion
+    /// rings any more.
     pub(super) fn unmapped(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidInput => Self::OldKernel { what: "rings that are mapped again (Linux 6.4)" },

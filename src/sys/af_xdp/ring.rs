@@ -4,8 +4,9 @@
 //! │ producer u32 │ … │ consumer u32 │ … │ flags u32 │ … │ entries, a power of two of them │
 //! ```
 //!
-//! Both indices count on for ever and wrap at 2³²; entry `i` lies at `i mod entries`. One side moves the producer, the other
-//! the consumer. The kernel's side is net/xdp/xsk_queue.h, whose comment on barriers the orderings here pair with.
+//! Both indices count on for ever and wrap at 2³²; entry `i` lies at `i mod entries`. One side
+//! moves the producer, the other the consumer. The kernel's side is net/xdp/xsk_queue.h, whose
+//! comment on barriers the orderings here pair with.
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
@@ -28,7 +29,8 @@ pub(super) use rustix::net::xdp::{
 /// The kernel wants to be woken, or it does not go on.
 const NEED_WAKEUP: u32 = 1;
 
-/// What lies in a ring. All of it is loaded and stored atomically, word by word: the other side is another process.
+/// What lies in a ring. All of it is loaded and stored atomically, word by word: the other side is
+/// another process.
 pub(super) trait Entry: Copy {
     /// As it lies in memory. Any bytes are one.
     type Shared: Debug;
@@ -89,7 +91,8 @@ impl Entry for Descriptor {
     }
 }
 
-/// The mapping, whichever side is ours. Made, it says nothing yet: another process may be moving the indices.
+/// The mapping, whichever side is ours. Made, it says nothing yet: another process may be moving
+/// the indices.
 #[derive(Debug)]
 pub(super) struct Ring<E: Entry> {
     /// Keeps the pointers below good.
@@ -101,7 +104,8 @@ pub(super) struct Ring<E: Entry> {
     count: u32,
 }
 
-// SAFETY: the pointers are into the mapping that moves along with them, and what they point to is atomic.
+// SAFETY: the pointers are into the mapping that moves along with them, and what they point to is
+// atomic.
 unsafe impl<E: Entry> Send for Ring<E> {}
 
 impl<E: Entry> Ring<E> {
@@ -129,7 +133,8 @@ impl<E: Entry> Ring<E> {
 
     /// Whether the indices can be those of a ring. The dead wrote one of the two.
     fn check(&self) -> Result<(), XdpError> {
-        // The consumer first: it only ever follows the producer. Acquire both: as where they are used.
+        // The consumer first: it only ever follows the producer. Acquire both: as where they are
+        // used.
         let consumer = self.consumer().load(Ordering::Acquire);
         if self.producer().load(Ordering::Acquire).wrapping_sub(consumer) > self.count {
             return Err(XdpError::Foreign { what: "a ring's indices are further apart than it has entries" });
@@ -138,7 +143,8 @@ impl<E: Entry> Ring<E> {
     }
 
     fn producer(&self) -> &AtomicU32 {
-        // SAFETY: `map` put the pointer in the mapping, aligned, and the mapping lives as long as `self`.
+        // SAFETY: `map` put the pointer in the mapping, aligned, and the mapping lives as long as
+        // `self`.
         unsafe { self.producer.as_ref() }
     }
 
@@ -153,8 +159,9 @@ impl<E: Entry> Ring<E> {
     }
 
     fn entry(&self, index: u32) -> &E::Shared {
-        // SAFETY: `map` has room for `count` entries there, a power of two, so the masked index is one of them; every bit
-        // pattern is an entry, and the kernel touches entries word-wise as well.
+        // SAFETY: `map` has room for `count` entries there, a power of two, so the masked index is
+        // one of them; every bit pattern is an entry, and the kernel touches entries word-wise as
+        // well.
         unsafe { self.entries.add((index & (self.count - 1)) as usize).as_ref() }
     }
 }
@@ -170,7 +177,8 @@ pub(super) struct Producer<E: Entry> {
 }
 
 impl<E: Entry> Producer<E> {
-    /// The ring as it is, once nobody else fills it: what is published in it stays, what is not never was.
+    /// The ring as it is, once nobody else fills it: what is published in it stays, what is not
+    /// never was.
     pub fn over(ring: Ring<E>) -> Result<Self, XdpError> {
         ring.check()?;
         // Acquire: what the dead wrote before it moved the index (its owner words) is read after.
@@ -189,13 +197,14 @@ impl<E: Entry> Producer<E> {
         if self.next.wrapping_sub(self.consumed) < self.ring.count {
             return true;
         }
-        // Acquire: pairs with the kernel's store after it read the entry, which may now be overwritten.
+        // Acquire: pairs with the kernel's store after it read the entry, which may now be
+        // overwritten.
         self.consumed = self.ring.consumer().load(Ordering::Acquire);
         self.next.wrapping_sub(self.consumed) < self.ring.count
     }
 
-    /// The address in the entry that [`Self::put`] overwrites next: of what a dead process put there and did not publish, or of
-    /// what the kernel has taken long ago.
+    /// The address in the entry that [`Self::put`] overwrites next: of what a dead process put
+    /// there and did not publish, or of what the kernel has taken long ago.
     pub fn overwritten(&self) -> u64 {
         E::load(self.ring.entry(self.next)).address()
     }
@@ -217,12 +226,14 @@ impl<E: Entry> Producer<E> {
         if !burn() {
             return;
         }
-        // Release: pairs with the kernel's acquire in __xskq_cons_peek, so that it sees entries, and frames, whole.
+        // Release: pairs with the kernel's acquire in __xskq_cons_peek, so that it sees entries,
+        // and frames, whole.
         self.ring.producer().store(self.next, Ordering::Release);
     }
 
-    /// Whether the entry with this index was ever shown to the kernel. What the kernel has not given back was shown to it fewer
-    /// than 2³¹ entries ago, and what was not shown is at most a ring ahead: so the sign of the difference tells, across the wrap too.
+    /// Whether the entry with this index was ever shown to the kernel. What the kernel has not
+    /// given back was shown to it fewer than 2³¹ entries ago, and what was not shown is at most a
+    /// ring ahead: so the sign of the difference tells, across the wrap too.
     pub fn was_published(&self, index: u32) -> bool {
         (self.ring.producer().load(Ordering::Acquire).wrapping_sub(index) as i32) > 0
     }
@@ -235,9 +246,10 @@ impl<E: Entry> Producer<E> {
 
     /// Whether the kernel has to be woken to go on.
     pub fn needs_wakeup(&self) -> bool {
-        // Keeps the load of the flag behind the store of the producer index, which Release and Acquire do not. Its partner
-        // is the driver that sets the flag and then looks for entries once more (as i40e_clean_xdp_tx_irq does before it
-        // calls i40e_xmit_zc): one of the two sees what the other stored, and no entry is left lying.
+        // Keeps the load of the flag behind the store of the producer index, which Release and
+        // Acquire do not. Its partner is the driver that sets the flag and then looks for entries
+        // once more (as i40e_clean_xdp_tx_irq does before it calls i40e_xmit_zc): one of the two
+        // sees what the other stored, and no entry is left lying.
         fence(Ordering::SeqCst);
         // Relaxed: the fence orders it.
         self.ring.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
@@ -253,7 +265,8 @@ pub(super) struct Consumer<E: Entry> {
 }
 
 impl<E: Entry> Consumer<E> {
-    /// The ring as it is, once nobody else empties it: what a dead process took and did not release is there again.
+    /// The ring as it is, once nobody else empties it: what a dead process took and did not release
+    /// is there again.
     pub fn over(ring: Ring<E>) -> Result<Self, XdpError> {
         ring.check()?;
         let next = ring.consumer().load(Ordering::Acquire);
@@ -274,9 +287,11 @@ impl<E: Entry> Consumer<E> {
 
     /// How many entries there are to take.
     pub fn available(&self) -> u32 {
-        // Acquire: pairs with the kernel's release in xskq_prod_submit, so that entries, and frames, are seen whole.
+        // Acquire: pairs with the kernel's release in xskq_prod_submit, so that entries, and
+        // frames, are seen whole.
         let available = self.ring.producer().load(Ordering::Acquire).wrapping_sub(self.next);
-        // The kernel never says more; what is written over its index by mistake makes no endless walk.
+        // The kernel never says more; what is written over its index by mistake makes no endless
+        // walk.
         available.min(self.ring.count)
     }
 
@@ -293,7 +308,8 @@ impl<E: Entry> Consumer<E> {
         if !burn() {
             return;
         }
-        // Release: the entries were read before the kernel may overwrite them, and owner words written before this.
+        // Release: the entries were read before the kernel may overwrite them, and owner words
+        // written before this.
         self.ring.consumer().store(held.wrapping_add(n), Ordering::Release);
     }
 }

@@ -24,9 +24,11 @@ pub struct Socket {
     ring: u32,
     receive: Consumer<Descriptor>,
     transmit: Producer<Descriptor>,
-    /// Frames taken from the receive ring and not released. It has room for the whole ring and never grows.
+    /// Frames taken from the receive ring and not released. It has room for the whole ring and
+    /// never grows.
     held: VecDeque<Held>,
-    /// Transmit chunks that nobody else has: one at first, then whatever the predecessor had. Likewise.
+    /// Transmit chunks that nobody else has: one at first, then whatever the predecessor had.
+    /// Likewise.
     free: Vec<Chunk>,
     /// Whether those that the predecessor had are among them.
     taken_back: bool,
@@ -80,7 +82,8 @@ pub struct Usage {
     pub transmit_waiting: u32,
     /// Chunks to send with that are nobody's.
     pub transmit_free: u32,
-    /// Chunks that the kernel has to receive into, for all of the queue's sockets; 0 while another socket fills more in.
+    /// Chunks that the kernel has to receive into, for all of the queue's sockets; 0 while another
+    /// socket fills more in.
     pub fill_waiting: u32,
 }
 
@@ -120,7 +123,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes back what the dead had received: of all of a queue's sockets, before one of them receives.
+    /// Takes back what the dead had received: of all of a queue's sockets, before one of them
+    /// receives.
     pub(super) fn take_back_received(of_queue: &[Self]) -> Result<(), XdpError> {
         // A chunk that one of them holds would be taken for nobody's.
         assert!(of_queue.iter().all(|socket| socket.held.is_empty()), "nothing was received yet");
@@ -151,7 +155,8 @@ impl Socket {
         self.receive.available() as usize
     }
 
-    /// Takes up to `max` more frames from the ring; gives how many are now held, which [`Self::received`] shows.
+    /// Takes up to `max` more frames from the ring; gives how many are now held, which
+    /// [`Self::received`] shows.
     pub fn receive(&mut self, max: usize) -> usize {
         if self.busy_poll && self.receive.available() == 0 {
             wake_to_receive(&self.fd);
@@ -179,8 +184,8 @@ impl Socket {
         Received { bytes, arrived }
     }
 
-    /// Gives the `n` oldest frames back: whatever follows from them is done, and flushed. Until then a successor receives
-    /// them again.
+    /// Gives the `n` oldest frames back: whatever follows from them is done, and flushed. Until
+    /// then a successor receives them again.
     ///
     /// # Panics
     /// If fewer are held.
@@ -188,7 +193,8 @@ impl Socket {
         assert!(n <= self.held.len(), "{n} frames are released, {} are held", self.held.len());
         let area = &self.queue.area;
         for Held { chunk, at, .. } in self.held.iter_mut().take(n) {
-            // The chunk's next frame may come without a stamp, and must not be taken to have come with this one's.
+            // The chunk's next frame may come without a stamp, and must not be taken to have come
+            // with this one's.
             if let Some(at) = at.checked_sub(ARRIVAL_BYTES) {
                 area.bytes_mut(chunk, at, ARRIVAL_BYTES).fill(0);
             }
@@ -200,8 +206,9 @@ impl Socket {
         }
     }
 
-    /// Has a frame written into a free chunk, its length given back, and queues it; a length of 0 is no frame. False, and
-    /// `write` not called, where no chunk or no place in the ring is free: [`Self::flush`] and try again.
+    /// Has a frame written into a free chunk, its length given back, and queues it; a length of 0
+    /// is no frame. False, and `write` not called, where no chunk or no place in the ring is free:
+    /// [`Self::flush`] and try again.
     ///
     /// # Panics
     /// If the length is more than the chunk's.
@@ -229,9 +236,10 @@ impl Socket {
         true
     }
 
-    /// Hands the queued frames to the kernel. From here on they are sent even if this process dies, by the kernel or by who
-    /// adopts the socket. False where the kernel could not take all of them now: the next flush, even of nothing new, goes
-    /// on in order. [`XdpError::InterfaceGone`]: nothing will ever come or go by this socket again.
+    /// Hands the queued frames to the kernel. From here on they are sent even if this process dies,
+    /// by the kernel or by who adopts the socket. False where the kernel could not take all of them
+    /// now: the next flush, even of nothing new, goes on in order. [`XdpError::InterfaceGone`]:
+    /// nothing will ever come or go by this socket again.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
         let flushed = self.hand_over();
         // Not only when none is left: no frame shall wait for thousands to be collected.
@@ -253,13 +261,15 @@ impl Socket {
     fn hand_over(&mut self) -> Result<bool, XdpError> {
         self.transmit.publish();
         let mut waiting = self.transmit.waiting();
-        // In copy mode a call sends what `open` asked for, or 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE). Each turn leaves fewer, or is the last.
+        // In copy mode a call sends what `open` asked for, or 32 frames (net/xdp/xsk.c,
+        // TX_BATCH_SIZE). Each turn leaves fewer, or is the last.
         while waiting > 0 {
             if !self.transmit.needs_wakeup() {
                 return Ok(true);
             }
             match send(&self.fd, &[], SendFlags::DONTWAIT) {
-                // Its own batch was used up, or buffers are short, or the device is busy or down: which, only what was taken tells.
+                // Its own batch was used up, or buffers are short, or the device is busy or down:
+                // which, only what was taken tells.
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::BUSY | Errno::NOBUFS | Errno::NETDOWN) => {}
                 Err(Errno::NXIO | Errno::NODEV) => {
                     return Err(XdpError::InterfaceGone { interface: self.queue.interface.clone() });

@@ -5,10 +5,10 @@
 //!          receive chunks, then every ring's transmit chunks
 //! ```
 //!
-//! What always holds: a chunk that this process may touch is a [`Chunk`], which cannot be copied and is consumed when the
-//! chunk is handed to the kernel. Its owner word says the same where a successor can read it. Which chunks are for
-//! receiving and which for which ring's sending never changes: neither can starve the other, and a ring always has room
-//! for all that may come into it.
+//! What always holds: a chunk that this process may touch is a [`Chunk`], which cannot be copied
+//! and is consumed when the chunk is handed to the kernel. Its owner word says the same where a
+//! successor can read it. Which chunks are for receiving and which for which ring's sending never
+//! changes: neither can starve the other, and a ring always has room for all that may come into it.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -44,8 +44,8 @@ pub(super) struct Umem {
     _claim: Claim,
 }
 
-/// What this process has mapped, by device and inode. Of two that adopted the same memory each would hold tokens for the
-/// other one's chunks.
+/// What this process has mapped, by device and inode. Of two that adopted the same memory each
+/// would hold tokens for the other one's chunks.
 static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 /// The one mapping of a memory in this process.
@@ -69,8 +69,9 @@ impl Drop for Claim {
 }
 
 impl Umem {
-    /// Makes the memory: of huge pages where they are wanted and there are enough, else of small ones. Every page is there
-    /// before anybody uses it, and its size is sealed, so touching it never fails.
+    /// Makes the memory: of huge pages where they are wanted and there are enough, else of small
+    /// ones. Every page is there before anybody uses it, and its size is sealed, so touching it
+    /// never fails.
     pub fn create(settings: &Settings) -> Result<(Self, OwnedFd), XdpError> {
         let small = || allocate(settings, MemfdFlags::empty(), PAGE);
         let fd = if settings.huge_pages {
@@ -128,8 +129,9 @@ impl Umem {
 
     fn atomics(&self, at: usize, count: usize) -> &[AtomicU64] {
         assert!(at.is_multiple_of(align_of::<AtomicU64>()) && at + count * size_of::<AtomicU64>() <= self.map.len());
-        // SAFETY: the run is within the mapping and aligned (asserted), the mapping lives as long as `self` and its file cannot
-        // shrink (sealed); whoever else maps it goes through atomics too, for it is this function that gives them.
+        // SAFETY: the run is within the mapping and aligned (asserted), the mapping lives as long
+        // as `self` and its file cannot shrink (sealed); whoever else maps it goes through atomics
+        // too, for it is this function that gives them.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at).cast(), count) }
     }
 }
@@ -163,11 +165,13 @@ fn header(settings: &Settings) -> [u64; 6] {
 
 /// A chunk that this process has in its hands: nobody else reads or writes it.
 ///
-/// Tokens come from two places, [`Area::take`] and [`Area::reclaim`], and both believe what is written in memory that the kernel and
-/// the dead wrote to: the kernel, that it gives back only what it was given, once; the dead, that their words said who had what. That
-/// they were honest is assumed and not checked, but for what cannot be at all (an address beyond the memory, a chunk in two receive
-/// rings). A process that was taken over before it died can leave its successor a chunk that the kernel still writes to. Its frame may
-/// then change after its tag was checked, under a reference, against what that reference promises the compiler.
+/// Tokens come from two places, [`Area::take`] and [`Area::reclaim`], and both believe what is
+/// written in memory that the kernel and the dead wrote to: the kernel, that it gives back only
+/// what it was given, once; the dead, that their words said who had what. That they were honest is
+/// assumed and not checked, but for what cannot be at all (an address beyond the memory, a chunk in
+/// two receive rings). A process that was taken over before it died can leave its successor a chunk
+/// that the kernel still writes to. Its frame may then change after its tag was checked, under a
+/// reference, against what that reference promises the compiler.
 #[derive(Debug)]
 pub(super) struct Chunk(u32);
 
@@ -187,8 +191,9 @@ pub(super) enum Owner {
     Fill(u32),
     /// The kernel, by this entry of its ring's transmit ring: likewise.
     Transmit(u32),
-    /// A process that has read that the kernel is done with it: if the entry that said so is gone from the completion ring. Until
-    /// then a successor is told so again. Spare chunks alone are in between for a moment, see [`super::queue`].
+    /// A process that has read that the kernel is done with it: if the entry that said so is gone
+    /// from the completion ring. Until then a successor is told so again. Spare chunks alone are in
+    /// between for a moment, see [`super::queue`].
     Sent,
 }
 
@@ -234,7 +239,8 @@ impl Area {
     /// The chunk that the kernel gives back by this address, anywhere in it, and the place in it.
     ///
     /// # Panics
-    /// If no chunk of this queue lies there: the rings are not what they are taken for, and no frame may be touched.
+    /// If no chunk of this queue lies there: the rings are not what they are taken for, and no
+    /// frame may be touched.
     pub fn take(&self, address: u64) -> (Chunk, usize) {
         let number = address >> self.shift;
         assert!(number < self.chunks as u64, "the kernel gave address {address}, beyond the queue's memory");
@@ -251,20 +257,22 @@ impl Area {
         u64::from(chunk.0) << self.shift
     }
 
-    /// Hands a chunk to the kernel: `put` gets its address into the ring's next entry, which its word then names, and only after
-    /// both does whoever calls this move the ring's index. The token is spent.
+    /// Hands a chunk to the kernel: `put` gets its address into the ring's next entry, which its
+    /// word then names, and only after both does whoever calls this move the ring's index. The
+    /// token is spent.
     ///
-    /// The entry before the word, so that a claim on an entry beyond the index always finds itself named there: see
-    /// [`Self::withdraw`].
+    /// The entry before the word, so that a claim on an entry beyond the index always finds itself
+    /// named there: see [`Self::withdraw`].
     pub fn hand_over(&self, chunk: Chunk, owner: Owner, put: impl FnOnce(u64)) {
         put(self.address(&chunk));
         // Release, as `set_owner` is, keeps the entry in front.
         self.set_owner(&chunk, owner);
     }
 
-    /// Takes back what a dead process claimed for the kernel by an entry that it never published: the chunk at `address`, if its
-    /// word is this claim. To be done before the entry, which held that address, is written anew; for when the index then moves
-    /// beyond it, the claim would seem to have been true, and nobody ever gave the chunk back.
+    /// Takes back what a dead process claimed for the kernel by an entry that it never published:
+    /// the chunk at `address`, if its word is this claim. To be done before the entry, which held
+    /// that address, is written anew; for when the index then moves beyond it, the claim would seem
+    /// to have been true, and nobody ever gave the chunk back.
     pub fn withdraw(&self, address: u64, claim: Owner) {
         let number = address >> self.shift;
         if number >= self.chunks as u64
@@ -273,7 +281,8 @@ impl Area {
             return;
         }
         self.set_owner(&Chunk(number as u32), Owner::Process);
-        // Release keeps the word in front of the entry that is written next, for whoever finds what the killed left.
+        // Release keeps the word in front of the entry that is written next, for whoever finds what
+        // the killed left.
         fence(Ordering::Release);
     }
 
@@ -283,8 +292,9 @@ impl Area {
         Chunk(number as u32)
     }
 
-    /// Notes who has a chunk. A successor believes it, so it is said before the index that makes it true moves, and the
-    /// order is kept (Release, paired with [`Self::owners`] after this process is dead; until then, with nothing).
+    /// Notes who has a chunk. A successor believes it, so it is said before the index that makes it
+    /// true moves, and the order is kept (Release, paired with [`Self::owners`] after this process
+    /// is dead; until then, with nothing).
     pub fn set_owner(&self, chunk: &Chunk, owner: Owner) {
         #[cfg(test)]
         if !crate::sys::mapping::burn() {
@@ -293,7 +303,8 @@ impl Area {
         self.umem.words()[self.first + chunk.0 as usize].store(owner.word(), Ordering::Release);
     }
 
-    /// Who has each of these chunks; none where the word is none of ours. All at once, because a successor asks for thousands.
+    /// Who has each of these chunks; none where the word is none of ours. All at once, because a
+    /// successor asks for thousands.
     pub fn owners(&self, numbers: Range<usize>) -> impl Iterator<Item = (usize, Option<Owner>)> {
         assert!(numbers.end <= self.chunks, "chunks of this queue");
         let words = &self.umem.words()[self.first..][numbers.clone()];
@@ -302,11 +313,12 @@ impl Area {
 
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
         let start = self.place(chunk, at, length);
-        // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody writes it meanwhile:
-        // the kernel has given the chunk, this token is the only one of it, and it is borrowed. That it is the only
-        // one is what honest predecessors see to: tokens are made of the words and ring entries that they left. One
-        // that was taken over can have left a chunk that the kernel receives into as well, and then what is read here
-        // changes under a reader; no more than bytes does, and none leads out of it.
+        // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody
+        // writes it meanwhile: the kernel has given the chunk, this token is the only one of it,
+        // and it is borrowed. That it is the only one is what honest predecessors see to: tokens
+        // are made of the words and ring entries that they left. One that was taken over can have
+        // left a chunk that the kernel receives into as well, and then what is read here changes
+        // under a reader; no more than bytes does, and none leads out of it.
         unsafe { std::slice::from_raw_parts(self.umem.map.as_ptr().add(start), length) }
     }
 

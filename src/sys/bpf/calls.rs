@@ -1,4 +1,5 @@
-//! The bpf(2) calls that libbpf-rs has no safe form of, each with the kernel's answer as an `io::Error`.
+//! The bpf(2) calls that libbpf-rs has no safe form of, each with the kernel's answer as an
+//! `io::Error`.
 
 use std::ffi::{CString, c_int, c_void};
 use std::io;
@@ -17,7 +18,8 @@ fn checked(answer: c_int) -> io::Result<c_int> {
 
 fn owned(answer: c_int) -> io::Result<OwnedFd> {
     let fd = checked(answer)?;
-    // SAFETY: the kernel has just opened this descriptor for the caller of the call that answered, and nobody else knows it.
+    // SAFETY: the kernel has just opened this descriptor for the caller of the call that answered,
+    // and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -35,13 +37,15 @@ pub(crate) fn link_xdp(program: BorrowedFd<'_>, interface: u32, mode: Mode) -> i
         ..Default::default()
     };
     options.sz = size_of_val(&options) as _;
-    // SAFETY: the options are whole, say their own size, and outlive the call, which is all that libbpf reads.
+    // SAFETY: the options are whole, say their own size, and outlive the call, which is all that
+    // libbpf reads.
     owned(unsafe { sys::bpf_link_create(program.as_raw_fd(), interface as c_int, sys::BPF_XDP, &options) })
 }
 
 /// Puts another program in the place of a link's, without a moment between them.
 pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the descriptors are open, for they are borrowed, and no options is an allowed value of them.
+    // SAFETY: the descriptors are open, for they are borrowed, and no options is an allowed value
+    // of them.
     checked(unsafe { sys::bpf_link_update(link.as_raw_fd(), program.as_raw_fd(), std::ptr::null()) }).map(drop)
 }
 
@@ -60,7 +64,8 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     if info.type_ != sys::BPF_LINK_TYPE_XDP {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is the link of another kind of program"));
     }
-    // SAFETY: the kernel said that this is an XDP link, so `xdp` is the part of the union that it wrote; before, all was zero.
+    // SAFETY: the kernel said that this is an XDP link, so `xdp` is the part of the union that it
+    // wrote; before, all was zero.
     Ok((unsafe { info.__bindgen_anon_1.xdp.ifindex }, info.prog_id))
 }
 
@@ -68,12 +73,14 @@ pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
 pub(crate) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = sys::bpf_prog_info::default();
     let mut bytes = size_of_val(&info) as u32;
-    // SAFETY: `info` is as long as `bytes` says, and the kernel writes no more than that; no buffer is asked to be filled.
+    // SAFETY: `info` is as long as `bytes` says, and the kernel writes no more than that; no buffer
+    // is asked to be filled.
     checked(unsafe { sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &mut info, &mut bytes) })?;
     Ok(info.id)
 }
 
-/// The ids of the maps that a program uses, in no order; of more than eight the first eight. Ours has five.
+/// The ids of the maps that a program uses, in no order; of more than eight the first eight. Ours
+/// has five.
 pub(crate) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; 8];
     let mut info =
@@ -98,8 +105,8 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     owned(unsafe { sys::bpf_obj_get(path.as_ptr()) })
 }
 
-/// Has the program look at a frame that lies in the second part of `data`, behind `metadata` bytes; gives its verdict and
-/// what `data` and the metadata's length became.
+/// Has the program look at a frame that lies in the second part of `data`, behind `metadata` bytes;
+/// gives its verdict and what `data` and the metadata's length became.
 pub(crate) fn test_run(
     program: BorrowedFd<'_>,
     data: &[u8],
@@ -134,8 +141,8 @@ pub(crate) fn test_run(
     Ok((options.retval, data_after, context_after.data))
 }
 
-/// Has the program run on `repeat` frames that the kernel makes, each as `data` is, and does with them what it answers. Blocks
-/// until all are through, or a signal comes to the thread.
+/// Has the program run on `repeat` frames that the kernel makes, each as `data` is, and does with
+/// them what it answers. Blocks until all are through, or a signal comes to the thread.
 #[cfg(any(test, feature = "lab"))]
 pub(crate) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io::Result<()> {
     let mut options = sys::bpf_test_run_opts {
@@ -146,15 +153,18 @@ pub(crate) fn run_live(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> io:
         ..Default::default()
     };
     options.sz = size_of_val(&options) as _;
-    // SAFETY: `data` is as long as is said and outlives the call, and nothing is asked to be written.
+    // SAFETY: `data` is as long as is said and outlives the call, and nothing is asked to be
+    // written.
     checked(unsafe { sys::bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) }).map(drop)
 }
 
-/// The XDP program on an interface of this network namespace: its id (0: none), and whether it is there generically.
+/// The XDP program on an interface of this network namespace: its id (0: none), and whether it is
+/// there generically.
 pub(crate) fn xdp_on(interface: u32) -> io::Result<(u32, Mode)> {
     let mut options = sys::bpf_xdp_query_opts::default();
     options.sz = size_of_val(&options) as _;
-    // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no more than that.
+    // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no
+    // more than that.
     checked(unsafe { sys::bpf_xdp_query(interface as c_int, 0, &mut options) })?;
     let generic = u32::from(options.attach_mode) == sys::XDP_ATTACHED_SKB;
     // Where programs of several modes are there, `prog_id` is 0.
@@ -168,7 +178,8 @@ pub(crate) fn xdp_on(interface: u32) -> io::Result<(u32, Mode)> {
 pub(crate) fn xdp_features(interface: u32) -> io::Result<u64> {
     let mut options = sys::bpf_xdp_query_opts::default();
     options.sz = size_of_val(&options) as _;
-    // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no more than that.
+    // SAFETY: the options are whole, say their own size, and outlive the call; libbpf writes no
+    // more than that.
     checked(unsafe { sys::bpf_xdp_query(interface as c_int, 0, &mut options) })?;
     Ok(options.feature_flags)
 }

@@ -1,10 +1,12 @@
 //! Steering: the XDP program of `bpf/` that brings V2V frames to the workers' sockets.
 //!
-//! What always holds: frames that are not ours pass to the kernel, whether or not anybody is there to work. Steering that is
-//! pinned outlives every process, so a successor finds it as it was, and the interface is never without.
+//! What always holds: frames that are not ours pass to the kernel, whether or not anybody is there
+//! to work. Steering that is pinned outlives every process, so a successor finds it as it was, and
+//! the interface is never without.
 
 pub mod abi;
 pub(crate) mod calls;
+pub(crate) mod libbpf;
 pub(crate) mod steering;
 
 use std::io;
@@ -27,11 +29,14 @@ const _: () = assert!(abi::BATON_KNOWN_MAX as usize >= DOMAINS_MAX, "every domai
 pub struct SteerSettings {
     /// The EtherType that V2V frames bear on this site.
     pub ethertype: u16,
-    /// The UDP port that the kernel's packet generator sends probes to; none: no frame is a generator probe.
+    /// The UDP port that the kernel's packet generator sends probes to; none: no frame is a
+    /// generator probe.
     pub probe_port: Option<u16>,
-    /// Rings of each queue that frames are shared among, at most [`RINGS_PER_QUEUE_MAX`]; 0: every frame passes.
+    /// Rings of each queue that frames are shared among, at most [`RINGS_PER_QUEUE_MAX`]; 0: every
+    /// frame passes.
     pub rings: u32,
-    /// Whether V2V frames are dropped that come from other MAC addresses than [`Steering::admit`] was told of.
+    /// Whether V2V frames are dropped that come from other MAC addresses than [`Steering::admit`]
+    /// was told of.
     pub known_only: bool,
     /// V2V frames a second that a MAC address may send; none: as many as it likes.
     pub source_rate: Option<NonZeroU32>,

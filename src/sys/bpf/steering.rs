@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapInfo, ObjectBuilder, ProgramHandle};
 
+use super::libbpf::{os_error, talk_through_tracing};
 use super::{
     ARRIVAL_BYTES, Counters, Mode, QUEUES_MAX, RINGS_PER_QUEUE_MAX, SteerError, SteerSettings, arrival, calls,
 };
@@ -20,7 +21,8 @@ use crate::wire::Mac;
 pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
 const PROGRAM: &str = "steer";
-/// The name of a link's pin; the maps are pinned beside it, and before it: where a link is, they are.
+/// The name of a link's pin; the maps are pinned beside it, and before it: where a link is, they
+/// are.
 const LINK: &str = "link";
 const MAPS: [&str; 4] = ["settings", "rings", "verdicts", "known"];
 
@@ -32,7 +34,8 @@ pub struct Steering {
     program: ProgramHandle,
     maps: Maps,
     link: Option<Link>,
-    /// Another build's program is on the link yet, and this one follows it when its rings are filled.
+    /// Another build's program is on the link yet, and this one follows it when its rings are
+    /// filled.
     follows: bool,
     /// It was there, pinned, before this process took it up.
     inherited: bool,
@@ -54,8 +57,8 @@ pub(crate) struct Link {
 }
 
 impl Drop for Link {
-    /// What is not pinned ends here. Closing it would not do: where another thread is just starting a program, the child has
-    /// a copy of the descriptor until it executes that.
+    /// What is not pinned ends here. Closing it would not do: where another thread is just starting
+    /// a program, the child has a copy of the descriptor until it executes that.
     fn drop(&mut self) {
         if self.pins.is_none() {
             let _ = calls::detach_link(self.fd.as_fd());
@@ -113,17 +116,18 @@ impl Steering {
         Ok(steering)
     }
 
-    /// Puts steering on the interface: natively, else generically. With a folder (on a bpffs) it is pinned there; what an
-    /// earlier process pinned there goes on, its program replaced without a gap where it is another build's. Sockets
-    /// that are gone have left their rings: [`Self::set_ring`] fills them.
+    /// Puts steering on the interface: natively, else generically. With a folder (on a bpffs) it is
+    /// pinned there; what an earlier process pinned there goes on, its program replaced without a
+    /// gap where it is another build's. Sockets that are gone have left their rings:
+    /// [`Self::set_ring`] fills them.
     pub fn attach(interface: &Interface, settings: &SteerSettings, pins: Option<&Path>) -> Result<Self, SteerError> {
         let mut steering = Self::begin(interface, settings, &BTreeSet::new(), pins)?;
         steering.finish()?;
         Ok(steering)
     }
 
-    /// As [`Self::attach`], where only these may send if that is set, from the first frame on; and another
-    /// build's program stays until [`Self::finish`], so that rings can be filled before.
+    /// As [`Self::attach`], where only these may send if that is set, from the first frame on; and
+    /// another build's program stays until [`Self::finish`], so that rings can be filled before.
     pub fn begin(
         interface: &Interface,
         settings: &SteerSettings,
@@ -179,8 +183,8 @@ impl Steering {
         self.inherited
     }
 
-    /// Whether it is this interface that it is on: the index is told by the link, but not the network
-    /// namespace that it is of.
+    /// Whether it is this interface that it is on: the index is told by the link, but not the
+    /// network namespace that it is of.
     pub fn is_on(&self, interface: &Interface) -> bool {
         self.link.as_ref().is_some_and(|link| is_on(link.fd.as_fd(), interface).unwrap_or(false))
     }
@@ -223,8 +227,8 @@ impl Steering {
             .map_err(failed)
     }
 
-    /// Puts a socket in its place: frames for this ring of this queue go to it from now on. When its last descriptor is
-    /// closed it leaves by itself.
+    /// Puts a socket in its place: frames for this ring of this queue go to it from now on. When
+    /// its last descriptor is closed it leaves by itself.
     pub fn set_ring(&self, queue: u32, ring: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
         if queue >= QUEUES_MAX || ring >= RINGS_PER_QUEUE_MAX {
             return Err(SteerError::NoSuchRing { queue, ring });
@@ -246,8 +250,9 @@ impl Steering {
         Ok(counters)
     }
 
-    /// What it would do with a frame that came to this queue of this interface, `(0, 0)` for none in particular. The
-    /// counters count it. `metadata` bytes in front of the frame are somebody else's stamp.
+    /// What it would do with a frame that came to this queue of this interface, `(0, 0)` for none
+    /// in particular. The counters count it. `metadata` bytes in front of the frame are somebody
+    /// else's stamp.
     pub fn dry_run(&self, data: &[u8], metadata: usize, on: (u32, u32)) -> Result<DryRun, SteerError> {
         let (action, data, metadata) = calls::test_run(self.program.as_fd(), data, metadata as u32, on)
             .map_err(call("having it look at a frame"))?;
@@ -269,8 +274,8 @@ impl Steering {
         link.pins.as_deref().map_or(Ok(()), unpin)
     }
 
-    /// What is pinned in the folder, if it is there and alive. Where it is another build's, this one's,
-    /// ready to follow it.
+    /// What is pinned in the folder, if it is there and alive. Where it is another build's, this
+    /// one's, ready to follow it.
     fn take_up(
         interface: &Interface,
         settings: &SteerSettings,
@@ -288,7 +293,8 @@ impl Steering {
         };
         let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
         if index == 0 {
-            // The interface went away and took the attachment with it; one that came back is another.
+            // The interface went away and took the attachment with it; one that came back is
+            // another.
             unpin(folder)?;
             return Ok(None);
         }
@@ -298,8 +304,9 @@ impl Steering {
         let fresh = Self::load(settings)?;
         let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
-        // One that cannot be opened is another build's as well: a keeper that died between replacing the program and pinning
-        // the new one leaves a program without a name, and what that takes a keeper need not have.
+        // One that cannot be opened is another build's as well: a keeper that died between
+        // replacing the program and pinning the new one leaves a program without a name, and what
+        // that takes a keeper need not have.
         if let Ok(found) = attached(program, folder)
             && let Some(maps) = Maps::of_build(folder, &found, &fresh)?
         {
@@ -331,9 +338,9 @@ impl Steering {
 pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
     let attach = |mode| calls::link_xdp(program, interface.index, mode).map(|fd| (fd, mode));
     let native = match interface.unites() {
-        // The kernel would run the program in the members' drivers, whose frames no socket of the whole may have
-        // (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has to be the queue's): all would be lost,
-        // and counted nowhere.
+        // The kernel would run the program in the members' drivers, whose frames no socket of the
+        // whole may have (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has to be the
+        // queue's): all would be lost, and counted nowhere.
         Some(kind) => {
             io::Error::other(format!("it is a {kind}, whose members would get the program, and not its sockets"))
         }
@@ -361,8 +368,8 @@ pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
     Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
 }
 
-/// Whether steering has room on an interface: no program is there, or the one that is pinned in the folder.
-/// Changes nothing.
+/// Whether steering has room on an interface: no program is there, or the one that is pinned in the
+/// folder. Changes nothing.
 ///
 /// # Errors
 /// Another is, and which; or the kernel does not tell.
@@ -378,8 +385,8 @@ pub fn check_free(interface: &Interface, pins: Option<&Path>) -> Result<(), Stee
     Err(SteerError::Occupied { interface: interface.name.clone(), program })
 }
 
-/// Whether what a link attaches is what is on this interface. Programs are numbered over all network
-/// namespaces, interfaces are not.
+/// Whether what a link attaches is what is on this interface. Programs are numbered over all
+/// network namespaces, interfaces are not.
 fn is_on(link: BorrowedFd<'_>, interface: &Interface) -> io::Result<bool> {
     let (index, program) = calls::link_info(link)?;
     Ok(index == interface.index && calls::xdp_on(index)?.0 == program)
@@ -399,8 +406,9 @@ impl Maps {
         })
     }
 
-    /// The folder's maps, if the program that was found is of this build and really uses them. The tag is the kernel's
-    /// hash over the instructions. That the maps are its own is asked too: a replacement may have been cut short.
+    /// The folder's maps, if the program that was found is of this build and really uses them. The
+    /// tag is the kernel's hash over the instructions. That the maps are its own is asked too: a
+    /// replacement may have been cut short.
     fn of_build(folder: &Path, found: &ProgramHandle, fresh: &Steering) -> Result<Option<Self>, SteerError> {
         if found.tag() != fresh.program.tag() {
             return Ok(None);
@@ -455,8 +463,8 @@ fn prepare(folder: &Path) -> Result<(), SteerError> {
     if is_bpf(folder).map_err(failed)? { Ok(()) } else { Err(SteerError::NotBpffs { folder: folder.to_owned() }) }
 }
 
-/// The program that is attached, from its pin: to open one by its id takes CAP_SYS_ADMIN, and is left for what a replacement
-/// that was cut short, or an older version, pinned otherwise.
+/// The program that is attached, from its pin: to open one by its id takes CAP_SYS_ADMIN, and is
+/// left for what a replacement that was cut short, or an older version, pinned otherwise.
 fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
     if let Ok(pinned) = ProgramHandle::from_pinned_path(folder.join(PROGRAM))
         && calls::program_id(pinned.as_fd()).is_ok_and(|pinned| pinned == id)
@@ -469,25 +477,4 @@ fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
 /// How the interface is steered.
 fn mode_on(interface: u32) -> Result<Mode, SteerError> {
     Ok(calls::xdp_on(interface).map_err(call("asking how it is attached"))?.1)
-}
-
-/// libbpf-rs keeps the errno to itself, but not the words, and not whether it was a matter of privilege.
-pub(crate) fn os_error(error: &libbpf_rs::Error) -> io::Error {
-    let kind = match error.kind() {
-        libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-        libbpf_rs::ErrorKind::NotFound => io::ErrorKind::NotFound,
-        _ => io::ErrorKind::Other,
-    };
-    io::Error::new(kind, format!("{error:#}"))
-}
-
-/// libbpf talks to stderr by itself; what it says belongs with the rest of what is logged.
-pub(crate) fn talk_through_tracing() {
-    fn say(level: libbpf_rs::PrintLevel, text: String) {
-        match level {
-            libbpf_rs::PrintLevel::Warn => tracing::warn!(target: "libbpf", "{}", text.trim_end()),
-            _ => tracing::trace!(target: "libbpf", "{}", text.trim_end()),
-        }
-    }
-    libbpf_rs::set_print(Some((libbpf_rs::PrintLevel::Info, say)));
 }

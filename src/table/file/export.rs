@@ -1,4 +1,5 @@
-//! Snapshots that people ask for: what a file says of itself, whoever wrote it, and one written where they want it.
+//! Snapshots that people ask for: what a file says of itself, whoever wrote it, and one written
+//! where they want it.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -63,9 +64,10 @@ pub fn head(path: &Path) -> Result<Head, SnapshotError> {
     read().map_err(|what| SnapshotError { path: path.to_owned(), what })
 }
 
-/// Writes a snapshot to a place that somebody named, durably. One that was there gives way; anything else stays, and is an
-/// error. Never meets the snapshot that a server writes to the same place meanwhile: each has a file of its own until
-/// it is whole. And it follows no link of somebody's who may write to the folder, for it may be root's.
+/// Writes a snapshot to a place that somebody named, durably. One that was there gives way;
+/// anything else stays, and is an error. Never meets the snapshot that a server writes to the same
+/// place meanwhile: each has a file of its own until it is whole. And it follows no link of
+/// somebody's who may write to the folder, for it may be root's.
 ///
 /// # Errors
 /// What is there is as it was.

@@ -1,8 +1,9 @@
 //! Looking at a table without being able to change it, whoever has it.
 //!
-//! The memory is mapped for reading alone, so that no mistake here can disturb a server. Of the table within, an
-//! [`Inspection`] lends out what reads and nothing else: neither the table, nor a writer, nor its words. That what it does
-//! lend out reaches no store is shown by a test, under which a store is a death.
+//! The memory is mapped for reading alone, so that no mistake here can disturb a server. Of the
+//! table within, an [`Inspection`] lends out what reads and nothing else: neither the table, nor a
+//! writer, nor its words. That what it does lend out reaches no store is shown by a test, under
+//! which a store is a death.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -67,7 +68,8 @@ impl Counts {
 }
 
 impl Table {
-    /// The table in a file, to be looked at: while a server has it, or nobody. It takes the right to read the file.
+    /// The table in a file, to be looked at: while a server has it, or nobody. It takes the right
+    /// to read the file.
     ///
     /// # Errors
     /// As [`Table::open`].

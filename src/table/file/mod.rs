@@ -1,4 +1,5 @@
-//! The table as a file: opened, inspected, resized, and written down as a snapshot that survives a reboot.
+//! The table as a file: opened, inspected, resized, and written down as a snapshot that survives a
+//! reboot.
 
 mod export;
 mod inspect;

@@ -65,7 +65,8 @@ pub enum Refusal {
 impl From<MappingError> for OpenError {
     fn from(error: MappingError) -> Self {
         match error {
-            // Nothing that a table could be was found: it is the content that is wrong, not the file system.
+            // Nothing that a table could be was found: it is the content that is wrong, not the
+            // file system.
             MappingError::Size { bytes, .. } => Self::Refused(Refusal::Length {
                 expected: bytes.next_multiple_of(8).max(HEADER as u64 * 8),
                 found: bytes,
@@ -90,13 +91,15 @@ impl Table {
         }
         let header = header(&layout, boot);
         for (word, value) in mapping.words().iter().zip(header).rev() {
-            // Release keeps the magic, which is first in the file, last: a header is complete where it is there.
+            // Release keeps the magic, which is first in the file, last: a header is complete where
+            // it is there.
             word.store(value, Ordering::Release);
         }
         Ok(Self::over(mapping, layout))
     }
 
-    /// Takes a table as it is. Nothing is written: what is wrong with it is said, and it stays untouched.
+    /// Takes a table as it is. Nothing is written: what is wrong with it is said, and it stays
+    /// untouched.
     pub fn open(mapping: Mapping) -> Result<Self, OpenError> {
         let found = mapping.bytes();
         if found < HEADER as u64 * 8 {
@@ -163,18 +166,20 @@ impl Table {
         self.epoch_record().0
     }
 
-    /// The end of the block of generations that the database has reserved: generations below it may be used.
+    /// The end of the block of generations that the database has reserved: generations below it may
+    /// be used.
     pub fn generation_end(&self) -> u32 {
         self.epoch_record().1
     }
 
-    /// Enters a block that the database has reserved: `epoch` is in use now, and generations below `end` may follow it
-    /// under its term and nonce.
+    /// Enters a block that the database has reserved: `epoch` is in use now, and generations below
+    /// `end` may follow it under its term and nonce.
     pub fn set_reservation(&self, epoch: Epoch, end: u32) {
         self.change_epoch(|_, _| Some((epoch, end)));
     }
 
-    /// Begins the next generation of the block; none where the block is used up, and nothing is changed then.
+    /// Begins the next generation of the block; none where the block is used up, and nothing is
+    /// changed then.
     pub fn bump_generation(&self) -> Option<Epoch> {
         self.change_epoch(|epoch, end| {
             let next = epoch.generation().checked_add(1).filter(|&next| u32::from(next) < end)?;
@@ -182,7 +187,8 @@ impl Table {
         })
     }
 
-    /// One thread of one process changes the epoch: the one that controls, after [`Table::recover`].
+    /// One thread of one process changes the epoch: the one that controls, after
+    /// [`Table::recover`].
     fn change_epoch(&self, change: impl FnOnce(Epoch, u32) -> Option<(Epoch, u32)>) -> Option<Epoch> {
         let slot = self.words().epoch();
         let claim = (0..CLAIM_TRIES_CONTROL).find_map(|tried| {

@@ -1,8 +1,9 @@
 //! Another capacity for a table: a new file with all that the old one holds, put in its place.
 //!
-//! What always holds: the table's name leads to the old table, whole, or to the new one, whole. The new one is filled without a
-//! name, compared with the old one, and named `<path>.resizing`; one rename puts it in place. Whoever is killed leaves at most
-//! that name and one more for the old table, `<path>.before-resize`, which the next attempt knows for what they are.
+//! What always holds: the table's name leads to the old table, whole, or to the new one, whole. The
+//! new one is filled without a name, compared with the old one, and named `<path>.resizing`; one
+//! rename puts it in place. Whoever is killed leaves at most that name and one more for the old
+//! table, `<path>.before-resize`, which the next attempt knows for what they are.
 //!
 //! The lock of the old table's file is held all the while, so no server can begin to use it.
 
@@ -189,8 +190,9 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
 
     // We have the lock: all who wrote are dead.
     old.recover();
-    // Their autonomous servers still know them, and are asked, for the parts that had them are in doubt. A damaged part is not
-    // thrown away here: whether it comes back the database says, which nobody has open.
+    // Their autonomous servers still know them, and are asked, for the parts that had them are in
+    // doubt. A damaged part is not thrown away here: whether it comes back the database says, which
+    // nobody has open.
     let old = Arc::new(old);
     let damaged = old.writer(OwnerId::CONTROL).discard_damaged_terminals();
     let damaged = damaged.map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;

@@ -1,15 +1,18 @@
-//! Snapshots: the table as an immutable archive on disk, to warm the next table after a reboot or a change of layout.
+//! Snapshots: the table as an immutable archive on disk, to warm the next table after a reboot or a
+//! change of layout.
 //!
 //! ```text
 //! magic 8 │ version 4 │ zero 4 │ layout hash 8 │ length 8 │ BLAKE3 of the archive 32 │ rkyv archive
 //! ```
 //!
-//! The header comes first and never changes its shape, so any version of Baton can say what it cannot read. All is
-//! little-endian. A snapshot is written beside its place, made durable, and renamed: what is there is whole, old or new. Beside
-//! it each process has a file of its own, for an engine that was followed may be writing its last while its successor writes the first.
+//! The header comes first and never changes its shape, so any version of Baton can say what it
+//! cannot read. All is little-endian. A snapshot is written beside its place, made durable, and
+//! renamed: what is there is whole, old or new. Beside it each process has a file of its own, for
+//! an engine that was followed may be writing its last while its successor writes the first.
 //!
-//! Taking one stops nobody: each record is read as any reader does. It is not one instant of the table, and need not be:
-//! what changed while it was taken, the autonomous servers say again in the update.
+//! Taking one stops nobody: each record is read as any reader does. It is not one instant of the
+//! table, and need not be: what changed while it was taken, the autonomous servers say again in the
+//! update.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -177,8 +180,8 @@ impl Snapshot {
         }
     }
 
-    /// Puts it into a table, beside what that holds: what is there is newer, and stays. Epoch and reservation are
-    /// the database's to say, and are left. Stops where the table is full.
+    /// Puts it into a table, beside what that holds: what is there is newer, and stays. Epoch and
+    /// reservation are the database's to say, and are left. Stops where the table is full.
     pub fn restore(&self, writer: &mut Writer) -> Result<Restored, TableError> {
         let mut restored = Restored::default();
         for (part, members) in &self.parts {
@@ -312,8 +315,8 @@ fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault
     write_to(&mut Files(None), snapshot, path)
 }
 
-/// Removes what processes that were killed as they wrote have left beside the snapshot: what nobody has written to for long.
-/// That it could not be is no reason to write none.
+/// Removes what processes that were killed as they wrote have left beside the snapshot: what nobody
+/// has written to for long. That it could not be is no reason to write none.
 fn sweep(path: &Path) {
     let (Some(name), Ok(beside)) = (path.file_name().and_then(OsStr::to_str), fs::read_dir(folder_of(path))) else {
         return;
@@ -365,7 +368,8 @@ impl Files {
 
 impl Place for Files {
     fn create(&mut self, path: &Path) -> io::Result<()> {
-        // Unlinked and not emptied: where a power cut tore a rename, it is the last snapshot's other name.
+        // Unlinked and not emptied: where a power cut tore a rename, it is the last snapshot's
+        // other name.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

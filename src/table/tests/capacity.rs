@@ -1,4 +1,5 @@
-//! Full in every way that there is: an error that names what is full, and a table in which all agrees.
+//! Full in every way that there is: an error that names what is full, and a table in which all
+//! agrees.
 
 use std::sync::Arc;
 

@@ -169,7 +169,8 @@ fn several_damaged_parts_of_one_meeting_go_in_any_order() {
     }
 }
 
-/// While the first of a chain cannot be read, another part of the meeting begins a chain of its own.
+/// While the first of a chain cannot be read, another part of the meeting begins a chain of its
+/// own.
 #[test]
 fn chains_that_damage_has_parted_are_one_again() {
     let table = furnished();

@@ -11,14 +11,16 @@ use crate::table::slot::Unreadable;
 use crate::table::*;
 use crate::wire::{Address, Role, mix};
 
-/// Members of the furnished table: the first, two in the middle and the last of a chain, some with an extent, and an only one.
+/// Members of the furnished table: the first, two in the middle and the last of a chain, some with
+/// an extent, and an only one.
 const MEMBERS: [(u64, u16); 5] = [(1, 1), (1, 2), (1, 3), (1, 4), (2, 1)];
 
 fn address((number, device): (u64, u16)) -> Address {
     domain(number).device(device)
 }
 
-/// Changes a word of a terminal's current bank, or of its extent. Gives its slot; none where there is no such word.
+/// Changes a word of a terminal's current bank, or of its extent. Gives its slot; none where there
+/// is no such word.
 fn damage(table: &Table, of: (u64, u16), word: usize) -> Option<u32> {
     let words = table.words();
     let (slot, _, raw) = words.find_terminal(address(of)).unwrap().unwrap();
@@ -210,7 +212,8 @@ fn all_that_are_damaged_go_at_once() {
     assert_eq!((dump(&table), table.verify()), (after, vec![]));
 }
 
-/// A free slot that something writes over costs the table nothing: the next one who takes it makes it good.
+/// A free slot that something writes over costs the table nothing: the next one who takes it makes
+/// it good.
 #[test]
 fn a_damaged_free_slot_is_used_again() {
     let table = furnished();

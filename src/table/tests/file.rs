@@ -1,4 +1,5 @@
-//! Tables and snapshots in files: what is whole is taken, what is not is refused, named, and left untouched.
+//! Tables and snapshots in files: what is whole is taken, what is not is refused, named, and left
+//! untouched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,8 @@ fn what_is_no_whole_table_is_refused_and_left_as_it_is() {
     }
 }
 
-/// Whatever a bit of the memory becomes, the table errs and does not panic, and no record is read that nobody wrote.
+/// Whatever a bit of the memory becomes, the table errs and does not panic, and no record is read
+/// that nobody wrote.
 #[test]
 fn damage_is_an_error_and_never_a_panic_or_a_wrong_record() {
     let original = Arc::new(Table::on_heap(CAPACITY));
@@ -219,7 +221,8 @@ fn a_snapshot_warms_the_next_table() {
     let read = snapshot::read(&path).unwrap();
     assert_eq!(read, Snapshot::of(&table));
 
-    // The next table may be of another capacity, and know something already, which is newer and stays.
+    // The next table may be of another capacity, and know something already, which is newer and
+    // stays.
     let next = Arc::new(Table::on_heap(Capacity { meetings: 30, terminals: 40 }));
     let mut control = next.writer(OwnerId::CONTROL);
     let newer = Part { version: 99, ..part(1, 2) };

@@ -1,5 +1,6 @@
-//! Death in front of every store: each operation is killed before each change of a shared word that it makes, and so is
-//! the recovery from each of these deaths. What is found then is the table before the operation or after it.
+//! Death in front of every store: each operation is killed before each change of a shared word that
+//! it makes, and so is the recovery from each of these deaths. What is found then is the table
+//! before the operation or after it.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ pub(super) fn dump(table: &Table) -> Dump {
     (table.epoch(), table.generation_end(), parts, terminals)
 }
 
-/// Meeting 1 has parts in domains 1 to 3 of level 1, meeting 2 in domain 1 of level 2. Part 1 in 1 has members 1 to 4, of whom 2 and 4 have
-/// long information; part 1 in 2 has member 1.
+/// Meeting 1 has parts in domains 1 to 3 of level 1, meeting 2 in domain 1 of level 2. Part 1 in 1
+/// has members 1 to 4, of whom 2 and 4 have long information; part 1 in 2 has member 1.
 pub(super) fn furnished() -> Arc<Table> {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 6, terminals: 8 }));
     table.set_reservation(Epoch::new(1, 5), 100);
@@ -71,7 +72,8 @@ pub(super) fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
     assert_eq!((table.verify(), table.count_terminals()), (Vec::new(), 0), "{story}");
 }
 
-/// Kills `act` in front of each of its stores, and the recovery from that in front of each of its own.
+/// Kills `act` in front of each of its stores, and the recovery from that in front of each of its
+/// own.
 fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
     let (before, after) = (dump(&furnished()), {
         let table = furnished();
@@ -85,7 +87,8 @@ fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
         if killed_after(first, || act(&table)).is_some() {
             break;
         }
-        // What readers find with the dead writer's claims in place is a record, old or new, and no waiting.
+        // What readers find with the dead writer's claims in place is a record, old or new, and no
+        // waiting.
         for part in table.parts() {
             assert!(table.members(part.meeting, part.domain).count() <= 5);
             let met = walked(&table, part.domain.number());
@@ -193,8 +196,8 @@ fn a_change_is_in_or_not() {
     kill_everywhere("a new reservation", |table| table.set_reservation(Epoch::new(2, 7), 9));
 }
 
-/// Kills what comes to nothing in front of each of its stores, and the recovery from that in front of each of its own:
-/// the table stays as it is.
+/// Kills what comes to nothing in front of each of its stores, and the recovery from that in front
+/// of each of its own: the table stays as it is.
 fn kill_in_vain(name: &str, act: impl Fn(&Arc<Table>)) {
     let before = dump(&furnished());
     for first in 0.. {

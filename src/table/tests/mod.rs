@@ -175,7 +175,8 @@ fn long_information_takes_an_extent_and_gives_it_back() {
     assert_eq!(table.verify(), Vec::<String>::new());
 }
 
-/// The first 4,096 extents, which are as many as a report looks at, are taken, and many more are free.
+/// The first 4,096 extents, which are as many as a report looks at, are taken, and many more are
+/// free.
 #[test]
 fn a_taken_beginning_does_not_hide_the_free_extents() {
     let table = table(2, 50_000);
@@ -191,7 +192,8 @@ fn a_taken_beginning_does_not_hide_the_free_extents() {
         control.join(MeetingId(1), domain(5), &member(device)).unwrap();
     }
     drop(control);
-    // A new writer begins where that one began. What changes membership finds one at once, a report in a few times.
+    // A new writer begins where that one began. What changes membership finds one at once, a report
+    // in a few times.
     let mut control = table.writer(OwnerId::CONTROL);
     control.join(MeetingId(1), domain(5), &member(probes + 1)).unwrap();
     let late = domain(5).device(probes + 2);

@@ -1,5 +1,6 @@
-//! A power cut between any two steps of writing a snapshot, on a file system that loses, tears and reorders whatever was
-//! not made durable: what is read afterwards is the old snapshot or the new one, whole.
+//! A power cut between any two steps of writing a snapshot, on a file system that loses, tears and
+//! reorders whatever was not made durable: what is read afterwards is the old snapshot or the new
+//! one, whole.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -68,7 +69,8 @@ impl Disk {
     }
 }
 
-/// Each sector, and the length, as they are durable or as they were written; what is in neither is zero.
+/// Each sector, and the length, as they are durable or as they were written; what is in neither is
+/// zero.
 fn tear(now: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut left = durable.to_vec();
     let length = match dice.below(3) {
@@ -144,7 +146,8 @@ fn dice() -> (u64, Dice) {
     (seed, Dice(seed))
 }
 
-/// The snapshot number so of a table that changes: some are longer than the one before, some shorter.
+/// The snapshot number so of a table that changes: some are longer than the one before, some
+/// shorter.
 fn snapshot(number: usize) -> Snapshot {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 64 }));
     table.set_reservation(Epoch::new(1, 1 + number as u16), 1000);
@@ -161,8 +164,8 @@ fn snapshot(number: usize) -> Snapshot {
 /// Steps of one writing: create, header, archive, sync, rename, sync of the folder.
 const STEPS: usize = 6;
 
-/// It found that the file beside the snapshot was emptied, not unlinked: where a rename is torn so that both names are
-/// there, that emptied the old snapshot too.
+/// It found that the file beside the snapshot was emptied, not unlinked: where a rename is torn so
+/// that both names are there, that emptied the old snapshot too.
 #[test]
 fn a_power_cut_leaves_the_old_snapshot_or_the_new_one() {
     let (seed, mut dice) = dice();
@@ -171,7 +174,8 @@ fn a_power_cut_leaves_the_old_snapshot_or_the_new_one() {
     for round in 0..400 {
         let mut disk = Disk::default();
         let mut last: Option<usize> = None;
-        // Power comes and goes over the same disk, so what an earlier cut left lying about is met too.
+        // Power comes and goes over the same disk, so what an earlier cut left lying about is met
+        // too.
         for (number, next) in snapshots.iter().enumerate() {
             let steps = dice.below(STEPS + 1);
             disk.steps_left = Some(steps);

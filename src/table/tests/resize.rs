@@ -1,7 +1,8 @@
 //! Resizing: all of it or nothing, at whatever step it ends.
 //!
-//! A killed process leaves the folder as its last system call did. So death at any instant is what the folder holds after
-//! each step, and that is looked at here; `tests/table_command.rs` kills the command itself.
+//! A killed process leaves the folder as its last system call did. So death at any instant is what
+//! the folder holds after each step, and that is looked at here; `tests/table_command.rs` kills the
+//! command itself.
 
 use std::fs;
 use std::path::Path;

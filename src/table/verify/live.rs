@@ -1,9 +1,12 @@
-//! Verifying a table that lives: what does not agree for a moment, because a writer is at it, is no flaw.
+//! Verifying a table that lives: what does not agree for a moment, because a writer is at it, is no
+//! flaw.
 //!
-//! What seems wrong is looked at again, by itself, and a look counts only if no membership changed during it and nobody had
-//! the claim to change it: then what was seen was at rest, but for reports, which change one record each. (Where there is no
-//! such time, each of very many tries has to show it.) And it is a flaw only if several looks, pauses between them, agree to the letter, and the words of what is looked at are the same
-//! in all of them. What is good in one look is good.
+//! What seems wrong is looked at again, by itself, and a look counts only if no membership changed
+//! during it and nobody had the claim to change it: then what was seen was at rest, but for
+//! reports, which change one record each. (Where there is no such time, each of very many tries has
+//! to show it.) And it is a flaw only if several looks, pauses between them, agree to the letter,
+//! and the words of what is looked at are the same in all of them. What is good in one look is
+//! good.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -97,16 +100,18 @@ enum Look {
     },
 }
 
-/// One look that nobody disturbed; or, where membership never rests for as long as a look takes, one that was flawed at every
-/// try while the words stood still: a moment that is met so often is none.
+/// One look that nobody disturbed; or, where membership never rests for as long as a look takes,
+/// one that was flawed at every try while the words stood still: a moment that is met so often is
+/// none.
 fn look(words: Words<'_>, subject: Subject) -> Look {
     // Who has the structure, and what owners are at, is what is asked there.
     let needs_rest = !matches!(subject, Subject::Structure | Subject::Cell(_));
     let stood = stamp(words, subject);
     let mut last = Vec::new();
     for tried in 0..LOOK_TRIES_MAX {
-        // In this order: an operation that is under way when the claim is looked at has begun before, and has the claim;
-        // one that begins later counts on. Acquire pairs with the Release of whoever gives the claim back, or counts.
+        // In this order: an operation that is under way when the claim is looked at has begun
+        // before, and has the claim; one that begins later counts on. Acquire pairs with the
+        // Release of whoever gives the claim back, or counts.
         let sequence = words.sequence().load(Ordering::Acquire);
         let free = words.structure().load(Ordering::Acquire) == 0;
         let before = (sequence, stamp(words, subject));
@@ -114,8 +119,8 @@ fn look(words: Words<'_>, subject: Subject) -> Look {
         if last.is_empty() {
             return Look::Good;
         }
-        // Pairs with the Release fence that an operation begins with: had the look seen a store of it, the loads below
-        // would see its number.
+        // Pairs with the Release fence that an operation begins with: had the look seen a store of
+        // it, the loads below would see its number.
         fence(Ordering::Acquire);
         let after = (words.sequence().load(Ordering::Relaxed), stamp(words, subject));
         if before == after && (free || !needs_rest) {

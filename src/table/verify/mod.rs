@@ -1,8 +1,10 @@
-//! Whether everything in a table agrees with everything else: for inspection, and for tests that kill.
+//! Whether everything in a table agrees with everything else: for inspection, and for tests that
+//! kill.
 //!
-//! All that can be wrong is wrong with a *subject*: a slot, an entry, an extent, a claim. Each is looked at by itself, so that what
-//! a living table shows for a moment can be looked at again ([`super::verify::live`]). What is as large as the table is remembered
-//! as bits: a table of ten million terminals takes a megabyte or two to verify.
+//! All that can be wrong is wrong with a *subject*: a slot, an entry, an extent, a claim. Each is
+//! looked at by itself, so that what a living table shows for a moment can be looked at again
+//! ([`super::verify::live`]). What is as large as the table is remembered as bits: a table of ten
+//! million terminals takes a megabyte or two to verify.
 
 pub mod live;
 
@@ -27,8 +29,9 @@ use crate::wire::{Level, MeetingId};
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 impl Table {
-    /// Looks at every slot, chain, index and extent, and says what does not agree, up to a bound. Nobody may write
-    /// meanwhile; what a dead writer left is a flaw until [`Table::recover`] was there. It reads the whole table.
+    /// Looks at every slot, chain, index and extent, and says what does not agree, up to a bound.
+    /// Nobody may write meanwhile; what a dead writer left is a flaw until [`Table::recover`] was
+    /// there. It reads the whole table.
     pub fn verify(&self) -> Vec<String> {
         self.verify_with(&mut |_, _| {})
     }
@@ -76,7 +79,8 @@ impl Which {
     }
 }
 
-/// All of a table, parts before terminals: whose chains name a terminal is known when it is looked at.
+/// All of a table, parts before terminals: whose chains name a terminal is known when it is looked
+/// at.
 pub(super) fn subjects<'a>(words: Words<'a>, progress: Progress<'a>) -> impl Iterator<Item = Subject> + 'a {
     let capacity = words.capacity();
     let entries = move |which: Which| (0..which.of(words).room()).map(move |place| Subject::Entry(which, place));
@@ -230,8 +234,9 @@ impl<'a> Check<'a> {
         });
     }
 
-    /// That each record is found is looked at with the record. So what is left to be wrong with an entry is that it
-    /// names no record, or one that is not looked for here, or that it is there twice.
+    /// That each record is found is looked at with the record. So what is left to be wrong with an
+    /// entry is that it names no record, or one that is not looked for here, or that it is there
+    /// twice.
     fn entry(&mut self, which: Which, place: usize) {
         let words = self.words;
         let Some(slot) = which.of(words).slot_at(place) else { return };

@@ -1,4 +1,5 @@
-//! The format held against frames that an independent implementation made, and against itself over arbitrary values.
+//! The format held against frames that an independent implementation made, and against itself over
+//! arbitrary values.
 
 mod properties;
 mod vectors;

@@ -380,7 +380,8 @@ proptest! {
         read_in_every_way(&bytes);
     }
 
-    /// Arbitrary bytes seldom get past the EtherType; these are V2V up to the header and arbitrary behind it.
+    /// Arbitrary bytes seldom get past the EtherType; these are V2V up to the header and arbitrary
+    /// behind it.
     #[test]
     fn an_arbitrary_payload_never_panics(
         kind in select(vec![1_u8, 2, 3, 0x81, 0x82, 0x83]),

@@ -1,5 +1,5 @@
-//! Every frame of `tests/vectors/wire.json`: each field that the file states is checked, and a good frame's types make
-//! the same bytes again.
+//! Every frame of `tests/vectors/wire.json`: each field that the file states is checked, and a good
+//! frame's types make the same bytes again.
 
 use serde_json::{Map, Value};
 
@@ -241,7 +241,8 @@ fn a_bad_frame_is_told_by_its_kind() {
     }
 }
 
-/// What an autonomous server needs to answer UNSUPPORTED_VERSION: the frame is authentic, and its header can be echoed.
+/// What an autonomous server needs to answer UNSUPPORTED_VERSION: the frame is authentic, and its
+/// header can be echoed.
 #[test]
 fn the_header_of_another_version_is_still_there_for_the_answer() {
     let vectors = Vectors::read();
@@ -274,7 +275,8 @@ fn the_digest_is_the_sum_over_the_meetings() {
     assert_eq!(frame.message(), Ok(Message::Audit { count: 3, digest }));
 }
 
-/// Hops swap the label, so it is no part of what the tag covers; the rest of the packet is, and the MACs are not.
+/// Hops swap the label, so it is no part of what the tag covers; the rest of the packet is, and the
+/// MACs are not.
 #[test]
 fn a_tag_covers_the_packet_but_for_its_label() {
     let vectors = Vectors::read();

@@ -15,7 +15,8 @@ const FRAME: usize = 2048;
 const FRAMES: usize = 4096;
 const BLOCK: usize = 1 << 20;
 const BLOCKS: usize = FRAMES * FRAME / BLOCK;
-/// Where a frame to send begins in its place of the ring (`TPACKET2_HDRLEN - sizeof(struct sockaddr_ll)`).
+/// Where a frame to send begins in its place of the ring
+/// (`TPACKET2_HDRLEN - sizeof(struct sockaddr_ll)`).
 const SEND_AT: usize = 32;
 
 struct Packet {
@@ -63,7 +64,8 @@ impl Packet {
         }
         let bytes = FRAMES * FRAME * if echo { 2 } else { 1 };
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a fresh mapping of the socket's rings; nothing is at an address of ours, for none is given.
+        // SAFETY: a fresh mapping of the socket's rings; nothing is at an address of ours, for none
+        // is given.
         let memory =
             unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
         if memory == libc::MAP_FAILED {
@@ -86,7 +88,8 @@ impl Packet {
     /// A word that the kernel and we pass ownership by.
     fn word(&self, at: usize) -> &AtomicU32 {
         assert!(at.is_multiple_of(4) && at + 4 <= self.bytes);
-        // SAFETY: within the mapping, aligned, and mapped as long as `self`; the kernel writes it whole.
+        // SAFETY: within the mapping, aligned, and mapped as long as `self`; the kernel writes it
+        // whole.
         unsafe { AtomicU32::from_ptr(self.memory.add(at).cast()) }
     }
 
@@ -94,8 +97,8 @@ impl Packet {
     #[expect(clippy::mut_from_ref, reason = "who has a place of the ring is said by its status word")]
     fn bytes(&self, at: usize, length: usize) -> &mut [u8] {
         assert!(at + length <= self.bytes);
-        // SAFETY: within the mapping. The kernel gave this place by its status word, and has it back only when we say so;
-        // this thread alone takes places, one after the other.
+        // SAFETY: within the mapping. The kernel gave this place by its status word, and has it
+        // back only when we say so; this thread alone takes places, one after the other.
         unsafe { std::slice::from_raw_parts_mut(self.memory.add(at), length) }
     }
 
@@ -128,7 +131,8 @@ fn option<T>(fd: &OwnedFd, name: i32, value: &T) -> Result<(), Failure> {
     if answer == 0 { Ok(()) } else { Err(failed("setting it up")) }
 }
 
-/// `struct tpacket2_hdr`: status, length, captured length, then 16 bits each of where MAC and network header begin.
+/// `struct tpacket2_hdr`: status, length, captured length, then 16 bits each of where MAC and
+/// network header begin.
 pub fn version_2(run: &Run, interface: &Interface) -> Result<u64, Failure> {
     let echo = run.mode.echoes();
     let packet = Packet::open(interface, libc::tpacket_versions::TPACKET_V2 as i32, echo)?;
@@ -171,7 +175,8 @@ pub fn version_2(run: &Run, interface: &Interface) -> Result<u64, Failure> {
     Ok(taken)
 }
 
-/// `struct tpacket_block_desc`: version, offset, then status, number of packets, offset of the first.
+/// `struct tpacket_block_desc`: version, offset, then status, number of packets, offset of the
+/// first.
 pub fn version_3(run: &Run, interface: &Interface) -> Result<u64, Failure> {
     let packet = Packet::open(interface, libc::tpacket_versions::TPACKET_V3 as i32, false)?;
     let mut kernel = Kernel::load()?;

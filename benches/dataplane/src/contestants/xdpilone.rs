@@ -26,13 +26,15 @@ struct Memory([u8; CHUNK * CHUNKS as usize]);
 pub fn run(run: &Run, interface: &Interface) -> Result<u64, Failure> {
     let failed = |error: xdpilone::Errno| Failure::from(format!("xdpilone: {error}"));
     let layout = std::alloc::Layout::new::<Memory>();
-    // SAFETY: the layout is not empty. Kept to the process's end: the kernel has it as long as the socket lives.
+    // SAFETY: the layout is not empty. Kept to the process's end: the kernel has it as long as the
+    // socket lives.
     let memory = unsafe { std::alloc::alloc_zeroed(layout) };
     let memory = NonNull::new(memory).ok_or("no memory for the frames")?;
     let area = NonNull::slice_from_raw_parts(memory, layout.size());
     let config =
         UmemConfig { fill_size: CHUNKS, complete_size: CHUNKS, frame_size: CHUNK as u32, headroom: 0, flags: 0 };
-    // SAFETY: page-aligned memory of this length that is never freed, and that nothing else is kept in.
+    // SAFETY: page-aligned memory of this length that is never freed, and that nothing else is kept
+    // in.
     let umem = unsafe { Umem::new(config, area) }.map_err(failed)?;
     let mut info = IfInfo::invalid();
     info.from_name(c"right").map_err(failed)?;
@@ -73,7 +75,8 @@ pub fn run(run: &Run, interface: &Interface) -> Result<u64, Failure> {
             let mut reader = receive.receive(BURST);
             while let Some(entry) = reader.read() {
                 if run.mode.echoes() {
-                    // SAFETY: the kernel gave this chunk with this length by the receive ring, and has it no more.
+                    // SAFETY: the kernel gave this chunk with this length by the receive ring, and
+                    // has it no more.
                     let frame = unsafe {
                         std::slice::from_raw_parts_mut(memory.as_ptr().add(entry.addr as usize), entry.len as usize)
                     };

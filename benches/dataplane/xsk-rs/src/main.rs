@@ -1,7 +1,7 @@
 //! xsk-rs, frames echoed in the chunk that they came in: `xsk-rs-peer drop|echo INTERFACE`.
 //!
-//! Says `socket N`, the descriptor that frames are to be redirected to, when it is bound, and `frames N` when standard input has come
-//! to its end.
+//! Says `socket N`, the descriptor that frames are to be redirected to, when it is bound, and
+//! `frames N` when standard input has come to its end.
 
 use std::error::Error;
 use std::io::Read;
@@ -62,10 +62,12 @@ fn run(echoes: bool, interface: &str) -> Result<u64, Box<dyn Error>> {
     let mut attempt = 0;
     let (mut transmit, mut receive, rings) = loop {
         attempt += 1;
-        // SAFETY: the queue's rings are used by nobody but this program, which opens one socket on it.
+        // SAFETY: the queue's rings are used by nobody but this program, which opens one socket on
+        // it.
         match unsafe { Socket::new(config, &umem, &interface, 0) } {
             Ok(opened) => break opened,
-            // A queue whose last socket was just closed is busy until the kernel has torn that down.
+            // A queue whose last socket was just closed is busy until the kernel has torn that
+            // down.
             Err(_) if attempt < BIND_ATTEMPTS => thread::sleep(Duration::from_millis(10)),
             Err(error) => return Err(error.into()),
         }
@@ -92,7 +94,8 @@ fn run(echoes: bool, interface: &str) -> Result<u64, Box<dyn Error>> {
                 }
             }
             // It takes all or none: what finds no room is dropped.
-            // SAFETY: the chunks are ours, and only the kernel's until they come back by the completion ring.
+            // SAFETY: the chunks are ours, and only the kernel's until they come back by the
+            // completion ring.
             let queued = unsafe { transmit.produce(&burst[..received]) };
             back.extend_from_slice(&burst[queued..received]);
             // In copy mode a call sends 32 frames.
@@ -109,7 +112,8 @@ fn run(echoes: bool, interface: &str) -> Result<u64, Box<dyn Error>> {
         }
         if !back.is_empty() {
             let room = (fill.nb_free(back.len() as u32) as usize).min(back.len());
-            // SAFETY: these chunks came back by the receive or the completion ring, and are nobody's now.
+            // SAFETY: these chunks came back by the receive or the completion ring, and are
+            // nobody's now.
             let given = unsafe { fill.produce(&back[..room]) };
             back.drain(..given);
         }

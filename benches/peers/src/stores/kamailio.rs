@@ -1,6 +1,7 @@
-//! Kamailio's dialog module, which has its dialogs back from a database when it starts. A dialog is what a meeting is to a
-//! dispatch server; it has two ends and no members. The database is SQLite's, in Kamailio's own schema, filled before
-//! Kamailio is first started: what a Kamailio with `db_mode` 1 would have written for calls that go on.
+//! Kamailio's dialog module, which has its dialogs back from a database when it starts. A dialog is
+//! what a meeting is to a dispatch server; it has two ends and no members. The database is
+//! SQLite's, in Kamailio's own schema, filled before Kamailio is first started: what a Kamailio
+//! with `db_mode` 1 would have written for calls that go on.
 
 use std::fs;
 use std::io;
@@ -24,8 +25,9 @@ const HASH_SIZE: u32 = 1 << 16;
 const RETRY: Duration = Duration::from_micros(200);
 const TRIES_MAX: u32 = 10_000_000;
 
-/// The server, as its folder's configuration says. Its memory is set up for the dialogs that it will find, under the allocator
-/// that it is quickest with: Debian's default, `qm`, takes eight times as long.
+/// The server, as its folder's configuration says. Its memory is set up for the dialogs that it
+/// will find, under the allocator that it is quickest with: Debian's default, `qm`, takes eight
+/// times as long.
 pub fn server(folder: &Path) -> Result<Command, Failure> {
     let meetings: u64 = fs::read_to_string(folder.join("meetings"))?.parse()?;
     let megabytes = |bytes_each: u64| (128 + meetings * bytes_each / (1 << 20)).to_string();
@@ -75,7 +77,8 @@ request_route {{ exit; }}
         )
     }
 
-    /// How many dialogs Kamailio counts as active. A question waits at its socket until it serves: it is asked once.
+    /// How many dialogs Kamailio counts as active. A question waits at its socket until it serves:
+    /// it is asked once.
     fn active(&self) -> Result<u64, Failure> {
         const QUESTION: &str =
             r#"{"jsonrpc":"2.0","method":"stats.get_statistics","params":["active_dialogs"],"id":1}"#;
@@ -141,9 +144,10 @@ impl Store for Dialogs {
                         format!("to-{id}"),
                         socket,
                         now,
-                        // A dialog whose time is over is dropped when it is loaded: a day is enough. Who called later
-                        // ends later: Kamailio sorts them in from the end of a list, and this is the order that it is
-                        // quickest at. With equal times it takes hours for a million.
+                        // A dialog whose time is over is dropped when it is loaded: a day is
+                        // enough. Who called later ends later: Kamailio sorts them in from the end
+                        // of a list, and this is the order that it is quickest at. With equal times
+                        // it takes hours for a million.
                         now + 86_400 + (n / 100) as i64,
                     ])?;
                 }
@@ -153,7 +157,8 @@ impl Store for Dialogs {
         Ok(())
     }
 
-    /// Kamailio reads; we learn when it has. It serves nobody before it has loaded all, so the first comes with the last.
+    /// Kamailio reads; we learn when it has. It serves nobody before it has loaded all, so the
+    /// first comes with the last.
     fn read(&mut self, meetings: u64, reading: &mut Reading) -> Result<(), Failure> {
         let active = self.active()?;
         if active != meetings {

@@ -1,5 +1,5 @@
-//! The stores, each as its users would have it: settings as they come, but for what makes a write durable before it is
-//! acknowledged.
+//! The stores, each as its users would have it: settings as they come, but for what makes a write
+//! durable before it is acknowledged.
 
 mod kamailio;
 mod lmdb;
@@ -55,8 +55,8 @@ pub trait Store {
     /// Writes the meetings from number 0 on. On return they are acknowledged.
     fn fill(&mut self, meetings: u64) -> Result<(), Failure>;
 
-    /// Reads the first meeting, then all meetings, then all members. What is decoded is handed to the
-    /// reading and nothing is kept.
+    /// Reads the first meeting, then all meetings, then all members. What is decoded is handed to
+    /// the reading and nothing is kept.
     fn read(&mut self, meetings: u64, reading: &mut Reading) -> Result<(), Failure>;
 
     /// Writes meeting 0 once more, as it is: whoever is killed next has written.

@@ -1,5 +1,5 @@
-//! redb: two tables, meetings and members by the meeting's id. Immediate durability, as it comes; its repair after a kill
-//! is part of opening it.
+//! redb: two tables, meetings and members by the meeting's id. Immediate durability, as it comes;
+//! its repair after a kill is part of opening it.
 
 use std::path::Path;
 

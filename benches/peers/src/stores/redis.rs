@@ -1,6 +1,7 @@
-//! Redis, on a Unix socket: two hashes, meetings and members by the meeting's id, whose values are the bytes that LMDB and
-//! redb hold. With the append-only file every write is synchronous (`appendfsync always`) and the file is rewritten when
-//! Redis thinks fit; with the snapshot, `SAVE` is what acknowledges.
+//! Redis, on a Unix socket: two hashes, meetings and members by the meeting's id, whose values are
+//! the bytes that LMDB and redb hold. With the append-only file every write is synchronous
+//! (`appendfsync always`) and the file is rewritten when Redis thinks fit; with the snapshot,
+//! `SAVE` is what acknowledges.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use super::{BATCH, Failure, Reading, Store};
 use crate::records::{Meeting, Member};
 
-/// Between two tries to reach a server that is not there yet, or says that it is loading: the delay that we add, at most.
+/// Between two tries to reach a server that is not there yet, or says that it is loading: the delay
+/// that we add, at most.
 const RETRY: Duration = Duration::from_micros(200);
 const TRIES_MAX: u32 = 5_000_000;
 
@@ -112,7 +114,8 @@ impl Client {
         told(&self.line()?).map(|_| ())
     }
 
-    /// Until Redis rewrites its file no more: what a killed server leaves is then the same each time.
+    /// Until Redis rewrites its file no more: what a killed server leaves is then the same each
+    /// time.
     fn wait_for_rewrite(&mut self) -> Result<(), Failure> {
         for _ in 0..TRIES_MAX {
             self.send(&[b"INFO", b"persistence"])?;

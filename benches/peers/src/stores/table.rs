@@ -1,4 +1,5 @@
-//! Baton's table in shared memory. Its writer is acknowledged when a store has returned: memory outlives the process.
+//! Baton's table in shared memory. Its writer is acknowledged when a store has returned: memory
+//! outlives the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What an engine does with the table that it finds: map it, look at its header, prove that its writers are dead,
-    /// and bring to an end what they had begun.
+    /// What an engine does with the table that it finds: map it, look at its header, prove that its
+    /// writers are dead, and bring to an end what they had begun.
     pub fn open(folder: &Path, fill: Option<u64>) -> Result<Self, Failure> {
         let path = folder.join("table");
         let table = match fill {

@@ -25,8 +25,8 @@ impl Lmdb {
     pub fn new(records: u32, folder: &Path) -> Result<Self, Failure> {
         let mut options = EnvOpenOptions::new();
         options.map_size(64 << 20 | (records as usize * 512).next_multiple_of(1 << 20));
-        // SAFETY: with these flags a machine that fails can lose the file, which is this run's alone; nobody else opens or
-        // changes it, and it lies in a folder made for it.
+        // SAFETY: with these flags a machine that fails can lose the file, which is this run's
+        // alone; nobody else opens or changes it, and it lies in a folder made for it.
         let env = unsafe {
             options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::NO_META_SYNC);
             options.open(folder)?

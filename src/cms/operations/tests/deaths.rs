@@ -1,4 +1,5 @@
-//! The engine dies in the midst of operations: what a client was told is so for good, and what was begun is finished.
+//! The engine dies in the midst of operations: what a client was told is so for good, and what was
+//! begun is finished.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +13,8 @@ use crate::wire::{MeetingId, MeetingState, Role};
 /// What is asked for, and its name.
 type Scene = (&'static str, fn() -> ConferenceRequest);
 
-/// Death after every single step of a start, of a growth into a new domain, of a change of layout and of chairman in two
-/// domains, and of an end.
+/// Death after every single step of a start, of a growth into a new domain, of a change of layout
+/// and of chairman in two domains, and of an end.
 #[test]
 fn what_a_death_cuts_short_is_finished() {
     let a = terminal(1, 1);
@@ -70,7 +71,8 @@ fn never_by_halves(world: &World, what: &str) {
     assert!([0, 2].contains(&added), "{what}: {added} of two were added");
 }
 
-/// A client that was told of a refusal is right for good: what was refused is not begun again after a death.
+/// A client that was told of a refusal is right for good: what was refused is not begun again after
+/// a death.
 #[test]
 fn what_was_refused_stays_so_after_a_death() {
     for steps in 0..40 {

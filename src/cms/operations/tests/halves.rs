@@ -1,4 +1,5 @@
-//! Done or not: what is refused or not answered in the midst is undone, and what both sides know is the same.
+//! Done or not: what is refused or not answered in the midst is undone, and what both sides know is
+//! the same.
 
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ fn who_is_there_already_keeps_its_flags_when_it_is_added_again() {
     assert_ne!(member(&world, a).1.flags.0 & Flags::MUTED.0, 0);
 }
 
-/// Layout, chairman and members, one domain of two being silent: all is as it was, or becomes so when it is heard of again.
+/// Layout, chairman and members, one domain of two being silent: all is as it was, or becomes so
+/// when it is heard of again.
 #[test]
 fn what_one_domain_does_not_answer_is_undone_in_the_others() {
     let mut world = perfect(2);
@@ -129,7 +131,8 @@ fn members_of_a_start_that_failed_are_free_at_once() {
     world.must(conference(2, &[terminal(1, 1)]));
 }
 
-/// A command that was given up is not sent again, and its answer, if it comes after all, is a reason to look.
+/// A command that was given up is not sent again, and its answer, if it comes after all, is a
+/// reason to look.
 #[test]
 fn a_late_answer_to_what_was_given_up_is_heard() {
     let mut world = perfect(1);

@@ -292,7 +292,8 @@ fn a_newer_dispatch_server_has_the_domain_to_itself() {
     world.must(conference(3, &[terminal(2, 2)]));
 }
 
-/// It would be ended as soon as an operator gives control back, however long whoever controls it has gone on with it.
+/// It would be ended as soon as an operator gives control back, however long whoever controls it
+/// has gone on with it.
 #[test]
 fn an_end_that_is_refused_for_another_dispatch_server_is_not_left_for_later() {
     let mut world = perfect(1);
@@ -348,8 +349,8 @@ fn a_busy_server_is_asked_again_when_it_said() {
     world.check();
 }
 
-/// An autonomous server gives a repeated request the answer that it remembers (wire.md), BUSY too; and whoever recorded that answer
-/// may repeat it.
+/// An autonomous server gives a repeated request the answer that it remembers (wire.md), BUSY too;
+/// and whoever recorded that answer may repeat it.
 #[test]
 fn what_was_busy_is_asked_under_another_transaction_and_a_repeated_refusal_puts_nothing_off() {
     let mut world = perfect(1);

@@ -13,7 +13,8 @@ use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Epoch, Flags, Level, MeetingId, MeetingState, Message, Opcode, Role, Run, Status};
 
-/// Domains of the configuration: 1 and 2. Terminals have addresses in 1 to 4, and are members wherever.
+/// Domains of the configuration: 1 and 2. Terminals have addresses in 1 to 4, and are members
+/// wherever.
 const CONFIGURED: u64 = 2;
 
 fn any_address() -> impl Strategy<Value = Address> {
@@ -151,7 +152,8 @@ proptest! {
     }
 }
 
-/// Of a terminal behind another domain's autonomous server the part says who commands it, not its address.
+/// Of a terminal behind another domain's autonomous server the part says who commands it, not its
+/// address.
 #[test]
 fn a_member_is_commanded_by_way_of_its_part() {
     let mut world = super::perfect(2);

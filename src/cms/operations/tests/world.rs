@@ -1,5 +1,5 @@
-//! A dispatch server's control in one process: operations, a real table and database, and simulated autonomous servers
-//! behind a seeded network.
+//! A dispatch server's control in one process: operations, a real table and database, and simulated
+//! autonomous servers behind a seeded network.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -313,8 +313,8 @@ impl World {
         self.operations.handle_message(self.now, from, &header, &message, &mut self.writer);
     }
 
-    /// The engine dies with all that is not in table, database and autonomous servers, and the next one begins. With
-    /// `reboot` the table is gone too.
+    /// The engine dies with all that is not in table, database and autonomous servers, and the next
+    /// one begins. With `reboot` the table is gone too.
     pub fn die(&mut self, reboot: bool) {
         self.epoch = Epoch::new(1, self.epoch.generation() + 1);
         let settings = CommandSettings { runs: self.epoch.0, ..CommandSettings::default() };
@@ -352,7 +352,8 @@ impl World {
         }
     }
 
-    /// What a recovery leaves: parts in meeting are ours, with the members and versions that the autonomous servers have.
+    /// What a recovery leaves: parts in meeting are ours, with the members and versions that the
+    /// autonomous servers have.
     fn take_over(&mut self, is_meant: impl Fn(Domain) -> bool) {
         let parts: Vec<_> = self.writer.table().parts().filter(|part| is_meant(part.domain)).collect();
         for part in parts.into_iter().filter(|part| part.state == MeetingState::InMeeting) {

@@ -1,4 +1,5 @@
-//! Loads are composed, paced and counted as they were asked for; frames pass over memory, not over an interface.
+//! Loads are composed, paced and counted as they were asked for; frames pass over memory, not over
+//! an interface.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;

@@ -25,12 +25,12 @@ const REPORTS_A_STEP: usize = 256;
 /// Summaries that a page of INFO holds.
 const SUMMARIES_A_PAGE: usize = 21;
 
-/// An autonomous server with its terminals. Calls in turn: [`Self::handle_frame`] for each frame that arrived,
-/// [`Self::handle_timeout`] when [`Self::poll_timeout`] says so, and after either [`Self::poll_transmit`] until it
-/// gives nothing.
+/// An autonomous server with its terminals. Calls in turn: [`Self::handle_frame`] for each frame
+/// that arrived, [`Self::handle_timeout`] when [`Self::poll_timeout`] says so, and after either
+/// [`Self::poll_transmit`] until it gives nothing.
 ///
-/// What always holds: the highest epoch seen never goes down; a request under a lower one changes nothing; a request
-/// that comes again has no second effect.
+/// What always holds: the highest epoch seen never goes down; a request under a lower one changes
+/// nothing; a request that comes again has no second effect.
 pub struct AutonomousServer {
     settings: Settings,
     key_dispatch: Key,
@@ -138,7 +138,8 @@ impl AutonomousServer {
         }
     }
 
-    /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do again. A time gone by means now.
+    /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do again. A time
+    /// gone by means now.
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let unasked = self.dispatch.is_some();
         let paces = [self.pace_heartbeats.next(), self.pace_probes.next(), self.pace_reports.next()];
@@ -178,7 +179,8 @@ impl AutonomousServer {
             self.counters.heartbeats_sent += 1;
             (envelope.from, Message::Heartbeat { sent_ns: now.0 })
         } else if !self.quiesced && self.pace_probes.tick(now) {
-            // From one terminal after another, for steering spreads what is of no meeting by its source.
+            // From one terminal after another, for steering spreads what is of no meeting by its
+            // source.
             let sequence = self.probes.send(&mut self.counters);
             let from = self.terminals.nth(sequence).unwrap_or(envelope.from);
             (from, Message::Probe { sent_ns: now.0, sequence })
@@ -193,7 +195,8 @@ impl AutonomousServer {
     fn handle_authentic(&mut self, now: Nanos, frame: &Frame<'_>) -> Result<(), Malformed> {
         let header = frame.header();
         match frame.opcode()? {
-            // Rule 5 of wire.md §6: whoever was replaced must not tell a terminal that its report is known.
+            // Rule 5 of wire.md §6: whoever was replaced must not tell a terminal that its report
+            // is known.
             Opcode::ReportAck | Opcode::ReportInfoAck | Opcode::ReportAckBatch if header.epoch < self.highest => {
                 self.counters.acks_stale += 1;
             }
@@ -372,7 +375,8 @@ impl AutonomousServer {
         Ok((Status::Ok, Content::Results((page.page, page.pages), results)))
     }
 
-    /// An authentic frame that no sense can be made of: its sender is told, unless it was an answer.
+    /// An authentic frame that no sense can be made of: its sender is told, unless it was an
+    /// answer.
     fn handle_malformed(&mut self, frame: &Frame<'_>, wrong: Malformed) {
         self.counters.frames_malformed += 1;
         let (header, raw) = (frame.header(), frame.opcode_raw());

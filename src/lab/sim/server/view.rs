@@ -1,4 +1,5 @@
-//! What goes on at an autonomous server without the dispatch server's asking, and what can be seen of it.
+//! What goes on at an autonomous server without the dispatch server's asking, and what can be seen
+//! of it.
 
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use crate::wire::{
 };
 
 impl AutonomousServer {
-    /// It restarts: what it holds and the highest epoch are kept, what it was about to send is not, nor which requests
-    /// it has answered.
+    /// It restarts: what it holds and the highest epoch are kept, what it was about to send is not,
+    /// nor which requests it has answered.
     pub fn restart(&mut self) {
         self.boot_generation += 1;
         self.answers.forget();
@@ -32,7 +33,8 @@ impl AutonomousServer {
         };
         let adds = members.iter().map(|&(terminal, role)| Message::MemberAdd { terminal, role });
         for command in std::iter::once(start).chain(adds) {
-            // A meeting or member that cannot be is left out, as it would be for a dispatch server that asked.
+            // A meeting or member that cannot be is left out, as it would be for a dispatch server
+            // that asked.
             let _ = self.meetings.command(now, meeting, Epoch::NONE, &command, &mut self.terminals);
         }
     }
@@ -64,7 +66,8 @@ impl AutonomousServer {
         self.busy_until = until;
     }
 
-    /// Nothing happens of its own accord any more, until told otherwise; what is outstanding is still repeated.
+    /// Nothing happens of its own accord any more, until told otherwise; what is outstanding is
+    /// still repeated.
     pub fn set_quiesced(&mut self, quiesced: bool) {
         self.quiesced = quiesced;
     }
@@ -105,7 +108,8 @@ impl AutonomousServer {
         self.terminals.all()
     }
 
-    /// As [`Self::terminals`], of those with which something has happened since the beginning, in the order in which it did.
+    /// As [`Self::terminals`], of those with which something has happened since the beginning, in
+    /// the order in which it did.
     pub fn terminals_changed(&self) -> impl Iterator<Item = (&TerminalState, Option<u32>)> {
         self.terminals.changed()
     }
@@ -160,12 +164,14 @@ impl AutonomousServer {
         self.terminals.outstanding()
     }
 
-    /// From a report's first sending to its acknowledgement, and from a probe to its echo, in nanoseconds.
+    /// From a report's first sending to its acknowledgement, and from a probe to its echo, in
+    /// nanoseconds.
     pub const fn round_trips(&self) -> (&Histogram<u64>, &Histogram<u64>) {
         (self.terminals.round_trip(), self.probes.round_trip())
     }
 
-    /// Counting begins anew. Reports that are outstanding now count when they are acknowledged, not as sent.
+    /// Counting begins anew. Reports that are outstanding now count when they are acknowledged, not
+    /// as sent.
     pub fn reset_counters(&mut self) {
         self.counters = Counters::default();
         self.terminals.reset();

@@ -11,7 +11,8 @@ use crate::wire::{
 
 const PRELOAD: (u32, u16) = (9000, 10);
 
-/// A domain that holds every third of 9,000 meetings, with more terminals than have device numbers from 45,001 on.
+/// A domain that holds every third of 9,000 meetings, with more terminals than have device numbers
+/// from 45,001 on.
 fn desk() -> (Desk, Preload) {
     let preload = Preload::new(PRELOAD.0, PRELOAD.1, None, 3).unwrap();
     let desk = Desk::new(|settings| {

@@ -87,7 +87,8 @@ fn probes_leave_from_terminal_after_terminal_and_are_never_repeated() {
     assert_eq!(desk.sent().len(), 5);
 }
 
-/// A dispatch server that acknowledges what reaches it, each report by itself, and remembers the newest.
+/// A dispatch server that acknowledges what reaches it, each report by itself, and remembers the
+/// newest.
 fn acknowledge(bytes: &[u8], newest: &mut BTreeMap<u64, u32>) -> Option<Vec<u8>> {
     let frame = Frame::parse(bytes, 0x88B5).ok()?;
     if !frame.authentic(&Key::derive(Some(&SECRET), Direction::Autonomous)) {

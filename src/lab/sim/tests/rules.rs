@@ -124,7 +124,8 @@ fn request_older_than_what_is_remembered_is_refused_and_not_done_again() {
     }
     assert_eq!(status(&mut desk, &remove, &gone), Status::Malformed, "its answer is forgotten, it is not done again");
     assert_eq!(desk.server.members(ONE).collect::<Vec<_>>(), [terminal(1)]);
-    // One that was never sent, but is older than what was forgotten, cannot be told from one that was.
+    // One that was never sent, but is older than what was forgotten, cannot be told from one that
+    // was.
     assert_eq!(status(&mut desk, &skipped, &gone), Status::Malformed);
     // The oldest that is remembered gets its answer; under another epoch, numbers count anew.
     let oldest = Header { transaction: Transaction(desk.transaction - REMEMBERED_MAX as u32 + 1), ..remove };

@@ -40,7 +40,8 @@ fn completions_of_what_is_no_transmit_chunk_are_an_error_once() {
         receive: ENTRIES,
         transmit: ENTRIES,
     };
-    // A spare whose word says that it was sent has the entries looked at before anything is taken back.
+    // A spare whose word says that it was sent has the entries looked at before anything is taken
+    // back.
     let spare = queue.spare(0).start;
     queue.area.set_owner(&queue.area.reclaim(spare), Owner::Sent);
     let taken: Vec<_> = queue.take_spare(0, &transmit).unwrap().iter().map(Chunk::number).collect();

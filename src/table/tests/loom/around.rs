@@ -11,7 +11,8 @@ use crate::table::extents::{give_back_owner, take_owner};
 use crate::table::index::{BUCKET, Index, STASH};
 use crate::table::membership::{claim_structure, count_operation, release_structure, undisturbed};
 
-/// Slot A's record names the extent while its first word is 1, and says with its second what the extent holds.
+/// Slot A's record names the extent while its first word is 1, and says with its second what the
+/// extent holds.
 #[test]
 fn an_extent_changes_hands_under_no_reader() {
     check(|| {
@@ -72,8 +73,9 @@ fn what_stays_is_found_whatever_changes_beside_it() {
     });
 }
 
-/// A member moves from one chain to another, where its link leads elsewhere: a walk along the first never gets there.
-/// The links are Relaxed here, unlike the table's: that the count proves it does not hang on them.
+/// A member moves from one chain to another, where its link leads elsewhere: a walk along the first
+/// never gets there. The links are Relaxed here, unlike the table's: that the count proves it does
+/// not hang on them.
 #[test]
 fn a_walk_never_changes_chains() {
     const ELSEWHERE: u64 = 9;
@@ -207,7 +209,8 @@ fn a_member_that_is_reached_has_its_link() {
     });
 }
 
-/// What the structure's claim guards is written Relaxed here: bitmaps are changed by a load and a store.
+/// What the structure's claim guards is written Relaxed here: bitmaps are changed by a load and a
+/// store.
 #[test]
 fn one_at_a_time_has_the_structure_and_sees_what_the_last_did() {
     fn count_once(holder: &AtomicU64, guarded: &AtomicU64, owner: OwnerId) {

@@ -1,5 +1,6 @@
-//! The table's protocols under loom, which tries the interleavings of their threads, and the stale values that each load
-//! may see, as far as three preemptions go. Slots have two words a bank here, for the number of steps counts.
+//! The table's protocols under loom, which tries the interleavings of their threads, and the stale
+//! values that each load may see, as far as three preemptions go. Slots have two words a bank here,
+//! for the number of steps counts.
 //!
 //! What can run beside each other, and the test that has both:
 //!
@@ -26,16 +27,20 @@
 //! | change a level | change another part's | `bits_of_one_word_are_changed_beside_each_other` |
 //! | read the epoch | change it | `the_epoch_is_read_whole_and_never_goes_back` |
 //!
-//! A walk over the live bitmap and `set_bit` are the pair of find and insert again: one Release store behind the record,
-//! one Acquire load in front of it. An update of a part or terminal is the pair of two that claim a slot.
+//! A walk over the live bitmap and `set_bit` are the pair of find and insert again: one Release
+//! store behind the record, one Acquire load in front of it. An update of a part or terminal is the
+//! pair of two that claim a slot.
 //!
-//! What cannot run beside each other, and why: two that change an index, a chain or a live bitmap, for they have the structure's
-//! claim; two that change the epoch, for one thread controls; two that write an owner's cell, for a number has one writer
-//! ([`crate::table::Table::writer`]); recovery and any writer, for it has the lock that the kernel gives to nobody before the
-//! last writer is dead; two recoveries, for the same lock; creation and anything, for the file has no name before.
+//! What cannot run beside each other, and why: two that change an index, a chain or a live bitmap,
+//! for they have the structure's claim; two that change the epoch, for one thread controls; two
+//! that write an owner's cell, for a number has one writer ([`crate::table::Table::writer`]);
+//! recovery and any writer, for it has the lock that the kernel gives to nobody before the last
+//! writer is dead; two recoveries, for the same lock; creation and anything, for the file has no
+//! name before.
 //!
-//! Slots, extents' owners, indexes, bits of levels, the structure's claim and the count of operations are the production code over
-//! loom's words. Links of chains are models of their stores, and say so.
+//! Slots, extents' owners, indexes, bits of levels, the structure's claim and the count of
+//! operations are the production code over loom's words. Links of chains are models of their
+//! stores, and say so.
 
 mod around;
 mod levels;
@@ -199,7 +204,8 @@ fn who_claims_after_an_eviction_sees_what_recovery_did() {
     });
 }
 
-/// Terminal 1 has the slot, and terminal 2 gets it. A report adds 10 to the terminal that it was for.
+/// Terminal 1 has the slot, and terminal 2 gets it. A report adds 10 to the terminal that it was
+/// for.
 #[test]
 fn a_report_never_lands_on_who_has_the_slot_since() {
     check(|| {
@@ -232,8 +238,8 @@ fn a_report_never_lands_on_who_has_the_slot_since() {
     });
 }
 
-/// Part 1 with one member goes, and part 2 with two comes into its slot. Stores to the link are as joining, leaving and
-/// clearing make them.
+/// Part 1 with one member goes, and part 2 with two comes into its slot. Stores to the link are as
+/// joining, leaving and clearing make them.
 #[test]
 fn a_count_is_never_that_of_a_part_which_has_the_slot_since() {
     check(|| {
@@ -262,7 +268,8 @@ fn a_count_is_never_that_of_a_part_which_has_the_slot_since() {
     });
 }
 
-/// Epoch and end of its block, in one record: two generations of a block that ends at 100, then one of the next.
+/// Epoch and end of its block, in one record: two generations of a block that ends at 100, then one
+/// of the next.
 #[test]
 fn the_epoch_is_read_whole_and_never_goes_back() {
     const SAID: [[u64; 2]; 3] = [[0, 0], [1, 100], [2, 200]];
@@ -287,7 +294,8 @@ fn the_epoch_is_read_whole_and_never_goes_back() {
     });
 }
 
-/// The fences are what the proof rests on: without that of a claim, a reader is misled, and loom says so.
+/// The fences are what the proof rests on: without that of a claim, a reader is misled, and loom
+/// says so.
 #[test]
 #[should_panic(expected = "torn")]
 fn without_the_claims_fence_a_record_would_be_torn() {

@@ -1,5 +1,5 @@
-//! The moments at which a process can die, one by one, and many after each other: they are too short for a test that kills at random
-//! to find each.
+//! The moments at which a process can die, one by one, and many after each other: they are too
+//! short for a test that kills at random to find each.
 
 use super::super::ring::fake::{self, memory};
 use super::super::umem::Umem;
@@ -121,7 +121,8 @@ fn a_spare_chunk_is_free_only_when_the_kernels_entry_for_it_is_gone() {
     kernel.put(area.address(&spare));
     kernel.publish();
     let owner = || area.owners(ENTRIES as usize..ENTRIES as usize + 1).next().unwrap().1;
-    // It is asked when the entry is read, and when it was released: both come before the word is the process's.
+    // It is asked when the entry is read, and when it was released: both come before the word is
+    // the process's.
     let asked = std::cell::Cell::new(0);
     let is_spare = |_: &Chunk| {
         assert_eq!(owner(), Some(if asked.get() == 0 { Owner::Transmit(0) } else { Owner::Sent }));
@@ -150,7 +151,8 @@ fn words_and_rings_that_cannot_be_are_refused() {
     ));
 }
 
-/// A queue with one socket, the kernel's side of whose rings is here: what outlives each process that works with it.
+/// A queue with one socket, the kernel's side of whose rings is here: what outlives each process
+/// that works with it.
 struct Rig {
     area: Area,
     /// Fill, completion, receive and transmit ring.
@@ -232,11 +234,13 @@ impl Rig {
         }
     }
 
-    /// When all rest, every chunk can be counted: each takes a frame, and the kernel has all that it may receive into.
+    /// When all rest, every chunk can be counted: each takes a frame, and the kernel has all that
+    /// it may receive into.
     fn assert_whole(&mut self, story: &str) {
         self.take();
         (0..ENTRIES).for_each(|_| self.complete(0));
-        // Two, for a spare chunk that the kernel had when it began is not this one's but the next one's.
+        // Two, for a spare chunk that the kernel had when it began is not this one's but the next
+        // one's.
         for last in [false, true] {
             let mut socket = self.sender();
             socket.take_back_sent().unwrap();
@@ -256,8 +260,8 @@ fn send(socket: &mut Socket) {
     assert!(socket.flush().unwrap());
 }
 
-/// The dead had written frames, and not published them. Each successor sends its first frame by the entry of the oldest of them, and
-/// dies; there are more of these than the ring has entries.
+/// The dead had written frames, and not published them. Each successor sends its first frame by the
+/// entry of the oldest of them, and dies; there are more of these than the ring has entries.
 #[test]
 fn first_frames_make_no_claim_of_the_dead_true() {
     for successors in [0, 1, 2, ENTRIES - 1, ENTRIES, 3 * ENTRIES] {
@@ -274,7 +278,8 @@ fn first_frames_make_no_claim_of_the_dead_true() {
                     send(&mut rig.sender());
                     rig.take();
                     rig.complete(0);
-                    // As another socket of the queue would: the next one's spare is there to be sent first again.
+                    // As another socket of the queue would: the next one's spare is there to be
+                    // sent first again.
                     drop(rig.sender().queue.sent(0).1);
                 }
                 rig.assert_whole(&story);
@@ -283,7 +288,8 @@ fn first_frames_make_no_claim_of_the_dead_true() {
     }
 }
 
-/// Processes after each other, each killed in front of a store of its own, while the kernel sends and receives as it likes.
+/// Processes after each other, each killed in front of a store of its own, while the kernel sends
+/// and receives as it likes.
 #[test]
 fn no_chunk_is_lost_however_many_die_at_whatever_store() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(u64::from(std::process::id()));

@@ -1,0 +1,7 @@
+//! The order of versions: serial arithmetic, as on the wire.
+
+/// Whether a terminal's version comes after another: serial arithmetic (RFC 1982), for versions
+/// wrap. They skip 0, which is of a terminal that has not reported yet and before all.
+pub(crate) const fn is_newer(version: u32, than: u32) -> bool {
+    version != 0 && (than == 0 || (version.wrapping_sub(than) as i32) > 0)
+}
