@@ -4,7 +4,7 @@
 //! Frames go out by the thread that takes over, because waking a worker for them costs more than
 //! sending them.
 
-use super::control::journal::Journal;
+use super::control::dispatcher::Journal;
 use crate::cascade::Topology;
 use crate::limits::{BURST, CHUNK_BYTES};
 use crate::link::Peers;

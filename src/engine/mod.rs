@@ -5,7 +5,7 @@
 //! everything that a worker must not wait for: recovery, operations, the database, clients, the
 //! keeper.
 
-mod control;
+pub(crate) mod control;
 mod first_frames;
 mod keeper_channel;
 mod runtime;

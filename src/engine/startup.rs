@@ -17,12 +17,13 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::RecvTimeoutError;
 
-use super::control::journal::{DatabaseHandle, Journal};
+use super::control::database::DatabaseHandle;
+use super::control::dispatcher::Journal;
 use super::control::{Control, Inheritance};
 use super::first_frames;
 use super::runtime::{Made, Runtime};
 use crate::cascade::Topology;
-use crate::database::{CommitError, DatabaseError, Job, Outcome};
+use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Death, Frames, Handover, KeeperLine, Manifest, Notice, Role, TableOrigin};
 use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
@@ -299,10 +300,10 @@ impl Successor {
             None => {
                 let store =
                     DatabaseHandle::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
-                let (epoch, store) = reserve(&self.table, store, || self.succession.beat(0))?;
+                let (epoch, store, opened) = reserve(&self.table, store, || self.succession.beat(0))?;
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
-                (epoch, recovery, None, Some(store))
+                (epoch, recovery, None, Some((store, opened)))
             }
         };
         shared.begin(epoch);
@@ -356,7 +357,12 @@ impl Successor {
 /// Waits for the database, and reserves a block of generations for this table. The first of them is
 /// the epoch. A database that another process has may be waited for for long: `beat` tells the
 /// keeper that this one waits and does not hang.
-fn reserve(table: &Table, mut store: DatabaseHandle, beat: impl Fn()) -> Result<(Epoch, DatabaseHandle), EngineError> {
+fn reserve(
+    table: &Table,
+    store: DatabaseHandle,
+    beat: impl Fn(),
+) -> Result<(Epoch, DatabaseHandle, Opened), EngineError> {
+    let mut found = None;
     let count = GENERATION_BLOCK;
     store.thread.submit(Job::Reserve { count }).map_err(|_| EngineError::DatabaseGone)?;
     loop {
@@ -370,16 +376,17 @@ fn reserve(table: &Table, mut store: DatabaseHandle, beat: impl Fn()) -> Result<
             Outcome::Waiting(error @ DatabaseError::Held { .. }) => tracing::warn!(%error, "waiting for the database"),
             // Without a table there is nothing to control by meanwhile.
             Outcome::Waiting(error) => return Err(error.into()),
-            Outcome::Opened(opened) => store.opened = Some(opened),
+            Outcome::Opened(opened) => found = Some(opened),
             Outcome::Failed(error) => return Err(error.into()),
             Outcome::Reserved(result) => {
                 let block = result?;
                 table.set_reservation(block.epoch(), block.end);
-                for &(domain, by) in store.opened.iter().flat_map(|opened| &opened.fences) {
+                let opened = found.take().ok_or(EngineError::DatabaseGone)?;
+                for &(domain, by) in &opened.fences {
                     // As many as a table has room for is as many as a configuration may name.
                     let _ = table.set_fence(domain, by);
                 }
-                return Ok((block.epoch(), store));
+                return Ok((block.epoch(), store, opened));
             }
             Outcome::Committed { .. } | Outcome::Given(_) | Outcome::Unwritable(_) | Outcome::Writable => {}
         }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::cascade::Topology;
+use super::dispatcher::Transmit;
 use crate::limits::POSTED_MAX;
 use crate::link::FrameQueue;
 use crate::link::Shared;
 use crate::link::Waker;
 use crate::link::egress::Ports;
 use crate::time::Nanos;
-use crate::wire::{Domain, Envelope, Header, Key, Message, encode_message};
 
 /// Sends by the workers' outboxes, a domain's frames always by the same worker of an interface, so
 /// that they stay in order.
@@ -21,7 +20,8 @@ pub(crate) struct Sender {
     outboxes: Vec<Outbox>,
     ports: Ports,
     shared: Arc<Shared>,
-    /// Frames for which no next hop was known.
+    /// Frames for a domain that the configuration does not name, or by an interface without a
+    /// worker.
     pub unroutable: u64,
     /// Frames for which the outbox had no room.
     pub overflowed: u64,
@@ -63,41 +63,17 @@ impl Sender {
         self.outboxes.iter_mut().for_each(Outbox::deliver);
     }
 
-    /// Sends a message to a domain's autonomous server. What cannot be sent is counted; whoever
-    /// asked repeats it.
-    pub fn message(&mut self, topology: &Topology, domain: Domain, header: &Header, message: &Message) {
-        let Some(envelope) = topology.next_hop(domain) else {
-            self.unroutable += 1;
-            return;
-        };
-        self.enveloped(domain, &envelope, |buffer, key| encode_message(buffer, &envelope, header, message, key));
-    }
-
-    /// Sends whatever `write` writes.
-    pub fn frame(
-        &mut self,
-        topology: &Topology,
-        domain: Domain,
-        write: impl FnOnce(&mut [u8], &Envelope, &Key) -> usize,
-    ) {
-        let Some(envelope) = topology.next_hop(domain) else {
-            self.unroutable += 1;
-            return;
-        };
-        self.enveloped(domain, &envelope, |buffer, key| write(buffer, &envelope, key));
-    }
-
-    /// As [`Self::frame`], in this envelope.
-    pub fn enveloped(&mut self, domain: Domain, envelope: &Envelope, write: impl FnOnce(&mut [u8], &Key) -> usize) {
-        let way = self.shared.peers.find(domain);
+    /// Sends a frame. What cannot be sent is counted, and repeated by its asker.
+    pub fn send(&mut self, transmit: &Transmit) {
+        let way = self.shared.peers.find(transmit.domain);
         let Some((outbox, peer)) = way
-            .and_then(|(place, peer)| Some((self.outboxes.get_mut(self.ports.ring(envelope.src_mac, place))?, peer)))
+            .and_then(|(place, peer)| Some((self.outboxes.get_mut(self.ports.ring(transmit.envelope.src_mac, place))?, peer)))
         else {
             // Of no domain of the configuration, or by an interface that has no worker.
             self.unroutable += 1;
             return;
         };
-        if outbox.frames.post(Nanos::default(), |buffer| write(buffer, &peer.outbound)) {
+        if outbox.frames.post(Nanos::default(), |buffer| transmit.encode(buffer, &peer.outbound)) {
             outbox.undelivered += 1;
         } else {
             self.overflowed += 1;

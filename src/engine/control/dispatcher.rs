@@ -1,0 +1,529 @@
+//! All that the control thread decides: what follows from each frame, each outcome of the database,
+//! each request of a client, each order of the keeper, and from time.
+//!
+//! Here recovery, operations, links, terms and the journal meet: what is written before what is
+//! sent or answered, which domain is given up and when the engine ends. No I/O, no clock, no
+//! channel and no thread: inputs are `handle_*`, outputs `poll_*`, and time is an argument. So a
+//! simulation (`lab::sim::cluster`) drives the very code that production runs. The table is memory
+//! that outlives the process, and is worked on directly; what is to be durable leaves as jobs for
+//! the database.
+
+mod counted;
+mod departure;
+mod event;
+mod journal;
+mod links;
+mod orphans;
+mod output;
+mod records;
+mod status;
+mod terms;
+mod troubles;
+mod walks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::departure::{Departure, too_late};
+pub(crate) use self::event::{Body, End, Event, Transmit, WorkerChange};
+pub(crate) use self::journal::Journal;
+use self::journal::Committed;
+use self::links::Links;
+use self::orphans::OrphanTable;
+use self::output::Output;
+use self::records::{DatabaseState, Records};
+use self::status::KeeperWords;
+use self::terms::Terms;
+use self::troubles::Troubles;
+use self::walks::Walks;
+use crate::api::{Answer, Reply, Request};
+use crate::cascade::{Hop, Topology};
+use crate::cms::{CommandSettings, Operations, OperationsEvent, ReplyId};
+use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
+use crate::handover::protocol::{Notice, Order};
+use crate::limits::{CONTROL_BATCH, GENERATION_BLOCK};
+use crate::link::troubles::Trouble;
+use crate::recovery::{self, Heard, Path, Recovery};
+use crate::table::{Table, Writer};
+use crate::time::Nanos;
+use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, Message};
+
+/// What a dispatcher begins with.
+pub(crate) struct Beginning {
+    /// By which path it recovers.
+    pub path: Path,
+    /// Under which it controls. Nobody else has it, durably.
+    pub epoch: Epoch,
+    /// What V2V frames bear on this site.
+    pub ethertype: u16,
+    pub topology: Topology,
+    /// Begun already, where the first frames are out.
+    pub recovery: Recovery,
+    /// What the first frames' walk found to be written.
+    pub journal: Journal,
+    pub writer: Writer,
+    /// The database, where it is open already because the epoch had to come from it.
+    pub opened: Option<Opened>,
+    /// What runs of conferences are drawn from: a random number, another one for each engine.
+    pub runs: u64,
+}
+
+/// The decisions of one engine.
+///
+/// Order of calls: any `handle_*` as things come in, then [`Self::handle_timeout`], which draws the
+/// conclusions. Then [`Self::poll_worker_change`] and [`Self::end`] before anything is sent;
+/// [`Self::poll_transmit`], [`Self::poll_commit`], [`Self::poll_reply`], [`Self::poll_notice`] and
+/// [`Self::poll_event`] until each gives nothing or there is no room for more; and again at
+/// [`Self::poll_timeout`] at the latest.
+pub(crate) struct Dispatcher {
+    ethertype: u16,
+    links: Links,
+    recovery: Recovery,
+    operations: Operations,
+    records: Records,
+    walks: Walks,
+    terms: Terms,
+    departure: Departure,
+    troubles: Troubles,
+    keeper: KeeperWords,
+    output: Output,
+    /// Frames that no part expected.
+    unexpected: u64,
+    /// Frames for which no next hop was known. They are repeated, as any that is lost.
+    unroutable: u64,
+    /// Conclusions are to be drawn.
+    is_due: bool,
+    end: Option<End>,
+}
+
+impl Dispatcher {
+    /// Begins. Nothing is sent or written before the first `poll_*`.
+    pub fn new(beginning: Beginning) -> Self {
+        let Beginning { path, epoch, ethertype, topology, recovery, journal, writer, opened, runs } = beginning;
+        let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
+        Self {
+            ethertype,
+            operations: Operations::new(epoch, topology.domains(), commands),
+            records: Records::new(writer, opened, journal, topology.speakers().clone()),
+            walks: Walks::new(path, topology.domains()),
+            links: Links::new(topology),
+            recovery,
+            terms: Terms::new(epoch),
+            departure: Departure::default(),
+            troubles: Troubles::default(),
+            keeper: KeeperWords::default(),
+            output: Output::default(),
+            unexpected: 0,
+            unroutable: 0,
+            is_due: true,
+            end: None,
+        }
+    }
+
+    /// Takes a frame whose tag a worker has checked. It bears, as where it came to, the address of
+    /// the interface that it came by.
+    pub fn handle_frame(&mut self, now: Nanos, bytes: &[u8]) {
+        let Ok(frame) = Frame::parse(bytes, self.ethertype) else { return };
+        self.is_due = true;
+        // What is for the control thread is said by autonomous servers alone: the worker asks the
+        // same.
+        let domain = self.records.speakers().server(frame.envelope().from);
+        let is_expected = domain.is_some_and(|domain| self.take_frame(now, domain, &frame));
+        self.unexpected += u64::from(!is_expected);
+    }
+
+    fn take_frame(&mut self, now: Nanos, domain: Domain, frame: &Frame<'_>) -> bool {
+        let (header, Ok(opcode)) = (frame.header(), frame.opcode()) else { return false };
+        let Self { recovery, operations, records, links, output, .. } = self;
+        match (frame.message(), frame.page()) {
+            (Ok(Message::Heartbeat { sent_ns }), _) => {
+                let held = records.parts_in(domain);
+                if let Some(answer) = links.answer(domain, &frame.envelope(), &header, sent_ns, held) {
+                    output.answer(answer);
+                }
+                true
+            }
+            (Ok(Message::HeartbeatAck { sent_ns, held, boot_generation, highest_epoch, .. }), _) => {
+                // What was recorded and is sent again says nothing about now.
+                if links.topology.handle_heartbeat_ack(now, domain, Nanos(sent_ns), held) {
+                    let heard = Heard { held, boot_generation, highest: highest_epoch };
+                    recovery.handle_heartbeat(now, domain, heard, || records.parts_in(domain));
+                }
+                true
+            }
+            (Ok(message), _) => {
+                let is_recovery = records.with(operations, |store| {
+                    recovery.handle_message(now, domain, &header, &message, store)
+                });
+                is_recovery || self.take_acknowledgement(now, domain, &header, &message)
+            }
+            (_, Ok(page)) => {
+                records.with(operations, |store| recovery.handle_page(now, domain, opcode, &header, &page, store))
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives operations an answer to one of their commands. A version below the table's, though
+    /// commands make it greater, is a sign that the autonomous server has lost its memory, or that
+    /// the answer is an old one: which of the two is to be proven.
+    fn take_acknowledgement(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> bool {
+        let writer = &mut self.records.writer;
+        let is_ours = self.operations.handle_message(now, domain, header, message, writer);
+        if let (true, Message::MeetingAck { version, .. } | Message::MemberAck { version, .. }) = (is_ours, message)
+            && writer.table().part(header.meeting, domain).is_some_and(|part| part.version > *version)
+        {
+            self.recovery.prove(domain);
+        }
+        self.write_operations();
+        is_ours
+    }
+
+    /// An authentic frame of the domain came from there.
+    pub fn handle_seen(&mut self, now: Nanos, domain: Domain, hop: Hop) {
+        self.is_due |= self.links.handle_seen(now, domain, hop, &mut self.recovery, &mut self.output);
+    }
+
+    /// A terminal of the domain reported out of the first meeting, where the table has it in the
+    /// other one, or in none.
+    pub fn handle_stray(&mut self, now: Nanos, domain: Domain, meetings: [MeetingId; 2]) {
+        let Self { recovery, operations, records, .. } = self;
+        records.with(operations, |store| recovery.handle_stray(now, domain, meetings, store));
+        self.is_due = true;
+    }
+
+    /// A worker has found something wrong with the table.
+    pub fn handle_trouble(&mut self, now: Nanos, trouble: Trouble) {
+        let Self { records, output, .. } = self;
+        match trouble {
+            Trouble::Full(terminal) => self.troubles.name_full(terminal, records, output),
+            Trouble::Damaged(terminal) => {
+                // Where that is too soon after another question, the terminal's next report, which
+                // is that of a stranger now, asks again.
+                if let Some((meeting, domain)) = troubles::discard_terminal(terminal, records, output) {
+                    self.handle_stray(now, domain, [meeting, MeetingId::NONE]);
+                }
+            }
+        }
+    }
+
+    /// Takes what the database's thread says.
+    pub fn handle_outcome(&mut self, now: Nanos, outcome: Outcome) {
+        self.is_due = true;
+        let Self { records, terms, output, .. } = self;
+        match outcome {
+            Outcome::Waiting(error @ DatabaseError::Held { .. }) => output.event(Event::DatabaseHeld(error)),
+            Outcome::Waiting(error) | Outcome::Failed(error) => {
+                records.database = DatabaseState::Lost(error.to_string());
+                records.journal.close();
+                output.event(Event::DatabaseLost(error));
+            }
+            Outcome::Unwritable(error) => {
+                records.database.set_unwritable(Some(format!("open, and not written: {error}")));
+                output.event(Event::DatabaseUnwritable(error));
+            }
+            Outcome::Writable => {
+                records.database.set_unwritable(None);
+                output.event(Event::DatabaseWritable);
+            }
+            Outcome::Opened(opened) => self.handle_opened(now, opened),
+            Outcome::Committed { id, result } => match records.journal.committed(id, result) {
+                Committed::Update(Ok(())) => {}
+                // An operation waits for nothing of this, and still must hear of it.
+                Committed::Update(stale @ Err(CommitError::StaleEpoch { .. })) | Committed::Operation(stale) => {
+                    self.operations.handle_committed(now, id, stale, &mut records.writer);
+                    self.write_operations();
+                }
+                Committed::Update(Err(error)) => output.event(Event::UpdateNotWritten(error)),
+            },
+            Outcome::Given(Ok(block)) => {
+                terms.begin_term(block.epoch(), block.end, records, output);
+                // This engine makes room for one that controls under the new term.
+                self.departure.leave_for_term(now);
+            }
+            Outcome::Given(Err(error)) => terms.refuse_control(error, output),
+            Outcome::Reserved(Ok(block)) => {
+                let table = records.writer.table();
+                // A block that does not follow on the old one belongs behind somebody else's: the
+                // old one is used up first, and then the database is asked.
+                if block.term == terms.epoch.term() && u32::from(block.first) == table.generation_end() {
+                    table.set_reservation(terms.epoch, block.end);
+                }
+            }
+            Outcome::Reserved(Err(error)) => output.event(Event::NoneReserved(error)),
+        }
+    }
+
+    fn handle_opened(&mut self, now: Nanos, opened: Opened) {
+        let Self { records, terms, output, recovery, links, .. } = self;
+        if records.database.is_lost() {
+            output.event(Event::DatabaseOpen);
+            // What could not be looked up is listed again.
+            links.topology.domains().for_each(|domain| recovery.restart(now, domain));
+        }
+        records.journal.open();
+        records.journal.forget_updates_of(&opened.unfinished);
+        let fences = opened.fences.clone();
+        records.database = DatabaseState::Open { opened, unwritable: None };
+        let left = records.writer.table().generation_end().saturating_sub(terms.epoch.generation().into());
+        if left < u32::from(GENERATION_BLOCK / 2) {
+            records.journal.ask(Job::Reserve { count: GENERATION_BLOCK });
+        }
+        terms.compare_fences(&fences, records, recovery);
+    }
+
+    /// Takes a client's request. It is answered by [`Self::poll_reply`], once; what it asks of a
+    /// conference, at `deadline` at the latest. An engine that ends answers no more.
+    pub fn handle_request(&mut self, now: Nanos, client: ReplyId, request: Request, deadline: Nanos) {
+        self.is_due = true;
+        let Self { records, recovery, operations, departure, terms, output, .. } = self;
+        match request {
+            Request::Conference(_) if departure.is_ordered() => output.reply(client, Err(too_late())),
+            Request::Conference(request) => {
+                operations.handle_request(now, client, request, deadline, &mut records.writer);
+                self.write_operations();
+            }
+            Request::TakeControl => terms.take_control(client, departure.is_ordered(), records, output),
+            Request::Upgrade(form) => departure.ask(form, client, output),
+            Request::Status => {
+                let status = status::status(self);
+                self.output.reply(client, Ok(Answer::Status(Box::new(status))));
+            }
+            Request::RecoveryLast => {
+                output.reply(client, Ok(Answer::Recovery(serde_json::json!(recovery.report()))));
+            }
+            Request::Orphans => output.reply(client, Ok(Answer::Orphans(records.orphans.all()))),
+            Request::Orphan { meeting, become_of } => {
+                let reply = OrphanTable::decide(records, recovery, operations, meeting, become_of);
+                output.reply(client, reply);
+            }
+        }
+    }
+
+    /// A client went away before it was answered.
+    pub fn handle_gone(&mut self, client: ReplyId) {
+        self.departure.handle_gone(client);
+        self.terms.handle_gone(client);
+    }
+
+    /// Takes what the keeper orders.
+    pub fn handle_order(&mut self, now: Nanos, order: Order) {
+        self.is_due = true;
+        match order {
+            Order::Stop => self.end = self.end.or(Some(End::Stopped)),
+            Order::Standby { state } => self.keeper.standby = state,
+            Order::Steered { frames } => self.keeper.steered = frames,
+            Order::Upgraded { state } => self.keeper.upgrade = state,
+            Order::Yield { upgrading } => self.departure.begin(upgrading, now, &mut self.output),
+            Order::Stay { why } => self.departure.refuse(why, &mut self.output),
+            // It is we who learn.
+            Order::NextHop { .. } => {}
+        }
+    }
+
+    /// Does what is due, and draws the conclusions from all that came in.
+    pub fn handle_timeout(&mut self, now: Nanos) {
+        self.is_due = false;
+        self.walk(now);
+        self.operations.handle_timeout(now, &mut self.records.writer);
+        self.links.handle_events(now, &mut self.recovery, &mut self.output);
+        self.take_recovery_events(now);
+        self.take_operations_events();
+        self.write_operations();
+        if self.end.is_none() && self.departure.is_due(now, self.operations.under_way()) {
+            self.end = Some(End::Leaves);
+        }
+    }
+
+    /// Goes on with filling the table or holding it against the database.
+    fn walk(&mut self, now: Nanos) {
+        let Self { walks, records, operations, output, links, .. } = self;
+        walks.compare(records, operations);
+        if !walks.fill(now, records, operations) {
+            return;
+        }
+        walks.begin_comparing(links.topology.domains());
+        let DatabaseState::Open { opened, .. } = &mut records.database else { return };
+        let unfinished = std::mem::take(&mut opened.unfinished);
+        let wanted = std::mem::take(&mut opened.wanted);
+        operations.handle_opened(now, opened.next_meeting, unfinished, wanted, &mut records.writer);
+        output.notices.push_back(Notice::Complete);
+    }
+
+    fn take_recovery_events(&mut self, now: Nanos) {
+        for _ in 0..CONTROL_BATCH {
+            let Some(event) = self.recovery.poll_event() else { return };
+            self.handle_recovery_event(now, event);
+            self.output.event(Event::Recovery(event));
+        }
+        self.is_due = true;
+    }
+
+    fn handle_recovery_event(&mut self, now: Nanos, event: recovery::Event) {
+        let Self { records, operations, output, .. } = self;
+        match event {
+            recovery::Event::Stale { domain, highest } => self.give_up(now, domain, highest),
+            recovery::Event::Orphan { summary, .. } => operations.handle_orphan(summary.meeting),
+            recovery::Event::AllAcknowledged { .. } => operations.handle_taken_over(now, &mut records.writer),
+            recovery::Event::Reconciled { domain } => {
+                output.changes.push_back(WorkerChange::Settle(domain));
+                troubles::discard_parts(domain, records, output);
+                operations.handle_taken_over(now, &mut records.writer);
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives a domain up that recovery has heard of, for good. Every other part that hears tells
+    /// recovery ([`Recovery::fence`]), so that each is given up, written down and said in one place,
+    /// once. Where it was the last one, the server ends.
+    fn give_up(&mut self, now: Nanos, domain: Domain, by: Epoch) {
+        self.terms.write_fence(domain, by, &mut self.records, &mut self.output);
+        self.operations.handle_fence(now, domain, by, &mut self.records.writer);
+        if self.recovery.fenced().count() == self.recovery.servers().count() {
+            self.fence(by);
+        }
+    }
+
+    /// Stops controlling anything at once.
+    fn fence(&mut self, by: Epoch) {
+        if matches!(self.end, Some(End::Fenced(_))) {
+            return;
+        }
+        self.end = Some(End::Fenced(by));
+        self.terms.leave_fences(&mut self.records);
+        self.output.notices.push_back(Notice::Fenced { epoch: by.0 });
+    }
+
+    fn take_operations_events(&mut self) {
+        while let Some(event) = self.operations.poll_event() {
+            match event {
+                OperationsEvent::Stale { highest } => self.fence(highest),
+                OperationsEvent::Fenced { domain, by } => {
+                    self.recovery.fence(domain, by);
+                    self.is_due = true;
+                }
+                OperationsEvent::Unanswered { domain } => self.recovery.doubt(domain),
+                OperationsEvent::Unfinished { meeting, why, pause } => {
+                    self.output.event(Event::Unfinished { meeting, why, pause });
+                }
+            }
+        }
+    }
+
+    /// What operations have decided goes into the journal before anything that is decided later.
+    fn write_operations(&mut self) {
+        while let Some((id, changes)) = self.operations.poll_commit() {
+            self.records.journal.operation(id, changes);
+        }
+    }
+
+    /// Something that the workers are to see before anything more is sent.
+    pub fn poll_worker_change(&mut self) -> Option<WorkerChange> {
+        let turned = || self.links.topology.take_turned().then_some(WorkerChange::NextHops);
+        self.output.changes.pop_front().or_else(turned)
+    }
+
+    /// The next frame to send.
+    pub fn poll_transmit(&mut self, now: Nanos) -> Option<Transmit> {
+        if matches!(self.end, Some(End::Fenced(_))) {
+            return None;
+        }
+        let found = self.output.answers.pop_front().or_else(|| self.find_transmit(now));
+        // Sending has consequences, too: a link goes down by a heartbeat too many.
+        self.is_due |= found.is_some();
+        found
+    }
+
+    fn find_transmit(&mut self, now: Nanos) -> Option<Transmit> {
+        let Self { links, recovery, operations, records, .. } = self;
+        for _ in 0..CONTROL_BATCH {
+            if let Some(heartbeat) = links.poll_heartbeat(now, self.terms.epoch, recovery) {
+                return Some(heartbeat);
+            }
+            let (domain, body) =
+                if let Some(request) = records.with(operations, |store| recovery.poll_transmit(now, store)) {
+                    (request.domain, Body::Recovery(request))
+                } else {
+                    let command = operations.poll_transmit(now)?;
+                    (command.domain, Body::Message(command.header, command.message))
+                };
+            if let Some(envelope) = links.topology.next_hop(domain) {
+                return Some(Transmit { domain, envelope, body });
+            }
+            self.unroutable += 1;
+        }
+        self.is_due = true;
+        None
+    }
+
+    /// The next job for the database. None while it is not open, but for what is written down when
+    /// the engine ends.
+    pub fn poll_commit(&mut self) -> Option<Job> {
+        self.records.journal.poll(self.records.database.is_open(), self.terms.epoch)
+    }
+
+    /// The next answer to a client.
+    pub fn poll_reply(&mut self) -> Option<(ReplyId, Reply)> {
+        self.output.replies.pop_front().or_else(|| {
+            let (client, reply) = self.operations.poll_reply()?;
+            Some((client, reply.map(Answer::Conference)))
+        })
+    }
+
+    /// The next thing to tell the keeper.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.output.notices.pop_front()
+    }
+
+    /// The next thing for the log.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.output.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do again. A time
+    /// gone by means now.
+    pub fn poll_timeout(&mut self) -> Option<Nanos> {
+        if self.is_due {
+            return Some(Nanos(0));
+        }
+        let due = [
+            self.recovery.poll_timeout(),
+            self.operations.poll_timeout(),
+            self.links.topology.poll_timeout(),
+            self.departure.deadline(),
+            self.walks.due(&self.records),
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    /// Whether this engine ends, and why.
+    pub const fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Round trips of commands answered since this was last called.
+    pub fn take_round_trips(&mut self) -> impl Iterator<Item = Duration> + '_ {
+        self.operations.take_round_trips()
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.terms.epoch
+    }
+
+    pub fn table(&self) -> &Arc<Table> {
+        self.records.writer.table()
+    }
+
+    pub fn topology(&self) -> &Topology {
+        &self.links.topology
+    }
+
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    pub fn operations(&self) -> &Operations {
+        &self.operations
+    }
+}

@@ -1,0 +1,113 @@
+//! Table and database as recovery sees them: one store, whose writes go to the journal.
+
+use std::sync::Arc;
+
+use super::counted::Counted;
+use super::journal::Journal;
+use super::orphans::OrphanTable;
+use crate::cascade::Speakers;
+use crate::cms::Operations;
+use crate::database::{Change, Database, Opened};
+use crate::recovery::{DatabaseStore, TableStore};
+use crate::table::Writer;
+use crate::wire::Domain;
+
+/// What recovery looks up and writes back to, for as long as one call takes.
+pub(super) type Store<'a> = TableStore<'a, DatabaseStore<'a, &'a mut (dyn FnMut(Vec<Change>) + 'a)>>;
+
+/// The table, the database, and what is on its way into that.
+pub(super) struct Records {
+    pub writer: Writer,
+    pub database: DatabaseState,
+    pub journal: Journal,
+    pub orphans: OrphanTable,
+    speakers: Arc<Speakers>,
+    counted: Counted,
+}
+
+/// The database, by the word of its thread.
+pub(super) enum DatabaseState {
+    /// It is not open yet.
+    Opening,
+    /// It cannot be opened, for another reason than that somebody has it: nothing is waited for.
+    Lost(String),
+    /// It can be read.
+    Open {
+        /// What was learned when it opened. What of it operations get is gone from here then.
+        opened: Opened,
+        /// Why it cannot be written.
+        unwritable: Option<String>,
+    },
+}
+
+impl DatabaseState {
+    pub fn database(&self) -> Option<&Database> {
+        match self {
+            Self::Open { opened, .. } => Some(&opened.database),
+            Self::Opening | Self::Lost(_) => None,
+        }
+    }
+
+    pub const fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
+    pub const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// In words, for the status.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Opening => "opening".into(),
+            Self::Lost(why) | Self::Open { unwritable: Some(why), .. } => why.clone(),
+            Self::Open { unwritable: None, .. } => "open".into(),
+        }
+    }
+
+    pub fn set_unwritable(&mut self, why: Option<String>) {
+        if let Self::Open { unwritable, .. } = self {
+            *unwritable = why;
+        }
+    }
+}
+
+impl Records {
+    pub fn new(writer: Writer, opened: Option<Opened>, journal: Journal, speakers: Arc<Speakers>) -> Self {
+        let database = match opened {
+            Some(opened) => DatabaseState::Open { opened, unwritable: None },
+            None => DatabaseState::Opening,
+        };
+        Self {
+            writer,
+            database,
+            journal,
+            orphans: OrphanTable::default(),
+            speakers,
+            counted: Counted::default(),
+        }
+    }
+
+    /// Has `work` done on all of it as one store.
+    pub fn with<T>(&mut self, operations: &Operations, work: impl FnOnce(&mut Store<'_>) -> T) -> T {
+        let Self { writer, database, journal, orphans, speakers, .. } = self;
+        let mut write = |changes| journal.update(changes);
+        let mut store = DatabaseStore {
+            database: database.database(),
+            is_lost: database.is_lost(),
+            write: &mut write as &mut dyn FnMut(Vec<Change>),
+        };
+        let is_busy = |meeting| operations.is_under_way(meeting);
+        work(&mut TableStore { writer, store: &mut store, is_busy: &is_busy, speakers, orphans })
+    }
+
+    pub fn speakers(&self) -> &Speakers {
+        &self.speakers
+    }
+
+    /// How many parts the table has in a domain.
+    pub fn parts_in(&mut self, domain: Domain) -> u32 {
+        let Self { writer, counted, .. } = self;
+        counted.parts_in(domain, writer.changes_in(domain), || writer.table().count_parts_in(domain))
+    }
+}

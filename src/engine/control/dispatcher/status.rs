@@ -1,0 +1,85 @@
+//! How the server does, as far as it is decided here. What the process is and what was counted and
+//! measured in it the control thread adds.
+
+use std::collections::BTreeMap;
+
+use super::Dispatcher;
+use crate::api::{DomainStatus, Status};
+use crate::cascade::{LinkState, Route};
+use crate::handover::UpgradeState;
+use crate::recovery::ServerRecovery;
+use crate::wire::Domain;
+
+/// What the keeper has said, for the status alone.
+pub(super) struct KeeperWords {
+    /// How the standby does.
+    pub standby: String,
+    /// What became of the frames that steering saw.
+    pub steered: BTreeMap<String, u64>,
+    /// How the last upgrade does.
+    pub upgrade: UpgradeState,
+}
+
+impl Default for KeeperWords {
+    fn default() -> Self {
+        Self { standby: "none yet".into(), steered: BTreeMap::new(), upgrade: UpgradeState::None }
+    }
+}
+
+/// What `baton status` shows of this, but for the domains' parts.
+pub(super) fn status(dispatcher: &Dispatcher) -> Status {
+    let table = dispatcher.table();
+    let capacity = table.capacity();
+    let topology = dispatcher.topology();
+    let domains: Vec<_> = topology.domains().map(|domain| domain_status(dispatcher, domain)).collect();
+    let keeper = &dispatcher.keeper;
+    let control = [
+        ("control_unexpected", dispatcher.unexpected),
+        ("control_unroutable", dispatcher.unroutable),
+        ("control_overflowed", dispatcher.output.overflowed),
+    ];
+    let control = control.into_iter().map(|(name, count)| (name.to_owned(), count));
+    let steered = keeper.steered.iter().map(|(name, &count)| (format!("xdp_{name}"), count));
+    Status {
+        epoch: dispatcher.terms.epoch,
+        state: Status::state_of(&domains).into(),
+        parts: table.count_parts().into(),
+        parts_capacity: capacity.meetings.into(),
+        terminals: table.count_terminals().into(),
+        terminals_capacity: capacity.terminals.into(),
+        operations: dispatcher.operations.under_way() as u64,
+        commands_in_flight: dispatcher.operations.commands() as u64,
+        database: dispatcher.records.database.words(),
+        domains,
+        counters: control.chain(steered).collect(),
+        standby: keeper.standby.clone(),
+        upgrade: keeper.upgrade.clone(),
+        ..Status::default()
+    }
+}
+
+/// Without what is counted in the table: the API counts it, so that nobody's operation waits for
+/// that.
+fn domain_status(dispatcher: &Dispatcher, domain: Domain) -> DomainStatus {
+    let topology = dispatcher.topology();
+    let link = topology.link(domain);
+    let hop = topology.route(domain).and_then(Route::hop);
+    let recovery = dispatcher.recovery.server(domain);
+    // A link of which nothing is known yet has not fallen silent.
+    let is_silent = link.is_some_and(|link| link.state() == LinkState::Down);
+    let is_given_up = recovery.is_some_and(|server| server.fenced_by().is_some());
+    DomainStatus {
+        domain,
+        up: link.is_some_and(|link| link.state() == LinkState::Up),
+        in_control: !is_silent && !is_given_up && recovery.is_some_and(ServerRecovery::is_reconciled),
+        mac: hop.map(|hop| hop.mac.to_string()),
+        interface: None,
+        fenced_by: dispatcher.table().fence(domain),
+        recovery: recovery.map_or(String::new(), |server| server.phase().to_string()),
+        parts: 0,
+        taken_over: 0,
+        missing: 0,
+        orphans: dispatcher.records.orphans.count_in(domain) as u64,
+        round_trip_us: link.and_then(|link| link.round_trip()).map(|time| time.as_micros() as u64),
+    }
+}
