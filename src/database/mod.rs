@@ -25,6 +25,8 @@
 
 mod change;
 mod key_parameters;
+#[cfg(any(test, feature = "lab"))]
+mod memory;
 mod reader;
 mod rows;
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::table::Writer;
 use crate::time::Nanos;
 
 /// What the first frames are made from.
-pub(super) struct Ready<'a> {
+pub(crate) struct Ready<'a> {
     pub topology: &'a Topology,
     pub peers: &'a Peers,
     pub ports: &'a Ports,
@@ -27,7 +27,7 @@ pub(super) struct Ready<'a> {
 
 /// Sends the first frames that recovery wants to be sent, a burst at most; the very first is handed
 /// to the kernel at once. Gives when that was.
-pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl Ring], now: Nanos) -> Option<Nanos> {
+pub(crate) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl Ring], now: Nanos) -> Option<Nanos> {
     let Ready { topology, peers, ports, writer, journal } = ready;
     let mut first = None;
     for _ in 0..BURST {
@@ -60,7 +60,7 @@ pub(super) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl 
 }
 
 /// Rings whose frames go nowhere: what is rehearsed is written and thrown away.
-pub(super) struct Nowhere;
+pub(crate) struct Nowhere;
 
 impl Ring for Nowhere {
     fn entries(&self) -> usize {

@@ -6,7 +6,7 @@
 //! keeper.
 
 pub(crate) mod control;
-mod first_frames;
+pub(crate) mod first_frames;
 mod keeper_channel;
 mod runtime;
 pub mod startup;

@@ -23,6 +23,12 @@ impl Ports {
         Self(manifest.interfaces.iter().map(port).collect())
     }
 
+    /// One ring on one interface.
+    #[cfg(any(test, feature = "lab"))]
+    pub fn one(mac: Mac) -> Self {
+        Self(vec![(mac, 0..1)])
+    }
+
     /// The MAC addresses.
     pub fn macs(&self) -> Vec<Mac> {
         self.0.iter().map(|(mac, _)| *mac).collect()

@@ -7,6 +7,7 @@
 //! run.
 
 mod answers;
+pub mod cluster;
 mod control;
 mod counters;
 mod meeting_map;
