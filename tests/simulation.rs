@@ -4,8 +4,10 @@
 //! `scripts/simulate.sh` runs it: `BATON_SEEDS` says how many seeds, `BATON_SEED` the first one.
 //! Each that fails is named before what is wrong with it.
 
+use std::cell::Cell;
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -18,8 +20,30 @@ fn number(name: &str, otherwise: u64) -> u64 {
     env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
+thread_local! {
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Has each panic say first of which seed it is.
+fn name_seeds() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            eprintln!("{}", alone(SEED.get()));
+            hook(info);
+        }));
+    });
+}
+
+fn alone(seed: u64) -> String {
+    format!("seed {seed}; alone: scripts/simulate.sh --seeds 1 --seed {seed}")
+}
+
 /// Tells one seed's story; gives what is wrong, or what has happened.
 fn tell(seed: u64) -> Result<Told, String> {
+    name_seeds();
+    SEED.set(seed);
     let told = panic::catch_unwind(AssertUnwindSafe(|| story::tell(seed)));
     match told {
         Ok(Ok(told)) => Ok(told),
@@ -55,7 +79,7 @@ fn whatever_happens_both_sides_agree_and_nothing_acknowledged_is_lost() {
                     sum.frames += told.frames;
                 }
                 Err(why) => {
-                    eprintln!("seed {seed}: scripts/simulate.sh --seeds 1 --seed {seed}\n{why}\n");
+                    eprintln!("{}\n{why}\n", alone(seed));
                     failed.push(seed);
                 }
             }

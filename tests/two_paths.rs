@@ -6,8 +6,6 @@
 //! terminals report may be older in the database of the first: it believes its table where the
 //! autonomous servers agree, and reports are not written to the database.
 
-#[path = "recovery/compare.rs"]
-mod compare;
 #[path = "recovery/world.rs"]
 #[allow(dead_code, reason = "the simulations of recovery use more of it")]
 mod world;
@@ -15,15 +13,15 @@ mod world;
 use std::time::Duration;
 
 use baton::lab::sim::NetworkSettings;
+use baton::lab::sim::cluster::{Cluster, Picture, free_terminals};
 use baton::recovery::{Orphans, Path, Settings};
-use baton::wire::{Address, Flags, Layout, Level, MeetingId, Message, Role};
+use baton::wire::{Address, Epoch, Flags, Layout, Level, MeetingId, Message, Role};
 
-use compare::{assert_database, assert_table, of_database, of_table};
-use world::{World, free_terminals};
+use world::{assert_database, assert_table, cluster, settle};
 
 /// What happens while the dispatch server is dead.
-fn history(seed: u64, network: NetworkSettings) -> World {
-    let mut world = World::new(seed, 4, 150, network);
+fn history(seed: u64, network: NetworkSettings) -> Cluster {
+    let mut world = cluster(seed, 4, 150, network);
     world.confer(1..=100, 1);
     world.confer(101..=110, 4);
     for site in &mut world.sites {
@@ -61,16 +59,19 @@ fn history(seed: u64, network: NetworkSettings) -> World {
     world
 }
 
-fn recovered(seed: u64, network: NetworkSettings, path: Path, orphans: Orphans) -> World {
+fn recovered(seed: u64, network: NetworkSettings, path: Path, orphans: Orphans) -> Cluster {
     let mut world = history(seed, network);
     world.start(path, &Settings { orphans, ..Settings::default() });
     assert!(world.run_until_reconciled(Duration::from_secs(600)), "seed {seed}, {path:?}");
-    for site in &mut world.sites {
-        site.server.set_quiesced(true);
-    }
-    world.run_for(Duration::from_secs(60));
-    world.commit();
+    settle(&mut world);
     world
+}
+
+/// What the table says, but for the epoch, which is another on each path.
+fn of_table(world: &Cluster) -> Picture {
+    let mut picture = world.picture_of_table();
+    picture.parts.values_mut().filter(|part| part.epoch == world.epoch).for_each(|part| part.epoch = Epoch::NONE);
+    picture
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn cache_and_database_paths_end_in_the_same_state() {
                     assert_database(world);
                 }
                 assert_eq!(of_table(&cache), of_table(&database), "the tables");
-                let [(mut meetings, terminals), others] = [&cache, &database].map(of_database);
+                let [(mut meetings, terminals), others] = [&cache, &database].map(Cluster::picture_of_database);
                 // Where a living cache agreed nobody was asked for STATE, so that what terminals
                 // reported meanwhile is in the table alone, as every report is. What is in the
                 // database of it is either as it was or as it is.

@@ -1,7 +1,6 @@
 //! Recovery against autonomous servers that are written from the wire format, over a network that
 //! loses, doubles, reorders and corrupts, by a seed that is printed first.
 
-mod compare;
 mod world;
 
 use std::sync::Arc;
@@ -9,13 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use baton::database::{Change, Member};
+use baton::lab::sim::cluster::{Cluster, free_terminals};
 use baton::lab::sim::{NetworkSettings, Random};
 use baton::recovery::{Event, Orphans, Path, Phase, Settings};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
-use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
+use baton::time::Nanos;
+use baton::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Message, Role};
 
-use compare::{assert_database, assert_table};
-use world::{World, free_terminals, summary_of};
+use world::{assert_database, assert_table, cluster, engine, events, report, settle};
 
 /// Long enough for any link that comes back, in simulated time.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -32,7 +32,7 @@ fn by_seeds(test: impl Fn(u64)) {
 
 /// What goes on at the autonomous servers while nobody dispatches: members come and go, layouts
 /// change.
-fn live_on(world: &mut World) {
+fn live_on(world: &mut Cluster) {
     for site in &mut world.sites {
         let held: Vec<_> = site.server.meetings().map(|summary| summary.meeting).collect();
         for meeting in held {
@@ -52,24 +52,15 @@ fn live_on(world: &mut World) {
     }
 }
 
-/// Terminals report nothing new any more, and what is under way arrives.
-fn settle(world: &mut World) {
-    for site in &mut world.sites {
-        site.server.set_quiesced(true);
-    }
-    world.run_for(Duration::from_secs(60));
-    world.commit();
-}
-
-fn reconcile(world: &mut World) {
-    assert!(world.run_until_reconciled(PATIENCE), "{:#?}", world.dispatch.as_ref().map(|d| d.recovery.report()));
+fn reconcile(world: &mut Cluster) {
+    assert!(world.run_until_reconciled(PATIENCE), "{:#?}", report(world));
 }
 
 #[test]
 fn every_meeting_is_taken_over_and_updated_over_a_bad_network() {
     by_seeds(|seed| {
         for path in BOTH {
-            let mut world = World::new(seed, 3, 200, NetworkSettings::BAD);
+            let mut world = cluster(seed, 3, 200, NetworkSettings::BAD);
             world.confer(1..=60, 3);
             live_on(&mut world);
             world.start(path, &Settings::default());
@@ -85,7 +76,7 @@ fn every_meeting_is_taken_over_and_updated_over_a_bad_network() {
 fn reports_go_on_while_meetings_are_taken_over() {
     by_seeds(|seed| {
         for path in BOTH {
-            let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+            let mut world = cluster(seed, 2, 100, NetworkSettings::BAD);
             world.confer(1..=20, 4);
             for site in &mut world.sites {
                 site.server.set_rates(2000, 0);
@@ -103,16 +94,13 @@ fn reports_go_on_while_meetings_are_taken_over() {
 #[test]
 fn a_second_and_third_death_during_recovery_change_nothing() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 3, 200, NetworkSettings::BAD);
+        let mut world = cluster(seed, 3, 200, NetworkSettings::BAD);
         world.confer(1..=60, 3);
         live_on(&mut world);
         let mut random = Random::new(seed);
         for path in [Path::Cache, Path::Database, Path::Cache, Path::Cache] {
             world.start(path, &Settings::default());
             world.run_for(Duration::from_micros(random.below(60_000)));
-            if random.below(2) == 0 {
-                world.commit();
-            }
             world.kill();
             world.run_for(Duration::from_micros(random.below(3_000)));
         }
@@ -131,7 +119,7 @@ fn a_second_and_third_death_during_recovery_change_nothing() {
 #[test]
 fn deaths_on_the_cache_path_alone_lose_nothing() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 2, 200, NetworkSettings::BAD);
+        let mut world = cluster(seed, 2, 200, NetworkSettings::BAD);
         world.confer(1..=100, 2);
         let mut random = Random::new(seed ^ 0xDEAD);
         for _ in 0..5 {
@@ -152,7 +140,7 @@ fn deaths_on_the_cache_path_alone_lose_nothing() {
 fn busy_autonomous_servers_are_waited_for() {
     by_seeds(|seed| {
         for path in BOTH {
-            let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+            let mut world = cluster(seed, 2, 100, NetworkSettings::BAD);
             world.confer(1..=80, 1);
             for site in &mut world.sites {
                 site.server.set_busy(world.now + Duration::from_millis(300));
@@ -175,7 +163,7 @@ fn orphans_are_left_adopted_or_ended() {
             .into_iter()
             .flat_map(|path| [Orphans::Leave, Orphans::Adopt, Orphans::End].map(|orphans| (path, orphans)))
         {
-            let mut world = World::new(seed, 2, 50, NetworkSettings::BAD);
+            let mut world = cluster(seed, 2, 50, NetworkSettings::BAD);
             world.confer(1..=20, 1);
             let strangers = [MeetingId(7000), MeetingId(7001)];
             for site in &mut world.sites {
@@ -188,7 +176,7 @@ fn orphans_are_left_adopted_or_ended() {
             world.start(path, &Settings { orphans, ..Settings::default() });
             reconcile(&mut world);
             settle(&mut world);
-            let events = &world.dispatch.as_ref().expect("alive").events;
+            let events = events(&world);
             let told = events.iter().filter(|event| matches!(event, Event::Orphan { .. })).count();
             assert_eq!(told, 4, "each once: {events:?}");
             let held = world.sites.iter().flat_map(|site| site.server.meetings());
@@ -217,7 +205,7 @@ fn orphans_are_left_adopted_or_ended() {
 fn what_an_autonomous_server_lost_is_missing_and_not_ended() {
     by_seeds(|seed| {
         for path in BOTH {
-            let mut world = World::new(seed, 2, 50, NetworkSettings::BAD);
+            let mut world = cluster(seed, 2, 50, NetworkSettings::BAD);
             world.confer(1..=20, 1);
             for meeting in [3, 4].map(MeetingId) {
                 assert!(world.sites[0].server.forget(meeting));
@@ -231,7 +219,7 @@ fn what_an_autonomous_server_lost_is_missing_and_not_ended() {
             let domain = world.sites[0].server.domain();
             let part = world.table.part(MeetingId(3), domain).expect("it is never ended by itself");
             assert_eq!(part.state, MeetingState::Missing);
-            let events = &world.dispatch.as_ref().expect("alive").events;
+            let events = events(&world);
             assert_eq!(events.iter().filter(|event| matches!(event, Event::Missing { .. })).count(), 3, "{events:?}");
         }
     });
@@ -240,42 +228,37 @@ fn what_an_autonomous_server_lost_is_missing_and_not_ended() {
 #[test]
 fn a_newer_controller_is_obeyed_at_once() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 3, 50, NetworkSettings::BAD);
+        let mut world = cluster(seed, 3, 50, NetworkSettings::BAD);
         world.confer(1..=40, 1);
         world.start(Path::Cache, &Settings::default());
         world.run_for(Duration::from_micros(Random::new(seed).below(5_000)));
-        let stale = world.dispatch.take().expect("alive");
         // Somebody else takes over everything, under a higher term.
-        world.epoch = Epoch::new(2, 0);
-        drop(stale.writer);
-        let (recovery, events) = (stale.recovery, stale.events);
-        world.start_other(Path::Database, &Settings::default());
+        let stale = world.set_aside().expect("alive");
+        world.start_elsewhere(&Settings::default());
         reconcile(&mut world);
+        let other = world.epoch;
         // The old one, which had only been slow, goes on where it was.
-        world.resume(recovery, events, Epoch::new(1, 2));
+        world.resume(stale);
         world.run_for(Duration::from_secs(5));
-        let dispatch = world.dispatch.as_ref().expect("alive");
-        if dispatch.recovery.servers().all(|server| server.phase() == Phase::Reconciled) {
-            return;
-        }
-        assert_eq!(dispatch.recovery.fenced().count(), 3, "{:#?}", dispatch.recovery.report());
-        let sent = world.sent.len();
+        assert_eq!(engine(&world).fenced().len(), 3, "{:#?}", report(&world));
+        assert!(engine(&world).is_fenced(), "it controls nothing any more");
+        let sent = world.sent();
         world.run_for(Duration::from_secs(60));
-        assert_eq!(world.sent.len(), sent, "nothing more is sent");
-        assert!(world.sites.iter().all(|site| site.server.digest(Epoch::new(2, 1)).0 > 0), "nothing was taken back");
+        assert_eq!(world.sent(), sent, "nothing more is sent");
+        assert!(world.sites.iter().all(|site| site.server.digest(other).0 > 0), "nothing was taken back");
     });
 }
 
 #[test]
 fn a_differing_audit_heals_by_listing_again() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 1, 50, NetworkSettings::PERFECT);
+        let mut world = cluster(seed, 1, 50, NetworkSettings::PERFECT);
         world.confer(1..=30, 1);
         world.start(Path::Cache, &Settings::default());
-        let report = |world: &World| world.dispatch.as_ref().expect("alive").recovery.report().servers.remove(0);
+        let report = |world: &Cluster| report(world).servers.remove(0);
         // The first change comes when all is taken over and REPLAY_DONE is on its way, the second
         // when it is listed, and makes what was listed old.
-        let moments: [&dyn Fn(&World) -> bool; 2] =
+        let moments: [&dyn Fn(&Cluster) -> bool; 2] =
             [&|world| report(world).all_acknowledged_ns.is_some(), &|world| report(world).listed_ns.is_some()];
         for has_come in moments {
             while !has_come(&world) {
@@ -296,15 +279,14 @@ fn a_differing_audit_heals_by_listing_again() {
 fn a_link_that_was_down_is_taken_over_when_it_comes_back() {
     by_seeds(|seed| {
         for path in BOTH {
-            let mut world = World::new(seed, 2, 50, NetworkSettings::BAD);
+            let mut world = cluster(seed, 2, 50, NetworkSettings::BAD);
             world.confer(1..=30, 1);
             let port = world.sites[1].port;
             world.network.set_cut(port, true);
             world.start(path, &Settings::default());
             world.run_for(Duration::from_secs(120));
             assert!(!world.is_reconciled());
-            let report = world.dispatch.as_ref().expect("alive").recovery.report();
-            assert_eq!(report.servers[0].phase, Phase::Reconciled, "one link does not wait for another");
+            assert_eq!(report(&world).servers[0].phase, Phase::Reconciled, "one link does not wait for another");
             world.network.set_cut(port, false);
             reconcile(&mut world);
             settle(&mut world);
@@ -316,7 +298,7 @@ fn a_link_that_was_down_is_taken_over_when_it_comes_back() {
 #[test]
 fn an_autonomous_server_may_restart_during_recovery() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+        let mut world = cluster(seed, 2, 100, NetworkSettings::BAD);
         world.confer(1..=60, 1);
         world.start(Path::Cache, &Settings::default());
         for _ in 0..4 {
@@ -333,35 +315,35 @@ fn an_autonomous_server_may_restart_during_recovery() {
 #[test]
 fn a_database_that_opens_late_is_waited_for() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+        let mut world = cluster(seed, 2, 100, NetworkSettings::BAD);
         world.confer(1..=20, 1);
         // These are in the database, and not in the table that survived.
         let another = Arc::new(Table::on_heap(Capacity { meetings: 4096, terminals: 8192 }));
         let cached = std::mem::replace(&mut world.table, another);
         world.confer(30..=40, 1);
         world.table = cached;
-        world.database_open = false;
+        world.disk.opens = Nanos(u64::MAX);
         world.start(Path::Cache, &Settings::default());
         world.run_for(Duration::from_secs(3));
         assert!(world.is_reconciled(), "what cannot be looked up yet holds nothing up");
-        world.database_open = true;
+        world.disk.opens = world.now;
         reconcile(&mut world);
         settle(&mut world);
         assert_table(&world, &[]);
-        let events = &world.dispatch.as_ref().expect("alive").events;
+        let events = events(&world);
         assert!(!events.iter().any(|event| matches!(event, Event::Orphan { .. })), "{events:?}");
     });
 }
 
 #[test]
 fn a_part_whose_restoring_was_cut_short_is_restored_again() {
-    let mut world = World::new(1, 1, 10, NetworkSettings::PERFECT);
+    let mut world = cluster(1, 1, 10, NetworkSettings::PERFECT);
     world.confer([1], 2);
     let (meeting, domain) = (MeetingId(1), world.sites[0].server.domain());
     let whole = world.table.part(meeting, domain).expect("it was entered");
     let member = world.table.members(meeting, domain).next().expect("it has two").terminal;
     let shown = Member { terminal: member, role: Role::Participant, flags: Flags::default(), window: 5 };
-    world.database.commit(&[Change::Member(meeting, shown)], world.epoch).expect("it is there");
+    world.disk.database.commit(&[Change::Member(meeting, shown)], world.epoch).expect("it is there");
     // What a death leaves that came after the part was entered and before its members were.
     let table = Arc::new(Table::on_heap(Capacity { meetings: 16, terminals: 16 }));
     let cut_short = Part { state: MeetingState::Prepared, ..whole };
@@ -392,7 +374,7 @@ fn damage(table: &Table, meeting: MeetingId, domain: Domain) {
 #[test]
 fn what_is_damaged_in_the_table_is_taken_from_the_database() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 2, 100, NetworkSettings::BAD);
+        let mut world = cluster(seed, 2, 100, NetworkSettings::BAD);
         world.confer(1..=20, 3);
         let damaged = [(3, 0), (4, 1), (17, 0), (17, 1)];
         for (meeting, site) in damaged {
@@ -400,20 +382,23 @@ fn what_is_damaged_in_the_table_is_taken_from_the_database() {
         }
         live_on(&mut world);
         // Nothing is thrown away before there is something to put in its place.
-        world.database_open = seed % 2 == 0;
+        let is_open = seed % 2 == 0;
+        if !is_open {
+            world.disk.opens = Nanos(u64::MAX);
+        }
         world.start(Path::Cache, &Settings::default());
         world.run_for(Duration::from_secs(3));
-        if !world.database_open {
+        if !is_open {
             assert_eq!((world.table.count_parts(), world.is_reconciled()), (40, false));
             assert!(!world.table.verify().is_empty());
         }
-        world.database_open = true;
+        world.disk.opens = world.now;
         reconcile(&mut world);
         settle(&mut world);
         assert_table(&world, &[]);
         assert_database(&world);
         assert_eq!(world.table.verify(), Vec::<String>::new());
-        let events = &world.dispatch.as_ref().expect("alive").events;
+        let events = events(&world);
         let alarm = |event: &Event| matches!(event, Event::Full { .. } | Event::Orphan { .. } | Event::Missing { .. });
         assert!(!events.iter().any(alarm), "{events:?}");
     });
@@ -422,7 +407,7 @@ fn what_is_damaged_in_the_table_is_taken_from_the_database() {
 #[test]
 fn a_death_between_versions_and_members_is_made_good() {
     by_seeds(|seed| {
-        let mut world = World::new(seed, 1, 100, NetworkSettings::PERFECT);
+        let mut world = cluster(seed, 1, 100, NetworkSettings::PERFECT);
         world.confer(1..=20, 2);
         // Another member each: a newer version, and as many as before.
         for meeting in (1..=20).map(MeetingId) {
@@ -435,13 +420,12 @@ fn a_death_between_versions_and_members_is_made_good() {
             }
         }
         world.start(Path::Cache, &Settings::default());
-        let recovery = |world: &World| world.dispatch.as_ref().expect("alive").recovery.report().servers.remove(0);
+        let recovery = |world: &Cluster| report(world).servers.remove(0);
         while recovery(&world).listed_ns.is_none() {
             world.run_for(Duration::from_micros(1));
         }
         world.kill();
-        let is_new =
-            |part: Part| part.version == summary_of(&world.sites[0].server, part.meeting).expect("held").version;
+        let is_new = |part: Part| part.version == world.sites[0].server.meeting(part.meeting).expect("held").version;
         assert!(world.table.parts().all(is_new), "the versions are written");
         let site = &world.sites[0];
         let has_left = |member: Terminal| !site.server.members(member.meeting).any(|other| other == member.terminal);

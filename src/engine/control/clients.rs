@@ -31,15 +31,7 @@ impl Clients {
     /// Nobody is served before [`Self::serve`]. `wake` is called for each request.
     pub fn new(listener: UnixListener, view: View, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let (submitter, requests) = Submitter::new(wake);
-        Self {
-            requests,
-            waiting: HashMap::new(),
-            next_reply: 0,
-            submitter,
-            listener: Some(listener),
-            api: None,
-            view,
-        }
+        Self { requests, waiting: HashMap::new(), next_reply: 0, submitter, listener: Some(listener), api: None, view }
     }
 
     /// Starts the API's thread.

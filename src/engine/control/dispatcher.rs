@@ -8,6 +8,7 @@
 //! that outlives the process, and is worked on directly; what is to be durable leaves as jobs for
 //! the database.
 
+mod beginning;
 mod counted;
 mod departure;
 mod event;
@@ -24,14 +25,15 @@ mod walks;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::beginning::Beginning;
 use self::departure::{Departure, too_late};
 pub(crate) use self::event::{Body, End, Event, Transmit, WorkerChange};
-pub(crate) use self::journal::Journal;
 use self::journal::Committed;
+pub(crate) use self::journal::Journal;
 use self::links::Links;
 use self::orphans::OrphanTable;
 use self::output::Output;
-use self::records::{DatabaseState, Records};
+use self::records::Records;
 use self::status::KeeperWords;
 use self::terms::Terms;
 use self::troubles::Troubles;
@@ -41,32 +43,12 @@ use crate::cascade::{Hop, Topology};
 use crate::cms::{CommandSettings, Operations, OperationsEvent, ReplyId};
 use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
 use crate::handover::protocol::{Notice, Order};
-use crate::limits::{CONTROL_BATCH, GENERATION_BLOCK};
+use crate::limits::CONTROL_BATCH;
 use crate::link::troubles::Trouble;
-use crate::recovery::{self, Heard, Path, Recovery};
-use crate::table::{Table, Writer};
+use crate::recovery::{self, Heard, Recovery};
+use crate::table::Table;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, Message};
-
-/// What a dispatcher begins with.
-pub(crate) struct Beginning {
-    /// By which path it recovers.
-    pub path: Path,
-    /// Under which it controls. Nobody else has it, durably.
-    pub epoch: Epoch,
-    /// What V2V frames bear on this site.
-    pub ethertype: u16,
-    pub topology: Topology,
-    /// Begun already, where the first frames are out.
-    pub recovery: Recovery,
-    /// What the first frames' walk found to be written.
-    pub journal: Journal,
-    pub writer: Writer,
-    /// The database, where it is open already because the epoch had to come from it.
-    pub opened: Option<Opened>,
-    /// What runs of conferences are drawn from: a random number, another one for each engine.
-    pub runs: u64,
-}
 
 /// The decisions of one engine.
 ///
@@ -152,9 +134,8 @@ impl Dispatcher {
                 true
             }
             (Ok(message), _) => {
-                let is_recovery = records.with(operations, |store| {
-                    recovery.handle_message(now, domain, &header, &message, store)
-                });
+                let is_recovery =
+                    records.with(operations, |store| recovery.handle_message(now, domain, &header, &message, store));
                 is_recovery || self.take_acknowledgement(now, domain, &header, &message)
             }
             (_, Ok(page)) => {
@@ -214,8 +195,7 @@ impl Dispatcher {
         match outcome {
             Outcome::Waiting(error @ DatabaseError::Held { .. }) => output.event(Event::DatabaseHeld(error)),
             Outcome::Waiting(error) | Outcome::Failed(error) => {
-                records.database = DatabaseState::Lost(error.to_string());
-                records.journal.close();
+                records.lose(&error);
                 output.event(Event::DatabaseLost(error));
             }
             Outcome::Unwritable(error) => {
@@ -242,32 +222,18 @@ impl Dispatcher {
                 self.departure.leave_for_term(now);
             }
             Outcome::Given(Err(error)) => terms.refuse_control(error, output),
-            Outcome::Reserved(Ok(block)) => {
-                let table = records.writer.table();
-                // A block that does not follow on the old one belongs behind somebody else's: the
-                // old one is used up first, and then the database is asked.
-                if block.term == terms.epoch.term() && u32::from(block.first) == table.generation_end() {
-                    table.set_reservation(terms.epoch, block.end);
-                }
-            }
+            Outcome::Reserved(Ok(block)) => terms.extend(block, records),
             Outcome::Reserved(Err(error)) => output.event(Event::NoneReserved(error)),
         }
     }
 
     fn handle_opened(&mut self, now: Nanos, opened: Opened) {
         let Self { records, terms, output, recovery, links, .. } = self;
-        if records.database.is_lost() {
+        let fences = opened.fences.clone();
+        if records.open(opened, terms.epoch) {
             output.event(Event::DatabaseOpen);
             // What could not be looked up is listed again.
             links.topology.domains().for_each(|domain| recovery.restart(now, domain));
-        }
-        records.journal.open();
-        records.journal.forget_updates_of(&opened.unfinished);
-        let fences = opened.fences.clone();
-        records.database = DatabaseState::Open { opened, unwritable: None };
-        let left = records.writer.table().generation_end().saturating_sub(terms.epoch.generation().into());
-        if left < u32::from(GENERATION_BLOCK / 2) {
-            records.journal.ask(Job::Reserve { count: GENERATION_BLOCK });
         }
         terms.compare_fences(&fences, records, recovery);
     }
@@ -343,10 +309,9 @@ impl Dispatcher {
             return;
         }
         walks.begin_comparing(links.topology.domains());
-        let DatabaseState::Open { opened, .. } = &mut records.database else { return };
-        let unfinished = std::mem::take(&mut opened.unfinished);
-        let wanted = std::mem::take(&mut opened.wanted);
-        operations.handle_opened(now, opened.next_meeting, unfinished, wanted, &mut records.writer);
+        if let Some((next_meeting, unfinished, wanted)) = records.take_unfinished() {
+            operations.handle_opened(now, next_meeting, unfinished, wanted, &mut records.writer);
+        }
         output.notices.push_back(Notice::Complete);
     }
 

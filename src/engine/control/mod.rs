@@ -309,7 +309,8 @@ impl Control {
     /// Answers the clients whose requests are done.
     fn answer(&mut self, now: Nanos) {
         let Self { clients, dispatcher, workers, telemetry, facts, .. } = self;
-        let status = |dispatcher: &Dispatcher, status: &mut _| telemetry.complete(now, status, dispatcher, workers, facts);
+        let status =
+            |dispatcher: &Dispatcher, status: &mut _| telemetry.complete(now, status, dispatcher, workers, facts);
         clients.answer(dispatcher, status, |report| facts.complete(report));
     }
 

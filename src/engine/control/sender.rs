@@ -66,9 +66,9 @@ impl Sender {
     /// Sends a frame. What cannot be sent is counted, and repeated by its asker.
     pub fn send(&mut self, transmit: &Transmit) {
         let way = self.shared.peers.find(transmit.domain);
-        let Some((outbox, peer)) = way
-            .and_then(|(place, peer)| Some((self.outboxes.get_mut(self.ports.ring(transmit.envelope.src_mac, place))?, peer)))
-        else {
+        let Some((outbox, peer)) = way.and_then(|(place, peer)| {
+            Some((self.outboxes.get_mut(self.ports.ring(transmit.envelope.src_mac, place))?, peer))
+        }) else {
             // Of no domain of the configuration, or by an interface that has no worker.
             self.unroutable += 1;
             return;

@@ -137,9 +137,4 @@ impl Transmit {
             Body::Recovery(request) => request.encode(buffer, &self.envelope, key),
         }
     }
-
-    /// Whether it asks for control of meetings.
-    pub fn is_takeover(&self) -> bool {
-        matches!(&self.body, Body::Recovery(request) if request.is_takeover())
-    }
 }

@@ -87,7 +87,14 @@ impl Links {
     }
 
     /// Answers a heartbeat that came in this envelope. `held` are our parts in the domain.
-    pub fn answer(&self, domain: Domain, asked: &Envelope, header: &Header, sent_ns: u64, held: u32) -> Option<Transmit> {
+    pub fn answer(
+        &self,
+        domain: Domain,
+        asked: &Envelope,
+        header: &Header,
+        sent_ns: u64,
+        held: u32,
+    ) -> Option<Transmit> {
         let marks = self.topology.route(domain).map(|route| route.marks).unwrap_or_default();
         // The worker has seen to it that it bears our address there.
         let envelope = marks.answer(asked, asked.dst_mac)?;

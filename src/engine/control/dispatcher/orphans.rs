@@ -43,8 +43,8 @@ impl OrphanTable {
         }
         let mut decided = Vec::with_capacity(held.len());
         for orphan in held {
-            let is_decided = records
-                .with(operations, |store| recovery.decide_orphan(orphan.domain, meeting, become_of, store));
+            let is_decided =
+                records.with(operations, |store| recovery.decide_orphan(orphan.domain, meeting, become_of, store));
             if is_decided {
                 records.orphans.0.remove(&(orphan.domain, meeting));
                 decided.push(orphan);

@@ -7,13 +7,17 @@ use super::journal::Journal;
 use super::orphans::OrphanTable;
 use crate::cascade::Speakers;
 use crate::cms::Operations;
-use crate::database::{Change, Database, Opened};
+use crate::database::{Change, Database, DatabaseError, Job, KeyParameters, Opened, Wanted};
+use crate::limits::GENERATION_BLOCK;
 use crate::recovery::{DatabaseStore, TableStore};
 use crate::table::Writer;
-use crate::wire::Domain;
+use crate::wire::{Domain, Epoch, MeetingId};
 
 /// What recovery looks up and writes back to, for as long as one call takes.
 pub(super) type Store<'a> = TableStore<'a, DatabaseStore<'a, &'a mut (dyn FnMut(Vec<Change>) + 'a)>>;
+
+/// See [`Records::take_unfinished`].
+pub(super) type Unfinished = (MeetingId, Vec<KeyParameters>, Vec<(MeetingId, Wanted)>);
 
 /// The table, the database, and what is on its way into that.
 pub(super) struct Records {
@@ -78,14 +82,7 @@ impl Records {
             Some(opened) => DatabaseState::Open { opened, unwritable: None },
             None => DatabaseState::Opening,
         };
-        Self {
-            writer,
-            database,
-            journal,
-            orphans: OrphanTable::default(),
-            speakers,
-            counted: Counted::default(),
-        }
+        Self { writer, database, journal, orphans: OrphanTable::default(), speakers, counted: Counted::default() }
     }
 
     /// Has `work` done on all of it as one store.
@@ -99,6 +96,32 @@ impl Records {
         };
         let is_busy = |meeting| operations.is_under_way(meeting);
         work(&mut TableStore { writer, store: &mut store, is_busy: &is_busy, speakers, orphans })
+    }
+
+    /// The database is open. Gives whether that was in doubt.
+    pub fn open(&mut self, opened: Opened, epoch: Epoch) -> bool {
+        let was_lost = self.database.is_lost();
+        self.journal.open();
+        self.journal.forget_updates_of(&opened.unfinished);
+        self.database = DatabaseState::Open { opened, unwritable: None };
+        let left = self.writer.table().generation_end().saturating_sub(epoch.generation().into());
+        if left < u32::from(GENERATION_BLOCK / 2) {
+            self.journal.ask(Job::Reserve { count: GENERATION_BLOCK });
+        }
+        was_lost
+    }
+
+    /// The database cannot be opened.
+    pub fn lose(&mut self, error: &DatabaseError) {
+        self.database = DatabaseState::Lost(error.to_string());
+        self.journal.close();
+    }
+
+    /// What operations are to know of the database, once: the next number, what was begun and not
+    /// finished, and what conferences are to come to yet.
+    pub fn take_unfinished(&mut self) -> Option<Unfinished> {
+        let DatabaseState::Open { opened, .. } = &mut self.database else { return None };
+        Some((opened.next_meeting, std::mem::take(&mut opened.unfinished), std::mem::take(&mut opened.wanted)))
     }
 
     pub fn speakers(&self) -> &Speakers {

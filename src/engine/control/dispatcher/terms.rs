@@ -11,7 +11,7 @@ use super::output::Output;
 use super::records::Records;
 use crate::api::{Answer, GivenControl};
 use crate::cms::{Refusal, RefusalKind, ReplyId};
-use crate::database::{Change, CommitError, Job, JobId};
+use crate::database::{Change, CommitError, Job, JobId, Reservation};
 use crate::limits::GENERATION_BLOCK;
 use crate::recovery::Recovery;
 use crate::wire::{Domain, Epoch};
@@ -79,6 +79,16 @@ impl Terms {
         let seen = fences.filter(|by| by.is_passable(self.epoch.term())).fold(self.epoch, Epoch::max);
         records.journal.ask(Job::TakeControl { seen, count: GENERATION_BLOCK });
         self.taking = Some(client);
+    }
+
+    /// The database has reserved generations ahead. A block that does not follow on the old one
+    /// belongs behind somebody else's: the old one is used up first, and then the database is
+    /// asked.
+    pub fn extend(&self, block: Reservation, records: &Records) {
+        let table = records.writer.table();
+        if block.term == self.epoch.term() && u32::from(block.first) == table.generation_end() {
+            table.set_reservation(self.epoch, block.end);
+        }
     }
 
     /// A client is gone, and waits for nothing.

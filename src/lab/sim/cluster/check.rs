@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::Cluster;
 use crate::database::KeyParameters;
+use crate::limits::INFO_BYTES_SHORT;
 use crate::table::Part;
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TerminalState};
 
@@ -62,12 +63,25 @@ impl From<&MeetingSummary> for PartSeen {
     }
 }
 
+/// A state without the zeros that fill a REPORT's field up: nobody can tell them from information.
+fn unpadded(mut state: TerminalState) -> TerminalState {
+    if usize::from(state.info_len) <= INFO_BYTES_SHORT {
+        let end = state.info().iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        state.info_len = end as u8;
+    }
+    state
+}
+
 impl Cluster {
     /// What the table says.
     pub fn picture_of_table(&self) -> Picture {
         Picture {
             parts: self.table.parts().map(|part| ((part.meeting, part.domain), (&part).into())).collect(),
-            terminals: self.table.terminals().map(|terminal| (terminal.terminal, (&terminal).into())).collect(),
+            terminals: self
+                .table
+                .terminals()
+                .map(|terminal| (terminal.terminal, unpadded((&terminal).into())))
+                .collect(),
         }
     }
 
@@ -78,7 +92,8 @@ impl Cluster {
             for summary in site.server.meetings().filter(|summary| !orphans.contains(&summary.meeting)) {
                 picture.parts.insert((summary.meeting, site.server.domain()), (&summary).into());
                 for member in site.server.members(summary.meeting) {
-                    picture.terminals.insert(member, site.server.terminal(member).expect("a member is a terminal"));
+                    let state = site.server.terminal(member).expect("a member is a terminal");
+                    picture.terminals.insert(member, unpadded(state));
                 }
             }
         }
@@ -92,7 +107,7 @@ impl Cluster {
         database.for_each_meeting(|meeting| meetings.push(meeting)).expect("memory can be read");
         let members = meetings.iter().flat_map(|meeting| &meeting.members);
         let states = members.filter_map(|member| database.terminal(member.terminal).expect("memory can be read"));
-        let terminals = states.map(|state| (state.terminal, state)).collect();
+        let terminals = states.map(|state| (state.terminal, unpadded(state))).collect();
         (meetings, terminals)
     }
 
@@ -153,8 +168,7 @@ impl Cluster {
             if (stored.version, stored.state) != (part.version, part.state) {
                 found.push(format!("{meeting} in {domain}: the database has {stored:?}, the table {part:?}"));
             }
-            let kept: Vec<_> =
-                parameters.members_in(domain).map(|member| (member.terminal, member.window)).collect();
+            let kept: Vec<_> = parameters.members_in(domain).map(|member| (member.terminal, member.window)).collect();
             let members = self.table.members(meeting, domain);
             let mut held: Vec<_> = members.map(|terminal| (terminal.terminal, terminal.window)).collect();
             held.sort_unstable();

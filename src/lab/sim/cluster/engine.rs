@@ -87,8 +87,8 @@ pub struct Engine {
     events: Vec<recovery::Event>,
     /// Frames that pass between worker and dispatcher in one turn.
     batch: usize,
-    /// Keeps the registry of the wakers alive.
-    _poll: Poll,
+    /// Keep the registries of the wakers alive.
+    _polls: [Poll; 2],
 }
 
 impl Engine {
@@ -97,15 +97,16 @@ impl Engine {
         let Start { now, path, epoch, table, ring, domains, settings, opened, mut random } = start;
         let topology =
             Topology::with(domains, dispatch_address(), DEFAULT_ETHERTYPE, &[DISPATCH_MAC], Heartbeat::default());
-        let poll = Poll::new().expect("a process may have an epoll");
-        let waker = || Waker::new(poll.registry(), Token(0)).expect("and an eventfd");
+        let polls = [(); 2].map(|()| Poll::new().expect("a process may have an epoll"));
+        let [for_control, for_worker] =
+            polls.each_ref().map(|poll| Waker::new(poll.registry(), Token(0)).expect("and an eventfd"));
         let peers = Arc::new(Peers::new(&topology));
         let shared = Arc::new(Shared::new(
             dispatch_address(),
             (DEFAULT_ETHERTYPE, None),
             peers,
             FrameQueue::new(QUEUE),
-            waker(),
+            for_control,
             path == Path::Cache,
         ));
         shared.begin(epoch);
@@ -138,7 +139,7 @@ impl Engine {
             Arc::new(Counters::default()),
             Recorder::deaf(),
         );
-        let sender = Sender::new(vec![(outbox, Arc::new(waker()))], ports, Arc::clone(&shared));
+        let sender = Sender::new(vec![(outbox, Arc::new(for_worker))], ports, Arc::clone(&shared));
         let database = DatabaseModel::new(opened.is_some(), Random::new(random.number()));
         let beginning = Beginning {
             path,
@@ -160,18 +161,12 @@ impl Engine {
             ring: ring.clone(),
             events: Vec::new(),
             batch: 1 + random.below(32) as usize,
-            _poll: poll,
+            _polls: polls,
         }
     }
 
     /// Does all that is to be done now.
-    pub(super) fn work(
-        &mut self,
-        now: Nanos,
-        disk: &Disk,
-        fate: &mut Fate,
-        outside: &mut Outside,
-    ) -> Result<(), Died> {
+    pub(super) fn work(&mut self, now: Nanos, disk: &Disk, fate: &mut Fate, outside: &mut Outside) -> Result<(), Died> {
         for _ in 0..ROUNDS_MAX {
             if !self.round(now, disk, fate, outside)? || self.dispatcher.end().is_some() {
                 return Ok(());
@@ -236,6 +231,11 @@ impl Engine {
 
     pub(super) fn end(&self) -> Option<End> {
         self.dispatcher.end()
+    }
+
+    /// Whether another is to follow at once.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self.end(), Some(End::Leaves | End::Stopped))
     }
 
     /// Whether nothing is under way: no operation, no commit.

@@ -159,7 +159,8 @@ impl Expected {
             flaws.push(format!("{meeting}: layout {:?}, and expected {:?}", part.layout, self.layout));
         }
         for (&terminal, member) in &self.members {
-            let state = cluster.sites.iter().find_map(|site| site.server.terminal(terminal)).expect("it is one of theirs");
+            let state =
+                cluster.sites.iter().find_map(|site| site.server.terminal(terminal)).expect("it is one of theirs");
             let is_there = state.meeting == meeting;
             if !member.is_there.allows(is_there) {
                 flaws.push(format!("{meeting}: {terminal} a member: {is_there}, and expected {:?}", member.is_there));

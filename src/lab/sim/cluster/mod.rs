@@ -38,9 +38,7 @@ use crate::link::memory_ring::MemoryRing;
 use crate::recovery::{Path, Settings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
-use crate::wire::{
-    Address, Domain, Epoch, Flags, Layout, Level, Mac, MeetingId, MeetingState, Role, Run, Secret,
-};
+use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, Mac, MeetingId, MeetingState, Role, Run, Secret};
 
 const DISPATCH_MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 /// Frames that a worker's rings have room for on their way out.
@@ -344,7 +342,7 @@ impl Cluster {
     fn run(&mut self, end: Nanos, done: impl Fn(&Self) -> bool) {
         for _ in 0..MOMENTS_MAX {
             self.work();
-            if done(self) || self.engine.as_ref().is_some_and(|engine| engine.end().is_some()) {
+            if done(self) || self.engine.as_ref().is_some_and(Engine::has_left) {
                 return;
             }
             let Some(next) = self.next().filter(|next| *next < end) else {
@@ -365,7 +363,8 @@ impl Cluster {
 
     /// When something happens next.
     fn next(&mut self) -> Option<Nanos> {
-        let engine = self.engine.as_mut().and_then(|engine| engine.poll_timeout(&self.disk));
+        let alive = self.engine.as_mut().filter(|engine| !engine.is_fenced());
+        let engine = alive.and_then(|engine| engine.poll_timeout(&self.disk));
         let operators = self.engine.as_ref().and_then(|_| self.operators.poll_timeout());
         let servers = self.sites.iter().filter_map(|site| site.server.poll_timeout());
         servers.chain(self.network.poll_timeout()).chain(engine).chain(operators).min()

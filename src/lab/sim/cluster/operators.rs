@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::expected::{Expected, Muted};
 use super::Cluster;
+use super::expected::{Expected, Muted};
 use crate::api::{Answer, OrphanFate, Reply, Request};
 use crate::cms::{ConferenceReply, ConferenceRequest, NewMember, ReplyId, StartMeeting};
 use crate::handover::UpgradeForm;
@@ -133,7 +133,11 @@ impl Operators {
         };
         let Some(pending) = operator.pending.take() else { return };
         operator.next = now + Duration::from_micros(operator.random.below(400_000));
-        if reply.is_ok() { self.done += 1 } else { self.refused += 1 }
+        if reply.is_ok() {
+            self.done += 1
+        } else {
+            self.refused += 1
+        }
         let Some(request) = pending.request else { return };
         let reply: ConferenceReply = match reply {
             Ok(Answer::Conference(answer)) => Ok(answer),
