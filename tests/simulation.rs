@@ -11,6 +11,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use baton::lab::sim::cluster::Trace;
 use baton::lab::sim::cluster::story::{self, Told};
 
 /// Seeds where nobody says otherwise.
@@ -44,7 +45,15 @@ fn alone(seed: u64) -> String {
 fn tell(seed: u64) -> Result<Told, String> {
     name_seeds();
     SEED.set(seed);
-    let told = panic::catch_unwind(AssertUnwindSafe(|| story::tell(seed)));
+    let mut trace = Trace::default();
+    if let Ok(wanted) = env::var("BATON_TRACE") {
+        trace.keep(wanted == "frames");
+    }
+    let told = panic::catch_unwind(AssertUnwindSafe(|| {
+        let (told, trace) = story::tell_traced(seed, trace);
+        trace.lines().iter().for_each(|line| println!("{line}"));
+        told
+    }));
     match told {
         Ok(Ok(told)) => Ok(told),
         Ok(Err(flaws)) => Err(flaws.join("\n")),

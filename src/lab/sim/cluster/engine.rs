@@ -6,12 +6,13 @@ use std::sync::Arc;
 use mio::{Poll, Token};
 
 use super::database::{DatabaseModel, Disk};
+use super::trace::Trace;
 use super::{DISPATCH_MAC, dispatch_address};
 use crate::api::{Reply, Request};
 use crate::cascade::Topology;
 use crate::cms::ReplyId;
 use crate::config::{AutonomousDomain, Heartbeat};
-use crate::database::Opened;
+use crate::database::{Opened, Outcome};
 use crate::engine::control::dispatcher::{Beginning, Dispatcher, End, Event, Journal};
 use crate::engine::control::sender::Sender;
 use crate::engine::control::workers::Workers;
@@ -69,8 +70,8 @@ pub(super) struct Start<'a> {
 }
 
 /// What comes out of an engine.
-#[derive(Default)]
-pub(super) struct Outside {
+pub(super) struct Outside<'a> {
+    pub trace: &'a mut Trace,
     pub frames: Vec<Vec<u8>>,
     pub replies: Vec<(ReplyId, Reply)>,
     pub notices: Vec<Notice>,
@@ -166,7 +167,13 @@ impl Engine {
     }
 
     /// Does all that is to be done now.
-    pub(super) fn work(&mut self, now: Nanos, disk: &Disk, fate: &mut Fate, outside: &mut Outside) -> Result<(), Died> {
+    pub(super) fn work(
+        &mut self,
+        now: Nanos,
+        disk: &Disk,
+        fate: &mut Fate,
+        outside: &mut Outside<'_>,
+    ) -> Result<(), Died> {
         for _ in 0..ROUNDS_MAX {
             if !self.round(now, disk, fate, outside)? || self.dispatcher.end().is_some() {
                 return Ok(());
@@ -176,7 +183,7 @@ impl Engine {
     }
 
     /// One turn of each. Says whether there was anything to do.
-    fn round(&mut self, now: Nanos, disk: &Disk, fate: &mut Fate, outside: &mut Outside) -> Result<bool, Died> {
+    fn round(&mut self, now: Nanos, disk: &Disk, fate: &mut Fate, outside: &mut Outside<'_>) -> Result<bool, Died> {
         let mut any = self.worker.step(now);
         fate.step()?;
         self.worker.settle();
@@ -186,6 +193,10 @@ impl Engine {
         fate.step()?;
         self.database.handle_timeout(now, disk);
         while let Some(outcome) = self.database.poll_outcome() {
+            outside.trace.say(now, || match &outcome {
+                Outcome::Opened(_) => "the database is open".into(),
+                outcome => format!("{outcome:?}"),
+            });
             self.dispatcher.handle_outcome(now, outcome);
             any = true;
             fate.step()?;
@@ -198,16 +209,19 @@ impl Engine {
         while self.database.has_room()
             && let Some(job) = self.dispatcher.poll_commit()
         {
+            outside.trace.say(now, || format!("to the database {job:?}"));
             self.database.submit(job);
             any = true;
             fate.step()?;
         }
         while let Some(reply) = self.dispatcher.poll_reply() {
+            outside.trace.say(now, || format!("{reply:?}"));
             outside.replies.push(reply);
             fate.step()?;
         }
         outside.notices.extend(std::iter::from_fn(|| self.dispatcher.poll_notice()));
         while let Some(event) = self.dispatcher.poll_event() {
+            outside.trace.say(now, || format!("{event:?}"));
             if let Event::Recovery(event) = event {
                 self.events.push(event);
             }

@@ -20,6 +20,7 @@ mod engine;
 mod expected;
 mod operators;
 pub mod story;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use self::database::Disk;
 pub use self::engine::{Engine, Fate};
 use self::engine::{Outside, Start};
 use self::operators::Operators;
+pub use self::trace::Trace;
 use super::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings as ServerSettings};
 use crate::config::AutonomousDomain;
 use crate::database::{Change, KeyParameters, Member, PartParameters, WINDOW_NONE};
@@ -95,6 +97,8 @@ pub struct Cluster {
     pub epoch: Epoch,
     /// When the engine dies. Nothing by itself.
     pub fate: Fate,
+    /// What happens, for whoever wonders.
+    pub trace: Trace,
     operators: Operators,
     ring: MemoryRing,
     domains: Vec<AutonomousDomain>,
@@ -150,6 +154,7 @@ impl Cluster {
             random,
             epoch: Epoch::NONE,
             fate: Fate::default(),
+            trace: Trace::default(),
             operators: Operators::default(),
             ring: MemoryRing::new(RING),
             domains,
@@ -252,6 +257,7 @@ impl Cluster {
             opened
         });
         self.epoch = bumped.unwrap_or(self.epoch);
+        self.trace.say(self.now, || format!("an engine starts by {path:?} under {}", self.epoch));
         self.engine = Some(Engine::start(Start {
             now: self.now,
             path,
@@ -276,6 +282,7 @@ impl Cluster {
     /// The engine dies: what was not durable is lost, and what is under way arrives at nobody.
     pub fn kill(&mut self) {
         let Some(engine) = self.engine.take() else { return };
+        self.trace.say(self.now, || "the engine dies".into());
         engine.database.die(self.now, &self.disk);
         self.operators.handle_death();
         self.fate = Fate::default();
@@ -380,18 +387,22 @@ impl Cluster {
         }
         let Some(engine) = &mut self.engine else { return };
         while let Some((client, request, deadline)) = self.operators.poll_request(self.now) {
+            self.trace.say(self.now, || format!("{client:?} asks until {deadline:?} {request:?}"));
             engine.request(self.now, client, request, deadline);
         }
-        let mut outside = Outside::default();
+        let trace = &mut self.trace;
+        let mut outside = Outside { trace, frames: Vec::new(), replies: Vec::new(), notices: Vec::new() };
         let died = engine.work(self.now, &self.disk, &mut self.fate, &mut outside).is_err();
-        self.sent += outside.frames.len() as u64;
-        for frame in outside.frames {
+        let Outside { frames, replies, notices, .. } = outside;
+        self.sent += frames.len() as u64;
+        for frame in frames {
+            self.trace.say_frame(self.now, "sent", &frame);
             self.network.send(self.now, &frame);
         }
-        for (client, reply) in outside.replies {
+        for (client, reply) in replies {
             self.operators.handle_reply(self.now, client, reply);
         }
-        for notice in outside.notices {
+        for notice in notices {
             self.is_complete |= notice == Notice::Complete;
             self.notices.push(notice);
         }
@@ -407,6 +418,7 @@ impl Cluster {
             match self.sites.iter_mut().find(|site| site.port == port) {
                 Some(site) => site.server.handle_frame(self.now, &bytes),
                 None if self.engine.is_some() || self.ring.unreleased() < UNREAD_MAX => {
+                    self.trace.say_frame(self.now, "came", &bytes);
                     self.ring.arrive(&bytes, Some(self.now));
                 }
                 None => {}

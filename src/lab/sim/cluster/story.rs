@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::operators::errand;
-use super::{Cluster, ClusterSettings, Fate, free_terminals};
+use super::{Cluster, ClusterSettings, Fate, Trace, free_terminals};
 use crate::engine::control::dispatcher::End;
 use crate::handover::Upgrading;
 use crate::handover::protocol::{Notice, Order};
@@ -52,11 +52,20 @@ pub struct Told {
 /// # Panics
 /// If something goes on without end.
 pub fn tell(seed: u64) -> Result<Told, Vec<String>> {
-    let mut story = Story::new(seed);
+    tell_traced(seed, Trace::default()).0
+}
+
+/// As [`tell`], with what happened.
+///
+/// # Panics
+/// As [`tell`].
+pub fn tell_traced(seed: u64, trace: Trace) -> (Result<Told, Vec<String>>, Trace) {
+    let mut story = Story::new(seed, trace);
     story.chaos();
     story.heal();
     let flaws = story.flaws();
-    if flaws.is_empty() { Ok(story.told()) } else { Err(flaws) }
+    let told = if flaws.is_empty() { Ok(story.told()) } else { Err(flaws) };
+    (told, story.cluster.trace)
 }
 
 struct Story {
@@ -67,7 +76,7 @@ struct Story {
 }
 
 impl Story {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, trace: Trace) -> Self {
         let mut random = Random::new(seed ^ 0x5745);
         let network = match random.below(3) {
             0 => NetworkSettings::PERFECT,
@@ -78,6 +87,7 @@ impl Story {
         let capacity = Capacity { meetings: 64, terminals: 128 };
         let domains = 1 + random.below(3);
         let mut cluster = Cluster::new(ClusterSettings { seed, domains, terminals: TERMINALS, network, capacity });
+        cluster.trace = trace;
         cluster.confer(1..=1 + random.below(6), 1 + random.below(2));
         let mut free: Vec<Vec<_>> = cluster
             .sites
@@ -175,7 +185,9 @@ impl Story {
         let cluster = &mut self.cluster;
         let at = cluster.random.below(cluster.sites.len() as u64) as usize;
         let while_ = Duration::from_micros(cluster.random.below(4_000_000));
-        match cluster.random.below(10) {
+        let what = cluster.random.below(10);
+        cluster.trace.say(cluster.now, || format!("{what} happens to site {at} for {while_:?}"));
+        match what {
             0 => cluster.sites[at].server.set_busy(cluster.now + while_),
             1 => cluster.sites[at].server.restart(),
             2 => {
