@@ -42,7 +42,8 @@ use parking_lot::RwLock;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub use change::Change;
-pub use key_parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
+pub use crate::wire::WINDOW_NONE;
+pub use key_parameters::{KeyParameters, Member, PartParameters};
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 pub use wanted::Wanted;
 

@@ -9,12 +9,16 @@
 
 use std::sync::atomic::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use super::layout::{BANK, Words};
 use super::slot::{Seen, Unreadable, checksum};
-use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Run, mix};
+use crate::wire::{
+    Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, MeetingSummary, Run, epoch_with_text, mix,
+};
 
 /// A meeting's part in one autonomous domain: what is known, controlled and taken over as one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Part {
     /// The meeting.
     pub meeting: MeetingId,
@@ -23,6 +27,7 @@ pub struct Part {
     /// Counts the changes to it at that server.
     pub version: u64,
     /// The epoch under which it was taken; [`Epoch::NONE`] while it is not.
+    #[serde(flatten, with = "epoch_with_text")]
     pub epoch: Epoch,
     /// What it is in.
     pub state: MeetingState,
@@ -33,14 +38,33 @@ pub struct Part {
     /// How many members the table holds of it. Joining and leaving keep it; what a caller writes
     /// here counts for nothing.
     pub participants: u16,
-    /// The chairman's address; 0 where there is none.
+    /// The chairman's address; 0 where there is none, which in JSON is `null`.
+    #[serde(with = "chairman_or_null")]
     pub chairman: Address,
     /// Whether its members may be others than the version stands for. A version is believed across
     /// a death, so it is never written before the members that it stands for without this mark,
-    /// which the same store publishes.
+    /// which the same store publishes. It is between the table and recovery, and not in JSON.
+    #[serde(skip)]
     pub in_doubt: bool,
-    /// Which conference it is that bears the meeting's number.
+    /// Which conference it is that bears the meeting's number. Not in JSON: 64 random bits are more
+    /// than many readers' numbers hold.
+    #[serde(skip)]
     pub run: Run,
+}
+
+/// The form of a chairman's address in JSON.
+mod chairman_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::wire::Address;
+
+    pub fn serialize<S: Serializer>(chairman: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(chairman).filter(|&&chairman| chairman != Address::default()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+        Option::deserialize(deserializer).map(Option::unwrap_or_default)
+    }
 }
 
 /// Word 4, above the address: the members may be others than the version stands for.
@@ -50,6 +74,14 @@ const IN_DOUBT: u64 = 1 << 56;
 pub(super) const FREE: [u64; BANK] = [0; BANK];
 
 impl Part {
+    /// The part as the autonomous server of this domain lists it.
+    pub fn listed(domain: Domain, summary: &MeetingSummary) -> Self {
+        let MeetingSummary { meeting, version, controller: epoch, state, level, participants, layout, chairman, run } =
+            *summary;
+        let in_doubt = false;
+        Self { meeting, domain, version, epoch, state, level, layout, participants, chairman, in_doubt, run }
+    }
+
     pub(super) fn encode(&self) -> [u64; BANK] {
         let kind = u64::from(self.state.wire()) << 40
             | u64::from(self.level.number()) << 48

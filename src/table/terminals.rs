@@ -13,18 +13,23 @@
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use super::layout::{BANK, EXTENT_BANK, TableSlot, Words};
 use super::slot::{Claim, Seen, Unreadable, checksum};
 use crate::limits::{INFO_BYTES_INLINE, INFO_BYTES_MAX};
 use crate::sys::mapping::SharedWord;
-use crate::wire::{Address, Business, Decode, Flags, MeetingId, Report, Role, StreamKind, TerminalState, mix};
+use crate::wire::{
+    Address, Business, Decode, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState, WINDOW_NONE, mix,
+};
 
 /// A terminal, as its last report or its autonomous server says it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Terminal {
     /// Its address.
     pub terminal: Address,
-    /// The meeting that it is a member of.
+    /// The meeting that it is a member of; [`MeetingId::NONE`] where it is in none, which no table
+    /// holds.
     pub meeting: MeetingId,
     /// Counts its changes, in serial arithmetic: it wraps.
     pub version: u32,
@@ -40,18 +45,13 @@ pub struct Terminal {
     pub channel: u8,
     /// Which stream it takes.
     pub stream: StreamKind,
-    /// Its window on the screen, from 0; [`Terminal::NO_WINDOW`] where it has none.
+    /// Its window on the screen, from 0; [`WINDOW_NONE`] where it has none.
     pub window: u8,
-    /// Bytes of `info` that count, at most 64.
-    pub info_len: u8,
-    /// Additional information; zero behind `info_len`.
-    pub info: [u8; INFO_BYTES_MAX],
+    /// Additional information.
+    pub info: Info,
 }
 
 impl Terminal {
-    /// The window of a terminal that is not on the screen.
-    pub const NO_WINDOW: u8 = 255;
-
     /// A member that has not reported yet.
     pub const fn new(terminal: Address, meeting: MeetingId, role: Role) -> Self {
         Self {
@@ -64,61 +64,32 @@ impl Terminal {
             flags: Flags(0),
             channel: 0,
             stream: StreamKind::Sub,
-            window: Self::NO_WINDOW,
-            info_len: 0,
-            info: [0; INFO_BYTES_MAX],
+            window: WINDOW_NONE,
+            info: Info::EMPTY,
         }
-    }
-
-    /// The additional information.
-    pub fn info(&self) -> &[u8] {
-        &self.info[..usize::from(self.info_len).min(INFO_BYTES_MAX)]
-    }
-
-    /// Replaces the additional information; what is beyond 64 bytes is cut.
-    pub fn set_info(&mut self, info: &[u8]) {
-        let len = info.len().min(INFO_BYTES_MAX);
-        self.info = [0; INFO_BYTES_MAX];
-        self.info[..len].copy_from_slice(&info[..len]);
-        self.info_len = len as u8;
     }
 
     /// Takes over what an autonomous server says of it; address, meeting and window stay.
     pub fn set_state(&mut self, state: &TerminalState) {
-        self.version = state.version;
-        self.business = state.business;
-        self.decode = state.decode;
-        self.role = state.role;
-        self.flags = state.flags;
-        self.channel = state.channel;
-        self.stream = state.stream;
-        self.set_info(state.info());
+        let window = self.window;
+        *self = Self { terminal: self.terminal, meeting: self.meeting, window, ..Self::from(state) };
     }
 }
 
+/// As an autonomous server lists it, which does not say its window.
 impl From<&TerminalState> for Terminal {
     fn from(state: &TerminalState) -> Self {
-        let mut terminal = Self::new(state.terminal, state.meeting, state.role);
-        terminal.set_state(state);
-        terminal
+        let TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info } = *state;
+        let window = WINDOW_NONE;
+        Self { terminal, meeting, version, business, decode, role, flags, channel, stream, window, info }
     }
 }
 
 impl From<&Terminal> for TerminalState {
     fn from(terminal: &Terminal) -> Self {
-        Self {
-            meeting: terminal.meeting,
-            terminal: terminal.terminal,
-            version: terminal.version,
-            business: terminal.business,
-            decode: terminal.decode,
-            role: terminal.role,
-            flags: terminal.flags,
-            channel: terminal.channel,
-            stream: terminal.stream,
-            info_len: terminal.info_len,
-            info: terminal.info,
-        }
+        let Terminal { meeting, terminal, version, business, decode, role, flags, channel, stream, window: _, info } =
+            *terminal;
+        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info }
     }
 }
 
@@ -298,8 +269,7 @@ impl Raw {
             channel: (place >> 32) as u8,
             stream: StreamKind::from_wire((place >> 40) as u8)?,
             window: (place >> 48) as u8,
-            info_len: self.info_len() as u8,
-            info,
+            info: Info::of_padded(info, self.info_len() as u8),
         })
     }
 

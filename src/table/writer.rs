@@ -21,7 +21,7 @@ use crate::limits::{
     CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX,
     PARTS_MAX,
 };
-use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Report, Role, StreamKind, TerminalState};
+use crate::wire::{Address, Business, Decode, Domain, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState};
 
 /// What became of a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,7 +123,7 @@ impl Writer {
     ) -> Reported {
         let mut told =
             Terminal { version, business, decode, flags, channel, stream, ..Terminal::new(terminal, meeting, role) };
-        told.set_info(info);
+        told.info = Info::new(info);
         self.report_state(&(&told).into())
     }
 
@@ -210,7 +210,7 @@ impl Writer {
         }
         let cell = Cell(words.cell(self.owner));
         let hint = (&mut self.extent_hint, EXTENT_PROBES_MAX);
-        let Ok(extent) = extent_for(words, cell, slot, old.extent(), state.info(), hint) else {
+        let Ok(extent) = extent_for(words, cell, slot, old.extent(), &state.info, hint) else {
             self.extents_taken = self.extents_taken.saturating_add(EXTENT_PROBES_MAX);
             let all = self.extents_taken >= words.extents();
             return Some(if all { Reported::Full } else { Reported::Contended });
@@ -227,7 +227,7 @@ impl Writer {
         };
         let mut new = old;
         new.set_stated(state.into());
-        new.set_info(state.info(), extent);
+        new.set_info(&state.info, extent);
         publish(words, cell, slot, &old, &new, claim);
         Some(Reported::Applied)
     }
@@ -258,10 +258,10 @@ impl Writer {
                 return Ok(false);
             }
             let hint = (&mut self.extent_hint, u32::MAX);
-            let extent = extent_for(words, cell, slot, old.extent(), changed.info(), hint)?;
+            let extent = extent_for(words, cell, slot, old.extent(), &changed.info, hint)?;
             changed.terminal = terminal;
             let mut new = Raw::new(&changed, old.meeting(), old.part());
-            new.set_info(changed.info(), extent);
+            new.set_info(&changed.info, extent);
             publish(words, cell, slot, &old, &new, claim);
             return Ok(true);
         }
@@ -426,10 +426,10 @@ impl Writer {
         };
         self.terminal_hint = slot;
         let hint = (&mut self.extent_hint, u32::MAX);
-        let extent = extent_for(words, structure.cell, slot, None, terminal.info(), hint);
+        let extent = extent_for(words, structure.cell, slot, None, &terminal.info, hint);
         let extent = extent.inspect_err(|_| structure.end())?;
         let mut raw = Raw::new(terminal, meeting, part);
-        raw.set_info(terminal.info(), extent);
+        raw.set_info(&terminal.info, extent);
         raw.publish(words, claim);
         structure.link(slot, part);
         let entered = structure.enter_terminal(slot, &raw);

@@ -13,8 +13,10 @@
 //! a protocol payload's body, [`Records`] walks a data payload's page.
 
 mod address;
+pub mod epoch_with_text;
 mod frame;
 mod generator;
+mod info;
 mod message;
 mod pdu;
 mod records;
@@ -29,6 +31,7 @@ mod values;
 pub use address::{Address, Domain, Mac, MeetingId, Run};
 pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, Malformed, PacketType, encode_message, encode_page};
 pub use generator::GeneratorProbe;
+pub use info::Info;
 pub use message::Message;
 pub use pdu::{Epoch, FlagsHeader, Header, Opcode, Transaction, VERSION};
 pub use records::{Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult};
@@ -36,4 +39,4 @@ pub use report::Report;
 pub use tag::{Direction, Key, Secret, TagKey, digest_of, mix};
 pub use terminal_state::TerminalState;
 pub use transactions::Transactions;
-pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind};
+pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind, WINDOW_NONE};

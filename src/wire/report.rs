@@ -4,7 +4,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::message::BODY_BYTES;
-use super::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState};
+use super::{Address, Business, Decode, Flags, Info, MeetingId, Role, StreamKind, TerminalState};
 use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT};
 
 /// The body of a REPORT as it lies in the frame.
@@ -82,7 +82,7 @@ impl From<&Report> for TerminalState {
         let mut info = [0; INFO_BYTES_MAX];
         info[..INFO_BYTES_SHORT].copy_from_slice(&report.info);
         let Report { meeting, terminal, version, business, decode, role, flags, channel, stream, .. } = *report;
-        let info_len = report.info_len();
-        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info }
+        let info = Info::of_padded(info, report.info_len());
+        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info }
     }
 }

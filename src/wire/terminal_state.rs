@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::frame::Malformed;
 use super::records::{PAGE_BYTES, Record};
-use super::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind};
+use super::{Address, Business, Decode, Flags, Info, MeetingId, Role, StreamKind};
 use crate::limits::INFO_BYTES_MAX;
 
 /// STATE, REPORT_INFO and INFO_SET: one terminal's state, with additional information of up to 64
@@ -30,17 +30,8 @@ pub struct TerminalState {
     pub channel: u8,
     /// Which stream it takes.
     pub stream: StreamKind,
-    /// Bytes of `info` that count, at most 64.
-    pub info_len: u8,
-    /// Additional information; zero behind `info_len`.
-    pub info: [u8; INFO_BYTES_MAX],
-}
-
-impl TerminalState {
-    /// The additional information.
-    pub fn info(&self) -> &[u8] {
-        &self.info[..usize::from(self.info_len).min(INFO_BYTES_MAX)]
-    }
+    /// Additional information.
+    pub info: Info,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -72,8 +63,7 @@ impl Record for TerminalState {
             return Err(Malformed::Record);
         }
         let (info_bytes, rest) = rest.split_at_checked(info_len.next_multiple_of(8)).ok_or(Malformed::Record)?;
-        let mut info = [0; INFO_BYTES_MAX];
-        info[..info_len].copy_from_slice(&info_bytes[..info_len]);
+        let info = Info::new(&info_bytes[..info_len]);
         let state = || {
             Ok(Self {
                 meeting: MeetingId(l.meeting.get()),
@@ -85,7 +75,6 @@ impl Record for TerminalState {
                 flags: Flags(l.flags),
                 channel: l.channel,
                 stream: StreamKind::from_wire(l.stream).ok_or(Malformed::Value)?,
-                info_len: info_len as u8,
                 info,
             })
         };
@@ -93,7 +82,7 @@ impl Record for TerminalState {
     }
 
     fn write(&self, bytes: &mut [u8]) -> Option<usize> {
-        let info = self.info();
+        let info = &self.info;
         let head = TerminalStateBytes {
             meeting: U64::new(self.meeting.0),
             terminal: U64::new(self.terminal.number()),

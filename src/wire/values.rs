@@ -185,6 +185,9 @@ impl fmt::Debug for Flags {
     }
 }
 
+/// The window of a terminal that is not on the screen. Windows are counted from 0.
+pub const WINDOW_NONE: u8 = 255;
+
 /// The number of windows on the screen: 1 to 13, 16 or 64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]

@@ -1,7 +1,7 @@
 //! The records that every store holds: terminals, as a table has them, ten to a meeting.
 
 use baton::table::{Part, Terminal};
-use baton::wire::{
+use baton::wire::{Info, 
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
 };
 
@@ -89,7 +89,7 @@ impl Report {
         terminal.flags = self.flags;
         terminal.channel = self.channel;
         terminal.stream = self.stream;
-        terminal.set_info(&self.info);
+        terminal.info = Info::new(&self.info);
         true
     }
 }

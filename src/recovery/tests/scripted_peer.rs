@@ -7,8 +7,8 @@ use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{Body, Event, Heard, Path, Request, ServerRecovery, Settings};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Envelope, Epoch, Flags, Frame, Header, Key, Layout, Level,
-    Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, StreamKind,
+    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Envelope, Epoch, Flags, Frame, Header, Info, Key, Layout,
+    Level, Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, StreamKind,
     TakeoverResult, TerminalState, encode_page,
 };
 
@@ -248,7 +248,6 @@ pub fn terminal(meeting: u64, device: u16) -> TerminalState {
         flags: Flags::ONLINE,
         channel: 0,
         stream: StreamKind::Main,
-        info_len: 0,
-        info: [0; 64],
+        info: Info::EMPTY,
     }
 }

@@ -28,7 +28,8 @@ pub use super::export::{Head, head, write_by_hand};
 use crate::sys::mapping::BootId;
 use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind,
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"BATONSNP";
@@ -279,7 +280,7 @@ impl ArchivedTerminal {
             channel: terminal.channel,
             stream: terminal.stream.wire(),
             window: terminal.window,
-            info: terminal.info().to_vec(),
+            info: terminal.info.to_vec(),
         }
     }
 }
@@ -295,7 +296,7 @@ impl TerminalArchive {
         terminal.channel = self.channel;
         terminal.stream = StreamKind::from_wire(self.stream)?;
         terminal.window = self.window;
-        terminal.set_info(&self.info);
+        terminal.info = Info::new(&self.info);
         Some(terminal)
     }
 }

@@ -9,7 +9,7 @@ use crate::sys::mapping::killed_after;
 use crate::table::layout::{BANK, LINK};
 use crate::table::slot::Unreadable;
 use crate::table::*;
-use crate::wire::{Address, Role, mix};
+use crate::wire::{Address, Info, Role, mix};
 
 /// Members of the furnished table: the first, two in the middle and the last of a chain, some with
 /// an extent, and an only one.
@@ -101,7 +101,7 @@ fn whoever_joins_changes_or_takes_out_a_damaged_terminal_gets_it_out_of_the_way(
             };
             let Some(table) = damaged() else { continue };
             let mut terminal = Terminal::new(address(of), MeetingId(2), Role::Participant);
-            terminal.set_info(&[5; 64]);
+            terminal.info = Info::new(&[5; 64]);
             assert_eq!(control(&table).join(MeetingId(2), domain(1), &terminal), Ok(()), "{of:?}, word {word}");
             assert_eq!(table.terminal(address(of)), Some(terminal));
             assert_eq!(table.verify(), Vec::<String>::new(), "{of:?}, word {word}");

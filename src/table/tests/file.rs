@@ -12,7 +12,7 @@ use crate::sys::process::copies;
 use crate::table::file::snapshot::{self, Snapshot, SnapshotFault};
 use crate::table::file::{OpenError, Refusal};
 use crate::table::*;
-use crate::wire::{Epoch, Role};
+use crate::wire::{Epoch, Info, Role};
 
 const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 16 };
 
@@ -42,7 +42,7 @@ pub(in crate::table) fn furnish(table: &Arc<Table>) {
     }
     for device in 1..=6 {
         let mut terminal = Terminal::new(domain(2).device(device), MeetingId(1), Role::Participant);
-        terminal.set_info(&[device as u8; 64][..usize::from(device) * 10]);
+        terminal.info = Info::new(&[device as u8; 64][..usize::from(device) * 10]);
         control.join(MeetingId(1), domain(2), &terminal).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use super::walk::walked;
 use super::{domain, part, report};
 use crate::sys::mapping::killed_after;
 use crate::table::*;
-use crate::wire::{Epoch, Level, MeetingState, Role};
+use crate::wire::{Epoch, Info, Level, MeetingState, Role};
 
 pub(super) type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);
 
@@ -37,7 +37,7 @@ pub(super) fn furnished() -> Arc<Table> {
 
 fn member(number: u64, device: u16, info: usize) -> Terminal {
     let mut terminal = Terminal::new(domain(number).device(device), MeetingId(1), Role::Participant);
-    terminal.set_info(&[device as u8; 64][..info]);
+    terminal.info = Info::new(&[device as u8; 64][..info]);
     terminal
 }
 
@@ -185,7 +185,7 @@ fn a_change_is_in_or_not() {
     kill_everywhere("a window and a caption are set", |table| {
         let changed = control(table).update_terminal(domain(1).device(1), |terminal| {
             terminal.window = 3;
-            terminal.set_info(&[7; 50]);
+            terminal.info = Info::new(&[7; 50]);
             true
         });
         assert_eq!(changed, Ok(true));
@@ -280,7 +280,7 @@ fn information_changes_its_length_or_not() {
         for info in [0, 16, 17, 64] {
             kill_everywhere(&format!("terminal {device} is given {info} bytes"), |table| {
                 let changed = control(table).update_terminal(domain(1).device(device), |terminal| {
-                    terminal.set_info(&[7; 64][..info]);
+                    terminal.info = Info::new(&[7; 64][..info]);
                     terminal.window = 5;
                     true
                 });

@@ -20,8 +20,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::DOMAINS_MAX;
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
-    digest_of,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind, digest_of,
 };
 use walk::walked;
 
@@ -165,10 +165,10 @@ fn long_information_takes_an_extent_and_gives_it_back() {
         let expected = if device <= extents { Reported::Applied } else { Reported::Full };
         assert_eq!(report(&mut worker, terminal, 1, &[device as u8; 64]), expected);
     }
-    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info(), [7; 64]);
+    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info[..], [7; 64]);
     let last = domain(5).device(extents + 1);
     assert_eq!(report(&mut worker, domain(5).device(7), 2, b"short"), Reported::Applied);
-    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info(), b"short");
+    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info[..], *b"short");
     assert_eq!(report(&mut worker, last, 1, &[1; 17]), Reported::Applied);
     assert_eq!(table.verify(), Vec::<String>::new());
     control.remove_part(MeetingId(1), domain(5)).unwrap();
@@ -183,7 +183,7 @@ fn a_taken_beginning_does_not_hide_the_free_extents() {
     let probes = crate::limits::EXTENT_PROBES_MAX as u16;
     let member = |device: u16| {
         let mut member = Terminal::new(domain(5).device(device), MeetingId(1), Role::Participant);
-        member.set_info(&[device as u8; 64]);
+        member.info = Info::new(&[device as u8; 64]);
         member
     };
     let mut control = table.writer(OwnerId::CONTROL);
@@ -329,7 +329,7 @@ impl Oracle {
             }
             Step::Join(m, d, device, info) => {
                 let mut terminal = Terminal::new(domain(d).device(device), MeetingId(m), Role::Participant);
-                terminal.set_info(&[device as u8; 64][..info]);
+                terminal.info = Info::new(&[device as u8; 64][..info]);
                 let expected = match self.terminals.get(&terminal.terminal) {
                     _ if !self.parts.contains_key(&(m, d)) => Err(TableError::UnknownPart(MeetingId(m), domain(d))),
                     Some((_, other)) if other.meeting.0 == m => Err(TableError::Exists),
@@ -353,7 +353,7 @@ impl Oracle {
             Step::Change(d, device, window, info) => {
                 let change = |terminal: &mut Terminal| {
                     terminal.window = window;
-                    terminal.set_info(&[window; 64][..info]);
+                    terminal.info = Info::new(&[window; 64][..info]);
                     window % 2 == 0
                 };
                 let address = domain(d).device(device);
@@ -381,7 +381,7 @@ impl Oracle {
                         terminal.flags = Flags(version as u8);
                         terminal.channel = version as u8;
                         terminal.stream = StreamKind::Main;
-                        terminal.set_info(info);
+                        terminal.info = Info::new(info);
                         Reported::Applied
                     }
                 };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{domain, part};
 use crate::table::file::snapshot::{Place, Snapshot, SnapshotFault, parse, write_to};
 use crate::table::*;
-use crate::wire::{Epoch, Role, mix};
+use crate::wire::{Epoch, Info, Role, mix};
 
 const SECTOR: usize = 512;
 const PATH: &str = "/snapshots/snapshot";
@@ -155,7 +155,7 @@ fn snapshot(number: usize) -> Snapshot {
     control.insert_part(&part(1 + number as u64, 1)).unwrap();
     for device in 1..=(number * 17 % 40) as u16 {
         let mut member = Terminal::new(domain(1).device(device), MeetingId(1 + number as u64), Role::Participant);
-        member.set_info(&[number as u8; 60]);
+        member.info = Info::new(&[number as u8; 60]);
         control.join(member.meeting, domain(1), &member).unwrap();
     }
     Snapshot::of(&table)

@@ -214,10 +214,8 @@ fn terminal_state() -> impl Strategy<Value = TerminalState> {
     let one = (meeting(), address(), any::<u32>(), select(Business::ALL), select(Decode::ALL), select(Role::ALL));
     let two = (flags(), any::<u8>(), select(StreamKind::ALL), vec(any::<u8>(), 0..=INFO_BYTES_MAX));
     (one, two).prop_map(|((meeting, terminal, version, business, decode, role), (flags, channel, stream, bytes))| {
-        let mut info = [0; INFO_BYTES_MAX];
-        info[..bytes.len()].copy_from_slice(&bytes);
-        let info_len = bytes.len() as u8;
-        TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info }
+        let info = Info::new(&bytes);
+        TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info }
     })
 }
 
@@ -253,11 +251,9 @@ fn reported(frame: &Frame<'_>) -> Option<TerminalState> {
     else {
         return None;
     };
-    let mut info = [0; INFO_BYTES_MAX];
-    info[..short.len()].copy_from_slice(&short);
-    let info_len = (0..=6).rev().find(|&len| len == 0 || short[len - 1] != 0).unwrap() as u8;
+    let info = Info::new(&short[..(0..=6).rev().find(|&len| len == 0 || short[len - 1] != 0).unwrap()]);
     let meeting = frame.header().meeting;
-    Some(TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info })
+    Some(TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info })
 }
 
 fn read_in_every_way(bytes: &[u8]) {

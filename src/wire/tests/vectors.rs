@@ -144,7 +144,7 @@ fn field(name: &str, frame: &Frame<'_>, key: &Key) -> Value {
             page().records::<ReportAck>().unwrap().flatten().map(|ack| ack.version).collect()
         }
         ("info_lengths", Opcode::State) => {
-            page().records::<TerminalState>().unwrap().flatten().map(|state| state.info().len()).collect()
+            page().records::<TerminalState>().unwrap().flatten().map(|state| state.info.len()).collect()
         }
         (name, _) => message_field(name, &message()),
     }
