@@ -32,7 +32,7 @@ clear_away() {
 }
 trap clear_away EXIT
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on
 # hugetlbfs where the kernel lends enough of them, else on tmpfs. Given back in every case.
