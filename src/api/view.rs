@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use crate::database::{Database, DatabaseError};
-use crate::table::{Part, Table, Terminal};
-use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, epoch_with_text};
+use crate::table::{Part, Table, TableDump, Terminal};
+use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState};
 
 /// Table and database, to be read from any thread.
 #[derive(Clone, Debug)]
@@ -60,18 +60,6 @@ pub struct Census {
     /// By domain: all, those taken over under the epoch, those that the autonomous server does not
     /// have.
     pub domains: BTreeMap<Domain, [u64; 3]>,
-}
-
-/// The whole table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct TableDump {
-    /// The epoch of who controls.
-    #[serde(flatten, with = "epoch_with_text")]
-    pub epoch: Epoch,
-    /// By ascending meeting, then domain.
-    pub parts: Vec<Part>,
-    /// By ascending address.
-    pub terminals: Vec<Terminal>,
 }
 
 impl View {

@@ -1,14 +1,14 @@
-//! Terminals, each a member of one part: the record of one, how it is found, and its additional
-//! information.
+//! Terminals: the record of one, how it is found, and its additional information. Each is a member
+//! of one part.
 //!
 //! ```text
 //! 0 address (56) info_len │ 1 meeting │ 2 version (32) business decode role flags
 //! 3 part's slot (32) channel stream window │ 4, 5 information up to 16 bytes, else 4 its extent │ 6 checksum
 //! ```
 //!
-//! A slot is free where the address is 0. Information of more than 16 bytes is in an *extent*: two
-//! banks of 64 bytes, used as the slot's are, which the terminal's slot owns for as long as its
-//! record names it. The checksum is over it too.
+//! A slot is free if the address is 0. Information of more than 16 bytes is in an *extent*: two
+//! banks of 64 bytes, used like the slot's, which the terminal's slot owns for as long as its
+//! record names it. The checksum covers the extent too.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
@@ -23,15 +23,17 @@ use crate::wire::{
     Address, Business, Decode, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState, WINDOW_NONE, mix,
 };
 
-/// A terminal, as its last report or its autonomous server says it is.
+/// A terminal's state, from its last report or from its autonomous server. In JSON it is what
+/// `docs/api.md` documents, for the API, `baton table inspect` and `baton sim` alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Terminal {
-    /// Its address.
+    /// Its address: the JSON has it under this name.
     pub terminal: Address,
     /// The meeting that it is a member of; [`MeetingId::NONE`] where it is in none, which no table
     /// holds.
     pub meeting: MeetingId,
-    /// Counts its changes, in serial arithmetic: it wraps.
+    /// Counts its changes, in serial arithmetic; it wraps, and skips 0, which is a terminal's that
+    /// has not reported.
     pub version: u32,
     /// What it is busy with.
     pub business: Business,
@@ -39,7 +41,7 @@ pub struct Terminal {
     pub decode: Decode,
     /// Its part in the conference.
     pub role: Role,
-    /// Muted, hand raised and so on.
+    /// As last reported, not as last commanded.
     pub flags: Flags,
     /// The channel that it decodes on.
     pub channel: u8,
@@ -52,7 +54,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A member that has not reported yet.
+    /// A member that has not reported yet, with version 0.
     pub const fn new(terminal: Address, meeting: MeetingId, role: Role) -> Self {
         Self {
             terminal,
@@ -69,14 +71,14 @@ impl Terminal {
         }
     }
 
-    /// Takes over what an autonomous server says of it; address, meeting and window stay.
+    /// Replaces the state by what an autonomous server lists; address, meeting and window stay.
     pub fn set_state(&mut self, state: &TerminalState) {
         let window = self.window;
         *self = Self { terminal: self.terminal, meeting: self.meeting, window, ..Self::from(state) };
     }
 }
 
-/// As an autonomous server lists it, which does not say its window.
+/// The state that an autonomous server lists. It does not list the window.
 impl From<&TerminalState> for Terminal {
     fn from(state: &TerminalState) -> Self {
         let TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info } = *state;
@@ -93,12 +95,12 @@ impl From<&Terminal> for TerminalState {
     }
 }
 
-/// A terminal's record as the words of its slot: what the hot path works on.
+/// A terminal's record as the words of its slot, without its extent: the hot path works on this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head([u64; BANK - 1]);
 
-/// What a report or an autonomous server says, but for the additional information, as it lies in a
-/// record.
+/// What a report or an autonomous server says, as it lies in a record, without the additional
+/// information.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stated {
     /// Word 2.
@@ -127,7 +129,7 @@ stated_of!(Report);
 stated_of!(Terminal);
 stated_of!(TerminalState);
 
-/// The same with those of its extent.
+/// A terminal's record as the words of its slot and its extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Raw {
     head: Head,
@@ -136,7 +138,7 @@ pub(super) struct Raw {
 }
 
 impl Head {
-    /// A bank's, if that is whole and there is no extent to it.
+    /// The record in a bank, if the bank is whole and the record has no extent.
     #[inline(always)]
     pub fn alone(bank: &[u64; BANK]) -> Option<Self> {
         let [words @ .., sum] = *bank;
@@ -144,7 +146,7 @@ impl Head {
         (head.extent().is_none() && checksum(&head.0, &[]) == sum).then_some(head)
     }
 
-    /// The bank that it makes where there is no extent to it.
+    /// The bank of a record that has no extent.
     #[inline(always)]
     pub fn bank(&self) -> [u64; BANK] {
         let [a, b, c, d, e, f] = self.0;
@@ -196,8 +198,8 @@ impl Head {
         self.0[3] = self.0[3] & !(0xff << 48) | u64::from(window) << 48;
     }
 
-    /// Puts information in that needs no extent: its length, and its bytes as words, zero behind
-    /// it.
+    /// Sets information that needs no extent: its length, and its bytes as words, zero after the
+    /// last byte.
     #[inline(always)]
     pub fn set_short_info(&mut self, len: u8, [front, behind]: [u64; 2]) {
         self.0[0] = self.address().number() | u64::from(len) << 56;
@@ -217,7 +219,7 @@ impl Raw {
     /// The record of a free slot.
     pub const FREE: Self = Self { head: Head([0; BANK - 1]), info: [0; EXTENT_BANK] };
 
-    /// A terminal's record as a member of the part in a slot; its information is put in apart.
+    /// A terminal's record as a member of the part in a slot; its information is set separately.
     pub fn new(terminal: &Terminal, meeting: MeetingId, part: u32) -> Self {
         let mut raw = Self::FREE;
         raw.head.0[0] = terminal.terminal.number();
@@ -232,12 +234,13 @@ impl Raw {
         self.head.set_stated(stated);
     }
 
-    /// Puts information in: into the extent where that is given, which is where it is longer than
-    /// [`INFO_BYTES_INLINE`]. What is beyond 64 bytes is cut.
+    /// Sets the information, in the extent if one is given, which it is if there are more than
+    /// [`INFO_BYTES_INLINE`] bytes. Bytes after the 64th are dropped.
     pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
         self.info = [0; EXTENT_BANK];
         let Some(extent) = extent else {
-            let (len, mut short) = (info.len().min(INFO_BYTES_INLINE), [0; INFO_BYTES_INLINE]);
+            let len = info.len().min(INFO_BYTES_INLINE);
+            let mut short = [0; INFO_BYTES_INLINE];
             short[..len].copy_from_slice(&info[..len]);
             let [front, behind] = *short.as_chunks().0 else { unreachable!("sixteen bytes are two words") };
             return self.head.set_short_info(len as u8, [front, behind].map(u64::from_le_bytes));
@@ -249,7 +252,7 @@ impl Raw {
         self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
     }
 
-    /// The terminal; none where a value is none of its kind.
+    /// The terminal; none if a value is not one of its kind.
     #[inline]
     pub fn terminal(&self) -> Option<Terminal> {
         let [_, _, stated, place, ..] = self.head.0;
@@ -315,7 +318,7 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// The terminal in a slot; none where it is free or there is no such slot.
+    /// The terminal in a slot; none if it is free or there is no such slot.
     #[inline]
     pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
         let Some(words) = self.terminal(slot) else { return Ok(None) };

@@ -4,10 +4,10 @@
 //! dst MAC 6 │ src MAC 6 │ [802.1Q 4] │ EtherType 2 │ DA 8 │ SA 8 │ rsv 2 │ [label 4] │ payload 64 or 1056
 //! ```
 //!
-//! What always holds here: a frame is looked at through checked views of the bytes that arrived.
-//! Nothing in a frame can make this module panic, read out of bounds or allocate; what is wrong
-//! with it is a [`Malformed`] value to be counted. Encoding writes into a buffer of the caller's
-//! and cannot fail for sizes, because the types bound them.
+//! What always holds: a frame is read through checked views of the bytes that arrived. Nothing in a
+//! frame can make this module panic, read out of bounds or allocate; a fault in it is a
+//! [`Malformed`] value to be counted. Encoding writes into the caller's buffer and cannot run out
+//! of room, because the types bound all sizes.
 //!
 //! [`Frame::parse`] finds the packet, [`Frame::authentic`] checks its tag, [`Frame::message`] reads
 //! a protocol payload's body, [`Records`] walks a data payload's page.

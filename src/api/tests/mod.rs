@@ -10,12 +10,12 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use super::{DomainStatus, GivenControl, MeetingView, Orphan, TableDump};
+use super::{DomainStatus, GivenControl, MeetingView, Orphan};
 use crate::cms::{Changed, Started};
 use crate::database::{Change, Database, KeyParameters};
 use crate::handover::Upgrading;
 use crate::limits::BODY_BYTES_MAX;
-use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
+use crate::table::{Capacity, OwnerId, Part, Table, TableDump, Terminal};
 use crate::telemetry::{Collector, EngineNote};
 use crate::wire::{Address, Domain, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run};
 

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use super::workload::Ledger;
-use crate::api::TableDump;
 use crate::lab::sim::Dump;
-use crate::table::{Part, Terminal};
+use crate::table::{Part, TableDump, Terminal};
 use crate::wire::{Address, Flags, MeetingId, MeetingState, Role};
 
 /// What does not agree, each with the reason.

@@ -16,8 +16,8 @@ use super::scenario::FIRST_DEVICE;
 use super::sim_client::{Servers, Status};
 use super::workload::{Ledger, start_body};
 use super::{INTERFACE, Side, Testbed, TestbedError};
-use crate::api::TableDump;
 use crate::lab::sim::{Dump, Preload, PreloadedDomain};
+use crate::table::TableDump;
 use crate::wire::Domain;
 
 /// The dispatch server's own address.

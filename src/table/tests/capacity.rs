@@ -1,5 +1,5 @@
-//! Full in every way that there is: an error that names what is full, and a table in which all
-//! agrees.
+//! A table that is full in each possible way: the error names what is full, and the table still has
+//! no flaw.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn member(device: u16, info: usize) -> Terminal {
     member
 }
 
-/// The full table refuses what comes on top, twice the same, and takes it once there is room.
+/// A full table refuses one more, twice with the same error, and takes it once there is room.
 fn full<T: PartialEq + std::fmt::Debug>(
     table: &Table,
     what: &'static str,

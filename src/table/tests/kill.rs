@@ -1,6 +1,6 @@
-//! Death in front of every store: each operation is killed before each change of a shared word that
-//! it makes, and so is the recovery from each of these deaths. What is found then is the table
-//! before the operation or after it.
+//! Death before every store: each operation is killed before each of its changes of a shared word,
+//! and so is the recovery from each of these deaths. The table is then as before the operation or
+//! as after it.
 
 use std::sync::Arc;
 
@@ -72,8 +72,7 @@ pub(super) fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
     assert_eq!((table.verify(), table.count_terminals()), (Vec::new(), 0), "{story}");
 }
 
-/// Kills `act` in front of each of its stores, and the recovery from that in front of each of its
-/// own.
+/// Kills `act` before each of its stores, and the recovery from that before each of its own.
 fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
     let (before, after) = (dump(&furnished()), {
         let table = furnished();
@@ -87,7 +86,7 @@ fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
         if killed_after(first, || act(&table)).is_some() {
             break;
         }
-        // What readers find with the dead writer's claims in place is a record, old or new, and no
+        // While the dead writer's claims are in place, readers find a record, old or new, without
         // waiting.
         for part in table.parts() {
             assert!(table.members(part.meeting, part.domain).count() <= 5);
@@ -196,8 +195,8 @@ fn a_change_is_in_or_not() {
     kill_everywhere("a new reservation", |table| table.set_reservation(Epoch::new(2, 7), 9));
 }
 
-/// Kills what comes to nothing in front of each of its stores, and the recovery from that in front
-/// of each of its own: the table stays as it is.
+/// Kills an operation that fails before each of its stores, and the recovery from that before each
+/// of its own: the table does not change.
 fn kill_in_vain(name: &str, act: impl Fn(&Arc<Table>)) {
     let before = dump(&furnished());
     for first in 0.. {

@@ -1,4 +1,4 @@
-//! The table against an oracle, and what its other tests build theirs from.
+//! The table against an oracle, and what the other tests build their tables from.
 
 mod capacity;
 mod claims;
@@ -125,7 +125,7 @@ fn only_a_newer_report_counts() {
     control.insert_part(&part(1, 5)).unwrap();
     control.join(MeetingId(1), domain(5), &Terminal::new(terminal, MeetingId(1), Role::Participant)).unwrap();
     for (version, reported) in [
-        // Nothing is known of it yet: whatever it counts from.
+        // It has not reported yet: any first version counts.
         (0xffff_fff0, Reported::Applied),
         (0xffff_fff0, Reported::Known),
         (0xffff_ffef, Reported::Known),
@@ -250,7 +250,7 @@ fn an_owner_number_is_one_writers() {
     table.writer(OwnerId::worker(0));
 }
 
-/// What a table should hold, by the plainest means.
+/// What a table should hold, implemented in the plainest way.
 #[derive(Default)]
 struct Oracle {
     parts: BTreeMap<(u64, u64), Part>,
@@ -470,7 +470,7 @@ fn a_fence_counts_until_the_own_term_is_above_it() {
     assert_eq!(table.fence(domain(1)), Some(Epoch::new(1, 9)), "a lower epoch lowers none");
     table.set_reservation(Epoch::new(2, 1), 90);
     assert_eq!((table.fence(domain(1)), table.fence(domain(2))), (None, Some(Epoch::new(3, 1))));
-    // What does not count any more makes room, and only then is there none.
+    // Fences that no longer hold make room, and only after them is there none.
     for number in 10..10 + DOMAINS_MAX as u64 - 1 {
         assert!(table.set_fence(domain(number), Epoch::new(2, 9)), "{number}");
     }

@@ -1,6 +1,5 @@
 //! A power cut between any two steps of writing a snapshot, on a file system that loses, tears and
-//! reorders whatever was not made durable: what is read afterwards is the old snapshot or the new
-//! one, whole.
+//! reorders all that was not made durable: the old or the new snapshot is read afterwards, whole.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +23,7 @@ struct Disk {
     durable_names: BTreeMap<PathBuf, usize>,
     open: Option<usize>,
     steps_left: Option<usize>,
-    /// It says that something is durable, and it is not.
+    /// Whether it reports data as durable that is not.
     lies: bool,
 }
 
@@ -146,8 +145,8 @@ fn dice() -> (u64, Dice) {
     (seed, Dice(seed))
 }
 
-/// The snapshot number so of a table that changes: some are longer than the one before, some
-/// shorter.
+/// The snapshot with this number, of a table that changes: some are longer than the one before,
+/// some shorter.
 fn snapshot(number: usize) -> Snapshot {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 64 }));
     table.set_reservation(Epoch::new(1, 1 + number as u16), 1000);
@@ -198,7 +197,7 @@ fn a_power_cut_leaves_the_old_snapshot_or_the_new_one() {
     println!("{old} times the old one, {new} times the new one");
 }
 
-/// A disk that lies about its flushes may lose a snapshot; it never makes one that nobody took.
+/// A disk that lies about its flushes may lose a snapshot; it never makes one that was not taken.
 #[test]
 fn a_disk_that_lies_loses_a_snapshot_and_never_makes_a_wrong_one() {
     let (seed, mut dice) = dice();

@@ -1,7 +1,7 @@
-//! Resizing: all of it or nothing, at whatever step it ends.
+//! Resizing: all or nothing, at whichever step it ends.
 //!
-//! A killed process leaves the folder as its last system call did. So death at any instant is what
-//! the folder holds after each step, and that is looked at here; `tests/table_command.rs` kills the
+//! A killed process leaves the folder as its last system call did. So the states after each step
+//! are all that a death can leave, and they are checked here; `tests/table_command.rs` kills the
 //! command itself.
 
 use std::fs;
