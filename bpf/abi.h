@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the steering program and Baton share. This file is the only source of it: build.rs makes the
- * Rust side from it, the assertions below hold it in C, and tests/steer.rs holds it against the BTF
- * of what was compiled.
+ * What the steering program and Baton share. This file is its only source: build.rs makes the Rust
+ * side from it, the assertions below check it in C, and tests/steer.rs compares it with the BTF of
+ * the compiled program.
  *
- * A change of any struct, map or meaning here is a change of BATON_ABI: a program of another number
- * that is found pinned is replaced together with its maps.
+ * Any change of a struct, map or meaning here changes BATON_ABI: a pinned program with another
+ * number is replaced together with its maps.
  */
 #ifndef BATON_ABI_H
 #define BATON_ABI_H
@@ -32,19 +32,19 @@
 #define BATON_SOURCE_AT 8   /* of the source address in the packet */
 #define BATON_MEETING_AT 16 /* of the meeting in the payload */
 
-/* What the payload of a probe of the kernel's packet generator begins with. */
+/* The first bytes of the payload of a probe of the kernel's packet generator. */
 #define BATON_PROBE_MAGIC 0xbe9be955
 
 /* The only entry of the map `settings`. */
 struct baton_settings {
 	__u32 abi;        /* BATON_ABI of who wrote it */
-	/* rings of each queue that frames are shared among; 0: none, all frames pass */
+	/* rings of each queue among which frames are distributed; 0: none, all frames pass */
 	__u32 rings;
 	__u16 ethertype;  /* of V2V frames, in the host's byte order */
 	__u16 probe_port; /* UDP port of generator probes, in the host's byte order; 0: none */
-	/* not 0: V2V frames of MAC addresses that are not in the map `known` are dropped */
+	/* not 0: V2V frames from MAC addresses that are not in the map `known` are dropped */
 	__u32 known_only;
-	/* from one V2V frame of a MAC address to its next, on average; 0: as it likes */
+	/* from one V2V frame of a MAC address to its next, on average; 0: no limit */
 	__u64 source_interval_ns;
 	__u64 source_window_ns;   /* so much earlier a frame may come than that says: its burst */
 };
@@ -55,8 +55,8 @@ _Static_assert(sizeof(struct baton_settings) == 32, "no hole, no surprise");
 #define BATON_KNOWN_MAX 1024
 #define BATON_SOURCES_MAX 4096
 
-/* Lies right before the first byte of a steered frame. The magic tells it from what else may lie
- * there. */
+/* Lies immediately before the first byte of a steered frame. The magic distinguishes it from other
+ * data that may be there. */
 #define BATON_ARRIVAL_MAGIC 0x41525256
 struct baton_arrival {
 	__u32 magic;
@@ -65,12 +65,12 @@ struct baton_arrival {
 };
 _Static_assert(sizeof(struct baton_arrival) == 16, "metadata comes in words, and at most 32 bytes of it everywhere");
 
-/* What became of a frame: the index into the map `verdicts`, which counts. The first two go to a
+/* The verdict on a frame: the index into the map `verdicts`, which counts. The first two go to a
  * ring, the last two are dropped, and the others pass to the kernel. */
 enum baton_verdict {
 	BATON_STEERED,         /* a V2V frame, to its ring */
 	BATON_PROBE,           /* a generator probe, to its ring */
-	/* V2V or a probe, but nobody in the ring's slot, or no rings at all */
+	/* V2V or a probe, but no socket in the ring's slot, or no rings at all */
 	BATON_NO_SOCKET,
 	BATON_OTHER_ETHERTYPE, /* the kernel's own traffic */
 	/* ends before its Ethernet header, or V2V and shorter than its packet */
@@ -82,15 +82,15 @@ enum baton_verdict {
 };
 
 /*
- * What follows is of bpf/load.bpf.c, the load generator's. It lives and dies with the process that
- * loads it, so BATON_ABI is not about it.
+ * The rest is for bpf/load.bpf.c, the load generator's program. It exists only as long as the
+ * process that loads it, so BATON_ABI does not cover it.
  */
 
-/* The longest protocol frame is 104 bytes; of a page, what is before its first record's
+/* The longest protocol frame is 104 bytes; of a page, this is the part before its first record's
  * information. */
 #define BATON_LOAD_HEAD_BYTES 112
 #define BATON_LOAD_TAG_BYTES 16
-/* The longest frame that is sent. A power of two, so that an offset is bounded by a mask. */
+/* The longest frame that is sent. A power of two, so that a mask bounds an offset. */
 #define BATON_LOAD_FRAME_BYTES 2048
 
 /* The only entry of the map `load_how`. */
@@ -120,7 +120,7 @@ struct baton_load_progress {
 };
 _Static_assert(sizeof(struct baton_load_progress) == 40, "no hole, no surprise");
 
-/* An entry of the map `load_frames`: how a frame begins, and its tag where that is not in the
+/* An entry of the map `load_frames`: the beginning of a frame, and its tag if that is not in the
  * beginning. */
 struct baton_load_frame {
 	/* bytes of the wire, in words because bindgen makes those without unsafe code */
@@ -129,7 +129,7 @@ struct baton_load_frame {
 };
 _Static_assert(sizeof(struct baton_load_frame) == 128, "two cache lines");
 
-/* What the sink counted: the index into its map. */
+/* What the sink counts: the index into its map. */
 enum baton_sunk {
 	BATON_SUNK_FRAMES,
 	BATON_SUNK_BYTES,

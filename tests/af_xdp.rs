@@ -244,7 +244,7 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
     let pair = Pair::new(2);
     pair.on(Side::Right, || {
         let error = Endpoint::open("nosuch", &EndpointSettings::default()).unwrap_err().to_string();
-        assert_eq!(error, "there is no interface `nosuch` here; `ip link` lists those that there are");
+        assert_eq!(error, "there is no interface `nosuch` here; `ip link` lists the existing ones");
 
         assert_eq!(Interface::find("right").unwrap().queues().unwrap(), 2);
         let error = af_xdp::bind(&Settings { queues: 3, ..settings(1) }).unwrap_err();
@@ -254,7 +254,7 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
         assert_eq!(error, "100 receive entries: the kernel's rings have a power of two of them, such as 128");
 
         let error = af_xdp::bind(&Settings { rings: 17, ..settings(1) }).unwrap_err().to_string();
-        assert_eq!(error, "17 rings on a queue: there can be 1 to 16");
+        assert_eq!(error, "17 rings on a queue: 1 to 16 are possible");
 
         let error = af_xdp::bind(&Settings { zero_copy: true, ..settings(1) }).unwrap_err();
         assert!(matches!(&error, XdpError::NoZeroCopy { .. }), "{error}");

@@ -187,7 +187,7 @@ fn a_server_whose_log_nobody_ever_reads_runs_and_says_later_what_it_could_not() 
     let status = keeper.wait().unwrap();
     assert_eq!(engines.len(), 3, "engines controlled one after the other: {said}");
     assert!(status.success(), "{status}");
-    assert!(said.contains("of the log were dropped here, for nobody read it"), "{}", said.trim_start_matches('.'));
+    assert!(said.contains("of the log were dropped here, because nobody read it"), "{}", said.trim_start_matches('.'));
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn what_is_no_ethernet_and_pins_that_another_has_are_refused_by_name() {
         assert_ne!(server.code(), 0);
         assert!(server.heard.contains(expected), "{}", server.heard);
     };
-    refused(&other.configure("lo", ""), &[], "interface `lo` is no Ethernet");
+    refused(&other.configure("lo", ""), &[], "interface `lo` is not Ethernet");
     let pins = place.path("run/bpf");
     let expected = format!("another dispatch server has {} already", pins.display());
     refused(&other.configure("right2", ""), &["--pin", pins.to_str().unwrap()], &expected);

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the scripts for the kernel's packet generator share; sourced, never run. Each has set -euo
-# pipefail before.
+# Functions that the scripts for the kernel's packet generator share; sourced, never run. Each has
+# set -euo pipefail before.
 #
 # pktgen is driven through /proc/net/pktgen: a file for the whole, one for each of its threads (one
 # a CPU), and one for each device that was given to a thread. A script takes threads that nobody
-# uses, and gives back whatever it took however it ends.
+# uses, and gives them back however it ends.
 
 pktgen=/proc/net/pktgen
 script="${0##*/}"
@@ -185,7 +185,7 @@ start() {
     starter=$!
 }
 
-# Waits for the end, and says what became of it.
+# Waits for the end, and prints the result.
 finish() {
     wait "$starter" || true
     starter=''
@@ -202,7 +202,7 @@ results() {
     ((failed == 0)) || die "not all was sent: see the results"
 }
 
-# Frames that went out so far, and those that the interface refused, over all devices.
+# Frames sent so far, and frames that the interface refused, over all devices.
 sent_so_far() {
     local device
     for device in "${given[@]}"; do

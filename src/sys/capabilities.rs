@@ -83,6 +83,6 @@ pub fn allow_realtime_to_children() {
     if !enough(limit.current)
         && let Err(error) = setrlimit(Resource::Rtprio, Rlimit { current: wanted, maximum })
     {
-        tracing::debug!("engines run in no real time: {error}");
+        tracing::debug!("engines cannot run in real time: {error}");
     }
 }

@@ -44,7 +44,7 @@ impl InterfaceHold {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let metadata = std::fs::metadata(folder)?;
         if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            let whose = format!("{} is another user's, or open to others; take it away", folder.display());
+            let whose = format!("{} belongs to another user, or others may write to it; remove it", folder.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, whose));
         }
         let namespace = std::fs::metadata("/proc/thread-self/ns/net")?.ino();

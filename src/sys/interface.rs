@@ -25,14 +25,14 @@ pub struct Interface {
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     /// The operator named an interface that does not exist.
-    #[error("there is no interface `{name}` here; `ip link` lists those that there are")]
+    #[error("there is no interface `{name}` here; `ip link` lists the existing ones")]
     Missing {
         /// As the operator named it.
         name: String,
     },
     /// V2V runs only over Ethernet.
     #[error(
-        "interface `{name}` is no Ethernet (its hardware type is {kind}): name one whose link/ether address `ip \
+        "interface `{name}` is not Ethernet (its hardware type is {kind}): name one whose link/ether address `ip \
          link` shows"
     )]
     NotEthernet {

@@ -137,7 +137,7 @@ impl ServiceManager {
 
     fn tell(&self, text: &str) {
         if let Err(error) = self.send(text, &[]) {
-            tracing::warn!("the service manager does not hear `{}`: {error}", text.lines().next().unwrap_or_default());
+            tracing::warn!("the service manager did not get `{}`: {error}", text.lines().next().unwrap_or_default());
         }
     }
 

@@ -76,7 +76,7 @@ impl Lines {
             let lines = if dropped == 1 { "line of the log was" } else { "lines of the log were" };
             let word = match dropped {
                 0 => end.into(),
-                _ => format!("{end}baton: {dropped} {lines} dropped here, for nobody read it\n"),
+                _ => format!("{end}baton: {dropped} {lines} dropped here, because nobody read it\n"),
             };
             if !matches!(write_at_once(to, word.as_bytes()), Ok(written) if written == word.len()) {
                 self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
@@ -180,6 +180,6 @@ mod tests {
         lines.say(writer.as_fd(), "x".repeat(4 << 20).as_bytes());
         assert!(read_all(&reader).len() < 4 << 20);
         lines.say(writer.as_fd(), b"it goes on\n");
-        assert_eq!(read_all(&reader), "\nbaton: 1 line of the log was dropped here, for nobody read it\nit goes on\n");
+        assert_eq!(read_all(&reader), "\nbaton: 1 line of the log was dropped here, because nobody read it\nit goes on\n");
     }
 }

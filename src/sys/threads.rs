@@ -66,7 +66,7 @@ pub fn unpin() {
     if let Some(cpus) = OTHERS.get()
         && let Err(error) = sched_setaffinity(None, cpus)
     {
-        tracing::debug!("a thread stays on the CPU of who started it: {error}");
+        tracing::debug!("a thread stays on the CPU of the thread that started it: {error}");
     }
 }
 
@@ -83,7 +83,7 @@ pub fn spawn_nice<T: Send + 'static>(
     Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
         // Lowering the priority needs no right. On Linux it affects only the calling thread.
         if let Err(error) = setpriority_process(None, behind as i32) {
-            tracing::debug!("a thread does not give way to the others: {error}");
+            tracing::debug!("the priority of a thread cannot be lowered: {error}");
         }
         unpin();
         run()

@@ -105,7 +105,7 @@ fn entry(line: &[u8]) -> Result<Entry, String> {
     if line.len() > LOG_LINE_BYTES_MAX {
         return Err(format!("it has {} bytes, and at most {LOG_LINE_BYTES_MAX} are read", line.len()));
     }
-    let text = str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
+    let text = str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
     if text.is_empty() || text.starts_with('"') && text.ends_with('"') {
         return Ok(Entry::Nothing);
     }
@@ -157,14 +157,14 @@ fn unfold(encoded: &[u8]) -> Result<Histogram<u64>, String> {
             let mut plain = Vec::new();
             let mut reader =
                 ZlibDecoder::new(&encoded[8.min(encoded.len())..]).take(LOG_HISTOGRAM_BYTES_MAX as u64 + 1);
-            reader.read_to_end(&mut plain).map_err(|error| format!("its histogram cannot be unfolded: {error}"))?;
+            reader.read_to_end(&mut plain).map_err(|error| format!("its histogram cannot be decoded: {error}"))?;
             plain
         }
         Some(PLAIN) => encoded.to_vec(),
-        _ => return Err("its histogram is of no version that is known".into()),
+        _ => return Err("the version of its histogram is not known".into()),
     };
     let (Some(PLAIN), Some(length), Some(digits)) = (word(&plain, 0), word(&plain, 4), word(&plain, 12)) else {
-        return Err("its histogram has no head".into());
+        return Err("its histogram has no header".into());
     };
     let highest = plain.get(24..32).and_then(|bytes| bytes.try_into().ok()).map_or(u64::MAX, u64::from_be_bytes);
     if plain.len() > LOG_HISTOGRAM_BYTES_MAX || HEAD_BYTES + length as usize > plain.len() {

@@ -164,7 +164,7 @@ impl LiveFrames {
     fn put(&self, keys: &[u8], values: &[u8]) -> Result<(), LiveError> {
         let count = (keys.len() / size_of::<u32>()) as u32;
         let update = self.frames.update_batch(keys, values, count, MapFlags::ANY, MapFlags::ANY);
-        update.map_err(refused("handing it frames"))
+        update.map_err(refused("storing its frames"))
     }
 
     /// Configures the next [`Self::run`], and resets its progress.
@@ -183,7 +183,7 @@ impl LiveFrames {
         let nothing = [0; size_of::<abi::baton_load_progress>()];
         let first = 0_u32.to_ne_bytes();
         self.progress.update(&first, &nothing, MapFlags::ANY).map_err(refused("beginning anew"))?;
-        self.how.update(&first, &bytes, MapFlags::ANY).map_err(refused("saying what to send"))
+        self.how.update(&first, &bytes, MapFlags::ANY).map_err(refused("configuring the load"))
     }
 
     /// Runs the program on up to `repeat` frames of this length. False if a signal ended it before.

@@ -189,7 +189,7 @@ impl Page<'_> {
         html! {
             h2 { "Recoveries" }
             @if resets.is_empty() {
-                p { "Nobody died or stopped in these logs." }
+                p { "These logs contain no death and no stop." }
             } @else {
                 (plot::timelines(&resets))
                 (reset_table(&resets))
@@ -217,7 +217,7 @@ impl Page<'_> {
 /// The reset times in the form of RFC 6201: one in each line, then a summary.
 fn reset_table(resets: &[Reset]) -> Markup {
     let time = |ns: Option<u64>| ns.map_or("–".into(), nanoseconds);
-    let how = |reset: &Reset| if reset.recovery.succeeds { "death" } else { "stop, or all died" };
+    let how = |reset: &Reset| if reset.recovery.succeeds { "death" } else { "stop, or death of all" };
     let over = |phase: Phase| {
         let mut all: Vec<_> = resets.iter().filter_map(|reset| reset.until(phase)).collect();
         all.sort_unstable();

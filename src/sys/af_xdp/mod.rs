@@ -222,7 +222,7 @@ pub fn check(settings: &Settings, umem: BorrowedFd<'_>) -> Result<(), XdpError> 
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
     /// The operator's: a setting is out of its range.
-    #[error("{value} {what}: there can be {least} to {most}")]
+    #[error("{value} {what}: {least} to {most} are possible")]
     Settings {
         /// The counted resource, in the plural.
         what: &'static str,

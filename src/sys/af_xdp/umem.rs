@@ -93,7 +93,7 @@ impl Umem {
     /// Maps the memory that another process made, if it matches the settings.
     pub fn open(fd: BorrowedFd<'_>, settings: &Settings) -> Result<Self, XdpError> {
         let foreign = |what| XdpError::Foreign { what };
-        let seals = fcntl_get_seals(fd).map_err(|_| foreign("it is no memfd"))?;
+        let seals = fcntl_get_seals(fd).map_err(|_| foreign("it is not a memfd"))?;
         if !seals.contains(SealFlags::SHRINK) {
             return Err(foreign("its size is not sealed"));
         }

@@ -165,7 +165,7 @@ impl Steering {
     /// Attaches it to its interface again if somebody removed it. True if that was so.
     pub fn mend(&mut self, interface: &Interface) -> Result<bool, SteerError> {
         let Some(there) = &mut self.link else { return Ok(false) };
-        let (index, _) = calls::link_info(there.fd.as_fd()).map_err(call("asking for the link"))?;
+        let (index, _) = calls::link_info(there.fd.as_fd()).map_err(call("reading the link"))?;
         if index != 0 {
             return Ok(false);
         }
@@ -194,7 +194,7 @@ impl Steering {
     pub fn open(folder: &Path) -> Result<Self, SteerError> {
         let path = folder.join(LINK);
         let fd = calls::open_pin(&path).map_err(|error| SteerError::Pin { path, error })?;
-        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
+        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("reading the link"))?;
         let program = attached(program, folder)?;
         let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
@@ -216,7 +216,7 @@ impl Steering {
     pub fn admit(&self, macs: &BTreeSet<Mac>) -> Result<(), SteerError> {
         let key = |mac: &Mac| mac.0.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)).to_ne_bytes();
         let wanted: BTreeSet<_> = macs.iter().map(key).collect();
-        let failed = |error: libbpf_rs::Error| call("saying whose frames are taken")(os_error(&error));
+        let failed = |error: libbpf_rs::Error| call("setting which MAC addresses may send")(os_error(&error));
         let there: Vec<_> = self.maps.known.keys().collect();
         // Removals first: there may be no room for both.
         for gone in there.iter().filter(|there| !wanted.iter().any(|key| key[..] == there[..])) {
@@ -236,7 +236,7 @@ impl Steering {
         }
         let slot = queue * RINGS_PER_QUEUE_MAX + ring;
         let update = self.maps.rings.update(&slot.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY);
-        update.map_err(|error| call("putting a socket in its ring")(os_error(&error)))
+        update.map_err(|error| call("assigning a socket to its ring")(os_error(&error)))
     }
 
     /// The counts of frames by verdict so far.
@@ -256,7 +256,7 @@ impl Steering {
     /// stamp.
     pub fn dry_run(&self, data: &[u8], metadata: usize, on: (u32, u32)) -> Result<DryRun, SteerError> {
         let (action, data, metadata) = calls::test_run(self.program.as_fd(), data, metadata as u32, on)
-            .map_err(call("having it look at a frame"))?;
+            .map_err(call("running it on a frame"))?;
         let (before, frame) = data.split_at(metadata as usize);
         let action = match action {
             libbpf_rs::libbpf_sys::XDP_REDIRECT => Action::Redirect,
@@ -271,7 +271,7 @@ impl Steering {
     /// Removes steering from the interface, and its pins.
     pub fn detach(mut self) -> Result<(), SteerError> {
         let Some(link) = self.link.take() else { return Ok(()) };
-        calls::detach_link(link.fd.as_fd()).map_err(call("taking it off the interface"))?;
+        calls::detach_link(link.fd.as_fd()).map_err(call("removing it from the interface"))?;
         link.pins.as_deref().map_or(Ok(()), unpin)
     }
 
@@ -292,14 +292,14 @@ impl Steering {
             }
             Err(error) => return Err(SteerError::Pin { path, error }),
         };
-        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
+        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("reading the link"))?;
         if index == 0 {
             // The interface was removed, and its attachment with it; a new interface of that name
             // is another one.
             unpin(folder)?;
             return Ok(None);
         }
-        if !is_on(fd.as_fd(), interface).map_err(call("asking what is on the interface"))? {
+        if !is_on(fd.as_fd(), interface).map_err(call("reading which program is on the interface"))? {
             return Err(SteerError::PinnedElsewhere { folder: folder.to_owned(), interface: index });
         }
         let fresh = Self::load(settings)?;
@@ -344,7 +344,7 @@ pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
         // socket of the combined interface (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has
         // to be the queue's): all would be lost without being counted.
         Some(kind) => {
-            io::Error::other(format!("it is a {kind}, whose members would get the program, and not its sockets"))
+            io::Error::other(format!("it is a {kind}: native mode would put the program on its members, where its sockets get no frames"))
         }
         None => match attach(Mode::Native) {
             Ok(link) => return Ok(link),
@@ -376,7 +376,7 @@ pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
 /// # Errors
 /// Another program is there, and which; or the kernel does not tell.
 pub fn check_free(interface: &Interface, pins: Option<&Path>) -> Result<(), SteerError> {
-    let (program, _) = calls::xdp_on(interface.index).map_err(call("asking what is on the interface"))?;
+    let (program, _) = calls::xdp_on(interface.index).map_err(call("reading which program is on the interface"))?;
     let ours = || {
         let link = calls::open_pin(&pins?.join(LINK)).ok()?;
         is_on(link.as_fd(), interface).ok()
@@ -416,7 +416,7 @@ impl Maps {
             return Ok(None);
         }
         let Ok(maps) = Self::open(folder) else { return Ok(None) };
-        let used = calls::maps_of(found.as_fd()).map_err(call("asking for its maps"))?;
+        let used = calls::maps_of(found.as_fd()).map_err(call("reading its maps"))?;
         let own =
             maps.each().iter().all(|(_, map)| MapInfo::new(map.as_fd()).is_ok_and(|info| used.contains(&info.info.id)));
         Ok(own.then_some(maps))
@@ -479,5 +479,5 @@ fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
 
 /// The mode in which the interface is steered.
 fn mode_on(interface: u32) -> Result<Mode, SteerError> {
-    Ok(calls::xdp_on(interface).map_err(call("asking how it is attached"))?.1)
+    Ok(calls::xdp_on(interface).map_err(call("reading how it is attached"))?.1)
 }

@@ -194,7 +194,7 @@ impl Queue {
                 None => foreign = true,
             }
         });
-        if foreign { Err(XdpError::Foreign { what: "what is no transmit chunk was sent" }) } else { Ok(()) }
+        if foreign { Err(XdpError::Foreign { what: "something other than a transmit chunk was sent" }) } else { Ok(()) }
     }
 
     /// Takes back the receive chunks that nobody has, and gives them to the kernel. `rings` are
@@ -308,7 +308,7 @@ fn free_to_transmit(
                 area.set_owner(&chunk, Owner::Process);
                 free.push(chunk);
             }
-            _ => return Err(XdpError::Foreign { what: "an owner word is none of a transmit chunk" }),
+            _ => return Err(XdpError::Foreign { what: "the owner word of a transmit chunk is invalid" }),
         }
     }
     Ok(free)
@@ -343,7 +343,7 @@ fn free_to_receive(
             // The kernel has it, or has given it back through a receive ring.
             Some(Owner::Fill(index)) if fill.was_published(index) => continue,
             Some(Owner::Fill(_)) => {}
-            _ => return Err(XdpError::Foreign { what: "an owner word is none of a receive chunk" }),
+            _ => return Err(XdpError::Foreign { what: "the owner word of a receive chunk is invalid" }),
         }
         let chunk = area.reclaim(number);
         area.set_owner(&chunk, Owner::Process);
