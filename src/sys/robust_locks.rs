@@ -125,7 +125,8 @@ impl RobustLocks {
     /// # Errors
     /// `InvalidData` if it is something else, or from another C library; the system's.
     pub fn open(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let foreign = || io::Error::new(io::ErrorKind::InvalidData, "this memory has no locks, or those of another C library");
+        let foreign =
+            || io::Error::new(io::ErrorKind::InvalidData, "this memory has no locks, or those of another C library");
         let sealed = fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         if !sealed || fstat(fd)?.st_size != BYTES as i64 {
             return Err(foreign());

@@ -180,6 +180,9 @@ mod tests {
         lines.say(writer.as_fd(), "x".repeat(4 << 20).as_bytes());
         assert!(read_all(&reader).len() < 4 << 20);
         lines.say(writer.as_fd(), b"it goes on\n");
-        assert_eq!(read_all(&reader), "\nbaton: 1 line of the log was dropped here, because nobody read it\nit goes on\n");
+        assert_eq!(
+            read_all(&reader),
+            "\nbaton: 1 line of the log was dropped here, because nobody read it\nit goes on\n"
+        );
     }
 }

@@ -255,8 +255,8 @@ impl Steering {
     /// particular. The counters count it. `metadata` bytes before the frame are another program's
     /// stamp.
     pub fn dry_run(&self, data: &[u8], metadata: usize, on: (u32, u32)) -> Result<DryRun, SteerError> {
-        let (action, data, metadata) = calls::test_run(self.program.as_fd(), data, metadata as u32, on)
-            .map_err(call("running it on a frame"))?;
+        let (action, data, metadata) =
+            calls::test_run(self.program.as_fd(), data, metadata as u32, on).map_err(call("running it on a frame"))?;
         let (before, frame) = data.split_at(metadata as usize);
         let action = match action {
             libbpf_rs::libbpf_sys::XDP_REDIRECT => Action::Redirect,
@@ -343,9 +343,9 @@ pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
         // The kernel would run the program in the members' drivers, whose frames cannot go to a
         // socket of the combined interface (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has
         // to be the queue's): all would be lost without being counted.
-        Some(kind) => {
-            io::Error::other(format!("it is a {kind}: native mode would put the program on its members, where its sockets get no frames"))
-        }
+        Some(kind) => io::Error::other(format!(
+            "it is a {kind}: native mode would put the program on its members, where its sockets get no frames"
+        )),
         None => match attach(Mode::Native) {
             Ok(link) => return Ok(link),
             Err(error) => error,
