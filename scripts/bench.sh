@@ -32,7 +32,7 @@ clear_away() {
 }
 trap clear_away EXIT
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # Sets `memory` to a folder for a table of this many huge pages, as on a dispatch server: on
 # hugetlbfs if the kernel has enough of them, otherwise on tmpfs. Always given back.
