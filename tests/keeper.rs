@@ -51,7 +51,7 @@ fn an_engine_that_is_killed_is_followed_by_its_standby() {
         // Long enough in control for its death to count as an accident.
         thread::sleep(Duration::from_millis(300));
         kill(engine, Signal::KILL);
-        assert_eq!(server.engine(), standby, "it says so itself, whoever noticed first");
+        assert_eq!(server.engine(), standby, "the standby itself reports this");
         if !server.heard.contains(&format!("engine {engine} killed (SIGKILL)")) {
             server.line_with(&format!("engine {engine} killed (SIGKILL); its standby, engine {standby}, took over"));
         }

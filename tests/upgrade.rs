@@ -236,7 +236,7 @@ fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
     let output = stage.upgrade(LONG);
     assert!(String::from_utf8_lossy(&output.stderr).contains("on trial"), "one after the other");
     kill(successor, Signal::KILL);
-    assert_eq!(stage.server.engine(), standby, "by the locks, whoever noticed first");
+    assert_eq!(stage.server.engine(), standby, "by the locks");
     let after = stage.upgrade_is("returned");
     assert_eq!(after["pid"], standby);
     assert!(after["upgrade"]["why"].as_str().unwrap().contains("killed (SIGKILL)"), "{after:#}");

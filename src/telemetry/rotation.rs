@@ -345,7 +345,7 @@ mod tests {
         fs::write(place.path().join("notes.txt"), "another's").unwrap();
 
         drop(open(place.path(), ROTATION, engine(2)));
-        assert_eq!(files(place.path()), [cut], "whoever writes it still lives");
+        assert_eq!(files(place.path()), [cut], "its writer still lives");
         drop(folder);
         let (mut folder, dropped) = open(place.path(), ROTATION, engine(2));
         assert_eq!(dropped, Some(5), "what the predecessor knew of dropped frames");
