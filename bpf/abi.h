@@ -37,7 +37,7 @@
 
 /* The only entry of the map `settings`. */
 struct baton_settings {
-	__u32 abi;        /* BATON_ABI of who wrote it */
+	__u32 abi;        /* BATON_ABI of the writer */
 	/* rings of each queue among which frames are distributed; 0: none, all frames pass */
 	__u32 rings;
 	__u16 ethertype;  /* of V2V frames, in the host's byte order */
@@ -46,7 +46,7 @@ struct baton_settings {
 	__u32 known_only;
 	/* from one V2V frame of a MAC address to its next, on average; 0: no limit */
 	__u64 source_interval_ns;
-	__u64 source_window_ns;   /* so much earlier a frame may come than that says: its burst */
+	__u64 source_window_ns;   /* how much earlier a frame may come: the permitted burst */
 };
 _Static_assert(sizeof(struct baton_settings) == 32, "no hole, no surprise");
 
@@ -75,9 +75,9 @@ enum baton_verdict {
 	BATON_OTHER_ETHERTYPE, /* the kernel's own traffic */
 	/* ends before its Ethernet header, or V2V and shorter than its packet */
 	BATON_TRUNCATED,
-	BATON_UNKNOWN_TYPE,    /* V2V by its EtherType, but of no packet type */
-	BATON_STRANGER,        /* V2V of a MAC address that is not known, where that is asked for */
-	BATON_OVER_RATE,       /* V2V beyond what its MAC address may send */
+	BATON_UNKNOWN_TYPE,    /* V2V by its EtherType, but with an unknown packet type */
+	BATON_STRANGER,        /* V2V from an unknown MAC address, if only known ones may send */
+	BATON_OVER_RATE,       /* V2V above the rate of its MAC address */
 	BATON_VERDICTS,
 };
 
@@ -95,15 +95,15 @@ enum baton_verdict {
 
 /* The only entry of the map `load_how`. */
 struct baton_load_how {
-	__u64 count;       /* frames to send; what runs beyond drops */
-	__u64 interval_ps; /* picoseconds from one frame to the next; 0: as fast as it goes */
+	__u64 count;       /* frames to send; further runs drop their frame */
+	__u64 interval_ps; /* picoseconds from one frame to the next; 0: as fast as possible */
 	__u64 sequence;    /* of the first frame, for probes */
 	__u32 frames;      /* entries of the map `load_frames`, sent in turn */
-	__u32 interface;   /* index of the interface that they leave by */
-	__u32 tag_at;      /* where an entry's tag goes; 0: it is in the head */
-	__u32 version_at;  /* where a version goes that grows by one with every turn; 0: nowhere */
-	__u32 version;     /* the first of them */
-	__u32 probe_at;    /* where the time of sending and the sequence go; 0: nowhere */
+	__u32 interface;   /* index of the outgoing interface */
+	__u32 tag_at;      /* offset of an entry's tag; 0: it is in the head */
+	__u32 version_at;  /* offset of a version that grows by one with every turn; 0: none */
+	__u32 version;     /* the first version */
+	__u32 probe_at;    /* offset of the time of sending and the sequence; 0: none */
 };
 _Static_assert(sizeof(struct baton_load_how) == 48, "no hole, no surprise");
 
@@ -111,7 +111,7 @@ _Static_assert(sizeof(struct baton_load_how) == 48, "no hole, no surprise");
 struct baton_load_progress {
 	__u64 sent;      /* frames handed to the interface */
 	__u64 first_ns;  /* CLOCK_MONOTONIC of the first */
-	__u64 marked;    /* so many had been sent ... */
+	__u64 marked;    /* this many had been sent ... */
 	/* ... at this time; not read for every frame, because that costs as much as sending half of
 	 * one */
 	__u64 marked_ns;

@@ -232,7 +232,7 @@ fn a_source_above_its_rate_is_cut_and_another_is_not() {
     check(&steering, "another source", &from(quiet), Verdict::Steered);
     check(&steering, "a generator's probe", &generator_probe(0), Verdict::Probe);
     steering.set(&settings()).unwrap();
-    check(&steering, "as many as it likes", &from(loud), Verdict::Steered);
+    check(&steering, "no limit", &from(loud), Verdict::Steered);
 }
 
 #[test]

@@ -151,7 +151,7 @@ number("label_out", "Label out", 2)
 number("next_domain", "Next domain (0: remove)", 8)
 fields["malformed"] = { proto = ProtoField.string("v2v.malformed", "Malformed") }
 
--- A domain's number has 40 bits, and 0 is none.
+-- A domain's number has 40 bits; 0 means no domain.
 fields.link_domain.domain = "needed"
 fields.next_domain.domain = "or none"
 
