@@ -24,9 +24,9 @@ use crate::limits::{REALTIME_PRIORITY_MAX, STACK_BYTES};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum Nice {
-    /// Clients wait for it.
+    /// Clients wait for its results.
     ClientsWait = 10,
-    /// Nobody waits for it.
+    /// No other thread and no client waits for it.
     NobodyWaits = 19,
 }
 

@@ -38,7 +38,7 @@ pub struct Log {
 pub struct LogInterval {
     /// Empty if it has none.
     pub tag: String,
-    /// Its start.
+    /// In seconds since 1970.
     pub start_s: f64,
     /// In seconds.
     pub length_s: f64,

@@ -247,7 +247,6 @@ pub(super) fn header(sequence: u64, meeting: MeetingId) -> Header {
     Header::request(Transaction(sequence as u32), Epoch::NONE, meeting)
 }
 
-/// The REPORT of a state.
 pub(super) fn report(state: &TerminalState) -> Message {
     let TerminalState { terminal, version, business, decode, role, flags, channel, stream, .. } = *state;
     let mut info = [0; INFO_BYTES_SHORT];

@@ -47,7 +47,7 @@ pub enum Class {
     Garbage,
     /// A complete frame that is not authentic.
     Forgery,
-    /// A valid frame of one opcode, see [`super::every`].
+    /// A valid frame of one opcode.
     Example,
 }
 

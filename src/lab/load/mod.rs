@@ -114,7 +114,7 @@ pub enum LoadError {
     System {
         /// The step that failed.
         what: &'static str,
-        /// The system's error.
+        /// What the call returned.
         error: std::io::Error,
     },
 }

@@ -219,7 +219,7 @@ pub enum SteerError {
     /// A pin cannot be made, opened or removed.
     #[error("{path}: {error}", path = .path.display())]
     Pin {
-        /// The path of the pin.
+        /// Where the pin is, or was to be.
         path: PathBuf,
         /// The kernel's error.
         error: io::Error,
