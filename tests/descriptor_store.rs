@@ -1,6 +1,6 @@
-//! A keeper under a service manager: what it says to it, and what it finds again. The manager is
-//! this test, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real
-//! `baton run`, which it really kills.
+//! A keeper under a service manager: what it reports, and what it gets back. This test is the
+//! manager, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real `baton run`,
+//! which it really kills.
 
 mod support;
 
@@ -23,10 +23,10 @@ use support::netns::{Pair, Side};
 use support::probe::write_to_server;
 use support::server::{Place, gone, kill};
 
-/// Nothing here takes as long; what does has hung.
+/// No step takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Frames that are sent while no process of the server lives: they have to fit the ring, whose size
-/// the memory limit decides.
+/// depends on the memory limit.
 const UNATTENDED: u64 = 200;
 
 /// A service manager with one service.
@@ -34,7 +34,7 @@ struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
     store: BTreeMap<String, OwnedFd>,
-    /// What the service said since it was started, line by line.
+    /// The service's messages since it was started, line by line.
     said: Vec<String>,
     log: PathBuf,
 }
@@ -47,10 +47,10 @@ impl Manager {
         Self { socket, path, store: BTreeMap::new(), said: Vec::new(), log: place.path("log") }
     }
 
-    /// Starts the service with all that is kept.
+    /// Starts the service with all stored descriptors.
     fn start(&mut self, pair: &Pair, configuration: &Path) -> Service {
         self.said.clear();
-        // Away from the numbers that they are to have.
+        // Away from the numbers that the service expects.
         let passed: Vec<_> = self.store.values().map(|kept| fcntl_dupfd_cloexec(kept, 200).unwrap()).collect();
         let mut script = String::from("export LISTEN_PID=$$; exec");
         for (number, kept) in (3..).zip(&passed) {
@@ -76,7 +76,7 @@ impl Manager {
         Service { keeper }
     }
 
-    /// Listens until the service says this.
+    /// Waits until the service sends this.
     fn until(&mut self, what: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -91,7 +91,7 @@ impl Manager {
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        // A descriptor that is not stored is closed here, a barrier's too.
+        // A descriptor that is not stored is closed here, also that of a barrier.
         let Ok(received) = fd_passing::receive(self.socket.as_fd(), &mut buffer, 1, true) else { return };
         let text = std::str::from_utf8(&buffer[..received.bytes]).unwrap();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -109,7 +109,7 @@ impl Manager {
         self.store.keys().map(String::as_str).collect()
     }
 
-    /// The sockets that are kept, as the kernel numbers them.
+    /// The stored sockets, by the kernel's numbers.
     fn sockets(&self) -> BTreeSet<u64> {
         let sockets = self.store.iter().filter(|(name, _)| name.starts_with("socket-"));
         sockets.map(|(_, socket)| rustix::fs::fstat(socket).unwrap().st_ino).collect()
@@ -120,7 +120,7 @@ impl Manager {
     }
 }
 
-/// Its process. Killed when it is dropped.
+/// The process of the service. Killed on drop.
 struct Service {
     keeper: Child,
 }
@@ -155,8 +155,8 @@ impl Drop for Service {
     }
 }
 
-/// A service of a manager's, on one end of a pair of interfaces. Its process goes before what it
-/// lives by.
+/// A service under its manager, on one end of a pair of interfaces. The fields' order is that of
+/// dropping: the process goes first.
 struct Managed {
     service: Service,
     manager: Manager,
@@ -166,12 +166,12 @@ struct Managed {
 }
 
 impl Managed {
-    /// Started for the first time, and ready.
+    /// Starts it for the first time, and waits until it is ready.
     fn start() -> Self {
         Self::start_on(Pair::new(1), "\"left\"")
     }
 
-    /// On these interfaces of the pair.
+    /// As [`Self::start`], on these interfaces of the pair.
     fn start_on(pair: Pair, interfaces: &str) -> Self {
         let place = Place::new();
         let configuration = place.configure("left", "");
@@ -182,12 +182,11 @@ impl Managed {
         Self { service, manager, configuration, place, pair }
     }
 
-    /// Killed.
     fn kill(&mut self) {
         self.service.end(Signal::KILL);
     }
 
-    /// Started once more with all that is kept, and ready.
+    /// Starts it again with all stored descriptors, and waits until it is ready.
     fn start_again(&mut self) {
         self.service = self.manager.start(&self.pair, &self.configuration);
         self.manager.until("READY=1");
@@ -201,14 +200,14 @@ impl Managed {
     }
 }
 
-/// Puts one text in the place of another in a configuration.
+/// Replaces a text in a configuration.
 fn replace(configuration: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(configuration).unwrap();
     assert!(text.contains(from), "{text}");
     fs::write(configuration, text.replace(from, to)).unwrap();
 }
 
-/// An autonomous server as far as probes go: it counts which of its own are echoed.
+/// An autonomous server that only sends probes: it counts which of them are echoed.
 struct Prober {
     endpoint: Endpoint,
     sent: u64,
@@ -242,7 +241,7 @@ impl Prober {
         self.endpoint.receive(Duration::from_millis(1), note).unwrap();
     }
 
-    /// Sends some more, at a pace that any ring keeps up with.
+    /// Sends some more, at a pace that fits any ring.
     fn more(&mut self, frames: u64) {
         for _ in 0..frames {
             self.send();
@@ -250,7 +249,7 @@ impl Prober {
         }
     }
 
-    /// Listens until each frame that was sent was echoed.
+    /// Waits until each frame that was sent was echoed.
     fn all_echoed(&mut self, log: impl Fn() -> String) {
         let end = Instant::now() + PATIENCE;
         while (self.echoed.len() as u64) < self.sent {
@@ -281,7 +280,7 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
     prober.all_echoed(|| managed.manager.log());
 
     for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
-        // Under frames: some are in the dying engine's hands.
+        // Under traffic: the dying engine holds some frames.
         prober.more(100);
         (0..20).for_each(|_| prober.send());
         assert_eq!(managed.service.end(signal), code, "{}", managed.manager.log());
@@ -289,7 +288,7 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
         while manager.said.is_empty() || !manager.said.iter().any(|line| line == "STOPPING=1") && code.is_some() {
             manager.listen();
         }
-        // Nobody is there.
+        // No process of the server lives.
         (0..UNATTENDED).for_each(|_| prober.send());
         let mut client = UnixStream::connect(managed.place.path("run/api.sock")).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -321,7 +320,7 @@ fn the_rings_of_several_interfaces_are_kept_as_one() {
     managed.start_again();
     assert_eq!(managed.has_of(&sockets), sockets, "the very same sockets");
 
-    // With one of them alone, all that is kept belongs to other rings.
+    // With only one of them configured, none of the stored rings can be used.
     managed.kill();
     replace(&managed.configuration, "[\"left\", \"left2\"]", "\"left\"");
     managed.start_again();
@@ -334,7 +333,7 @@ fn the_rings_of_several_interfaces_are_kept_as_one() {
 fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     let mut managed = Managed::start();
 
-    // Another size.
+    // A different size.
     managed.kill();
     let before = managed.manager.sockets();
     replace(&managed.configuration, "huge_pages = false", "huge_pages = false\nreceive_ring = 512");
@@ -348,7 +347,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     prober.all_echoed(|| managed.manager.log());
     drop(prober);
 
-    // Another interface of the same name.
+    // A different interface with the same name.
     managed.kill();
     let before = managed.manager.sockets();
     let pair = &managed.pair;
@@ -361,7 +360,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     assert!(log.contains("not taken up: they are left number"), "{log}");
     assert!(managed.manager.sockets().is_disjoint(&before));
 
-    // A socket is missing, and there is something of another version's.
+    // A socket is missing, and there is a descriptor of another version.
     managed.kill();
     let socket = managed.manager.store.remove("socket-0").unwrap();
     managed.manager.store.insert("ring-0".into(), socket);
@@ -372,16 +371,17 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     managed.kill();
 }
 
-/// What an engine that was taken over can write to frames' memory: that each chunk is owned as none
-/// can be. The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes;
-/// chunks are a multiple of 128.
+/// What a compromised engine can write to the frames' memory: an impossible owner for each chunk.
+/// The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes; the
+/// number of chunks is a multiple of 128.
 fn damage(umem: &OwnedFd) {
     let file = fs::File::options().write(true).open(format!("/proc/self/fd/{}", umem.as_raw_fd())).unwrap();
     let chunks = (file.metadata().unwrap().len() - 64) / (2048 + 8) / 128 * 128;
     file.write_all_at(&vec![7; chunks as usize * 8], chunks * 2048).unwrap();
 }
 
-/// Each start failed, for as long as the manager kept the rings that it failed by.
+/// This failed at each start, for as long as the manager stored the descriptors that caused the
+/// failure.
 #[test]
 fn rings_that_no_engine_can_work_with_are_not_kept_for_ever() {
     let mut managed = Managed::start();
@@ -414,7 +414,7 @@ fn a_start_that_fails_leaves_steering_to_the_sockets_that_are_kept() {
     let mut managed = Managed::start();
     let mut prober = Prober::open(&managed.pair);
     managed.kill();
-    // Its sockets are taken up; then there is no folder for the API's.
+    // Its sockets are taken up; then the folder for the API's socket is missing.
     let text = fs::read_to_string(&managed.configuration).unwrap();
     let failing = managed.place.path("failing.toml");
     let nowhere = managed.place.path("nowhere/api.sock");
