@@ -20,8 +20,8 @@ use crate::wire::{
 /// A meeting's part in one autonomous domain, which is controlled and taken over as one. In JSON it
 /// is what `docs/api.md` documents, for the API, `baton table inspect` and `baton sim` alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the other fields are those of docs/wire.md's MeetingSummary")]
 pub struct Part {
-    /// The meeting.
     pub meeting: MeetingId,
     /// The autonomous domain whose server holds this part.
     pub domain: Domain,
@@ -32,7 +32,6 @@ pub struct Part {
     pub epoch: Epoch,
     pub state: MeetingState,
     pub level: Level,
-    /// How many windows the screen has.
     pub layout: Layout,
     /// How many members the table holds. Joining and leaving keep it; a value that a caller writes
     /// here is ignored.

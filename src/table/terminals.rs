@@ -26,8 +26,8 @@ use crate::wire::{
 /// A terminal's state, from its last report or from its autonomous server. In JSON it is what
 /// `docs/api.md` documents, for the API, `baton table inspect` and `baton sim` alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the other fields are those of docs/wire.md's TerminalState")]
 pub struct Terminal {
-    /// Its address: the JSON has it under this name.
     pub terminal: Address,
     /// The meeting that it is a member of; [`MeetingId::NONE`] where it is in none, which no table
     /// holds.
@@ -35,21 +35,14 @@ pub struct Terminal {
     /// Counts its changes, in serial arithmetic; it wraps, and skips 0, which is a terminal's that
     /// has not reported.
     pub version: u32,
-    /// What it is busy with.
     pub business: Business,
-    /// What its decoder does.
     pub decode: Decode,
-    /// Its part in the conference.
     pub role: Role,
-    /// As last reported, not as last commanded.
     pub flags: Flags,
-    /// The channel that it decodes on.
     pub channel: u8,
-    /// Which stream it takes.
     pub stream: StreamKind,
     /// Its window on the screen, from 0; [`WINDOW_NONE`] where it has none.
     pub window: u8,
-    /// Additional information.
     pub info: Info,
 }
 

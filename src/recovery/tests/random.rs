@@ -8,16 +8,14 @@ use proptest::prelude::*;
 
 use super::scripted_peer::{EPOCH, PAGE, domain, page_frame, summary, terminal};
 use crate::cascade::Speakers;
-use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{
     Body, DatabaseStore, Heard, NoOrphans, Orphans, Path, Request, ServerRecovery, Settings, TableStore,
 };
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, DEFAULT_ETHERTYPE, Domain, Envelope, Epoch, Frame, Header, Key, Layout, Level, Mac, MeetingId,
-    MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, TakeoverResult, TerminalState,
-    encode_page,
+    DEFAULT_ETHERTYPE, Domain, Epoch, Frame, Header, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record,
+    Role, Run, Status, TakeoverResult, TerminalState,
 };
 
 /// What the autonomous server does to an answer, besides what is right.
