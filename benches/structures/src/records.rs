@@ -1,8 +1,9 @@
 //! The records that every store holds: terminals, as a table has them, ten to a meeting.
 
 use baton::table::{Part, Terminal};
-use baton::wire::{Info, 
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
+use baton::wire::{
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind, mix,
 };
 
 /// Terminals of a meeting.
