@@ -11,7 +11,8 @@ use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use baton::lab::testbed::api::Api;
+use baton::api::client::{BlockingClient, Method};
+use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::interface::Interface;
 use baton::wire::{
@@ -103,13 +104,13 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// What the status says of each domain.
-fn domains(api: &Api) -> Vec<Value> {
-    let status = api.call("GET", "/status", None);
+fn domains(api: &BlockingClient) -> Vec<Value> {
+    let status = api.get("/status");
     status.map_or_else(|_| Vec::new(), |status| status["domains"].as_array().unwrap().clone())
 }
 
 /// Whether the autonomous servers are where they are said to be, and both sides agree.
-fn agree(api: &Api, macs: [&str; 2]) -> bool {
+fn agree(api: &BlockingClient, macs: [&str; 2]) -> bool {
     let found = domains(api);
     found.len() == 2
         && found
@@ -130,13 +131,13 @@ fn conferences_over_both_interfaces_are_taken_back_over_both() {
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     let engine = server.engine();
     let servers = [Autonomous::start(&pair, &place, "1", 0), Autonomous::start(&pair, &place, "2", 1)];
-    let api = Api::new(place.path("run/api.sock"));
+    let api = BlockingClient::new(place.path("run/api.sock"), API_TIMEOUT);
     let [left, left2] = MACS[1].map(|(_, mac)| mac);
     until("both are learned", || agree(&api, [left, left2]));
 
     let members: Vec<_> = (1001..1006).flat_map(|device| [format!("1/{device}"), format!("2/{device}")]).collect();
     let members: Vec<_> = members.into_iter().map(|terminal| json!({ "terminal": terminal })).collect();
-    api.call("POST", "/meetings", Some(&json!({ "name": "both", "level": 1, "layout": 4, "members": members })))
+    api.call(&Method::POST, "/meetings", Some(&json!({ "name": "both", "level": 1, "layout": 4, "members": members })))
         .unwrap();
     for autonomous in &servers {
         autonomous.ask(&json!({ "ask": "rate", "reports": 500, "probes": 0 }));
@@ -195,7 +196,7 @@ fn what_cannot_be_served_together_is_refused() {
         assert!(server.heard.contains(expected), "{}", server.heard);
     };
     let both = configure(&place, "[\"right\", \"right2\"]");
-    pair.ip(Side::Right, &format!("link set right2 address {}", MACS[0][0].1));
+    pair.ip(Side::Right, &format!("link set right2 address {}", MACS[0][0].1)).unwrap();
     refused(&both, "interfaces right and right2 have the same MAC address 02:00:00:00:01:01");
     let Output { stdout, .. } =
         Command::new(env!("CARGO_BIN_EXE_baton")).args(["config", "check"]).arg(&both).output().unwrap();

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use baton::api::client::BlockingClient;
 use baton::database::Database;
 use baton::lab::sim::Preload;
-use baton::lab::testbed::api::Api;
+use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::limits::GENERATION_BLOCK;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
@@ -130,8 +131,8 @@ fn a_stranger_is_dropped_before_a_worker_sees_it_and_is_counted() {
     fs::write(&configuration, text).unwrap();
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
-    let api = Api::new(place.path("run/api.sock"));
-    let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
+    let api = BlockingClient::new(place.path("run/api.sock"), API_TIMEOUT);
+    let counted = |what: &str| number(&api.get("/status").unwrap(), &format!("/counters/{what}"));
     let probes =
         ["--what", "probes", "--insecure-no-authentication", "--domains", "366", "--count", "100", "--wait", "100ms"];
 
@@ -158,8 +159,8 @@ fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted
     fs::write(&configuration, text.replace("name = \"right\"", "name = \"right\"\nsource_rate = 1000")).unwrap();
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
-    let api = Api::new(place.path("run/api.sock"));
-    let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
+    let api = BlockingClient::new(place.path("run/api.sock"), API_TIMEOUT);
+    let counted = |what: &str| number(&api.get("/status").unwrap(), &format!("/counters/{what}"));
     let probes = ["--what", "probes", "--insecure-no-authentication", "--domains", "366", "--wait", "100ms"];
 
     let slow = send(&pair, &[&probes[..], &["--rate", "500", "--count", "200"]].concat());

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use baton::api::client::BlockingClient;
 use baton::config::Wait;
 use baton::database::Database;
 use baton::lab::sim::Preload;
-use baton::lab::testbed::api::Api;
+use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::lab::testbed::processes::ChildProcess;
 use baton::lab::testbed::{INTERFACE, Side, Testbed};
 use baton::limits::GENERATION_BLOCK;
@@ -40,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Server {
     keeper: ChildProcess,
-    api: Api,
+    api: BlockingClient,
     table: Arc<Table>,
     configuration: PathBuf,
 }
@@ -69,9 +70,10 @@ impl Server {
         };
         let arguments = ["run".to_owned(), "--config".to_owned(), configuration.display().to_string()];
         let keeper = ChildProcess::start(stage, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
-        let mut server = Self { keeper, api: Api::new(stage.run().join("api.sock")), table, configuration };
+        let mut server =
+            Self { keeper, api: BlockingClient::new(stage.run().join("api.sock"), API_TIMEOUT), table, configuration };
         let begun = Instant::now();
-        while !server.api.call("GET", "/status", None).is_ok_and(|status| status["standby"] == "ready") {
+        while !server.api.get("/status").is_ok_and(|status| status["standby"] == "ready") {
             server.keeper.must_live()?;
             if begun.elapsed() > PATIENCE {
                 return Err("the dispatch server has no standby in time; its log is in the stage's folder".into());
@@ -111,7 +113,7 @@ impl Server {
         let mut times = Vec::with_capacity(QUESTIONS);
         for _ in 0..QUESTIONS {
             let begun = clock::now();
-            self.api.call("GET", "/recovery/last", None)?;
+            self.api.get("/recovery/last")?;
             times.push(clock::now().since(begun).as_secs_f64() * 1e6);
             thread::sleep(PAUSE);
         }

@@ -6,6 +6,7 @@
 //! conference goes to the control thread over a bounded queue and waits for its answer; what only
 //! reads is read here, from the [`View`].
 
+pub mod client;
 mod forms;
 mod listener;
 mod metrics;

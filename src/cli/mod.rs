@@ -5,6 +5,7 @@
 //! another dispatch server controls.
 
 pub mod client;
+mod columns;
 pub mod config;
 pub mod control;
 #[cfg(feature = "lab")]

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, Client, ClientArgs, ClientError, CommandError};
+use super::columns::print_table;
 use crate::api::Orphan;
 use crate::output::{self, say};
 use crate::recovery::{Report, ServerReport};
@@ -57,7 +58,7 @@ pub fn run(args: &Args) -> ExitCode {
                 _ if json => output::json(&value),
                 None => say!("this engine has recovered nothing yet"),
                 Some(report) => {
-                    show(&Report::deserialize(report).map_err(|error| ClientError::Foreign(error.to_string()))?);
+                    show(&Report::deserialize(report).map_err(|error| ClientError::foreign(&error))?);
                 }
             }
             Ok(())
@@ -88,7 +89,7 @@ pub fn run(args: &Args) -> ExitCode {
 impl Client {
     /// Has something become of each of these orphans. All are asked for, whatever becomes of one;
     /// the first refusal is told.
-    async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), ClientError> {
+    async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), CommandError> {
         let mut failed = None;
         for meeting in meetings {
             match self.call(Method::POST, &format!("/orphans/{meeting}/{what}"), None).await {
@@ -97,7 +98,7 @@ impl Client {
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), |error: ClientError| Err(error.into()))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::client::{self, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs};
+use super::columns::print_table;
 use crate::api::Status;
 use crate::output::{self, say};
 
@@ -26,7 +27,7 @@ pub fn run(args: &Args) -> ExitCode {
         } else {
             show(&status, args.counters);
         }
-        Ok::<(), ClientError>(())
+        Ok(())
     })
 }
 

@@ -117,7 +117,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     wait_for_reports(&stage, 1, 2);
     let engine = cluster.engine().unwrap();
     // What an engine has at hand is what it wrote.
-    let live = Log::read(cluster.api.text("/hlog").unwrap().as_bytes());
+    let live = Log::read(cluster.api.get_text("/hlog", "text/plain").unwrap().as_bytes());
     let rules = stage.data().join("live.toml");
     fs::write(&rules, "[[latency]]\nstage = \"processing\"\npercentile = 50\nbound = \"10s\"\n").unwrap();
     let live_check = Command::new(BATON)

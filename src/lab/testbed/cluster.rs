@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::api::{Api, ApiError};
 use super::checker::Dump;
 use super::processes::{ChildProcess, ProcessError, last_words};
 use super::scenario::FIRST_DEVICE;
 use super::sim_client::{Servers, Status};
 use super::workload::{Ledger, start_body};
 use super::{INTERFACE, Side, Testbed, TestbedError};
+use crate::api::client::{BlockingClient, ClientError, Method};
 use crate::lab::sim::{Preload, PreloadedDomain};
 use crate::wire::Domain;
 
@@ -24,6 +24,9 @@ use crate::wire::Domain;
 const DISPATCH: &str = "1000/1";
 /// How long anything is waited for before the play is given up, unless the script says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// An answer that takes longer is not waited for: the engine may have died with the request in its
+/// hands.
+pub const API_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at whether something has come about: seldom enough not to disturb what is
 /// measured.
 const LOOK: Duration = Duration::from_millis(10);
@@ -58,7 +61,7 @@ pub enum ClusterError {
         /// What was asked.
         what: String,
         /// What was answered.
-        error: ApiError,
+        error: ClientError,
     },
     /// Something that had to come did not.
     #[error("{what} did not come about in {seconds} seconds; last words of the dispatch server:\n{last_words}")]
@@ -143,7 +146,7 @@ pub struct Cluster<'a> {
     /// The line to the autonomous servers.
     pub servers: Servers,
     /// The line to the dispatch server.
-    pub api: Api,
+    pub api: BlockingClient,
 }
 
 impl<'a> Cluster<'a> {
@@ -163,7 +166,7 @@ impl<'a> Cluster<'a> {
                 Err(_) => thread::sleep(LOOK),
             }
         };
-        let api = Api::new(stage.run().join("api.sock"));
+        let api = BlockingClient::new(stage.run().join("api.sock"), API_TIMEOUT);
         Ok(Self { stage, cpus: script.cpus.clone(), patience: script.patience, dispatch, simulation, servers, api })
     }
 
@@ -213,7 +216,7 @@ impl<'a> Cluster<'a> {
 
     /// Asks the dispatch server; an answer has to come.
     pub fn ask(&self, path: &str) -> Result<Value, ClusterError> {
-        self.api.call("GET", path, None).map_err(|error| ClusterError::Api { what: format!("GET {path}"), error })
+        self.api.get(path).map_err(|error| ClusterError::Api { what: format!("GET {path}"), error })
     }
 
     /// Whether the dispatch server says that it controls.
@@ -228,7 +231,7 @@ impl<'a> Cluster<'a> {
         let client = || {
             while let Some((meeting, expected)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let body = start_body(**meeting, expected);
-                let answer = self.api.call("POST", "/meetings", Some(&body));
+                let answer = self.api.call(&Method::POST, "/meetings", Some(&body));
                 answer.map_err(|error| ClusterError::Api { what: format!("starting {meeting:?}"), error })?;
                 started();
             }

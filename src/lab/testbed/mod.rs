@@ -2,7 +2,6 @@
 //! namespaces with a veth pair between them, the dispatch server and the autonomous servers,
 //! operators, and the comparison of both sides.
 
-pub mod api;
 pub mod checker;
 pub mod cluster;
 mod netns;
