@@ -19,7 +19,7 @@ use baton::sys::fd_passing;
 use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::probe::write_to_server;
 use support::server::{Place, gone, kill};
 
@@ -221,7 +221,7 @@ fn engine(status: &str) -> u32 {
 
 #[test]
 fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut manager = Manager::new(&place);
     let mut service = manager.start(&pair, &configuration);
@@ -265,8 +265,8 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
 
 #[test]
 fn the_rings_of_several_interfaces_are_kept_as_one() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    pair.join_again();
+    let (pair, place) = (veth_pair(1), Place::new());
+    pair.join_again().unwrap();
     let configuration = place.configure("left", "");
     let one = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, one.replace("\"left\"", "[\"left\", \"left2\"]")).unwrap();
@@ -294,7 +294,7 @@ fn the_rings_of_several_interfaces_are_kept_as_one() {
 
 #[test]
 fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut manager = Manager::new(&place);
     let mut service = manager.start(&pair, &configuration);
@@ -318,10 +318,10 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     // Another interface of the same name.
     service.end(Signal::KILL);
     let before = manager.sockets();
-    pair.ip(Side::Left, "link del left");
-    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right)));
-    pair.ip(Side::Left, "link set left up");
-    pair.ip(Side::Right, "link set right up");
+    pair.ip(Side::Left, "link del left").unwrap();
+    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right))).unwrap();
+    pair.ip(Side::Left, "link set left up").unwrap();
+    pair.ip(Side::Right, "link set right up").unwrap();
     service = manager.start(&pair, &configuration);
     manager.until("READY=1");
     assert!(manager.log().contains("not taken up: they are left number"), "{}", manager.log());
@@ -350,7 +350,7 @@ fn damage(umem: &OwnedFd) {
 /// It came to nothing at each start, for as long as the manager kept what it came to nothing by.
 #[test]
 fn rings_that_no_engine_can_work_with_are_not_kept_for_ever() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut manager = Manager::new(&place);
     let mut service = manager.start(&pair, &configuration);
@@ -381,7 +381,7 @@ fn a_store_without_a_manager_is_refused() {
 
 #[test]
 fn a_start_that_fails_leaves_steering_to_the_sockets_that_are_kept() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut manager = Manager::new(&place);
     let mut service = manager.start(&pair, &configuration);

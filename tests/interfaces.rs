@@ -22,7 +22,7 @@ use baton::wire::{
 use libbpf_rs::Link;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,10 +33,12 @@ const MACS: [[(&str, &str); 2]; 2] = [
 ];
 
 fn doubly_joined() -> Pair {
-    let pair = Pair::new(1);
-    pair.join_again();
+    let pair = veth_pair(1);
+    pair.join_again().unwrap();
     for (side, macs) in [Side::Right, Side::Left].into_iter().zip(MACS) {
-        macs.iter().for_each(|(interface, mac)| pair.ip(side, &format!("link set {interface} address {mac}")));
+        for (interface, mac) in macs {
+            pair.ip(side, &format!("link set {interface} address {mac}")).unwrap();
+        }
     }
     pair
 }
@@ -217,7 +219,7 @@ fn there(pair: &Pair, line: &str) -> String {
 
 #[test]
 fn what_becomes_of_an_interface_is_said_and_put_right() {
-    let (pair, place) = (Pair::new(2), Place::new());
+    let (pair, place) = (veth_pair(2), Place::new());
     there(&pair, "ethtool -L right rx 1 tx 1");
     let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
     server.engine();
@@ -226,16 +228,16 @@ fn what_becomes_of_an_interface_is_said_and_put_right() {
     assert!(!steered(&pair, "right"));
     server.line_with("somebody took steering off right: it is there again");
     assert!(steered(&pair, "right"));
-    pair.ip(Side::Right, "link set right down");
+    pair.ip(Side::Right, "link set right down").unwrap();
     server.line_with("right is down, or has no carrier");
-    pair.ip(Side::Right, "link set right up");
+    pair.ip(Side::Right, "link set right up").unwrap();
     server.line_with("right is up");
-    pair.ip(Side::Right, "link set right mtu 1400");
+    pair.ip(Side::Right, "link set right mtu 1400").unwrap();
     server.line_with("right has an MTU of 1400 now; it was 1500");
     there(&pair, "ethtool -L right rx 2 tx 2");
     server.line_with("right has 2 receive queues now; it had 1 at the start");
     // Frames would go on bearing an address that the interface does not listen to.
-    pair.ip(Side::Right, "link set right address 02:00:00:00:01:07");
+    pair.ip(Side::Right, "link set right address 02:00:00:00:01:07").unwrap();
     assert_ne!(server.code(), 0);
     assert!(server.heard.contains("right has the MAC address 02:00:00:00:01:07 now; it was"), "{}", server.heard);
     for said in ["it is there again", "right is down", "right is up", "an MTU of 1400", "has 2 receive queues now"] {
@@ -245,23 +247,23 @@ fn what_becomes_of_an_interface_is_said_and_put_right() {
 
 #[test]
 fn an_interface_that_is_down_at_the_start_is_named_and_one_in_generic_mode_with_its_reason() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     // A native program's frames are to fit a page, and it is the other end's that come.
-    pair.ip(Side::Left, "link set left mtu 9000");
-    pair.ip(Side::Right, "link set right down mtu 9000");
+    pair.ip(Side::Left, "link set left mtu 9000").unwrap();
+    pair.ip(Side::Right, "link set right down mtu 9000").unwrap();
     let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
     server.engine();
     assert!(server.heard.contains("right is down, or has no carrier"), "{}", server.heard);
     assert!(server.heard.contains("right is steered in generic mode"), "{}", server.heard);
-    pair.ip(Side::Right, "link set right up");
+    pair.ip(Side::Right, "link set right up").unwrap();
     server.line_with("right is up");
 }
 
 #[test]
 fn a_name_with_a_dot_is_served() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    pair.ip(Side::Right, "link set right down name eth0.100");
-    pair.ip(Side::Right, "link set eth0.100 up");
+    let (pair, place) = (veth_pair(1), Place::new());
+    pair.ip(Side::Right, "link set right down name eth0.100").unwrap();
+    pair.ip(Side::Right, "link set eth0.100 up").unwrap();
     let configuration = place.configure("eth0.100", "");
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
@@ -277,7 +279,7 @@ fn a_name_with_a_dot_is_served() {
 
 #[test]
 fn vlan_tags_are_left_on_for_a_domain_that_bears_one_and_taken_off_again_afterwards() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let strips = || {
         let said = there(&pair, "ethtool -k right");
         let line = said.lines().find_map(|line| line.strip_prefix("rx-vlan-offload: ")).unwrap();
@@ -325,7 +327,7 @@ fn what_is_no_ethernet_and_pins_that_another_has_are_refused_by_name() {
 
 #[test]
 fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_asked() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("right", "");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("number = 366\n", "number = 366\nvlan = 100\n")).unwrap();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{Testbed, own_name, scenario};
+use baton::lab::testbed::{Testbed, need_root, own_name, scenario};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
@@ -106,6 +106,7 @@ impl Drop for Terminal {
 
 #[test]
 fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_it_was() {
+    need_root("network namespaces and XDP");
     let mut stage = Testbed::set_with(&own_name(), 0).unwrap();
     stage.set_program(BATON.into());
     let ledger = scenario::conferences(2, 20, 10);

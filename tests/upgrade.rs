@@ -18,7 +18,7 @@ use baton::wire::{DEFAULT_ETHERTYPE, Epoch, Frame, Mac, Message};
 use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::probe::write_to_server;
 use support::server::{Place, Server, gone, kill};
 
@@ -40,7 +40,7 @@ impl Stage {
     fn set() -> Self {
         // Not where the place is: nobody should have to be able to get there.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (pair, place) = (Pair::new(1), Place::new());
+        let (pair, place) = (veth_pair(1), Place::new());
         let program = folder.path().join("baton");
         copy(env!("CARGO_BIN_EXE_baton"), &program);
         let configuration = place.configure("left", "");

@@ -12,7 +12,7 @@ use std::{fs, thread};
 
 use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{Testbed, own_name, scenario};
+use baton::lab::testbed::{Testbed, need_root, own_name, scenario};
 use baton::telemetry::Log;
 use hdrhistogram::iterators::IterationValue;
 use rustix::process::Signal;
@@ -30,6 +30,7 @@ fn tool(name: &str) -> PathBuf {
 }
 
 fn stage(test: u8) -> Testbed {
+    need_root("network namespaces and XDP");
     let mut stage = Testbed::set_with(&format!("{}{test}", own_name()), 0).unwrap();
     stage.set_program(BATON.into());
     stage
