@@ -15,8 +15,8 @@
 //! update.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use rkyv::{Archive, Deserialize, Serialize, rancor};
 
 pub use super::export::{Head, head, write_by_hand};
 
+use crate::sys::durable::{self, Existing, FileSystem, Files, ReplaceError, beside, folder_of};
 use crate::sys::mapping::BootId;
 use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{
@@ -108,6 +109,12 @@ pub enum SnapshotFault {
     TooLarge(String),
 }
 
+impl From<ReplaceError> for SnapshotFault {
+    fn from(ReplaceError { step, error }: ReplaceError) -> Self {
+        Self::Io { step, error }
+    }
+}
+
 /// What was put back into a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Restored {
@@ -120,7 +127,7 @@ pub struct Restored {
 }
 
 #[derive(Archive, Serialize, Deserialize)]
-pub(super) struct Contents {
+struct Contents {
     boot_id: u128,
     epoch: u64,
     generation_end: u32,
@@ -201,7 +208,7 @@ impl Snapshot {
         Ok(restored)
     }
 
-    pub(super) fn archive(&self) -> Contents {
+    fn archive(&self) -> Contents {
         Contents {
             boot_id: self.boot_id.0,
             epoch: self.epoch.0,
@@ -312,7 +319,7 @@ pub fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
 
 fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
     sweep(path);
-    write_to(&mut Files(None), snapshot, path)
+    write_to(&mut Files::default(), snapshot, path)
 }
 
 /// Removes what processes that were killed as they wrote have left beside the snapshot: what nobody
@@ -332,85 +339,19 @@ fn sweep(path: &Path) {
     }
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Where this process writes what is to be at this path.
-pub(super) fn beside(path: &Path) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    beside.into()
-}
-
-/// What writing a snapshot asks of a file system: steps between which the power may go.
-pub(in crate::table) trait Place {
-    /// A new empty file, in the place of what has that name.
-    fn create(&mut self, path: &Path) -> io::Result<()>;
-    /// Puts bytes behind those that the file has.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what the file holds durable.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Gives a file another's name.
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes a folder's names durable.
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()>;
-}
-
-/// The file system, and the file that is being written.
-struct Files(Option<File>);
-
-impl Files {
-    fn file(&mut self) -> io::Result<&mut File> {
-        self.0.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl Place for Files {
-    fn create(&mut self, path: &Path) -> io::Result<()> {
-        // Unlinked and not emptied: where a power cut tore a rename, it is the last snapshot's
-        // other name.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.0 = Some(File::create_new(path)?);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file()?.write_all(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file()?.sync_all()
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
-    }
-}
-
+/// Writes a snapshot on this file system. Gives its length in bytes.
 pub(in crate::table) fn write_to(
-    place: &mut impl Place,
+    files: &mut impl FileSystem,
     snapshot: &Snapshot,
     path: &Path,
 ) -> Result<u64, SnapshotFault> {
-    let archive = rkyv::to_bytes::<rancor::Error>(&snapshot.archive())
-        .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
-    let beside = beside(path);
-    place.create(&beside).map_err(failed("create the file beside it"))?;
-    let written = place.write(&header(&archive)).and_then(|()| place.write(&archive));
-    written.map_err(failed("write it"))?;
-    place.sync().map_err(failed("make it durable"))?;
-    place.rename(&beside, path).map_err(failed("put it in its place"))?;
-    // The name is durable with its folder.
-    place.sync_folder(folder_of(path)).map_err(failed("make its name durable"))?;
+    let archive = to_archive(snapshot)?;
+    durable::replace(files, path, &beside(path), Existing::Replaced, &[&header(&archive), &archive])?;
     Ok((HEADER_BYTES + archive.len()) as u64)
+}
+
+pub(super) fn to_archive(snapshot: &Snapshot) -> Result<AlignedVec, SnapshotFault> {
+    rkyv::to_bytes::<rancor::Error>(&snapshot.archive()).map_err(|error| SnapshotFault::TooLarge(error.to_string()))
 }
 
 pub(super) fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {
