@@ -44,7 +44,7 @@ use crate::telemetry::Dialect;
 use crate::telemetry::Published;
 use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
-pub use status::{DomainStatus, Status};
+pub use status::{ControlState, DatabaseState, DomainStatus, Status};
 pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
 
 /// How long a request may take that does not say.

@@ -76,7 +76,7 @@ impl Supervisor {
 
     /// What the status shows of the standby.
     pub(super) fn tell_engine(&self, state: &str) {
-        self.tell(&Order::Standby { state: state.into() });
+        self.tell(&Order::Standby { state: state.to_owned().into() });
     }
 
     /// A standby whose engine is dead and that does not come to control is ended; a new engine
