@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use baton::lab::testbed;
-use baton::text::{microseconds, time};
+use baton::text::time;
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -201,7 +201,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
                     continue;
                 }
             }
-            say(&format!("took {}", time(microseconds(begun.elapsed()))));
+            say(&format!("took {}", time(begun.elapsed())));
         }
     }
     let mut all = figures::json(machine(), args.settings(), &sizes, &simulation);

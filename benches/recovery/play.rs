@@ -9,6 +9,7 @@ use baton::lab::sim::RecoveryNow;
 use baton::lab::testbed::Testbed;
 use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::workload::Operators;
+use baton::sla::percentile;
 use baton::table::Table;
 use baton::text::{count, microseconds, thousands, time};
 use baton::time::Nanos;
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use super::Args;
 use super::faults::{Fault, Kill};
-use super::figures::{Memory, OfFault, OfSize, Process, Trial, percentile};
+use super::figures::{Memory, OfFault, OfSize, Process, Trial};
 use super::losses;
 use super::prepare::{self, OPERATED};
 use super::sizes::{FIRST_DEVICE, MEMBERS, Size};
@@ -67,7 +68,7 @@ pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn
     let prepared = begun.elapsed();
     say(&format!(
         "prepared in {}: table of {} MiB on {on}, {} huge pages borrowed",
-        time(microseconds(prepared)),
+        time(prepared),
         thousands(bytes >> 20),
         stage.huge_pages()
     ));
@@ -76,7 +77,7 @@ pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn
     let begun = Instant::now();
     let mut reconciled = recovered(&mut cluster, preload.epoch(), &size, args.reconcile());
     if let Ok(RecoveryNow { replay_done_ns: None, .. }) = reconciled {
-        say(&format!("the first recovery is not over after {}", time(microseconds(begun.elapsed()))));
+        say(&format!("the first recovery is not over after {}", time(begun.elapsed())));
         reconciled = recovered(&mut cluster, preload.epoch(), &size, PATIENCE);
     }
     reconciled?;
@@ -120,14 +121,14 @@ impl Play<'_> {
             }
         }
         let of = OfFault::of(fault, all);
-        let p50 = |phase: &super::figures::Phase| phase.p50_us.map_or("–".into(), time);
+        let p50 = |phase: &super::figures::Phase| phase.p50_us.map_or("–".into(), microseconds);
         say(&format!(
             "{:<44} {:>3} trials: noticed {:>8}, first takeover {:>8} (p99 {:>8}), all {:>8}, reconciled {:>8}; {} lost",
             fault.words(),
             of.trials,
             p50(&of.detect),
             p50(&of.first_takeover),
-            percentile(&of.first_takeover.raw_us, 0.99).map_or("–".into(), time),
+            percentile(&of.first_takeover.raw_us, 0.99).map_or("–".into(), microseconds),
             p50(&of.all_acknowledged),
             p50(&of.reconciled),
             count(of.frames_lost, "frame"),
@@ -151,7 +152,7 @@ impl Play<'_> {
             losses::count(&mut self.cluster, &self.table, &ledger, seen.replay_done_ns.is_some())?
         };
         self.cluster.servers.rate(self.args.reports, self.args.probes)?;
-        let since = |at: Nanos, kill: &Kill| microseconds(at.since(kill.killed));
+        let since = |at: Nanos, kill: &Kill| at.since(kill.killed).as_secs_f64() * 1e6;
         let all = seen.taken_over + u64::from(OPERATED) >= u64::from(self.size.meetings);
         Ok(Trial {
             detect_us: detected.filter(|&at| at >= kill.killed).map(|at| since(at, &kill)),

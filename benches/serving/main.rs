@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use baton::config::Wait;
 use baton::lab::testbed::{self, Testbed};
+use baton::sla::median;
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -137,8 +138,9 @@ fn waiting(stage: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>>
     }
     let mut all = serde_json::Map::new();
     println!("{PROBES} probes a second, from when each was to be sent to its echo, medians of {rounds} rounds:");
-    for ((name, _), (mut p50, mut p99)) in ways.into_iter().zip(times) {
-        let told = json!({ "p50_us": median(&mut p50), "p99_us": median(&mut p99), "p50s_us": p50, "p99s_us": p99 });
+    for ((name, _), (p50, p99)) in ways.into_iter().zip(times) {
+        let told =
+            json!({ "p50_us": median(p50.clone()), "p99_us": median(p99.clone()), "p50s_us": p50, "p99s_us": p99 });
         println!("  {name:10} p50 {:7.1} µs   p99 {:7.1} µs", number(&told, "/p50_us"), number(&told, "/p99_us"));
         all.insert(name.into(), told);
     }
@@ -192,9 +194,4 @@ fn flood(stage: &Testbed) -> Result<Value, Box<dyn Error>> {
     );
     server.stop()?;
     Ok(json!({ "changed": changed, "flood": flood, "before": quiet, "during": during }))
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

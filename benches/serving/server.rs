@@ -17,6 +17,7 @@ use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::lab::testbed::processes::ChildProcess;
 use baton::lab::testbed::{INTERFACE, Side, Testbed};
 use baton::limits::GENERATION_BLOCK;
+use baton::sla::percentile;
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
@@ -118,7 +119,7 @@ impl Server {
             thread::sleep(PAUSE);
         }
         times.sort_by(f64::total_cmp);
-        Ok(json!({ "p50_us": times[QUESTIONS / 2], "p99_us": times[QUESTIONS * 99 / 100] }))
+        Ok(json!({ "p50_us": percentile(&times, 0.5), "p99_us": percentile(&times, 0.99) }))
     }
 
     /// What the table holds.

@@ -10,6 +10,7 @@ use super::columns::print_table;
 use crate::api::Orphan;
 use crate::output::{self, say};
 use crate::recovery::{Report, ServerReport};
+use crate::text::nanoseconds;
 use crate::wire::MeetingId;
 
 /// What the last recovery was like.
@@ -152,12 +153,7 @@ fn takeover(ns: Option<u64>, is_over: bool) -> String {
 }
 
 fn duration(ns: Option<u64>) -> String {
-    match ns {
-        None => "not yet".into(),
-        Some(ns) if ns < 1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        Some(ns) if ns < 1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
-        Some(ns) => format!("{:.2} s", ns as f64 / 1e9),
-    }
+    ns.map_or_else(|| "not yet".into(), nanoseconds)
 }
 
 #[cfg(test)]
@@ -165,10 +161,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_unit_that_fits() {
-        let told = [None, Some(1_500), Some(2_345_678), Some(61_000_000_000)].map(duration);
-        assert_eq!(told, ["not yet", "1.5 µs", "2.35 ms", "61.00 s"]);
+    fn a_server_without_a_takeover_needed_none() {
         let told = [(None, false), (None, true), (Some(1_500), true)].map(|(ns, is_over)| takeover(ns, is_over));
-        assert_eq!(told, ["not yet", "none needed", "1.5 µs"]);
+        assert_eq!(told, ["not yet", "none needed", "1.50 µs"]);
     }
 }

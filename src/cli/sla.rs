@@ -220,7 +220,7 @@ fn words(verdict: &Verdict) -> String {
         verdict.what,
         figure(verdict, worst),
         figure(verdict, verdict.bound),
-        crate::sla::report::figure("s", window),
+        crate::text::seconds(window),
         verdict.breached,
         verdict.looked_at,
     )

@@ -143,20 +143,6 @@ fn uptime(ms: u64) -> String {
     }
 }
 
-fn nanoseconds(ns: u64) -> String {
-    crate::sla::report::figure("s", ns as f64 / 1e9)
-}
-
-/// A rate in five characters: 12, 3.4k, 1.2M.
-fn short(value: f64) -> String {
-    match value {
-        _ if value < 1_000.0 => format!("{value:.0}"),
-        _ if value < 10_000.0 => format!("{:.1}k", value / 1e3),
-        _ if value < 1_000_000.0 => format!("{:.0}k", value / 1e3),
-        _ => format!("{:.1}M", value / 1e6),
-    }
-}
-
 fn of(rate: &Rate) -> [String; 3] {
     let per_second = rate.per_second.map_or("–".into(), |rate| format!("{}/s", short(rate)));
     [rate.name.clone(), per_second, thousands(rate.total)]

@@ -76,7 +76,7 @@ pub fn play(stage: &Testbed, scale: &Scale, progress: &Progress) -> Result<Repor
     let begun = Instant::now();
     cluster.start_meetings(&ledger, || ())?;
     let (meetings, terminals) = (scale.meetings as u64, (scale.meetings * scale.members) as u64);
-    let took = time(microseconds(begun.elapsed()));
+    let took = time(begun.elapsed());
     let held = format!("{} with {}", count(meetings, "conference"), count(terminals, "terminal"));
     progress.done("meetings", &format!("{held} started in {took}, each durable before it was answered"));
     let operators = Operators::begin(cluster.api.clone(), ledger);
@@ -148,7 +148,7 @@ impl Story<'_> {
                 self.progress.fault(self.faults.len() + 1, words);
             }
             let seen = status.recovery_after(kill.old).expect("a recovery after the last kill is one after each");
-            let since = |at: Nanos| microseconds(at.since(kill.killed));
+            let since = |at: Nanos| at.since(kill.killed).as_secs_f64() * 1e6;
             let detected = kill.detected.or_else(|| noticed(&last)).ok_or(ClusterError::Unnoticed)?;
             self.faults.push(Fault {
                 what: kill.what,
@@ -177,10 +177,10 @@ impl Story<'_> {
         let fault = &self.faults[number];
         let after = format!(
             "first takeover after {}, all {} after {}, reconciled after {}",
-            time(fault.kill_to_first_takeover_us),
+            microseconds(fault.kill_to_first_takeover_us),
             count(fault.meetings_taken_over as u64, "meeting"),
-            time(fault.kill_to_all_acknowledged_us),
-            time(fault.kill_to_reconciled_us),
+            microseconds(fault.kill_to_all_acknowledged_us),
+            microseconds(fault.kill_to_reconciled_us),
         );
         let frames = match fault.frames_lost {
             0 => "no frame lost".to_owned(),
