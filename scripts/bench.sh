@@ -34,25 +34,11 @@ trap clear_away EXIT
 
 usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
-# A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on
-# hugetlbfs where the kernel lends enough of them, else on tmpfs. Given back in every case.
-borrow_huge_pages() {
-    local pages=/proc/sys/vm/nr_hugepages before
-    memory="$(mktemp -d -p /dev/shm)"
-    clearing+=("rm -rf '$memory'")
-    if [[ $EUID -ne 0 ]]; then
-        say "without root the table lies on small pages"
-        return
-    fi
-    before="$(<"$pages")"
-    clearing+=("echo '$before' >'$pages'")
-    echo $((before + $1)) >"$pages"
-    if (($(<"$pages") >= before + $1)) && mount -t hugetlbfs -o pagesize=2M none "$memory"; then
-        clearing+=("umount '$memory'")
-    else
-        say "no $1 huge pages: the table lies on tmpfs"
-    fi
-}
+# Where programs are built.
+target="${CARGO_TARGET_DIR:-target}/release"
+
+# A program that borrows huge pages gives them back itself; killed outright, it cannot.
+gives_back() { clearing+=("'$1' $2"); }
 
 # The path of the bench's program, built.
 built() {
@@ -88,14 +74,14 @@ recovery() {
     "$bench" --stage "$stage" "${arguments[@]}" || held=$?
 
     if ((peers)) && [[ -f benches/peers/Cargo.toml ]]; then
-        local theirs memory
+        local theirs
         theirs="$(mktemp)"
         clearing+=("rm -f '$theirs'")
         scripts/setup-peers.sh
         say "the same with what others use"
-        borrow_huge_pages 1000
-        cargo run --release --locked --quiet --manifest-path benches/peers/Cargo.toml -- \
-            --json "$theirs" --memory "$memory" || held=$?
+        cargo build --release --locked --quiet --package peers
+        gives_back "$target/peers" give-back
+        "$target/peers" --json "$theirs" || held=$?
         if [[ -n "$json" && -s "$json" && -s "$theirs" ]]; then
             "$bench" --json "$json" --merge "$theirs" || held=$?
         fi
@@ -122,10 +108,10 @@ with_files_from_caller() {
 worker() {
     with_files_from_caller "$@"
     say "building"
-    local bench memory
+    local bench
     bench="$(built worker)"
-    borrow_huge_pages 300
-    "$bench" --memory "$memory" "${arguments[@]}"
+    gives_back "$bench" --give-back
+    "$bench" "${arguments[@]}"
 }
 
 # A bench that plays on a stage of its own.
@@ -148,17 +134,14 @@ sla() { staged sla "$@"; }
 
 table() {
     with_files_from_caller "$@"
-    local manifest=benches/structures/Cargo.toml memory
-    cargo build --release --locked --quiet --manifest-path "$manifest"
-    # For a table of ten million terminals.
-    borrow_huge_pages 1400
-    [[ "$(stat -f -c %T "$memory")" == hugetlbfs ]] && arguments+=(--huge "$memory")
-    benches/structures/target/release/structures table "${arguments[@]}"
+    cargo build --release --locked --quiet --package structures
+    gives_back "$target/structures" give-back
+    "$target/structures" table "${arguments[@]}"
 }
 
 wire() {
     with_files_from_caller "$@"
-    cargo run --release --locked --quiet --manifest-path benches/structures/Cargo.toml -- wire "${arguments[@]}"
+    cargo run --release --locked --quiet --package structures -- wire "${arguments[@]}"
 }
 
 dataplane() {
@@ -166,13 +149,13 @@ dataplane() {
     need_root "the dataplane bench"
     scripts/setup.sh
     scripts/setup-peers.sh dataplane
-    cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
+    cargo build --release --locked --quiet --package dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/xsk-rs/Cargo.toml
     # The program clears its namespaces away itself; killed outright, it cannot.
-    local stage="baton-dp$$" memory
+    local stage="baton-dp$$"
     clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")
-    borrow_huge_pages 300
-    benches/dataplane/target/release/dataplane --stage "$stage" --memory "$memory" "${arguments[@]}"
+    gives_back "$target/dataplane" --give-back
+    "$target/dataplane" --stage "$stage" "${arguments[@]}"
 }
 
 name="${1:-}"
