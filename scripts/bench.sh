@@ -67,11 +67,11 @@ recovery() {
     need_root "the recovery bench"
     scripts/setup.sh
     say "building"
-    local bench stage="baton-demo-$$" held=0
+    local bench testbed="baton-demo-$$" held=0
     bench="$(built recovery)"
-    # The program clears its stage itself; killed outright, it cannot.
-    clearing+=("'$bench' --clear '$stage'")
-    "$bench" --stage "$stage" "${arguments[@]}" || held=$?
+    # The program clears its testbed itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$testbed'")
+    "$bench" --testbed "$testbed" "${arguments[@]}" || held=$?
 
     if ((peers)) && [[ -f benches/peers/Cargo.toml ]]; then
         local theirs
@@ -114,23 +114,23 @@ worker() {
     "$bench" "${arguments[@]}"
 }
 
-# A bench that plays on a stage of its own.
-staged() {
-    local name="$1" bench stage="baton-demo-$$"
+# A bench that runs on a testbed of its own.
+on_testbed() {
+    local name="$1" bench testbed="baton-demo-$$"
     shift
     with_files_from_caller "$@"
     need_root "the $name bench"
     scripts/setup.sh
     say "building"
     bench="$(built "$name")"
-    # The program clears its stage itself; killed outright, it cannot.
-    clearing+=("'$bench' --clear '$stage'")
-    "$bench" --stage "$stage" "${arguments[@]}"
+    # The program clears its testbed itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$testbed'")
+    "$bench" --testbed "$testbed" "${arguments[@]}"
 }
 
-serving() { staged serving "$@"; }
+serving() { on_testbed serving "$@"; }
 
-sla() { staged sla "$@"; }
+sla() { on_testbed sla "$@"; }
 
 table() {
     with_files_from_caller "$@"
@@ -152,10 +152,10 @@ dataplane() {
     cargo build --release --locked --quiet --package dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/xsk-rs/Cargo.toml
     # The program clears its namespaces away itself; killed outright, it cannot.
-    local stage="baton-dp$$"
-    clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")
+    local testbed="baton-dp$$"
+    clearing+=("for side in l r; do ip netns delete '$testbed'\$side 2>/dev/null || true; done")
     gives_back "$target/dataplane" --give-back
-    "$target/dataplane" --stage "$stage" "${arguments[@]}"
+    "$target/dataplane" --testbed "$testbed" "${arguments[@]}"
 }
 
 name="${1:-}"

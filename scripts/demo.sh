@@ -30,8 +30,8 @@ scripts/setup.sh
 say "building"
 cargo build --locked --release --quiet
 
-# The program clears its stage itself; killed outright, it cannot.
+# The program clears its testbed itself; killed outright, it cannot.
 baton="${CARGO_TARGET_DIR:-target}/release/baton"
-stage="baton-demo-$$"
-trap '"$baton" demo --clear "$stage"' EXIT
-"$baton" demo --stage "$stage" "${arguments[@]}"
+testbed="baton-demo-$$"
+trap '"$baton" demo --clear "$testbed"' EXIT
+"$baton" demo --testbed "$testbed" "${arguments[@]}"

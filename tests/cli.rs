@@ -152,7 +152,7 @@ fn talk_that_nobody_hears_changes_no_exit_code() {
     }
 }
 
-/// What was begun is done to its end, whoever listens.
+/// A command does what it began to its end, with and without a reader of its output.
 #[test]
 fn all_conferences_that_are_named_are_ended_and_each_that_cannot_be_is_told() {
     let served = serve();

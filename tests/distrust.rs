@@ -72,7 +72,7 @@ fn an_engine_that_says_what_no_engine_says_is_killed_and_followed() {
         server.line_with(&format!("engine {engine} {what}: it is killed"));
         assert_eq!(server.engine(), standby, "{}", server.heard);
         gone(engine);
-        // Whoever is started next is handed what is right.
+        // The next engine is handed what is right.
         (engine, standby) = (standby, server.standby());
     }
 }

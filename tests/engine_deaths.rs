@@ -35,7 +35,7 @@ fn probe(buffer: &mut [u8], sequence: u64) -> usize {
     write_to_server(buffer, macs, "366/1", (1 + sequence % 16, sequence))
 }
 
-/// Whoever sends and hears.
+/// The end of the veth pair that sends, and hears the answers.
 struct Sender {
     endpoint: Endpoint,
     sent: u64,

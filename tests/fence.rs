@@ -238,7 +238,7 @@ fn one_domain_of_somebody_elses_is_given_up_alone_and_taken_while_the_server_run
     assert_eq!(replaced.code(), FENCED, "{}", replaced.heard);
 }
 
-/// A disk without room: whoever asks for control is told so, and not left waiting.
+/// A disk without room: a request for control is refused, and not left waiting.
 #[test]
 fn control_that_cannot_be_written_down_is_refused_with_the_disks_words() {
     let (segment, ours) = (Segment::new(), Place::new());
@@ -267,7 +267,7 @@ fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
     let configure = |place: &Place, interface: &str| {
         let file = configure(place, &[1, 2]);
         let text = fs::read_to_string(&file).unwrap().replace("\"right\"", &format!("\"{interface}\""));
-        // Whoever does not control is told nothing, so it has to know where the autonomous servers
+        // A server that does not control is told nothing, so it has to know where the autonomous servers
         // are.
         fs::write(
             &file,
@@ -328,7 +328,7 @@ fn a_copy_of_the_database_has_no_epoch_of_the_original() {
 
 /// What is heard of a newer controller comes before the database is open, where the table has
 /// control; and the server ends by it. It is in the database all the same: the machine may lose its
-/// memory next, and the next block of generations is above whatever the other one counted up to.
+/// memory next, and the next block of generations is above all that the other one counted up to.
 #[test]
 fn a_fence_that_is_heard_before_the_database_is_open_outlives_the_machine() {
     let (elsewhere, segment, [old, new]) = (Segment::new(), Segment::new(), [Place::new(), Place::new()]);

@@ -51,7 +51,7 @@ fn an_engine_that_is_killed_is_followed_by_its_standby() {
         // Long enough in control for its death to be an accident.
         thread::sleep(Duration::from_millis(300));
         kill(engine, Signal::KILL);
-        assert_eq!(server.engine(), standby, "it says so itself, whoever noticed first");
+        assert_eq!(server.engine(), standby, "it says so itself, even where the keeper noticed first");
         if !server.heard.contains(&format!("engine {engine} killed (SIGKILL)")) {
             server.line_with(&format!("engine {engine} killed (SIGKILL); its standby, engine {standby}, took over"));
         }
@@ -170,7 +170,7 @@ fn a_log_that_nobody_reads_costs_no_engine() {
     server.stop_listening();
     for _ in 0..3 {
         let mut killed = 0;
-        // A standby that is not ready when its engine dies is ended too: whoever is first then may
+        // A standby that is not ready when its engine dies is ended too: the first of the two then may
         // be gone by now.
         wait_until("an engine beside a standby is killed", || {
             let [engine, _] = server.children()[..] else { return false };

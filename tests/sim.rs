@@ -1,4 +1,4 @@
-//! `baton sim` on a real interface: a dispatch server that this test plays connects, starts
+//! `baton sim` on a real interface: a dispatch server that this test stands in for connects, starts
 //! meetings, acknowledges reports and echoes probes over a veth pair, and asks over the control
 //! socket what was seen of it.
 
@@ -66,7 +66,7 @@ fn processor_seconds(id: u32) -> f64 {
 
 /// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to
 /// ask.
-struct Desk {
+struct Dispatch {
     endpoint: Endpoint,
     key: Key,
     key_autonomous: Key,
@@ -80,7 +80,7 @@ struct Desk {
     asked: BTreeMap<u32, (u64, MeetingId, Message)>,
 }
 
-impl Desk {
+impl Dispatch {
     fn open() -> Self {
         let secret = Secret(SECRET);
         Self {
@@ -263,9 +263,9 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
     let pair = &pair;
     std::thread::scope(|scope| {
         let (on, told) = (&on, told);
-        let desk = scope.spawn(move || {
+        let dispatch = scope.spawn(move || {
             pair.enter(Side::Left).unwrap();
-            Desk::open().converse(on, &told, &|| ready.send(()).unwrap())
+            Dispatch::open().converse(on, &told, &|| ready.send(()).unwrap())
         });
         let judge = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             is_ready.recv_timeout(PATIENCE).expect("all is taken over");
@@ -273,20 +273,20 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
         }));
         on.store(false, Ordering::Relaxed);
         let _ = stop.send(());
-        let desk = desk.join().unwrap();
+        let dispatch = dispatch.join().unwrap();
         if let Err(failed) = judge {
             std::panic::resume_unwind(failed);
         }
         let dump = ask(&control, r#"{"ask":"dump"}"#);
-        assert_eq!(dump["meetings"].as_array().unwrap().len(), desk.versions.len());
+        assert_eq!(dump["meetings"].as_array().unwrap().len(), dispatch.versions.len());
         for meeting in dump["meetings"].as_array().unwrap() {
             let key = (meeting["domain"].as_u64().unwrap(), MeetingId(meeting["meeting"].as_u64().unwrap()));
-            assert_eq!(meeting["version"].as_u64(), desk.versions.get(&key).copied());
+            assert_eq!(meeting["version"].as_u64(), dispatch.versions.get(&key).copied());
             assert_eq!((meeting["state"].as_str(), meeting["participants"].as_u64()), (Some("in meeting"), Some(10)));
         }
         for terminal in dump["terminals"].as_array().unwrap() {
             let address: Address = terminal["terminal"].as_str().unwrap().parse().unwrap();
-            assert_eq!(terminal["acknowledged"].as_u64(), desk.acknowledged.get(&address).map(|&v| u64::from(v)));
+            assert_eq!(terminal["acknowledged"].as_u64(), dispatch.acknowledged.get(&address).map(|&v| u64::from(v)));
             assert_eq!(terminal["version"], terminal["acknowledged"]);
         }
     });

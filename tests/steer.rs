@@ -203,7 +203,7 @@ fn only_known_addresses_are_taken_where_that_is_asked_for() {
     check(&steering, "known", &from(one), Verdict::Steered);
     check(&steering, "known too", &from(other), Verdict::Steered);
     check(&steering, "a stranger", &from(stranger), Verdict::Stranger);
-    check(&steering, "a generator's probe, whoever sends it", &generator_probe(0), Verdict::Probe);
+    check(&steering, "a generator's probe, from any sender", &generator_probe(0), Verdict::Probe);
     check(&steering, "the kernel's", &with(from(stranger), 16, &[0x08, 0x06]), Verdict::OtherEtherType);
     steering.admit(&[Mac(stranger), Mac(other)].into()).unwrap();
     check(&steering, "not known any more", &from(one), Verdict::Stranger);

@@ -478,6 +478,6 @@ fn a_killed_resize_leaves_one_table_or_the_other() {
     println!("{old} times the old table, {new} times the new one");
     assert!(old > 0, "some are killed before the end");
     let _ = fs::remove_file(&kept);
-    assert!(resize(9000).wait().unwrap().success(), "whatever was left, the next attempt succeeds");
+    assert!(resize(9000).wait().unwrap().success(), "with what was left, the next attempt succeeds");
     assert_eq!(Table::open_at(&path).unwrap().verify(), Vec::<String>::new());
 }

@@ -49,15 +49,15 @@ pub struct Server {
 
 impl Server {
     /// Starts it with its worker on core 1, and waits until it controls and has a standby.
-    pub fn start(stage: &Testbed, wait: Wait) -> Result<Self, Box<dyn Error>> {
-        let configuration = stage.data().join("baton.toml");
-        let secret = stage.data().join("domains.secret");
+    pub fn start(testbed: &Testbed, wait: Wait) -> Result<Self, Box<dyn Error>> {
+        let configuration = testbed.data().join("baton.toml");
+        let secret = testbed.data().join("domains.secret");
         let mut text = format!(
             "[dispatch]\naddress = \"1000/1\"\n[interface]\nname = \"{INTERFACE}\"\n[table]\npath = {:?}\nmeetings = 4000\n\
              terminals = 40000\n[database]\npath = {:?}\n[runtime]\ndir = {:?}\n[worker]\ncores = [1]\nwait = {}\n",
-            stage.table(),
-            stage.database(),
-            stage.run(),
+            testbed.table(),
+            testbed.database(),
+            testbed.run(),
             json!(wait),
         );
         for number in 1..=DOMAINS {
@@ -65,19 +65,23 @@ impl Server {
         }
         write_once(&secret, &format!("{}\n", "5a".repeat(32)))?;
         fs::write(&configuration, text)?;
-        let table = match Table::open_at(&stage.table()) {
+        let table = match Table::open_at(&testbed.table()) {
             Ok(table) => Arc::new(table),
-            Err(_) => fill(stage)?,
+            Err(_) => fill(testbed)?,
         };
         let arguments = ["run".to_owned(), "--config".to_owned(), configuration.display().to_string()];
-        let keeper = ChildProcess::start(stage, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
-        let mut server =
-            Self { keeper, api: BlockingClient::new(stage.run().join("api.sock"), API_TIMEOUT), table, configuration };
+        let keeper = ChildProcess::start(testbed, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
+        let mut server = Self {
+            keeper,
+            api: BlockingClient::new(testbed.run().join("api.sock"), API_TIMEOUT),
+            table,
+            configuration,
+        };
         let begun = Instant::now();
         while !server.api.get("/status").is_ok_and(|status| status["standby"] == "ready") {
             server.keeper.must_live()?;
             if begun.elapsed() > PATIENCE {
-                return Err("the dispatch server has no standby in time; its log is in the stage's folder".into());
+                return Err("the dispatch server has no standby in time; its log is in the testbed's folder".into());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -147,8 +151,8 @@ fn write_once(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Makes database and table.
-fn fill(stage: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
-    let file = stage.database();
+fn fill(testbed: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
+    let file = testbed.database();
     let folder = file.parent().ok_or("the database has a folder")?;
     fs::create_dir_all(folder)?;
     let reservation = Database::open(&file)?.reserve_generations(GENERATION_BLOCK)?;
@@ -156,8 +160,8 @@ fn fill(stage: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
     for path in [folder, &file] {
         chown(path, Some(engine.uid), Some(engine.gid))?;
     }
-    Table::create_at(&stage.table(), Capacity { meetings: 4_000, terminals: 40_000 }, boot_id()?)?;
-    let table = Arc::new(Table::open_at(&stage.table())?);
+    Table::create_at(&testbed.table(), Capacity { meetings: 4_000, terminals: 40_000 }, boot_id()?)?;
+    let table = Arc::new(Table::open_at(&testbed.table())?);
     table.set_reservation(reservation.epoch(), reservation.end);
     let preload = Preload::new(MEETINGS, MEMBERS, None, DOMAINS)?;
     let mut writer = table.writer(OwnerId::CONTROL);

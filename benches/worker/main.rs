@@ -291,7 +291,7 @@ fn instructions(tagged: bool, args: &Args) -> Result<f64, Box<dyn Error>> {
 fn be_counted(tagged: bool, meetings: u32, memory: Option<&Path>) {
     let mut rig = Rig::new(tagged, meetings, memory);
     let mut bench = rig.worker(0);
-    // No round before it: whatever of a worker's were collected, it is of these reports.
+    // No round before it: all that the worker collects is of these reports.
     let [frames] = rig.reports(COUNTED);
     bench.load(frames);
     instructions::counted_by_callgrind(&mut || {

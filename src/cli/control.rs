@@ -146,7 +146,7 @@ fn show(seen: &Seen, json: bool) {
     }
 }
 
-/// Asks whoever sits at the terminal whether it is wanted; says why nothing is to be done.
+/// Asks the operator at the terminal whether it is wanted; says why nothing is to be done.
 fn agrees(seen: &Seen) -> Result<(), &'static str> {
     if !io::stdin().is_terminal() {
         return Err("nobody is there to be asked: say --yes");

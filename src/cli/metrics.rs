@@ -64,8 +64,8 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
-/// The engine's answer; where there is none, that it is not up: whoever watches it wants to see
-/// that, and not an error of ours.
+/// The engine's answer; where there is none, that it is not up: the
+/// one who watches it wants to see that, and not an error of ours.
 async fn answer(socket: PathBuf, timeout: Duration, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let dialect = Dialect::accepted(accepted);

@@ -28,7 +28,7 @@ enum Command {
     Last,
     /// Meetings that autonomous servers hold and this server does not know
     Orphans,
-    /// Make some of these conferences of this server's, whatever the configuration says of orphans
+    /// Make some of these conferences of this server's, even if the configuration says to leave orphans
     Adopt {
         /// Their ids
         #[arg(required = true)]
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Client {
-    /// Has something become of each of these orphans. All are asked for, whatever becomes of one;
+    /// Has something become of each of these orphans. All are asked for, though one is refused;
     /// the first refusal is told.
     async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), CommandError> {
         let mut failed = None;

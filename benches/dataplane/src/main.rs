@@ -1,6 +1,6 @@
 //! Baton's data plane against other receivers and echoers, on one veth pair, in one run.
 //!
-//! The kernel generates frames on core 0, one call for all of a trial, and whoever is measured has
+//! The kernel generates frames on core 0, one call for all of a trial, and the contestant has
 //! core 1. Frames cross the pair, and what the kernel does to receive them, it does on core 0 too,
 //! for all alike. Contestants take turns, round by round. A contestant that cannot run is named,
 //! with what it said.
@@ -62,7 +62,7 @@ struct Options {
     only: Vec<Kind>,
     /// What the namespaces are called, with `l` and `r` behind it.
     #[arg(long, default_value = "baton-dp")]
-    stage: String,
+    testbed: String,
     /// Where the table lies; where it is not said, on huge pages that are borrowed, as on dispatch
     /// hardware.
     #[arg(long)]
@@ -143,7 +143,7 @@ fn measure(options: &Options) -> Result<bool, Failure> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     println!("{processor}, Linux {release}\n");
 
-    let names = ["l", "r"].map(|side| format!("{}{side}", options.stage));
+    let names = ["l", "r"].map(|side| format!("{}{side}", options.testbed));
     let pair = Arc::new(Pair::with(names, &Ends::of_queues(1))?);
     pair.enter(Side::Left)?;
     threads::pin(0);

@@ -67,7 +67,7 @@ pub struct Fault {
     pub what: What,
     /// By which path control came back.
     pub path: Path,
-    /// Until somebody knew.
+    /// Until it was noticed.
     pub kill_to_detect_us: f64,
     /// Until the first takeover frame.
     pub kill_to_first_takeover_us: f64,

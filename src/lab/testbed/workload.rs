@@ -127,7 +127,7 @@ pub fn start_body(meeting: MeetingId, expected: &Expected) -> Value {
 struct Shared {
     api: BlockingClient,
     ledger: Mutex<Ledger>,
-    /// Held by an operator for the length of a change, so that whoever holds all of them sees no
+    /// Held by an operator for the length of a change, so that a thread that holds all of them sees no
     /// change half made.
     gates: [Mutex<()>; OPERATORS],
     acknowledged: AtomicU64,
@@ -264,7 +264,7 @@ fn next_changes(number: usize, turn: u64, ledger: &Ledger) -> Vec<Change> {
     }
 }
 
-/// The floor is given to the first who may have it, or taken from whoever has it.
+/// The floor is given to the first who may have it, or taken from the one who has it.
 fn change_of_speaker(meeting: MeetingId, expected: &Expected) -> Vec<Change> {
     let with = |role| expected.members.iter().find(|(_, member)| member.0 == role).map(|(&terminal, _)| terminal);
     match (with(Role::SpeakerOne), with(Role::Participant)) {
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
     use crate::cms::Refusal;
 
-    /// The ledger stays a possible world whatever is done, and every kind of change comes up.
+    /// The ledger stays a possible world after any change, and every kind of change comes up.
     #[test]
     fn operators_do_everything_and_nothing_impossible() {
         let mut ledger = scenario::conferences(4, 40, 10);
