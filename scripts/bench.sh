@@ -32,7 +32,7 @@ clear_away() {
 }
 trap clear_away EXIT
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
 # Where programs are built.
 target="${CARGO_TARGET_DIR:-target}/release"

@@ -19,7 +19,7 @@ while (($#)); do
             shift 2
             ;;
         -h | --help)
-            sed -n '2,5s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"
+            sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"
             exit 0
             ;;
         *) arguments+=("$1") && shift ;;
