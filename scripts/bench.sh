@@ -34,25 +34,11 @@ trap clear_away EXIT
 
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
-# Sets `memory` to a folder for a table of this many huge pages, as on a dispatch server: on
-# hugetlbfs if the kernel has enough of them, otherwise on tmpfs. Always given back.
-borrow_huge_pages() {
-    local pages=/proc/sys/vm/nr_hugepages before
-    memory="$(mktemp -d -p /dev/shm)"
-    clearing+=("rm -rf '$memory'")
-    if [[ $EUID -ne 0 ]]; then
-        say "without root the table lies on small pages"
-        return
-    fi
-    before="$(<"$pages")"
-    clearing+=("echo '$before' >'$pages'")
-    echo $((before + $1)) >"$pages"
-    if (($(<"$pages") >= before + $1)) && mount -t hugetlbfs -o pagesize=2M none "$memory"; then
-        clearing+=("umount '$memory'")
-    else
-        say "no $1 huge pages: the table lies on tmpfs"
-    fi
-}
+# Where programs are built.
+target="${CARGO_TARGET_DIR:-target}/release"
+
+# A program that borrows huge pages gives them back itself; killed outright, it cannot.
+gives_back() { clearing+=("'$1' $2"); }
 
 # The path of the bench's program, built.
 built() {
@@ -81,21 +67,21 @@ recovery() {
     need_root "the recovery bench"
     scripts/setup.sh
     say "building"
-    local bench stage="baton-demo-$$" held=0
+    local bench testbed="baton-demo-$$" held=0
     bench="$(built recovery)"
-    # The program removes its testbed itself, unless it is killed.
-    clearing+=("'$bench' --clear '$stage'")
-    "$bench" --stage "$stage" "${arguments[@]}" || held=$?
+    # The program clears its testbed itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$testbed'")
+    "$bench" --testbed "$testbed" "${arguments[@]}" || held=$?
 
     if ((peers)) && [[ -f benches/peers/Cargo.toml ]]; then
-        local theirs memory
+        local theirs
         theirs="$(mktemp)"
         clearing+=("rm -f '$theirs'")
         scripts/setup-peers.sh
         say "the same with what others use"
-        borrow_huge_pages 1000
-        cargo run --release --locked --quiet --manifest-path benches/peers/Cargo.toml -- \
-            --json "$theirs" --memory "$memory" || held=$?
+        cargo build --release --locked --quiet --package peers
+        gives_back "$target/peers" give-back
+        "$target/peers" --json "$theirs" || held=$?
         if [[ -n "$json" && -s "$json" && -s "$theirs" ]]; then
             "$bench" --json "$json" --merge "$theirs" || held=$?
         fi
@@ -122,43 +108,40 @@ with_files_from_caller() {
 worker() {
     with_files_from_caller "$@"
     say "building"
-    local bench memory
+    local bench
     bench="$(built worker)"
-    borrow_huge_pages 300
-    "$bench" --memory "$memory" "${arguments[@]}"
+    gives_back "$bench" --give-back
+    "$bench" "${arguments[@]}"
 }
 
 # A bench that runs on a testbed of its own.
-staged() {
-    local name="$1" bench stage="baton-demo-$$"
+on_testbed() {
+    local name="$1" bench testbed="baton-demo-$$"
     shift
     with_files_from_caller "$@"
     need_root "the $name bench"
     scripts/setup.sh
     say "building"
     bench="$(built "$name")"
-    # The program removes its testbed itself, unless it is killed.
-    clearing+=("'$bench' --clear '$stage'")
-    "$bench" --stage "$stage" "${arguments[@]}"
+    # The program clears its testbed itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$testbed'")
+    "$bench" --testbed "$testbed" "${arguments[@]}"
 }
 
-serving() { staged serving "$@"; }
+serving() { on_testbed serving "$@"; }
 
-sla() { staged sla "$@"; }
+sla() { on_testbed sla "$@"; }
 
 table() {
     with_files_from_caller "$@"
-    local manifest=benches/structures/Cargo.toml memory
-    cargo build --release --locked --quiet --manifest-path "$manifest"
-    # For a table of ten million terminals.
-    borrow_huge_pages 1400
-    [[ "$(stat -f -c %T "$memory")" == hugetlbfs ]] && arguments+=(--huge "$memory")
-    benches/structures/target/release/structures table "${arguments[@]}"
+    cargo build --release --locked --quiet --package structures
+    gives_back "$target/structures" give-back
+    "$target/structures" table "${arguments[@]}"
 }
 
 wire() {
     with_files_from_caller "$@"
-    cargo run --release --locked --quiet --manifest-path benches/structures/Cargo.toml -- wire "${arguments[@]}"
+    cargo run --release --locked --quiet --package structures -- wire "${arguments[@]}"
 }
 
 dataplane() {
@@ -166,13 +149,13 @@ dataplane() {
     need_root "the dataplane bench"
     scripts/setup.sh
     scripts/setup-peers.sh dataplane
-    cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
+    cargo build --release --locked --quiet --package dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/xsk-rs/Cargo.toml
-    # The program removes its namespaces itself, unless it is killed.
-    local stage="baton-dp$$" memory
-    clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")
-    borrow_huge_pages 300
-    benches/dataplane/target/release/dataplane --stage "$stage" --memory "$memory" "${arguments[@]}"
+    # The program clears its namespaces away itself; killed outright, it cannot.
+    local testbed="baton-dp$$"
+    clearing+=("for side in l r; do ip netns delete '$testbed'\$side 2>/dev/null || true; done")
+    gives_back "$target/dataplane" --give-back
+    "$target/dataplane" --testbed "$testbed" "${arguments[@]}"
 }
 
 name="${1:-}"

@@ -32,6 +32,6 @@ cargo build --locked --release --quiet
 
 # The program removes its testbed itself, unless it is killed.
 baton="${CARGO_TARGET_DIR:-target}/release/baton"
-stage="baton-demo-$$"
-trap '"$baton" demo --clear "$stage"' EXIT
-"$baton" demo --stage "$stage" "${arguments[@]}"
+testbed="baton-demo-$$"
+trap '"$baton" demo --clear "$testbed"' EXIT
+"$baton" demo --testbed "$testbed" "${arguments[@]}"

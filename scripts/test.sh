@@ -53,11 +53,6 @@ cargo fmt --check
 say "lints"
 cargo clippy --locked --all-targets --quiet -- -D warnings
 
-say "lock files of the benches that are crates of their own"
-for manifest in benches/*/Cargo.toml; do
-    cargo update --workspace --locked --quiet --manifest-path "$manifest"
-done
-
 say "build, and the BPF program with it"
 cargo build --all-targets --quiet
 

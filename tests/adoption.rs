@@ -28,7 +28,7 @@ use baton::wire::{
     Role, Run, StreamKind,
 };
 use rustix::process::Uid;
-use support::netns::{Pair, Side};
+use support::netns::{Side, veth_pair};
 use support::probe::{read, write};
 
 /// No step takes this long unless it hangs.
@@ -234,7 +234,7 @@ fn killed_workers_lose_no_frame_and_nothing_else() {
         (state >> 33) % below
     };
 
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let (bound, _steering) = pair.on(Side::Right, || {
         let interface = Interface::find("right").unwrap();
         let settings =

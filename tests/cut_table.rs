@@ -13,7 +13,7 @@ use baton::sys::mapping::BootId;
 use baton::sys::{seccomp, sigbus};
 use baton::table::{Capacity, Table};
 use rustix::process::Signal;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, kill};
 
 const CHILD: &str = "BATON_CUT_TABLE_FILE";
@@ -126,7 +126,7 @@ fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
 
 #[test]
 fn a_server_whose_table_is_cut_says_so_and_ends() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = cut_under(&pair, &place, "");
     assert_eq!(server.code(), 1, "{}", server.heard);
     assert!(server.heard.contains("cannot be used") && server.heard.contains("--path database"), "{}", server.heard);
@@ -135,7 +135,7 @@ fn a_server_whose_table_is_cut_says_so_and_ends() {
 
 #[test]
 fn where_the_database_is_to_serve_a_table_that_is_cut_is_replaced_while_the_server_runs() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = cut_under(&pair, &place, "[recovery]\non_bad_table = \"database\"");
     server.line_with("and the database serves");
     server.engine();

@@ -19,7 +19,7 @@ use baton::sys::fd_passing;
 use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::probe::write_to_server;
 use support::server::{Place, gone, kill};
 
@@ -168,7 +168,7 @@ struct Managed {
 impl Managed {
     /// Starts it for the first time, and waits until it is ready.
     fn start() -> Self {
-        Self::start_on(Pair::new(1), "\"left\"")
+        Self::start_on(veth_pair(1), "\"left\"")
     }
 
     /// As [`Self::start`], on these interfaces of the pair.
@@ -309,8 +309,8 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
 
 #[test]
 fn the_rings_of_several_interfaces_are_kept_as_one() {
-    let pair = Pair::new(1);
-    pair.join_again();
+    let pair = veth_pair(1);
+    pair.join_again().unwrap();
     let mut managed = Managed::start_on(pair, "[\"left\", \"left2\"]");
     assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "socket-1", "umem-0", "umem-1"]);
     let sockets = managed.manager.sockets();
@@ -351,10 +351,10 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     managed.kill();
     let before = managed.manager.sockets();
     let pair = &managed.pair;
-    pair.ip(Side::Left, "link del left");
-    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right)));
-    pair.ip(Side::Left, "link set left up");
-    pair.ip(Side::Right, "link set right up");
+    pair.ip(Side::Left, "link del left").unwrap();
+    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right))).unwrap();
+    pair.ip(Side::Left, "link set left up").unwrap();
+    pair.ip(Side::Right, "link set right up").unwrap();
     managed.start_again();
     let log = managed.manager.log();
     assert!(log.contains("not taken up: they are left number"), "{log}");

@@ -15,7 +15,7 @@ use baton::handover::protocol::Notice;
 use baton::sys::fd_passing;
 use baton::wire::{Domain, Mac};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
@@ -52,7 +52,7 @@ fn made_up(number: u64) -> Vec<u8> {
 
 #[test]
 fn an_engine_that_says_what_no_engine_says_is_killed_and_followed() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, mut engine, mut standby) = with_standby(&pair, &place);
     let known = serde_json::to_vec(&Notice::NextHop {
         domain: Domain::new(366).unwrap(),
@@ -86,7 +86,7 @@ fn opened_by(process: u32, what: &str) -> PathBuf {
 
 #[test]
 fn engines_have_no_descriptor_of_what_proves_their_death() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (server, engine, standby) = with_standby(&pair, &place);
     for process in [engine, standby] {
         for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
@@ -100,7 +100,7 @@ fn engines_have_no_descriptor_of_what_proves_their_death() {
 
 #[test]
 fn what_engines_come_to_nothing_by_is_made_anew() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     std::thread::sleep(std::time::Duration::from_millis(300));
     let umem = opened_by(server.id(), "memfd:baton-umem");
@@ -120,7 +120,7 @@ fn what_engines_come_to_nothing_by_is_made_anew() {
 /// Any process may take an abstract name.
 #[test]
 fn nobody_keeps_a_server_from_starting_by_a_name() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let taken = pair.on(Side::Left, || {
         UnixListener::bind_addr(&SocketAddr::from_abstract_name(b"baton.keeper.left").unwrap()).unwrap()
     });
@@ -133,7 +133,7 @@ fn nobody_keeps_a_server_from_starting_by_a_name() {
 /// nobody would ever get the lock.
 #[test]
 fn locks_that_nobody_gets_are_not_handed_on() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     let locks = File::options().write(true).open(opened_by(server.id(), "memfd:baton-succession")).unwrap();
     locks.write_all_at(&server.id().to_le_bytes(), 64).unwrap();
@@ -147,7 +147,7 @@ fn locks_that_nobody_gets_are_not_handed_on() {
 
 #[test]
 fn a_file_that_may_grow_no_further_is_an_error_with_words() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = folder.path().join("limited");
     fs::write(&program, format!("#!/bin/sh\nulimit -f 1\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_baton"))).unwrap();

@@ -11,7 +11,7 @@ use baton::sys::bpf::{SteerSettings, Steering};
 use baton::sys::interface::Interface;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, need_root, veth_pair};
 use support::server::{Place, Server};
 
 fn doctor(pair: &Pair, arguments: &[&str]) -> Output {
@@ -26,7 +26,7 @@ fn finding<'a>(said: &'a Value, check: &str) -> &'a Value {
 
 #[test]
 fn a_machine_that_runs_the_tests_is_fit_and_what_it_lacks_is_said() {
-    let (pair, place) = (Pair::new(2), Place::new());
+    let (pair, place) = (veth_pair(2), Place::new());
     let configuration = place.configure(Side::Left.interface(), "");
     let path = configuration.to_str().unwrap();
     let done = doctor(&pair, &["--config", path, "--json"]);
@@ -52,7 +52,7 @@ fn a_machine_that_runs_the_tests_is_fit_and_what_it_lacks_is_said() {
 
 #[test]
 fn what_would_keep_it_from_running_is_a_problem_and_fails() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure(Side::Left.interface(), "");
     let text = fs::read_to_string(&configuration).unwrap();
     let changed = |from: &str, to: &str| {
@@ -70,7 +70,7 @@ fn what_would_keep_it_from_running_is_a_problem_and_fails() {
 
 #[test]
 fn what_is_typed_wrong_is_named() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let file = place.path("bad.toml");
     fs::write(&file, "[interface]\nnome = \"eth0\"\n").unwrap();
     for (arguments, code, expected) in [
@@ -96,9 +96,10 @@ struct Mounted(std::path::PathBuf);
 
 impl Mounted {
     fn new(kind: &str, options: &str, at: &Path) -> Self {
+        need_root("mounting");
         fs::create_dir_all(at).unwrap();
         let done = Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(at).output().unwrap();
-        assert!(done.status.success(), "{done:?} (this test needs root)");
+        assert!(done.status.success(), "{done:?}");
         Self(at.to_owned())
     }
 }
@@ -131,7 +132,7 @@ fn agree(what: &str, pair: &Pair, configuration: &Path, expected: bool) {
 
 #[test]
 fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let left = Side::Left.interface();
     // Each case has its own place; `break_it` returns what has to live as long as it is broken.
     let case = |what: &str, more: &str, expected: bool, break_it: &dyn Fn(&Place) -> Vec<Mounted>| {
@@ -187,9 +188,9 @@ fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
     });
     case("another program is on the interface", "", false, &|_| vec![]);
     drop(program);
-    pair.ip(Side::Left, &format!("link set {left} down"));
+    pair.ip(Side::Left, &format!("link set {left} down")).unwrap();
     case("the interface is down", "", true, &|_| vec![]);
-    pair.ip(Side::Left, &format!("link set {left} name eth0.7"));
+    pair.ip(Side::Left, &format!("link set {left} name eth0.7")).unwrap();
     let place = Place::new();
     agree("a dot is in its name", &pair, &place.configure("eth0.7", ""), true);
     agree("it is no Ethernet", &pair, &place.configure("lo", ""), false);
@@ -198,7 +199,7 @@ fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
 
 #[test]
 fn doctor_and_start_agree_on_queues_and_on_a_table_on_huge_pages() {
-    let (pair, place) = (Pair::new(128), Place::new());
+    let (pair, place) = (veth_pair(128), Place::new());
     let configuration = place.configure(Side::Left.interface(), "");
     agree("more queues than a server has workers", &pair, &configuration, false);
     let text = fs::read_to_string(&configuration).unwrap();

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ fn wait_for(place: &Place, is_so: impl Fn(&Value) -> bool) -> Value {
 
 #[test]
 fn a_domain_that_is_off_takes_control_of_no_other_and_one_that_falls_silent_is_not_called_reconciled() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&configuration).unwrap();
     let domains = "[[domain]]\nnumber = 1\ninsecure_no_authentication = true\n[[domain]]\nnumber = 2\ninsecure_no_authentication = true\n";

@@ -19,7 +19,7 @@ use baton::table::Table;
 use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::fs::getxattr;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
-use support::netns::{Pair, Side};
+use support::netns::{Side, veth_pair};
 use support::probe::write_to_server;
 use support::server::{Place, Server, gone, kill};
 
@@ -110,7 +110,7 @@ fn taken_from(keeper: u32) -> (OwnedFd, Vec<OwnedFd>) {
 fn engines_that_die_under_load_leave_their_server_all_that_it_had() {
     let deaths =
         std::env::var("BATON_ENGINE_DEATHS").map_or(DEATHS, |deaths| deaths.parse().expect("a number of deaths"));
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let mut engine = server.engine();
     let mut standby = server.standby();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, kill};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,20 +33,20 @@ struct Segment {
 
 impl Segment {
     fn new() -> Self {
-        let pair = Pair::new(1);
-        pair.ip(Side::Right, &format!("link set right address {MAC}"));
+        let pair = veth_pair(1);
+        pair.ip(Side::Right, &format!("link set right address {MAC}")).unwrap();
         Self { autonomous: Self::simulate(&pair, &["--interface", "left", "--dispatch-mac", MAC]), pair }
     }
 
     /// With a bridge, so that two dispatch servers can run at once, on `right` and on `right2`.
     fn bridged() -> Self {
-        let pair = Pair::new(1);
-        pair.join_again();
-        pair.ip(Side::Left, &format!("link add bridge address {BRIDGE_MAC} type bridge"));
+        let pair = veth_pair(1);
+        pair.join_again().unwrap();
+        pair.ip(Side::Left, &format!("link add bridge address {BRIDGE_MAC} type bridge")).unwrap();
         for port in ["left", "left2"] {
-            pair.ip(Side::Left, &format!("link set {port} master bridge"));
+            pair.ip(Side::Left, &format!("link set {port} master bridge")).unwrap();
         }
-        pair.ip(Side::Left, "link set bridge up");
+        pair.ip(Side::Left, "link set bridge up").unwrap();
         Self { autonomous: Self::simulate(&pair, &["--interface", "bridge"]), pair }
     }
 

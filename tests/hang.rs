@@ -14,7 +14,7 @@ use baton::handover::protocol::Notice;
 use baton::sys::fd_passing;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 /// Half of the default, because the tests wait for it.
@@ -53,7 +53,7 @@ fn asked(place: &Place, words: &[&str]) -> Option<serde_json::Value> {
 
 #[test]
 fn an_engine_that_is_stopped_is_killed_and_its_standby_takes_over() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(engine, Signal::STOP);
     let said = server.line_with(&format!("engine {engine} hangs"));
@@ -75,7 +75,7 @@ fn an_engine_that_is_stopped_is_killed_and_its_standby_takes_over() {
 
 #[test]
 fn where_the_standby_hangs_too_a_new_engine_is_started() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::STOP);
     kill(engine, Signal::STOP);
@@ -89,7 +89,7 @@ fn where_the_standby_hangs_too_a_new_engine_is_started() {
 
 #[test]
 fn an_engine_that_never_comes_to_control_is_replaced() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     thread::sleep(Duration::from_millis(300));
     kill(standby, Signal::KILL);
@@ -114,7 +114,7 @@ fn an_engine_that_never_comes_to_control_is_replaced() {
 
 #[test]
 fn an_engine_that_says_that_it_failed_and_does_not_end_is_killed() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, _) = with_standby(&pair, &place);
     say(&line_of(engine), &Notice::Failed { why: "for no reason".into() });
     server.line_with(&format!("engine {engine} does not end: it is killed"));
@@ -124,7 +124,7 @@ fn an_engine_that_says_that_it_failed_and_does_not_end_is_killed() {
 
 #[test]
 fn an_engine_that_says_that_it_was_replaced_and_does_not_end_takes_its_keeper_along() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     say(&line_of(engine), &Notice::Fenced { epoch: 0x7_0000_0001 });
     assert_ne!(server.code(), 0);
@@ -135,7 +135,7 @@ fn an_engine_that_says_that_it_was_replaced_and_does_not_end_takes_its_keeper_al
 /// A machine that was paused: the keeper was not scheduled either, and continues first.
 #[test]
 fn a_keeper_that_was_stopped_itself_lets_its_engine_go_on() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (server, engine, standby) = with_standby(&pair, &place);
     for _ in 0..3 {
         kill(engine, Signal::STOP);
@@ -150,7 +150,7 @@ fn a_keeper_that_was_stopped_itself_lets_its_engine_go_on() {
 
 #[test]
 fn a_server_whose_log_nobody_ever_reads_runs_and_says_later_what_it_could_not() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut reader, writer) = std::io::pipe().unwrap();
     // Full from the beginning: no line finds room.
     fcntl_setfl(&writer, OFlags::NONBLOCK | fcntl_getfl(&writer).unwrap()).unwrap();
@@ -191,7 +191,7 @@ fn a_server_whose_log_nobody_ever_reads_runs_and_says_later_what_it_could_not() 
 
 #[test]
 fn a_terminal_that_is_closed_stops_the_server_in_order() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     server.signal(Signal::HUP);
     assert_eq!(server.code(), 0, "{}", server.heard);

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
 
 #[test]
 fn an_engine_that_is_killed_is_followed_by_its_standby() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, mut engine, mut standby) = with_standby(&pair, &place);
     for _ in 0..3 {
         // Long enough in control for its death to count as an accident.
@@ -61,7 +61,7 @@ fn an_engine_that_is_killed_is_followed_by_its_standby() {
 
 #[test]
 fn a_standby_that_dies_is_replaced_and_the_engine_goes_on() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::KILL);
     let said = server.line_with("the engine goes on without one");
@@ -72,7 +72,7 @@ fn a_standby_that_dies_is_replaced_and_the_engine_goes_on() {
 
 #[test]
 fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     thread::sleep(Duration::from_millis(300));
     kill(standby, Signal::KILL);
@@ -85,7 +85,7 @@ fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
 /// The keeper took it for the successor, and gave it two seconds to become that.
 #[test]
 fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     thread::sleep(Duration::from_millis(300));
     // Between the next standby's start and its message there is time to stop it.
@@ -111,7 +111,7 @@ fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
 /// Ordered to stop between its engine's death and its takeover, it discarded the order.
 #[test]
 fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::STOP);
     // When it continues, it reads its orders before it looks at the locks.
@@ -136,7 +136,7 @@ fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
 /// It controlled already, but the keeper ended it like a standby: nobody wrote a snapshot.
 #[test]
 fn a_standby_that_took_over_unheard_is_stopped_in_order() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     server.signal(Signal::STOP);
     kill(engine, Signal::KILL);
@@ -155,7 +155,7 @@ fn a_standby_that_took_over_unheard_is_stopped_in_order() {
 
 #[test]
 fn a_standby_of_a_server_that_stops_does_not_follow() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     server.signal(Signal::TERM);
     assert_eq!(server.code(), 0, "{}", server.heard);
@@ -165,7 +165,7 @@ fn a_standby_of_a_server_that_stops_does_not_follow() {
 
 #[test]
 fn a_log_that_nobody_reads_costs_no_engine() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, ..) = with_standby(&pair, &place);
     server.stop_listening();
     for _ in 0..3 {
@@ -184,7 +184,7 @@ fn a_log_that_nobody_reads_costs_no_engine() {
 
 #[test]
 fn an_engine_has_no_privileges() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     let nobody = fs::read_to_string("/etc/passwd").unwrap();
@@ -199,7 +199,7 @@ fn an_engine_has_no_privileges() {
 
 #[test]
 fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();
@@ -222,7 +222,7 @@ fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
 
 #[test]
 fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_then_slowly() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     // On a busy machine an engine may control for long enough to count as successful; then more
     // deaths are needed.
@@ -239,7 +239,7 @@ fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_th
 
 #[test]
 fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     server.engine();
     wait_until("a standby is there", || server.children().len() == 2);
@@ -267,13 +267,13 @@ fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
 
 #[test]
 fn a_server_whose_interface_goes_says_so_and_ends() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();
     wait_until("a standby is there", || server.children().len() == 2);
     let engines = server.children();
-    pair.ip(Side::Left, "link del left");
+    pair.ip(Side::Left, "link del left").unwrap();
     assert_eq!(server.code(), 1, "{}", server.heard);
     assert!(server.heard.contains("interface left is gone; start again when it is back"), "{}", server.heard);
     engines.into_iter().for_each(gone);
@@ -281,7 +281,7 @@ fn a_server_whose_interface_goes_says_so_and_ends() {
 
 #[test]
 fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut first = Server::start(&pair, Side::Left, &configuration, &[]);
     let engine = first.engine();
@@ -314,7 +314,7 @@ fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
 
 #[test]
 fn a_table_that_cannot_be_used_stops_the_start_and_stays_as_it_is() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     fs::create_dir(place.path("shm")).unwrap();
     fs::set_permissions(place.path("shm"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -337,7 +337,7 @@ fn a_table_that_cannot_be_used_stops_the_start_and_stays_as_it_is() {
 
 #[test]
 fn what_stops_a_start_is_said_in_a_sentence() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let run = |configuration: &std::path::Path, arguments: &[&str]| {
         let mut server = Server::start(&pair, Side::Left, configuration, arguments);
         (server.code(), std::mem::take(&mut server.heard))
@@ -396,7 +396,7 @@ fn an_engine_that_is_started_by_hand_says_who_starts_engines() {
 fn a_table_of_another_boot_is_moved_aside_and_the_database_serves() {
     use baton::sys::mapping::BootId;
     use baton::table::{Capacity, Table};
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     fs::create_dir(place.path("shm")).unwrap();
     let capacity = Capacity { meetings: 1000, terminals: 4000 };
     drop(Table::create_at(&place.path("shm/table"), capacity, BootId(1)).unwrap());

@@ -13,7 +13,7 @@ use baton::sys::mounts::{mount_bpf, unmount_from};
 use baton::wire::{DEFAULT_ETHERTYPE, Mac};
 use libbpf_rs::{Link, Xdp, XdpFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use support::netns::{Pair, Side};
+use support::netns::{Side, need_root, veth_pair};
 use support::probe::write;
 
 const SETTINGS: SteerSettings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
@@ -23,8 +23,9 @@ struct Bpffs(tempfile::TempDir);
 
 impl Bpffs {
     fn new() -> Self {
+        need_root("mounting");
         let folder = tempfile::tempdir().unwrap();
-        mount_bpf(folder.path()).expect("this test needs root, and a kernel with a BPF file system");
+        mount_bpf(folder.path()).expect("a kernel with a BPF file system");
         Self(folder)
     }
 
@@ -59,7 +60,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn pinned_steering_goes_on_without_who_attached_it() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
@@ -95,7 +96,7 @@ fn pinned_steering_goes_on_without_who_attached_it() {
 
 #[test]
 fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let (pins, others) = (bpffs.folder().join("left"), bpffs.folder().join("lo"));
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
@@ -123,12 +124,12 @@ fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
 
 #[test]
 fn pins_of_a_removed_interface_are_cleared_away() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let attach = || pair.on(Side::Left, || Steering::attach(&Interface::find("left").unwrap(), &SETTINGS, Some(&pins)));
     drop(attach().unwrap());
-    pair.ip(Side::Left, "link delete left");
-    pair.ip(Side::Left, "link add left type veth peer name other");
+    pair.ip(Side::Left, "link delete left").unwrap();
+    pair.ip(Side::Left, "link add left type veth peer name other").unwrap();
     let steering = attach().unwrap();
     assert_eq!(steering.mode(), Some(Mode::Native));
     steering.detach().unwrap();
@@ -136,7 +137,7 @@ fn pins_of_a_removed_interface_are_cleared_away() {
 
 #[test]
 fn pins_in_the_wrong_place_are_refused() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let (left, lo) = (Interface::find("left").unwrap(), Interface::find("lo").unwrap());
@@ -163,7 +164,7 @@ fn program_on(interface: &Interface) -> u32 {
 
 #[test]
 fn another_builds_program_stays_until_the_rings_of_its_follower_are_filled() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
@@ -189,7 +190,7 @@ fn another_builds_program_stays_until_the_rings_of_its_follower_are_filled() {
 
 #[test]
 fn steering_that_somebody_took_off_is_put_there_again() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
@@ -223,7 +224,7 @@ fn steering_that_somebody_took_off_is_put_there_again() {
 
 #[test]
 fn pins_of_another_network_namespace_are_left_alone() {
-    let (here, there, bpffs) = (Pair::new(1), Pair::new(1), Bpffs::new());
+    let (here, there, bpffs) = (veth_pair(1), veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let find = || Interface::find("left").unwrap();
     let theirs = there.on(Side::Left, || {
@@ -241,7 +242,7 @@ fn pins_of_another_network_namespace_are_left_alone() {
 
 #[test]
 fn who_may_send_is_known_before_the_program_is_attached() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let settings = SteerSettings { known_only: true, ..SETTINGS };
     // The sender of the frame.

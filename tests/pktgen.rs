@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use baton::lab::testbed::need_root;
 use baton::wire::{Address, DEFAULT_ETHERTYPE, Flags, Frame, MeetingId, Role};
 use libbpf_rs::{ObjectBuilder, ProgramInput};
 
@@ -32,7 +33,8 @@ fn generated(sequence: u32, thread: u16, threads: u16) -> Vec<u8> {
 /// The program's output for these frames, with the buffer's priority.
 fn shaped(frames: &[Vec<u8>], priority: u32) -> Vec<Vec<u8>> {
     let open = ObjectBuilder::default().open_memory(REPORTS).unwrap();
-    let object = open.load().expect("loading BPF needs root");
+    need_root("loading BPF");
+    let object = open.load().unwrap();
     let program = object.progs_mut().find(|program| program.name() == "baton_reports").unwrap();
     let run = |frame: &Vec<u8>| {
         // struct __sk_buff up to its priority.

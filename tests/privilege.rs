@@ -14,7 +14,7 @@ use baton::sys::{capabilities, seccomp};
 use baton::wire::DEFAULT_ETHERTYPE;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
-use support::netns::{Pair, Side};
+use support::netns::{Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 /// If set, this test binary is the confined process of a test, and does this.
@@ -41,7 +41,7 @@ fn uid_of_nobody() -> String {
 
 #[test]
 fn the_keeper_holds_three_capabilities_and_who_it_starts_none() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     assert_eq!(capabilities_of(server.id()), [0, KEEPER, KEEPER, 0, 0], "of the keeper: {SETS:?}");
@@ -65,7 +65,7 @@ fn the_keeper_holds_three_capabilities_and_who_it_starts_none() {
 
 #[test]
 fn an_engine_that_is_killed_is_followed_though_the_keeper_may_start_nothing() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let mut engine = server.engine();
     for _ in 0..5 {
@@ -77,7 +77,7 @@ fn an_engine_that_is_killed_is_followed_though_the_keeper_may_start_nothing() {
 
 #[test]
 fn a_keeper_without_its_starter_ends_and_says_so() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     kill(server.starter().unwrap(), Signal::KILL);
@@ -89,7 +89,7 @@ fn a_keeper_without_its_starter_ends_and_says_so() {
 /// In the pause before the next engine of a crash loop nobody sends the starter a request.
 #[test]
 fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     loop {
         let engine = server.engine();
@@ -109,7 +109,7 @@ fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
 
 #[test]
 fn a_keeper_whose_starter_does_not_answer_ends_and_waits_for_nobody() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     let starter = server.starter().unwrap();
@@ -123,7 +123,7 @@ fn a_keeper_whose_starter_does_not_answer_ends_and_waits_for_nobody() {
 
 #[test]
 fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_three_capabilities() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let folder = place.path("run/bpf");
     fs::create_dir_all(&folder).unwrap();
     baton::sys::mounts::mount_bpf(&folder).unwrap();
@@ -146,7 +146,7 @@ fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_thre
 /// program without a name; opening that by its number takes CAP_SYS_ADMIN.
 #[test]
 fn steering_whose_program_is_not_the_pinned_one_is_replaced_without_administering_the_system() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let folder = place.path("run/bpf");
     fs::create_dir_all(&folder).unwrap();
     baton::sys::mounts::mount_bpf(&folder).unwrap();

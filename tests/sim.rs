@@ -2,6 +2,8 @@
 //! acknowledges reports and echoes probes over a veth pair, and asks over the control socket what
 //! the simulation has seen of it.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -18,6 +20,7 @@ use baton::wire::{
     encode_page,
 };
 use serde_json::Value;
+use support::netns::{Side, veth_pair};
 
 const SECRET: [u8; 32] = [42; 32];
 const EPOCH: Epoch = Epoch::new(1, 9);
@@ -25,48 +28,7 @@ const DOMAINS: u64 = 4;
 const MEMBERS: u16 = 250;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Two network namespaces and a veth pair between them. All of it is removed on drop.
-struct Wire {
-    name: String,
-}
-
-impl Wire {
-    /// Namespaces exist for the whole machine, so the name contains process and test.
-    fn lay(test: &str) -> Self {
-        let wire = Self { name: format!("d{}{test}", std::process::id()) };
-        let (near, far) = (wire.near(), wire.far());
-        ip(&["netns", "add", &near]);
-        ip(&["netns", "add", &far]);
-        ip(&["-n", &near, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &far]);
-        ip(&["-n", &near, "link", "set", "v0", "up"]);
-        ip(&["-n", &far, "link", "set", "v1", "up"]);
-        wire
-    }
-
-    fn near(&self) -> String {
-        format!("{}-near", self.name)
-    }
-
-    fn far(&self) -> String {
-        format!("{}-far", self.name)
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        for namespace in [self.near(), self.far()] {
-            let _ = Command::new("ip").args(["netns", "del", &namespace]).status();
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    let done = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "ip {}: {said} (this test needs root)", arguments.join(" "));
-}
-
-/// `baton sim`, killed on drop.
+/// `baton sim`, killed when this goes.
 struct Simulation(Child);
 
 impl Drop for Simulation {
@@ -102,9 +64,9 @@ fn processor_seconds(id: u32) -> f64 {
     ticks / 100.0
 }
 
-/// A dispatch server without a table: it acknowledges what it reads, and sends the requests that it
-/// is told to.
-struct Desk {
+/// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to
+/// ask.
+struct Dispatch {
     endpoint: Endpoint,
     key: Key,
     key_autonomous: Key,
@@ -118,11 +80,11 @@ struct Desk {
     asked: BTreeMap<u32, (u64, MeetingId, Message)>,
 }
 
-impl Desk {
+impl Dispatch {
     fn open() -> Self {
         let secret = Secret(SECRET);
         Self {
-            endpoint: Endpoint::open("v0", &EndpointSettings::default()).unwrap(),
+            endpoint: Endpoint::open(Side::Left.interface(), &EndpointSettings::default()).unwrap(),
             key: Key::derive(Some(&secret), Direction::Dispatch),
             key_autonomous: Key::derive(Some(&secret), Direction::Autonomous),
             transaction: 0,
@@ -272,13 +234,13 @@ impl Desk {
 
 #[test]
 fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
-    let wire = Wire::lay("reports");
+    let pair = veth_pair(1);
     let folder = tempfile::tempdir().unwrap();
     let (secret, control) = (folder.path().join("secret"), folder.path().join("control"));
     std::fs::write(&secret, SECRET).unwrap();
     let arguments = [
         "--interface",
-        "v1",
+        "right",
         "--domains",
         "1-4",
         "--terminals",
@@ -288,8 +250,8 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
         "--control",
         control.to_str().unwrap(),
     ];
-    // `ip netns exec` becomes the simulation, so its process is this one.
-    let simulation = Simulation(baton(&wire.far(), &arguments).stderr(Stdio::inherit()).spawn().unwrap());
+    // `ip netns exec` becomes the simulation, so that its process is this one.
+    let simulation = Simulation(baton(pair.name(Side::Right), &arguments).stderr(Stdio::inherit()).spawn().unwrap());
     let begun = Instant::now();
     while UnixStream::connect(&control).is_err() {
         assert!(begun.elapsed() < PATIENCE, "the simulation listens");
@@ -298,14 +260,12 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
     let on = AtomicBool::new(true);
     let (stop, told) = channel();
     let (ready, is_ready) = channel();
-    let namespace = wire.near();
+    let pair = &pair;
     std::thread::scope(|scope| {
         let (on, told) = (&on, told);
-        let desk = scope.spawn(move || {
-            let file = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
-            let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
-            Desk::open().converse(on, &told, &|| ready.send(()).unwrap())
+        let dispatch = scope.spawn(move || {
+            pair.enter(Side::Left).unwrap();
+            Dispatch::open().converse(on, &told, &|| ready.send(()).unwrap())
         });
         let judge = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             is_ready.recv_timeout(PATIENCE).expect("all is taken over");
@@ -313,20 +273,20 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
         }));
         on.store(false, Ordering::Relaxed);
         let _ = stop.send(());
-        let desk = desk.join().unwrap();
+        let dispatch = dispatch.join().unwrap();
         if let Err(failed) = judge {
             std::panic::resume_unwind(failed);
         }
         let dump = ask(&control, r#"{"ask":"dump"}"#);
-        assert_eq!(dump["parts"].as_array().unwrap().len(), desk.versions.len());
+        assert_eq!(dump["parts"].as_array().unwrap().len(), dispatch.versions.len());
         for part in dump["parts"].as_array().unwrap() {
             let key = (part["domain"].as_u64().unwrap(), MeetingId(part["meeting"].as_u64().unwrap()));
-            assert_eq!(part["version"].as_u64(), desk.versions.get(&key).copied());
+            assert_eq!(part["version"].as_u64(), dispatch.versions.get(&key).copied());
             assert_eq!((part["state"].as_str(), part["participants"].as_u64()), (Some("in meeting"), Some(10)));
         }
         for terminal in dump["terminals"].as_array().unwrap() {
             let address: Address = terminal["terminal"].as_str().unwrap().parse().unwrap();
-            assert_eq!(terminal["acknowledged"].as_u64(), desk.acknowledged.get(&address).map(|&v| u64::from(v)));
+            assert_eq!(terminal["acknowledged"].as_u64(), dispatch.acknowledged.get(&address).map(|&v| u64::from(v)));
             assert_eq!(terminal["version"], terminal["acknowledged"]);
         }
     });
@@ -372,20 +332,20 @@ fn judge(control: &Path, simulation: u32) {
 
 #[test]
 fn bad_input_is_said_in_a_sentence() {
-    let wire = Wire::lay("input");
+    let pair = veth_pair(1);
     let said = |arguments: &[&str]| {
-        let done = baton(&wire.far(), arguments).output().unwrap();
+        let done = baton(pair.name(Side::Right), arguments).output().unwrap();
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
     let (code, text) = said(&["--interface", "nowhere", "--insecure-no-authentication"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("nowhere"), "{text}");
-    let (code, text) = said(&["--interface", "v1"]);
+    let (code, text) = said(&["--interface", "right"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("--secret-file") && text.contains("--insecure-no-authentication"), "{text}");
-    let (code, text) = said(&["--interface", "v1", "--secret-file", "/nonexistent/{domain}"]);
+    let (code, text) = said(&["--interface", "right", "--secret-file", "/nonexistent/{domain}"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("/nonexistent/1"), "{text}");
-    let (code, text) = said(&["--interface", "v1", "--insecure-no-authentication", "--terminals", "65000"]);
+    let (code, text) = said(&["--interface", "right", "--insecure-no-authentication", "--terminals", "65000"]);
     assert_eq!(code, Some(2), "{text}");
 }

@@ -5,6 +5,7 @@ use std::mem::offset_of;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 
+use baton::lab::testbed::need_root;
 use baton::limits::SOURCE_BURST_MIN;
 use baton::sys::bpf::{Action, OBJECT, RINGS_PER_QUEUE_MAX, SteerSettings, Steering, Verdict};
 use baton::wire::{
@@ -26,7 +27,8 @@ fn settings() -> SteerSettings {
 /// Steering with a socket in the first `rings` rings of queue 0. The kernel accepts a socket that
 /// is not bound yet.
 fn steering(settings: &SteerSettings, rings: u32) -> (Steering, Vec<OwnedFd>) {
-    let steering = Steering::load(settings).expect("the kernel takes the program; this test needs root");
+    need_root("loading BPF");
+    let steering = Steering::load(settings).expect("the kernel takes the program");
     let sockets: Vec<_> = (0..rings)
         .map(|ring| {
             let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
@@ -242,6 +244,7 @@ fn a_meeting_keeps_to_its_ring_and_meetings_spread() {
     let mut used = [0; RINGS as usize];
     for present in 0..RINGS {
         // Only one ring has a socket: exactly the keys of that ring are steered.
+        need_root("loading BPF");
         let steering = Steering::load(&SteerSettings { rings: RINGS, ..settings() }).unwrap();
         let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
         steering.set_ring(0, present, socket.as_fd()).unwrap();

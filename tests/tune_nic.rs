@@ -5,7 +5,7 @@ mod support;
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use tempfile::TempDir;
 
 /// In the namespace, with its own /sys; the previous values are kept in a folder of the test.
@@ -30,7 +30,7 @@ fn state(pair: &Pair) -> String {
 
 #[test]
 fn what_is_changed_is_said_and_put_back() {
-    let pair = Pair::new(4);
+    let pair = veth_pair(4);
     let before = state(&pair);
     let expected = [
         "ethtool -L rx: 4 -> 2",
@@ -56,7 +56,7 @@ fn what_is_changed_is_said_and_put_back() {
 
 #[test]
 fn what_is_typed_wrong_changes_nothing_and_is_named() {
-    let pair = Pair::new(2);
+    let pair = veth_pair(2);
     let before = state(&pair);
     for (arguments, named) in [
         (&["-i", "left", "-q", "0"][..], "-q takes a whole number from 1 to 64"),

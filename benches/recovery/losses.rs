@@ -43,7 +43,7 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// What must not be whatever the fault.
+    /// What must not be, after any fault.
     pub fn of_promises(&self) -> u64 {
         self.reports_acknowledged + self.operations_acknowledged + self.second_controller + self.domains_differing
     }

@@ -6,6 +6,7 @@
 //! conference goes to the control thread over a bounded queue and waits for its answer; what only
 //! reads is read here, from the [`View`].
 
+pub mod client;
 mod forms;
 mod listener;
 mod metrics;
@@ -43,7 +44,7 @@ use crate::telemetry::Dialect;
 use crate::telemetry::Published;
 use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
-pub use status::{DomainStatus, Status};
+pub use status::{ControlState, DatabaseState, DomainStatus, Status};
 pub use view::{Census, MeetingRow, MeetingView, View};
 
 /// How long a request may take that does not say.

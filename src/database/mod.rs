@@ -50,6 +50,7 @@ pub use wanted::Wanted;
 
 use self::tables::{FACTS, FENCES, Reader, Writer, read_fences};
 use crate::limits::ENDED_KEPT;
+use crate::sys::durable::{folder_of, sync_folder};
 use crate::sys::random;
 use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
 
@@ -429,9 +430,7 @@ fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::
 }
 
 fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // A file's name is durable with its folder, and no flush of the file makes that so.
-    let settle = || std::fs::File::open(folder)?.sync_all();
+    let settle = || sync_folder(folder_of(path));
     open_with(path, |builder| builder.create(path), settle)
 }
 

@@ -5,13 +5,16 @@
 //! logs. Everything is computed from the logs alone, so everybody who has the logs gets the same
 //! verdicts.
 
+pub mod chart;
 mod engine_runs;
 mod evaluate;
 mod junit;
+mod percentile;
 pub mod report;
 mod rules;
 
 pub use engine_runs::{History, Outage, Reset};
 pub use evaluate::{Verdict, Verdicts, evaluate};
 pub use junit::junit;
+pub use percentile::{median, percentile};
 pub use rules::{Kind, Phase, Rule, Rules, RulesError, parse_duration};

@@ -18,6 +18,7 @@ use super::annotations::{EngineNote, FramesNote, Note, RecoveryNote};
 use super::counters::{Counter, Counters};
 use super::hlog::HistogramLog;
 use super::latency::{Collector, HAND_OVER_NS, Totals};
+use super::log_state::LogState;
 use super::rotation::{LogFolder, Rotation};
 use crate::limits::RECENT_INTERVALS_MAX;
 use crate::sys::clock;
@@ -58,14 +59,14 @@ pub struct Published {
     begun: SystemTime,
     /// The last intervals, in the form in which they are written.
     recent: Mutex<VecDeque<Vec<u8>>>,
-    state: Mutex<String>,
+    state: Mutex<LogState>,
 }
 
 impl Published {
     /// For an engine that starts now, and has written nothing.
     pub fn new(totals: Arc<Totals>, engine: EngineNote) -> Self {
         let recent = Mutex::new(VecDeque::with_capacity(RECENT_INTERVALS_MAX));
-        Self { totals, engine, begun: SystemTime::now(), recent, state: Mutex::new("off".into()) }
+        Self { totals, engine, begun: SystemTime::now(), recent, state: Mutex::new(LogState::Off) }
     }
 
     /// The log of the last minutes, in the form of a log file.
@@ -77,8 +78,8 @@ impl Published {
         })
     }
 
-    /// The state of writing the logs, in words.
-    pub fn state(&self) -> String {
+    /// How the writing goes.
+    pub fn state(&self) -> LogState {
         self.state.lock().clone()
     }
 }
@@ -179,7 +180,7 @@ impl Writer {
                 // What the kernel dropped while there was no engine counts from the predecessor's
                 // last reading.
                 self.seen.dropped = Some(last.unwrap_or(0));
-                *self.published.state.lock() = format!("writes to {}", path.display());
+                *self.published.state.lock() = LogState::Writes(path.display().to_string());
                 self.files = Some(files);
             }
             Err(error) => self.fails(&error),
@@ -188,11 +189,11 @@ impl Writer {
 
     fn fails(&self, error: &io::Error) {
         let Some((path, _)) = &self.place else { return };
-        let state = format!("cannot write to {}: {error}", path.display());
+        let why = format!("cannot write to {}: {error}", path.display());
         let mut told = self.published.state.lock();
-        if *told != state {
-            tracing::warn!("histogram log: {state}; these intervals are missing from it");
-            *told = state;
+        if !matches!(&*told, LogState::Fails(before) if *before == why) {
+            tracing::warn!("histogram log: {why}; these intervals are missing from it");
+            *told = LogState::Fails(why);
         }
     }
 
@@ -230,7 +231,7 @@ impl Writer {
         let path = self.place.as_ref().map(|(path, _)| path.display().to_string());
         if let (Some(files), Some(path)) = (&mut self.files, path) {
             match files.append(self.since, &lines) {
-                Ok(()) => *self.published.state.lock() = format!("writes to {path}"),
+                Ok(()) => *self.published.state.lock() = LogState::Writes(path),
                 Err(error) => self.fails(&error),
             }
         }

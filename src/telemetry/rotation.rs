@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::aggregator::head;
 use super::annotations::{EngineNote, Note};
+use crate::sys::durable::{self, Existing, Files};
 
 /// When a new file is begun, and how many are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,17 +125,11 @@ impl LogFolder {
         let part = self.engine.part;
         let head = head(&self.engine, now, self.base)?;
         let (path, new) = (self.folder.join(name(number)), self.folder.join(format!("{}.new", name(number))));
-        // Only a death, or another program, leaves such a file; its content does not matter.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&new, error)),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().append(true).create_new(true).open(&new).map_err(|error| named(&new, error))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        file.write_all(&head)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
+        // A file at `new` was left by a death, or by somebody else; it is not looked at.
+        let mut files = Files::locked();
+        durable::replace(&mut files, &path, &new, Existing::Replaced, &[&head])
+            .map_err(|refused| named(&path, io::Error::new(refused.error.kind(), refused.to_string())))?;
+        let file = files.into_file().ok_or(io::ErrorKind::NotFound)?;
         (self.next, self.engine.part) = (number + 1, part + 1);
         Ok(Current { file, path, begun: now, bytes: head.len() as u64 })
     }

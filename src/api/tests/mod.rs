@@ -480,18 +480,18 @@ fn one_domain_that_is_silent_takes_control_of_no_other() {
     assert_eq!(silent.recovery_now(), "unreachable", "what was agreed is not what is");
     let fenced = DomainStatus { fenced_by: Some(crate::wire::Epoch::new(1, 8)), ..silent.clone() };
     assert_eq!(fenced.recovery_now(), "not in control: 1.8.0000", "and under which epoch somebody else is");
-    let cases: [(&[&DomainStatus], &str, &str); 3] = [
-        (&[&well, &well], "in control", "in control"),
-        (&[&well, &silent], "partly in control", "partly in control (1 of 2 domains)"),
-        (&[&silent, &silent], "recovering", "recovering"),
+    let cases: [(&[&DomainStatus], ControlState, &str); 3] = [
+        (&[&well, &well], ControlState::InControl, "in control"),
+        (&[&well, &silent], ControlState::Partly, "partly in control (1 of 2 domains)"),
+        (&[&silent, &silent], ControlState::Recovering, "recovering"),
     ];
     for (domains, state, words) in cases {
         let domains: Vec<_> = domains.iter().copied().cloned().collect();
-        assert_eq!(Status::state_of(&domains), state);
-        let status = Status { state: state.into(), domains, ..Status::default() };
+        assert_eq!(ControlState::of(&domains), state);
+        let status = Status { state, domains, ..Status::default() };
         assert_eq!(status.state_in_words(), words);
         let text = metrics::expose(Dialect::Prometheus, &status, &Census::default(), &Value::Null, &published().totals);
-        let whole = u8::from(state == "in control");
+        let whole = u8::from(state == ControlState::InControl);
         assert!(text.contains(&format!("\nbaton_in_control {whole}\n")), "{text}");
     }
     let status = Status { domains: vec![domain(true, true)], ..Status::default() };

@@ -221,7 +221,7 @@ impl Lifecycle {
 
     /// What the status shows of the standby.
     pub(super) fn tell_of_standby(&mut self, state: &str) {
-        self.tell(Order::Standby { state: state.into() });
+        self.tell(Order::Standby { state: state.to_owned().into() });
     }
 
     /// How the last upgrade does, for the status.

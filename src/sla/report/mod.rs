@@ -9,7 +9,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::engine_runs::{History, Reset};
 use super::evaluate::{Verdict, Verdicts, any_histogram, merge};
+use super::percentile::percentile;
 use super::rules::{Phase, Rules};
+use crate::text::{nanoseconds, seconds, share};
 
 const STYLE: &str = include_str!("style.css");
 /// Quantiles of the table of latencies.
@@ -54,28 +56,7 @@ fn at(seconds: f64) -> String {
 
 /// A figure with its unit: a time in a suitable unit, a share in percent.
 pub fn figure(unit: &str, value: f64) -> String {
-    if unit != "s" {
-        let digits = if value == 0.0 || value == 1.0 { 0 } else { 4 };
-        return format!("{:.digits$} %", value * 100.0);
-    }
-    let (scaled, unit) = match value {
-        _ if value >= 1.0 => (value, "s"),
-        _ if value >= 1e-3 => (value * 1e3, "ms"),
-        _ if value >= 1e-6 => (value * 1e6, "µs"),
-        _ => (value * 1e9, "ns"),
-    };
-    let digits = if scaled >= 100.0 || unit == "ns" {
-        0
-    } else if scaled >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{scaled:.digits$} {unit}")
-}
-
-fn nanoseconds(ns: u64) -> String {
-    figure("s", ns as f64 / 1e9)
+    if unit == "s" { seconds(value) } else { share(value) }
 }
 
 impl Page<'_> {
@@ -94,7 +75,7 @@ impl Page<'_> {
                 body {
                     h1 { (self.title) " – service level" }
                     @if let Some((start, end)) = span {
-                        p.sub { (at(start)) " to " (at(end)) " UTC, " (figure("s", end - start)) }
+                        p.sub { (at(start)) " to " (at(end)) " UTC, " (seconds(end - start)) }
                     }
                     p class=(if self.verdicts.held { "verdict held" } else { "verdict breached" }) {
                         @if self.verdicts.held { "Every rule was held." } @else { "Not every rule was held." }
@@ -120,7 +101,7 @@ impl Page<'_> {
                     td.number { @if let Some(worst) = verdict.worst { (figure(verdict.unit, worst)) } @else { "–" } }
                     td {
                         @if let (Some(start), Some(window)) = (verdict.at_s, verdict.window_s) {
-                            (at(start)) ", " (figure("s", window))
+                            (at(start)) ", " (seconds(window))
                         }
                     }
                     td.number { (verdict.breached) " of " (verdict.looked_at) }
@@ -221,8 +202,7 @@ fn reset_table(resets: &[Reset]) -> Markup {
     let over = |phase: Phase| {
         let mut all: Vec<_> = resets.iter().filter_map(|reset| reset.until(phase)).collect();
         all.sort_unstable();
-        let rank = |share: f64| all.get(((all.len() as f64 * share).ceil() as usize).max(1) - 1).copied();
-        [rank(0.0), rank(0.5), rank(0.99), rank(1.0)]
+        [0.0, 0.5, 0.99, 1.0].map(|share| percentile(&all, share))
     };
     let columns = Phase::ALL.map(over);
     html! {
@@ -269,15 +249,5 @@ mod tests {
         ] {
             assert_eq!(at(seconds), expected);
         }
-    }
-
-    #[test]
-    fn figures_have_the_unit_that_fits() {
-        let shown = [2.5, 0.0125, 0.000_15, 0.000_000_9].map(|value| figure("s", value));
-        assert_eq!(shown, ["2.50 s", "12.5 ms", "150 µs", "900 ns"]);
-        assert_eq!(
-            [0.0, 0.000_012, 0.999_99, 1.0].map(|it| figure("share", it)),
-            ["0 %", "0.0012 %", "99.9990 %", "100 %"]
-        );
     }
 }

@@ -2,15 +2,13 @@
 //! path of their choice.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use super::snapshot::{
-    HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, beside, failed, folder_of,
-    header,
+    HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, failed, header, to_archive,
 };
+use crate::sys::durable::{Existing, replace_file};
 
 /// A snapshot's header, which every version writes alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,34 +72,19 @@ fn read_head(path: &Path) -> Result<Head, SnapshotFault> {
 /// What is there is as it was.
 pub fn write_by_hand(snapshot: &Snapshot, path: &Path) -> Result<Head, SnapshotError> {
     let wrong = |what| SnapshotError { path: path.to_owned(), what };
-    let replace = match path.symlink_metadata() {
-        Ok(found) if found.is_file() => head(path).map(|_| true)?,
+    let existing = match path.symlink_metadata() {
+        Ok(found) if found.is_file() => head(path).map(|_| Existing::Replaced)?,
         Ok(_) => return Err(wrong(SnapshotFault::NotASnapshot)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Existing::Kept,
         Err(error) => return Err(wrong(failed("look at what is there")(error))),
     };
-    write_beside(snapshot, path, &beside(path), replace).map_err(wrong)
-}
-
-fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) -> Result<Head, SnapshotFault> {
-    let archive = rkyv::to_bytes::<rkyv::rancor::Error>(&snapshot.archive())
-        .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
-    let head = header(&archive);
-    let mut file = File::create_new(beside).map_err(failed("create the file beside it"))?;
-    let written = (|| {
-        let written = file.write_all(&head).and_then(|()| file.write_all(&archive));
-        written.map_err(failed("write it"))?;
-        file.sync_all().map_err(failed("make it durable"))?;
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let renamed = renameat_with(CWD, beside, CWD, path, flags).map_err(io::Error::from);
-        renamed.map_err(failed("put it in its place"))?;
-        File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed("make its name durable"))
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(beside);
-    }
-    written?;
-    Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
+    let write = || {
+        let archive = to_archive(snapshot)?;
+        let head = header(&archive);
+        replace_file(path, existing, &[&head, &archive])?;
+        Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
+    };
+    write().map_err(wrong)
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@
 //! table, and need not be: the autonomous servers report what changed meanwhile in the update.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use rkyv::{Archive, Deserialize, Serialize, rancor};
 
 pub use super::export::{Head, head, write_by_hand};
 
+use crate::sys::durable::{self, Existing, FileSystem, Files, ReplaceError, beside, folder_of};
 use crate::sys::mapping::BootId;
 use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{
@@ -90,6 +91,12 @@ pub enum SnapshotFault {
     TooLarge(String),
 }
 
+impl From<ReplaceError> for SnapshotFault {
+    fn from(ReplaceError { step, error }: ReplaceError) -> Self {
+        Self::Io { step, error }
+    }
+}
+
 /// What was put back into a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[expect(missing_docs, reason = "counts of what was added")]
@@ -101,7 +108,7 @@ pub struct Restored {
 }
 
 #[derive(Archive, Serialize, Deserialize)]
-pub(super) struct Contents {
+struct Contents {
     boot_id: u128,
     epoch: u64,
     generation_end: u32,
@@ -182,7 +189,7 @@ impl Snapshot {
         Ok(restored)
     }
 
-    pub(super) fn archive(&self) -> Contents {
+    fn archive(&self) -> Contents {
         Contents {
             boot_id: self.boot_id.0,
             epoch: self.epoch.0,
@@ -294,7 +301,7 @@ pub fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
 
 fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
     sweep(path);
-    write_to(&mut Files(None), snapshot, path)
+    write_to(&mut Files::default(), snapshot, path)
 }
 
 /// Removes the files that killed processes have left beside the snapshot: those not written to for
@@ -314,85 +321,19 @@ fn sweep(path: &Path) {
     }
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Where this process writes a file before it gets this path.
-pub(super) fn beside(path: &Path) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    beside.into()
-}
-
-/// What writing a snapshot requires of a file system: steps between which the power may fail.
-pub(in crate::table) trait Place {
-    /// Creates an empty file, and replaces one of that name.
-    fn create(&mut self, path: &Path) -> io::Result<()>;
-    /// Appends bytes to the file.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes the file's content durable.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Renames a file, and replaces one of the new name.
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes the names in a folder durable.
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()>;
-}
-
-/// The file system, and the file that is being written.
-struct Files(Option<File>);
-
-impl Files {
-    fn file(&mut self) -> io::Result<&mut File> {
-        self.0.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl Place for Files {
-    fn create(&mut self, path: &Path) -> io::Result<()> {
-        // Unlinked and not truncated: if a power cut interrupted a rename, it is another name of
-        // the last snapshot.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.0 = Some(File::create_new(path)?);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file()?.write_all(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file()?.sync_all()
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
-    }
-}
-
+/// Writes a snapshot on this file system. Gives its length in bytes.
 pub(in crate::table) fn write_to(
-    place: &mut impl Place,
+    files: &mut impl FileSystem,
     snapshot: &Snapshot,
     path: &Path,
 ) -> Result<u64, SnapshotFault> {
-    let archive = rkyv::to_bytes::<rancor::Error>(&snapshot.archive())
-        .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
-    let beside = beside(path);
-    place.create(&beside).map_err(failed("create the file beside it"))?;
-    let written = place.write(&header(&archive)).and_then(|()| place.write(&archive));
-    written.map_err(failed("write it"))?;
-    place.sync().map_err(failed("make it durable"))?;
-    place.rename(&beside, path).map_err(failed("put it in its place"))?;
-    // The name is durable with its folder.
-    place.sync_folder(folder_of(path)).map_err(failed("make its name durable"))?;
+    let archive = to_archive(snapshot)?;
+    durable::replace(files, path, &beside(path), Existing::Replaced, &[&header(&archive), &archive])?;
     Ok((HEADER_BYTES + archive.len()) as u64)
+}
+
+pub(super) fn to_archive(snapshot: &Snapshot) -> Result<AlignedVec, SnapshotFault> {
+    rkyv::to_bytes::<rancor::Error>(&snapshot.archive()).map_err(|error| SnapshotFault::TooLarge(error.to_string()))
 }
 
 pub(super) fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{domain, part};
-use crate::table::file::snapshot::{Place, Snapshot, SnapshotFault, parse, write_to};
+use crate::sys::durable::{Existing, FileSystem};
+use crate::table::file::snapshot::{Snapshot, SnapshotFault, parse, write_to};
 use crate::table::*;
 use crate::wire::{Epoch, Info, Role, mix};
 
@@ -89,7 +90,7 @@ fn tear(now: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
     left
 }
 
-impl Place for Disk {
+impl FileSystem for Disk {
     fn create(&mut self, path: &Path) -> io::Result<()> {
         self.step()?;
         let file = self.files.len();
@@ -114,8 +115,9 @@ impl Place for Disk {
         Ok(())
     }
 
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&mut self, from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
         self.step()?;
+        assert_eq!(existing, Existing::Replaced);
         let file = self.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         self.names.insert(to.to_owned(), file);
         Ok(())
