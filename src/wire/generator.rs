@@ -13,7 +13,7 @@ use std::time::Duration;
 use zerocopy::byteorder::big_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::frame::Malformed;
+use super::malformed::Malformed;
 
 /// One probe: what loss, order and delay are worked out from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,6 +15,7 @@
 mod address;
 mod frame;
 mod generator;
+mod malformed;
 mod message;
 mod pdu;
 mod records;
@@ -23,17 +24,18 @@ mod tag;
 mod terminal_state;
 #[cfg(test)]
 mod tests;
-mod transactions;
+mod transaction;
 mod values;
 
 pub use address::{Address, Domain, Mac, MeetingId, Run};
-pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, Malformed, PacketType, encode_message, encode_page};
+pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, PacketType, encode_message, encode_page};
 pub use generator::GeneratorProbe;
+pub use malformed::Malformed;
 pub use message::Message;
-pub use pdu::{Epoch, FlagsHeader, Header, Opcode, Transaction, VERSION};
+pub use pdu::{Epoch, FlagsHeader, Header, Opcode, VERSION};
 pub use records::{Link, LinkKind, MeetingSummary, Page, Record, Records, ReportAck, TakeoverEntry, TakeoverResult};
 pub use report::Report;
 pub use tag::{Direction, Key, Secret, TagKey, digest_of, mix};
 pub use terminal_state::TerminalState;
-pub use transactions::Transactions;
+pub use transaction::Transaction;
 pub use values::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Status, StreamKind};
