@@ -75,6 +75,16 @@ pub const OUTBOX_QUEUE: usize = 1024;
 pub const REQUEST_QUEUE: usize = 1024;
 /// Commands to autonomous servers that are outstanding at once.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
+/// Commands outstanding at one autonomous server, so that a thousand conferences started at once do
+/// not overrun its ring.
+pub const COMMANDS_WINDOW: u16 = 256;
+/// Requests whose answers an autonomous server remembers at least (wire.md, rule 9).
+pub const TRANSACTIONS_REMEMBERED: u32 = 8192;
+const _: () = assert!(
+    2 * TAKEOVER_WINDOW_MAX as u32 + 4 * STATE_QUERIES_MAX as u32 + 2 * COMMANDS_WINDOW as u32
+        <= TRANSACTIONS_REMEMBERED,
+    "what is outstanding is remembered"
+);
 
 /// Microseconds for which the kernel runs the driver for a worker that found its ring empty and
 /// polls busily: one look, no wait.

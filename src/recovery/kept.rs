@@ -1,7 +1,8 @@
 //! A database behind the table: it was closed for a while, or is an older one, or a new one in
 //! place of one that was lost.
 
-use super::{KeyStore, TableStore};
+use super::database::KeyStore;
+use super::table_store::TableStore;
 use crate::table::Part;
 use crate::wire::MeetingState;
 

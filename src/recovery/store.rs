@@ -1,6 +1,6 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
-use super::Unreadable;
+use super::database::Unreadable;
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState};
 
 /// Where a walk over the parts of a domain stands. What the number means is the walked thing's own

@@ -5,8 +5,7 @@
 //! between two states of it.
 
 use super::database::{Held, KeyStore, Unreadable};
-use super::store::is_same;
-use super::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written};
+use super::store::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written, is_same};
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};

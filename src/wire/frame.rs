@@ -3,6 +3,7 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::malformed::Malformed;
 use super::message::BODY_BYTES;
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::{PAGE_BYTES, PageBytes};
@@ -25,62 +26,7 @@ const _: () = assert!(PROTOCOL_BYTES == 64 && DATA_BYTES == 32 + 1024);
 const _: () =
     assert!(crate::limits::FRAME_BYTES_MAX == ETHERNET_BYTES + VLAN_BYTES + ADDRESSES_BYTES + LABEL_BYTES + DATA_BYTES);
 
-/// What is wrong with a frame. It is counted by kind.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
-pub enum Malformed {
-    /// Shorter than its packet.
-    #[error("shorter than its packet")]
-    Short,
-    /// Another EtherType: not V2V, so the kernel gets it.
-    #[error("another EtherType")]
-    EtherType,
-    /// The packet type is not in wire.md.
-    #[error("unknown packet type")]
-    PacketType,
-    /// Another protocol version. An autonomous server answers UNSUPPORTED_VERSION.
-    #[error("another version")]
-    Version,
-    /// The opcode is not in wire.md.
-    #[error("unknown opcode")]
-    Opcode,
-    /// A known opcode in the wrong kind of payload.
-    #[error("an opcode in the wrong payload")]
-    Payload,
-    /// A field has a value that is not in its table.
-    #[error("a value out of its table")]
-    Value,
-    /// A page number at or beyond the number of pages, or more records than a page holds.
-    #[error("a page that cannot be")]
-    Page,
-    /// A record goes past the end of its page, or has more information than is allowed.
-    #[error("a record past its page")]
-    Record,
-}
-
-impl Malformed {
-    /// Every kind, for counters.
-    pub const ALL: [Self; 9] = [
-        Self::Short,
-        Self::EtherType,
-        Self::PacketType,
-        Self::Version,
-        Self::Opcode,
-        Self::Payload,
-        Self::Value,
-        Self::Page,
-        Self::Record,
-    ];
-
-    /// What an autonomous server answers, if the frame was an authentic request.
-    pub const fn status(self) -> Status {
-        match self {
-            Self::Version => Status::UnsupportedVersion,
-            _ => Status::Malformed,
-        }
-    }
-}
-
-/// The low seven bits of the type byte. The high bit means metro: the frame has a label.
+/// The low seven bits of the type byte. The high one says metro, that is, whether there is a label.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PacketType {
     /// 64 bytes of payload.

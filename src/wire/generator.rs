@@ -13,7 +13,7 @@ use std::time::Duration;
 use zerocopy::byteorder::big_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::frame::Malformed;
+use super::malformed::Malformed;
 
 /// One probe. Loss, order and delay are computed from these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

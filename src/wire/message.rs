@@ -2,7 +2,7 @@
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 
-use super::frame::Malformed;
+use super::malformed::Malformed;
 use super::{
     Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Opcode, Role, Run, Status,
     StreamKind,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::transaction::Transaction;
 use super::values::wire_enum;
 use super::{MeetingId, Status};
 use crate::limits;
@@ -179,10 +180,6 @@ impl fmt::Debug for Epoch {
         write!(f, "epoch {self}")
     }
 }
-
-/// Chosen by the sender of a request, and echoed in the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
-pub struct Transaction(pub u32);
 
 /// The header's own flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

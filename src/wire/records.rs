@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::frame::Malformed;
+use super::malformed::Malformed;
 use super::terminal_state::TerminalStateBytes;
 use super::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Run, Status};
 

@@ -89,7 +89,7 @@ impl Control {
     /// commands make it greater, is a sign that the autonomous server has lost its memory, or that
     /// the answer is an old one: which of the two is to be proven.
     fn take_acknowledgement(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> bool {
-        let ours = self.operations.handle_message(now, domain, header, message, &mut self.writer);
+        let ours = self.operations.handle_message(now, domain, header, message, &mut self.recovery, &mut self.writer);
         if let (true, Message::MeetingAck { version, .. } | Message::MemberAck { version, .. }) = (ours, message)
             && self.writer.table().part(header.meeting, domain).is_some_and(|part| part.version > *version)
         {

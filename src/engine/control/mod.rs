@@ -198,7 +198,7 @@ impl Control {
         let filling = Filling { domains, cursor: Cursor::default() };
         let recorder = crate::telemetry::recorder(&mut collector);
         let runs = random::number();
-        let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
+        let commands = CommandSettings { runs };
         let operations = Operations::new(epoch, topology.domains(), commands);
         let sender = Sender::new(outboxes, ports, shared.clone());
         let control = shared.clone();
@@ -373,14 +373,12 @@ impl Control {
             if self.fenced.is_some() || !self.sender.has_room() {
                 break;
             }
-            if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch) {
-                // Heartbeats bear numbers of the one sequence, too: an autonomous server need not
-                // make an exception of them.
-                let transaction = self.recovery.transactions().next();
+            if let Some((envelope, header, message)) = self.topology.poll_transmit(now, self.epoch, &mut self.recovery)
+            {
                 if let Some(domain) = envelope.to.domain() {
                     // A heartbeat under our epoch would take back what somebody else controls.
                     let epoch = if self.is_given_up(domain) { Epoch::NONE } else { header.epoch };
-                    let header = Header { transaction, epoch, ..header };
+                    let header = Header { epoch, ..header };
                     self.sender.enveloped(domain, &envelope, |buffer, key| {
                         encode_message(buffer, &envelope, &header, &message, key)
                     });
@@ -391,7 +389,7 @@ impl Control {
             if let Some(request) = self.recovery.poll_transmit(now, &mut holdings!(self)) {
                 let write = |buffer: &mut [u8], envelope: &_, key: &_| request.encode(buffer, envelope, key);
                 self.sender.frame(&self.topology, request.domain, write);
-            } else if let Some(command) = self.operations.poll_transmit(now) {
+            } else if let Some(command) = self.operations.poll_transmit(now, &mut self.recovery) {
                 self.sender.message(&self.topology, command.domain, &command.header, &command.message);
             } else {
                 break;
