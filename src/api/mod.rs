@@ -6,6 +6,7 @@
 //! conference goes to the control thread over a bounded queue and waits for its answer; what only
 //! reads is read here, from the [`View`].
 
+pub mod client;
 mod forms;
 mod listener;
 mod metrics;
@@ -43,8 +44,8 @@ use crate::telemetry::Dialect;
 use crate::telemetry::Published;
 use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
-pub use status::{DomainStatus, Status};
-pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
+pub use status::{ControlState, DatabaseState, DomainStatus, Status};
+pub use view::{Census, MeetingRow, MeetingView, View};
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);

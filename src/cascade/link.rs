@@ -26,8 +26,6 @@ pub struct Liveness {
     settings: Heartbeat,
     state: LinkState,
     next: Nanos,
-    /// Heartbeats sent so far.
-    beats: u32,
     /// The oldest heartbeat whose answer still counts: an answer to an older one says nothing about
     /// now.
     since: Nanos,
@@ -45,7 +43,6 @@ impl Liveness {
             settings,
             state: LinkState::Unknown,
             next: Nanos(0),
-            beats: 0,
             since: Nanos(0),
             sent: VecDeque::new(),
             unanswered: 0,
@@ -60,7 +57,8 @@ impl Liveness {
         self.state
     }
 
-    /// The time between the last answered heartbeat and its answer.
+    /// The time between the last answered heartbeat and its answer. A measurement for people: no
+    /// timeout follows from it, because a page takes longer to answer than a heartbeat.
     pub const fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
@@ -73,10 +71,6 @@ impl Liveness {
     /// Heartbeats in a row that were not answered.
     pub const fn unanswered(&self) -> u32 {
         self.unanswered
-    }
-
-    pub(super) const fn beats(&self) -> u32 {
-        self.beats
     }
 
     pub(super) const fn next_beat(&self) -> Nanos {
@@ -94,7 +88,6 @@ impl Liveness {
     /// Counts a heartbeat that goes out now. True where the ones before it have been left
     /// unanswered once too often and the link goes down by it.
     pub(super) fn beat(&mut self, now: Nanos) -> bool {
-        self.beats = self.beats.wrapping_add(1);
         // From now and not from when it was due: after a pause there is nothing to catch up with.
         self.next = now + self.settings.interval;
         let window = self.settings.interval * self.settings.down_after;

@@ -13,8 +13,10 @@
 //! while they are not, those that may be the domain's are tried in turn: the last that answered is
 //! among them, and the one that answers is it.
 
+mod exchange;
 mod hop;
 mod link;
+mod round_trip;
 mod speakers;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+pub use exchange::{Due, Exchange, Exchanges, Purpose};
 pub use hop::{Hop, Marks, is_group};
 pub use link::{LinkState, Liveness};
 pub use speakers::{Speakers, Voice};
@@ -223,7 +226,14 @@ impl Topology {
     }
 
     /// The next heartbeat that is due, if any: where to, and what.
-    pub fn poll_transmit(&mut self, now: Nanos, epoch: Epoch) -> Option<(Envelope, Header, Message)> {
+    /// Heartbeats bear numbers of the one sequence, too: an autonomous server need not make an
+    /// exception of them.
+    pub fn poll_transmit(
+        &mut self,
+        now: Nanos,
+        epoch: Epoch,
+        exchanges: &mut dyn Exchanges,
+    ) -> Option<(Envelope, Header, Message)> {
         for _ in 0..self.routes.len() {
             let n = self.turn;
             self.turn = (n + 1) % self.routes.len();
@@ -243,7 +253,7 @@ impl Topology {
             // A domain whose next hop has yet to be learned is silent to us: its own heartbeats
             // bring it.
             if let Some(envelope) = self.next_hop(domain) {
-                let transaction = Transaction(self.links[n].beats());
+                let transaction = exchanges.exchange(domain).map_or(Transaction(0), Exchange::draw);
                 let header = Header::request(transaction, epoch, MeetingId::NONE);
                 return Some((envelope, header, Message::Heartbeat { sent_ns: now.0 }));
             }

@@ -10,22 +10,24 @@
 
 use std::time::Duration;
 
-use super::ask::Ask;
-use super::{Cursor, Event, Request, ServerRecovery, Store};
+use super::event::Event;
+use super::request::Request;
+use super::shared::Shared;
+use super::store::Store;
+use crate::cascade::Purpose;
 use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{MeetingId, Message};
+use crate::wire::{MeetingId, Message, Opcode, Transaction};
 
-/// REPLAY_DONE and what its answers said.
+/// What REPLAY_DONE said, and what its answers said.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Audit {
-    ask: Option<Ask>,
     /// What the REPLAY_DONE on its way said.
     ours: (u32, u64),
     agreed: bool,
     told_silent: bool,
     /// The next round begins then.
-    pub resume: Option<Nanos>,
+    resume: Option<Nanos>,
     /// When both sides agreed last.
     agreed_at: Nanos,
     /// The next REPLAY_DONE is not sent before: agreement is young, or what it is about is
@@ -45,9 +47,20 @@ impl Audit {
         self.agreed
     }
 
+    /// When the next round begins, after several that differed.
+    pub fn resume(&self) -> Option<Nanos> {
+        self.resume
+    }
+
+    /// When the next REPLAY_DONE may be sent, where none is on its way.
+    pub fn next(&self, shared: &Shared) -> Option<Nanos> {
+        (shared.exchange.outstanding(Purpose::Audit) == 0 && self.resume.is_none()).then_some(self.not_before)
+    }
+
     /// What was agreed counts for nothing more, nor does an answer on its way: it may be older than
     /// what is to be proven.
-    pub fn doubt(&mut self) {
+    pub fn doubt(&mut self, shared: &mut Shared) {
+        shared.exchange.close_all(|purpose| purpose == Purpose::Audit);
         *self = Self { resume: self.resume, rounds: self.rounds, kept: self.kept, ..Self::default() };
     }
 
@@ -56,116 +69,100 @@ impl Audit {
         self.not_before = self.not_before.min(self.agreed_at + age);
     }
 
-    pub fn ask_mut(&mut self) -> Option<&mut Ask> {
-        self.ask.as_mut()
+    /// A round begins, and a proof is due behind it.
+    pub fn begin_round(&mut self) {
+        self.resume = None;
+        self.hasten(Duration::ZERO);
     }
 
-    pub fn due(&self) -> Option<Nanos> {
-        self.ask.as_ref().map(|ask| ask.due).or(self.resume)
-    }
-
-    /// When the next REPLAY_DONE may be sent, where none is on its way.
-    pub fn next(&self) -> Option<Nanos> {
-        (self.ask.is_none() && self.resume.is_none()).then_some(self.not_before)
-    }
-}
-
-impl ServerRecovery {
-    pub(super) fn poll_audit(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
-        if self.audit.resume.is_some() || !self.is_updated() {
+    pub fn poll(&mut self, shared: &mut Shared, now: Nanos, holdings: &dyn Store) -> Option<Request> {
+        if self.resume.is_some() {
             return None;
         }
-        match &mut self.audit.ask {
-            Some(ask) if ask.due > now => return None,
-            Some(ask) => {
-                let is_refused = ask.is_refused();
-                ask.again(now, &self.round_trip, &self.transactions);
-                let attempts = ask.attempts();
-                self.progress.repeated += 1;
-                if is_refused {
-                    self.audit.ours = self.our_word(holdings);
-                }
-                if attempts > limits::AUDIT_SILENCE_ATTEMPTS && !std::mem::replace(&mut self.audit.told_silent, true) {
-                    self.events.push_back(Event::Silent { domain: self.domain });
-                }
+        let transaction = if let Some(due) = shared.exchange.poll_due(now, Purpose::Audit) {
+            shared.progress.repeated += 1;
+            if due.is_anew() {
+                self.ours = self.our_word(shared, holdings);
             }
-            None if now < self.audit.not_before => return None,
-            None => {
-                self.audit.ours = self.our_word(holdings);
-                self.audit.ask = Some(Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip));
+            if due.attempts > limits::AUDIT_SILENCE_ATTEMPTS && !std::mem::replace(&mut self.told_silent, true) {
+                shared.alarms.tell(Event::Silent { domain: shared.domain });
             }
-        }
-        let transaction = self.audit.ask.as_ref()?.transaction;
-        let (count, digest) = self.audit.ours;
-        Some(self.request(transaction, MeetingId::NONE, Message::ReplayDone { count, digest }))
+            due.transaction
+        } else {
+            if now < self.not_before || !shared.exchange.has_room(Purpose::Audit) {
+                return None;
+            }
+            self.ours = self.our_word(shared, holdings);
+            shared.exchange.ask(now, Purpose::Audit, Opcode::ReplayDone, MeetingId::NONE)?
+        };
+        let (count, digest) = self.ours;
+        Some(shared.request(transaction, MeetingId::NONE, Message::ReplayDone { count, digest }))
     }
 
-    pub(super) fn handle_audit(&mut self, now: Nanos, theirs: (u32, u64), holdings: &mut dyn Store) {
-        let Some(mut ask) = self.audit.ask.take() else { return };
-        ask.answered(now, &mut self.round_trip);
-        self.audit.told_silent = false;
-        let asked = self.audit.ours;
+    /// Takes what the autonomous server says. True where a round is to begin.
+    pub fn handle_audit(
+        &mut self,
+        shared: &mut Shared,
+        now: Nanos,
+        transaction: Transaction,
+        theirs: (u32, u64),
+        holdings: &dyn Store,
+    ) -> bool {
+        shared.exchange.answered(now, transaction);
+        self.told_silent = false;
+        let asked = self.ours;
         if theirs == asked {
-            return self.agree(now);
+            self.agree(shared, now);
+            return false;
         }
-        let ours = self.our_word(holdings);
-        if ours != asked && self.audit.chases < limits::AUDIT_CHASES_MAX {
+        let ours = self.our_word(shared, holdings);
+        if ours != asked && self.chases < limits::AUDIT_CHASES_MAX {
             // An operation that was done between question and answer changed both sides, or is
             // about to. The autonomous server compared with the question, so it is asked anew: both
             // shall have seen that they agree. Under operations that follow each other, not as fast
             // as they do.
-            self.audit.not_before = now + self.settings.rto_min * ((1 << self.audit.chases) - 1);
-            self.audit.chases += 1;
-            return;
+            self.not_before = now + shared.settings.rto_min * ((1 << self.chases) - 1);
+            self.chases += 1;
+            return false;
         }
         if theirs == ours {
-            return self.agree(now);
+            self.agree(shared, now);
+            return false;
         }
-        self.progress.differing += 1;
-        self.audit.rounds += 1;
-        (self.audit.agreed, self.audit.chases) = (false, 0);
-        self.events.push_back(Event::Differing { domain: self.domain, ours, theirs });
-        if self.audit.rounds < self.settings.audit_rounds {
-            self.begin_round();
-        } else {
-            self.audit.resume = Some(now + self.settings.audit_pause);
+        shared.progress.differing += 1;
+        self.rounds += 1;
+        self.agreed = false;
+        self.chases = 0;
+        shared.alarms.tell(Event::Differing { domain: shared.domain, ours, theirs });
+        let at_once = self.rounds < shared.settings.audit_rounds;
+        if !at_once {
+            self.resume = Some(now + shared.settings.audit_pause);
         }
+        at_once
     }
 
-    fn agree(&mut self, now: Nanos) {
-        (self.audit.chases, self.audit.rounds) = (0, 0);
-        self.audit.agreed_at = now;
-        self.audit.not_before = now + self.settings.prove_every;
-        if !std::mem::replace(&mut self.audit.agreed, true) {
-            self.timeline.reconciled.get_or_insert(now);
-            self.events.push_back(Event::Reconciled { domain: self.domain });
+    fn agree(&mut self, shared: &mut Shared, now: Nanos) {
+        self.chases = 0;
+        self.rounds = 0;
+        self.agreed_at = now;
+        self.not_before = now + shared.settings.prove_every;
+        if !std::mem::replace(&mut self.agreed, true) {
+            shared.timeline.reconciled.get_or_insert(now);
+            shared.alarms.tell(Event::Reconciled { domain: shared.domain });
         }
     }
 
     /// Count and digest of what we hold.
-    fn our_word(&mut self, holdings: &dyn Store) -> (u32, u64) {
-        let word = || holdings.audit(self.domain, self.epoch);
-        let Some(changes) = holdings.changes(self.domain) else { return word() };
-        match self.audit.kept {
+    fn our_word(&mut self, shared: &Shared, holdings: &dyn Store) -> (u32, u64) {
+        let word = || holdings.audit(shared.domain, shared.epoch);
+        let Some(changes) = holdings.changes(shared.domain) else { return word() };
+        match self.kept {
             Some((then, kept)) if then == changes => kept,
             _ => {
                 let word = word();
-                self.audit.kept = Some((changes, word));
+                self.kept = Some((changes, word));
                 word
             }
         }
-    }
-
-    /// Lists from 0 again, step after step.
-    pub(super) fn begin_round(&mut self) {
-        self.round += 1;
-        self.overlaps = false;
-        self.named.clear();
-        self.listing = Default::default();
-        self.cursor = Cursor::default();
-        self.swept = false;
-        self.sweeps_database = false;
-        self.audit.resume = None;
-        self.audit.hasten(Duration::ZERO);
     }
 }

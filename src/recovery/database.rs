@@ -28,8 +28,8 @@ pub trait KeyStore {
     /// The part of this domain with the lowest id from `first` on.
     fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable>;
 
-    /// Version and number of members of a part, as they are kept; none where there is no such part.
-    fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(u64, u64)>, Unreadable>;
+    /// A part and its number of members, as they are kept; none where there is no such part.
+    fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable>;
 
     /// A terminal's state when it was last written.
     fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, Unreadable>;
@@ -71,7 +71,7 @@ impl<W: FnMut(Vec<Change>)> KeyStore for DatabaseStore<'_, W> {
         Ok(parts.into_iter().next())
     }
 
-    fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(u64, u64)>, Unreadable> {
+    fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable> {
         self.database.ok_or(Unreadable)?.part(meeting, domain).map_err(|_| Unreadable)
     }
 

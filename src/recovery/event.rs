@@ -1,61 +1,6 @@
-//! What the machines say: frames to send, and events for the engine.
+//! What the engine should know of.
 
-use std::sync::Arc;
-
-use super::Wanted;
-use crate::wire::{
-    Address, Domain, Envelope, Epoch, Header, Key, MeetingId, MeetingSummary, Message, Opcode, Status, encode_message,
-    encode_page,
-};
-
-/// A frame to be sent to a domain's autonomous server.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// Whom it asks.
-    pub domain: Domain,
-    /// Transaction, epoch and meeting.
-    pub header: Header,
-    /// What it asks.
-    pub body: Body,
-}
-
-/// What a request asks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Body {
-    /// A protocol payload.
-    Message(Message),
-    /// TAKEOVER_BATCH: one page, a transaction of its own.
-    Takeover(Arc<[Wanted]>),
-}
-
-impl Request {
-    /// Its opcode's number.
-    pub fn opcode(&self) -> u8 {
-        match &self.body {
-            Body::Message(message) => message.opcode(),
-            Body::Takeover(_) => Opcode::TakeoverBatch.wire(),
-        }
-    }
-
-    /// Whether this is a takeover frame: what the time to the first takeover is measured by.
-    pub fn is_takeover(&self) -> bool {
-        matches!(self.body, Body::Takeover(_))
-    }
-
-    /// Writes it as a frame; gives its length.
-    ///
-    /// # Panics
-    /// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`].
-    pub fn encode(&self, buffer: &mut [u8], envelope: &Envelope, key: &Key) -> usize {
-        match &self.body {
-            Body::Message(message) => encode_message(buffer, envelope, &self.header, message, key),
-            Body::Takeover(wanted) => {
-                let entries = wanted.iter().map(|(entry, _)| *entry);
-                encode_page(buffer, envelope, Opcode::TakeoverBatch, &self.header, (0, 1), entries, key).0
-            }
-        }
-    }
-}
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingSummary, Opcode, Status};
 
 /// What the engine should know of at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

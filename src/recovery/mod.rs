@@ -31,86 +31,47 @@
 //! [`ServerRecovery`] is the machine for one autonomous server, [`Recovery`] drives one for each.
 
 mod agreement;
-mod ask;
+mod alarms;
 mod audit;
 mod connect;
 mod database;
 mod event;
 mod kept;
+mod listing;
 mod lookup;
+mod meetings;
 mod orphans;
+mod path;
+mod phase;
+mod pulse;
 // The type and its room have the same word.
 #[allow(clippy::module_inception)]
 mod recovery;
 mod report;
+mod request;
 mod retry;
 mod server;
 mod settings;
+mod shared;
 mod state;
+mod step;
 mod store;
+mod sweep;
 mod table_store;
 mod takeover;
 #[cfg(test)]
 mod tests;
-mod told;
 mod update;
 
-use serde::{Deserialize, Serialize};
-
-pub use agreement::Heard;
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
-pub use event::{Body, Event, Request};
+pub use event::Event;
+pub use path::Path;
+pub use phase::Phase;
+pub use pulse::Heard;
 pub use recovery::Recovery;
 pub use report::{Moments, Progress, Report, ServerReport, Timeline};
+pub use request::{Body, Request, Wanted};
 pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
 pub use store::{Absence, Cursor, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Store, Written};
 pub use table_store::TableStore;
-pub use takeover::Wanted;
-
-/// Where a recovery looks meetings up: decided by fact (boot id, layout, an intact header), not by
-/// guess.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Path {
-    /// The table lives: the dispatch server's process died, its cache did not.
-    Cache,
-    /// It does not: the dispatch server was restarted in the method's sense.
-    Database,
-}
-
-/// What the machine for one autonomous server is doing: of what overlaps, the first that is not
-/// done.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// CONNECT is not answered yet.
-    Connecting,
-    /// Takeovers are outstanding, or on the database path what is to be taken over is not known
-    /// yet.
-    TakingOver,
-    /// Listing or updating backwards.
-    Updating,
-    /// REPLAY_DONE is not answered yet.
-    Auditing,
-    /// Both sides agree.
-    Reconciled,
-    /// They do not, after several rounds. Further rounds follow, with pauses.
-    Differing,
-    /// Somebody else controls this domain, under a higher epoch: nothing is sent to it any more.
-    Stale,
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Connecting => "connecting",
-            Self::TakingOver => "taking over",
-            Self::Updating => "updating",
-            Self::Auditing => "auditing",
-            Self::Reconciled => "reconciled",
-            Self::Differing => "differing",
-            Self::Stale => "stale",
-        })
-    }
-}

@@ -1,139 +1,106 @@
 //! What the autonomous server holds and we do not know: listed, alarmed, and left, adopted or ended
 //! by the operator's setting.
 
-use std::collections::VecDeque;
-
-use super::ask::Ask;
-use super::server::Step;
-use super::{Event, Orphans, Request, ServerRecovery, Store};
-use crate::limits;
+use super::event::Event;
+use super::request::Request;
+use super::settings::Orphans;
+use super::shared::Shared;
+use super::step::Step;
+use super::store::Store;
+use crate::cascade::Purpose;
 use crate::time::Nanos;
 use crate::wire::{MeetingId, MeetingSummary, Message, Opcode, Transaction};
 
 /// The reason that a MEETING_END of an orphan bears: ended by recovery.
 const REASON_ORPHAN: u8 = 1;
 
-/// Orphans to be ended, and ends on their way.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Ends {
-    queue: VecDeque<MeetingId>,
-    flights: Vec<(Ask, MeetingId)>,
+/// Makes of an orphan what is set. False where it is not noted, because there are too many: how
+/// many there are is the autonomous server's to say, and how many of them are noted is ours.
+pub(super) fn handle_orphan(
+    shared: &mut Shared,
+    summary: &MeetingSummary,
+    become_of: Orphans,
+    holdings: &mut dyn Store,
+) -> bool {
+    let meeting = summary.meeting;
+    if shared.meetings.step(meeting) == Some(Step::OrphanEnding) {
+        return true;
+    }
+    if become_of == Orphans::Adopt && holdings.adopt(shared.domain, summary) {
+        shared.alarms.orphan(summary);
+        shared.meetings.take_over(meeting, summary.version, Some(summary));
+        return true;
+    }
+    if !shared.alarms.has_room_for_orphan(meeting) {
+        shared.alarms.many_orphans();
+        return false;
+    }
+    shared.alarms.orphan(summary);
+    match become_of {
+        Orphans::Leave | Orphans::Adopt => {
+            shared.meetings.leave(summary);
+            holdings.orphan(shared.domain, summary);
+        }
+        Orphans::End => shared.meetings.end(meeting),
+    }
+    true
 }
 
-impl Ends {
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.flights.is_empty()
+/// Makes of one orphan what an operator says, whatever is set for all. False where none is held
+/// under that number that was listed, or the number is one of ours, or there is no room to adopt
+/// it.
+pub(super) fn decide(shared: &mut Shared, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Store) -> bool {
+    let is_orphan = shared.meetings.step(meeting) == Some(Step::Orphan);
+    let Some(summary) = shared.meetings.summary(meeting).filter(|_| is_orphan) else { return false };
+    if holdings.version(shared.domain, meeting).is_some() {
+        return false;
     }
+    handle_orphan(shared, &summary, become_of, holdings);
+    shared.meetings.step(meeting) != Some(Step::Orphan)
+}
 
-    pub fn find_mut(&mut self, transaction: Transaction) -> Option<&mut Ask> {
-        self.flights.iter_mut().map(|(ask, _)| ask).find(|ask| ask.transaction == transaction)
-    }
-
-    /// The orphan whose end a transaction asks for; it is asked for no more.
-    pub fn give_up(&mut self, transaction: Transaction) -> Option<MeetingId> {
-        let index = self.flights.iter().position(|(ask, _)| ask.transaction == transaction)?;
-        Some(self.flights.swap_remove(index).1)
-    }
-
-    pub fn due(&self) -> Option<Nanos> {
-        self.flights.iter().map(|(ask, _)| ask.due).min()
+/// A meeting that the database knows to have ended lives on at the autonomous server, whose memory
+/// went back.
+pub(super) fn end_remnant(shared: &mut Shared, meeting: MeetingId) {
+    if shared.meetings.step(meeting) != Some(Step::OrphanEnding) {
+        shared.alarms.tell(Event::Remnant { domain: shared.domain, meeting });
+        shared.meetings.end(meeting);
     }
 }
 
-impl ServerRecovery {
-    pub(super) fn handle_orphan(&mut self, summary: &MeetingSummary, become_of: Orphans, holdings: &mut dyn Store) {
-        let meeting = summary.meeting;
-        let known = self.meetings.get(&meeting).map(|known| known.step);
-        if known == Some(Step::OrphanEnding) {
-            return;
-        }
-        if become_of == Orphans::Adopt && holdings.adopt(self.domain, summary) {
-            self.tell_orphan(summary);
-            return self.enqueue_takeover(meeting, summary.version, Some(summary));
-        }
-        // How many there are is the autonomous server's to say, and how many of them are noted is
-        // ours.
-        if !self.told.orphans.contains(&meeting) && self.told.orphans.len() >= limits::ORPHANS_MAX {
-            self.listing.beyond += 1;
-            return self.tell_beyond();
-        }
-        self.tell_orphan(summary);
-        match become_of {
-            Orphans::Leave | Orphans::Adopt => {
-                self.set_step(meeting, Step::Orphan);
-                // For an operator who decides later.
-                if let Some(known) = self.meetings.get_mut(&meeting) {
-                    known.summary = Some(Box::new(*summary));
-                }
-                holdings.orphan(self.domain, summary);
-            }
-            Orphans::End => {
-                self.set_step(meeting, Step::OrphanEnding);
-                self.ends.queue.push_back(meeting);
-            }
-        }
-    }
+/// Whether no end is wanted or on its way.
+pub(super) fn is_idle(shared: &Shared) -> bool {
+    shared.meetings.ends.is_empty() && shared.exchange.outstanding(Purpose::End) == 0
+}
 
-    /// Makes of one orphan what an operator says, whatever is set for all. False where none is held
-    /// under that number that was listed, or the number is one of ours, or there is no room to
-    /// adopt it.
-    pub fn decide_orphan(&mut self, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Store) -> bool {
-        let known = self.meetings.get(&meeting).filter(|known| known.step == Step::Orphan);
-        let Some(summary) = known.and_then(|known| known.summary.clone()) else { return false };
-        if holdings.version(self.domain, meeting).is_some() {
-            return false;
+/// The next end to send.
+pub(super) fn poll_end(shared: &mut Shared, now: Nanos, holdings: &dyn Store) -> Option<Request> {
+    // What a client has started meanwhile under the same id is not the orphan any more. That is
+    // asked of what is about to be sent alone: a queue may be long.
+    let domain = shared.domain;
+    let is_orphan = |meeting: MeetingId| holdings.version(domain, meeting).is_none();
+    let message = Message::MeetingEnd { reason: REASON_ORPHAN };
+    while let Some(due) = shared.exchange.poll_due(now, Purpose::End) {
+        if is_orphan(due.meeting) {
+            shared.note_repeat(&due);
+            return Some(shared.request(due.transaction, due.meeting, message));
         }
-        self.handle_orphan(&summary, become_of, holdings);
-        self.meetings.get(&meeting).is_none_or(|known| known.step != Step::Orphan)
+        shared.exchange.close(due.transaction);
     }
+    while shared.exchange.has_room(Purpose::End)
+        && let Some(meeting) = shared.meetings.ends.pop_front()
+    {
+        if is_orphan(meeting) {
+            let transaction = shared.exchange.ask(now, Purpose::End, Opcode::MeetingEnd, meeting)?;
+            return Some(shared.request(transaction, meeting, message));
+        }
+    }
+    None
+}
 
-    /// A meeting that the database knows to have ended lives on at the autonomous server, whose
-    /// memory went back.
-    pub(super) fn end_remnant(&mut self, meeting: MeetingId) {
-        if self.meetings.get(&meeting).is_none_or(|known| known.step != Step::OrphanEnding) {
-            self.events.push_back(Event::Remnant { domain: self.domain, meeting });
-            self.set_step(meeting, Step::OrphanEnding);
-            self.ends.queue.push_back(meeting);
-        }
-    }
-
-    pub(super) fn poll_end(&mut self, now: Nanos, holdings: &dyn Store) -> Option<Request> {
-        // What a client has started meanwhile under the same id is not the orphan any more. That is
-        // asked of what is about to be sent alone: a queue may be long.
-        let domain = self.domain;
-        let is_orphan = |meeting: MeetingId| holdings.version(domain, meeting).is_none();
-        let message = Message::MeetingEnd { reason: REASON_ORPHAN };
-        while let Some(index) = self.ends.flights.iter().position(|(ask, _)| ask.due <= now) {
-            let (ask, meeting) = &mut self.ends.flights[index];
-            if !is_orphan(*meeting) {
-                self.ends.flights.swap_remove(index);
-                continue;
-            }
-            ask.again(now, &self.round_trip, &self.transactions);
-            let (transaction, attempts, meeting) = (ask.transaction, ask.attempts(), *meeting);
-            self.note_attempts(attempts, Opcode::MeetingEnd, meeting);
-            return Some(self.request(transaction, meeting, message));
-        }
-        if self.ends.flights.len() >= self.settings.queries.into() {
-            return None;
-        }
-        while let Some(meeting) = self.ends.queue.pop_front() {
-            if !is_orphan(meeting) {
-                continue;
-            }
-            let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
-            let transaction = ask.transaction;
-            self.ends.flights.push((ask, meeting));
-            return Some(self.request(transaction, meeting, message));
-        }
-        None
-    }
-
-    /// It is ended, or was before.
-    pub(super) fn handle_end_ack(&mut self, transaction: Transaction) {
-        let Some(index) = self.ends.flights.iter().position(|(ask, _)| ask.transaction == transaction) else { return };
-        let (_, meeting) = self.ends.flights.swap_remove(index);
-        self.note_answered(Opcode::MeetingEnd);
-        self.set_step(meeting, Step::OrphanEnded);
-    }
+/// It is ended, or was before.
+pub(super) fn handle_end_ack(shared: &mut Shared, now: Nanos, transaction: Transaction, meeting: MeetingId) {
+    shared.exchange.answered(now, transaction);
+    shared.alarms.answered(Opcode::MeetingEnd);
+    shared.meetings.set_step(meeting, Step::OrphanEnded);
 }

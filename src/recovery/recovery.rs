@@ -1,10 +1,16 @@
 //! The recovery of all autonomous servers, one machine each, in turn.
 
+use super::event::Event;
+use super::path::Path;
+use super::pulse::Heard;
 use super::report::{Moments, Report};
-use super::settings::Settings;
-use super::{Event, Heard, Orphans, Path, Request, ServerRecovery, Store};
+use super::request::Request;
+use super::server::ServerRecovery;
+use super::settings::{Orphans, Settings};
+use super::store::Store;
+use crate::cascade::{Exchange, Exchanges};
 use crate::time::Nanos;
-use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page, Transactions};
+use crate::wire::{Domain, Epoch, Header, MeetingId, Message, Opcode, Page};
 
 /// Drives a [`ServerRecovery`] for each domain: requests of all in turn, so that no domain waits
 /// for another's listing; answers to the one they are for; a newer controller of one domain stops
@@ -17,8 +23,6 @@ pub struct Recovery {
     servers: Vec<ServerRecovery>,
     /// Whose turn it is.
     turn: usize,
-    /// What all machines draw from.
-    transactions: Transactions,
 }
 
 impl Recovery {
@@ -34,14 +38,7 @@ impl Recovery {
             domains.into_iter().map(|domain| ServerRecovery::new(domain, epoch, path, settings.clone(), now)).collect();
         servers.sort_by_key(ServerRecovery::domain);
         servers.dedup_by_key(|server| server.domain());
-        let transactions = Transactions::default();
-        servers.iter_mut().for_each(|server| server.transactions = transactions.clone());
-        Self { path, epoch, began: now, servers, turn: 0, transactions }
-    }
-
-    /// Where the transactions of everything else that is asked under this epoch are to come from.
-    pub fn transactions(&self) -> Transactions {
-        self.transactions.clone()
+        Self { path, epoch, began: now, servers, turn: 0 }
     }
 
     /// As [`Self::new`] under this epoch, with machines that were made ahead, when neither epoch
@@ -212,25 +209,32 @@ impl Recovery {
     }
 }
 
+/// Recovery has the exchange with each domain, because it is the first to ask there anything.
+impl Exchanges for Recovery {
+    fn exchange(&mut self, domain: Domain) -> Option<&mut Exchange> {
+        self.server_mut(domain).map(ServerRecovery::exchange)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_domain_and_whatever_else_is_asked_draw_one_ascending_sequence() {
+    fn whatever_else_is_asked_of_a_domain_draws_from_its_ascending_sequence() {
         let domains = (1..=3).map(|number| Domain::new(number).unwrap());
         let mut recovery = Recovery::new(domains, Epoch::new(1, 1), Path::Cache, &Settings::default(), Nanos(0));
-        let other = recovery.transactions();
-        let mut last = other.next();
+        let domain = Domain::new(2).unwrap();
+        let mut last = recovery.exchange(domain).unwrap().draw();
         for turn in 0..9 {
-            let recovery_drew = recovery.servers[turn % 3].transactions.next_of_recovery();
-            let command = other.next();
-            assert!(recovery_drew.is_after(last) && command.is_after(recovery_drew), "turn {turn}");
-            last = command;
+            let now = Nanos(turn * 1_000_000_000);
             // A domain that begins again does not begin its numbers again.
-            recovery.restart(Nanos(turn as u64), Domain::new(1 + turn as u64 % 3).unwrap());
+            recovery.restart(now, domain);
+            let server = &mut recovery.servers[1];
+            let connect = server.connect.poll(&mut server.shared, now).unwrap();
+            let heartbeat = recovery.exchange(domain).unwrap().draw();
+            assert!(connect.header.transaction.is_after(last) && heartbeat.is_after(connect.header.transaction));
+            last = heartbeat;
         }
-        let begun = recovery.begin(Epoch::new(1, 2), Nanos(9));
-        assert!(begun.servers[0].transactions.next_of_recovery().is_after(last));
     }
 }

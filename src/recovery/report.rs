@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Path, Phase};
+use super::path::Path;
+use super::phase::Phase;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, MeetingId};
 

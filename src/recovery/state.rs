@@ -1,8 +1,11 @@
 //! How far a machine is, for the engine, for people, and for its own steps.
 
+use super::event::Event;
+use super::orphans;
+use super::phase::Phase;
 use super::report::{Progress, ServerReport, Timeline};
-use super::server::Step;
-use super::{Event, Phase, ServerRecovery};
+use super::server::ServerRecovery;
+use super::step::Step;
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::MeetingId;
@@ -14,7 +17,7 @@ impl ServerRecovery {
             Phase::Stale
         } else if self.audit.has_agreed() {
             Phase::Reconciled
-        } else if self.audit.resume.is_some() {
+        } else if self.audit.resume().is_some() {
             Phase::Differing
         } else if !self.connect.is_connected() {
             Phase::Connecting
@@ -34,10 +37,11 @@ impl ServerRecovery {
 
     /// How far it is. Walks over its meetings.
     pub fn progress(&self) -> Progress {
-        let mut progress = Progress { unfinished: self.told.unfinished.len() as u32, ..self.progress };
-        progress.orphans += self.listing.beyond;
-        for known in self.meetings.values() {
-            let (asked, other) = match known.step {
+        let unfinished = self.shared.alarms.unfinished_meetings();
+        let mut progress = Progress { unfinished, ..self.shared.progress };
+        progress.orphans += self.lookups.beyond();
+        for (_, step) in self.shared.meetings.steps() {
+            let (asked, other) = match step {
                 Step::Asked => (1, None),
                 Step::Taken | Step::Untold => (1, Some(&mut progress.taken_over)),
                 Step::Updated => {
@@ -59,60 +63,65 @@ impl ServerRecovery {
 
     /// When each phase was done.
     pub fn timeline(&self) -> Timeline {
-        self.timeline
+        self.shared.timeline
     }
 
     /// All of it for people. Walks over its meetings.
     pub fn report(&self) -> ServerReport {
-        let since = |time: Option<Nanos>| time.map(|time| time.0.saturating_sub(self.timeline.began.0));
+        let since = |time: Option<Nanos>| time.map(|time| time.0.saturating_sub(self.shared.timeline.began.0));
         let named = |steps: &[Step]| {
-            let of = self.meetings.iter().filter(|(_, known)| steps.contains(&known.step));
-            of.map(|(meeting, _)| *meeting).take(limits::REPORT_NAMES_MAX).collect()
+            let of = self.shared.meetings.steps().filter(|(_, step)| steps.contains(step));
+            of.map(|(meeting, _)| meeting).take(limits::REPORT_NAMES_MAX).collect()
         };
         ServerReport {
-            domain: self.domain,
+            domain: self.shared.domain,
             phase: self.phase(),
             fenced_by: self.fenced,
-            connected_ns: since(self.timeline.connected),
-            listed_ns: since(self.timeline.listed),
-            first_takeover_ns: since(self.timeline.first_takeover),
-            all_acknowledged_ns: since(self.timeline.all_acknowledged),
-            updated_ns: since(self.timeline.updated),
-            reconciled_ns: since(self.timeline.reconciled),
+            connected_ns: since(self.shared.timeline.connected),
+            listed_ns: since(self.shared.timeline.listed),
+            first_takeover_ns: since(self.shared.timeline.first_takeover),
+            all_acknowledged_ns: since(self.shared.timeline.all_acknowledged),
+            updated_ns: since(self.shared.timeline.updated),
+            reconciled_ns: since(self.shared.timeline.reconciled),
             progress: self.progress(),
             missing_meetings: named(&[Step::Missing, Step::Replaced]),
             orphan_meetings: named(&[Step::Orphan, Step::OrphanEnding, Step::OrphanEnded]),
         }
     }
 
+    /// Whether all that is held here was asked for, and answered.
+    pub(super) fn is_swept(&self) -> bool {
+        self.sweep.is_done() && self.takeovers.is_idle(&self.shared)
+    }
+
     /// Whether every takeover that is known to be wanted was answered.
     pub(super) fn is_acknowledged(&self) -> bool {
-        self.swept && self.takeovers.is_idle() && (self.overlaps || self.listing.is_complete())
+        self.is_swept() && (self.shared.overlaps || self.lookups.is_complete())
     }
 
     /// Whether nothing is left but the proof.
     pub(super) fn is_updated(&self) -> bool {
         self.connect.is_connected()
-            && self.listing.is_complete()
+            && self.lookups.is_complete()
             && self.is_acknowledged()
-            && self.updates.is_idle()
-            && self.ends.is_idle()
+            && self.updates.is_idle(&self.shared)
+            && orphans::is_idle(&self.shared)
     }
 
     pub(super) fn note_progress(&mut self, now: Nanos) {
-        if self.timeline.all_acknowledged.is_none() && self.is_acknowledged() {
-            self.timeline.all_acknowledged = Some(now);
-            self.events.push_back(Event::AllAcknowledged { domain: self.domain });
+        if self.shared.timeline.all_acknowledged.is_none() && self.is_acknowledged() {
+            self.shared.timeline.all_acknowledged = Some(now);
+            self.shared.alarms.tell(Event::AllAcknowledged { domain: self.shared.domain });
         }
-        if self.timeline.updated.is_none() && self.is_updated() {
-            self.timeline.updated = Some(now);
+        if self.shared.timeline.updated.is_none() && self.is_updated() {
+            self.shared.timeline.updated = Some(now);
         }
     }
 
     /// How many meetings of ours its autonomous server does not hold, and how many it holds that
     /// are not ours. One that took the place of ours is neither. Walks over its meetings.
     pub(super) fn absent_and_unknown(&self) -> (u32, u32) {
-        self.meetings.values().fold((0, 0), |(missing, orphans), known| match known.step {
+        self.shared.meetings.steps().fold((0, 0), |(missing, orphans), (_, step)| match step {
             Step::Missing => (missing + 1, orphans),
             Step::Orphan | Step::OrphanEnding => (missing, orphans + 1),
             _ => (missing, orphans),
@@ -121,6 +130,6 @@ impl ServerRecovery {
 
     /// Whether nothing is noted of a meeting: neither ours nor an orphan.
     pub(super) fn is_unheard_of(&self, meeting: MeetingId) -> bool {
-        !self.meetings.contains_key(&meeting) && self.listing.beyond == 0
+        self.shared.meetings.step(meeting).is_none() && self.lookups.beyond() == 0
     }
 }

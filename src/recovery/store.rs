@@ -1,6 +1,6 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
-use super::Unreadable;
+use super::database::Unreadable;
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState};
 
 /// Where a walk over the parts of a domain stands. What the number means is the walked thing's own
@@ -85,8 +85,12 @@ pub enum Standing {
     /// It is in meeting, with as many members as the autonomous server says.
     InMeeting,
     /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of
-    /// its command. Or it is in doubt: its version was written and its members were not yet.
+    /// its command.
     Differing,
+    /// It is in meeting, and in doubt: its version was written and its members were not yet. Or it
+    /// came from the database, which has one layout and one chairman for all parts: a version that
+    /// is the autonomous server's proves neither.
+    InDoubt,
     /// The death cut its start or end short (`starting`, `ending` written ahead): the engine
     /// finishes it, and with it its members.
     Unfinished,

@@ -5,8 +5,7 @@
 //! between two states of it.
 
 use super::database::{Held, KeyStore, Unreadable};
-use super::store::is_same;
-use super::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written};
+use super::store::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written, is_same};
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
@@ -324,8 +323,13 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
                     // As many as the chain has. One of them that is damaged is found when it
                     // reports: to read them all here would cost a takeover more than all the rest
                     // of it.
-                    let differs = part.in_doubt || part.participants != participants;
-                    standing = if differs { Standing::Differing } else { Standing::InMeeting };
+                    standing = if part.in_doubt {
+                        Standing::InDoubt
+                    } else if part.participants != participants {
+                        Standing::Differing
+                    } else {
+                        Standing::InMeeting
+                    };
                 }
             }
         };
@@ -457,17 +461,10 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         let known = self.table().parts_of(meeting).next().is_some()
             || !matches!(self.store.meeting(meeting), Ok(Held::Unknown | Held::Ended(_)));
         let part = Part {
-            meeting,
-            domain,
-            version: summary.version,
             epoch: Epoch::NONE,
             state: MeetingState::Recovering,
-            level: summary.level,
-            layout: summary.layout,
-            participants: 0,
-            chairman: summary.chairman,
             in_doubt: true,
-            run: summary.run,
+            ..Part::listed(domain, summary)
         };
         match self.insert_part(&part) {
             Ok(()) => {}

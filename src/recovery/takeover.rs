@@ -5,122 +5,128 @@
 //! the autonomous server then gives, with as many members as the cache has, nothing is asked and
 //! nothing remembered here but a count: the audit proves the rest.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ask::Ask;
+use super::report::Progress;
+use super::request::{Body, Request, Wanted};
 use super::retry::Retries;
-use super::server::Step;
-use super::{Absence, Body, Cursor, Progress, Request, ServerRecovery, Standing, Store};
+use super::shared::Shared;
+use super::step::Step;
+use super::store::{Standing, Store};
+use super::sweep::Sweep;
+use crate::cascade::Purpose;
 use crate::limits;
 use crate::time::Nanos;
-use crate::wire::{
-    Header, MeetingId, MeetingSummary, Opcode, Page, Record, Status, TakeoverEntry, TakeoverResult, Transaction,
-};
+use crate::wire::{Header, MeetingId, Opcode, Page, Record, Status, TakeoverEntry, TakeoverResult, Transaction};
 
-/// Takeovers wanted and on their way.
-#[derive(Clone, Debug, Default)]
+/// Takeovers on their way, and those that were refused.
+#[derive(Debug)]
 pub(super) struct Takeovers {
-    queue: VecDeque<Wanted>,
-    flights: Vec<Flight>,
+    pages: Vec<Asked>,
     /// Meetings that were refused. They hold nothing up.
-    pub refused: Retries,
+    refused: Retries,
+    /// Meetings that the sweep over the cache asked for and the autonomous server holds, without
+    /// those that a client has started since: they would make up for orphans.
+    found: u32,
+    /// One of those that were taken over is in doubt here.
+    has_doubts: bool,
 }
-
-/// One takeover, and where the walk over the cache stood when it gave it.
-pub type Wanted = (TakeoverEntry, Option<Cursor>);
 
 /// One page on its way.
 #[derive(Clone, Debug)]
-struct Flight {
-    ask: Ask,
+struct Asked {
+    transaction: Transaction,
     wanted: Arc<[Wanted]>,
     /// Answers that spoke of nothing that was asked.
     nonsense: u32,
 }
 
-impl Takeovers {
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.flights.is_empty()
-    }
-
-    pub fn find_mut(&mut self, transaction: Transaction) -> Option<&mut Ask> {
-        self.flights.iter_mut().map(|flight| &mut flight.ask).find(|ask| ask.transaction == transaction)
-    }
-
-    pub fn due(&self) -> Option<Nanos> {
-        self.flights.iter().map(|flight| flight.ask.due).chain(self.refused.due()).min()
+impl Default for Takeovers {
+    fn default() -> Self {
+        // What leaves before the first answer needs no memory then.
+        let pages = Vec::with_capacity(limits::TAKEOVER_WINDOW_FIRST.into());
+        Self { pages, refused: Retries::default(), found: 0, has_doubts: false }
     }
 }
 
-impl ServerRecovery {
-    /// Wants a meeting. Its summary is kept until the answer.
-    pub(super) fn enqueue_takeover(&mut self, meeting: MeetingId, version: u64, summary: Option<&MeetingSummary>) {
-        self.set_step(meeting, Step::Asked);
-        if let Some(known) = self.meetings.get_mut(&meeting) {
-            known.summary = summary.map(|summary| Box::new(*summary));
-        }
-        self.takeovers.queue.push_back((TakeoverEntry { meeting, version }, None));
+impl Takeovers {
+    /// Whether none is wanted or on its way.
+    pub fn is_idle(&self, shared: &Shared) -> bool {
+        shared.meetings.takeovers.is_empty() && self.pages.is_empty()
     }
 
-    pub(super) fn poll_takeover(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
-        if let Some(flight) = self.takeovers.flights.iter_mut().find(|flight| flight.ask.due <= now) {
-            flight.ask.again(now, &self.round_trip, &self.transactions);
-            let (attempts, transaction, wanted) =
-                (flight.ask.attempts(), flight.ask.transaction, Arc::clone(&flight.wanted));
-            self.note_attempts(attempts, Opcode::TakeoverBatch, MeetingId::NONE);
-            return Some(self.takeover_request(transaction, wanted));
+    pub fn found(&self) -> u32 {
+        self.found
+    }
+
+    pub fn has_doubts(&self) -> bool {
+        self.has_doubts
+    }
+
+    /// When a meeting that was refused is asked for again.
+    pub fn due(&self) -> Option<Nanos> {
+        self.refused.due()
+    }
+
+    /// The next page: a repeat that is due, else what is wanted and what the sweep finds, if it is
+    /// time for new ones.
+    pub fn poll(
+        &mut self,
+        shared: &mut Shared,
+        now: Nanos,
+        sweep: &mut Sweep,
+        is_time: bool,
+        holdings: &mut dyn Store,
+    ) -> Option<Request> {
+        if let Some(due) = shared.exchange.poll_due(now, Purpose::Takeover) {
+            shared.note_repeat(&due);
+            let asked = self.pages.iter_mut().find(|asked| asked.transaction == due.before)?;
+            asked.transaction = due.transaction;
+            return Some(request(shared, due.transaction, Arc::clone(&asked.wanted)));
         }
-        if self.takeovers.flights.len() >= self.connect.window().into() || !self.may_take_over() {
+        if !is_time || !shared.exchange.has_room(Purpose::Takeover) {
             return None;
         }
-        while let Some(meeting) = self.takeovers.refused.pop_due(now) {
-            match holdings.version(self.domain, meeting) {
-                Some(version) => self.enqueue_takeover(meeting, version, None),
-                None => {
-                    self.takeovers.refused.settle(meeting);
-                    self.forget(meeting);
-                }
-            }
-        }
+        self.poll_refused(shared, now, holdings);
         let mut page = Vec::with_capacity(TakeoverEntry::PER_PAGE);
-        let queued = self.takeovers.queue.len().min(TakeoverEntry::PER_PAGE);
-        page.extend(self.takeovers.queue.drain(..queued));
+        let queue = &mut shared.meetings.takeovers;
+        page.extend(queue.drain(..queue.len().min(TakeoverEntry::PER_PAGE)));
         if page.len() < TakeoverEntry::PER_PAGE {
-            self.take_held(&mut page, holdings);
+            sweep.fill(shared, &mut page, holdings);
         }
         if page.is_empty() {
             return None;
         }
         let wanted: Arc<[_]> = page.into();
-        let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
-        let transaction = ask.transaction;
-        self.takeovers.flights.push(Flight { ask, wanted: Arc::clone(&wanted), nonsense: 0 });
-        self.timeline.first_takeover.get_or_insert(now);
-        Some(self.takeover_request(transaction, wanted))
+        let transaction = shared.exchange.ask(now, Purpose::Takeover, Opcode::TakeoverBatch, MeetingId::NONE)?;
+        self.pages.push(Asked { transaction, wanted: Arc::clone(&wanted), nonsense: 0 });
+        shared.timeline.first_takeover.get_or_insert(now);
+        Some(request(shared, transaction, wanted))
     }
 
-    /// From a living cache at once; in order, when the link is up and the listing done.
-    fn may_take_over(&self) -> bool {
-        self.overlaps || (self.connect.is_connected() && self.listing.is_complete())
+    fn poll_refused(&mut self, shared: &mut Shared, now: Nanos, holdings: &dyn Store) {
+        while let Some(meeting) = self.refused.pop_due(now) {
+            match holdings.version(shared.domain, meeting) {
+                Some(version) => shared.meetings.take_over(meeting, version, None),
+                None => {
+                    self.refused.settle(meeting);
+                    shared.meetings.forget(meeting);
+                }
+            }
+        }
     }
 
-    fn takeover_request(&self, transaction: Transaction, wanted: Arc<[Wanted]>) -> Request {
-        let header = Header::request(transaction, self.epoch, MeetingId::NONE);
-        Request { domain: self.domain, header, body: Body::Takeover(wanted) }
-    }
-
-    pub(super) fn handle_takeover_ack(
+    pub fn handle_ack(
         &mut self,
+        shared: &mut Shared,
         now: Nanos,
         transaction: Transaction,
         page: &Page<'_>,
         holdings: &mut dyn Store,
     ) {
-        let flights = &mut self.takeovers.flights;
-        let Some(index) = flights.iter().position(|flight| flight.ask.transaction == transaction) else { return };
+        let Some(index) = self.pages.iter().position(|asked| asked.transaction == transaction) else { return };
         let Ok(results) = page.records::<TakeoverResult>() else { return };
-        let wanted = Arc::clone(&flights[index].wanted);
+        let wanted = Arc::clone(&self.pages[index].wanted);
         wanted.iter().filter_map(|(_, found)| *found).for_each(|found| holdings.expect(found));
         // Answered in the order asked, each result is found where it is looked for first.
         let place = |at: usize, result: &TakeoverResult| match wanted.get(at) {
@@ -128,7 +134,7 @@ impl ServerRecovery {
             _ => wanted.iter().position(|(entry, _)| entry.meeting == result.meeting),
         };
         let mut answered = [false; TakeoverEntry::PER_PAGE];
-        let mut flight = None;
+        let mut is_answer = false;
         for (at, result) in results.enumerate() {
             let (place, meeting) = match result {
                 Ok(result) => (place(at, &result), result.meeting),
@@ -136,103 +142,99 @@ impl ServerRecovery {
                 Err(_) => (Some(at), wanted.get(at).map_or(MeetingId::NONE, |(entry, _)| entry.meeting)),
             };
             if result.is_err() {
-                self.note_bad(Opcode::TakeoverBatchAck, meeting);
+                shared.note_bad(Opcode::TakeoverBatchAck, meeting);
             }
             let Some(place) = place.filter(|&place| answered.get(place) == Some(&false) && place < wanted.len()) else {
                 continue;
             };
-            // An answer about nothing that was asked is none: the page is repeated when it is due.
-            let flight = flight.get_or_insert_with(|| self.takeovers.flights.swap_remove(index));
-            flight.ask.answered(now, &mut self.round_trip);
+            is_answer = true;
             answered[place] = true;
             match result {
-                Ok(result) => self.handle_result(now, &result, &wanted[place], holdings),
-                Err(_) => self.refuse(now, meeting, Status::Malformed),
+                Ok(result) => self.handle_result(shared, now, &result, &wanted[place], holdings),
+                Err(_) => self.refuse(shared, now, meeting, Status::Malformed),
             }
         }
-        if flight.is_some() {
-            self.note_answered(Opcode::TakeoverBatch);
+        if is_answer {
+            self.pages.swap_remove(index);
+            shared.exchange.answered(now, transaction);
+            shared.alarms.answered(Opcode::TakeoverBatch);
             let unanswered = wanted.iter().zip(answered).filter(|(_, answered)| !answered);
-            self.takeovers.queue.extend(unanswered.map(|((entry, _), _)| (*entry, None)));
+            shared.meetings.takeovers.extend(unanswered.map(|((entry, _), _)| (*entry, None)));
             return;
         }
-        let flight = &mut self.takeovers.flights[index];
-        flight.nonsense += 1;
-        if flight.nonsense >= limits::NONSENSE_MAX {
-            self.takeovers.flights.swap_remove(index);
-            wanted.iter().for_each(|(entry, _)| self.refuse(now, entry.meeting, Status::Malformed));
+        // An answer about nothing that was asked is none: the page is repeated when it is due.
+        self.pages[index].nonsense += 1;
+        if self.pages[index].nonsense >= limits::NONSENSE_MAX {
+            self.pages.swap_remove(index);
+            shared.exchange.close(transaction);
+            wanted.iter().for_each(|(entry, _)| self.refuse(shared, now, entry.meeting, Status::Malformed));
         }
     }
 
     /// A meeting is not given to us: an alarm, and it is asked for again later.
-    fn refuse(&mut self, now: Nanos, meeting: MeetingId, status: Status) {
-        self.set_step(meeting, Step::Refused);
-        self.tell_refused(meeting, Opcode::TakeoverBatchAck.wire(), status);
-        self.takeovers.refused.postpone(meeting, now, (self.settings.rto_max, limits::REFUSED_PAUSE_MAX));
+    fn refuse(&mut self, shared: &mut Shared, now: Nanos, meeting: MeetingId, status: Status) {
+        shared.meetings.set_step(meeting, Step::Refused);
+        shared.alarms.refused(meeting, Opcode::TakeoverBatchAck.wire(), status);
+        self.refused.postpone(meeting, now, (shared.settings.rto_max, limits::REFUSED_PAUSE_MAX));
     }
 
-    fn handle_result(&mut self, now: Nanos, result: &TakeoverResult, wanted: &Wanted, holdings: &mut dyn Store) {
+    fn handle_result(
+        &mut self,
+        shared: &mut Shared,
+        now: Nanos,
+        result: &TakeoverResult,
+        wanted: &Wanted,
+        holdings: &mut dyn Store,
+    ) {
         let meeting = result.meeting;
-        let is_ours = result.status == Status::Already && !self.began_again;
+        let is_ours = result.status == Status::Already && !shared.began_again;
         // Refused before, it was counted then.
-        let is_counted = self.takeovers.refused.contains(meeting);
-        self.swept_held += u32::from(result.status != Status::UnknownMeeting && !is_ours && !is_counted);
+        let is_counted = self.refused.contains(meeting);
+        self.found += u32::from(result.status != Status::UnknownMeeting && !is_ours && !is_counted);
         match result.status {
             Status::Ok | Status::Already => {
-                self.takeovers.refused.settle(meeting);
-                self.note_held(meeting);
+                self.refused.settle(meeting);
+                shared.alarms.held(meeting);
                 let (state, participants) = (result.state, result.participants);
-                let standing = holdings.taken_over(self.domain, meeting, wanted.1, self.epoch, state, participants);
-                if let Some(summary) = self.meetings.get_mut(&meeting).and_then(|known| known.summary.take()) {
-                    self.update_meeting(&summary, holdings);
+                let standing = holdings.taken_over(shared.domain, meeting, wanted.1, shared.epoch, state, participants);
+                if let Some(summary) = shared.meetings.take_summary(meeting) {
+                    shared.update_meeting(&summary, holdings);
                 }
                 match standing {
                     // Nobody looked it up anew, and nothing of it is in doubt before the audit says
-                    // so.
-                    Standing::InMeeting if self.believes(meeting) => {
-                        let Progress { asked, taken_over, updated, .. } = &mut self.progress;
+                    // so: what the cache says of its terminals needs no asking.
+                    Standing::InMeeting if shared.trusts_cache() && shared.meetings.step(meeting).is_none() => {
+                        let Progress { asked, taken_over, updated, .. } = &mut shared.progress;
                         [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
                     }
-                    Standing::InMeeting | Standing::Differing => self.enqueue_update(meeting),
+                    Standing::InMeeting | Standing::Differing => shared.meetings.update(meeting),
+                    Standing::InDoubt => {
+                        self.has_doubts = true;
+                        shared.meetings.update(meeting);
+                    }
                     // Its members are what its start or end is still about: the autonomous server's
                     // list would undo them.
                     Standing::Unfinished => {
-                        self.set_step(meeting, Step::Unfinished);
-                        self.tell_unfinished(meeting);
+                        shared.meetings.set_step(meeting, Step::Unfinished);
+                        shared.alarms.unfinished(meeting);
                     }
                 }
             }
             Status::UnknownMeeting => {
-                self.takeovers.refused.settle(meeting);
-                self.handle_absence(meeting, holdings);
+                self.refused.settle(meeting);
+                shared.handle_absence(meeting, holdings);
             }
             Status::Busy | Status::Capacity => {
-                self.progress.busy += 1;
-                self.quiet_until = self.quiet_until.max(now + self.settings.rto_max);
-                self.swept_held = self.swept_held.saturating_sub(u32::from(!is_counted));
-                self.takeovers.queue.push_back(*wanted);
+                shared.note_busy(now + shared.settings.rto_max);
+                self.found = self.found.saturating_sub(u32::from(!is_counted));
+                shared.meetings.takeovers.push_back(*wanted);
             }
-            status => self.refuse(now, meeting, status),
+            status => self.refuse(shared, now, meeting, status),
         }
     }
+}
 
-    /// Whether what the cache says of a meeting's terminals needs no asking.
-    fn believes(&self, meeting: MeetingId) -> bool {
-        self.trusts_cache() && !self.meetings.contains_key(&meeting)
-    }
-
-    /// The autonomous server said itself that it has no such meeting.
-    pub(super) fn handle_absence(&mut self, meeting: MeetingId, holdings: &mut dyn Store) {
-        match holdings.missing(self.domain, meeting) {
-            Absence::Missing => {
-                self.set_step(meeting, Step::Missing);
-                self.tell_missing(meeting);
-            }
-            Absence::Unfinished => {
-                self.set_step(meeting, Step::Unfinished);
-                self.tell_unfinished(meeting);
-            }
-            Absence::Gone => self.forget(meeting),
-        }
-    }
+fn request(shared: &Shared, transaction: Transaction, wanted: Arc<[Wanted]>) -> Request {
+    let header = Header::request(transaction, shared.epoch, MeetingId::NONE);
+    Request { domain: shared.domain, header, body: Body::Takeover(wanted) }
 }

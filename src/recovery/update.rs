@@ -17,31 +17,33 @@
 //! Records that cannot be, and those about terminals that are not this domain's, are dropped and
 //! told. A terminal whose record cannot be read is a member all the same and stays as it is.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::ask::Ask;
+use super::request::Request;
 use super::retry::Retries;
-use super::server::Step;
-use super::{Listed, Request, ServerRecovery, Settings, Store, Written};
+use super::settings::Settings;
+use super::shared::Shared;
+use super::step::Step;
+use super::store::{Listed, Store, Written};
+use crate::cascade::{Exchange, Purpose};
 use crate::limits;
 use crate::time::Nanos;
 use crate::wire::{Address, Malformed, MeetingId, Message, Opcode, Page, Status, TerminalState, Transaction};
 
-/// Meetings to be asked about, and questions on their way.
-#[derive(Clone, Debug, Default)]
+/// Questions on their way, and meetings that are asked about again.
+#[derive(Debug, Default)]
 pub(super) struct Updates {
-    queue: VecDeque<MeetingId>,
-    flights: Vec<Query>,
+    queries: Vec<Query>,
     /// Meetings to be asked about later: STATE was refused, or there is a sign against what was
     /// answered. They hold nothing up.
     pub again: Retries,
 }
 
 /// One STATE_QUERY on its way.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Query {
-    ask: Ask,
+    transaction: Transaction,
     meeting: MeetingId,
     /// Of the part when it was asked.
     version: u64,
@@ -61,8 +63,8 @@ struct Query {
 impl Query {
     /// Asks anew, and not before: pages of the old answer do not count for the new one. The first
     /// time at once, if `now` says so.
-    fn renew(&mut self, now: Nanos, settings: &Settings) {
-        self.ask.refused(now + self.pause);
+    fn renew(&mut self, now: Nanos, exchange: &mut Exchange, settings: &Settings) {
+        exchange.postpone(self.transaction, now + self.pause);
         self.pause = (self.pause * 2).clamp(settings.rto_min, settings.rto_max);
         self.forget_answer();
     }
@@ -131,114 +133,83 @@ impl Query {
 }
 
 impl Updates {
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.flights.is_empty()
+    /// Whether nothing is to be asked or on its way.
+    pub fn is_idle(&self, shared: &Shared) -> bool {
+        shared.meetings.updates.is_empty() && self.queries.is_empty()
     }
 
-    pub fn find_mut(&mut self, transaction: Transaction) -> Option<&mut Ask> {
-        self.flights.iter_mut().map(|query| &mut query.ask).find(|ask| ask.transaction == transaction)
-    }
-
-    pub fn due(&self) -> Option<Nanos> {
-        self.flights.iter().map(|query| query.ask.due).min()
-    }
-
-    /// The meeting that a transaction asks about, and how often it was asked.
-    pub fn asks_about(&self, transaction: Transaction) -> Option<(MeetingId, u32)> {
-        let query = self.flights.iter().find(|query| query.ask.transaction == transaction)?;
-        Some((query.meeting, query.ask.attempts()))
-    }
-
-    /// The meeting that a transaction asks about; it is asked about no more.
-    pub fn give_up(&mut self, transaction: Transaction) -> Option<MeetingId> {
-        let index = self.flights.iter().position(|query| query.ask.transaction == transaction)?;
-        Some(self.flights.swap_remove(index).meeting)
-    }
-}
-
-impl ServerRecovery {
-    /// Wants a meeting's terminals. One that is wanted or asked for already needs nothing: the
-    /// answer counts only if the part's version has not changed since the question.
-    pub(super) fn enqueue_update(&mut self, meeting: MeetingId) {
-        if self.meetings.get(&meeting).is_none_or(|known| known.step != Step::Taken) {
-            self.set_step(meeting, Step::Taken);
-            self.updates.queue.push_back(meeting);
-        }
-    }
-
-    pub(super) fn poll_update(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
-        if let Some(query) = self.updates.flights.iter_mut().find(|query| query.ask.due <= now) {
+    /// The next question: a repeat that is due, else about the next meeting, if it is time for new
+    /// ones.
+    pub fn poll(
+        &mut self,
+        shared: &mut Shared,
+        now: Nanos,
+        is_time: bool,
+        holdings: &mut dyn Store,
+    ) -> Option<Request> {
+        if let Some(due) = shared.exchange.poll_due(now, Purpose::State) {
+            let query = self.queries.iter_mut().find(|query| query.transaction == due.before)?;
+            query.transaction = due.transaction;
             // The versions belong to the transaction: the autonomous server repeats what it
             // answered first. A part that was ended meanwhile keeps its question; the answer says
             // what to make of it.
-            if query.ask.is_refused() {
+            if due.is_anew() {
                 query.forget_answer();
-                query.version = holdings.version(self.domain, query.meeting).unwrap_or(query.version);
-                query.members = holdings.member_versions(self.domain, query.meeting);
+                query.version = holdings.version(shared.domain, query.meeting).unwrap_or(query.version);
+                query.members = holdings.member_versions(shared.domain, query.meeting);
             }
-            query.ask.again(now, &self.round_trip, &self.transactions);
-            let (transaction, attempts, meeting) = (query.ask.transaction, query.ask.attempts(), query.meeting);
-            self.note_attempts(attempts, Opcode::StateQuery, meeting);
-            return Some(self.request(transaction, meeting, Message::StateQuery));
+            shared.note_repeat(&due);
+            return Some(shared.request(due.transaction, due.meeting, Message::StateQuery));
         }
-        while let Some(meeting) = self.updates.again.pop_due(now) {
-            if holdings.version(self.domain, meeting).is_some() {
-                self.enqueue_update(meeting);
+        while let Some(meeting) = self.again.pop_due(now) {
+            if holdings.version(shared.domain, meeting).is_some() {
+                shared.meetings.update(meeting);
             } else {
-                self.updates.again.settle(meeting);
+                self.again.settle(meeting);
             }
         }
-        if self.updates.flights.len() >= self.settings.queries.into() || !self.may_update() {
-            return None;
-        }
-        while let Some(meeting) = self.updates.queue.pop_front() {
-            let Some(version) = holdings.version(self.domain, meeting) else {
-                self.forget(meeting);
+        while is_time
+            && shared.exchange.has_room(Purpose::State)
+            && let Some(meeting) = shared.meetings.updates.pop_front()
+        {
+            let Some(version) = holdings.version(shared.domain, meeting) else {
+                shared.meetings.forget(meeting);
                 continue;
             };
-            let ask = Ask::first(self.transactions.next_of_recovery(), now, &self.round_trip);
-            let transaction = ask.transaction;
-            let members = holdings.member_versions(self.domain, meeting);
-            let query = Query {
-                ask,
+            let transaction = shared.exchange.ask(now, Purpose::State, Opcode::StateQuery, meeting)?;
+            self.queries.push(Query {
+                transaction,
                 meeting,
                 version,
-                members,
+                members: holdings.member_versions(shared.domain, meeting),
                 pages: Vec::new(),
                 came: 0,
                 unread: BTreeSet::new(),
                 is_cut: false,
                 pause: Duration::ZERO,
-            };
-            self.updates.flights.push(query);
-            return Some(self.request(transaction, meeting, Message::StateQuery));
+            });
+            return Some(shared.request(transaction, meeting, Message::StateQuery));
         }
         None
     }
 
-    /// Under a living cache, as each takeover is answered; in order, when all are.
-    fn may_update(&self) -> bool {
-        self.overlaps || (self.swept && self.takeovers.is_idle())
-    }
-
-    pub(super) fn handle_state(
+    pub fn handle_state(
         &mut self,
+        shared: &mut Shared,
         now: Nanos,
         transaction: Transaction,
         page: &Page<'_>,
         holdings: &mut dyn Store,
     ) {
-        let flights = &mut self.updates.flights;
-        let Some(index) = flights.iter().position(|query| query.ask.transaction == transaction) else { return };
+        let Some(index) = self.position(transaction) else { return };
         if usize::from(page.pages) > limits::STATE_PAGES_MAX {
-            return self.put_off_update(now, transaction, Status::Malformed);
+            return self.put_off(shared, now, transaction, Status::Malformed);
         }
-        let query = &mut flights[index];
+        let query = &mut self.queries[index];
         if query.pages.len() != usize::from(page.pages) {
             if query.pages.iter().any(Option::is_some) {
                 // Two answers of different length to one transaction: neither is believed.
-                query.renew(now, &self.settings);
-                return;
+                return query.renew(now, &mut shared.exchange, &shared.settings);
             }
             query.pages = vec![None; page.pages.into()];
         }
@@ -246,63 +217,100 @@ impl ServerRecovery {
         if query.pages[usize::from(page.page)].is_some() {
             return;
         }
-        query.ask.answered(now, &mut self.round_trip);
+        shared.exchange.heard(now, transaction);
         let meeting = query.meeting;
-        let dropped = query.take(page, |terminal| holdings.owns(self.domain, terminal));
+        let dropped = query.take(page, |terminal| holdings.owns(shared.domain, terminal));
         let whole = query.whole();
-        self.note_answered(Opcode::StateQuery);
+        shared.alarms.answered(Opcode::StateQuery);
         for dropped in dropped {
             match dropped {
-                Dropped::Bad => self.note_bad(Opcode::State, meeting),
-                Dropped::Foreign(terminal) => self.note_foreign(terminal),
+                Dropped::Bad => shared.note_bad(Opcode::State, meeting),
+                Dropped::Foreign(terminal) => shared.note_foreign(terminal),
             }
         }
         let Some((terminals, twice)) = whole else { return };
-        (0..twice).for_each(|_| self.note_bad(Opcode::State, meeting));
-        self.apply_state(now, index, &terminals, holdings);
+        (0..twice).for_each(|_| shared.note_bad(Opcode::State, meeting));
+        self.apply(shared, now, index, &terminals, holdings);
     }
 
     /// Writes a whole answer back.
-    fn apply_state(&mut self, now: Nanos, index: usize, terminals: &[TerminalState], holdings: &mut dyn Store) {
-        let query = &mut self.updates.flights[index];
+    fn apply(
+        &mut self,
+        shared: &mut Shared,
+        now: Nanos,
+        index: usize,
+        terminals: &[TerminalState],
+        holdings: &mut dyn Store,
+    ) {
+        let query = &mut self.queries[index];
         let meeting = query.meeting;
         let unread: Vec<_> = query.unread.iter().copied().collect();
         let listed = Listed { terminals, unread: &unread, is_cut: query.is_cut, asked: &query.members };
         let mut others = Vec::new();
-        match holdings.version(self.domain, meeting) {
-            Some(version) if version != query.version => return query.renew(now, &self.settings),
-            Some(_) => match holdings.update_terminals(self.domain, meeting, &listed, &mut others) {
+        match holdings.version(shared.domain, meeting) {
+            Some(version) if version != query.version => {
+                return query.renew(now, &mut shared.exchange, &shared.settings);
+            }
+            Some(_) => match holdings.update_terminals(shared.domain, meeting, &listed, &mut others) {
                 // At once it would go round as fast as the link does, for as long as an operation
                 // is under way.
                 Written::Later => {
-                    query.pause = query.pause.max(self.settings.rto_min);
-                    return query.renew(now, &self.settings);
+                    query.pause = query.pause.max(shared.settings.rto_min);
+                    return query.renew(now, &mut shared.exchange, &shared.settings);
                 }
-                Written::Full => self.tell_full(meeting),
+                Written::Full => shared.alarms.full(meeting),
                 Written::Whole => {}
             },
             None => {
-                self.updates.flights.swap_remove(index);
-                return self.forget(meeting);
+                self.close(shared, index);
+                return shared.meetings.forget(meeting);
             }
         }
-        self.updates.flights.swap_remove(index);
-        self.set_step(meeting, Step::Updated);
+        self.close(shared, index);
+        shared.meetings.set_step(meeting, Step::Updated);
         if others.is_empty() {
-            return self.updates.again.settle(meeting);
+            return self.again.settle(meeting);
         }
         // Two lists have the same terminal: one of them was older, and which of them is asked once
         // more, and with growing pauses where they go on to.
         for other in others {
-            self.updates.again.postpone(other, now, (self.settings.rto_min, limits::REFUSED_PAUSE_MAX));
+            self.ask_again(shared, now, other);
         }
     }
 
+    /// Asks about a meeting a little later, for there is a sign against what was answered.
+    pub fn ask_again(&mut self, shared: &Shared, now: Nanos, meeting: MeetingId) {
+        self.again.postpone(meeting, now, (shared.settings.rto_min, limits::REFUSED_PAUSE_MAX));
+    }
+
     /// STATE of a meeting cannot be had: an alarm, and it is asked for again later.
-    pub(super) fn put_off_update(&mut self, now: Nanos, transaction: Transaction, status: Status) {
-        let Some(meeting) = self.updates.give_up(transaction) else { return };
-        self.set_step(meeting, Step::Untold);
-        self.tell_refused(meeting, Opcode::State.wire(), status);
-        self.updates.again.postpone(meeting, now, (self.settings.rto_max, limits::REFUSED_PAUSE_MAX));
+    pub fn put_off(&mut self, shared: &mut Shared, now: Nanos, transaction: Transaction, status: Status) {
+        let Some(meeting) = self.give_up(shared, transaction) else { return };
+        shared.meetings.set_step(meeting, Step::Untold);
+        shared.alarms.refused(meeting, Opcode::State.wire(), status);
+        self.again.postpone(meeting, now, (shared.settings.rto_max, limits::REFUSED_PAUSE_MAX));
+    }
+
+    /// The autonomous server does not have the meeting.
+    pub fn handle_unknown(&mut self, shared: &mut Shared, transaction: Transaction, holdings: &mut dyn Store) {
+        let Some(meeting) = self.give_up(shared, transaction) else { return };
+        self.again.settle(meeting);
+        shared.handle_absence(meeting, holdings);
+    }
+
+    fn position(&self, transaction: Transaction) -> Option<usize> {
+        self.queries.iter().position(|query| query.transaction == transaction)
+    }
+
+    /// Gives the meeting that a transaction asks about; it is asked about no more.
+    fn give_up(&mut self, shared: &mut Shared, transaction: Transaction) -> Option<MeetingId> {
+        let index = self.position(transaction)?;
+        Some(self.close(shared, index))
+    }
+
+    fn close(&mut self, shared: &mut Shared, index: usize) -> MeetingId {
+        let query = self.queries.swap_remove(index);
+        shared.exchange.close(query.transaction);
+        query.meeting
     }
 }

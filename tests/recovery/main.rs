@@ -404,6 +404,30 @@ fn what_is_damaged_in_the_table_is_taken_from_the_database() {
     });
 }
 
+/// The database has one layout for all parts of a conference, and a version for each.
+#[test]
+fn what_the_database_says_of_a_part_is_not_believed_for_its_version_after_two_deaths() {
+    let mut world = cluster(1, 2, 10, NetworkSettings::PERFECT);
+    world.confer([1], 1);
+    let meeting = MeetingId(1);
+    let layout = Message::LayoutSet { layout: Layout::new(9).expect("a layout") };
+    world.sites[1].server.command_here(world.now, meeting, &layout).expect("it can be done there");
+    world.start(Path::Cache, &Settings::default());
+    reconcile(&mut world);
+    settle(&mut world);
+    assert_database(&world);
+    world.kill();
+    // The first engine fills the table from the database, and dies before it hears of anything.
+    world.start(Path::Database, &Settings::default());
+    world.run_for(Duration::from_micros(5));
+    assert_eq!(world.table.count_parts(), 2);
+    world.kill();
+    world.restart(&Settings::default());
+    reconcile(&mut world);
+    settle(&mut world);
+    assert_table(&world, &[]);
+}
+
 #[test]
 fn a_death_between_versions_and_members_is_made_good() {
     by_seeds(|seed| {

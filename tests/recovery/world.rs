@@ -41,6 +41,7 @@ pub fn settle(cluster: &mut Cluster) {
 /// are missing in it.
 pub fn assert_table(cluster: &Cluster, orphans: &[MeetingId]) {
     assert_eq!(cluster.differences_of_table(orphans), Vec::<String>::new());
+    assert_eq!(cluster.parts_in_doubt(), [], "each is as its autonomous server has it");
 }
 
 /// Asserts that the database holds of each part what the table holds.

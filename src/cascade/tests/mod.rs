@@ -1,10 +1,19 @@
 //! Which link is taken, when it is up, and when another is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use super::*;
 use crate::config::Overrides;
+
+mod exchange;
+
+impl Exchanges for BTreeMap<Domain, Exchange> {
+    fn exchange(&mut self, domain: Domain) -> Option<&mut Exchange> {
+        self.get_mut(&domain)
+    }
+}
 
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const OWN_SECOND: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -50,7 +59,7 @@ fn at(seconds: u64) -> Nanos {
 /// Sends every heartbeat that is due; gives to whom.
 fn beat(topology: &mut Topology, now: Nanos) -> Vec<u64> {
     let mut to = Vec::new();
-    while let Some((envelope, header, message)) = topology.poll_transmit(now, Epoch::new(3, 7)) {
+    while let Some((envelope, header, message)) = topology.poll_transmit(now, Epoch::new(3, 7), &mut BTreeMap::new()) {
         assert_eq!(message, Message::Heartbeat { sent_ns: now.0 });
         assert_eq!(header.epoch, Epoch::new(3, 7));
         to.push(envelope.to.domain().unwrap().number());
@@ -146,7 +155,7 @@ fn beats(
     let mut went = Vec::new();
     for second in seconds {
         meanwhile(topology, second);
-        while let Some((envelope, _, _)) = topology.poll_transmit(at(second), Epoch::new(3, 7)) {
+        while let Some((envelope, _, _)) = topology.poll_transmit(at(second), Epoch::new(3, 7), &mut BTreeMap::new()) {
             if envelope.to.domain() != Some(domain(1)) {
                 continue;
             }

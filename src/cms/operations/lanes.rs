@@ -1,19 +1,19 @@
-//! Commands on their way: a lane per autonomous server, with a window, so that a thousand
-//! conferences started at once do not overrun the ring of the server that they are for; repeated
-//! with growing pauses until they are answered, or given up with their operation.
+//! Commands on their way: a lane per autonomous server. A command waits here until the window of
+//! its domain's [`Exchange`] has room, which repeats it from then on until it is answered, or given
+//! up with its operation.
 //!
 //! What was given up is not sent again from that moment on. It may have been carried out all the
 //! same, or may be yet: an answer that comes after all says so, and whoever follows both sides
 //! hears of it ([`Heard::Late`]).
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::OperationId;
+use crate::cascade::{Exchange, Exchanges, Purpose};
 use crate::limits::{COMMANDS_GIVEN_UP_MAX, COMMANDS_IN_FLIGHT_MAX};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Epoch, Header, MeetingId, Message, Opcode, Status, Transaction, Transactions};
+use crate::wire::{Address, Domain, Epoch, Header, MeetingId, Message, Opcode, Status, Transaction};
 
 /// A frame to be sent to a domain's autonomous server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,33 +26,21 @@ pub struct Command {
     pub message: Message,
 }
 
-/// How commands are sent.
+/// What operations are made with.
 #[derive(Clone, Debug)]
 pub struct CommandSettings {
-    /// Commands outstanding at one autonomous server, at most.
-    pub window: usize,
-    /// After how long an unanswered command is sent again the first time; then twice as long each
-    /// time.
-    pub repeat_min: Duration,
-    /// The longest pause between two repeats.
-    pub repeat_max: Duration,
-    /// What transactions are drawn from: the one source of this engine.
-    pub transactions: Transactions,
     /// What runs are drawn from: a random number, another one for each engine.
     pub runs: u64,
 }
 
 impl Default for CommandSettings {
     fn default() -> Self {
-        Self {
-            window: 256,
-            repeat_min: Duration::from_millis(50),
-            repeat_max: Duration::from_secs(1),
-            transactions: Transactions::default(),
-            runs: 1,
-        }
+        Self { runs: 1 }
     }
 }
+
+/// The shortest time that a BUSY puts a command off.
+const BUSY_MIN: Duration = Duration::from_millis(1);
 
 /// What an arriving message was.
 #[derive(Debug)]
@@ -91,62 +79,54 @@ struct Pending {
 }
 
 #[derive(Debug)]
-struct Flight {
-    domain: Domain,
-    pending: Pending,
-    sent: Nanos,
-    pause: Duration,
-    /// When it is sent again; timers of other times are void.
-    again: Nanos,
-    /// It was answered BUSY: it is sent again under another transaction, for that may be what the
-    /// autonomous server remembers as the answer to this one.
-    is_busy: bool,
-}
-
-#[derive(Debug, Default)]
 struct Lane {
+    domain: Domain,
     waiting: VecDeque<Pending>,
     in_flight: usize,
     /// Another dispatch server controls the domain, under this epoch: nothing is sent there.
     fenced_by: Option<Epoch>,
 }
 
+/// A request of a domain's exchange.
+type Place = (Domain, Transaction);
+
 #[derive(Debug)]
 pub(super) struct Lanes {
     epoch: Epoch,
-    settings: CommandSettings,
-    lanes: BTreeMap<Domain, Lane>,
-    /// The lane that had its turn last.
-    turn: Option<Domain>,
-    flights: HashMap<Transaction, Flight>,
-    /// Commands that were given up and not answered since, the oldest first; and whose answers they
-    /// are.
-    given_up: VecDeque<Transaction>,
-    late: HashMap<Transaction, (Domain, MeetingId)>,
-    timers: BinaryHeap<Reverse<(Nanos, Transaction)>>,
-    due: VecDeque<Transaction>,
+    /// Ascending by domain.
+    lanes: Vec<Lane>,
+    /// Whose turn it is.
+    turn: usize,
+    in_flight: HashMap<Place, Pending>,
+    /// What the exchanges are to be told: nobody waits for these any more.
+    to_close: Vec<Place>,
+    /// Commands that were given up and not answered since, the oldest first; and what they were
+    /// about.
+    given_up: VecDeque<Place>,
+    late: HashMap<Place, MeetingId>,
     waiting: usize,
 }
 
 impl Lanes {
-    pub fn new(epoch: Epoch, domains: impl IntoIterator<Item = Domain>, settings: CommandSettings) -> Self {
-        assert!(settings.window > 0, "commands can be sent");
+    pub fn new(epoch: Epoch, domains: impl IntoIterator<Item = Domain>) -> Self {
+        let lane = |domain| Lane { domain, waiting: VecDeque::new(), in_flight: 0, fenced_by: None };
+        let mut lanes: Vec<_> = domains.into_iter().map(lane).collect();
+        lanes.sort_by_key(|lane| lane.domain);
+        lanes.dedup_by_key(|lane| lane.domain);
         Self {
             epoch,
-            settings,
-            lanes: domains.into_iter().map(|domain| (domain, Lane::default())).collect(),
-            turn: None,
-            flights: HashMap::new(),
+            lanes,
+            turn: 0,
+            in_flight: HashMap::new(),
+            to_close: Vec::new(),
             given_up: VecDeque::new(),
             late: HashMap::new(),
-            timers: BinaryHeap::new(),
-            due: VecDeque::new(),
             waiting: 0,
         }
     }
 
     pub fn has(&self, domain: Domain) -> bool {
-        self.lanes.contains_key(&domain)
+        self.lane(domain).is_some()
     }
 
     /// Commands that have not been sent yet.
@@ -155,14 +135,14 @@ impl Lanes {
     }
 
     pub fn in_flight(&self) -> usize {
-        self.flights.len()
+        self.in_flight.len()
     }
 
     /// Puts a command at the end of its lane; false where the domain has none, or is not ours any
     /// more.
     #[must_use]
     pub fn push(&mut self, domain: Domain, operation: OperationId, meeting: MeetingId, message: Message) -> bool {
-        let Some(lane) = self.lanes.get_mut(&domain).filter(|lane| lane.fenced_by.is_none()) else { return false };
+        let Some(lane) = self.lane_mut(domain).filter(|lane| lane.fenced_by.is_none()) else { return false };
         lane.waiting.push_back(Pending { operation, meeting, message });
         self.waiting += 1;
         true
@@ -170,70 +150,64 @@ impl Lanes {
 
     /// Who else controls a domain, and under which epoch.
     pub fn fenced_by(&self, domain: Domain) -> Option<Epoch> {
-        self.lanes.get(&domain)?.fenced_by
+        self.lane(domain)?.fenced_by
     }
 
     /// Sends nothing to a domain any more, for another dispatch server controls it. Gives the
     /// operations that waited for it.
     pub fn fence(&mut self, domain: Domain, by: Epoch) -> BTreeSet<OperationId> {
-        let Some(lane) = self.lanes.get_mut(&domain) else { return BTreeSet::new() };
+        let Some(lane) = self.lane_mut(domain) else { return BTreeSet::new() };
         lane.fenced_by = Some(by);
         let waiting = std::mem::take(&mut lane.waiting);
         self.waiting -= waiting.len();
-        let mut waited: BTreeSet<_> = waiting.iter().map(|pending| pending.operation).collect();
-        let flights: Vec<_> =
-            self.flights.iter().filter(|(_, flight)| flight.domain == domain).map(|(&at, _)| at).collect();
-        waited.extend(flights.into_iter().filter_map(|at| self.land(at)).map(|flight| flight.pending.operation));
-        waited
+        let sent = self.land_all(|place, _| place.0 == domain);
+        waiting
+            .into_iter()
+            .chain(sent.into_iter().map(|(_, pending)| pending))
+            .map(|pending| pending.operation)
+            .collect()
     }
 
     /// Gives up whatever an operation has waiting or in flight: nothing of it is sent any more.
     pub fn give_up(&mut self, operation: OperationId) {
-        for lane in self.lanes.values_mut() {
+        for lane in &mut self.lanes {
             let before = lane.waiting.len();
             lane.waiting.retain(|pending| pending.operation != operation);
             self.waiting -= before - lane.waiting.len();
         }
-        let of_operation = |(&transaction, flight): (&Transaction, &Flight)| {
-            (flight.pending.operation == operation).then_some(transaction)
-        };
-        let given_up: Vec<_> = self.flights.iter().filter_map(of_operation).collect();
-        for transaction in given_up {
-            let Some(flight) = self.land(transaction) else { continue };
+        for (place, pending) in self.land_all(|_, pending| pending.operation == operation) {
             if self.given_up.len() >= COMMANDS_GIVEN_UP_MAX
                 && let Some(oldest) = self.given_up.pop_front()
             {
                 self.late.remove(&oldest);
             }
-            self.given_up.push_back(transaction);
-            self.late.insert(transaction, (flight.domain, flight.pending.meeting));
+            self.given_up.push_back(place);
+            self.late.insert(place, pending.meeting);
         }
     }
 
-    pub fn handle_message(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> Heard {
-        let transaction = header.transaction;
-        let Some(flight) = self.flights.get_mut(&transaction) else { return self.heard_late(domain, header, message) };
-        let asked = flight.pending.message;
-        let expected = Opcode::from_wire(asked.opcode()).and_then(Opcode::answer).map(Opcode::wire);
-        if flight.domain != domain
-            || header.epoch != self.epoch
-            || header.meeting != flight.pending.meeting
-            || Some(message.opcode()) != expected
-        {
-            return Heard::NotOurs;
-        }
+    pub fn handle_message(
+        &mut self,
+        now: Nanos,
+        domain: Domain,
+        header: &Header,
+        message: &Message,
+        exchanges: &mut dyn Exchanges,
+    ) -> Heard {
+        self.close_given_up(exchanges);
+        let place = (domain, header.transaction);
+        let Some(exchange) = exchanges.exchange(domain) else { return Heard::NotOurs };
+        let asked = exchange.asked(header, message.opcode()) == Some(Purpose::Command);
+        let Some(asked) = self.in_flight.get(&place).filter(|_| asked).map(|pending| pending.message) else {
+            return self.heard_late(place, header, message);
+        };
         let result = match *message {
             // Who it is about is told by the answer too, and a command has one terminal.
             Message::MemberAck { terminal, .. } if about(&asked) != Some(terminal) => return Heard::NotOurs,
             Message::MeetingAck { version, .. } | Message::MemberAck { version, .. } => Ok(version),
             Message::Refused { status: Status::Busy, value, .. } => {
-                // The same answer again, which anybody may have recorded, puts nothing off.
-                if std::mem::replace(&mut flight.is_busy, true) {
-                    return Heard::Later;
-                }
-                let wait = Duration::from_nanos(value).clamp(Duration::from_millis(1), self.settings.repeat_max);
-                flight.again = now + wait;
-                self.timers.push(Reverse((flight.again, transaction)));
+                let wait = Duration::from_nanos(value).clamp(BUSY_MIN, exchange.rto_max().max(BUSY_MIN));
+                exchange.postpone(header.transaction, now + wait);
                 return Heard::Later;
             }
             Message::Refused { status: Status::StaleEpoch, value, .. } if Epoch(value) > self.epoch => {
@@ -242,131 +216,126 @@ impl Lanes {
             Message::Refused { status, .. } => Err(status),
             _ => return Heard::NotOurs,
         };
-        let Some(flight) = self.land(transaction) else { return Heard::NotOurs };
-        Heard::Answered(Answered {
-            operation: flight.pending.operation,
-            domain,
-            asked,
-            result,
-            already: header.status == Status::Already.wire(),
-            round_trip: now.since(flight.sent),
-        })
+        let round_trip = exchange.answered(now, header.transaction).unwrap_or_default();
+        let Some(pending) = self.land(place) else { return Heard::NotOurs };
+        let already = header.status == Status::Already.wire();
+        Heard::Answered(Answered { operation: pending.operation, domain, asked, result, already, round_trip })
     }
 
     /// Whether an answer to no command in flight is one to a command that was given up. It tells
     /// that once.
-    fn heard_late(&mut self, domain: Domain, header: &Header, message: &Message) -> Heard {
+    fn heard_late(&mut self, place: Place, header: &Header, message: &Message) -> Heard {
         let answers =
             matches!(message, Message::MeetingAck { .. } | Message::MemberAck { .. } | Message::Refused { .. });
-        let asked = self.late.get(&header.transaction);
-        if !answers || header.epoch != self.epoch || asked != Some(&(domain, header.meeting)) {
+        if !answers || header.epoch != self.epoch || self.late.get(&place) != Some(&header.meeting) {
             return Heard::NotOurs;
         }
-        self.late.remove(&header.transaction);
+        self.late.remove(&place);
         Heard::Late
     }
 
-    /// The next command to send: a repeat that is due, else the next of each lane in turn.
-    pub fn poll_transmit(&mut self, now: Nanos) -> Option<Command> {
-        while let Some(transaction) = self.due.pop_front() {
-            let Some(mut flight) = self.flights.remove(&transaction) else { continue };
-            let is_busy = std::mem::take(&mut flight.is_busy);
-            let transaction = if is_busy { self.number() } else { transaction };
-            flight.pause = (flight.pause * 2).min(self.settings.repeat_max);
-            flight.again = now + flight.pause;
-            self.timers.push(Reverse((flight.again, transaction)));
-            let command = command(self.epoch, transaction, &flight);
-            self.flights.insert(transaction, flight);
-            return Some(command);
-        }
+    /// The next command to send, of each lane in turn: a repeat that is due, else what waits first.
+    pub fn poll_transmit(&mut self, now: Nanos, exchanges: &mut dyn Exchanges) -> Option<Command> {
+        self.close_given_up(exchanges);
         for _ in 0..self.lanes.len() {
-            let after = self.turn.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-            let next =
-                self.lanes.range((after, std::ops::Bound::Unbounded)).next().or_else(|| self.lanes.iter().next());
-            let (&domain, _) = next?;
-            self.turn = Some(domain);
-            if let Some(command) = self.depart(now, domain) {
+            let turn = self.turn % self.lanes.len();
+            self.turn = turn + 1;
+            let lane = &self.lanes[turn];
+            if lane.waiting.is_empty() && lane.in_flight == 0 {
+                continue;
+            }
+            let Some(exchange) = exchanges.exchange(lane.domain) else { continue };
+            let command = self.repeat(now, turn, exchange);
+            if let Some(command) = command.or_else(|| self.depart(now, turn, exchange)) {
                 return Some(command);
             }
         }
         None
     }
 
-    fn depart(&mut self, now: Nanos, domain: Domain) -> Option<Command> {
-        let lane = self.lanes.get_mut(&domain)?;
-        if lane.in_flight >= self.settings.window || self.flights.len() >= COMMANDS_IN_FLIGHT_MAX {
+    fn repeat(&mut self, now: Nanos, turn: usize, exchange: &mut Exchange) -> Option<Command> {
+        let domain = self.lanes[turn].domain;
+        let due = exchange.poll_due(now, Purpose::Command)?;
+        let Some(pending) = self.in_flight.remove(&(domain, due.before)) else {
+            exchange.close(due.transaction);
+            return None;
+        };
+        Some(self.sent((domain, due.transaction), pending))
+    }
+
+    fn depart(&mut self, now: Nanos, turn: usize, exchange: &mut Exchange) -> Option<Command> {
+        let lane = &mut self.lanes[turn];
+        if self.in_flight.len() >= COMMANDS_IN_FLIGHT_MAX {
             return None;
         }
+        let Pending { meeting, message, .. } = lane.waiting.front()?;
+        let opcode = Opcode::from_wire(message.opcode()).expect("a command is a request of the wire's");
+        let transaction = exchange.ask(now, Purpose::Command, opcode, *meeting)?;
         let pending = lane.waiting.pop_front()?;
-        self.waiting -= 1;
+        let domain = lane.domain;
         lane.in_flight += 1;
-        let transaction = self.number();
-        let pause = self.settings.repeat_min;
-        let flight = Flight { domain, pending, sent: now, pause, again: now + pause, is_busy: false };
-        self.timers.push(Reverse((flight.again, transaction)));
-        let command = command(self.epoch, transaction, &flight);
-        self.flights.insert(transaction, flight);
-        Some(command)
+        self.waiting -= 1;
+        Some(self.sent((domain, transaction), pending))
     }
 
-    pub fn handle_timeout(&mut self, now: Nanos) {
-        while let Some(&Reverse((at, transaction))) = self.timers.peek()
-            && at <= now
-        {
-            self.timers.pop();
-            if self.flights.get(&transaction).is_some_and(|flight| flight.again == at) {
-                self.due.push_back(transaction);
-            }
-        }
-    }
-
-    /// When the next repeat is due. Timers of what was answered are dropped on the way.
-    pub fn poll_timeout(&mut self) -> Option<Nanos> {
-        while let Some(&Reverse((at, transaction))) = self.timers.peek() {
-            if self.flights.get(&transaction).is_some_and(|flight| flight.again == at) {
-                return Some(at);
-            }
-            self.timers.pop();
-        }
-        None
+    /// The frame of a command that is in flight at this place from now on. Numbers go round, so an
+    /// old one that was given up may have been there.
+    fn sent(&mut self, place: Place, pending: Pending) -> Command {
+        let header = Header::request(place.1, self.epoch, pending.meeting);
+        let command = Command { domain: place.0, header, message: pending.message };
+        self.late.remove(&place);
+        self.in_flight.insert(place, pending);
+        command
     }
 
     /// Nothing more is sent, ever.
     pub fn stop(&mut self) {
-        self.flights.clear();
+        self.land_all(|_, _| true);
         self.given_up.clear();
         self.late.clear();
-        self.timers.clear();
-        self.due.clear();
         self.waiting = 0;
-        for lane in self.lanes.values_mut() {
-            *lane = Lane::default();
+        for lane in &mut self.lanes {
+            lane.waiting.clear();
+            lane.fenced_by = None;
         }
     }
 
-    fn land(&mut self, transaction: Transaction) -> Option<Flight> {
-        let flight = self.flights.remove(&transaction)?;
-        if let Some(lane) = self.lanes.get_mut(&flight.domain) {
+    fn land(&mut self, place: Place) -> Option<Pending> {
+        let pending = self.in_flight.remove(&place)?;
+        if let Some(lane) = self.lane_mut(place.0) {
             lane.in_flight -= 1;
         }
-        Some(flight)
+        Some(pending)
     }
 
-    /// A number that no command in flight has, and none that was given up. There are more numbers
-    /// than there may be of both, so one is found.
-    fn number(&self) -> Transaction {
-        loop {
-            let number = self.settings.transactions.next();
-            if !self.flights.contains_key(&number) && !self.late.contains_key(&number) {
-                return number;
+    /// Takes back what is in flight and meant.
+    fn land_all(&mut self, is_meant: impl Fn(&Place, &Pending) -> bool) -> Vec<(Place, Pending)> {
+        let meant = |(place, pending): (&Place, &Pending)| is_meant(place, pending).then_some(*place);
+        // In the order in which they were sent, so that a seed tells the whole story.
+        let mut places: Vec<_> = self.in_flight.iter().filter_map(meant).collect();
+        places.sort_unstable();
+        let landed: Vec<_> = places.into_iter().filter_map(|place| Some((place, self.land(place)?))).collect();
+        self.to_close.extend(landed.iter().map(|(place, _)| *place));
+        landed
+    }
+
+    fn close_given_up(&mut self, exchanges: &mut dyn Exchanges) {
+        for (domain, transaction) in self.to_close.drain(..) {
+            if let Some(exchange) = exchanges.exchange(domain) {
+                exchange.close(transaction);
             }
         }
     }
-}
 
-fn command(epoch: Epoch, transaction: Transaction, flight: &Flight) -> Command {
-    let Pending { meeting, message, .. } = flight.pending;
-    Command { domain: flight.domain, header: Header::request(transaction, epoch, meeting), message }
+    fn lane(&self, domain: Domain) -> Option<&Lane> {
+        let at = self.lanes.binary_search_by_key(&domain, |lane| lane.domain).ok()?;
+        Some(&self.lanes[at])
+    }
+
+    fn lane_mut(&mut self, domain: Domain) -> Option<&mut Lane> {
+        let at = self.lanes.binary_search_by_key(&domain, |lane| lane.domain).ok()?;
+        Some(&mut self.lanes[at])
+    }
 }
 
 /// The terminal that a command is about.

@@ -54,6 +54,7 @@ pub use operation::OperationId;
 use self::lanes::{Heard, Lanes};
 use self::operation::{Errand, Operation, Scope, Step, Task};
 use super::{ConferenceRequest, Refusal, RefusalKind};
+use crate::cascade::Exchanges;
 use crate::cms::ConferenceReply;
 use crate::database::{Change, CommitError, JobId, Wanted};
 use crate::limits::{OPERATIONS_BACKGROUND_MAX, OPERATIONS_MAX, TAKEN_IDS_MAX};
@@ -150,7 +151,7 @@ impl Operations {
         Self {
             epoch,
             runs: (0, settings.runs),
-            lanes: Lanes::new(epoch, domains, settings),
+            lanes: Lanes::new(epoch, domains),
             operations: HashMap::new(),
             turns: HashMap::new(),
             ready: VecDeque::new(),
@@ -226,9 +227,10 @@ impl Operations {
         domain: Domain,
         header: &Header,
         message: &Message,
+        exchanges: &mut dyn Exchanges,
         writer: &mut Writer,
     ) -> bool {
-        match self.lanes.handle_message(now, domain, header, message) {
+        match self.lanes.handle_message(now, domain, header, message, exchanges) {
             Heard::NotOurs => return false,
             Heard::Later => {}
             Heard::Late => drop(self.unanswered.insert(domain)),
@@ -313,9 +315,8 @@ impl Operations {
         self.run(now, writer);
     }
 
-    /// Does what is due: repeats, deadlines, another look at who waits.
+    /// Does what is due: deadlines, another look at who waits.
     pub fn handle_timeout(&mut self, now: Nanos, writer: &mut Writer) {
-        self.lanes.handle_timeout(now);
         while let Some(&Reverse((at, id))) = self.deadlines.peek()
             && at <= now
         {
@@ -332,9 +333,9 @@ impl Operations {
         self.run(now, writer);
     }
 
-    /// The next command to send.
-    pub fn poll_transmit(&mut self, now: Nanos) -> Option<Command> {
-        self.lanes.poll_transmit(now)
+    /// The next command to send. When to look for repeats, the exchanges say.
+    pub fn poll_transmit(&mut self, now: Nanos, exchanges: &mut dyn Exchanges) -> Option<Command> {
+        self.lanes.poll_transmit(now, exchanges)
     }
 
     /// The next commit to hand to the database, under the epoch of these operations. Ids have their
@@ -375,7 +376,7 @@ impl Operations {
         let deadline = self.deadlines.peek().map(|&Reverse((at, _))| at);
         let backlog = self.backlog.first_key_value().filter(|_| self.background < OPERATIONS_BACKGROUND_MAX);
         let backlog = backlog.map(|(&(not_before, _), _)| not_before);
-        [self.lanes.poll_timeout(), deadline, self.recheck, backlog].into_iter().flatten().min()
+        [deadline, self.recheck, backlog].into_iter().flatten().min()
     }
 
     /// Whether an operation on this conference has begun and is not done.

@@ -13,9 +13,9 @@ impl Operations {
     /// unfinished is finished. `next_meeting`, `unfinished` and `wanted` are what the database
     /// says; see [`crate::database::Opened`].
     ///
-    /// The table is held against that. A part that is `starting` or `ending` in the table alone is
-    /// taken out: a start is written ahead before anybody hears of it, so nobody has; an end is
-    /// entered into the database before the table forgets it, so everybody has.
+    /// The table is held against that. A part that is `starting`, `ending` or `ended` in the table
+    /// alone is taken out: a start is written ahead before anybody hears of it, so nobody has; an
+    /// end is entered into the database before the table forgets it, so everybody has.
     pub fn handle_opened(
         &mut self,
         now: Nanos,
@@ -29,7 +29,9 @@ impl Operations {
             let found = unfinished.binary_search_by_key(&part.meeting, |parameters| parameters.meeting).ok();
             found.and_then(|index| unfinished[index].part(part.domain)).is_some()
         };
-        let left = |part: &Part| matches!(part.state, MeetingState::Starting | MeetingState::Ending) && !is_known(part);
+        let left = |part: &Part| {
+            matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended) && !is_known(part)
+        };
         let alone: Vec<_> = writer.table().parts().filter(left).collect();
         for part in alone {
             warn(|| writer.remove_part(part.meeting, part.domain));

@@ -20,6 +20,7 @@ mod records;
 mod status;
 mod terms;
 mod troubles;
+mod unfinished;
 mod walks;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use self::records::Records;
 use self::status::KeeperWords;
 use self::terms::Terms;
 use self::troubles::Troubles;
+use self::unfinished::Unfinished;
 use self::walks::Walks;
 use crate::api::{Answer, Reply, Request};
 use crate::cascade::{Hop, Topology};
@@ -64,6 +66,7 @@ pub(crate) struct Dispatcher {
     operations: Operations,
     records: Records,
     walks: Walks,
+    unfinished: Unfinished,
     terms: Terms,
     departure: Departure,
     troubles: Troubles,
@@ -82,12 +85,12 @@ impl Dispatcher {
     /// Begins. Nothing is sent or written before the first `poll_*`.
     pub fn new(beginning: Beginning) -> Self {
         let Beginning { path, epoch, ethertype, topology, recovery, journal, writer, opened, runs } = beginning;
-        let commands = CommandSettings { transactions: recovery.transactions(), runs, ..CommandSettings::default() };
         Self {
             ethertype,
-            operations: Operations::new(epoch, topology.domains(), commands),
+            operations: Operations::new(epoch, topology.domains(), CommandSettings { runs }),
             records: Records::new(writer, opened, journal, topology.speakers().clone()),
             walks: Walks::new(path, topology.domains()),
+            unfinished: Unfinished::default(),
             links: Links::new(topology),
             recovery,
             terms: Terms::new(epoch),
@@ -150,7 +153,7 @@ impl Dispatcher {
     /// the answer is an old one: which of the two is to be proven.
     fn take_acknowledgement(&mut self, now: Nanos, domain: Domain, header: &Header, message: &Message) -> bool {
         let writer = &mut self.records.writer;
-        let is_ours = self.operations.handle_message(now, domain, header, message, writer);
+        let is_ours = self.operations.handle_message(now, domain, header, message, &mut self.recovery, writer);
         if let (true, Message::MeetingAck { version, .. } | Message::MemberAck { version, .. }) = (is_ours, message)
             && writer.table().part(header.meeting, domain).is_some_and(|part| part.version > *version)
         {
@@ -204,6 +207,8 @@ impl Dispatcher {
             }
             Outcome::Writable => {
                 records.database.set_unwritable(None);
+                // What was not written meanwhile is written now.
+                self.walks.compare_again(self.links.topology.domains());
                 output.event(Event::DatabaseWritable);
             }
             Outcome::Opened(opened) => self.handle_opened(now, opened),
@@ -296,6 +301,7 @@ impl Dispatcher {
         self.take_recovery_events(now);
         self.take_operations_events();
         self.write_operations();
+        self.unfinished.look(now, &mut self.records, &self.operations, &mut self.recovery);
         if self.end.is_none() && self.departure.is_due(now, self.operations.under_way()) {
             self.end = Some(End::Leaves);
         }
@@ -303,8 +309,8 @@ impl Dispatcher {
 
     /// Goes on with filling the table or holding it against the database.
     fn walk(&mut self, now: Nanos) {
-        let Self { walks, records, operations, output, links, .. } = self;
-        walks.compare(records, operations);
+        let Self { walks, records, operations, output, links, unfinished, .. } = self;
+        walks.compare(records, operations, unfinished);
         if !walks.fill(now, records, operations) {
             return;
         }
@@ -329,6 +335,7 @@ impl Dispatcher {
         match event {
             recovery::Event::Stale { domain, highest } => self.give_up(now, domain, highest),
             recovery::Event::Orphan { summary, .. } => operations.handle_orphan(summary.meeting),
+            recovery::Event::Unfinished { domain, meeting } => self.unfinished.note(domain, meeting),
             recovery::Event::AllAcknowledged { .. } => operations.handle_taken_over(now, &mut records.writer),
             recovery::Event::Reconciled { domain } => {
                 output.changes.push_back(WorkerChange::Settle(domain));
@@ -410,7 +417,7 @@ impl Dispatcher {
                 if let Some(request) = records.with(operations, |store| recovery.poll_transmit(now, store)) {
                     (request.domain, Body::Recovery(request))
                 } else {
-                    let command = operations.poll_transmit(now)?;
+                    let command = operations.poll_transmit(now, recovery)?;
                     (command.domain, Body::Message(command.header, command.message))
                 };
             if let Some(envelope) = links.topology.next_hop(domain) {
@@ -458,6 +465,7 @@ impl Dispatcher {
             self.links.topology.poll_timeout(),
             self.departure.deadline(),
             self.walks.due(&self.records),
+            self.unfinished.due(),
         ];
         due.into_iter().flatten().min()
     }

@@ -33,8 +33,8 @@ use crate::api::View;
 use crate::cascade::Topology;
 use crate::config::Config;
 use crate::database::{Opened, Outcome};
-use crate::handover::Program;
 use crate::handover::protocol::{Death, KeeperLine, Notice, Order};
+use crate::handover::{AttachedAll, Program};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
 use crate::link::FrameQueue;
 use crate::link::Shared;
@@ -77,7 +77,7 @@ pub(super) struct Inheritance {
     pub succession: Arc<RobustLocks>,
     pub api: UnixListener,
     pub poll: Poll,
-    pub mode: String,
+    pub mode: AttachedAll,
     pub predecessor: Option<Death>,
     /// When the very first takeover frame was handed to the kernel.
     pub first_sent: Option<Nanos>,
@@ -92,7 +92,7 @@ struct Facts {
     epoch: Epoch,
     config: Config,
     program: Program,
-    mode: String,
+    mode: AttachedAll,
     predecessor: Option<Death>,
     first_sent: Option<Nanos>,
     born: Option<Nanos>,

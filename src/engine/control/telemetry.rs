@@ -129,7 +129,7 @@ impl Telemetry {
         let published = published.as_deref();
         status.pid = std::process::id();
         status.uptime_ms = now.since(facts.begun).as_millis() as u64;
-        status.path = facts.path_in_words().into();
+        status.path = Some(facts.path);
         status.stages = published.map(|published| published.totals.summaries()).unwrap_or_default();
         status.log = published.map(|published| published.state()).unwrap_or_default();
         status.rings = self.counters.iter().filter_map(|counters| counters.ring()).collect();

@@ -42,20 +42,8 @@ impl Memory {
     }
 
     fn enter(&mut self, meeting: u64, state: MeetingState, devices: &[u16]) {
-        let meeting = MeetingId(meeting);
-        let part = Part {
-            meeting,
-            domain: domain(),
-            version: 1,
-            epoch: EPOCH,
-            state,
-            level: Level::HIGHEST,
-            layout: Layout::new(4).unwrap(),
-            participants: 0,
-            chairman: Address::default(),
-            in_doubt: false,
-            run: Run(7),
-        };
+        let part = Part { epoch: EPOCH, state, ..Part::listed(domain(), &summary(meeting, 1)) };
+        let meeting = part.meeting;
         self.writer.insert_part(&part).unwrap();
         for &device in devices {
             let member = Terminal::new(domain().device(device), meeting, Role::Participant);
@@ -134,7 +122,7 @@ fn a_newer_version_is_in_doubt_until_its_members_are_written() {
     assert!(memory.part(1).version == 5 && memory.part(1).in_doubt);
     // Whoever comes next has another list with as many members, and must not believe the one that
     // is here.
-    assert_eq!(memory.taken_over(1, 1), Standing::Differing);
+    assert_eq!(memory.taken_over(1, 1), Standing::InDoubt);
     assert!(memory.update_meeting(&listed), "the same version again says nothing new");
     assert_eq!(memory.update_terminals(1, &[terminal(1, 1002)]), Written::Whole);
     assert_eq!((memory.part(1).in_doubt, memory.members(1)), (false, vec![1002]));
@@ -149,7 +137,7 @@ fn a_list_of_which_only_some_is_written_leaves_doubt() {
     let list = [1002, 1003, 1004].map(|device| terminal(1, device));
     assert_eq!(memory.update_terminals(1, &list), Written::Full);
     assert_eq!(memory.members(1).len(), 2);
-    assert_eq!(memory.taken_over(1, 2), Standing::Differing, "they are as many as before");
+    assert_eq!(memory.taken_over(1, 2), Standing::InDoubt, "they are as many as before");
 }
 
 #[test]
@@ -160,7 +148,7 @@ fn what_came_from_the_database_is_in_doubt() {
     memory.with(|holdings| holdings.next_in_database(domain(), &mut Cursor::default())).unwrap().expect("it is stored");
     let found = memory.with(|holdings| holdings.look_up(domain(), &summary(2, 1)));
     assert!(matches!(found, Lookup::Found { version: 1, .. }), "{found:?}");
-    assert_eq!([1, 2].map(|meeting| memory.taken_over(meeting, 1)), [Standing::Differing; 2]);
+    assert_eq!([1, 2].map(|meeting| memory.taken_over(meeting, 1)), [Standing::InDoubt; 2]);
     assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
     assert_eq!([1, 2].map(|meeting| memory.part(meeting).in_doubt), [false, true]);
 }
@@ -179,7 +167,7 @@ fn what_is_adopted_is_in_doubt() {
     let mut memory = Memory::new(Capacity { meetings: 16, terminals: 64 });
     let orphan = MeetingSummary { participants: 0, ..summary(9, 3) };
     assert!(memory.with(|holdings| holdings.adopt(domain(), &orphan)));
-    assert_eq!(memory.taken_over(9, 0), Standing::Differing);
+    assert_eq!(memory.taken_over(9, 0), Standing::InDoubt);
 }
 
 #[test]

@@ -103,8 +103,8 @@ fn answers_to_other_commands_are_somebody_elses() {
     let mut hand = ScriptedPeer::cache(FakeStore::cached([1]));
     let takeover = the(&hand.requests(), Opcode::TakeoverBatch);
     let mut other = takeover.clone();
-    // Recovery's are odd.
-    other.header.transaction.0 += 1;
+    // Of nothing that recovery asks.
+    other.header.transaction.0 += 100;
     assert!(!hand.answer(&other, Message::MeetingAck { opcode: Opcode::MeetingEndAck, version: 1 }));
     assert!(!hand.refuse(&other, Status::Busy, 1_000_000));
     assert!(!hand.answer(&takeover, Message::Heartbeat { sent_ns: 1 }));

@@ -140,20 +140,20 @@ fn a_late_answer_to_what_was_given_up_is_heard() {
     world.commits_run = false;
     let late = terminal(1, 2);
     let asked = world.ask_within(add(ONE, &[late]), Duration::from_millis(50));
-    let command = world.operations.poll_transmit(world.now).unwrap();
+    let command = world.poll_transmit().unwrap();
     let port = world.ports[0];
     world.network.set_cut(port, true);
     world.now = world.now + Duration::from_millis(50);
     world.operations.handle_timeout(world.now, &mut world.writer);
-    assert_eq!(world.operations.poll_transmit(world.now), None, "given up, and not sent while that is written");
+    assert_eq!(world.poll_transmit(), None, "given up, and not sent while that is written");
     world.commits_run = true;
     world.run_until(|world| world.replies.contains_key(&asked));
     assert!(world.doubted.remove(&domain(1)));
     let answer = Message::MemberAck { opcode: Opcode::MemberAddAck, version: 3, terminal: late };
     let header = command.header.answer(Status::Ok);
-    assert!(world.operations.handle_message(world.now, domain(1), &header, &answer, &mut world.writer));
+    assert!(world.handle_message(domain(1), &header, &answer));
     assert_eq!(world.operations.poll_event(), Some(OperationsEvent::Unanswered { domain: domain(1) }));
-    assert!(!world.operations.handle_message(world.now, domain(1), &header, &answer, &mut world.writer), "once");
+    assert!(!world.handle_message(domain(1), &header, &answer), "once");
 }
 
 #[test]
@@ -161,14 +161,14 @@ fn an_answer_about_another_terminal_is_none() {
     let mut world = perfect(1);
     world.must(conference(1, &[terminal(1, 1)]));
     world.ask(add(ONE, &[terminal(1, 2)]));
-    let command = world.operations.poll_transmit(world.now).unwrap();
+    let command = world.poll_transmit().unwrap();
     let header: Header = command.header.answer(Status::Ok);
     let answer = |number| {
         let terminal = terminal(1, number);
         Message::MemberAck { opcode: Opcode::MemberAddAck, version: 3, terminal }
     };
-    assert!(!world.operations.handle_message(world.now, domain(1), &header, &answer(3), &mut world.writer));
-    assert!(world.operations.handle_message(world.now, domain(1), &header, &answer(2), &mut world.writer));
+    assert!(!world.handle_message(domain(1), &header, &answer(3)));
+    assert!(world.handle_message(domain(1), &header, &answer(2)));
 }
 
 #[test]

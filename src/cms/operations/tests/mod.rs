@@ -277,11 +277,11 @@ fn a_newer_dispatch_server_has_the_domain_to_itself() {
     world.must(conference(1, &[terminal(1, 1)]));
     let (old, newer) = (world.epoch, Epoch::new(2, 1));
     let asked = world.ask(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
-    let command = world.operations.poll_transmit(world.now).unwrap();
+    let command = world.poll_transmit().unwrap();
     let header = Header { status: Status::StaleEpoch.wire(), ..command.header };
     let opcode = Opcode::LayoutSetAck.wire();
     let refused = Message::Refused { opcode, status: Status::StaleEpoch, value: newer.0 };
-    assert!(world.operations.handle_message(world.now, domain(1), &header, &refused, &mut world.writer));
+    assert!(world.handle_message(domain(1), &header, &refused));
     let event = world.operations.poll_event();
     assert_eq!(event, Some(super::OperationsEvent::Fenced { domain: domain(1), by: newer }));
     assert_eq!(world.operations.poll_event(), None);
@@ -322,8 +322,8 @@ fn an_answer_counts_only_from_whom_and_to_what_was_asked() {
     let mut world = perfect(2);
     world.must(conference(1, &[terminal(1, 1)]));
     world.ask(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
-    let command = world.operations.poll_transmit(world.now).unwrap();
-    let (now, header) = (world.now, command.header);
+    let command = world.poll_transmit().unwrap();
+    let header = command.header;
     let ack = |opcode| Message::MeetingAck { opcode, version: 9 };
     let right = ack(Opcode::LayoutSetAck);
     let wrong = [
@@ -334,10 +334,10 @@ fn an_answer_counts_only_from_whom_and_to_what_was_asked() {
         (domain(1), header, ack(Opcode::MeetingEndAck)),
     ];
     for (from, header, message) in wrong {
-        assert!(!world.operations.handle_message(now, from, &header, &message, &mut world.writer), "{header:?}");
+        assert!(!world.handle_message(from, &header, &message), "{header:?}");
     }
-    assert!(world.operations.handle_message(now, domain(1), &header, &right, &mut world.writer));
-    assert!(!world.operations.handle_message(now, domain(1), &header, &right, &mut world.writer), "only once");
+    assert!(world.handle_message(domain(1), &header, &right));
+    assert!(!world.handle_message(domain(1), &header, &right), "only once");
 }
 
 #[test]
@@ -356,15 +356,15 @@ fn what_was_busy_is_asked_under_another_transaction_and_a_repeated_refusal_puts_
     let mut world = perfect(1);
     world.must(conference(1, &[terminal(1, 1)]));
     world.ask(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
-    let command = world.operations.poll_transmit(world.now).unwrap();
+    let command = world.poll_transmit().unwrap();
     let busy = Message::Refused { opcode: Opcode::LayoutSetAck.wire(), status: Status::Busy, value: 20_000_000 };
     let header = command.header.answer(Status::Busy);
     let mut again = None;
     for _ in 0..20 {
-        world.operations.handle_message(world.now, domain(1), &header, &busy, &mut world.writer);
+        world.handle_message(domain(1), &header, &busy);
         world.now = world.now + Duration::from_millis(5);
         world.operations.handle_timeout(world.now, &mut world.writer);
-        again = again.or(world.operations.poll_transmit(world.now));
+        again = again.or(world.poll_transmit());
     }
     let again = again.expect("it is asked again when the autonomous server said");
     assert_eq!((again.message, again.header.meeting), (command.message, ONE));
@@ -418,9 +418,9 @@ fn change_of_chairman(world: &mut World) -> (u64, [super::Command; 2], u64) {
     world.must(conference(1, &[terminal(1, 1), terminal(1, 2)]));
     let before = versions(world, ONE).0;
     let asked = world.ask_within(role(terminal(1, 2), Role::Chairman), Duration::from_millis(40));
-    assert_eq!(world.operations.poll_transmit(world.now), None, "two commands are written ahead");
+    assert_eq!(world.poll_transmit(), None, "two commands are written ahead");
     world.commit_what_is_decided();
-    let commands = [(); 2].map(|()| world.operations.poll_transmit(world.now).unwrap());
+    let commands = [(); 2].map(|()| world.poll_transmit().unwrap());
     let port = world.ports[0];
     world.network.set_cut(port, true);
     (asked, commands, before)
@@ -430,7 +430,7 @@ fn acknowledge_role(world: &mut World, command: &super::Command, version: u64) {
     let Message::RoleSet { terminal, .. } = command.message else { panic!("{command:?}") };
     let message = Message::MemberAck { opcode: Opcode::RoleSetAck, version, terminal };
     let header = command.header.answer(Status::Ok);
-    assert!(world.operations.handle_message(world.now, domain(1), &header, &message, &mut world.writer));
+    assert!(world.handle_message(domain(1), &header, &message));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::{conference, domain, layout};
+use super::world::{conference, domain, exchanges, layout};
+use crate::cascade::Purpose;
 use crate::cms::{CommandSettings, ConferenceRequest, NewMember, Operations, ReplyId};
 use crate::database::{CommitError, Wanted};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
@@ -103,6 +104,7 @@ proptest! {
             }
         }
         let domains = (1..=CONFIGURED).map(domain);
+        let mut exchanges = exchanges(domains.clone(), epoch);
         let mut operations = Operations::new(epoch, domains, CommandSettings::default());
         let roles: BTreeMap<_, _> = wanted.iter().filter_map(|&(terminal, role)| Some((terminal, role?))).collect();
         let wanted = Wanted { layout: Some(layout(9)), roles, members: wanted.into_iter().collect() };
@@ -115,7 +117,7 @@ proptest! {
         let mut answered = 0;
         let mut outcomes = outcomes.into_iter().cycle();
         for _ in 0..1000 {
-            while let Some(command) = operations.poll_transmit(now) {
+            while let Some(command) = operations.poll_transmit(now, &mut exchanges) {
                 let header = command.header.answer(Status::Ok);
                 let opcode = Opcode::from_wire(command.message.opcode()).and_then(Opcode::answer).unwrap();
                 let refused = |status| Message::Refused { opcode: opcode.wire(), status, value: 0 };
@@ -130,7 +132,7 @@ proptest! {
                         | Message::FlagsSet { terminal, .. }) => Message::MemberAck { opcode, version: 4, terminal },
                     _ => Message::MeetingAck { opcode, version: 4 },
                 };
-                operations.handle_message(now, command.domain, &header, &message, &mut writer);
+                operations.handle_message(now, command.domain, &header, &message, &mut exchanges, &mut writer);
             }
             while let Some((job, _)) = operations.poll_commit() {
                 let written = outcomes.next().unwrap().1;
@@ -144,7 +146,8 @@ proptest! {
             if answered == asked && now > Nanos(10_000_000_000) {
                 break;
             }
-            let Some(due) = operations.poll_timeout() else { break };
+            let repeat = exchanges.values().filter_map(|exchange| exchange.due(Purpose::Command)).min();
+            let Some(due) = operations.poll_timeout().into_iter().chain(repeat).min() else { break };
             now = now.max(due) + Duration::from_millis(1);
             operations.handle_timeout(now, &mut writer);
         }
@@ -167,7 +170,7 @@ fn a_member_is_commanded_by_way_of_its_part() {
             ConferenceRequest::Remove { meeting: MeetingId(1), terminal: behind },
         ] {
             world.ask_within(request, Duration::from_millis(10));
-            let command = world.operations.poll_transmit(world.now).expect("it is commanded");
+            let command = world.poll_transmit().expect("it is commanded");
             assert_eq!(command.domain, domain(1), "{behind}");
             world.step();
             world.run_until(|world| world.operations.under_way() == 0);

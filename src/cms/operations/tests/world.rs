@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::cascade::{Exchange, Purpose};
 use crate::cms::{
-    CommandSettings, ConferenceRequest, NewMember, Operations, OperationsEvent, Refusal, ReplyId, StartMeeting,
+    Command, CommandSettings, ConferenceRequest, NewMember, Operations, OperationsEvent, Refusal, ReplyId, StartMeeting,
 };
 use crate::cms::{ConferenceAnswer, ConferenceReply};
 use crate::database::{Change, CommitError, Database, JobId, Member, PartParameters};
@@ -54,10 +55,17 @@ pub fn conference(meeting: impl Into<Option<u64>>, members: &[Address]) -> Confe
     })
 }
 
+/// With each of these domains nothing is asked yet.
+pub fn exchanges(domains: impl IntoIterator<Item = Domain>, epoch: Epoch) -> BTreeMap<Domain, Exchange> {
+    let new = || Exchange::new(epoch, Duration::from_millis(20), Duration::from_secs(1));
+    domains.into_iter().map(|domain| (domain, new())).collect()
+}
+
 pub struct World {
     pub now: Nanos,
     pub epoch: Epoch,
     pub operations: Operations,
+    pub exchanges: BTreeMap<Domain, Exchange>,
     pub writer: Writer,
     worker: Writer,
     pub database: Database,
@@ -106,6 +114,7 @@ impl World {
             now: Nanos(1_000_000_000),
             epoch,
             operations: Operations::new(epoch, (1..=domains).map(domain), CommandSettings::default()),
+            exchanges: exchanges((1..=domains).map(domain), epoch),
             writer: table.writer(OwnerId::CONTROL),
             worker: table.writer(OwnerId::worker(0)),
             database,
@@ -230,7 +239,8 @@ impl World {
             return true;
         }
         let servers = self.servers.iter().filter_map(AutonomousServer::poll_timeout);
-        let due = servers.chain(self.network.poll_timeout()).chain(self.operations.poll_timeout()).min();
+        let repeats = self.exchanges.values().filter_map(|exchange| exchange.due(Purpose::Command));
+        let due = servers.chain(repeats).chain(self.network.poll_timeout()).chain(self.operations.poll_timeout()).min();
         let Some(due) = due else { return false };
         self.now = self.now.max(due);
         self.operations.handle_timeout(self.now, &mut self.writer);
@@ -241,7 +251,7 @@ impl World {
 
     fn exchange(&mut self) {
         let mut buffer = [0; FRAME_BYTES_MAX];
-        while let Some(command) = self.operations.poll_transmit(self.now) {
+        while let Some(command) = self.poll_transmit() {
             self.send(command.domain, &command.header, &command.message);
         }
         assert!(self.operations.commands() <= crate::limits::COMMANDS_WAITING_MAX);
@@ -273,6 +283,16 @@ impl World {
                 OperationsEvent::Stale { .. } | OperationsEvent::Fenced { .. } => {}
             }
         }
+    }
+
+    /// The next command to send.
+    pub fn poll_transmit(&mut self) -> Option<Command> {
+        self.operations.poll_transmit(self.now, &mut self.exchanges)
+    }
+
+    /// Gives operations an answer; gives whether it was to one of their commands.
+    pub fn handle_message(&mut self, from: Domain, header: &Header, message: &Message) -> bool {
+        self.operations.handle_message(self.now, from, header, message, &mut self.exchanges, &mut self.writer)
     }
 
     fn send(&mut self, to: Domain, header: &Header, message: &Message) {
@@ -310,15 +330,16 @@ impl World {
             self.send(from, &header.answer(crate::wire::Status::Ok), &ack);
             return;
         }
-        self.operations.handle_message(self.now, from, &header, &message, &mut self.writer);
+        self.handle_message(from, &header, &message);
     }
 
     /// The engine dies with all that is not in table, database and autonomous servers, and the next
     /// one begins. With `reboot` the table is gone too.
     pub fn die(&mut self, reboot: bool) {
         self.epoch = Epoch::new(1, self.epoch.generation() + 1);
-        let settings = CommandSettings { runs: self.epoch.0, ..CommandSettings::default() };
+        let settings = CommandSettings { runs: self.epoch.0 };
         self.operations = Operations::new(self.epoch, self.configured.iter().copied(), settings);
+        self.exchanges = exchanges(self.configured.iter().copied(), self.epoch);
         self.commits.clear();
         if reboot {
             let table = Arc::new(Table::on_heap(Capacity { meetings: 4096, terminals: 16_384 }));

@@ -103,16 +103,13 @@ impl Links {
     }
 
     /// The next heartbeat that is due.
-    pub fn poll_heartbeat(&mut self, now: Nanos, epoch: Epoch, recovery: &Recovery) -> Option<Transmit> {
-        let (envelope, header, message) = self.topology.poll_transmit(now, epoch)?;
+    pub fn poll_heartbeat(&mut self, now: Nanos, epoch: Epoch, recovery: &mut Recovery) -> Option<Transmit> {
+        let (envelope, header, message) = self.topology.poll_transmit(now, epoch, recovery)?;
         let domain = envelope.to.domain()?;
-        // Heartbeats bear numbers of the one sequence, too: an autonomous server need not make an
-        // exception of them.
-        let transaction = recovery.transactions().next();
         // A heartbeat under our epoch would take back what somebody else controls.
         let is_given_up = recovery.server(domain).is_some_and(|server| server.fenced_by().is_some());
         let epoch = if is_given_up { Epoch::NONE } else { header.epoch };
-        let header = Header { transaction, epoch, ..header };
+        let header = Header { epoch, ..header };
         Some(Transmit { domain, envelope, body: Body::Message(header, message) })
     }
 }

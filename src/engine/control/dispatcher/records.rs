@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::counted::Counted;
 use super::journal::Journal;
 use super::orphans::OrphanTable;
+use crate::api;
 use crate::cascade::Speakers;
 use crate::cms::Operations;
 use crate::database::{Change, Database, DatabaseError, Job, KeyParameters, Opened, Wanted};
@@ -60,12 +61,12 @@ impl DatabaseState {
         matches!(self, Self::Lost(_))
     }
 
-    /// In words, for the status.
-    pub fn words(&self) -> String {
+    /// For the status.
+    pub fn seen(&self) -> api::DatabaseState {
         match self {
-            Self::Opening => "opening".into(),
-            Self::Lost(why) | Self::Open { unwritable: Some(why), .. } => why.clone(),
-            Self::Open { unwritable: None, .. } => "open".into(),
+            Self::Opening => api::DatabaseState::Opening,
+            Self::Lost(why) | Self::Open { unwritable: Some(why), .. } => api::DatabaseState::Failed(why.clone()),
+            Self::Open { unwritable: None, .. } => api::DatabaseState::Open,
         }
     }
 

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 
 use super::Dispatcher;
-use crate::api::{DomainStatus, Status};
+use crate::api::{ControlState, DomainStatus, Status};
 use crate::cascade::{LinkState, Route};
-use crate::handover::UpgradeState;
+use crate::handover::{StandbyState, UpgradeState};
 use crate::recovery::ServerRecovery;
 use crate::wire::Domain;
 
 /// What the keeper has said, for the status alone.
 pub(super) struct KeeperWords {
     /// How the standby does.
-    pub standby: String,
+    pub standby: StandbyState,
     /// What became of the frames that steering saw.
     pub steered: BTreeMap<String, u64>,
     /// How the last upgrade does.
@@ -22,7 +22,7 @@ pub(super) struct KeeperWords {
 
 impl Default for KeeperWords {
     fn default() -> Self {
-        Self { standby: "none yet".into(), steered: BTreeMap::new(), upgrade: UpgradeState::None }
+        Self { standby: StandbyState::Absent("none yet".into()), steered: BTreeMap::new(), upgrade: UpgradeState::None }
     }
 }
 
@@ -42,14 +42,14 @@ pub(super) fn status(dispatcher: &Dispatcher) -> Status {
     let steered = keeper.steered.iter().map(|(name, &count)| (format!("xdp_{name}"), count));
     Status {
         epoch: dispatcher.terms.epoch,
-        state: Status::state_of(&domains).into(),
+        state: ControlState::of(&domains),
         parts: table.count_parts().into(),
         parts_capacity: capacity.meetings.into(),
         terminals: table.count_terminals().into(),
         terminals_capacity: capacity.terminals.into(),
         operations: dispatcher.operations.under_way() as u64,
         commands_in_flight: dispatcher.operations.commands() as u64,
-        database: dispatcher.records.database.words(),
+        database: dispatcher.records.database.seen(),
         domains,
         counters: control.chain(steered).collect(),
         standby: keeper.standby.clone(),
@@ -75,7 +75,7 @@ fn domain_status(dispatcher: &Dispatcher, domain: Domain) -> DomainStatus {
         mac: hop.map(|hop| hop.mac.to_string()),
         interface: None,
         fenced_by: dispatcher.table().fence(domain),
-        recovery: recovery.map_or(String::new(), |server| server.phase().to_string()),
+        recovery: recovery.map(ServerRecovery::phase),
         parts: 0,
         taken_over: 0,
         missing: 0,

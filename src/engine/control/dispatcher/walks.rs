@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::records::Records;
+use super::unfinished::Unfinished;
 use crate::cms::Operations;
 use crate::limits::FILL_BATCH;
 use crate::recovery::{Cursor, Path, Store};
@@ -91,10 +92,17 @@ impl Walks {
         self.state = State::Comparing(Walk::over(domains));
     }
 
+    /// The database has lost something that it was to have: once more, if that is not to come yet.
+    pub fn compare_again(&mut self, domains: impl Iterator<Item = Domain>) {
+        if !matches!(self.state, State::Filling(_)) {
+            self.begin_comparing(domains);
+        }
+    }
+
     /// Holds the table against the database, some parts a round, and has written what that lacks:
     /// it may have been closed while recovery had something for it, or be an older one, or a new
     /// one in place of one that was lost.
-    pub fn compare(&mut self, records: &mut Records, operations: &Operations) {
+    pub fn compare(&mut self, records: &mut Records, operations: &Operations, unfinished: &mut Unfinished) {
         let State::Comparing(walk) = &mut self.state else { return };
         let Some(&domain) = walk.domains.last() else {
             self.state = State::Done;
@@ -111,8 +119,10 @@ impl Walks {
             walk.next_domain();
         }
         records.with(operations, |store| {
-            for part in &parts {
-                store.write_what_is_not_kept(part);
+            for part in parts {
+                if !store.write_what_is_not_kept(&part) {
+                    unfinished.note(part.domain, part.meeting);
+                }
             }
         });
     }

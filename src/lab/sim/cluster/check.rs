@@ -7,27 +7,14 @@ use super::Cluster;
 use crate::database::KeyParameters;
 use crate::limits::INFO_BYTES_SHORT;
 use crate::table::Part;
-use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, TerminalState};
+use crate::wire::{Address, Domain, Epoch, Info, MeetingId, MeetingState, TerminalState};
 
-/// A part as both sides know it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[expect(missing_docs, reason = "the fields are those of wire.md's MeetingSummary")]
-pub struct PartSeen {
-    pub version: u64,
-    /// Under which it is controlled.
-    pub epoch: Epoch,
-    pub state: MeetingState,
-    pub level: u8,
-    pub layout: u8,
-    pub participants: u16,
-    pub chairman: Address,
-}
-
-/// Everything that one side knows.
+/// Everything that one side knows. Of a terminal that is what both know: its window the dispatch
+/// server alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Picture {
-    /// Parts of meetings.
-    pub parts: BTreeMap<(MeetingId, Domain), PartSeen>,
+    /// Parts of meetings, none in doubt: that is the table's alone.
+    pub parts: BTreeMap<(MeetingId, Domain), Part>,
     /// Members.
     pub terminals: BTreeMap<Address, TerminalState>,
 }
@@ -35,39 +22,15 @@ pub struct Picture {
 /// Conferences and terminals' states in the database.
 pub type Agreed = (Vec<KeyParameters>, BTreeMap<Address, TerminalState>);
 
-impl From<&Part> for PartSeen {
-    fn from(part: &Part) -> Self {
-        Self {
-            version: part.version,
-            epoch: part.epoch,
-            state: part.state,
-            level: part.level.number(),
-            layout: part.layout.windows(),
-            participants: part.participants,
-            chairman: part.chairman,
-        }
-    }
-}
-
-impl From<&MeetingSummary> for PartSeen {
-    fn from(summary: &MeetingSummary) -> Self {
-        Self {
-            version: summary.version,
-            epoch: summary.controller,
-            state: summary.state,
-            level: summary.level.number(),
-            layout: summary.layout.windows(),
-            participants: summary.participants,
-            chairman: summary.chairman,
-        }
-    }
+fn believed(part: Part) -> Part {
+    Part { in_doubt: false, ..part }
 }
 
 /// A state without the zeros that fill a REPORT's field up: nobody can tell them from information.
 fn unpadded(mut state: TerminalState) -> TerminalState {
-    if usize::from(state.info_len) <= INFO_BYTES_SHORT {
-        let end = state.info().iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        state.info_len = end as u8;
+    if state.info.len() <= INFO_BYTES_SHORT {
+        let end = state.info.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        state.info = Info::new(&state.info[..end]);
     }
     state
 }
@@ -76,7 +39,7 @@ impl Cluster {
     /// What the table says.
     pub fn picture_of_table(&self) -> Picture {
         Picture {
-            parts: self.table.parts().map(|part| ((part.meeting, part.domain), (&part).into())).collect(),
+            parts: self.table.parts().map(|part| ((part.meeting, part.domain), believed(part))).collect(),
             terminals: self
                 .table
                 .terminals()
@@ -90,7 +53,8 @@ impl Cluster {
         let mut picture = Picture::default();
         for site in &self.sites {
             for summary in site.server.meetings().filter(|summary| !orphans.contains(&summary.meeting)) {
-                picture.parts.insert((summary.meeting, site.server.domain()), (&summary).into());
+                let part = Part::listed(site.server.domain(), &summary);
+                picture.parts.insert((part.meeting, part.domain), part);
                 for member in site.server.members(summary.meeting) {
                     let state = site.server.terminal(member).expect("a member is a terminal");
                     picture.terminals.insert(member, unpadded(state));
@@ -148,10 +112,13 @@ impl Cluster {
         for address in theirs.terminals.keys().filter(|address| !ours.terminals.contains_key(address)) {
             found.push(format!("{address} is a member there, and not here"));
         }
-        for part in self.table.parts().filter(|part| part.state == MeetingState::InMeeting && part.in_doubt) {
-            found.push(format!("{} in {} is in doubt", part.meeting, part.domain));
-        }
         found
+    }
+
+    /// The parts in meeting whose members are still to be asked for.
+    pub fn parts_in_doubt(&self) -> Vec<(MeetingId, Domain)> {
+        let parts = self.table.parts().filter(|part| part.state == MeetingState::InMeeting && part.in_doubt);
+        parts.map(|part| (part.meeting, part.domain)).collect()
     }
 
     /// Where the database does not hold of a part what the table holds.

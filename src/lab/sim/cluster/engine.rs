@@ -235,6 +235,10 @@ impl Engine {
         self.dispatcher.handle_request(now, client, request, deadline);
     }
 
+    pub(super) fn gone(&mut self, client: ReplyId) {
+        self.dispatcher.handle_gone(client);
+    }
+
     pub(super) fn order(&mut self, now: Nanos, order: Order) {
         self.dispatcher.handle_order(now, order);
     }

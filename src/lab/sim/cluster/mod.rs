@@ -25,7 +25,7 @@ mod trace;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::check::{Agreed, PartSeen, Picture};
+pub use self::check::{Agreed, Picture};
 pub use self::database::Disk;
 pub use self::engine::{Engine, Fate};
 use self::engine::{Outside, Start};
@@ -406,7 +406,9 @@ impl Cluster {
             self.is_complete |= notice == Notice::Complete;
             self.notices.push(notice);
         }
-        self.operators.handle_timeout(self.now);
+        for client in self.operators.handle_timeout(self.now) {
+            engine.gone(client);
+        }
         if died {
             self.kill();
         }

@@ -114,16 +114,18 @@ impl Operators {
         self.all.iter().filter_map(of).min()
     }
 
-    /// Looks whether everybody was answered in time.
-    pub fn handle_timeout(&mut self, now: Nanos) {
+    /// Those who wait no longer. What is asked of a conference is answered in time; an upgrade
+    /// waits for the keeper, and control for the disk.
+    pub fn handle_timeout(&mut self, now: Nanos) -> Vec<ReplyId> {
+        let mut gone = Vec::new();
         for operator in &mut self.all {
-            if let Some(late) = operator.pending.take_if(|pending| pending.deadline + GRACE <= now) {
-                // An upgrade waits for the keeper, and control for the disk.
-                if let Some(request) = &late.request {
-                    self.flaws.push(format!("not answered: {request:?}"));
-                }
+            let late = operator.pending.take_if(|pending| pending.deadline + GRACE <= now);
+            if let Some(request) = late.as_ref().and_then(|late| late.request.as_ref()) {
+                self.flaws.push(format!("not answered: {request:?}"));
             }
+            gone.extend(late.map(|late| late.client));
         }
+        gone
     }
 
     pub fn handle_reply(&mut self, now: Nanos, client: ReplyId, reply: Reply) {

@@ -284,6 +284,9 @@ impl Story {
             flaws.push(format!("orphans are to be {:?}, and are still there: {orphans:?}", self.settings.orphans));
         }
         flaws.extend(cluster.differences_of_table(&orphans));
+        flaws.extend(
+            cluster.parts_in_doubt().iter().map(|(meeting, domain)| format!("{meeting} in {domain} is in doubt")),
+        );
         flaws.extend(cluster.differences_of_database());
         flaws.extend(cluster.table.verify());
         flaws

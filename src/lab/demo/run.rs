@@ -1,4 +1,4 @@
-//! What happens, in its order.
+//! The demonstration: each fault under load, and what was lost.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -29,10 +29,10 @@ const PROBES: u64 = 2000;
 const UNDISTURBED: Duration = Duration::from_millis(1500);
 /// How often a kill during a recovery is tried.
 const TRIES: usize = 20;
-/// Differences that are told in full.
+/// Differences that are printed in full.
 const TOLD: usize = 5;
 
-/// How much of everything.
+/// How large the demonstration is.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     /// Conferences.
@@ -48,25 +48,28 @@ struct Kill {
     what: What,
     /// Just before it.
     killed: Nanos,
-    /// When somebody knew; none where the dispatch server is asked for that afterwards.
+    /// When it was noticed; none where the dispatch server is asked for that afterwards.
     detected: Option<Nanos>,
     /// The epoch until then.
     old: Epoch,
 }
 
 /// What is done to the dispatch server.
-type Deed = fn(&mut Cluster<'_>, &Testbed) -> Result<Vec<Kill>, ClusterError>;
+type Action = fn(&mut Cluster<'_>, &Testbed) -> Result<Vec<Kill>, ClusterError>;
 
-/// Tells the story.
-pub fn play(stage: &Testbed, scale: &Scale, progress: &Progress) -> Result<Report, ClusterError> {
-    let pages = match stage.huge_pages() {
+/// Runs it.
+///
+/// # Errors
+/// It could not be brought to its end.
+pub fn run(testbed: &Testbed, scale: &Scale, progress: &Progress) -> Result<Report, ClusterError> {
+    let pages = match testbed.huge_pages() {
         0 => "no huge pages to be had".to_owned(),
         pages => format!("{pages} huge pages of 2 MiB borrowed"),
     };
-    progress.done("stage", &format!("two network namespaces, a veth pair between them, {pages}"));
+    progress.done("testbed", &format!("two network namespaces, a veth pair between them, {pages}"));
     progress.now("starting autonomous servers and dispatch server");
     let ledger = scenario::conferences(DOMAINS, scale.meetings, scale.members);
-    let mut cluster = Cluster::gather(stage, &script(&ledger))?;
+    let mut cluster = Cluster::start(testbed, &config(&ledger))?;
     cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(())))?;
     let (keeper, engine) = (cluster.dispatch.pid(), cluster.engine()?);
     progress.done("dispatch", &format!("baton run: keeper {keeper}, engine {engine}"));
@@ -76,7 +79,7 @@ pub fn play(stage: &Testbed, scale: &Scale, progress: &Progress) -> Result<Repor
     let begun = Instant::now();
     cluster.start_meetings(&ledger, || ())?;
     let (meetings, terminals) = (scale.meetings as u64, (scale.meetings * scale.members) as u64);
-    let took = time(microseconds(begun.elapsed()));
+    let took = time(begun.elapsed());
     let held = format!("{} with {}", count(meetings, "conference"), count(terminals, "terminal"));
     progress.done("meetings", &format!("{held} started in {took}, each durable before it was answered"));
     let operators = Operators::begin(cluster.api.clone(), ledger);
@@ -85,24 +88,24 @@ pub fn play(stage: &Testbed, scale: &Scale, progress: &Progress) -> Result<Repor
     progress.done("load", &format!("{load}, {OPERATORS} operators who change conferences without pause"));
     progress.advance(1);
 
-    let mut story = Story { stage, scale, progress, cluster, operators, reports_acknowledged: 0, faults: Vec::new() };
-    story.fault(&["The engine is killed (SIGKILL)."], kill_engine)?;
+    let mut run = Run { testbed, scale, progress, cluster, operators, reports_acknowledged: 0, faults: Vec::new() };
+    run.fault(&["The engine is killed (SIGKILL)."], kill_engine)?;
     let twice = ["The engine is killed again …", "… and its successor, in the middle of the recovery."];
-    story.fault(&twice, kill_engine_twice)?;
-    story.fault(&["Engine and keeper are killed together, and started again."], kill_both)?;
-    story.fault(&["Both are killed and their memory is gone, as after a reboot."], reboot)?;
-    story.fault(&["The dispatch server is stopped (SIGTERM) and started again."], restart)?;
-    story.end()
+    run.fault(&twice, kill_engine_twice)?;
+    run.fault(&["Engine and keeper are killed together, and started again."], kill_both)?;
+    run.fault(&["Both are killed and their memory is gone, as after a reboot."], reboot)?;
+    run.fault(&["The dispatch server is stopped (SIGTERM) and started again."], restart)?;
+    run.end()
 }
 
 /// The dispatch server as it is by default, and terminals enough for all conferences.
-fn script(ledger: &Ledger) -> ClusterConfig {
+fn config(ledger: &Ledger) -> ClusterConfig {
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(ledger).to_string()];
     ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) }
 }
 
-struct Story<'a> {
-    stage: &'a Testbed,
+struct Run<'a> {
+    testbed: &'a Testbed,
     scale: &'a Scale,
     progress: &'a Progress,
     cluster: Cluster<'a>,
@@ -111,17 +114,17 @@ struct Story<'a> {
     faults: Vec<Fault>,
 }
 
-impl Story<'_> {
-    /// Does a deed under load, waits until control is back, and finds out what was lost. Words for
-    /// each kill of it.
-    fn fault(&mut self, words: &[&str], deed: Deed) -> Result<(), ClusterError> {
+impl Run<'_> {
+    /// Does it to a server under load, waits until control is back, and finds out what was lost. `words`
+    /// are those for each kill of the action.
+    fn fault(&mut self, words: &[&str], action: Action) -> Result<(), ClusterError> {
         self.progress.fault(self.faults.len() + 1, words[0]);
         self.progress.now("undisturbed");
         self.cluster.servers.reset_counters().map_err(doing("resetting the simulation's counters"))?;
         thread::sleep(UNDISTURBED);
         self.progress.now("waiting for control to come back");
-        let kills = deed(&mut self.cluster, self.stage)?;
-        let old = kills.last().expect("a deed kills").old;
+        let kills = action(&mut self.cluster, self.testbed)?;
+        let old = kills.last().expect("an action kills").old;
         let status = recovered(&mut self.cluster, old)?;
         // Asked before anything else can die.
         let last = self.cluster.ask("/recovery/last")?;
@@ -137,10 +140,10 @@ impl Story<'_> {
         self.reports_acknowledged += rest.counters.reports_acknowledged;
         let frames_lost = rest.probes_unanswered;
         let (ours, theirs) = self.cluster.dumps()?;
-        let mut lost = operations_lost(&ledger, "dispatch server", &ours);
-        lost.extend(operations_lost(&ledger, "autonomous servers", &theirs));
+        let mut lost = operations_lost(&ledger, "dispatch server", &ours.parts, &ours.terminals);
+        lost.extend(operations_lost(&ledger, "autonomous servers", theirs.parts(), theirs.terminals()));
         let epoch = status.epoch();
-        let under = theirs.meetings.iter().filter(|part| part.epoch == epoch).map(|part| part.meeting);
+        let under = theirs.parts().filter(|part| part.epoch == epoch).map(|part| part.meeting);
         let meetings_taken_over = under.collect::<BTreeSet<_>>().len();
 
         for (kill, words) in kills.iter().zip(words) {
@@ -148,7 +151,7 @@ impl Story<'_> {
                 self.progress.fault(self.faults.len() + 1, words);
             }
             let seen = status.recovery_after(kill.old).expect("a recovery after the last kill is one after each");
-            let since = |at: Nanos| microseconds(at.since(kill.killed));
+            let since = |at: Nanos| at.since(kill.killed).as_secs_f64() * 1e6;
             let detected = kill.detected.or_else(|| noticed(&last)).ok_or(ClusterError::Unnoticed)?;
             self.faults.push(Fault {
                 what: kill.what,
@@ -172,15 +175,15 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// A line of plain words about a fault.
+    /// Prints a line about a fault.
     fn tell(&self, number: usize) {
         let fault = &self.faults[number];
         let after = format!(
             "first takeover after {}, all {} after {}, reconciled after {}",
-            time(fault.kill_to_first_takeover_us),
+            microseconds(fault.kill_to_first_takeover_us),
             count(fault.meetings_taken_over as u64, "meeting"),
-            time(fault.kill_to_all_acknowledged_us),
-            time(fault.kill_to_reconciled_us),
+            microseconds(fault.kill_to_all_acknowledged_us),
+            microseconds(fault.kill_to_reconciled_us),
         );
         let frames = match fault.frames_lost {
             0 => "no frame lost".to_owned(),
@@ -196,7 +199,7 @@ impl Story<'_> {
         self.progress.outcome(well, &format!("Control is back {by}: {after}; {frames}, {operations}."));
     }
 
-    /// Both sides at rest, held against each other.
+    /// Compares both sides, at rest.
     fn end(mut self) -> Result<Report, ClusterError> {
         self.progress.now("comparing both sides");
         let (_, held) = self.operators.hold().map_err(ClusterError::Operator)?;
@@ -252,8 +255,8 @@ fn kill_engine_twice(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>
     for _ in 0..TRIES {
         let (old, engine) = (cluster.status()?.epoch(), cluster.engine()?);
         let killed = signal_to(engine, Signal::KILL)?;
-        // The keeper has noticed when it has buried the dead; the first of its other children
-        // succeeds.
+        // The keeper has noticed when it has reaped the dead one; the first of its other children
+        // takes over.
         let (second, detected) = cluster.at_once("the keeper to notice", |cluster| {
             let engines = cluster.dispatch.engines();
             let noticed = (!engines.contains(&engine)).then(clock::now);
@@ -297,9 +300,9 @@ fn kill_both(cluster: &mut Cluster<'_>, _: &Testbed) -> Result<Vec<Kill>, Cluste
     Ok(kills)
 }
 
-fn reboot(cluster: &mut Cluster<'_>, stage: &Testbed) -> Result<Vec<Kill>, ClusterError> {
+fn reboot(cluster: &mut Cluster<'_>, testbed: &Testbed) -> Result<Vec<Kill>, ClusterError> {
     let kills = both(cluster, What::Reboot)?;
-    stage.forget_memory()?;
+    testbed.forget_memory()?;
     cluster.start_again()?;
     Ok(kills)
 }

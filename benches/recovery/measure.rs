@@ -1,4 +1,4 @@
-//! One size: its stage, its cluster, and every fault as often as it is to come.
+//! One size: its testbed, its cluster, and each fault as often as asked for.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use baton::lab::sim::RecoveryNow;
 use baton::lab::testbed::Testbed;
 use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::workload::Operators;
+use baton::sla::percentile;
 use baton::table::Table;
 use baton::text::{count, microseconds, thousands, time};
 use baton::time::Nanos;
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use super::Args;
 use super::faults::{Fault, Kill};
-use super::figures::{Memory, OfFault, OfSize, Process, Trial, percentile};
+use super::figures::{Memory, OfFault, OfSize, Process, Trial};
 use super::losses;
 use super::prepare::{self, OPERATED};
 use super::sizes::{FIRST_DEVICE, MEMBERS, Size};
@@ -36,8 +37,8 @@ const LOOK: Duration = Duration::from_millis(2);
 /// For anything that must come.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Everybody at one size.
-struct Play<'a> {
+/// What runs at one size.
+struct Measurement<'a> {
     size: Size,
     args: &'a Args,
     cluster: Cluster<'a>,
@@ -46,49 +47,49 @@ struct Play<'a> {
 }
 
 /// Measures a size.
-pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn Error>> {
+pub fn measure(size: Size, args: &Args, testbed_name: &str) -> Result<OfSize, Box<dyn Error>> {
     let preload = size.preload()?;
     let begun = Instant::now();
     let bytes = Table::bytes(prepare::capacity(&size));
     let pages_of_table = bytes.div_ceil(HUGE_PAGE);
-    let mut stage = Testbed::set_with(stage_name, PAGES_OF_RINGS + pages_of_table)?;
-    stage.set_program(env!("CARGO_BIN_EXE_baton").into());
-    let huge = stage.huge_pages() >= PAGES_OF_RINGS + pages_of_table && stage.mount_huge_pages().is_ok();
-    let reservation = prepare::database(&stage, &size, &preload)?;
-    let (table, on) = match prepare::table(&stage, &size, &preload, reservation) {
+    let mut testbed = Testbed::set_with(testbed_name, PAGES_OF_RINGS + pages_of_table)?;
+    testbed.set_program(env!("CARGO_BIN_EXE_baton").into());
+    let huge = testbed.huge_pages() >= PAGES_OF_RINGS + pages_of_table && testbed.mount_huge_pages().is_ok();
+    let reservation = prepare::database(&testbed, &size, &preload)?;
+    let (table, on) = match prepare::table(&testbed, &size, &preload, reservation) {
         Ok(table) => (table, if huge { "hugetlbfs" } else { "tmpfs" }),
         Err(error) if huge => {
             say(&format!("no table on hugetlbfs ({error}): it lies on tmpfs"));
-            stage.unmount_huge_pages()?;
-            (prepare::table(&stage, &size, &preload, reservation)?, "tmpfs")
+            testbed.unmount_huge_pages()?;
+            (prepare::table(&testbed, &size, &preload, reservation)?, "tmpfs")
         }
         Err(error) => return Err(error),
     };
     let prepared = begun.elapsed();
     say(&format!(
         "prepared in {}: table of {} MiB on {on}, {} huge pages borrowed",
-        time(microseconds(prepared)),
+        time(prepared),
         thousands(bytes >> 20),
-        stage.huge_pages()
+        testbed.huge_pages()
     ));
 
-    let mut cluster = Cluster::gather(&stage, &script(&size, args))?;
+    let mut cluster = Cluster::start(&testbed, &config(&size, args))?;
     let begun = Instant::now();
     let mut reconciled = recovered(&mut cluster, preload.epoch(), &size, args.reconcile());
     if let Ok(RecoveryNow { replay_done_ns: None, .. }) = reconciled {
-        say(&format!("the first recovery is not over after {}", time(microseconds(begun.elapsed()))));
+        say(&format!("the first recovery is not over after {}", time(begun.elapsed())));
         reconciled = recovered(&mut cluster, preload.epoch(), &size, PATIENCE);
     }
     reconciled?;
     cluster.servers.rate(args.reports, args.probes)?;
     let operators = Operators::begin(cluster.api.clone(), prepare::ledger(&size, &preload));
-    let mut play = Play { size, args, cluster, table, operators };
+    let mut measurement = Measurement { size, args, cluster, table, operators };
     let mut faults = Vec::new();
     for fault in Fault::ALL {
         let trials = fault.trials(args.trials.unwrap_or(size.trials));
-        faults.push(play.fault(fault, trials)?);
+        faults.push(measurement.fault(fault, trials)?);
     }
-    let memory = play.memory(bytes)?;
+    let memory = measurement.memory(bytes)?;
     Ok(OfSize {
         name: size.name(),
         meetings: size.meetings,
@@ -96,7 +97,7 @@ pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn
         autonomous_servers: size.domains,
         field: size.is_field(),
         conferences_in_database: size.stored.min(size.meetings),
-        operations_acknowledged: play.operators.acknowledged(),
+        operations_acknowledged: measurement.operators.acknowledged(),
         table_on: on,
         prepared_ms: prepared.as_millis() as u64,
         memory,
@@ -104,7 +105,7 @@ pub fn play(size: Size, args: &Args, stage_name: &str) -> Result<OfSize, Box<dyn
     })
 }
 
-impl Play<'_> {
+impl Measurement<'_> {
     fn fault(&mut self, fault: Fault, trials: u32) -> Result<OfFault, Box<dyn Error>> {
         let mut all = Vec::new();
         let begun = Instant::now();
@@ -120,14 +121,14 @@ impl Play<'_> {
             }
         }
         let of = OfFault::of(fault, all);
-        let p50 = |phase: &super::figures::Phase| phase.p50_us.map_or("–".into(), time);
+        let p50 = |phase: &super::figures::Phase| phase.p50_us.map_or("–".into(), microseconds);
         say(&format!(
             "{:<44} {:>3} trials: noticed {:>8}, first takeover {:>8} (p99 {:>8}), all {:>8}, reconciled {:>8}; {} lost",
             fault.words(),
             of.trials,
             p50(&of.detect),
             p50(&of.first_takeover),
-            percentile(&of.first_takeover.raw_us, 0.99).map_or("–".into(), time),
+            percentile(&of.first_takeover.raw_us, 0.99).map_or("–".into(), microseconds),
             p50(&of.all_acknowledged),
             p50(&of.reconciled),
             count(of.frames_lost, "frame"),
@@ -151,7 +152,7 @@ impl Play<'_> {
             losses::count(&mut self.cluster, &self.table, &ledger, seen.replay_done_ns.is_some())?
         };
         self.cluster.servers.rate(self.args.reports, self.args.probes)?;
-        let since = |at: Nanos, kill: &Kill| microseconds(at.since(kill.killed));
+        let since = |at: Nanos, kill: &Kill| at.since(kill.killed).as_secs_f64() * 1e6;
         let all = seen.taken_over + u64::from(OPERATED) >= u64::from(self.size.meetings);
         Ok(Trial {
             detect_us: detected.filter(|&at| at >= kill.killed).map(|at| since(at, &kill)),
@@ -237,7 +238,7 @@ fn recovered(
 
 /// Rooms as they are needed, threads where they are wanted, and the conferences that are there from
 /// the beginning.
-fn script(size: &Size, args: &Args) -> ClusterConfig {
+fn config(size: &Size, args: &Args) -> ClusterConfig {
     let capacity = prepare::capacity(size);
     let mut simulation: Vec<String> = [
         ("--preload", size.meetings.to_string()),
