@@ -269,10 +269,11 @@ impl ServerRecovery {
             self.takeovers.due(),
             self.updates.again.due(),
             self.audit.next(&self.shared),
+            exchange.due(Purpose::Audit),
         ];
         let later = later.map(|at| at.filter(|at| at > now));
-        use Purpose::{Audit, End, Listing, State, Takeover};
-        let due = [Takeover, Listing, State, End, Audit].map(|purpose| exchange.due(purpose));
+        use Purpose::{End, Listing, State, Takeover};
+        let due = [Takeover, Listing, State, End].map(|purpose| exchange.due(purpose));
         let steps = due.into_iter().chain([self.audit.resume()]).chain(later);
         let steps = steps.flatten().map(|due| due.max(*quiet_until));
         let others = [Purpose::Connect, Purpose::Command].map(|purpose| exchange.due(purpose));
