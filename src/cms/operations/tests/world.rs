@@ -245,7 +245,7 @@ impl World {
             self.send(command.domain, &command.header, &command.message);
         }
         assert!(self.operations.commands() <= crate::limits::COMMANDS_WAITING_MAX);
-        assert!(self.operations.lanes.in_flight() <= COMMANDS_IN_FLIGHT_MAX);
+        assert!(self.operations.shared.lanes.in_flight() <= COMMANDS_IN_FLIGHT_MAX);
         for server in &mut self.servers {
             while let Some(length) = server.poll_transmit(self.now, &mut buffer) {
                 self.network.send(self.now, &buffer[..length]);
@@ -270,7 +270,7 @@ impl World {
             match event {
                 OperationsEvent::Unanswered { domain } => drop(self.doubted.insert(domain)),
                 OperationsEvent::Unfinished { .. } => self.unfinished += 1,
-                OperationsEvent::Stale { .. } | OperationsEvent::Fenced { .. } => {}
+                OperationsEvent::Stale { .. } | OperationsEvent::Fenced { .. } | OperationsEvent::Warning { .. } => {}
             }
         }
     }
