@@ -1,4 +1,4 @@
-//! How the server does, as clients are told.
+//! The state of the server, as `/status` answers.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct Status {
     pub database: String,
     /// Each autonomous domain of the configuration.
     pub domains: Vec<DomainStatus>,
-    /// Whatever is counted, by name.
+    /// By name.
     pub counters: BTreeMap<String, u64>,
     /// Latency by stage, since the engine's start.
     pub stages: Vec<StageSummary>,

@@ -23,14 +23,14 @@ const BY_TIME: TableDefinition<Pair, ()> = TableDefinition::new("ended by time")
 pub(super) const WANTED: TableDefinition<(u64, u8, u64), u8> = TableDefinition::new("wanted");
 pub(super) const FACTS: TableDefinition<&'static str, u64> = TableDefinition::new("facts");
 
-/// What is wanted: the layout; the role of a member; a member; somebody who is to be none.
+/// What is wanted: the layout; the role of a member; a member; that a terminal is no member.
 pub(super) const WANTED_LAYOUT: u8 = 1;
 pub(super) const WANTED_ROLE: u8 = 2;
 pub(super) const WANTED_IN: u8 = 3;
 pub(super) const WANTED_OUT: u8 = 4;
 
-/// The layout of a conference of which only its level is known; what is learned with that says
-/// which it has.
+/// The layout of a conference of which only its level is known. The changes that come with it say
+/// which layout it has.
 const LAYOUT_UNKNOWN: u8 = 4;
 
 /// The longest row of a terminal: 32 bytes and its information.
@@ -99,8 +99,7 @@ impl<'t> Writer<'t> {
                 | Change::Layout(meeting, _)
                 | Change::Chairman(meeting, _)
                 | Change::Member(meeting, _) => (*meeting, true),
-                // Nothing is wanted of what is not there, which is as good as there being nothing
-                // to be wanted.
+                // That nothing is wanted is true of a conference that is not there, too.
                 Change::Want(meeting, wanted) => (*meeting, !wanted.is_empty()),
                 Change::RemovePart(..)
                 | Change::RemoveMembers(..)
@@ -194,7 +193,7 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// The id is used again, or ends again: when it ended before does not count.
+    /// The id is used again, or ends again: its earlier end does not count.
     fn forget_end_of(&mut self, meeting: MeetingId) -> Result<(), redb::Error> {
         let ended = self.ended.remove(meeting.0)?.map(|row| row.value());
         if let Some((ended_ms, _)) = ended {
@@ -213,15 +212,15 @@ impl<'t> Writer<'t> {
         for time in times {
             self.by_time.insert(time, ())?;
         }
-        // It counted behind whatever id a client chose, or an autonomous server had.
+        // That format counted on from ids that a client chose, or an autonomous server had.
         if self.fact("next meeting")? > MEETING_ID_MAX {
             self.facts.insert("next meeting", 1)?;
         }
         Ok(())
     }
 
-    /// Whether the id is taken. By the very same conference does not count: a commit whose flush
-    /// failed is written again, and may have reached the disk the first time.
+    /// Whether the id is taken by another conference. The very same one does not count: a commit
+    /// whose flush failed is written again, and may have reached the disk the first time.
     fn holds_other(&self, parameters: &KeyParameters) -> Result<bool, redb::Error> {
         let KeyParameters { meeting, name, level, layout, chairman, created_ms, .. } = parameters;
         let same = (level.number(), layout.windows(), chairman.number(), *created_ms, name.as_str());

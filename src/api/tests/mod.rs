@@ -33,7 +33,7 @@ fn published() -> Arc<Published> {
 struct Served {
     api: Option<Api>,
     control: Option<JoinHandle<()>>,
-    heard: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
     view: View,
     folder: TempDir,
 }
@@ -69,15 +69,15 @@ fn serve_with(grant: Grant, mut answer: impl FnMut(&Request) -> Reply + Send + '
     }
     let view = View::new(table);
     let (submitter, requests) = Submitter::new(|| {});
-    let (tell, heard) = mpsc::channel();
+    let (seen, requests_seen) = mpsc::channel();
     let control = std::thread::spawn(move || {
         while let Ok(ApiRequest { request, reply, .. }) = requests.recv() {
             let _ = reply.send(answer(&request));
-            let _ = tell.send(request);
+            let _ = seen.send(request);
         }
     });
     let api = Api::granting(grant, listener, submitter, view.clone(), published()).unwrap();
-    Served { api: Some(api), control: Some(control), heard, view, folder }
+    Served { api: Some(api), control: Some(control), requests: requests_seen, view, folder }
 }
 
 impl Served {
@@ -90,7 +90,7 @@ impl Served {
     }
 
     fn asked(&self) -> Request {
-        self.heard.recv().unwrap()
+        self.requests.recv().unwrap()
     }
 }
 
@@ -181,8 +181,8 @@ fn each_path_asks_for_what_it_says() {
     assert_eq!(Value::from(shown.epoch.to_string()), epoch_text, "as people write it");
     assert_eq!(served.ask("GET", "/recovery/last", ""), (200, Value::Null));
     assert_eq!(served.ask("GET", "/orphans", ""), (200, json!([])));
-    let heard = [(); 3].map(|()| served.asked());
-    assert_eq!(heard, [Request::Status, Request::RecoveryLast, Request::Orphans]);
+    let asked = [(); 3].map(|()| served.asked());
+    assert_eq!(asked, [Request::Status, Request::RecoveryLast, Request::Orphans]);
     for (word, become_of) in [("adopt", OrphanFate::Adopted), ("end", OrphanFate::Ended)] {
         assert_eq!(served.ask("POST", &format!("/orphans/9/{word}"), ""), (200, json!([])));
         assert_eq!(served.asked(), Request::Orphan { meeting: MeetingId(9), become_of });
@@ -218,11 +218,11 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
     assert_eq!((dump.parts.len(), dump.terminals.len()), (1, 2));
     let part = &dump.parts[0];
     assert_eq!((part.epoch, &part.epoch_text), (Epoch::new(1, 1), &Epoch::new(1, 1).to_string()));
-    // Another epoch controls, under which nobody has taken it over yet.
+    // Another epoch controls, under which it is not taken over yet.
     assert_eq!((dump.epoch, &dump.epoch_text), (Epoch::NONE, &Epoch::NONE.to_string()));
     assert_eq!((part.state, shown.meeting.state), (MeetingState::Recovering, MeetingState::Recovering));
     assert_eq!((dump.terminals[0].terminal, dump.terminals[0].info.as_str()), (terminal(1001), "ab01"));
-    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+    assert!(served.requests.try_recv().is_err(), "the control thread was not asked");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_client_is_told_when_the_engine_stops_with_its_request() {
     let (status, answer) = client.join().unwrap();
     assert_eq!((status, &answer["error"]), (503, &json!("busy")), "{answer}");
     drop(api);
-    // The socket outlives the engine: who comes in between is answered by the next one.
+    // The socket outlives the engine: a client that connects in between is answered by the next.
     let client = std::thread::spawn(move || ask(&socket, "GET", "/orphans", ""));
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
     let (submitter, requests) = Submitter::new(|| {});
@@ -314,7 +314,7 @@ fn an_upgrade_is_asked_for_with_a_time_and_nothing_else() {
     }
 }
 
-/// Whoever asks, and whatever: what is wrong is told as JSON with its reason and a way out.
+/// Every error is answered as JSON with its reason and a remedy.
 #[test]
 fn refusals_of_the_transport_are_told_like_all_others() {
     let served = serve(|_| changed());
@@ -341,7 +341,7 @@ fn refusals_of_the_transport_are_told_like_all_others() {
         assert_eq!(found, status, "{method} {path}: {told}");
         assert!(told.what.contains(what) && !told.remedy.is_empty(), "{method} {path}: {told:?}");
     }
-    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+    assert!(served.requests.try_recv().is_err(), "the control thread was not asked");
 }
 
 /// Every flag has a bit of the mask of all.
@@ -465,7 +465,7 @@ fn one_domain_that_is_silent_takes_control_of_no_other() {
     assert_eq!(well.recovery_now(), "reconciled");
     assert_eq!(silent.recovery_now(), "unreachable", "what was agreed is not what is");
     let fenced = DomainStatus { fenced_by: Some(crate::wire::Epoch::new(1, 8)), ..silent.clone() };
-    assert_eq!(fenced.recovery_now(), "not in control: 1.8.0000", "and under which epoch somebody else is");
+    assert_eq!(fenced.recovery_now(), "not in control: 1.8.0000", "and under which epoch another one is");
     let cases: [(&[&DomainStatus], &str, &str); 3] = [
         (&[&well, &well], "in control", "in control"),
         (&[&well, &silent], "partly in control", "partly in control (1 of 2 domains)"),

@@ -13,7 +13,7 @@ use crate::database::{Change, CommitError, JobId, Member, PartParameters, Wanted
 use crate::table::{Part, Table, TableError, Terminal, Writer};
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, Message};
 
-/// Warnings that nobody has taken are dropped beyond this many events.
+/// A warning is dropped while this many events wait to be taken.
 const EVENTS_MAX: usize = 1024;
 
 /// What all operations share.
@@ -123,8 +123,8 @@ impl Context<'_> {
         }
     }
 
-    /// The domain of the part that a terminal is a member of, whatever its address says, and which
-    /// may be commanded. Remembers it, and the version of the terminal's state.
+    /// The domain of the part that a terminal is a member of, and which may be commanded; its
+    /// address may name another domain. Remembers it, and the version of the terminal's state.
     pub fn member(&mut self, terminal: Address) -> Result<Domain, NotNow> {
         let meeting = self.operation.meeting;
         let parts = self.parts()?;

@@ -113,7 +113,7 @@ impl Verb for End {
             // does not hold it; or does not have it, and so has ended it.
             (Message::MeetingStart { .. }, Err(Status::Conflict | Status::Capacity))
             | (Message::MeetingEnd { .. }, Ok(_) | Err(Status::UnknownMeeting)) => {
-                // It is not asked again, whatever becomes of the other parts.
+                // It is not asked again, even where other parts cannot be ended.
                 context.write_part(domain, |part| (part.epoch, part.state) = (Epoch::NONE, MeetingState::Ended));
             }
             (_, Err(status)) => context.operation.fail(declined(domain, "the end of the conference", status)),

@@ -142,8 +142,8 @@ impl Joining {
         let epoch = context.shared.epoch;
         context.write_part(answered.domain, |part| {
             part.epoch = epoch;
-            // Nobody is in a conference that began just now, whatever its version; who is in one
-            // that was there before, its version alone does not tell.
+            // A conference that began just now has no members, so its version stands for all of
+            // it; the version of one that was there before does not say who is in it.
             if !answered.already {
                 part.version = version;
             }
@@ -196,7 +196,7 @@ impl Joining {
     /// The parts that were started are in meeting; refused where no member was taken.
     pub fn conclude(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
         if self.accepted.is_empty() {
-            return Err(nobody(&self.refused));
+            return Err(no_member(&self.refused));
         }
         for &domain in &self.starting {
             context.write_part(domain, |part| part.state = MeetingState::InMeeting);
@@ -204,7 +204,7 @@ impl Joining {
         Ok(())
     }
 
-    /// Takes out who was added, and marks what was started as ending. Gives what is to be
+    /// Takes out the members that were added, and marks what was started as ending. Gives what is to be
     /// committed, and the parts that their autonomous servers are still to end.
     pub fn undo(&mut self, context: &mut Context<'_>) -> (Vec<Change>, Vec<Domain>) {
         let meeting = context.operation.meeting;
@@ -236,7 +236,7 @@ impl Joining {
     }
 }
 
-fn nobody(refused: &[Refused]) -> Refusal {
+fn no_member(refused: &[Refused]) -> Refusal {
     let why = refused.first().map_or("it was given none".to_owned(), |Refused { terminal, why }| {
         format!("of {terminal} its autonomous server said \"{why}\"")
     });

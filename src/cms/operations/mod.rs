@@ -14,18 +14,19 @@
 //! turn it is, deadlines and errands are in [`turns`].
 //!
 //! What always holds here:
-//! - The autonomous server is the truth: the table says that something is so after its
+//! - The autonomous server has the truth: the table says that something is so after its
 //!   acknowledgement. Only joining is entered ahead, for a new member's first report may overtake
-//!   the acknowledgement. Its version of a part stands for every change up to it: past a change
-//!   that was not acknowledged it does not go.
-//! - Whatever takes more than one command is written ahead, so that a death in the midst leaves
-//!   `starting`, `ending` or what was wanted ([`Wanted`]) behind in the database, and the next
-//!   engine finishes it ([`Operations::handle_opened`]).
-//! - What fails in the midst is undone, and a client is told of its refusal after that is durable.
-//!   Undoing, as finishing, is an errand: it belongs to no client, and is tried with growing pauses
-//!   until it is done.
-//! - A member is commanded by way of the part that it is a member of, whatever its address says; a
-//!   domain that is not in the configuration is a refusal. No request reaches a panic.
+//!   the acknowledgement. The table's version of a part stands for every change up to it: it does
+//!   not go past a change that was not acknowledged.
+//! - An operation of more than one command is written ahead, so that a death in the midst leaves
+//!   `starting`, `ending` or what was wanted ([`Wanted`]) in the database, and the next engine
+//!   finishes it ([`Operations::handle_opened`]).
+//! - What fails in the midst is undone, and the client gets its refusal after that is durable.
+//!   Undoing, like finishing, is an errand: it belongs to no client, and is tried with growing
+//!   pauses until it is done.
+//! - A member is commanded by way of the part that it is a member of, even where its address names
+//!   another domain; a domain that is not in the configuration is refused. No request reaches a
+//!   panic.
 //! - A conference has one operation at a time, in the order of the requests; conferences do not
 //!   wait for each other. All commands of an operation that do not depend on one another are
 //!   outstanding at once.
