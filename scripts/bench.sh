@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs a bench and writes what it measured. benches/README.md says what the figures mean.
+# Runs a bench and prints its results. benches/README.md explains the figures.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
 #   scripts/bench.sh worker|serving|sla|table|wire|dataplane [--json FILE] …
 #
-# recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison,
-#            what others take to have their meetings again (benches/peers), unless --no-peers
+#   recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison,
+#              how long other software takes to have its meetings back (benches/peers), unless --no-peers
 # worker     what a report costs a worker over rings in memory, in time, instructions and
 #            allocations; two workers against one
 # serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of
 #            forgeries
-# sla        a server under load whose engine is killed once, and what `baton sla` makes of its logs
+# sla        a server under load whose engine is killed once, and what `baton sla` finds in its logs
 #            [--html FILE]
 # table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
 # wire       what a frame costs to read and to write (benches/structures)
@@ -20,11 +20,11 @@
 # Exits non-zero if a target is missed. Other options are the bench's own: --help after the name
 # lists them.
 set -euo pipefail
-# A relative FILE is meant from where this was called.
+# A relative FILE is relative to the caller's folder.
 called_from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# What clears away, in whatever way this ends; the last first.
+# Clean-up commands, run however this ends; the last one first.
 clearing=()
 clear_away() {
     local n
@@ -32,10 +32,10 @@ clear_away() {
 }
 trap clear_away EXIT
 
-usage() { sed -n '2,16s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
-# A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on
-# hugetlbfs where the kernel lends enough of them, else on tmpfs. Given back in every case.
+# Sets `memory` to a folder for a table of this many huge pages, as on a dispatch server: on
+# hugetlbfs if the kernel has enough of them, otherwise on tmpfs. Always given back.
 borrow_huge_pages() {
     local pages=/proc/sys/vm/nr_hugepages before
     memory="$(mktemp -d -p /dev/shm)"
@@ -83,7 +83,7 @@ recovery() {
     say "building"
     local bench stage="baton-demo-$$" held=0
     bench="$(built recovery)"
-    # The program clears its stage itself; killed outright, it cannot.
+    # The program removes its testbed itself, unless it is killed.
     clearing+=("'$bench' --clear '$stage'")
     "$bench" --stage "$stage" "${arguments[@]}" || held=$?
 
@@ -103,7 +103,7 @@ recovery() {
     return "$held"
 }
 
-# The arguments, in `arguments`, with files as they are meant from where this was called.
+# Sets `arguments` to the arguments, with files relative to the caller's folder.
 with_files_from_caller() {
     arguments=()
     while (($#)); do
@@ -128,7 +128,7 @@ worker() {
     "$bench" --memory "$memory" "${arguments[@]}"
 }
 
-# A bench that plays on a stage of its own.
+# A bench that runs on a testbed of its own.
 staged() {
     local name="$1" bench stage="baton-demo-$$"
     shift
@@ -137,7 +137,7 @@ staged() {
     scripts/setup.sh
     say "building"
     bench="$(built "$name")"
-    # The program clears its stage itself; killed outright, it cannot.
+    # The program removes its testbed itself, unless it is killed.
     clearing+=("'$bench' --clear '$stage'")
     "$bench" --stage "$stage" "${arguments[@]}"
 }
@@ -168,7 +168,7 @@ dataplane() {
     scripts/setup-peers.sh dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
     cargo build --release --locked --quiet --manifest-path benches/dataplane/xsk-rs/Cargo.toml
-    # The program clears its namespaces away itself; killed outright, it cannot.
+    # The program removes its namespaces itself, unless it is killed.
     local stage="baton-dp$$" memory
     clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")
     borrow_huge_pages 300

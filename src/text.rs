@@ -1,15 +1,15 @@
-//! What people read: figures in the unit that suits them, and which characters may be shown.
+//! Text for people: figures in a suitable unit, and which characters may be shown.
 
 use std::time::Duration;
 
-/// Whether a character would command a terminal, or disguise the line that it stands in: control
-/// characters, line separators, and those that turn the direction of writing.
+/// Whether a character could control a terminal, or disguise its line: control characters, line
+/// separators, and those that change the direction of writing.
 pub fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A time in the unit that suits it, three digits.
+/// A time in a suitable unit, with three digits.
 pub fn time(microseconds: f64) -> String {
     let (value, unit) = match microseconds {
         us if us < 1e3 => (us, "µs"),
@@ -26,7 +26,7 @@ pub fn time(microseconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// Microseconds of a time, as the report states them.
+/// A time in microseconds, as reports state them.
 pub fn microseconds(time: Duration) -> f64 {
     (time.as_nanos() as f64) / 1e3
 }

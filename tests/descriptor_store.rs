@@ -1,6 +1,6 @@
-//! A keeper under a service manager: what it says to it, and what it finds again. The manager is
-//! this test, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real
-//! `baton run`, which it really kills.
+//! A keeper under a service manager: what it reports, and what it gets back. This test is the
+//! manager, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real `baton run`,
+//! which it really kills.
 
 mod support;
 
@@ -23,10 +23,10 @@ use support::netns::{Pair, Side};
 use support::probe::write_to_server;
 use support::server::{Place, gone, kill};
 
-/// Nothing here takes as long; what does has hung.
+/// No step takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Frames that are sent while no process of the server lives: they have to fit the ring, whose size
-/// the memory limit decides.
+/// depends on the memory limit.
 const UNATTENDED: u64 = 200;
 
 /// A service manager with one service.
@@ -34,7 +34,7 @@ struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
     store: BTreeMap<String, OwnedFd>,
-    /// What the service said since it was started, line by line.
+    /// The service's messages since it was started, line by line.
     said: Vec<String>,
     log: PathBuf,
 }
@@ -47,10 +47,10 @@ impl Manager {
         Self { socket, path, store: BTreeMap::new(), said: Vec::new(), log: place.path("log") }
     }
 
-    /// Starts the service with all that is kept.
+    /// Starts the service with all stored descriptors.
     fn start(&mut self, pair: &Pair, configuration: &Path) -> Service {
         self.said.clear();
-        // Away from the numbers that they are to have.
+        // Away from the numbers that the service expects.
         let passed: Vec<_> = self.store.values().map(|kept| fcntl_dupfd_cloexec(kept, 200).unwrap()).collect();
         let mut script = String::from("export LISTEN_PID=$$; exec");
         for (number, kept) in (3..).zip(&passed) {
@@ -76,7 +76,7 @@ impl Manager {
         Service { keeper }
     }
 
-    /// Listens until the service says this.
+    /// Waits until the service sends this.
     fn until(&mut self, what: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -91,7 +91,7 @@ impl Manager {
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        // A descriptor that is not stored is closed here, a barrier's too.
+        // A descriptor that is not stored is closed here, also that of a barrier.
         let Ok(received) = fd_passing::receive(self.socket.as_fd(), &mut buffer, 1, true) else { return };
         let text = std::str::from_utf8(&buffer[..received.bytes]).unwrap();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -109,7 +109,7 @@ impl Manager {
         self.store.keys().map(String::as_str).collect()
     }
 
-    /// The sockets that are kept, as the kernel numbers them.
+    /// The stored sockets, by the kernel's numbers.
     fn sockets(&self) -> BTreeSet<u64> {
         let sockets = self.store.iter().filter(|(name, _)| name.starts_with("socket-"));
         sockets.map(|(_, socket)| rustix::fs::fstat(socket).unwrap().st_ino).collect()
@@ -120,7 +120,7 @@ impl Manager {
     }
 }
 
-/// Its process. Killed when it is dropped.
+/// The process of the service. Killed on drop.
 struct Service {
     keeper: Child,
 }
@@ -155,7 +155,7 @@ impl Drop for Service {
     }
 }
 
-/// An autonomous server as far as probes go: it counts which of its own are echoed.
+/// An autonomous server that only sends probes: it counts which of them are echoed.
 struct Prober {
     endpoint: Endpoint,
     sent: u64,
@@ -189,7 +189,7 @@ impl Prober {
         self.endpoint.receive(Duration::from_millis(1), note).unwrap();
     }
 
-    /// Sends some more, at a pace that any ring keeps up with.
+    /// Sends some more, at a pace that fits any ring.
     fn more(&mut self, frames: u64) {
         for _ in 0..frames {
             self.send();
@@ -197,7 +197,7 @@ impl Prober {
         }
     }
 
-    /// Listens until each frame that was sent was echoed.
+    /// Waits until each frame that was sent was echoed.
     fn all_echoed(&mut self, log: impl Fn() -> String) {
         let end = Instant::now() + PATIENCE;
         while (self.echoed.len() as u64) < self.sent {
@@ -236,14 +236,14 @@ fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
     prober.all_echoed(|| manager.log());
 
     for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
-        // Under frames: some are in the dying engine's hands.
+        // Under traffic: the dying engine holds some frames.
         prober.more(100);
         (0..20).for_each(|_| prober.send());
         assert_eq!(service.end(signal), code, "{}", manager.log());
         while manager.said.is_empty() || !manager.said.iter().any(|line| line == "STOPPING=1") && code.is_some() {
             manager.listen();
         }
-        // Nobody is there.
+        // No process of the server lives.
         (0..UNATTENDED).for_each(|_| prober.send());
         let mut client = UnixStream::connect(place.path("run/api.sock")).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -283,7 +283,7 @@ fn the_rings_of_several_interfaces_are_kept_as_one() {
     let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
     assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
 
-    // With one of them alone all of it is another inheritance.
+    // If only one of them is stored, none can be used.
     service.end(Signal::KILL);
     fs::write(&configuration, one).unwrap();
     let _service = manager.start(&pair, &configuration);
@@ -300,7 +300,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     let mut service = manager.start(&pair, &configuration);
     manager.until("READY=1");
 
-    // Another size.
+    // A different size.
     service.end(Signal::KILL);
     let before = manager.sockets();
     let text = fs::read_to_string(&configuration).unwrap();
@@ -315,7 +315,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     prober.all_echoed(|| manager.log());
     drop(prober);
 
-    // Another interface of the same name.
+    // A different interface with the same name.
     service.end(Signal::KILL);
     let before = manager.sockets();
     pair.ip(Side::Left, "link del left");
@@ -327,7 +327,7 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     assert!(manager.log().contains("not taken up: they are left number"), "{}", manager.log());
     assert!(manager.sockets().is_disjoint(&before));
 
-    // A socket is missing, and there is something of another version's.
+    // A socket is missing, and there is a descriptor of another version.
     service.end(Signal::KILL);
     let socket = manager.store.remove("socket-0").unwrap();
     manager.store.insert("ring-0".into(), socket);
@@ -338,16 +338,17 @@ fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
     service.end(Signal::KILL);
 }
 
-/// What an engine that was taken over can write to frames' memory: that each chunk is owned as none
-/// can be. The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes;
-/// chunks are a multiple of 128.
+/// What a compromised engine can write to the frames' memory: an impossible owner for each chunk.
+/// The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes; the
+/// number of chunks is a multiple of 128.
 fn damage(umem: &OwnedFd) {
     let file = fs::File::options().write(true).open(format!("/proc/self/fd/{}", umem.as_raw_fd())).unwrap();
     let chunks = (file.metadata().unwrap().len() - 64) / (2048 + 8) / 128 * 128;
     file.write_all_at(&vec![7; chunks as usize * 8], chunks * 2048).unwrap();
 }
 
-/// It came to nothing at each start, for as long as the manager kept what it came to nothing by.
+/// This failed at each start, for as long as the manager stored the descriptors that caused the
+/// failure.
 #[test]
 fn rings_that_no_engine_can_work_with_are_not_kept_for_ever() {
     let (pair, place) = (Pair::new(1), Place::new());
@@ -388,7 +389,7 @@ fn a_start_that_fails_leaves_steering_to_the_sockets_that_are_kept() {
     manager.until("READY=1");
     let mut prober = Prober::open(&pair);
     service.end(Signal::KILL);
-    // Its sockets are taken up; then there is no folder for the API's.
+    // Its sockets are taken up; then the folder for the API's socket is missing.
     let text = fs::read_to_string(&configuration).unwrap();
     let failing = place.path("failing.toml");
     fs::write(&failing, format!("{text}\napi_socket = \"{}\"\n", place.path("nowhere/api.sock").display())).unwrap();

@@ -1,5 +1,4 @@
-//! `baton doctor` on the machine that runs this, for an interface that is there and ones that are
-//! not.
+//! `baton doctor` on the machine that runs this, for an existing interface and for missing ones.
 
 mod support;
 
@@ -39,7 +38,7 @@ fn a_machine_that_runs_the_tests_is_fit_and_what_it_lacks_is_said() {
     }
     assert!(finding(&said, "driver")["is"].as_str().unwrap().contains("veth"), "{said}");
     assert!(finding(&said, "queues")["is"].as_str().unwrap().contains("has 2"), "{said}");
-    // The test's database is on tmpfs, and its workers are pinned nowhere.
+    // The test's database is on tmpfs, and its workers are not pinned.
     for check in ["database", "cores"] {
         let found = finding(&said, check);
         assert!(found["level"] == "warning" && found["todo"] != "" && found["costs"] != "", "{found}");
@@ -85,14 +84,14 @@ fn what_is_typed_wrong_is_named() {
         assert_eq!(done.status.code(), Some(code), "{said}");
         assert!(said.contains(expected), "{expected} in {said}");
     }
-    // Before there is a configuration an interface can be looked at.
+    // An interface can be checked before there is a configuration.
     if !Path::new("/etc/baton/baton.toml").exists() {
         let done = doctor(&pair, &["--interface", Side::Left.interface()]);
         assert_eq!(done.status.code(), Some(0), "{done:?}");
     }
 }
 
-/// Something mounted, until this goes.
+/// Something mounted, until this is dropped.
 struct Mounted(std::path::PathBuf);
 
 impl Mounted {
@@ -110,7 +109,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Whether a server that is started comes to control.
+/// Whether a server that is started gains control.
 fn starts(pair: &Pair, configuration: &Path) -> (bool, String) {
     let mut server = Server::start(pair, Side::Left, configuration, &[]);
     let controls = server.controls_or_ends();
@@ -121,7 +120,7 @@ fn starts(pair: &Pair, configuration: &Path) -> (bool, String) {
     (controls, server.heard.clone())
 }
 
-/// Holds what doctor says against what the start does.
+/// Compares doctor's findings with the result of a start.
 fn agree(what: &str, pair: &Pair, configuration: &Path, expected: bool) {
     let done = doctor(pair, &["--config", configuration.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
@@ -134,7 +133,7 @@ fn agree(what: &str, pair: &Pair, configuration: &Path, expected: bool) {
 fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
     let pair = Pair::new(1);
     let left = Side::Left.interface();
-    // Each in a place of its own; `break_it` gives what lasts as long as it is broken.
+    // Each case has its own place; `break_it` returns what has to live as long as it is broken.
     let case = |what: &str, more: &str, expected: bool, break_it: &dyn Fn(&Place) -> Vec<Mounted>| {
         let place = Place::new();
         let broken = break_it(&place);
@@ -181,7 +180,7 @@ fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
     let long = format!("api_socket = \"PLACE/{}\"", "s".repeat(100));
     case("the socket's path is too long", &long, false, &|_| vec![]);
 
-    // The interface.
+    // Cases of the interface.
     let program = pair.on(Side::Left, || {
         let interface = Interface::find(left).unwrap();
         Steering::attach(&interface, &SteerSettings::new(0x88B5, 1), None).unwrap()

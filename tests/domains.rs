@@ -1,5 +1,5 @@
-//! Control by domain: of two autonomous servers one is never there, and the other falls silent.
-//! What operators are told of it, and what alerts go by. Real processes on a veth.
+//! Control by domain: of two autonomous servers one is never there, and the other stops answering.
+//! What operators see of that, and what alerts evaluate. Real processes on a veth.
 
 mod support;
 
@@ -50,7 +50,7 @@ fn baton(place: &Place, words: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// Waits until `status` is as it should be; gives it.
+/// Waits until `status` is as expected; returns it.
 fn wait_for(place: &Place, is_so: impl Fn(&Value) -> bool) -> Value {
     let end = Instant::now() + PATIENCE;
     loop {

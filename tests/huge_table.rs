@@ -1,5 +1,5 @@
-//! A table on hugetlbfs, where dispatch hardware has it: there again after its maker is gone, and
-//! refused, not SIGBUS, where the pages do not suffice.
+//! A table on hugetlbfs, as on a dispatch server: it survives its maker, and if there are not
+//! enough pages it is refused, without a SIGBUS.
 
 mod support;
 
@@ -13,7 +13,7 @@ use baton::table::{Capacity, OwnerId, Part, Recovered, Table, Terminal};
 use baton::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
 use support::huge_pages::HugePages;
 
-/// A hugetlbfs of its own, gone in the end.
+/// A hugetlbfs of the test, removed on drop.
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {

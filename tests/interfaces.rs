@@ -1,4 +1,4 @@
-//! A dispatch server on two interfaces, an autonomous server behind each.
+//! A dispatch server on two interfaces, with an autonomous server behind each.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::netns::{Pair, Side};
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The dispatch server's, and the autonomous servers'.
+/// The addresses of the dispatch server, and of the autonomous servers.
 const MACS: [[(&str, &str); 2]; 2] = [
     [("right", "02:00:00:00:01:01"), ("right2", "02:00:00:00:01:02")],
     [("left", "02:00:00:00:02:01"), ("left2", "02:00:00:00:02:02")],
@@ -40,7 +40,8 @@ fn doubly_joined() -> Pair {
     pair
 }
 
-/// A configuration for these interfaces, with domains 1 and 2 behind them, to be learned.
+/// A configuration for these interfaces, with domains 1 and 2 behind them, whose addresses are
+/// learned.
 fn configure(place: &Place, names: &str) -> PathBuf {
     let file = place.configure("right", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&file).unwrap();
@@ -50,7 +51,7 @@ fn configure(place: &Place, names: &str) -> PathBuf {
     file
 }
 
-/// An autonomous server, killed when this goes.
+/// An autonomous server, killed on drop.
 struct Autonomous {
     process: Child,
     control: PathBuf,
@@ -93,7 +94,7 @@ impl Drop for Autonomous {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !so() {
@@ -102,13 +103,13 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// What the status says of each domain.
+/// The status of each domain.
 fn domains(api: &Api) -> Vec<Value> {
     let status = api.call("GET", "/status", None);
     status.map_or_else(|_| Vec::new(), |status| status["domains"].as_array().unwrap().clone())
 }
 
-/// Whether the autonomous servers are where they are said to be, and both sides agree.
+/// Whether the server has found the autonomous servers where they are, and both sides agree.
 fn agree(api: &Api, macs: [&str; 2]) -> bool {
     let found = domains(api);
     found.len() == 2
@@ -154,7 +155,7 @@ fn conferences_over_both_interfaces_are_taken_back_over_both() {
         assert_eq!((domain["parts"].as_u64(), domain["taken_over"].as_u64()), (Some(1), Some(1)), "{domain:#}");
     }
 
-    // Both move to where the first was: the second is found there.
+    // Both move to the place of the first: the second is found there.
     drop(servers);
     let _both = Autonomous::start(&pair, &place, "1-2", 0);
     until("it is learned at the other interface", || {
@@ -204,7 +205,7 @@ fn what_cannot_be_served_together_is_refused() {
     assert!(!steered(&pair, "right"), "nothing is begun by halves");
 }
 
-/// Runs a program on the dispatch server's side; gives what it says.
+/// Runs a program on the dispatch server's side; returns its output.
 fn there(pair: &Pair, line: &str) -> String {
     let mut words = line.split_whitespace();
     let mut command = Command::new("nsenter");
@@ -233,7 +234,7 @@ fn what_becomes_of_an_interface_is_said_and_put_right() {
     server.line_with("right has an MTU of 1400 now; it was 1500");
     there(&pair, "ethtool -L right rx 2 tx 2");
     server.line_with("right has 2 receive queues now; it had 1 at the start");
-    // Frames would go on bearing an address that the interface does not listen to.
+    // Frames would still have an address that the interface does not listen to.
     pair.ip(Side::Right, "link set right address 02:00:00:00:01:07");
     assert_ne!(server.code(), 0);
     assert!(server.heard.contains("right has the MAC address 02:00:00:00:01:07 now; it was"), "{}", server.heard);
@@ -245,7 +246,7 @@ fn what_becomes_of_an_interface_is_said_and_put_right() {
 #[test]
 fn an_interface_that_is_down_at_the_start_is_named_and_one_in_generic_mode_with_its_reason() {
     let (pair, place) = (Pair::new(1), Place::new());
-    // A native program's frames are to fit a page, and it is the other end's that come.
+    // A native program needs frames that fit a page, and the other end's frames arrive here.
     pair.ip(Side::Left, "link set left mtu 9000");
     pair.ip(Side::Right, "link set right down mtu 9000");
     let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
@@ -266,7 +267,7 @@ fn a_name_with_a_dot_is_served() {
     server.engine();
     server.signal(Signal::KILL);
     server.end();
-    // What a killed keeper has left is found again, and goes.
+    // What a killed keeper has left is found again, and removed.
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
     server.signal(Signal::TERM);
@@ -311,7 +312,7 @@ fn what_is_no_ethernet_and_pins_that_another_has_are_refused_by_name() {
         assert_ne!(server.code(), 0);
         assert!(server.heard.contains(expected), "{}", server.heard);
     };
-    refused(&other.configure("lo", ""), &[], "interface `lo` is no Ethernet");
+    refused(&other.configure("lo", ""), &[], "interface `lo` is not Ethernet");
     let pins = place.path("run/bpf");
     let expected = format!("another dispatch server has {} already", pins.display());
     refused(&other.configure("right2", ""), &["--pin", pins.to_str().unwrap()], &expected);
@@ -333,7 +334,7 @@ fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_ask
     let right = pair.on(Side::Right, || Interface::find("right").unwrap().mac().unwrap());
     let mut endpoint = pair.on(Side::Left, || Endpoint::open("left", &EndpointSettings::default()).unwrap());
     let left = endpoint.mac();
-    // To all, without the tag, as an interface that takes it off shows it; by the control thread
+    // To all, without the tag, as from an interface that strips it; answered by the control thread
     // and by a worker.
     let asked = Envelope {
         dst_mac: Mac([0xff; 6]),

@@ -34,7 +34,7 @@ fn load(pair: &Pair, side: Side, arguments: &[&str]) -> Command {
     command
 }
 
-/// Sends from the left with these arguments and `--json`; gives what it printed.
+/// Sends from the left with these arguments and `--json`; returns the printed result.
 fn send(pair: &Pair, arguments: &[&str]) -> Value {
     let output = load(pair, Side::Left, &[&["--interface", "left", "--json"], &ANYBODY[..], arguments].concat())
         .output()
@@ -44,7 +44,7 @@ fn send(pair: &Pair, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Exit code, and what it said on standard error.
+/// Exit code and standard error.
 fn refused(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
@@ -55,7 +55,7 @@ fn number(value: &Value, path: &str) -> u64 {
 }
 
 /// The place of a dispatch server that held 20 meetings of ten terminals each in its domain when it
-/// died: it knows them from its table, though no autonomous server is there.
+/// died: it knows them from its table, although no autonomous server is there.
 fn filled() -> Place {
     let place = Place::new();
     let (shm, db) = (place.path("shm"), place.path("db"));
@@ -77,7 +77,7 @@ fn filled() -> Place {
     place
 }
 
-/// A dispatch server on the right whose only domain is 366, with a secret or without.
+/// A dispatch server on the right whose only domain is 366, with or without a secret.
 fn server(pair: &Pair, place: &Place, secret: Option<&str>) -> Server {
     let configuration = place.configure("right", "");
     if let Some(secret) = secret {
@@ -108,7 +108,7 @@ fn a_server_echoes_every_probe_and_believes_no_forgery() {
     assert!(counted("latency/probe/p50_ns") <= counted("latency/probe/max_ns"));
     assert_eq!(intervals(&log), 3000, "the histogram log has every latency");
 
-    // The same domain under another secret, and what is not even a frame: nothing of it is
+    // The same domain under another secret, and bytes that are not even a frame: none of it is
     // answered.
     let forged = send(&pair, &[&["--what", "forgeries", "--wait", "100ms"], &rate[..]].concat());
     assert_eq!((number(&forged, "/answers/expected"), number(&forged, "/answers/strange")), (0, 0));
@@ -116,7 +116,7 @@ fn a_server_echoes_every_probe_and_believes_no_forgery() {
     assert_eq!((number(&garbage, "/sent"), number(&garbage, "/answers/strange")), (3000, 0));
     let commands = send(&pair, &[&["--what", "commands"], &rate[..]].concat());
     assert_eq!((number(&commands, "/answers/answered"), number(&commands, "/answers/expected")), (1500, 1500));
-    // And it is none the worse for it.
+    // And the server still works.
     let again = send(&pair, &[&["--what", "probes"], &rate[..]].concat());
     assert_eq!(number(&again, "/answers/lost"), 0);
 }
@@ -166,7 +166,7 @@ fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted
     assert_eq!(number(&slow, "/answers/answered"), 200, "half of the rate: {slow:#}");
     let fast = send(&pair, &[&probes[..], &["--rate", "100000", "--count", "3000"]].concat());
     let answered = number(&fast, "/answers/answered");
-    // A tenth of a second's may come at once.
+    // A tenth of a second's frames may come at once.
     assert!((100..3000).contains(&answered), "{fast:#}");
     let deadline = Instant::now() + PATIENCE;
     while counted("xdp_over_rate") + answered != 3000 {
@@ -177,7 +177,7 @@ fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted
     assert_eq!(counted("probes_echoed"), 200 + answered);
 }
 
-/// Values in a histogram log, by its lines and their decoded counts.
+/// Number of values in a histogram log, from its lines and their decoded counts.
 fn intervals(path: &Path) -> u64 {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains("#[Histogram log format version 1.3]\n#[StartTime: "), "{text}");
@@ -329,7 +329,7 @@ fn a_process_without_privileges_is_told_which_it_needs() {
         let arguments =
             [&["--interface", "left", "--insecure-no-authentication", "--count", "1", "--by", way], &ANYBODY[..]]
                 .concat();
-        // Its file may lie where nobody else may look.
+        // Its file may be in a place that nobody else may read.
         let program = tempfile::Builder::new().tempfile_in("/dev/shm").unwrap();
         fs::copy(env!("CARGO_BIN_EXE_baton"), program.path()).unwrap();
         let path = program.into_temp_path();
@@ -342,7 +342,7 @@ fn a_process_without_privileges_is_told_which_it_needs() {
     }
 }
 
-/// `baton load sink` on the right. Killed when it is dropped.
+/// `baton load sink` on the right. Killed on drop.
 struct Sink(Child);
 
 impl Drop for Sink {
@@ -353,7 +353,7 @@ impl Drop for Sink {
 }
 
 impl Sink {
-    /// Counting, until it has so many.
+    /// Counts until it has this many.
     fn start(pair: &Pair, count: &str, more: &[&str]) -> Self {
         use std::io::{BufRead, BufReader};
         let arguments = [&["sink", "--interface", "right", "--json", "--for", "30s", "--count", count], more].concat();

@@ -1,4 +1,4 @@
-//! Steering that outlives processes: pinned on a BPF file system of the test's own, found again,
+//! Steering that outlives processes: pinned on a BPF file system of the test, found again,
 //! replaced, removed.
 
 mod support;
@@ -18,7 +18,7 @@ use support::probe::write;
 
 const SETTINGS: SteerSettings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
 
-/// A folder with a BPF file system in it, both gone when the test is.
+/// A folder with a BPF file system in it, both removed on drop.
 struct Bpffs(tempfile::TempDir);
 
 impl Bpffs {
@@ -70,14 +70,15 @@ fn pinned_steering_goes_on_without_who_attached_it() {
         steering.dry_run(&frame(), 0, (0, 0)).unwrap();
         drop(steering);
 
-        // Opened: the program, its ring, its counters are what they were.
+        // Opened: the program, its ring and its counters are unchanged.
         let steering = Steering::open(&pins).unwrap();
         assert_eq!(steering.mode(), Some(Mode::Native));
         assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect);
         assert_eq!(steering.counters().unwrap().of(Verdict::Steered), 2);
         drop(steering);
 
-        // Attached again, by the same build: likewise, but for the settings, which are new.
+        // Attached again, by the same build: also unchanged, except for the settings, which are
+        // new.
         let other = SteerSettings { ethertype: 0x88B6, ..SETTINGS };
         let steering = Steering::attach(&interface, &other, Some(&pins)).unwrap();
         assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Pass);
@@ -85,7 +86,7 @@ fn pinned_steering_goes_on_without_who_attached_it() {
         steering.set(&SETTINGS).unwrap();
         assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect);
 
-        // Detached: nothing of it is left, and another may come.
+        // Detached: nothing of it is left, and another program may be attached.
         steering.detach().unwrap();
         assert_eq!(names(&pins), [""; 0]);
         drop(Steering::attach(&interface, &SETTINGS, None).unwrap());
@@ -101,7 +102,7 @@ fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
         let socket = socket();
         drop(Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap());
         drop(Steering::attach(&Interface::find("lo").unwrap(), &SETTINGS, Some(&others)).unwrap());
-        // As after a replacement that was cut short: a map is missing, or is another program's.
+        // As after an interrupted replacement: a map is missing, or is another program's.
         let breakages: [&dyn Fn(); 3] = [
             &|| fs::remove_file(pins.join("rings")).unwrap(),
             &|| fs::remove_file(pins.join("known")).unwrap(),
@@ -167,11 +168,11 @@ fn another_builds_program_stays_until_the_rings_of_its_follower_are_filled() {
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
         drop(Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap());
-        // What makes a program pass for another build's.
+        // Makes the program look like another build's.
         fs::remove_file(pins.join("rings")).unwrap();
         let before = program_on(&interface);
         let begin = || Steering::begin(&interface, &SETTINGS, &[].into(), Some(&pins)).unwrap();
-        // One that comes to nothing leaves it as it was.
+        // An attempt that is abandoned leaves it as it was.
         drop(begin());
         let mut steering = begin();
         assert_eq!(program_on(&interface), before);
@@ -208,7 +209,7 @@ fn steering_that_somebody_took_off_is_put_there_again() {
         assert!(Steering::open(&pins).unwrap().is_on(&interface), "and it is pinned again");
         assert!(!steering.mend(&interface).unwrap());
 
-        // Where somebody else is there by now, that is said.
+        // If another program is there by now, that is reported.
         Link::open(pins.join("link")).unwrap().detach().unwrap();
         let other = Steering::attach(&interface, &SETTINGS, None).unwrap();
         assert!(matches!(check_free(&interface, Some(&pins)), Err(SteerError::Occupied { .. })));
@@ -243,11 +244,11 @@ fn who_may_send_is_known_before_the_program_is_attached() {
     let (pair, bpffs) = (Pair::new(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let settings = SteerSettings { known_only: true, ..SETTINGS };
-    // That the frame is from.
+    // The sender of the frame.
     let known = Mac([2, 0, 0, 0, 0, 1]);
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
-        // New, and taken up again.
+        // Newly attached, and taken up again.
         for (known, action) in [(Mac([2, 0, 0, 0, 0, 9]), Action::Drop), (known, Action::Pass)] {
             let steering = Steering::begin(&interface, &settings, &[known].into(), Some(&pins)).unwrap();
             assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, action);

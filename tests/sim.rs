@@ -1,6 +1,6 @@
-//! `baton sim` on a real interface: a dispatch server that this test plays connects, starts
-//! meetings, acknowledges reports and echoes probes over a veth pair, and asks over the control
-//! socket what was seen of it.
+//! `baton sim` on a real interface: this test is the dispatch server. It connects, starts meetings,
+//! acknowledges reports and echoes probes over a veth pair, and asks over the control socket what
+//! the simulation has seen of it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -25,13 +25,13 @@ const DOMAINS: u64 = 4;
 const MEMBERS: u16 = 250;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Two network namespaces and a veth pair between them. All of it goes when this does.
+/// Two network namespaces and a veth pair between them. All of it is removed on drop.
 struct Wire {
     name: String,
 }
 
 impl Wire {
-    /// Namespaces are the whole machine's, so that the name tells process and test.
+    /// Namespaces exist for the whole machine, so the name contains process and test.
     fn lay(test: &str) -> Self {
         let wire = Self { name: format!("d{}{test}", std::process::id()) };
         let (near, far) = (wire.near(), wire.far());
@@ -66,7 +66,7 @@ fn ip(arguments: &[&str]) {
     assert!(done.status.success(), "ip {}: {said} (this test needs root)", arguments.join(" "));
 }
 
-/// `baton sim`, killed when this goes.
+/// `baton sim`, killed on drop.
 struct Simulation(Child);
 
 impl Drop for Simulation {
@@ -96,25 +96,25 @@ fn ask(control: &Path, question: &str) -> Value {
 fn processor_seconds(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from behind the name
+    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from after the name
     // here.
     let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
     ticks / 100.0
 }
 
-/// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to
-/// ask.
+/// A dispatch server without a table: it acknowledges what it reads, and sends the requests that it
+/// is told to.
 struct Desk {
     endpoint: Endpoint,
     key: Key,
     key_autonomous: Key,
     transaction: u32,
-    /// The newest version of each terminal acknowledged.
+    /// The newest acknowledged version of each terminal.
     acknowledged: BTreeMap<Address, u32>,
-    /// Versions of meetings, by domain, as the answers told.
+    /// Versions of meetings, by domain, according to the answers.
     versions: BTreeMap<(u64, MeetingId), u64>,
     acks: BTreeMap<u64, Vec<ReportAck>>,
-    /// What is still without an answer.
+    /// Requests that have no answer yet.
     asked: BTreeMap<u32, (u64, MeetingId, Message)>,
 }
 
@@ -135,7 +135,7 @@ impl Desk {
 
     fn envelope(&self, to: Address) -> Envelope {
         let src_mac = self.endpoint.mac();
-        // To all, since only the simulation is there.
+        // To all, because only the simulation is there.
         let dst_mac = Mac([0xff; 6]);
         let from = Address::from_number(0x1_FFFF);
         Envelope { dst_mac, src_mac, vlan: None, ethertype: DEFAULT_ETHERTYPE, to, from, label: None }
@@ -153,7 +153,7 @@ impl Desk {
         self.asked.insert(self.transaction, (domain, meeting, message));
     }
 
-    /// Asks what has no answer yet until all of it has.
+    /// Repeats unanswered requests until all are answered.
     fn settle(&mut self) {
         let begun = Instant::now();
         while !self.asked.is_empty() {
@@ -167,7 +167,7 @@ impl Desk {
         }
     }
 
-    /// Takes in frames and answers them for so long.
+    /// Receives frames and answers them for this time.
     fn work(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -288,7 +288,7 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
         "--control",
         control.to_str().unwrap(),
     ];
-    // `ip netns exec` becomes the simulation, so that its process is this one.
+    // `ip netns exec` becomes the simulation, so its process is this one.
     let simulation = Simulation(baton(&wire.far(), &arguments).stderr(Stdio::inherit()).spawn().unwrap());
     let begun = Instant::now();
     while UnixStream::connect(&control).is_err() {
@@ -345,7 +345,7 @@ fn judge(control: &Path, simulation: u32) {
     let share = (processor_seconds(simulation) - used) / begun.elapsed().as_secs_f64();
     let quiet = ask(control, r#"{"ask":"quiesce","wait_ms":10000}"#);
     assert_eq!(quiet["quiet"], true);
-    // Probes are not repeated, and so not waited for.
+    // Probes are not repeated, so the server does not wait for them.
     std::thread::sleep(Duration::from_millis(100));
     let status = ask(control, r#"{"ask":"status"}"#);
     println!("processor: {:.0} %", share * 100.0);

@@ -62,7 +62,7 @@ impl Terminal {
         Self { child, keys, user: user.into(), said, screen: vt100::Parser::new(some(rows), some(columns), 0) }
     }
 
-    /// Waits until the screen is as wanted; gives it.
+    /// Waits until the screen is as wanted; returns it.
     fn until(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
         loop {
@@ -127,7 +127,7 @@ fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_
     {
         assert!(shown.contains(part), "{part} on\n{shown}");
     }
-    // In raw mode a key is not echoed, and reaches the program without an end of a line.
+    // In raw mode a key is not echoed, and reaches the program without an end of line.
     terminal.type_in("?");
     terminal.until("help", |shown| shown.contains("scroll the domains"));
     terminal.type_in("?");
@@ -147,7 +147,7 @@ fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_
     let modes = tcgetattr(&terminal.user).unwrap().local_modes;
     assert!(modes.contains(rustix::termios::LocalModes::ECHO | rustix::termios::LocalModes::ICANON));
 
-    // Ended from outside it puts the terminal back as well.
+    // If a signal ends it, it also restores the terminal.
     let mut terminal = Terminal::open(&socket);
     terminal.until("that nobody answers", |shown| shown.contains("no server answers on"));
     signal_to(terminal.child.id(), Signal::TERM).unwrap();

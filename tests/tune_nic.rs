@@ -1,4 +1,4 @@
-//! `scripts/tune-nic.sh` on a veth pair: what it says it does, and it puts everything back.
+//! `scripts/tune-nic.sh` on a veth pair: it does what it prints, and restores everything.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use support::netns::{Pair, Side};
 use tempfile::TempDir;
 
-/// In the namespace, with its own /sys, and what was there before is kept in a folder of our own.
+/// In the namespace, with its own /sys; the previous values are kept in a folder of the test.
 fn run(pair: &Pair, program: &str, arguments: &[&str]) -> Output {
     static KEPT: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
     let mut command = Command::new("ip");
@@ -47,7 +47,7 @@ fn what_is_changed_is_said_and_put_back() {
     assert_eq!(tune(&pair, &arguments), (Some(0), expected));
     assert_ne!(state(&pair), before);
     assert_eq!(tune(&pair, &arguments), (Some(0), String::new()), "all is so already");
-    // A second change keeps what was there before the first.
+    // A second change keeps the values from before the first.
     assert_eq!(tune(&pair, &["-i", "left", "-q", "3"]).0, Some(0));
     assert_eq!(tune(&pair, &["-i", "left", "--undo"]).0, Some(0));
     assert_eq!(state(&pair), before);

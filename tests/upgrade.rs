@@ -1,5 +1,5 @@
-//! Upgrades of a running server: `baton run` from a file that is replaced meanwhile, on a veth of
-//! its own.
+//! Upgrades of a running server: `baton run` from a file that is replaced while it runs, on a veth
+//! of its own.
 
 mod support;
 
@@ -23,7 +23,7 @@ use support::probe::write_to_server;
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A trial that no test waits out.
+/// A trial that no test waits for.
 const LONG: &str = "600";
 
 /// A server that runs from a file of its own, with its standby.
@@ -38,7 +38,7 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
-        // Not where the place is: nobody should have to be able to get there.
+        // Not in the place: other users should not need access to it.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (pair, place) = (Pair::new(1), Place::new());
         let program = folder.path().join("baton");
@@ -54,7 +54,7 @@ impl Stage {
         self.folder.path().join("baton")
     }
 
-    /// Puts another file in the program's place, as an installation does.
+    /// Replaces the program's file, as an installation does.
     fn install(&self, from: &str) {
         let new = self.folder.path().join("new");
         copy(from, &new);
@@ -74,7 +74,7 @@ impl Stage {
         json(&self.baton(&["status", "--json"]))
     }
 
-    /// Waits until the status says this of the last upgrade.
+    /// Waits until the status shows this state of the last upgrade.
     fn upgrade_is(&self, state: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -87,8 +87,7 @@ impl Stage {
         }
     }
 
-    /// After something was refused: those that were there are there, and the standby follows as
-    /// ever.
+    /// After a refusal: the same processes are there, and the standby takes over as usual.
     fn goes_on(mut self) {
         let status = self.status();
         assert_eq!(status["pid"], self.engine, "{status:#}");
@@ -99,8 +98,8 @@ impl Stage {
     }
 }
 
-/// By a process of its own: a file that is open for writing is not executed, and what another test
-/// starts at this moment has a copy of every descriptor of ours until it executes.
+/// By a process of its own: a file that is open for writing cannot be executed, and a process that
+/// another test is just starting has a copy of every descriptor of ours until it executes.
 fn copy(from: &str, to: &Path) {
     assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
@@ -114,7 +113,7 @@ fn generation(status: &Value) -> u32 {
     Epoch(status["epoch"].as_u64().expect("an epoch is a number")).generation().into()
 }
 
-/// What an autonomous server measures the way by.
+/// A probe, with which an autonomous server measures the path.
 fn probe(buffer: &mut [u8], to: Mac, from: Mac, sequence: u64) -> usize {
     write_to_server(buffer, (to, from), "366/0", (0, sequence))
 }
@@ -126,7 +125,7 @@ fn echoed(bytes: &[u8]) -> Option<u64> {
     }
 }
 
-/// Sends probes until it is told to stop; gives how many, and which of them were not echoed.
+/// Sends probes until it is told to stop; returns how many, and which of them were not echoed.
 fn probe_until(endpoint: &mut Endpoint, stop: &AtomicBool) -> (u64, BTreeSet<u64>) {
     let from = endpoint.mac();
     let (mut sent, mut open, mut end) = (0, BTreeSet::new(), None);
@@ -168,7 +167,7 @@ fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_pr
     let said = stage.server.line_with(&format!("engine {} handed over to engine {successor}", stage.engine));
     assert!(!said.contains("WARN") && !stage.server.heard.contains("killed"), "{}", stage.server.heard);
 
-    // The trial ends, and the standby is of the new program too.
+    // The trial ends, and the standby runs the new program too.
     stage.upgrade_is("kept");
     let standby = loop {
         let standby = stage.server.standby();
@@ -237,13 +236,13 @@ fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
     let output = stage.upgrade(LONG);
     assert!(String::from_utf8_lossy(&output.stderr).contains("on trial"), "one after the other");
     kill(successor, Signal::KILL);
-    assert_eq!(stage.server.engine(), standby, "by the locks, whoever noticed first");
+    assert_eq!(stage.server.engine(), standby, "by the locks");
     let after = stage.upgrade_is("returned");
     assert_eq!(after["pid"], standby);
     assert!(after["upgrade"]["why"].as_str().unwrap().contains("killed (SIGKILL)"), "{after:#}");
     assert!(after["program"]["path"].as_str().unwrap().ends_with(" (deleted)"), "of the file before: {after:#}");
     assert_eq!(generation(&after), generation(&before) + 2);
-    // The next is of the program before as well; what is on disk may be tried again.
+    // The next standby also runs the previous program; the program on disk may be tried again.
     let next = stage.server.standby();
     assert!(fs::read_link(format!("/proc/{next}/exe")).unwrap().to_str().unwrap().ends_with(" (deleted)"));
     let again = json(&stage.upgrade(LONG));
@@ -281,8 +280,8 @@ fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
     starting.wait().unwrap();
 }
 
-/// With somebody else at the database an engine waits for that with what it has to write yet, after
-/// it has handed over too.
+/// If another process has the database, an engine waits for it with its remaining writes, also
+/// after it has handed over.
 #[test]
 fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and_is_killed() {
     let mut stage = Stage::set();
@@ -309,7 +308,7 @@ fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and
     assert_eq!(stage.status()["pid"], successor);
 }
 
-/// Somebody who kills engines says nothing of their program.
+/// An engine that somebody kills says nothing about its program.
 #[test]
 fn a_kept_program_is_kept_though_its_engines_are_killed_one_after_the_other() {
     let mut stage = Stage::set();

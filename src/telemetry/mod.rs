@@ -1,10 +1,10 @@
-//! What a running engine says of itself: counters by what became of each frame, and latency per
+//! How a running engine reports on itself: counters of the frames by result, and latency for each
 //! stage.
 //!
-//! A worker counts into relaxed atomics that it alone writes, and records into histograms that it
-//! alone holds; once a second it swaps those for empty ones through a pair of bounded queues. So
-//! the hot path shares no cache line with a reader, takes no lock and allocates nothing. A thread
-//! behind them ([`Aggregator`]) merges what comes, and writes it down.
+//! A worker counts into relaxed atomics that only it writes, and records into histograms that only
+//! it holds. Once a second it swaps those for empty ones through a pair of bounded queues. So the
+//! hot path shares no cache line with a reader, takes no lock and allocates nothing. A thread
+//! ([`Aggregator`]) merges the histograms and writes them to the log.
 
 mod aggregator;
 mod annotations;

@@ -1,6 +1,5 @@
-//! What a running server says of itself: histogram logs that another implementation reads, and
-//! metrics that Prometheus' own tool finds nothing wrong with. Real processes, real frames, a real
-//! SIGKILL.
+//! How a running server reports on itself: histogram logs that another implementation reads, and
+//! metrics without a finding by Prometheus' own tool. Real processes, real frames, a real SIGKILL.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,7 +20,7 @@ use serde_json::Value;
 const BATON: &str = env!("CARGO_BIN_EXE_baton");
 const DOMAINS: u64 = 2;
 
-/// What `scripts/setup.sh` fetches for the tests.
+/// A tool that `scripts/setup.sh` fetches for the tests.
 fn tool(name: &str) -> PathBuf {
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
     let tool = tools.join(name);
@@ -35,7 +34,7 @@ fn stage(test: u8) -> Testbed {
     stage
 }
 
-/// Dispatch server and two autonomous servers, twenty conferences, reports and probes.
+/// A dispatch server and two autonomous servers, twenty meetings, reports and probes.
 fn cluster(stage: &Testbed) -> Cluster<'_> {
     let ledger = scenario::conferences(DOMAINS, 20, 10);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
@@ -53,7 +52,7 @@ fn logs(stage: &Testbed) -> Vec<(PathBuf, Log)> {
     paths.into_iter().map(|path| (path.clone(), Log::read(&fs::read(path).unwrap()))).collect()
 }
 
-/// A log has what was reported since the engine that writes it began.
+/// A log contains what was reported since the engine that writes it started.
 fn wait_for_reports(stage: &Testbed, file: usize, seconds: usize) {
     for _ in 0..600 {
         if let Some((_, log)) = logs(stage).get(file)
@@ -89,7 +88,8 @@ fn promtool(arguments: &[&str], input: &[u8]) {
     assert!(done.status.success() && !said.to_lowercase().contains("fail"), "promtool {}: {said}", arguments.join(" "));
 }
 
-/// Families of metrics in a text, by the strict parser of Prometheus' own client for Python.
+/// Families of metrics in a text, according to the strict parser of Prometheus' own client for
+/// Python.
 fn families(open: &str) -> usize {
     let script = "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; \
                   print(len(list(read(sys.stdin.read()))))";
@@ -116,7 +116,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     cluster.wait("the recovery", |cluster| Ok(cluster.status()?.recovery_after(old))).unwrap();
     wait_for_reports(&stage, 1, 2);
     let engine = cluster.engine().unwrap();
-    // What an engine has at hand is what it wrote.
+    // What an engine has in memory is what it wrote.
     let live = Log::read(cluster.api.text("/hlog").unwrap().as_bytes());
     let rules = stage.data().join("live.toml");
     fs::write(&rules, "[[latency]]\nstage = \"processing\"\npercentile = 50\nbound = \"10s\"\n").unwrap();
@@ -146,7 +146,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     let steps = [recovery.first_frame_ns.unwrap(), recovery.acknowledged_ns, recovery.reconciled_ns];
     assert!(steps.is_sorted() && steps[0] > 0, "{recovery:?}");
 
-    // What came of it, by rules, from the files and from an engine while it ran.
+    // The result by rules, from the files and from an engine while it ran.
     let rules = stage.data().join("sla.toml");
     fs::write(&rules, "[[reset]]\nphase = \"acknowledged\"\nbound = \"10s\"\n[[loss]]\nbound = 0.0\n").unwrap();
     let folder = stage.database().with_file_name("telemetry");
@@ -168,7 +168,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
         assert_eq!((theirs["tag"].as_str(), theirs["count"].as_u64()), (Some(&*ours.tag), Some(histogram.len())));
         let start = theirs["start_ms"].as_f64().unwrap() / 1000.0;
         assert!((start - ours.start_s).abs() < 0.002, "{theirs} {ours:?}");
-        // Which of so many values a percentile is, it rounds to the nearest, and the library
+        // To find the value of a percentile, it rounds the index to the nearest, and the library
         // upwards.
         let read = |percentile: f64| {
             let rank = ((percentile / 100.0 * histogram.len() as f64 + 0.5) as u64).max(1);
@@ -218,14 +218,14 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     assert!(open.ends_with("# EOF\n") && value(&open, "baton_frames_received_total") >= received, "{open}");
     assert!(families(&open) > 40, "a family for each description");
 
-    // What alerts and dashboard ask for is there.
+    // The metrics that alerts and dashboard use exist.
     let alerts = fs::read_to_string(format!("{PROMETHEUS}alerts.yml")).unwrap();
     let asked = [alerts, dashboard().join("\n")].join("\n");
     let there = names(&text);
     let missing: Vec<_> = names(&asked).into_iter().filter(|name| !there.contains(name)).collect();
     assert!(missing.is_empty() && names(&asked).len() > 20, "{missing:?} in {asked}");
 
-    // As many as may, who connect and never ask.
+    // The largest number of connections, without a request.
     let exporter = Exporter::start(&stage);
     let mut hanging: Vec<_> = (0..baton::limits::SCRAPERS_MAX - 1).map(|_| exporter.connect()).collect();
     hanging.iter_mut().for_each(|stream| stream.write_all(b"GET /metr").unwrap());
@@ -234,13 +234,13 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     assert_eq!(value(&served, "baton_up"), 1.0);
     assert!(value(&served, "baton_frames_received_total") > received);
     hanging.push(exporter.connect());
-    // Beyond what may, one waits, until the longest of them are broken off.
+    // One more waits, until the longest of them are closed.
     assert_eq!(value(&exporter.scrape(), "baton_up"), 1.0);
     let rest = cluster.come_to_rest().unwrap();
     assert_eq!(rest.probes_unanswered, 0, "the worker has not noticed");
     drop(hanging);
 
-    // Nobody left who could answer.
+    // Nobody is left to answer.
     cluster.dispatch.signal(Signal::TERM).unwrap();
     cluster.dispatch.wait().unwrap();
     let none = exporter.scrape();
@@ -260,7 +260,7 @@ fn dashboard() -> Vec<String> {
     targets.map(|target| filled(target["expr"].as_str().unwrap())).collect()
 }
 
-/// Every name of a metric of ours in a text, without what a histogram appends.
+/// The name of every metric of Baton in a text, without what a histogram appends.
 fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
     let of_ours = words.filter(|word| word.starts_with("baton_"));
@@ -285,7 +285,7 @@ fn alerts_and_dashboard_are_what_prometheus_understands() {
     promtool(&["check", "rules", path.to_str().unwrap()], b"");
 }
 
-/// `baton metrics --listen`, killed when this goes.
+/// `baton metrics --listen`, killed on drop.
 struct Exporter(Child, String);
 
 impl Exporter {

@@ -1,4 +1,12 @@
-//! The hand-over from one process to another, over real sockets.
+//! The hand-over from one process to another, over real sockets; and the lifecycle, in a time of
+//! its own.
+
+mod lifecycle;
+mod lifecycle_case;
+mod lifecycle_cases;
+mod lifecycle_check;
+mod lifecycle_upgrades;
+mod lifecycle_world;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! The pictures, as SVG.
+//! The pictures of the page, as SVG.
 
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
@@ -8,7 +8,7 @@ use crate::sla::Phase;
 
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 260.0;
-/// Room for the axes' words: left, bottom, right, top.
+/// Margins for the labels of the axes: left, bottom, right, top.
 const LEFT: f64 = 62.0;
 const BOTTOM: f64 = 34.0;
 const RIGHT: f64 = 14.0;
@@ -25,7 +25,7 @@ struct Latencies {
 }
 
 impl Latencies {
-    /// From one decade to another, around what was recorded.
+    /// Whole decades that include the recorded values.
     fn around(lowest_ns: u64, highest_ns: u64) -> Self {
         let low = (lowest_ns.max(1) as f64).log10().floor();
         let high = (highest_ns.max(1) as f64).log10().ceil().max(low + 1.0);
@@ -64,7 +64,7 @@ fn svg(height: f64, what: &str, inside: &Markup) -> Markup {
     }
 }
 
-/// The horizontal place of a time.
+/// The horizontal position of a time.
 fn x_of(history: &History, seconds: f64) -> f64 {
     let (start, end) = history.span().unwrap_or((0.0, 1.0));
     LEFT + (seconds - start) / (end - start).max(f64::MIN_POSITIVE) * (WIDTH - LEFT - RIGHT)
@@ -78,8 +78,8 @@ fn time_axis(history: &History, height: f64) -> Markup {
     }
 }
 
-/// Latency over percentiles, which are spaced by how many are beyond: each tenth as wide as the one
-/// before it.
+/// Latency over percentiles, spaced by the share of values beyond: each tenth has the width of the
+/// one before it.
 pub(super) fn percentiles(all: &Histogram<u64>) -> Markup {
     const LAST: f64 = 5.0;
     let scale = Latencies::around(all.min(), all.max());
@@ -87,7 +87,7 @@ pub(super) fn percentiles(all: &Histogram<u64>) -> Markup {
         let nines = -(1.0 - quantile).max(1e-12).log10();
         LEFT + nines.min(LAST) / LAST * (WIDTH - LEFT - RIGHT)
     };
-    // Beyond the last value's share there is nothing to tell apart.
+    // Beyond the share of the last value, all percentiles are the same.
     let finest = (1.0 - 1.0 / all.len().max(1) as f64).min(1.0 - 10_f64.powf(-LAST));
     let steps = (0..=200).map(|step| 1.0 - 10_f64.powf(-LAST * f64::from(step) / 200.0));
     let points: Vec<_> = steps
@@ -109,7 +109,7 @@ pub(super) fn percentiles(all: &Histogram<u64>) -> Markup {
     )
 }
 
-/// How often which latency was when.
+/// How often each latency occurred over time.
 pub(super) fn heat_map(history: &History, tag: &str) -> Markup {
     let (start, end) = history.span().unwrap_or((0.0, 1.0));
     let of_tag = || history.intervals().filter(|interval| interval.tag == tag);
@@ -121,7 +121,7 @@ pub(super) fn heat_map(history: &History, tag: &str) -> Markup {
     for interval in of_tag() {
         let share = (interval.start_s - start) / (end - start).max(f64::MIN_POSITIVE);
         let column = ((share * ACROSS as f64) as usize).min(ACROSS - 1);
-        // An interval that is wider than a column fills all that it spans.
+        // An interval that is wider than a column fills all columns that it spans.
         let wide = (interval.length_s / (end - start).max(f64::MIN_POSITIVE) * ACROSS as f64).ceil().max(1.0) as usize;
         for value in interval.histogram().iter_recorded() {
             let row = ((scale.share(value.value_iterated_to() as f64) * UP as f64) as usize).min(UP - 1);
@@ -134,7 +134,7 @@ pub(super) fn heat_map(history: &History, tag: &str) -> Markup {
     let (width, height) = ((WIDTH - LEFT - RIGHT) / ACROSS as f64, (HEIGHT - BOTTOM - TOP) / UP as f64);
     let filled = cells.iter().enumerate().filter(|&(_, &count)| count > 0).map(|(at, &count)| {
         let (column, row) = (at / UP, at % UP);
-        // By its logarithm: one slow answer among a million shall be seen.
+        // Logarithmic, so that one slow answer among a million is visible.
         let shade = 0.15 + 0.85 * (count as f64).ln_1p() / most.ln_1p();
         (LEFT + column as f64 * width, HEIGHT - BOTTOM - (row + 1) as f64 * height, shade)
     });
@@ -182,7 +182,7 @@ pub(super) fn frames(history: &History) -> Markup {
 /// A bar for each recovery, by its phases.
 pub(super) fn timelines(resets: &[Reset]) -> Markup {
     const ROW: f64 = 22.0;
-    /// Beyond, the table alone has them.
+    /// Further recoveries appear only in the table.
     const SHOWN: usize = 40;
     const NAME: f64 = 160.0;
     let shown = &resets[..resets.len().min(SHOWN)];
