@@ -73,7 +73,7 @@ impl View {
         let _ = self.database.set(database);
     }
 
-    /// The parts, as they are under the epoch of who controls.
+    /// The parts, as they are under the epoch of the table.
     fn parts(&self) -> impl Iterator<Item = Part> + '_ {
         let epoch = self.table.epoch();
         self.table.parts().map(move |part| under(epoch, part))
@@ -131,8 +131,8 @@ impl View {
     }
 }
 
-/// A part that was not taken over under this epoch, or not yet, is not controlled, whatever it was
-/// in before.
+/// A part that was not taken over under this epoch, or not yet, is not controlled, even if it was
+/// in meeting before.
 fn under(epoch: Epoch, part: Part) -> Part {
     let state = match part.state {
         MeetingState::InMeeting if part.epoch != epoch => MeetingState::Recovering,
@@ -160,7 +160,7 @@ fn row(name: String, created_ms: u64, mut parts: Vec<Part>) -> Option<MeetingRow
         state,
         level: first.level,
         layout: first.layout,
-        // Only the part of the chairman's own domain hears of another one.
+        // Only the part of the chairman's own domain is told of another one.
         chairman: parts.iter().find(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman),
         participants: parts.iter().map(|part| u32::from(part.participants)).sum(),
         parts,

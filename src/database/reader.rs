@@ -30,7 +30,7 @@ impl Reader {
         read_fences(&self.fences)
     }
 
-    /// What conferences are to come to yet, by ascending id.
+    /// What is still to be made so in conferences, by ascending id.
     pub fn wanted(&self) -> Result<Vec<(MeetingId, Wanted)>, redb::Error> {
         let mut all: Vec<(MeetingId, Wanted)> = Vec::new();
         for entry in self.wanted.iter()? {
