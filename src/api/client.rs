@@ -1,10 +1,10 @@
-//! The client of the API: HTTP/1.1 over the engine's Unix socket. The command line, the testbed, the
-//! tests and the benches all use this one.
+//! The client of the API: HTTP/1.1 over the engine's Unix socket. The command line, the testbed,
+//! the tests and the benches all use this one.
 //!
-//! A request has one of three ends: an answer, a refusal ([`ClientError::Refused`]), or nobody knows
-//! ([`ClientError::Lost`], [`ClientError::Silent`]), because the engine died with the request in its
-//! hands. After the last, what changes nothing, or changes the same thing each time, may be asked
-//! again.
+//! A request has one of three ends: an answer, a refusal ([`ClientError::Refused`]), or nobody
+//! knows ([`ClientError::Lost`], [`ClientError::Silent`]), because the engine died with the request
+//! in its hands. After the last, what changes nothing, or changes the same thing each time, may be
+//! asked again.
 
 use std::cell::OnceCell;
 use std::io;

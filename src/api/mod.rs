@@ -1,10 +1,10 @@
 //! The HTTP/JSON API, on a Unix socket that outlives the engine: a client that connects while one
 //! engine dies is answered by the next.
 //!
-//! What always holds here: the size of a body and the number of connections are bounded; every error
-//! is answered as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). A request that
-//! changes a conference goes to the control thread over a bounded queue and waits for its answer; one
-//! that only reads is answered here, from the [`View`].
+//! What always holds here: the size of a body and the number of connections are bounded; every
+//! error is answered as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). A
+//! request that changes a conference goes to the control thread over a bounded queue and waits for
+//! its answer; one that only reads is answered here, from the [`View`].
 
 pub mod client;
 mod forms;

@@ -170,8 +170,8 @@ pub struct DomainStatus {
     /// fallen silent since.
     #[serde(default)]
     pub in_control: bool,
-    /// Where its recovery is, or came to while its autonomous server answered; none where nothing is
-    /// recovered from it.
+    /// Where its recovery is, or came to while its autonomous server answered; none where nothing
+    /// is recovered from it.
     #[serde(with = "phase")]
     pub recovery: Option<Phase>,
     /// Our parts in it.

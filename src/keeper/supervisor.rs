@@ -221,7 +221,8 @@ impl Supervisor {
     fn start(&mut self, start: Start) -> Result<Result<u32, StartFailure>, KeeperError> {
         let Start { engine: id, program, purpose } = start;
         if program == Program::New {
-            // By its path alone: whether it may be executed is for those to find out who execute it.
+            // By its path alone: whether it may be executed is for those to find out who execute
+            // it.
             match open(&self.programs.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(program) => self.programs.new = Some(program),
                 Err(error) => return Ok(Err(StartFailure::NoFile(error.to_string()))),

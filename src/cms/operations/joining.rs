@@ -204,8 +204,8 @@ impl Joining {
         Ok(())
     }
 
-    /// Takes out the members that were added, and marks what was started as ending. Gives what is to be
-    /// committed, and the parts that their autonomous servers are still to end.
+    /// Takes out the members that were added, and marks what was started as ending. Gives what is
+    /// to be committed, and the parts that their autonomous servers are still to end.
     pub fn undo(&mut self, context: &mut Context<'_>) -> (Vec<Change>, Vec<Domain>) {
         let meeting = context.operation.meeting;
         for terminal in std::mem::take(&mut self.joined) {

@@ -1,5 +1,6 @@
 //! What every verb answers to. A file beside this one for each: `start`, `add`, `remove`, `role`,
-//! `flags`, `layout` and `end`, which clients ask for, and `resume` and `settle`, which are errands.
+//! `flags`, `layout` and `end`, which clients ask for, and `resume` and `settle`, which are
+//! errands.
 //!
 //! ```text
 //! begin ─► written_ahead ─► answered, for each command ─► conclude ─► answer
