@@ -16,9 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::aggregator::head;
 use super::annotations::{EngineNote, Note};
-use crate::sys::durable::{self, Existing, Files};
+use super::hlog::head;
 
 /// When a new file is begun, and how many are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

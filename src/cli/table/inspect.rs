@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Failure, Holder, Place, System, advance, bar, inspect_at};
-use crate::cli::columns::print_table;
+use super::place::{Failure, Holder, Place, System, advance, bar, inspect_at};
+use crate::cli::client::print_table;
 use crate::sys::mapping::{BootId, boot_id};
 use crate::table::file::snapshot::{self, Head, Snapshot};
 use crate::table::file::{Counts, Inspection};
