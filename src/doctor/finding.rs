@@ -52,21 +52,11 @@ impl Finding {
         Self { level: Level::Note, todo: todo.into(), ..Self::ok(check, is) }
     }
 
-    pub(super) fn warning(
-        check: &'static str,
-        is: impl Into<String>,
-        costs: impl Into<String>,
-        todo: impl Into<String>,
-    ) -> Self {
+    fn warning(check: &'static str, is: impl Into<String>, costs: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { level: Level::Warning, costs: costs.into(), todo: todo.into(), ..Self::ok(check, is) }
     }
 
-    pub(super) fn problem(
-        check: &'static str,
-        is: impl Into<String>,
-        costs: impl Into<String>,
-        todo: impl Into<String>,
-    ) -> Self {
+    fn problem(check: &'static str, is: impl Into<String>, costs: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { level: Level::Problem, ..Self::warning(check, is, costs, todo) }
     }
 }
