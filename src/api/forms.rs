@@ -16,7 +16,7 @@ pub const DEADLINE: Duration = Duration::from_secs(8);
 /// The longest that a request may ask for.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
-/// What any request may say besides its body.
+/// The query, which any request may have.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {

@@ -45,9 +45,9 @@ use crate::telemetry::Dialect;
 use crate::telemetry::Published;
 use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
-pub use status::{DomainStatus, Status};
-pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
-/// How long the control thread may be late with an answer before the client is told that it is.
+pub use status::{ControlState, DatabaseState, DomainStatus, Status};
+pub use view::{Census, MeetingRow, MeetingView, View};
+/// How long the control thread may be late with an answer before the client gets a refusal.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long clients that are being answered may delay a stop.
 const STOP_GRACE: Duration = Duration::from_millis(250);

@@ -46,7 +46,7 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 pub use crate::wire::WINDOW_NONE;
 pub use change::Change;
 pub use error::CommitError;
-pub use key_parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
+pub use key_parameters::{KeyParameters, Member, PartParameters};
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 pub use wanted::Wanted;
 

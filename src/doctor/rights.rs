@@ -46,7 +46,7 @@ fn capabilities(machine: &Machine<'_>) -> Finding {
     }
     Finding::problem(
         "capabilities",
-        format!("who runs this lacks {}", listed(lacking)),
+        format!("the caller lacks {}", listed(lacking)),
         "sockets cannot be bound, or the steering program not attached",
         "run it as root, or by the systemd unit, which gives it these alone",
     )

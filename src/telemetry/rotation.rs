@@ -18,6 +18,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::annotations::{EngineNote, Note};
 use super::hlog::head;
+use crate::sys::durable::{self, Existing, Files};
 
 /// When a new file is begun, and how many are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::client::is_watched;
+use crate::cli::columns::is_watched;
 use crate::cli::{FAILED, WRONG};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::sys::process;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::place::{Failure, Holder, Place, inspect_at};
-use crate::table::file::write_by_hand;
+use crate::table::file::export::write_by_hand;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -132,7 +132,7 @@ impl Composer {
         Some(u64::from(turn) * u64::from(self.population.terminals()) + number)
     }
 
-    /// The version that a terminal's report of this sequence has.
+    /// The version in a terminal's report of this sequence number.
     fn version(&self, sequence: u64) -> u32 {
         self.first_version.wrapping_add((sequence / u64::from(self.population.terminals())) as u32)
     }

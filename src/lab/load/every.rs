@@ -46,8 +46,8 @@ const fn is_from_dispatch(opcode: Opcode) -> bool {
     )
 }
 
-/// Writes the example of this sequence; gives its length. `from_speaker` is the envelope of a frame
-/// of this terminal, which is in this state.
+/// Writes the example of this sequence number; returns its length. `from_speaker` is the envelope
+/// of a frame of this terminal, which is in this state.
 pub(super) fn write(
     speaker: &Speaker<'_>,
     state: &TerminalState,

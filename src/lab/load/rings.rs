@@ -111,7 +111,7 @@ impl Rings {
         listen(endpoint, &mut tally, composer, plan, watch)?;
         let received = endpoint.statistics()?;
         let received = since(received, before);
-        // From the first to the last lie so many intervals, less one frame.
+        // Between the first and the last frame there is one interval less than frames.
         let timed = tally.sent().saturating_sub(1);
         let sent = Sent {
             by: By::Rings,

@@ -99,8 +99,9 @@ impl std::ops::AddAssign for Statistics {
 }
 
 impl MappedQueue {
-    /// The sockets, each with the one chunk to send that its predecessor left alone. Of the others
-    /// see [`Queue::take_back_sent`], of what was received [`Queue::take_back_received`].
+    /// The sockets, each with the one chunk for sending that its predecessor left unused. For the
+    /// other chunks see [`Queue::take_back_sent`], for received frames
+    /// [`Queue::take_back_received`].
     pub(super) fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
         let (queue, sockets) = self.share(settings)?;
         let sockets = sockets.into_iter().enumerate();

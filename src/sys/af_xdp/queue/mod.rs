@@ -147,7 +147,8 @@ impl Queue {
         Ok(free)
     }
 
-    /// The spare of a ring, if the kernel does not have it. Before any socket of the queue works.
+    /// The spare of a ring, if the kernel does not have it. Must run before any socket of the queue
+    /// works.
     pub fn take_spare(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
         let spare = self.spare(ring);
         if self.area.owners(spare.clone()).all(|(_, owner)| owner != Some(Owner::Sent)) {
