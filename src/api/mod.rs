@@ -33,6 +33,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+pub use self::forms::DEADLINE;
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body, meeting, terminal};
 pub use self::listener::Bounded;
 use self::serving::Grant;
@@ -46,11 +47,6 @@ use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
 pub use status::{ControlState, DatabaseState, DomainStatus, Status};
 pub use view::{Census, MeetingRow, MeetingView, View};
-
-/// How long a request may take that has no `deadline_ms`.
-pub const DEADLINE: Duration = Duration::from_secs(8);
-/// The longest that a request may ask for.
-const DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// How long the control thread may be late with an answer before the client gets a refusal.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long clients that are being answered may delay a stop.

@@ -22,8 +22,6 @@ use std::time::Duration;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
-pub use super::export::{Head, head, write_by_hand};
-
 use crate::sys::durable::{self, Existing, FileSystem, Files, ReplaceError, beside, folder_of};
 use crate::sys::mapping::BootId;
 use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
