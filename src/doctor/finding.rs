@@ -52,11 +52,21 @@ impl Finding {
         Self { level: Level::Note, todo: todo.into(), ..Self::ok(check, is) }
     }
 
-    fn warning(check: &'static str, is: impl Into<String>, costs: impl Into<String>, todo: impl Into<String>) -> Self {
+    pub(super) fn warning(
+        check: &'static str,
+        is: impl Into<String>,
+        costs: impl Into<String>,
+        todo: impl Into<String>,
+    ) -> Self {
         Self { level: Level::Warning, costs: costs.into(), todo: todo.into(), ..Self::ok(check, is) }
     }
 
-    fn problem(check: &'static str, is: impl Into<String>, costs: impl Into<String>, todo: impl Into<String>) -> Self {
+    pub(super) fn problem(
+        check: &'static str,
+        is: impl Into<String>,
+        costs: impl Into<String>,
+        todo: impl Into<String>,
+    ) -> Self {
         Self { level: Level::Problem, ..Self::warning(check, is, costs, todo) }
     }
 }

@@ -82,7 +82,7 @@ pub struct Writer {
     pub(super) changes: PartChanges,
     /// Extents looked at for reports since the last free one.
     extents_taken: u32,
-    quota: Quota,
+    pub(super) quota: Quota,
 }
 
 impl Table {

@@ -66,7 +66,7 @@ struct Unopened {
 #[error("cannot {doing}: {error}")]
 pub(super) struct System {
     pub doing: &'static str,
-    error: std::io::Error,
+    pub error: std::io::Error,
 }
 
 pub(super) fn inspect_at(path: PathBuf) -> Result<Inspection, Failure> {

@@ -1,10 +1,10 @@
 //! Frames by their sequence number: the same number gives the same frame.
 
 use crate::lab::sim::Random;
-use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT, LOAD_FRAME_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, LOAD_FRAME_BYTES_MAX};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Info, Key, Mac, MeetingId, Message,
+    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Info, Mac, MeetingId, Message,
     Opcode, StreamKind, TerminalState, Transaction, encode_message, encode_page,
 };
 
@@ -133,11 +133,11 @@ impl Composer {
     }
 
     /// The version in a terminal's report of this sequence number.
-    fn version(&self, sequence: u64) -> u32 {
+    pub(super) fn version(&self, sequence: u64) -> u32 {
         self.first_version.wrapping_add((sequence / u64::from(self.population.terminals())) as u32)
     }
 
-    fn envelope(&self, party: &Party, from: Address) -> Envelope {
+    pub(super) fn envelope(&self, party: &Party, from: Address) -> Envelope {
         let Self { dst_mac, src_mac, ethertype, dispatch, .. } = *self;
         Envelope { dst_mac, src_mac, vlan: party.vlan, ethertype, to: dispatch, from, label: party.label }
     }

@@ -18,7 +18,6 @@ use super::summary::Sent;
 use super::{By, Composer, Kind, LoadError, Moment, Pace, Plan, Population, Summary, Tally, Watch, pin, rings};
 use crate::limits::{LOAD_FRAME_BYTES_MAX, LOAD_FRAMES_MAX};
 use crate::sdk::Endpoint;
-use crate::sys::af_xdp::Statistics;
 use crate::sys::interface::Interface;
 use crate::sys::{clock, interrupt};
 use crate::time::Nanos;

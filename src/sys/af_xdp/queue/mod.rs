@@ -67,6 +67,8 @@ pub(super) struct MappedQueue {
 
 /// Receive and transmit ring of a socket.
 pub(super) type Pair = (Consumer<Descriptor>, Producer<Descriptor>);
+/// Sockets with their rings, in the order of their numbers.
+pub(super) type SocketRings = Vec<(OwnedFd, Pair)>;
 
 impl MappedQueue {
     /// Maps the rings, without reading them.
@@ -91,7 +93,7 @@ impl MappedQueue {
     }
 
     /// The shared part at work, and the sockets with their receive and transmit rings.
-    pub fn share(self, settings: &Settings) -> Result<(Arc<Queue>, Vec<(OwnedFd, Pair)>), XdpError> {
+    pub fn share(self, settings: &Settings) -> Result<(Arc<Queue>, SocketRings), XdpError> {
         let Self { number, area, sockets, fill, completion, pairs, returned, sent } = self;
         let taken_back = vec![false; pairs.len()].into();
         let rings = Rings { fill: Producer::over(fill)?, completion: Consumer::over(completion)?, taken_back };
