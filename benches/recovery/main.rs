@@ -14,7 +14,7 @@ mod sizes;
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path};
+use std::path::Path;
 use std::process::ExitCode;
 
 use baton::lab::testbed;
