@@ -12,10 +12,10 @@
 //!   transmit: free ──►  transmit ring  ──►  kernel  ──►  completion ──► free
 //! ```
 //!
-//! What always holds, at every moment at which the process may be killed: each chunk is in exactly one of
-//! these places, and a successor can tell in which. Before an index moves that hands a chunk over,
-//! the chunk's owner word says so and by which entry; if that entry lies beyond the index, the
-//! hand-over never happened. A frame leaves its receive ring only by [`Socket::release`], so a
+//! What always holds, at every moment at which the process may be killed: each chunk is in exactly
+//! one of these places, and a successor can tell in which. Before an index moves that hands a chunk
+//! over, the chunk's owner word says so and by which entry; if that entry lies beyond the index,
+//! the hand-over never happened. A frame leaves its receive ring only by [`Socket::release`], so a
 //! frame that was not released is received again, and nothing is lost.
 
 mod completions;
