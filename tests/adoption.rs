@@ -24,8 +24,8 @@ use baton::sys::mapping::BootId;
 use baton::sys::{fd_passing, process};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
 use baton::wire::{
-    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role,
-    Run, StreamKind,
+    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState,
+    Role, Run, StreamKind,
 };
 use rustix::process::Uid;
 use support::netns::{Pair, Side};
@@ -55,7 +55,7 @@ fn domain() -> Domain {
 
 fn member(meeting: MeetingId, device: u64, info: usize) -> Terminal {
     let mut terminal = Terminal::new(domain().device(device as u16), meeting, Role::Participant);
-    terminal.set_info(&[device as u8; 64][..info]);
+    terminal.info = Info::new(&[device as u8; 64][..info]);
     terminal
 }
 
@@ -323,7 +323,7 @@ fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
         control.remove_part(meeting, domain()).unwrap();
     }
     assert_eq!((table.count_parts(), table.count_terminals()), (1, MEETINGS as u32));
-    let long = table.terminals().filter(|terminal| terminal.info_len > 16).count();
+    let long = table.terminals().filter(|terminal| terminal.info.len() > 16).count();
     let (used, extents) = Table::inspect(path).unwrap().extents();
     assert_eq!(used as usize, long, "of {extents} extents");
     (2..=CAPACITY.meetings.into()).for_each(|meeting| control.insert_part(&part(MeetingId(meeting))).unwrap());

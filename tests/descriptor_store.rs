@@ -155,6 +155,58 @@ impl Drop for Service {
     }
 }
 
+/// A service under its manager, on one end of a pair of interfaces. The fields' order is that of
+/// dropping: the process goes first.
+struct Managed {
+    service: Service,
+    manager: Manager,
+    configuration: PathBuf,
+    place: Place,
+    pair: Pair,
+}
+
+impl Managed {
+    /// Starts it for the first time, and waits until it is ready.
+    fn start() -> Self {
+        Self::start_on(Pair::new(1), "\"left\"")
+    }
+
+    /// As [`Self::start`], on these interfaces of the pair.
+    fn start_on(pair: Pair, interfaces: &str) -> Self {
+        let place = Place::new();
+        let configuration = place.configure("left", "");
+        let mut manager = Manager::new(&place);
+        replace(&configuration, "\"left\"", interfaces);
+        let service = manager.start(&pair, &configuration);
+        manager.until("READY=1");
+        Self { service, manager, configuration, place, pair }
+    }
+
+    fn kill(&mut self) {
+        self.service.end(Signal::KILL);
+    }
+
+    /// Starts it again with all stored descriptors, and waits until it is ready.
+    fn start_again(&mut self) {
+        self.service = self.manager.start(&self.pair, &self.configuration);
+        self.manager.until("READY=1");
+    }
+
+    /// Which of these sockets its engine has.
+    fn has_of(&self, sockets: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let status = self.manager.said.iter().rfind(|line| line.starts_with("STATUS=")).expect("it says how it does");
+        let engine = status.split_whitespace().find_map(|word| word.parse().ok());
+        sockets_of(engine.unwrap_or_else(|| panic!("an engine in `{status}`")), sockets)
+    }
+}
+
+/// Replaces a text in a configuration.
+fn replace(configuration: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(configuration).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(configuration, text.replace(from, to)).unwrap();
+}
+
 /// An autonomous server that only sends probes: it counts which of them are echoed.
 struct Prober {
     endpoint: Endpoint,
@@ -215,127 +267,108 @@ fn sockets_of(id: u32, among: &BTreeSet<u64>) -> BTreeSet<u64> {
     numbers.filter(|number| among.contains(number)).collect()
 }
 
-fn engine(status: &str) -> u32 {
-    status.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("an engine in `{status}`"))
-}
-
 #[test]
 fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    let sockets = manager.sockets();
+    let mut managed = Managed::start();
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    let sockets = managed.manager.sockets();
     assert_eq!(sockets.len(), 1);
-    manager.until("WATCHDOG=1");
+    managed.manager.until("WATCHDOG=1");
 
-    let mut prober = Prober::open(&pair);
+    let mut prober = Prober::open(&managed.pair);
     prober.more(50);
-    prober.all_echoed(|| manager.log());
+    prober.all_echoed(|| managed.manager.log());
 
     for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
         // Under traffic: the dying engine holds some frames.
         prober.more(100);
         (0..20).for_each(|_| prober.send());
-        assert_eq!(service.end(signal), code, "{}", manager.log());
+        assert_eq!(managed.service.end(signal), code, "{}", managed.manager.log());
+        let manager = &mut managed.manager;
         while manager.said.is_empty() || !manager.said.iter().any(|line| line == "STOPPING=1") && code.is_some() {
             manager.listen();
         }
         // No process of the server lives.
         (0..UNATTENDED).for_each(|_| prober.send());
-        let mut client = UnixStream::connect(place.path("run/api.sock")).unwrap();
+        let mut client = UnixStream::connect(managed.place.path("run/api.sock")).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
 
-        service = manager.start(&pair, &configuration);
-        manager.until("READY=1");
-        let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
-        assert!(!manager.said.iter().any(|line| line.starts_with("FDSTORE")), "all was there: {:?}", manager.said);
-        assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
-        prober.all_echoed(|| manager.log());
+        managed.start_again();
+        let said = &managed.manager.said;
+        assert!(!said.iter().any(|line| line.starts_with("FDSTORE")), "all was there: {said:?}");
+        assert_eq!(managed.has_of(&sockets), sockets, "the very same sockets");
+        prober.all_echoed(|| managed.manager.log());
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
-    assert!(!manager.log().contains("not taken up"), "{}", manager.log());
+    assert!(!managed.manager.log().contains("not taken up"), "{}", managed.manager.log());
     eprintln!("{} frames over three deaths, all echoed", prober.sent);
 }
 
 #[test]
 fn the_rings_of_several_interfaces_are_kept_as_one() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let pair = Pair::new(1);
     pair.join_again();
-    let configuration = place.configure("left", "");
-    let one = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, one.replace("\"left\"", "[\"left\", \"left2\"]")).unwrap();
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "socket-1", "umem-0", "umem-1"]);
-    let sockets = manager.sockets();
+    let mut managed = Managed::start_on(pair, "[\"left\", \"left2\"]");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "socket-1", "umem-0", "umem-1"]);
+    let sockets = managed.manager.sockets();
     assert_eq!(sockets.len(), 2);
 
-    service.end(Signal::KILL);
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
-    assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
+    managed.kill();
+    managed.start_again();
+    assert_eq!(managed.has_of(&sockets), sockets, "the very same sockets");
 
-    // If only one of them is stored, none can be used.
-    service.end(Signal::KILL);
-    fs::write(&configuration, one).unwrap();
-    let _service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
+    // With only one of them configured, none of the stored rings can be used.
+    managed.kill();
+    replace(&managed.configuration, "[\"left\", \"left2\"]", "\"left\"");
+    managed.start_again();
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: the configuration has other rings now"), "{log}");
 }
 
 #[test]
 fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
+    let mut managed = Managed::start();
 
     // A different size.
-    service.end(Signal::KILL);
-    let before = manager.sockets();
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, text.replace("huge_pages = false", "huge_pages = false\nreceive_ring = 512")).unwrap();
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    assert!(manager.sockets().is_disjoint(&before));
-    let mut prober = Prober::open(&pair);
+    managed.kill();
+    let before = managed.manager.sockets();
+    replace(&managed.configuration, "huge_pages = false", "huge_pages = false\nreceive_ring = 512");
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: the configuration has other rings now"), "{log}");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    assert!(managed.manager.sockets().is_disjoint(&before));
+    let mut prober = Prober::open(&managed.pair);
     prober.more(50);
-    prober.all_echoed(|| manager.log());
+    prober.all_echoed(|| managed.manager.log());
     drop(prober);
 
     // A different interface with the same name.
-    service.end(Signal::KILL);
-    let before = manager.sockets();
+    managed.kill();
+    let before = managed.manager.sockets();
+    let pair = &managed.pair;
     pair.ip(Side::Left, "link del left");
     pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right)));
     pair.ip(Side::Left, "link set left up");
     pair.ip(Side::Right, "link set right up");
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("not taken up: they are left number"), "{}", manager.log());
-    assert!(manager.sockets().is_disjoint(&before));
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: they are left number"), "{log}");
+    assert!(managed.manager.sockets().is_disjoint(&before));
 
     // A socket is missing, and there is a descriptor of another version.
-    service.end(Signal::KILL);
-    let socket = manager.store.remove("socket-0").unwrap();
-    manager.store.insert("ring-0".into(), socket);
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("not taken up: socket 0 is not among them"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    service.end(Signal::KILL);
+    managed.kill();
+    let socket = managed.manager.store.remove("socket-0").unwrap();
+    managed.manager.store.insert("ring-0".into(), socket);
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: socket 0 is not among them"), "{log}");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    managed.kill();
 }
 
 /// What a compromised engine can write to the frames' memory: an impossible owner for each chunk.
@@ -351,23 +384,19 @@ fn damage(umem: &OwnedFd) {
 /// failure.
 #[test]
 fn rings_that_no_engine_can_work_with_are_not_kept_for_ever() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    service.end(Signal::KILL);
-    let before = manager.sockets();
-    damage(&manager.store["umem-0"]);
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("none of a transmit chunk"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    assert!(manager.sockets().is_disjoint(&before));
-    let mut prober = Prober::open(&pair);
+    let mut managed = Managed::start();
+    managed.kill();
+    let before = managed.manager.sockets();
+    damage(&managed.manager.store["umem-0"]);
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("none of a transmit chunk"), "{log}");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    assert!(managed.manager.sockets().is_disjoint(&before));
+    let mut prober = Prober::open(&managed.pair);
     prober.more(50);
-    prober.all_echoed(|| manager.log());
-    service.end(Signal::KILL);
+    prober.all_echoed(|| managed.manager.log());
+    managed.kill();
 }
 
 #[test]
@@ -382,21 +411,17 @@ fn a_store_without_a_manager_is_refused() {
 
 #[test]
 fn a_start_that_fails_leaves_steering_to_the_sockets_that_are_kept() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    let mut prober = Prober::open(&pair);
-    service.end(Signal::KILL);
+    let mut managed = Managed::start();
+    let mut prober = Prober::open(&managed.pair);
+    managed.kill();
     // Its sockets are taken up; then the folder for the API's socket is missing.
-    let text = fs::read_to_string(&configuration).unwrap();
-    let failing = place.path("failing.toml");
-    fs::write(&failing, format!("{text}\napi_socket = \"{}\"\n", place.path("nowhere/api.sock").display())).unwrap();
-    let mut service = manager.start(&pair, &failing);
-    assert_eq!(service.keeper.wait().unwrap().code(), Some(1), "{}", manager.log());
+    let text = fs::read_to_string(&managed.configuration).unwrap();
+    let failing = managed.place.path("failing.toml");
+    let nowhere = managed.place.path("nowhere/api.sock");
+    fs::write(&failing, format!("{text}\napi_socket = \"{}\"\n", nowhere.display())).unwrap();
+    let mut service = managed.manager.start(&managed.pair, &failing);
+    assert_eq!(service.keeper.wait().unwrap().code(), Some(1), "{}", managed.manager.log());
     prober.more(UNATTENDED);
-    let _service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    prober.all_echoed(|| manager.log());
+    managed.start_again();
+    prober.all_echoed(|| managed.manager.log());
 }

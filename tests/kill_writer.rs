@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use baton::sys::mapping::{BootId, Mapping};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
 use baton::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind, mix,
 };
 
 const CHILD: &str = "BATON_KILL_WRITER_FOLDER";
@@ -72,7 +73,7 @@ fn record(address: Address, meeting: MeetingId, version: u32) -> Terminal {
     terminal.flags = Flags((dice >> 12) as u8);
     terminal.channel = (dice >> 20) as u8;
     terminal.stream = if dice >> 28 & 1 == 0 { StreamKind::Sub } else { StreamKind::Main };
-    terminal.set_info(&[(dice >> 32) as u8; 64][..(dice >> 40) % 65]);
+    terminal.info = Info::new(&[(dice >> 32) as u8; 64][..(dice >> 40) % 65]);
     terminal
 }
 
@@ -157,7 +158,7 @@ fn report_forever(mut writer: Writer, log: &Mapping, mut dice: Dice, number: u8)
             new.flags,
             new.channel,
             new.stream,
-            new.info(),
+            &new.info,
         );
         match reported {
             Reported::Applied if stays => log.words()[REPORTS + usize::from(device)].store(version.into(), Release),

@@ -318,11 +318,11 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
             std::panic::resume_unwind(failed);
         }
         let dump = ask(&control, r#"{"ask":"dump"}"#);
-        assert_eq!(dump["meetings"].as_array().unwrap().len(), desk.versions.len());
-        for meeting in dump["meetings"].as_array().unwrap() {
-            let key = (meeting["domain"].as_u64().unwrap(), MeetingId(meeting["meeting"].as_u64().unwrap()));
-            assert_eq!(meeting["version"].as_u64(), desk.versions.get(&key).copied());
-            assert_eq!((meeting["state"].as_str(), meeting["participants"].as_u64()), (Some("in meeting"), Some(10)));
+        assert_eq!(dump["parts"].as_array().unwrap().len(), desk.versions.len());
+        for part in dump["parts"].as_array().unwrap() {
+            let key = (part["domain"].as_u64().unwrap(), MeetingId(part["meeting"].as_u64().unwrap()));
+            assert_eq!(part["version"].as_u64(), desk.versions.get(&key).copied());
+            assert_eq!((part["state"].as_str(), part["participants"].as_u64()), (Some("in meeting"), Some(10)));
         }
         for terminal in dump["terminals"].as_array().unwrap() {
             let address: Address = terminal["terminal"].as_str().unwrap().parse().unwrap();

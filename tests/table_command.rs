@@ -14,7 +14,7 @@ use baton::sys::mapping::boot_id;
 use baton::table::file::snapshot::{self, Snapshot};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::wire::{
-    Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
+    Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
 };
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ fn furnished(path: &Path, capacity: Capacity, meetings: u64) -> Arc<Table> {
             for device in 0..4 {
                 let address = domain(number).device(meeting as u16 * 8 + device);
                 let mut terminal = Terminal::new(address, MeetingId(meeting), Role::ALL[usize::from(device)]);
-                terminal.set_info(&[device as u8 + 1; 64][..if device == 3 { 40 } else { 5 }]);
+                terminal.info = Info::new(&[device as u8 + 1; 64][..if device == 3 { 40 } else { 5 }]);
                 control.join(MeetingId(meeting), domain(number), &terminal).unwrap();
             }
         }

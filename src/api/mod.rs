@@ -44,7 +44,7 @@ use crate::telemetry::Published;
 use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
 pub use status::{DomainStatus, Status};
-pub use view::{Census, MeetingRow, MeetingView, PartRow, TableDump, TerminalRow, View};
+pub use view::{Census, MeetingRow, MeetingView, View};
 
 /// How long a request may take that does not say.
 pub const DEADLINE: Duration = Duration::from_secs(8);

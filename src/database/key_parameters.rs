@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
 
-/// The window of a member who is shown in none.
-pub const WINDOW_NONE: u8 = 255;
-
 /// What the database keeps of a conference that has not ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyParameters {
@@ -70,6 +67,6 @@ pub struct Member {
     pub role: Role,
     /// Muted and so on, as last set by an operation.
     pub flags: Flags,
-    /// The window that it is shown in, from 0; [`WINDOW_NONE`].
+    /// The window that it is shown in, from 0; [`WINDOW_NONE`](crate::wire::WINDOW_NONE).
     pub window: u8,
 }

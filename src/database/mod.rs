@@ -27,6 +27,7 @@ mod change;
 mod key_parameters;
 mod reader;
 mod rows;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -41,12 +42,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
+pub use crate::wire::WINDOW_NONE;
 pub use change::Change;
-pub use key_parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
+pub use key_parameters::{KeyParameters, Member, PartParameters};
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 pub use wanted::Wanted;
 
-use self::rows::FACTS;
+use self::tables::{FACTS, FENCES, Reader, Writer, read_fences};
 use crate::limits::ENDED_KEPT;
 use crate::sys::random;
 use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
@@ -245,7 +247,7 @@ impl Database {
     fn write_group(&self, group: &[(&[Change], Epoch)]) -> Result<Vec<Result<(), CommitError>>, redb::Error> {
         let transaction = begin_write(&self.redb.read())?;
         let results = {
-            let mut rows = rows::Writer::open(&transaction)?;
+            let mut rows = Writer::open(&transaction)?;
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
             let mut results = Vec::with_capacity(group.len());
             for &(changes, epoch) in group {
@@ -382,10 +384,10 @@ impl Database {
         self.read(|reader| reader.terminal(terminal))
     }
 
-    fn read<T>(&self, read: impl FnOnce(&reader::Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
+    fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
         let with = || {
             let redb = self.redb.read();
-            read(&reader::Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
+            read(&Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
         };
         with().map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
     }
@@ -399,13 +401,7 @@ fn reserved(transaction: &WriteTransaction) -> Result<(u32, u32), redb::Error> {
 }
 
 fn fences(transaction: &WriteTransaction) -> Result<Vec<(Domain, Epoch)>, redb::Error> {
-    let table = transaction.open_table(rows::FENCES)?;
-    let mut fences = Vec::new();
-    for entry in table.iter()? {
-        let (domain, by) = entry?;
-        fences.extend(Domain::new(domain.value()).map(|domain| (domain, Epoch(by.value()))));
-    }
-    Ok(fences)
+    read_fences(&transaction.open_table(FENCES)?)
 }
 
 /// The term above one. There is none above the last, and its generations must not be given twice.
@@ -481,7 +477,7 @@ fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) 
     settle()?;
     // All of it or nothing: a cut in the midst leaves a file of the first format, or none.
     let transaction = redb.begin_write()?;
-    let mut rows = rows::Writer::open(&transaction)?;
+    let mut rows = Writer::open(&transaction)?;
     if format.is_some() {
         rows.migrate_first()?;
     }

@@ -1,15 +1,15 @@
-//! Where a dispatch server's transactions come from.
+//! The source of a dispatch server's transactions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Transaction;
 
-/// The transactions of one epoch. All who ask something of autonomous servers under it draw from
-/// one source, for transactions ascend within an epoch: an autonomous server that remembers its
-/// last answers takes a lower one for a repeat from long ago, and refuses it. Recovery has the odd
-/// ones, so that an answer belongs to it, or to a command, by its transaction alone. Clones draw
-/// from the same source. Numbers go round, and serial arithmetic compares them.
+/// The transactions of one epoch. All requests to autonomous servers draw from one source, because
+/// transactions ascend within an epoch: an autonomous server that remembers its last answers takes
+/// a lower one for an old repeat, and refuses it. Recovery has the odd ones, so that the
+/// transaction alone tells whether an answer is for recovery or for a command. Clones draw from the
+/// same source. Numbers wrap, and serial arithmetic compares them.
 #[derive(Clone, Debug, Default)]
 pub struct Transactions(Arc<AtomicU32>);
 
@@ -19,7 +19,7 @@ impl Transactions {
 
     /// The next one of a command or a heartbeat.
     pub fn next(&self) -> Transaction {
-        // Relaxed: whoever sends what was drawn is one thread, and a number orders nothing else.
+        // Relaxed: one thread sends the requests, and the number orders nothing else.
         Transaction(self.0.fetch_add(Self::STEP, Ordering::Relaxed).wrapping_add(Self::STEP))
     }
 

@@ -10,14 +10,14 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use super::{DomainStatus, GivenControl, MeetingView, Orphan, TableDump};
+use super::{DomainStatus, GivenControl, MeetingView, Orphan};
 use crate::cms::{Changed, Started};
 use crate::database::{Change, Database, KeyParameters};
 use crate::handover::Upgrading;
 use crate::limits::BODY_BYTES_MAX;
-use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
+use crate::table::{Capacity, OwnerId, Part, Table, TableDump, Terminal};
 use crate::telemetry::{Collector, EngineNote};
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
+use crate::wire::{Address, Domain, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run};
 
 const ONE: MeetingId = MeetingId(1);
 
@@ -64,7 +64,7 @@ fn serve_with(grant: Grant, mut answer: impl FnMut(&Request) -> Reply + Send + '
     writer.insert_part(&part).unwrap();
     for (device, role) in [(1002, Role::Participant), (1001, Role::Chairman)] {
         let mut state = Terminal::new(terminal(device), ONE, role);
-        state.set_info(&[0xAB, 0x01, 0, 0, 0, 0]);
+        state.info = Info::new(&[0xAB, 0x01, 0, 0, 0, 0]);
         writer.join(ONE, part.domain, &state).unwrap();
     }
     let view = View::new(table);
@@ -214,14 +214,28 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
     assert_eq!((shown.meeting.name.as_str(), shown.meeting.created_ms, shown.members.len()), ("Board", 77, 2));
     assert_eq!((shown.meeting.chairman, shown.members[0].role), (Some(terminal(1001)), Role::Chairman));
     let (_, dump) = served.ask("GET", "/table", "");
-    let dump: TableDump = serde_json::from_value(dump).unwrap();
-    assert_eq!((dump.parts.len(), dump.terminals.len()), (1, 2));
-    let part = &dump.parts[0];
-    assert_eq!((part.epoch, &part.epoch_text), (Epoch::new(1, 1), &Epoch::new(1, 1).to_string()));
     // Another epoch controls, under which nobody has taken it over yet.
-    assert_eq!((dump.epoch, &dump.epoch_text), (Epoch::NONE, &Epoch::NONE.to_string()));
-    assert_eq!((part.state, shown.meeting.state), (MeetingState::Recovering, MeetingState::Recovering));
-    assert_eq!((dump.terminals[0].terminal, dump.terminals[0].info.as_str()), (terminal(1001), "ab01"));
+    let epoch = Epoch::new(1, 1);
+    assert_eq!((&dump["epoch"], &dump["epoch_text"]), (&json!(Epoch::NONE), &json!(Epoch::NONE.to_string())));
+    assert_eq!(
+        dump["parts"],
+        json!([{
+            "meeting": 1, "domain": 366, "version": 5, "epoch": epoch, "epoch_text": epoch.to_string(),
+            "state": "recovering", "level": 1, "layout": 4, "chairman": "366/1001", "participants": 2,
+        }])
+    );
+    assert_eq!(
+        dump["terminals"][0],
+        json!({
+            "terminal": "366/1001", "meeting": 1, "version": 0, "business": "invited", "decode": "stopped",
+            "role": "chairman", "flags": 0, "channel": 0, "stream": "sub", "window": 255, "info": "ab01",
+        })
+    );
+    assert_eq!(dump.as_object().unwrap().len(), 4, "{dump}");
+    assert_eq!(shown.meeting.state, MeetingState::Recovering);
+    let read: TableDump = serde_json::from_value(dump.clone()).unwrap();
+    assert_eq!((read.parts.len(), read.terminals.len()), (1, 2));
+    assert_eq!(json!(read), dump, "what is read is what was told");
     assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
 }
 

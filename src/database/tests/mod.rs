@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::wire::{Business, Decode, Flags, Layout, Level, MeetingState, Role, Run, StreamKind};
+use crate::wire::{Business, Decode, Flags, Info, Layout, Level, MeetingState, Role, Run, StreamKind};
 
 pub(super) const EPOCH: Epoch = Epoch::new(1, 1);
 
@@ -241,13 +241,12 @@ fn a_terminal_comes_back_as_it_was() {
         flags: Flags(0b11_1111),
         channel: 255,
         stream: StreamKind::Main,
-        info_len: 64,
-        info: std::array::from_fn(|at| at as u8 + 1),
+        info: Info::new(&std::array::from_fn::<_, 64, _>(|at| at as u8 + 1)),
     };
     database.commit(&[Change::Terminal(state)], EPOCH).unwrap();
     let (_folder, database) = reopened((folder, database));
     assert_eq!(database.terminal(state.terminal).unwrap(), Some(state));
-    (state.info_len, state.info) = (0, [0; 64]);
+    state.info = Info::EMPTY;
     database.commit(&[Change::Terminal(state)], EPOCH).unwrap();
     assert_eq!(database.terminal(state.terminal).unwrap(), Some(state));
 }

@@ -137,10 +137,10 @@ impl Story<'_> {
         self.reports_acknowledged += rest.counters.reports_acknowledged;
         let frames_lost = rest.probes_unanswered;
         let (ours, theirs) = self.cluster.dumps()?;
-        let mut lost = operations_lost(&ledger, "dispatch server", &ours);
-        lost.extend(operations_lost(&ledger, "autonomous servers", &theirs));
+        let mut lost = operations_lost(&ledger, "dispatch server", &ours.parts, &ours.terminals);
+        lost.extend(operations_lost(&ledger, "autonomous servers", theirs.parts(), theirs.terminals()));
         let epoch = status.epoch();
-        let under = theirs.meetings.iter().filter(|part| part.epoch == epoch).map(|part| part.meeting);
+        let under = theirs.parts().filter(|part| part.epoch == epoch).map(|part| part.meeting);
         let meetings_taken_over = under.collect::<BTreeSet<_>>().len();
 
         for (kill, words) in kills.iter().zip(words) {

@@ -4,7 +4,7 @@ use crate::lab::sim::Random;
 use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT, LOAD_FRAME_BYTES_MAX};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Key, Mac, MeetingId, Message,
+    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Info, Key, Mac, MeetingId, Message,
     Opcode, StreamKind, TerminalState, Transaction, encode_message, encode_page,
 };
 
@@ -140,9 +140,8 @@ impl Composer {
 
     pub(super) fn state(&self, speaker: &Speaker<'_>, sequence: u64) -> TerminalState {
         let version = self.version(sequence);
-        let mut info = [0; INFO_BYTES_MAX];
         // Letters, so that the last byte is not zero, which a reader might take for padding.
-        info.fill_with(|| b'a' + (sequence % 26) as u8);
+        let info = Info::new(&[b'a' + (sequence % 26) as u8; INFO_BYTES_MAX]);
         TerminalState {
             meeting: speaker.meeting,
             terminal: speaker.address,
@@ -155,7 +154,6 @@ impl Composer {
             ),
             channel: version as u8,
             stream: StreamKind::Sub,
-            info_len: INFO_BYTES_MAX as u8,
             info,
         }
     }

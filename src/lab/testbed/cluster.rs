@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::api::{Api, ApiError};
-use super::checker::Dump;
 use super::processes::{ChildProcess, ProcessError, last_words};
 use super::scenario::FIRST_DEVICE;
 use super::sim_client::{Servers, Status};
 use super::workload::{Ledger, start_body};
 use super::{INTERFACE, Side, Testbed, TestbedError};
-use crate::lab::sim::{Preload, PreloadedDomain};
+use crate::lab::sim::{Dump, Preload, PreloadedDomain};
+use crate::table::TableDump;
 use crate::wire::Domain;
 
 /// The dispatch server's own address.
@@ -258,11 +258,11 @@ impl<'a> Cluster<'a> {
     }
 
     /// What both sides hold: the dispatch server, then the autonomous servers.
-    pub fn dumps(&mut self) -> Result<(Dump, Dump), ClusterError> {
-        let read = |whose, value| serde_json::from_value(value).map_err(|error| ClusterError::Dump { whose, error });
-        let ours = read("dispatch server", self.ask("/table")?)?;
+    pub fn dumps(&mut self) -> Result<(TableDump, Dump), ClusterError> {
+        let of = |whose| move |error| ClusterError::Dump { whose, error };
+        let ours = serde_json::from_value(self.ask("/table")?).map_err(of("dispatch server"))?;
         let theirs = self.servers.dump().map_err(doing("dumping the simulation"))?;
-        Ok((ours, read("autonomous servers", theirs)?))
+        Ok((ours, serde_json::from_value(theirs).map_err(of("autonomous servers"))?))
     }
 
     /// Starts the dispatch server again, after it has ended.
