@@ -41,7 +41,7 @@ fn repeat(line: &OwnedFd, words: &Words<'_>) {
             Err(_) => return,
             Ok(()) => {}
         }
-        assert!(number < 100_000_000, "nobody minds");
+        assert!(number < 100_000_000, "it is never ended for it");
     }
 }
 
@@ -72,7 +72,7 @@ fn an_engine_that_says_what_no_engine_says_is_killed_and_followed() {
         server.line_with(&format!("engine {engine} {what}: it is killed"));
         assert_eq!(server.engine(), standby, "{}", server.heard);
         gone(engine);
-        // Whoever is started next is handed what is right.
+        // The next engine is handed what is right.
         (engine, standby) = (standby, server.standby());
     }
 }
@@ -129,8 +129,8 @@ fn nobody_keeps_a_server_from_starting_by_a_name() {
     drop(taken);
 }
 
-/// A word that a wild store of the dead left in place of its lock, naming a thread that lives:
-/// nobody would ever get it.
+/// A wild store of the dead engine left a word in place of its lock that names a living thread: no
+/// thread would ever get it.
 #[test]
 fn locks_that_nobody_gets_are_not_handed_on() {
     let (pair, place) = (Pair::new(1), Place::new());

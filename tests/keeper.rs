@@ -51,7 +51,7 @@ fn an_engine_that_is_killed_is_followed_by_its_standby() {
         // Long enough in control for its death to be an accident.
         thread::sleep(Duration::from_millis(300));
         kill(engine, Signal::KILL);
-        assert_eq!(server.engine(), standby, "it says so itself, whoever noticed first");
+        assert_eq!(server.engine(), standby, "it says so itself, whether it or the keeper noticed first");
         if !server.heard.contains(&format!("engine {engine} killed (SIGKILL)")) {
             server.line_with(&format!("engine {engine} killed (SIGKILL); its standby, engine {standby}, took over"));
         }
@@ -133,7 +133,7 @@ fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
     assert!(!server.heard.contains("without a snapshot"), "{}", server.heard);
 }
 
-/// It controlled already, and was let go for a standby: nobody wrote a snapshot.
+/// It controlled already, and was let go as a standby is: no snapshot was written.
 #[test]
 fn a_standby_that_took_over_unheard_is_stopped_in_order() {
     let (pair, place) = (Pair::new(1), Place::new());
@@ -170,8 +170,8 @@ fn a_log_that_nobody_reads_costs_no_engine() {
     server.stop_listening();
     for _ in 0..3 {
         let mut killed = 0;
-        // A standby that is not ready when its engine dies is ended too: whoever is first then may
-        // be gone by now.
+        // A standby that is not ready when its engine dies is ended too: the first child may be
+        // gone by now.
         wait_until("an engine beside a standby is killed", || {
             let [engine, _] = server.children()[..] else { return false };
             killed = engine;
@@ -362,8 +362,8 @@ fn what_stops_a_start_is_said_in_a_sentence() {
     );
     fs::remove_dir(place.path("db")).unwrap();
 
-    // What stands where the socket is to be is somebody's: only a socket that nobody answers on
-    // goes.
+    // What lies where the socket is to be belongs to another program: only a socket on which no
+    // process answers is removed.
     let socket = place.path("run/api.sock");
     fs::write(&socket, "a letter").unwrap();
     let (code, said) = run(&configuration, &[]);

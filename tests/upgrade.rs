@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONG: &str = "600";
 
 /// A server that runs from a file of its own, with its standby.
-struct Stage {
+struct Installed {
     server: Server,
     engine: u32,
     standby: u32,
@@ -36,9 +36,9 @@ struct Stage {
     folder: tempfile::TempDir,
 }
 
-impl Stage {
-    fn set() -> Self {
-        // Not where the place is: nobody should have to be able to get there.
+impl Installed {
+    fn start() -> Self {
+        // Not where the place is: the engines' user need not be able to get there.
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (pair, place) = (Pair::new(1), Place::new());
         let program = folder.path().join("baton");
@@ -153,26 +153,27 @@ fn probe_until(endpoint: &mut Endpoint, stop: &AtomicBool) -> (u64, BTreeSet<u64
 
 #[test]
 fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_program_is_kept() {
-    let mut stage = Stage::set();
-    let before = stage.status();
-    stage.install(env!("CARGO_BIN_EXE_baton"));
-    let mut endpoint = stage.pair.on(Side::Right, || Endpoint::open("right", &EndpointSettings::default()).unwrap());
+    let mut installed = Installed::start();
+    let before = installed.status();
+    installed.install(env!("CARGO_BIN_EXE_baton"));
+    let mut endpoint =
+        installed.pair.on(Side::Right, || Endpoint::open("right", &EndpointSettings::default()).unwrap());
     let stop = AtomicBool::new(false);
-    let after = json(&stage.upgrade("1"));
+    let after = json(&installed.upgrade("1"));
     let successor = after["pid"].as_u64().unwrap() as u32;
-    assert!(successor != stage.engine && successor != stage.standby, "{after:#}");
+    assert!(successor != installed.engine && successor != installed.standby, "{after:#}");
     assert_eq!(generation(&after), generation(&before) + 1, "one engine followed one");
     assert_eq!(after["upgrade"]["state"], "trial");
-    assert_eq!(after["program"]["path"], stage.program().to_str().unwrap());
-    gone(stage.engine);
-    let said = stage.server.line_with(&format!("engine {} handed over to engine {successor}", stage.engine));
-    assert!(!said.contains("WARN") && !stage.server.heard.contains("killed"), "{}", stage.server.heard);
+    assert_eq!(after["program"]["path"], installed.program().to_str().unwrap());
+    gone(installed.engine);
+    let said = installed.server.line_with(&format!("engine {} handed over to engine {successor}", installed.engine));
+    assert!(!said.contains("WARN") && !installed.server.heard.contains("killed"), "{}", installed.server.heard);
 
     // The trial ends, and the standby is of the new program too.
-    stage.upgrade_is("kept");
+    installed.upgrade_is("kept");
     let standby = loop {
-        let standby = stage.server.standby();
-        if stage.server.heard.contains("its program is kept") {
+        let standby = installed.server.standby();
+        if installed.server.heard.contains("its program is kept") {
             break standby;
         }
     };
@@ -181,7 +182,7 @@ fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_pr
     let (output, (sent, lost)) = thread::scope(|scope| {
         let traffic = scope.spawn(|| probe_until(&mut endpoint, &stop));
         thread::sleep(Duration::from_millis(200));
-        let output = stage.upgrade(LONG);
+        let output = installed.upgrade(LONG);
         thread::sleep(Duration::from_millis(200));
         stop.store(true, Ordering::Relaxed);
         (output, traffic.join().unwrap())
@@ -196,65 +197,65 @@ fn an_upgrade_hands_over_without_a_death_and_without_a_lost_frame_and_the_new_pr
 
 #[test]
 fn a_program_that_does_not_stand_by_is_refused_and_all_goes_on() {
-    let stage = Stage::set();
-    stage.install("/bin/false");
-    let output = stage.upgrade(LONG);
+    let installed = Installed::start();
+    installed.install("/bin/false");
+    let output = installed.upgrade(LONG);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("no upgrade") && said.contains("exited with status 1"), "{said}");
-    stage.goes_on();
+    installed.goes_on();
 }
 
 #[test]
 fn a_file_that_is_no_program_or_not_there_is_refused_by_its_name() {
-    let stage = Stage::set();
+    let installed = Installed::start();
     let refused = |why: &str| {
-        let output = stage.upgrade(LONG);
+        let output = installed.upgrade(LONG);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(stage.program().to_str().unwrap()) && said.contains(why), "{said}");
+        assert!(said.contains(installed.program().to_str().unwrap()) && said.contains(why), "{said}");
     };
-    stage.install(env!("CARGO_BIN_EXE_baton"));
-    fs::set_permissions(stage.program(), fs::Permissions::from_mode(0o600)).unwrap();
+    installed.install(env!("CARGO_BIN_EXE_baton"));
+    fs::set_permissions(installed.program(), fs::Permissions::from_mode(0o600)).unwrap();
     refused("Permission denied");
-    fs::write(stage.program(), "no program").unwrap();
-    fs::set_permissions(stage.program(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(installed.program(), "no program").unwrap();
+    fs::set_permissions(installed.program(), fs::Permissions::from_mode(0o755)).unwrap();
     refused("Exec format error");
-    fs::remove_file(stage.program()).unwrap();
+    fs::remove_file(installed.program()).unwrap();
     refused("No such file");
-    stage.goes_on();
+    installed.goes_on();
 }
 
 #[test]
 fn a_program_that_dies_in_its_trial_is_followed_by_the_one_before() {
-    let mut stage = Stage::set();
-    let before = stage.status();
-    assert!(Path::new(before["program"]["path"].as_str().unwrap()) == stage.program(), "{before:#}");
-    stage.install(env!("CARGO_BIN_EXE_baton"));
-    let successor = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
-    stage.server.line_with("on trial");
-    let standby = stage.server.standby();
-    let output = stage.upgrade(LONG);
+    let mut installed = Installed::start();
+    let before = installed.status();
+    assert!(Path::new(before["program"]["path"].as_str().unwrap()) == installed.program(), "{before:#}");
+    installed.install(env!("CARGO_BIN_EXE_baton"));
+    let successor = json(&installed.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    installed.server.line_with("on trial");
+    let standby = installed.server.standby();
+    let output = installed.upgrade(LONG);
     assert!(String::from_utf8_lossy(&output.stderr).contains("on trial"), "one after the other");
     kill(successor, Signal::KILL);
-    assert_eq!(stage.server.engine(), standby, "by the locks, whoever noticed first");
-    let after = stage.upgrade_is("returned");
+    assert_eq!(installed.server.engine(), standby, "by the locks, whether it or the keeper noticed first");
+    let after = installed.upgrade_is("returned");
     assert_eq!(after["pid"], standby);
     assert!(after["upgrade"]["why"].as_str().unwrap().contains("killed (SIGKILL)"), "{after:#}");
     assert!(after["program"]["path"].as_str().unwrap().ends_with(" (deleted)"), "of the file before: {after:#}");
     assert_eq!(generation(&after), generation(&before) + 2);
     // The next is of the program before as well; what is on disk may be tried again.
-    let next = stage.server.standby();
+    let next = installed.server.standby();
     assert!(fs::read_link(format!("/proc/{next}/exe")).unwrap().to_str().unwrap().ends_with(" (deleted)"));
-    let again = json(&stage.upgrade(LONG));
+    let again = json(&installed.upgrade(LONG));
     assert_eq!(again["upgrade"]["state"], "trial");
 }
 
 #[test]
-fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
-    let mut stage = Stage::set();
-    stage.install(env!("CARGO_BIN_EXE_baton"));
-    let socket = stage.place.path("run/api.sock");
+fn an_engine_stays_when_its_successor_dies_before_it_has_handed_over() {
+    let mut installed = Installed::start();
+    installed.install(env!("CARGO_BIN_EXE_baton"));
+    let socket = installed.place.path("run/api.sock");
     let spawn = |arguments: &[&str]| {
         let mut baton = Command::new(env!("CARGO_BIN_EXE_baton"));
         baton.args(arguments).arg("--socket").arg(&socket).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -263,77 +264,81 @@ fn an_engine_stays_when_its_heir_dies_before_it_has_handed_over() {
     // No autonomous server answers: the engine has something to finish before it hands over.
     let mut starting = spawn(&["meeting", "start", "366/1001", "366/1002"]);
     let end = Instant::now() + PATIENCE;
-    while stage.status()["operations"].as_u64() == Some(0) {
-        assert!(Instant::now() < end, "no operation in time: {:#}", stage.status());
+    while installed.status()["operations"].as_u64() == Some(0) {
+        assert!(Instant::now() < end, "no operation in time: {:#}", installed.status());
         thread::sleep(Duration::from_millis(5));
     }
     let upgrading = spawn(&["upgrade", "--within", LONG]);
-    let successor = stage.server.standby();
+    let successor = installed.server.standby();
     kill(successor, Signal::KILL);
     let output = upgrading.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
-    let status = stage.upgrade_is("returned");
-    assert_eq!(status["pid"], stage.engine, "{status:#}");
+    let status = installed.upgrade_is("returned");
+    assert_eq!(status["pid"], installed.engine, "{status:#}");
     thread::sleep(Duration::from_secs(2));
-    assert_eq!(stage.status()["pid"], stage.engine, "it would have left by now");
-    assert_eq!(stage.server.heard.matches(" controls").count(), 1, "{}", stage.server.heard);
+    assert_eq!(installed.status()["pid"], installed.engine, "it would have left by now");
+    assert_eq!(installed.server.heard.matches(" controls").count(), 1, "{}", installed.server.heard);
     starting.kill().unwrap();
     starting.wait().unwrap();
 }
 
-/// With somebody else at the database an engine waits for that with what it has to write yet, after
-/// it has handed over too.
+/// While another process has the database, an engine waits for it with what it has still to write,
+/// also after it has handed over.
 #[test]
 fn an_engine_that_handed_over_and_does_not_end_keeps_nobody_from_standing_by_and_is_killed() {
-    let mut stage = Stage::set();
-    let database = fs::File::open(stage.place.path("db/baton.redb")).unwrap();
-    let mut engine = stage.engine;
+    let mut installed = Installed::start();
+    let database = fs::File::open(installed.place.path("db/baton.redb")).unwrap();
+    let mut engine = installed.engine;
     loop {
         kill(engine, Signal::KILL);
         let end = Instant::now() + Duration::from_secs(1);
         let taken = || rustix::fs::flock(&database, FlockOperation::NonBlockingLockExclusive).is_ok();
         let taken = iter::repeat_with(taken).take_while(|_| Instant::now() < end).any(|taken| taken);
-        engine = stage.server.engine();
-        stage.server.standby();
+        engine = installed.server.engine();
+        installed.server.standby();
         if taken {
             break;
         }
     }
-    let successor = json(&stage.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
-    while stage.server.engine() != successor {}
-    stage.server.standby();
-    assert!(stage.server.children().contains(&engine), "it has not ended, and is not waited for");
-    stage.server.line_with(&format!("engine {engine} was followed and does not end: it is killed"));
+    let successor = json(&installed.upgrade(LONG))["pid"].as_u64().unwrap() as u32;
+    while installed.server.engine() != successor {}
+    installed.server.standby();
+    assert!(installed.server.children().contains(&engine), "it has not ended, and is not waited for");
+    installed.server.line_with(&format!("engine {engine} was followed and does not end: it is killed"));
     gone(engine);
     drop(database);
-    assert_eq!(stage.status()["pid"], successor);
+    assert_eq!(installed.status()["pid"], successor);
 }
 
-/// Somebody who kills engines says nothing of their program.
+/// That engines are killed from outside says nothing of their program.
 #[test]
 fn a_kept_program_is_kept_though_its_engines_are_killed_one_after_the_other() {
-    let mut stage = Stage::set();
-    stage.install(env!("CARGO_BIN_EXE_baton"));
-    let mut engine = json(&stage.upgrade("1"))["pid"].as_u64().unwrap() as u32;
-    stage.upgrade_is("kept");
-    while stage.server.engine() != engine {}
+    let mut installed = Installed::start();
+    installed.install(env!("CARGO_BIN_EXE_baton"));
+    let mut engine = json(&installed.upgrade("1"))["pid"].as_u64().unwrap() as u32;
+    installed.upgrade_is("kept");
+    while installed.server.engine() != engine {}
     for _ in 0..100 {
         kill(engine, Signal::KILL);
-        engine = stage.server.engine();
-        if stage.server.heard.contains("in a row came to nothing: the next starts in") {
+        engine = installed.server.engine();
+        if installed.server.heard.contains("in a row came to nothing: the next starts in") {
             break;
         }
     }
-    assert!(stage.server.heard.contains("in a row came to nothing: the next starts in"), "{}", stage.server.heard);
-    assert_eq!(stage.upgrade_is("kept")["pid"], engine);
-    assert!(!stage.server.heard.contains("keeper's own program again"), "{}", stage.server.heard);
+    assert!(
+        installed.server.heard.contains("in a row came to nothing: the next starts in"),
+        "{}",
+        installed.server.heard
+    );
+    assert_eq!(installed.upgrade_is("kept")["pid"], engine);
+    assert!(!installed.server.heard.contains("keeper's own program again"), "{}", installed.server.heard);
 }
 
 #[test]
 fn a_trial_of_no_time_is_refused() {
-    let stage = Stage::set();
-    let output = stage.upgrade("0");
+    let installed = Installed::start();
+    let output = installed.upgrade("0");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
-    stage.goes_on();
+    installed.goes_on();
 }

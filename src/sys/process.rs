@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -169,24 +169,6 @@ impl Drop for Process {
             self.kill();
             let _ = self.child.wait();
         }
-    }
-}
-
-/// How a process ended, in words.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => match Signal::from_named_raw(signal) {
-            Some(Signal::KILL) => "killed (SIGKILL)".into(),
-            Some(Signal::ABORT) => "aborted (SIGABRT)".into(),
-            Some(Signal::SEGV) => "crashed (SIGSEGV)".into(),
-            Some(Signal::BUS) => "crashed (SIGBUS)".into(),
-            Some(Signal::SYS) => "killed for a system call that engines do not make (SIGSYS)".into(),
-            Some(Signal::TERM) => "terminated (SIGTERM)".into(),
-            _ => format!("ended by signal {signal}"),
-        },
-        (None, Some(0)) => "exited with success, without having been asked to".into(),
-        (None, Some(code)) => format!("exited with status {code}"),
-        (None, None) => "ended".into(),
     }
 }
 

@@ -35,7 +35,7 @@ use crate::time::Nanos;
 
 /// With what a mutex is to this program: each C library has its own, and one that took the other's
 /// would wait for ever, or find free what is held.
-const MAGIC: u64 = magic(
+pub(crate) const MAGIC: u64 = magic(
     if cfg!(target_env = "gnu") {
         b'g'
     } else if cfg!(target_env = "musl") {

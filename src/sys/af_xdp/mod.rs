@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use open::{bind, is_gone};
 pub use socket::{Received, Socket, Statistics, Usage};
+pub(crate) use umem::MAGIC as UMEM_MAGIC;
 
 use self::queue::MappedQueue;
 use self::umem::{Area, Umem};

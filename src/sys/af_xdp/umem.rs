@@ -29,7 +29,7 @@ use crate::sys::memory;
 const PAGE: usize = 4096;
 const HUGE_PAGE: usize = 2 << 20;
 const HEADER_BYTES: usize = 64;
-const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
+pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
 
 const LINE_BYTES: usize = 64;
 /// What a worker reads of most frames: the stamp, and a frame of 96 bytes.
