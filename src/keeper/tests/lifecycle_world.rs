@@ -4,7 +4,7 @@
 //! that dies gives its locks to who waits for them before its end is seen, one that gives up closes
 //! them first, and one that hangs keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::lifecycle_check::Check;
@@ -17,8 +17,8 @@ use crate::keeper::lifecycle::{
 use crate::lab::sim::Random;
 use crate::time::Nanos;
 
-pub const HANG: Duration = Duration::from_secs(1);
-pub const STOP: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(1);
+const STOP: Duration = Duration::from_secs(10);
 const WORKERS: usize = 2;
 /// A thread that lives counts at least as often.
 const PULSE_NS: u64 = 100_000_000;
@@ -142,15 +142,7 @@ impl World {
         self.lifecycle.handle_closed_locks(*self.locks.last().expect("there are locks"));
         self.lifecycle.arrange(&mut seen);
         if self.is_unordered {
-            for at in (1..seen.len()).rev() {
-                let other = self.random.below(at as u64 + 1) as usize;
-                // What one engine says comes in its order.
-                if seen[at].engine() != seen[other].engine()
-                    && seen[other..=at].iter().all(|input| input.engine() != seen[at].engine() || input == &seen[at])
-                {
-                    seen.swap(at, other);
-                }
-            }
+            seen = self.mix(seen);
         }
         for input in seen {
             if let Input::Exited(id, _) = &input {
@@ -165,6 +157,24 @@ impl World {
         self.lifecycle.handle_timeout(self.now);
         self.act();
         self.check_state();
+    }
+
+    /// In any order in which what is of one engine keeps its own.
+    fn mix(&mut self, seen: Vec<Input>) -> Vec<Input> {
+        let mut queues = BTreeMap::<_, VecDeque<Input>>::new();
+        for input in seen {
+            queues.entry(input.engine()).or_default().push_back(input);
+        }
+        let mut mixed = Vec::new();
+        while !queues.is_empty() {
+            let at = self.random.below(queues.len() as u64) as usize;
+            let Some((&engine, queue)) = queues.iter_mut().nth(at) else { continue };
+            match queue.pop_front() {
+                Some(input) => mixed.push(input),
+                None => drop(queues.remove(&engine)),
+            }
+        }
+        mixed
     }
 
     /// What has to be so whenever the keeper has done all that it wants to.
