@@ -61,7 +61,7 @@ const GENERATIONS: u32 = 1 << 16;
 
 /// The form of the rows. The first is brought into it when a file of that is opened; any other is
 /// refused.
-const FORMAT: u64 = 2;
+pub(crate) const FORMAT: u64 = 2;
 const FIRST_FORMAT: u64 = 1;
 
 /// Generations that no other engine will ever use: `first..end` of `term`, with `nonce`.

@@ -36,6 +36,7 @@ pub use error::XdpError;
 pub use open::{bind, is_gone};
 pub use settings::Settings;
 pub use socket::{Received, Socket, Statistics, Usage};
+pub(crate) use umem::MAGIC as UMEM_MAGIC;
 
 use self::queue::MappedQueue;
 use self::umem::{Area, Umem};

@@ -31,9 +31,9 @@ use crate::wire::{
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"BATONSNP";
-pub(super) const VERSION: u32 = 1;
-/// Increase the number with each change to [`Contents`]'s fields.
-pub(super) const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
+pub(crate) const VERSION: u32 = 1;
+/// Counted up with each change to [`Contents`]'s fields.
+pub(crate) const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
 pub(super) const HEADER_BYTES: usize = 64;
 /// No snapshot takes as long to write: an older file was left by a killed process.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
