@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The load generator. `load` runs on frames that the kernel makes for it
- * (BPF_F_TEST_XDP_LIVE_FRAMES): it writes the next prepared frame over each and sends it. `sink`,
- * on the interface at the other end, counts V2V frames and drops them.
+ * (BPF_F_TEST_XDP_LIVE_FRAMES): it overwrites each with the next prepared frame and sends it.
+ * `sink`, on the interface at the other end, counts V2V frames and drops them.
  *
- * One `load` runs at a time, on one CPU, so its progress needs no atomics.
+ * Only one `load` runs at a time, on one CPU, so its progress needs no atomics.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
@@ -13,7 +13,7 @@
 #include "abi.h"
 #include "write.h"
 
-/* Frames between two looks at the clock where no rate is kept. A power of two. */
+/* Frames between two readings of the clock if no rate is kept. A power of two. */
 #define MARK_EVERY 256
 
 struct {
@@ -30,7 +30,7 @@ struct {
 	__type(value, struct baton_load_progress);
 } load_progress SEC(".maps");
 
-/* As many as the loader says. */
+/* The loader sets the number of entries. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -38,7 +38,7 @@ struct {
 	__type(value, struct baton_load_frame);
 } load_frames SEC(".maps");
 
-/* The EtherType that the sink takes, in network byte order. */
+/* The EtherType that the sink counts, in network byte order. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -53,8 +53,8 @@ struct {
 	__type(value, __u64);
 } sunk SEC(".maps");
 
-/* Writes as much of the head as the frame has room for, eight bytes at a time, then four where that
- * is its end. */
+/* Writes as much of the head as the frame has room for: eight bytes at a time, then four if that is
+ * its end. */
 static __always_inline void write_head(void *data, void *end, const struct baton_load_frame *frame)
 {
 	const void *head = frame->head;
@@ -151,5 +151,5 @@ int sink(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
-/* None of the helpers above asks for the GPL. */
+/* None of the helpers above requires the GPL. */
 char LICENSE[] SEC("license") = "Apache-2.0";

@@ -29,7 +29,7 @@ struct {
 	__type(value, __u64);
 } verdicts SEC(".maps");
 
-/* MAC addresses, as numbers, that V2V frames may come from. */
+/* MAC addresses, as numbers, that may send V2V frames. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, BATON_KNOWN_MAX);

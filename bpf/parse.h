@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Headers, looked at only where they are whole. A function gives what lies behind the header that
- * it read, or NULL where the frame ends before.
+ * Headers, read only if they are complete. A function returns what follows the header that it read,
+ * or NULL if the frame ends before.
  */
 #ifndef BATON_PARSE_H
 #define BATON_PARSE_H
@@ -42,8 +42,8 @@ struct span {
 	const void *at, *end;
 };
 
-/* Whether `bytes` of the frame lie from `at` on. The comparison is the shape that the verifier
- * reads. */
+/* Whether the frame has `bytes` from `at` on. The comparison has the form that the verifier
+ * understands. */
 static __always_inline int holds(const struct span *rest, __u64 bytes)
 {
 	return rest->at + bytes <= rest->end;
@@ -59,7 +59,7 @@ static __always_inline __u64 read_u64(const void *at)
 	return bpf_be64_to_cpu(((const struct unaligned *)at)->value);
 }
 
-/* Steps over the Ethernet header and one 802.1Q tag. Gives who sent it as a number. */
+/* Skips the Ethernet header and one 802.1Q tag. Returns the sender as a number. */
 static __always_inline int parse_ethernet(struct span *rest, __u16 *ethertype, __u64 *source)
 {
 	const struct ethernet *ethernet = rest->at;
@@ -82,8 +82,8 @@ static __always_inline int parse_ethernet(struct span *rest, __u16 *ethertype, _
 	return 0;
 }
 
-/* A whole V2V packet: the number by which its ring is chosen, its meeting or, where it has none,
- * its source. */
+/* A complete V2V packet: the number that selects its ring is its meeting or, if it has none, its
+ * source. */
 static __always_inline enum baton_verdict parse_v2v(const struct span *rest, __u64 *key)
 {
 	const void *packet = rest->at;
@@ -116,8 +116,8 @@ static __always_inline enum baton_verdict parse_v2v(const struct span *rest, __u
 	return BATON_STEERED;
 }
 
-/* A probe of the kernel's packet generator, wire.md section 7: IPv4 and UDP to one port, whole, and
- * with its magic. */
+/* A probe of the kernel's packet generator, wire.md section 7: IPv4 and UDP to one port, complete,
+ * and with its magic. */
 static __always_inline int parse_probe(struct span *rest, __u16 port, __u64 *key)
 {
 	const struct ipv4 *ip = rest->at;
@@ -140,7 +140,7 @@ static __always_inline int parse_probe(struct span *rest, __u16 port, __u64 *key
 	if (udp->dst != bpf_htons(port) || *magic != bpf_htonl(BATON_PROBE_MAGIC))
 		return 0;
 
-	/* One sender's probes keep to one ring, so that their order can be judged there. */
+	/* All probes of one sender go to one ring, so that their order can be checked there. */
 	*key = ((__u64)ip->src << 32) | udp->src;
 	return 1;
 }

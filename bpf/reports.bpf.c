@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stands at the egress hook of a sender and writes a REPORT over each frame of the kernel's packet
- * generator: for terminal after terminal of one domain, the version one higher each time round.
- * scripts/pktgen/reports.sh compiles it for who is to report.
+ * Runs at the egress hook of a sender and overwrites each frame of the kernel's packet generator
+ * with a REPORT: one terminal of a domain after the other, with a version that is one higher each
+ * time round. scripts/pktgen/reports.sh compiles it for the terminals that are to report.
  *
- * What it goes by is in the generator's own frame: its magic and sequence; the UDP source port,
- * which of the sending threads it is, and the destination port, of how many; and in the priority of
- * the buffer the version of each terminal's first report. A terminal is always of one thread where
- * their number divides the terminals', so its versions stay in order.
+ * It takes its input from the generator's own frame: the magic and sequence; the UDP source port,
+ * which says which of the sending threads it is, and the destination port, which says of how many;
+ * and from the priority of the buffer the version of each terminal's first report. If the number of
+ * threads divides that of the terminals, all reports of a terminal come from one thread, so its
+ * versions stay in order.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -39,7 +40,7 @@
 #define ROLE_CHAIRMAN 1
 #define ONLINE_WITH_AUDIO 0x28
 
-/* A generator's frame, whose options and fragments are none. */
+/* A generator's frame, which has no options and is not fragmented. */
 struct generated {
 	struct ethernet ethernet;
 	struct ipv4 ip;
@@ -71,8 +72,8 @@ int baton_reports(struct __sk_buff *skb)
 	number = (__u64)(bpf_ntohl(generated->sequence) - 1) * threads + thread;
 	nth = number % TERMINALS;
 	version = skb->priority + number / TERMINALS;
-	/* 0 is the version of who has not reported. One number twice does less harm than one that
-	 * cannot be. */
+	/* 0 is the version of a terminal that has not reported. A repeated number does less harm
+	 * than an impossible one. */
 	if (version == 0)
 		version = 1;
 	skb->priority = 0;
@@ -93,12 +94,12 @@ int baton_reports(struct __sk_buff *skb)
 	body[13] = DECODING;
 	body[14] = nth % MEMBERS ? ROLE_PARTICIPANT : ROLE_CHAIRMAN;
 	body[15] = ONLINE_WITH_AUDIO;
-	/* Channel, stream and information; then the laboratory's tag. */
+	/* Channel, stream and information; then a zero tag. */
 	write_u64(body + 16, 0);
 	write_u64(body + 24, 0);
 	write_u64(body + 32, 0);
 	return TC_ACT_OK;
 }
 
-/* None of the helpers above asks for the GPL. */
+/* None of the helpers above requires the GPL. */
 char LICENSE[] SEC("license") = "Apache-2.0";

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Steers V2V frames to the sockets of Baton's workers, past the network stack. One meeting's frames
- * all go to one ring of their queue, so one worker has them in order. Whatever is not for Baton
- * passes to the kernel as it came.
+ * Steers V2V frames to the sockets of Baton's workers, past the network stack. All frames of one
+ * meeting go to one ring of their queue, so one worker gets them in order. All frames that are not
+ * for Baton pass to the kernel unchanged.
  */
 #include "abi.h"
 #include "maps.h"
@@ -18,7 +18,7 @@ static __always_inline int verdict(enum baton_verdict which, int action)
 	return action;
 }
 
-/* The SplitMix64 finaliser: meetings are numbered in a row, and rings must not see that. */
+/* The SplitMix64 finaliser: consecutive meeting numbers must spread over the rings. */
 static __always_inline __u64 mix(__u64 z)
 {
 	z ^= z >> 30;
@@ -28,13 +28,13 @@ static __always_inline __u64 mix(__u64 z)
 	return z ^ z >> 31;
 }
 
-/* Which of `rings` a key belongs to: the high half scales into the range without a division. */
+/* The ring of a key, among `rings`: the high half scales into the range without a division. */
 static __always_inline __u32 ring_of(__u64 key, __u32 rings)
 {
 	return (mix(key) >> 32) * rings >> 32;
 }
 
-/* A function of its own, so that the struct is in the object's BTF, which is held against the Rust
+/* A separate function, so that the struct is in the object's BTF, which is compared with the Rust
  * side. */
 static __noinline void write_arrival(struct baton_arrival *arrival)
 {
@@ -43,8 +43,8 @@ static __noinline void write_arrival(struct baton_arrival *arrival)
 	arrival->ns = bpf_ktime_get_ns();
 }
 
-/* Writes when the frame came before its first byte. A driver without room for it leaves the frame
- * without. */
+/* Writes the time of arrival before the frame's first byte. If the driver has no room for it, the
+ * frame gets none. */
 static __always_inline void stamp(struct xdp_md *ctx)
 {
 	struct baton_arrival *arrival;
@@ -67,8 +67,8 @@ static __always_inline int redirect(struct xdp_md *ctx, const struct baton_setti
 		return verdict(BATON_NO_SOCKET, XDP_PASS);
 	slot = slot * BATON_RINGS_PER_QUEUE_MAX + ring_of(key, how->rings);
 
-	/* Looked up first, so that a frame that stays with the kernel bears no stamp. The socket
-	 * may still go in between. */
+	/* Looked up first, so that a frame that stays with the kernel has no stamp. The socket may
+	 * still be closed in between. */
 	if (!bpf_map_lookup_elem(&rings, &slot))
 		return verdict(BATON_NO_SOCKET, XDP_PASS);
 	stamp(ctx);
@@ -77,9 +77,9 @@ static __always_inline int redirect(struct xdp_md *ctx, const struct baton_setti
 }
 
 /*
- * Whether a frame comes before its time, by the generic cell rate algorithm: one number for a
- * source, when its next frame is due. Several queues of one source may lose each other's frame, and
- * let it send one more.
+ * Whether a frame comes too early, by the generic cell rate algorithm: one number for each source,
+ * the time when its next frame is due. If a source uses several queues, these may overwrite each
+ * other's number, and let it send one more frame.
  */
 static __always_inline int over_rate(const struct baton_settings *how, __u64 source)
 {
@@ -128,5 +128,5 @@ int steer(struct xdp_md *ctx)
 	return verdict(BATON_OTHER_ETHERTYPE, XDP_PASS);
 }
 
-/* None of the helpers above asks for the GPL. */
+/* None of the helpers above requires the GPL. */
 char LICENSE[] SEC("license") = "Apache-2.0";

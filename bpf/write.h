@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Words of the wire, written where they lie: frames have no alignment that C could rely on. */
+/* Words of the wire, written in place: frames have no alignment that C could rely on. */
 #ifndef BATON_WRITE_H
 #define BATON_WRITE_H
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs a bench and writes what it measured. benches/README.md says what the figures mean.
+# Runs a bench and prints its results. benches/README.md explains the figures.
 #
 #   scripts/bench.sh recovery [--meetings N] [--trials N] [--json FILE] [--svg FILE] [--no-peers] …
 #   scripts/bench.sh worker|serving|sla|table|wire|dataplane [--json FILE] …
 #
-# recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison,
-#            what others take to have their meetings again (benches/peers), unless --no-peers
+#   recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison,
+#              how long other software takes to have its meetings back (benches/peers), unless --no-peers
 # worker     what a report costs a worker over rings in memory, in time, instructions and
 #            allocations; two workers against one
 # serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of
 #            forgeries
-# sla        a server under load whose engine is killed once, and what `baton sla` makes of its logs
+# sla        a server under load whose engine is killed once, and what `baton sla` finds in its logs
 #            [--html FILE]
 # table      updates and look-ups of the table, DashMap, papaya, scc and LMDB (benches/structures)
 # wire       what a frame costs to read and to write (benches/structures)
@@ -20,11 +20,11 @@
 # Exits non-zero if a target is missed. Other options are the bench's own: --help after the name
 # lists them.
 set -euo pipefail
-# A relative FILE is meant from where this was called.
+# A relative FILE is relative to the caller's folder.
 called_from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# What clears away, in whatever way this ends; the last first.
+# Clean-up commands, run however this ends; the last one first.
 clearing=()
 clear_away() {
     local n
@@ -34,25 +34,11 @@ trap clear_away EXIT
 
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/$(basename "${BASH_SOURCE[0]}")"; }
 
-# A folder, in `memory`, for a table that takes so many huge pages, as on dispatch hardware: on
-# hugetlbfs where the kernel lends enough of them, else on tmpfs. Given back in every case.
-borrow_huge_pages() {
-    local pages=/proc/sys/vm/nr_hugepages before
-    memory="$(mktemp -d -p /dev/shm)"
-    clearing+=("rm -rf '$memory'")
-    if [[ $EUID -ne 0 ]]; then
-        say "without root the table lies on small pages"
-        return
-    fi
-    before="$(<"$pages")"
-    clearing+=("echo '$before' >'$pages'")
-    echo $((before + $1)) >"$pages"
-    if (($(<"$pages") >= before + $1)) && mount -t hugetlbfs -o pagesize=2M none "$memory"; then
-        clearing+=("umount '$memory'")
-    else
-        say "no $1 huge pages: the table lies on tmpfs"
-    fi
-}
+# Where programs are built.
+target="${CARGO_TARGET_DIR:-target}/release"
+
+# A program that borrows huge pages gives them back itself; killed outright, it cannot.
+gives_back() { clearing+=("'$1' $2"); }
 
 # The path of the bench's program, built.
 built() {
@@ -81,21 +67,21 @@ recovery() {
     need_root "the recovery bench"
     scripts/setup.sh
     say "building"
-    local bench stage="baton-demo-$$" held=0
+    local bench testbed="baton-demo-$$" held=0
     bench="$(built recovery)"
-    # The program clears its stage itself; killed outright, it cannot.
-    clearing+=("'$bench' --clear '$stage'")
-    "$bench" --stage "$stage" "${arguments[@]}" || held=$?
+    # The program clears its testbed itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$testbed'")
+    "$bench" --testbed "$testbed" "${arguments[@]}" || held=$?
 
     if ((peers)) && [[ -f benches/peers/Cargo.toml ]]; then
-        local theirs memory
+        local theirs
         theirs="$(mktemp)"
         clearing+=("rm -f '$theirs'")
         scripts/setup-peers.sh
         say "the same with what others use"
-        borrow_huge_pages 1000
-        cargo run --release --locked --quiet --manifest-path benches/peers/Cargo.toml -- \
-            --json "$theirs" --memory "$memory" || held=$?
+        cargo build --release --locked --quiet --package peers
+        gives_back "$target/peers" give-back
+        "$target/peers" --json "$theirs" || held=$?
         if [[ -n "$json" && -s "$json" && -s "$theirs" ]]; then
             "$bench" --json "$json" --merge "$theirs" || held=$?
         fi
@@ -103,7 +89,7 @@ recovery() {
     return "$held"
 }
 
-# The arguments, in `arguments`, with files as they are meant from where this was called.
+# Sets `arguments` to the arguments, with files relative to the caller's folder.
 with_files_from_caller() {
     arguments=()
     while (($#)); do
@@ -122,43 +108,40 @@ with_files_from_caller() {
 worker() {
     with_files_from_caller "$@"
     say "building"
-    local bench memory
+    local bench
     bench="$(built worker)"
-    borrow_huge_pages 300
-    "$bench" --memory "$memory" "${arguments[@]}"
+    gives_back "$bench" --give-back
+    "$bench" "${arguments[@]}"
 }
 
-# A bench that plays on a stage of its own.
-staged() {
-    local name="$1" bench stage="baton-demo-$$"
+# A bench that runs on a testbed of its own.
+on_testbed() {
+    local name="$1" bench testbed="baton-demo-$$"
     shift
     with_files_from_caller "$@"
     need_root "the $name bench"
     scripts/setup.sh
     say "building"
     bench="$(built "$name")"
-    # The program clears its stage itself; killed outright, it cannot.
-    clearing+=("'$bench' --clear '$stage'")
-    "$bench" --stage "$stage" "${arguments[@]}"
+    # The program clears its testbed itself; killed outright, it cannot.
+    clearing+=("'$bench' --clear '$testbed'")
+    "$bench" --testbed "$testbed" "${arguments[@]}"
 }
 
-serving() { staged serving "$@"; }
+serving() { on_testbed serving "$@"; }
 
-sla() { staged sla "$@"; }
+sla() { on_testbed sla "$@"; }
 
 table() {
     with_files_from_caller "$@"
-    local manifest=benches/structures/Cargo.toml memory
-    cargo build --release --locked --quiet --manifest-path "$manifest"
-    # For a table of ten million terminals.
-    borrow_huge_pages 1400
-    [[ "$(stat -f -c %T "$memory")" == hugetlbfs ]] && arguments+=(--huge "$memory")
-    benches/structures/target/release/structures table "${arguments[@]}"
+    cargo build --release --locked --quiet --package structures
+    gives_back "$target/structures" give-back
+    "$target/structures" table "${arguments[@]}"
 }
 
 wire() {
     with_files_from_caller "$@"
-    cargo run --release --locked --quiet --manifest-path benches/structures/Cargo.toml -- wire "${arguments[@]}"
+    cargo run --release --locked --quiet --package structures -- wire "${arguments[@]}"
 }
 
 dataplane() {
@@ -166,13 +149,13 @@ dataplane() {
     need_root "the dataplane bench"
     scripts/setup.sh
     scripts/setup-peers.sh dataplane
-    cargo build --release --locked --quiet --manifest-path benches/dataplane/Cargo.toml
+    cargo build --release --locked --quiet --package dataplane
     cargo build --release --locked --quiet --manifest-path benches/dataplane/xsk-rs/Cargo.toml
     # The program clears its namespaces away itself; killed outright, it cannot.
-    local stage="baton-dp$$" memory
-    clearing+=("for side in l r; do ip netns delete '$stage'\$side 2>/dev/null || true; done")
-    borrow_huge_pages 300
-    benches/dataplane/target/release/dataplane --stage "$stage" --memory "$memory" "${arguments[@]}"
+    local testbed="baton-dp$$"
+    clearing+=("for side in l r; do ip netns delete '$testbed'\$side 2>/dev/null || true; done")
+    gives_back "$target/dataplane" --give-back
+    "$target/dataplane" --testbed "$testbed" "${arguments[@]}"
 }
 
 name="${1:-}"

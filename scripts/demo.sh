@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The main job on real frames: a dispatch server, four autonomous servers, 1,000 conferences, 10,000
-# terminals, and everything that can die, dying. Prints what was lost, and exits non-zero if that is
-# anything at all.
+# The main job on real frames: a dispatch server, four autonomous servers, 1,000 meetings, 10,000
+# terminals, and a kill of every part in turn. Prints what was lost, and exits non-zero if anything
+# was.
 #
 #   scripts/demo.sh [--json FILE]
 set -euo pipefail
-# A relative FILE is meant from where this was called.
+# A relative FILE is relative to the caller's folder.
 called_from="$PWD"
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_root "the demonstration"
@@ -30,8 +30,8 @@ scripts/setup.sh
 say "building"
 cargo build --locked --release --quiet
 
-# The program clears its stage itself; killed outright, it cannot.
+# The program removes its testbed itself, unless it is killed.
 baton="${CARGO_TARGET_DIR:-target}/release/baton"
-stage="baton-demo-$$"
-trap '"$baton" demo --clear "$stage"' EXIT
-"$baton" demo --stage "$stage" "${arguments[@]}"
+testbed="baton-demo-$$"
+trap '"$baton" demo --clear "$testbed"' EXIT
+"$baton" demo --testbed "$testbed" "${arguments[@]}"

@@ -1,9 +1,9 @@
-# What the scripts share; sourced, never run. Each script has set -euo pipefail before it sources
+# Functions that the scripts share; sourced, never run. Each script has set -euo pipefail before it sources
 # this.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Talk goes to stderr, results to stdout. Colour only where a person looks.
+# Messages go to stderr, results to stdout. Colour only on a terminal.
 if [[ -t 2 && -z "${NO_COLOR:-}" ]]; then
     bold=$'\e[1m' red=$'\e[31m' plain=$'\e[0m'
 else
@@ -17,7 +17,7 @@ die() {
     exit 1
 }
 
-# Network namespaces, veth pairs, XDP programs and locked memory are root's.
+# Network namespaces, veth pairs, XDP programs and locked memory need root.
 need_root() {
     [[ $EUID -eq 0 ]] || die "$1 makes network namespaces and loads XDP programs, which needs root: run it with sudo -E"
 }

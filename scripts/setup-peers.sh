@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what benches/peers compares Baton with, or with `dataplane` what benches/dataplane does,
-# where it is missing; says what it does; does nothing where all is there.
+# Installs the software with which benches/peers compares Baton, or with `dataplane` that of
+# benches/dataplane, as far as it is missing; prints what it does.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -33,7 +33,7 @@ done
 [[ $EUID -eq 0 ]] || die "installing needs root: sudo scripts/setup-peers.sh"
 
 # Debian starts a server when it installs one. The bench starts its own, in folders of its own, and
-# nothing else is to run.
+# no other one shall run.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
     trap 'rm -f "$policy"' EXIT
@@ -44,5 +44,5 @@ fi
 say "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 install=(apt-get install --yes --no-install-recommends -q "${missing[@]}")
-# A stale or empty package list is brought up to date only if the list at hand does not do.
+# The package list is updated only if the installation fails with the present one.
 "${install[@]}" >&2 || { apt-get update -q >&2 && "${install[@]}" >&2; }

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Installs what Baton is built with and tested on, where it is missing; says what it does; does
-# nothing where all is there.
+# Installs what Baton's build and tests need, as far as it is missing; prints what it does.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -38,7 +37,7 @@ if ((${#missing[@]})); then
     if ! command -v apt-get >/dev/null; then
         say "no apt-get here, so nothing can be looked up or installed; by Debian's names, what is needed is:"
         say "  ${missing[*]}"
-        # The tools can be there under other packages' names: the build says what it does not find.
+        # Packages with other names may provide the tools: the build reports what it does not find.
         for tool in clang gcc make pkg-config ip; do
             command -v "$tool" >/dev/null || die "$tool is not here: install it and run this again"
         done
@@ -48,7 +47,7 @@ if ((${#missing[@]})); then
         say "installing ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
         install=(apt-get install --yes --no-install-recommends -q "${missing[@]}")
-        # A stale or empty package list is brought up to date only if the list at hand does not do.
+        # The package list is updated only if the installation fails with the present one.
         "${install[@]}" >&2 || { apt-get update -q >&2 && "${install[@]}" >&2; }
     fi
 fi
@@ -62,8 +61,7 @@ for component in fmt clippy; do
     cargo "$component" --version >/dev/null 2>&1 || die "cargo $component is not here: rustup component add rustfmt clippy"
 done
 
-# What tests hold Baton against, beside the build: nothing of it is installed. A user who cannot
-# fetch them can build all the same.
+# Tools with which tests compare Baton; they are not installed. The build works without them.
 tools="${CARGO_TARGET_DIR:-target}/tools"
 if [[ ! -x "$tools/python/bin/python" ]] || ! "$tools/python/bin/python" -c 'import hdrh, prometheus_client' 2>/dev/null; then
     say "fetching PyPI's hdrhistogram and prometheus-client into $tools/python"
@@ -74,7 +72,7 @@ if [[ ! -x "$tools/promtool" ]]; then
     say "fetching promtool, of Debian's prometheus, into $tools"
     unpacked="$(mktemp -d)"
     trap 'rm -r "$unpacked"' EXIT
-    # apt downloads as a user of its own, who has to get in.
+    # apt downloads as a separate user, which needs access to the folder.
     chmod 755 "$unpacked"
     (cd "$unpacked" && { apt-get -o APT::Sandbox::User=root download -q prometheus || { apt-get update -q && apt-get -o APT::Sandbox::User=root download -q prometheus; }; }) >&2
     dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/files"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# All that a change has to pass: format, lints, build, documentation, every test. Needs root, for
-# the tests send real frames between network namespaces. Run it alone: it kills processes of its
-# own.
+# All checks that a change has to pass: format, lints, build, documentation, every test. Needs root,
+# because the tests send real frames between network namespaces. Run nothing else beside it: it
+# kills processes of its own.
 #
 #   scripts/test.sh          all of that
-#   scripts/test.sh --long   instead, the tests that have no end of their own, for hours: 10,000
+#   scripts/test.sh --long   instead, the tests that can run for any time, for hours: 10,000
 #                            deaths of workers under reports, 1,000 of a server's engines, 100,000
 #                            of a table's writers; BATON_DEATHS, BATON_ENGINE_DEATHS and BATON_KILLS
-#                            say other numbers
-#   scripts/test.sh --vm     instead, Baton under pktgen in a guest of QEMU's: copy mode and zero
+#                            set other numbers
+#   scripts/test.sh --vm     instead, Baton under pktgen in a QEMU guest: copy mode and zero
 #                            copy, igb and virtio-net (docs/pktgen.md)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -35,7 +35,7 @@ if [[ "${1:-}" == --vm ]]; then
 fi
 
 if [[ "${1:-}" == --long ]]; then
-    # What a long run finds, a run of the same test that is as short as always has to find later:
+    # A failure of a long run must be reproducible in a run of the usual length:
     # each prints its seed.
     say "${BATON_DEATHS:=10000} deaths of workers: every frame, chunk, slot, extent and descriptor"
     BATON_DEATHS=$BATON_DEATHS cargo test --locked --release --test adoption -- --nocapture
@@ -53,18 +53,13 @@ cargo fmt --check
 say "lints"
 cargo clippy --locked --all-targets --quiet -- -D warnings
 
-say "lock files of the benches that are crates of their own"
-for manifest in benches/*/Cargo.toml; do
-    cargo update --workspace --locked --quiet --manifest-path "$manifest"
-done
-
 say "build, and the BPF program with it"
 cargo build --all-targets --quiet
 
 if command -v systemd-analyze >/dev/null; then
     say "systemd's units"
-    # They are held against the program that was built, for a unit whose program is missing is
-    # reported as wrong.
+    # They are checked with the program that was built, because a unit whose program is missing is
+# reported as wrong.
     units="$(mktemp -d)"
     trap 'rm -r "$units"' EXIT
     for unit in baton.service baton-metrics.service; do

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Sets a network interface and its machine up for Baton's rings, and puts everything back.
+# Sets up a network interface and its machine for Baton's rings, and can restore everything.
 #
 #   scripts/tune-nic.sh -i INTERFACE [-q QUEUES] [-p HUGE_PAGES] [-n]
 #   scripts/tune-nic.sh -i INTERFACE --undo
 #
-# -i, --interface     the interface that V2V frames come and go by
+# -i, --interface     the interface for V2V frames
 # -q, --queues        receive queues [default: as many as there are now]
 # -p, --huge-pages    huge pages of 2 MiB that the machine has in all, for table and frames
 #                     [default: as they are]
 # -n, --dry-run       print what would be changed, and change nothing
 #     --undo          put back what was there before the first change
 #
-# Each change is printed as `what: before -> after`. What the driver does not know or refuses is
-# said, and left out. What was there before is kept in /run/baton/tune-INTERFACE, until it is put
-# back or the machine starts again.
+# Each change is printed as `what: before -> after`. Settings that the driver does not know or
+# refuses are reported and skipped. The values from before are kept in /run/baton/tune-INTERFACE
+# until they are restored or the machine restarts.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -56,14 +56,14 @@ command -v ethtool >/dev/null || die "ethtool is missing: apt-get install ethtoo
 folder="${RUNTIME_DIRECTORY:-/run/baton}"
 readonly kept="$folder/tune-$interface" net="/sys/class/net/$interface"
 
-# Keeps how something was before it is changed for the first time: its kind, its name, its value.
+# Saves a setting before it is changed for the first time: its kind, its name, its value.
 keep() {
     ((dry)) && return
     mkdir -p "$folder"
     grep -qsF "$1 $2 " "$kept" || printf '%s %s %s\n' "$1" "$2" "$3" >>"$kept"
 }
 
-# Writes a file of the kernel's, if it says something else.
+# Writes a file of the kernel, if it has another content.
 write() {
     local path="$1" to="$2" from
     [[ -e "$path" ]] || { say "$path: this kernel has none" && return; }
@@ -95,7 +95,7 @@ set_by_ethtool() {
     ethtool "$option" "$interface" "$name" "$to" >/dev/null 2>&1 || say "ethtool $option $name: refused"
 }
 
-# CPUs to serve queues: those of the interface's node, one thread of each core, CPU 0 last.
+# CPUs for the queues: those of the interface's node, one thread of each core, CPU 0 last.
 serving_cpus() {
     local node cpu number last=()
     node="$(cat "$net/device/numa_node" 2>/dev/null || echo -1)"
@@ -109,7 +109,7 @@ serving_cpus() {
     printf '%s\n' "${last[@]}"
 }
 
-# Puts each of the interface's interrupts on a CPU of its own, as long as there are some.
+# Puts each of the interface's interrupts on a CPU of its own, as far as there are enough.
 spread_interrupts() {
     local irq cpus=() n=0
     [[ -d "$net/device/msi_irqs" ]] || { say "interrupts: $interface has none" && return; }
@@ -158,9 +158,9 @@ set_by_ethtool -g "$now" RX -G rx 4096
 set_by_ethtool -g "$now" TX -G tx 2048
 set_by_ethtool -c Coalesce 'Adaptive RX' -C adaptive-rx off
 set_by_ethtool -c Coalesce rx-usecs -C rx-usecs 8
-# An 802.1Q tag that the interface takes off is seen neither by steering nor by a worker.
+# If the interface strips an 802.1Q tag, neither steering nor a worker sees it.
 set_by_ethtool -k Features rx-vlan-offload -K rxvlan off
-# And frames of a VLAN that nobody told the interface of it drops by itself.
+# It also drops frames of VLANs that it does not know.
 set_by_ethtool -k Features rx-vlan-filter -K rx-vlan-filter off
 # A worker that polls busily runs the driver itself, for as long as it comes back within the
 # timeout.

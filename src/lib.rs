@@ -1,37 +1,37 @@
-//! Baton: a V2V conference dispatch server that survives its own death.
+//! Baton: a V2V conference dispatch server that keeps control of its meetings when it is killed.
 //!
 //! ```text
-//! cli/        what is typed                                                     lab/  sim, load, testbed
+//! cli/        the command line                                                  lab/  sim, load, testbed
 //! ───────────────────────────────────────────────────────────────────────────────────────────────
-//! engine/     one process: startup, control thread         keeper/    what outlives an engine
+//! engine/     one process: startup, control thread         keeper/    owns what outlives an engine
 //! ───────────────────────────────────────────────────────────────────────────────────────────────
-//! api/        HTTP, metrics, views of the table            handover/  what the two processes agree on
-//! link/       the bottom layer: rings and workers          sla/       the offline judge
-//! recovery/   lookup → connect → takeover → update         doctor/    what a machine lacks
-//! cms/        what may be done to a conference
+//! api/        HTTP, metrics, views of the table            handover/  the protocol between the two
+//! link/       the bottom layer: rings and workers          sla/       checks logs against rules
+//! recovery/   lookup → connect → takeover → update         doctor/    checks of the machine
+//! cms/        operations on meetings
 //! ───────────────────────────────────────────────────────────────────────────────────────────────
-//! cascade/    which domain, over which link                database/  key parameters, durable
+//! cascade/    domains, links and routes                    database/  key parameters, durable
 //! table/      meetings and terminals: mapped, lock-free    telemetry/ counters, latency, logs
 //! ───────────────────────────────────────────────────────────────────────────────────────────────
 //! sys/        unsafe code and system calls                 config/    the configuration file
 //! wire/       frames as types          limits  every bound          time, text, output
 //! ```
 //!
-//! A room uses only rooms that stand further down; `tests/architecture.rs` has the table of what
-//! may use what, and checks it. [`sdk`] is a V2V endpoint for makers of autonomous servers and
-//! terminals.
+//! A module uses only modules on lower levels of this map; `tests/architecture.rs` lists the
+//! permitted uses and checks them. [`sdk`] is a V2V endpoint for makers of autonomous servers and
+//! terminals. `docs/glossary.md` lists the terms.
 //!
-//! What always holds between the rooms:
+//! Rules that always hold between the modules:
 //!
-//! - `wire`, `table`, `cascade`, `recovery` and `cms` know no clock, no randomness and no system
-//!   call: time is an argument. So a simulation runs the code that production runs.
-//! - `unsafe` is in `sys` alone, and the compiler sees to it.
-//! - A worker never blocks, allocates, logs or takes a lock. What is slow goes to the control
-//!   thread over a bounded queue, and a queue that is full is counted, not waited for.
+//! - `wire`, `table`, `cascade`, `recovery` and `cms` use no clock, no randomness and no system
+//!   call: time is an argument. A simulation therefore runs the same code as production.
+//! - Only `sys` contains `unsafe` code; the compiler enforces this.
+//! - A worker never blocks, allocates, logs or takes a lock. It passes slow work to the control
+//!   thread over a bounded queue. If the queue is full, it counts the frame and does not wait.
 //! - A bad frame is a counted value, never an error or a panic.
-//! - A frame leaves its ring after everything that follows from it was handed on; a client is
-//!   answered after the database and the autonomous server both know. Death in between repeats work
-//!   and loses none.
+//! - A ring entry is released only after all work that follows from its frame was handed on. A
+//!   client gets its answer only after the database and the autonomous server both have the change.
+//!   A death in between repeats work and loses none.
 
 pub mod api;
 pub mod cascade;

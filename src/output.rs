@@ -1,11 +1,11 @@
-//! The one way to standard output and standard error.
+//! The only module that writes to standard output and standard error.
 //!
 //! What always holds: nothing that is printed here ends the process, neither by a panic nor by a
-//! signal, so that what a command began to do it does to its end. A reader of standard output that
-//! has seen enough is no failure, and nothing more is written for it. Whatever else keeps results
-//! from being written, such as a full disk, is told at the end, and makes the exit code that of a
-//! failure ([`settle`]). Characters that would command a terminal, or disguise a line, are shown
-//! and not obeyed.
+//! signal, so that a command finishes what it began. If the reader of standard output stops
+//! reading, that is not a failure, and nothing more is written for it. Any other failure to write
+//! results, such as a full disk, is reported at the end, and makes the exit code that of a failure
+//! ([`settle`]). Characters that could control a terminal, or disguise a line, are shown in escaped
+//! form.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -18,7 +18,7 @@ use crate::text::is_unprintable;
 
 /// Exit code of a command that was understood and failed.
 pub const FAILED: u8 = 1;
-/// What ended the writing to standard output.
+/// The error that ended writing to standard output.
 static ENDED: OnceLock<io::Error> = OnceLock::new();
 
 /// A line of results, on standard output.
@@ -27,7 +27,7 @@ macro_rules! say {
     ($($words:tt)*) => { $crate::output::line(format_args!($($words)*)) };
 }
 
-/// A line of talk, on standard error.
+/// A message for people, on standard error.
 macro_rules! tell {
     ($($words:tt)*) => { $crate::output::talk(format_args!($($words)*)) };
 }
@@ -39,15 +39,15 @@ pub(crate) fn line(words: Arguments<'_>) {
     put(&(shown(&words.to_string()) + "\n"));
 }
 
-/// Writes results as they are.
+/// Writes results unchanged.
 pub(crate) fn put(text: &str) {
     if ENDED.get().is_none() {
         note(io::stdout().lock().write_all(text.as_bytes()));
     }
 }
 
-/// Writes JSON for people and scripts. In a string of it, what a terminal would obey is escaped as
-/// JSON has it.
+/// Writes JSON for people and scripts. In its strings, characters that could control a terminal are
+/// escaped in JSON's way.
 pub(crate) fn json(value: &Value) {
     line_of_json(&format!("{value:#}"));
 }
@@ -61,30 +61,30 @@ fn line_of_json(text: &str) {
     put(&(escaped(text, |code| format!("\\u{code:04x}")) + "\n"));
 }
 
-/// Writes a line to standard error. Where that cannot be written to, there is nobody left to tell.
+/// Writes a line to standard error. If that fails, there is no other place to report it.
 pub(crate) fn talk(words: Arguments<'_>) {
     let _ = io::stderr().lock().write_all((shown(&words.to_string()) + "\n").as_bytes());
 }
 
-/// Whether somebody watches standard output.
+/// Whether standard output is a terminal.
 pub(crate) fn is_watched() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether nothing more comes through: a command without an end may end then.
+/// Whether standard output accepts nothing more: a command without an end may end then.
 pub(crate) fn has_ended() -> bool {
     ENDED.get().is_some()
 }
 
-/// Takes down how a write to standard output went.
+/// Records the result of a write to standard output.
 pub(super) fn note(wrote: io::Result<()>) {
     if let Err(error) = wrote {
-        // The first one is the cause of those after it.
+        // The first error is the cause of later ones.
         let _ = ENDED.set(error);
     }
 }
 
-/// Hands all of the results over, and gives the exit code that the command has with that.
+/// Flushes the results, and returns the resulting exit code of the command.
 pub(super) fn settle(code: ExitCode) -> ExitCode {
     if ENDED.get().is_none() {
         note(io::stdout().lock().flush());
@@ -98,12 +98,13 @@ pub(super) fn settle(code: ExitCode) -> ExitCode {
     }
 }
 
-/// A text as it is shown: ends of lines stay, and what a terminal would obey is written out.
+/// A text in the form in which it is shown: ends of lines stay, and characters that could control a
+/// terminal are escaped.
 pub(crate) fn shown(text: &str) -> String {
     escaped(text, |code| format!("\\u{{{code:x}}}"))
 }
 
-/// A text as it is shown within a line.
+/// A text in the form in which it is shown within a line.
 pub(crate) fn shown_in_line(text: &str) -> String {
     shown(text).replace('\n', "\\n")
 }

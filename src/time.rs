@@ -1,15 +1,15 @@
-//! Time as the pure parts of Baton know it: an argument.
+//! Time for the pure modules of Baton: an argument.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, the clock that XDP's arrival stamps bear too; in a simulation,
-/// of its own clock.
+/// Nanoseconds of `CLOCK_MONOTONIC`, which is also the clock of XDP's arrival stamps; in a
+/// simulation, of its own clock.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Nanos(pub u64);
 
 impl Nanos {
-    /// The time from `earlier` to this; nothing where that is later.
+    /// The time from `earlier` to this; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

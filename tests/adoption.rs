@@ -1,9 +1,9 @@
-//! Sockets and a table that outlive who works on them: processes really killed, under reports,
-//! their successors without privileges. However many die, every chunk, slot, extent and descriptor
-//! can be counted afterwards, and is free.
+//! Sockets and a table that outlive the processes that work on them: the processes are really
+//! killed, under reports, and their successors have no privileges. After any number of deaths,
+//! every chunk, slot, extent and descriptor can be counted, and is free.
 //!
-//! 500 deaths; `BATON_DEATHS=10000 cargo test --test adoption` is for more
-//! (`scripts/test.sh --long`).
+//! 500 deaths; `BATON_DEATHS=10000 cargo test --test adoption` does more (`scripts/test.sh
+//! --long`).
 
 mod support;
 
@@ -24,28 +24,28 @@ use baton::sys::mapping::BootId;
 use baton::sys::{fd_passing, process};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
 use baton::wire::{
-    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role,
-    Run, StreamKind,
+    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState,
+    Role, Run, StreamKind,
 };
 use rustix::process::Uid;
-use support::netns::{Pair, Side};
+use support::netns::{Side, veth_pair};
 use support::probe::{read, write};
 
-/// Nothing here takes as long; what does has hung.
+/// No step takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Where set, this test binary is the worker process of a test.
+/// If set, this test binary is the worker process of a test.
 const WORKER: &str = "BATON_TEST_WORKER";
 const NOBODY: u32 = 65_534;
-/// Deaths, unless `BATON_DEATHS` says otherwise.
+/// Number of deaths by default; `BATON_DEATHS` overrides it.
 const DEATHS: u32 = 500;
 const MEETINGS: u64 = 16;
-/// What a first frame bears, of which nothing is expected.
+/// The sequence of a first frame, which needs no answer.
 const FIRST: u64 = u64::MAX;
 
-/// The conference that stays, whose members report: a frame of a meeting is of the device of that
+/// The meeting that stays, whose members report: a frame of a meeting comes from the device of that
 /// number.
 const STAYING: MeetingId = MeetingId(1);
-/// Those that come and go.
+/// Meetings that come and go.
 const PASSING: std::ops::Range<u64> = 2..8;
 const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 48 };
 
@@ -55,7 +55,7 @@ fn domain() -> Domain {
 
 fn member(meeting: MeetingId, device: u64, info: usize) -> Terminal {
     let mut terminal = Terminal::new(domain().device(device as u16), meeting, Role::Participant);
-    terminal.set_info(&[device as u8; 64][..info]);
+    terminal.info = Info::new(&[device as u8; 64][..info]);
     terminal
 }
 
@@ -89,7 +89,7 @@ fn enter(writer: &mut Writer, meeting: u64, sequence: u64) {
     }
 }
 
-/// What a control thread does all the while: conferences and their members come and go.
+/// Does what a control thread does all the time: meetings and their members come and go.
 fn change(mut writer: Writer) -> ! {
     let mut dice = u64::from(std::process::id());
     loop {
@@ -116,8 +116,8 @@ fn change(mut writer: Writer) -> ! {
     }
 }
 
-/// Takes every frame: enters it in the table, notes it in the file, answers it, releases it. In
-/// this order, as the rule is: a frame is released when all that follows from it is safe.
+/// Takes every frame: enters it in the table, notes it in the file, answers it, releases it. The
+/// order matters: a frame is released when everything that follows from it is safe.
 fn work(sockets: &mut [Socket], noted: &File, writer: &mut Writer) {
     for socket in sockets {
         let held = socket.receive(32);
@@ -138,7 +138,7 @@ fn work(sockets: &mut [Socket], noted: &File, writer: &mut Writer) {
 #[test]
 fn worker_process() {
     let Some(path) = std::env::var_os(WORKER).map(PathBuf::from) else { return };
-    // As an engine does: the table is handed to it, and its predecessor is dead.
+    // As in an engine: it gets the table, and its predecessor is dead.
     let table = Arc::new(Table::open_at(&path).unwrap());
     table.recover();
     rustix::thread::set_thread_res_uid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)).unwrap();
@@ -152,7 +152,7 @@ fn worker_process() {
     af_xdp::bind(&settings).expect_err("it has no privileges left");
     let mapped = af_xdp::map(&settings, umem, handed.collect()).unwrap();
     let mut senders = af_xdp::take_over(vec![mapped]).unwrap();
-    // The first frames leave before anything is taken back, and some die between the two.
+    // The first frames leave before anything is taken back, and some processes die between the two.
     for socket in senders.sockets() {
         socket.transmit(|buffer| write(buffer, FIRST, 0));
         socket.flush().unwrap();
@@ -185,7 +185,7 @@ fn start(bound: &Bound, noted: &File, table: &Path) -> Child {
     child
 }
 
-/// The other end: sends, and counts what was answered.
+/// The other end: sends, and counts answers.
 struct Sender {
     endpoint: Endpoint,
     sent: u64,
@@ -194,8 +194,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// One turn: what may be sent is sent, what came is counted. Never more is open than there are
-    /// receive chunks.
+    /// One turn: sends what may be sent, counts what arrived. No more frames are outstanding than
+    /// there are receive chunks.
     fn turn(&mut self, window: usize) {
         for _ in 0..16 {
             if self.open >= window {
@@ -234,7 +234,7 @@ fn killed_workers_lose_no_frame_and_nothing_else() {
         (state >> 33) % below
     };
 
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let (bound, _steering) = pair.on(Side::Right, || {
         let interface = Interface::find("right").unwrap();
         let settings =
@@ -261,8 +261,8 @@ fn killed_workers_lose_no_frame_and_nothing_else() {
     let deaths =
         std::env::var("BATON_DEATHS").map_or(DEATHS, |deaths| deaths.parse().expect("BATON_DEATHS is a number"));
 
-    // The first adoption fills the rings; before it what comes is dropped, for there is nothing to
-    // receive into.
+    // The first adoption fills the rings; before it, frames are dropped, because there is no chunk
+    // to receive into.
     let began = Instant::now();
     let mut child = start(&bound, &noted, &path);
     sender.turn(1);
@@ -274,7 +274,7 @@ fn killed_workers_lose_no_frame_and_nothing_else() {
     }
     let open = open_descriptors();
     for death in 0..deaths {
-        // Some die while they work, some while they begin, some before.
+        // Some processes die while they work, some while they start, some before.
         let until = Instant::now() + Duration::from_micros(random(20_000));
         while Instant::now() < until {
             sender.turn(400);
@@ -313,8 +313,8 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// After all deaths the table is whole, what its extents hold their owners name, and it can be
-/// filled to its capacity.
+/// After all deaths the table is whole, its owners' records name the contents of its extents, and
+/// it can be filled to its capacity.
 fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
     table.recover();
     assert_eq!(table.verify(), Vec::<String>::new());
@@ -323,7 +323,7 @@ fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
         control.remove_part(meeting, domain()).unwrap();
     }
     assert_eq!((table.count_parts(), table.count_terminals()), (1, MEETINGS as u32));
-    let long = table.terminals().filter(|terminal| terminal.info_len > 16).count();
+    let long = table.terminals().filter(|terminal| terminal.info.len() > 16).count();
     let (used, extents) = Table::inspect(path).unwrap().extents();
     assert_eq!(used as usize, long, "of {extents} extents");
     (2..=CAPACITY.meetings.into()).for_each(|meeting| control.insert_part(&part(MeetingId(meeting))).unwrap());
@@ -337,7 +337,8 @@ fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
 /// one.
 fn all_chunks_are_there(bound: Bound, mut sender: Sender) {
     let settings = bound.settings;
-    // Twice: a spare chunk whose frame the last one sent is the next but one's.
+    // Twice: a spare chunk whose frame the last process sent belongs to the successor after the
+    // next.
     let again = bound.sockets.iter().map(|socket| socket.try_clone().unwrap()).collect();
     drop(af_xdp::adopt(&settings, bound.umem.try_clone().unwrap(), again).unwrap());
     let mut sockets = af_xdp::adopt(&settings, bound.umem, bound.sockets).unwrap();

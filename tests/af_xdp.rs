@@ -1,4 +1,4 @@
-//! AF_XDP and steering on real interfaces: a veth pair between two namespaces of the test's own.
+//! AF_XDP and steering on real interfaces: a veth pair between two namespaces of the test.
 
 mod support;
 
@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use baton::lab::testbed::huge_pages::HugePages;
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::af_xdp::{self, Bound, Settings, Socket, XdpError};
 use baton::sys::bpf::{Mode, SteerError, SteerSettings, Steering, Verdict};
@@ -15,11 +16,10 @@ use baton::sys::interface::Interface;
 use baton::wire::DEFAULT_ETHERTYPE;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use support::huge_pages::HugePages;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::probe::{read, write};
 
-/// Nothing here takes as long; what does has hung.
+/// No step takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn send(endpoint: &mut Endpoint, meeting: u64, sequence: u64) {
@@ -39,7 +39,7 @@ fn open(pair: &Pair, side: Side) -> Endpoint {
 
 #[test]
 fn frames_cross_whole_both_ways_with_the_time_they_came() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let mut ends = [open(&pair, Side::Left), open(&pair, Side::Right)];
     assert_eq!(ends.each_ref().map(Endpoint::mode), [Mode::Native; 2]);
     assert_ne!(ends[0].mac(), ends[1].mac());
@@ -85,7 +85,7 @@ fn steering(bound: &Bound) -> Steering {
 
 #[test]
 fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let (bound, steering) = pair.on(Side::Right, || {
         let bound = af_xdp::bind(&settings(4)).unwrap();
         let steering = steering(&bound);
@@ -96,8 +96,8 @@ fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
     const FRAMES: u64 = 40_000;
     const MEETINGS: u64 = 64;
     // Four threads, so that they meet at the shared rings; far more frames than chunks, so that
-    // every chunk goes round. A thread that has the rings and is not let run keeps the others'
-    // chunks from the kernel, which then drops frames: it counts each, and so does the test.
+    // every chunk is used again. If a thread that has the rings is not scheduled, the kernel gets
+    // no chunks from the others and drops frames: it counts each, and so does the test.
     let taken = AtomicU64::new(0);
     let dropped = [const { AtomicU64::new(0) }; 4];
     let seen = || taken.load(SeqCst) + dropped.iter().map(|dropped| dropped.load(SeqCst)).sum::<u64>();
@@ -129,7 +129,7 @@ fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
             .collect();
         let began = Instant::now();
         for sequence in 0..FRAMES {
-            // Never more on their way than there are chunks.
+            // No more frames on their way than there are chunks.
             while sequence >= seen() + 192 {
                 assert!(began.elapsed() < PATIENCE, "{sequence} sent, {} received or dropped", seen());
                 std::thread::yield_now();
@@ -150,7 +150,7 @@ fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
     }
     assert_eq!(steering.counters().unwrap().of(Verdict::Steered), FRAMES);
 
-    // All rest, and the kernel has every chunk again: as many frames as there are find one.
+    // Nothing runs, and the kernel has every chunk again: this number of frames finds one each.
     let chunks = u64::from(bound.settings.receive);
     (0..chunks).for_each(|sequence| send(&mut left, 1 + sequence % MEETINGS, sequence));
     let began = Instant::now();
@@ -163,7 +163,7 @@ fn sockets_share_a_queue_each_with_its_meetings_and_no_chunk_is_lost() {
 
 #[test]
 fn what_one_socket_held_it_can_send_and_receive_again_and_again() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let (bound, _steering) = pair.on(Side::Right, || {
         let bound = af_xdp::bind(&settings(1)).unwrap();
         let steering = steering(&bound);
@@ -184,7 +184,7 @@ fn what_one_socket_held_it_can_send_and_receive_again_and_again() {
         while socket.transmit(|buffer| write(buffer, 2, queued)) {
             queued += 1;
         }
-        // The chunk that is for a successor's first frame was this one's as well.
+        // The chunk for a successor's first frame was this one's as well.
         let chunks = u64::from(bound.settings.transmit) - u64::from(round > 0);
         assert_eq!(queued, chunks, "round {round}: every transmit chunk takes a frame");
         while !socket.flush().unwrap() {}
@@ -214,7 +214,7 @@ fn receive_all(socket: &mut Socket, frames: usize) -> usize {
 
 #[test]
 fn generic_mode_serves_an_interface_that_has_no_native_one() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     // The loopback interface has no XDP of its own, and what is sent there comes back.
     let mut endpoint = pair.on(Side::Left, || Endpoint::open("lo", &EndpointSettings::default()).unwrap());
     assert_eq!(endpoint.mode(), Mode::Generic);
@@ -233,7 +233,7 @@ fn generic_mode_serves_an_interface_that_has_no_native_one() {
 
 #[test]
 fn an_endpoint_that_is_dropped_leaves_the_interface_free() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     for _ in 0..5 {
         drop(open(&pair, Side::Left));
     }
@@ -241,10 +241,10 @@ fn an_endpoint_that_is_dropped_leaves_the_interface_free() {
 
 #[test]
 fn what_cannot_be_opened_says_why_and_what_to_do() {
-    let pair = Pair::new(2);
+    let pair = veth_pair(2);
     pair.on(Side::Right, || {
         let error = Endpoint::open("nosuch", &EndpointSettings::default()).unwrap_err().to_string();
-        assert_eq!(error, "there is no interface `nosuch` here; `ip link` lists those that there are");
+        assert_eq!(error, "there is no interface `nosuch` here; `ip link` lists the existing ones");
 
         assert_eq!(Interface::find("right").unwrap().queues().unwrap(), 2);
         let error = af_xdp::bind(&Settings { queues: 3, ..settings(1) }).unwrap_err();
@@ -254,14 +254,15 @@ fn what_cannot_be_opened_says_why_and_what_to_do() {
         assert_eq!(error, "100 receive entries: the kernel's rings have a power of two of them, such as 128");
 
         let error = af_xdp::bind(&Settings { rings: 17, ..settings(1) }).unwrap_err().to_string();
-        assert_eq!(error, "17 rings on a queue: there can be 1 to 16");
+        assert_eq!(error, "17 rings on a queue: 1 to 16 are possible");
 
         let error = af_xdp::bind(&Settings { zero_copy: true, ..settings(1) }).unwrap_err();
         assert!(matches!(&error, XdpError::NoZeroCopy { .. }), "{error}");
 
         let held = af_xdp::bind(&settings(1)).unwrap();
         let error = af_xdp::bind(&settings(1)).unwrap_err().to_string();
-        // Kernels without CONFIG_XDP_SOCKETS_DIAG name every process that may be the one.
+        // Kernels without CONFIG_XDP_SOCKETS_DIAG cannot tell, so the message names every possible
+        // process.
         assert!(error.starts_with("queue 0 of right is taken, by "), "{error}");
         assert!(error.contains(&format!("pid {} (", std::process::id())), "{error}");
 
@@ -288,7 +289,7 @@ fn without<R: Send>(pair: &Pair, privileges: CapabilitySet, work: impl FnOnce() 
 
 #[test]
 fn who_may_not_is_told_what_it_takes() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let error = without(&pair, CapabilitySet::NET_RAW, || af_xdp::bind(&settings(1)).unwrap_err());
     assert!(matches!(error, XdpError::Privilege), "{error}");
     let steer = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
@@ -296,11 +297,11 @@ fn who_may_not_is_told_what_it_takes() {
     assert!(matches!(error, SteerError::Privilege { .. }), "{error}");
 }
 
-/// Where little memory may be locked there are smaller rings; where there is next to none, an error
-/// that says so.
+/// If little memory may be locked, the rings are smaller; if next to none, there is an error that
+/// says so.
 #[test]
 fn rings_shrink_to_what_may_be_locked() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     // The limit is the whole process's, but counts for those alone who may not do without.
     let limited = |bytes: u64| {
         let limit = Rlimit { current: Some(bytes), maximum: getrlimit(Resource::Memlock).maximum };
@@ -321,16 +322,17 @@ fn rings_shrink_to_what_may_be_locked() {
 #[test]
 fn frames_lie_in_huge_pages_where_there_are_some() {
     const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let bind = || {
         let bound = pair.on(Side::Right, || af_xdp::bind(&Settings { huge_pages: true, ..settings(1) }).unwrap());
         let file_system = rustix::fs::fstatfs(&bound.umem).unwrap().f_type as u64;
         af_xdp::adopt(&bound.settings, bound.umem, bound.sockets).unwrap();
         file_system
     };
-    // Whether there are some or not, frames have their place.
+    // With and without huge pages, there is memory for frames.
     bind();
-    if let Some(_pages) = HugePages::lent(8) {
-        assert_eq!(bind(), HUGETLBFS_MAGIC);
+    match HugePages::borrow_all(8).unwrap() {
+        Some(_pages) => assert_eq!(bind(), HUGETLBFS_MAGIC),
+        None => eprintln!("THIS MACHINE HAS NO 16 MiB LEFT IN PIECES OF TWO: frames in huge pages are not tested"),
     }
 }

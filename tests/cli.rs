@@ -1,5 +1,5 @@
-//! The command line as scripts meet it: results that nobody reads or no disk takes, servers that
-//! hang, and what is said then.
+//! The command line as scripts use it: results that nobody reads or no disk holds, servers that
+//! hang, and the messages in these cases.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -32,7 +32,7 @@ fn unread(arguments: &[&str]) -> Output {
     baton(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
 }
 
-/// Standard output onto a disk without room.
+/// Standard output onto a full disk.
 fn full(arguments: &[&str]) -> Output {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     baton(arguments).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
@@ -42,7 +42,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// An API as an engine has it; of a control thread that ends every conference but 404.
+/// An API as in an engine, with a control thread that ends every meeting except 404.
 struct Served {
     folder: TempDir,
     asked: Receiver<Request>,
@@ -83,7 +83,7 @@ impl Served {
     }
 }
 
-/// What prints without a server: help, an example, a verdict.
+/// Commands that print without a server: help, an example, a verdict.
 fn offline(folder: &Path) -> Vec<Vec<String>> {
     let configuration = folder.join("baton.toml");
     std::fs::write(
@@ -107,7 +107,7 @@ fn offline(folder: &Path) -> Vec<Vec<String>> {
     commands.map(|words| words.iter().map(|&word| word.to_owned()).collect()).to_vec()
 }
 
-/// What prints what a server says.
+/// Commands that print a server's answer.
 fn online(socket: &str) -> Vec<Vec<String>> {
     let commands: [&[&str]; 10] = [
         &["status"],
@@ -152,7 +152,7 @@ fn talk_that_nobody_hears_changes_no_exit_code() {
     }
 }
 
-/// What was begun is done to its end, whoever listens.
+/// A command completes what it began, even if nobody reads its output.
 #[test]
 fn all_conferences_that_are_named_are_ended_and_each_that_cannot_be_is_told() {
     let served = serve();
@@ -176,7 +176,7 @@ fn all_conferences_that_are_named_are_ended_and_each_that_cannot_be_is_told() {
     assert_eq!(ended(), [7, 8], "the second as well, though the first could not be told");
 }
 
-/// The socket is the keeper's: it takes connections while no engine answers them.
+/// The socket belongs to the keeper: it accepts connections while no engine answers them.
 #[test]
 fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -194,7 +194,7 @@ fn a_server_that_does_not_answer_is_not_waited_for_without_end() {
     }
 }
 
-/// Not even before there is a configuration.
+/// Also before there is a configuration.
 #[test]
 fn doctor_without_a_configuration_says_so_to_nobody_and_ends_as_usual() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,7 +203,7 @@ fn doctor_without_a_configuration_says_so_to_nobody_and_ends_as_usual() {
     assert_eq!(command.stderr(full).stdout(Stdio::null()).status().unwrap().code(), Some(2));
 }
 
-/// Scripts go by the exit code: control that was not taken is none of success, whether a server
+/// Scripts rely on the exit code: if control was not taken, that is not success, whether a server
 /// runs or not.
 #[test]
 fn control_that_nobody_agreed_to_is_not_taken_and_is_no_success() {
@@ -214,7 +214,8 @@ fn control_that_nobody_agreed_to_is_not_taken_and_is_no_success() {
     assert!(served.asked.try_iter().all(|request| request == Request::Status), "nothing is changed");
 }
 
-/// What may not be looked at is not called missing, nor is anybody told to move it away.
+/// A file that may not be examined is not reported as missing, and the message does not suggest
+/// moving it.
 #[test]
 fn control_says_what_may_not_be_opened_and_by_whom() {
     let folder = tempfile::Builder::new().prefix("baton-test-").tempdir_in("/dev/shm").unwrap();

@@ -1,4 +1,4 @@
-//! A table's file that somebody cuts while it is mapped: the process dies of SIGBUS, and says why.
+//! A table's file that is truncated while it is mapped: the process dies of SIGBUS, and says why.
 
 mod support;
 
@@ -13,20 +13,20 @@ use baton::sys::mapping::BootId;
 use baton::sys::{seccomp, sigbus};
 use baton::table::{Capacity, Table};
 use rustix::process::Signal;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, kill};
 
 const CHILD: &str = "BATON_CUT_TABLE_FILE";
-/// Threads of the child that touch the table all the while: only one of them explains.
+/// Threads of the child that touch the table all the time: only one of them explains.
 const TOUCHING: usize = 4;
 
-/// Not a test of its own: the process under which the others cut the file.
+/// Not a test: the process under which the others truncate the file.
 #[test]
 fn reader_child() {
     let Some(file) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     sigbus::explain().unwrap();
     let table = Table::open_at(&file).unwrap();
-    // As engines are: what a handler calls is held against the same list.
+    // As engines are: the handler's calls must be on the same list.
     seccomp::confine().unwrap();
     std::thread::scope(|scope| {
         for _ in 0..TOUCHING {
@@ -57,7 +57,7 @@ fn start(file: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
     (child, said)
 }
 
-/// What it said on standard error, once it has died of SIGBUS.
+/// The output on standard error, once the process has died of SIGBUS.
 fn last_words(mut child: Child) -> String {
     let mut words = String::new();
     child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
@@ -96,8 +96,8 @@ fn a_sigbus_that_a_process_sent_is_not_called_a_cut_file() {
     assert!(words.contains("neither a file that was cut"), "{words}");
 }
 
-/// Starts a server, cuts its table once that bears its name, and asks until an engine has touched
-/// it.
+/// Starts a server, truncates its table once that has its name, and sends requests until an engine
+/// has touched it.
 fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
     let mut server = Server::start(pair, Side::Left, &place.configure("left", more), &[]);
     server.engine();
@@ -109,8 +109,7 @@ fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
     }
     server.standby();
     File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
-    // What it asks is answered from the table, if that has not been touched since by the engine
-    // itself.
+    // The request is answered from the table, if the engine itself has not touched that since.
     let mut asking = Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["status", "--socket"])
         .arg(place.path("run/api.sock"))
@@ -119,7 +118,7 @@ fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
         .spawn()
         .unwrap();
     server.line_with("was cut short while it was in use");
-    // There is nobody to answer it any more.
+    // Nobody is left to answer it.
     asking.kill().unwrap();
     asking.wait().unwrap();
     server
@@ -127,7 +126,7 @@ fn cut_under(pair: &Pair, place: &Place, more: &str) -> Server {
 
 #[test]
 fn a_server_whose_table_is_cut_says_so_and_ends() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = cut_under(&pair, &place, "");
     assert_eq!(server.code(), 1, "{}", server.heard);
     assert!(server.heard.contains("cannot be used") && server.heard.contains("--path database"), "{}", server.heard);
@@ -136,11 +135,11 @@ fn a_server_whose_table_is_cut_says_so_and_ends() {
 
 #[test]
 fn where_the_database_is_to_serve_a_table_that_is_cut_is_replaced_while_the_server_runs() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = cut_under(&pair, &place, "[recovery]\non_bad_table = \"database\"");
     server.line_with("and the database serves");
     server.engine();
-    // Filled from the database, it is as good as the one before.
+    // Filled from the database, the table is complete again.
     server.standby();
     assert!(std::fs::metadata(place.path("shm/table")).unwrap().len() > 0);
     assert_eq!(std::fs::metadata(place.path("shm/table.refused-0")).unwrap().len(), 0);

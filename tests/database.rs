@@ -1,5 +1,5 @@
 //! A process is killed while it commits: what it was told is durable is there, and nothing is there
-//! by halves.
+//! in part.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -36,9 +36,8 @@ fn conference(meeting: u64) -> KeyParameters {
     }
 }
 
-/// Not a test of its own: the process that is killed. It commits one conference after the other,
-/// the next one at the same time ends its predecessor by ten, and prints what it was told is
-/// durable.
+/// Not a test: the process that is killed. It commits one meeting after the other; each commit also
+/// ends the meeting ten before it. It prints what it was told is durable.
 #[test]
 fn child_commits_until_it_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -118,7 +117,7 @@ fn what_was_durable_survives_a_kill() {
 }
 
 /// All of the last ten durable ones, at most those that were waiting besides, and each of them
-/// whole.
+/// complete.
 fn check(folder: &Path, durable: u64) {
     let begun = Instant::now();
     let database = loop {

@@ -1,6 +1,6 @@
-//! A keeper under a service manager: what it says to it, and what it finds again. The manager is
-//! this test, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real
-//! `baton run`, which it really kills.
+//! A keeper under a service manager: what it reports, and what it gets back. This test is the
+//! manager, and speaks the protocol of sd_notify(3) and sd_listen_fds(3) with the real `baton run`,
+//! which it really kills.
 
 mod support;
 
@@ -19,14 +19,14 @@ use baton::sys::fd_passing;
 use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::Signal;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::probe::write_to_server;
 use support::server::{Place, gone, kill};
 
-/// Nothing here takes as long; what does has hung.
+/// No step takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Frames that are sent while no process of the server lives: they have to fit the ring, whose size
-/// the memory limit decides.
+/// depends on the memory limit.
 const UNATTENDED: u64 = 200;
 
 /// A service manager with one service.
@@ -34,7 +34,7 @@ struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
     store: BTreeMap<String, OwnedFd>,
-    /// What the service said since it was started, line by line.
+    /// The service's messages since it was started, line by line.
     said: Vec<String>,
     log: PathBuf,
 }
@@ -47,10 +47,10 @@ impl Manager {
         Self { socket, path, store: BTreeMap::new(), said: Vec::new(), log: place.path("log") }
     }
 
-    /// Starts the service with all that is kept.
+    /// Starts the service with all stored descriptors.
     fn start(&mut self, pair: &Pair, configuration: &Path) -> Service {
         self.said.clear();
-        // Away from the numbers that they are to have.
+        // Away from the numbers that the service expects.
         let passed: Vec<_> = self.store.values().map(|kept| fcntl_dupfd_cloexec(kept, 200).unwrap()).collect();
         let mut script = String::from("export LISTEN_PID=$$; exec");
         for (number, kept) in (3..).zip(&passed) {
@@ -76,7 +76,7 @@ impl Manager {
         Service { keeper }
     }
 
-    /// Listens until the service says this.
+    /// Waits until the service sends this.
     fn until(&mut self, what: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -91,7 +91,7 @@ impl Manager {
 
     fn listen(&mut self) {
         let mut buffer = [0; 4096];
-        // A descriptor that is not stored is closed here, a barrier's too.
+        // A descriptor that is not stored is closed here, also that of a barrier.
         let Ok(received) = fd_passing::receive(self.socket.as_fd(), &mut buffer, 1, true) else { return };
         let text = std::str::from_utf8(&buffer[..received.bytes]).unwrap();
         let lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -109,7 +109,7 @@ impl Manager {
         self.store.keys().map(String::as_str).collect()
     }
 
-    /// The sockets that are kept, as the kernel numbers them.
+    /// The stored sockets, by the kernel's numbers.
     fn sockets(&self) -> BTreeSet<u64> {
         let sockets = self.store.iter().filter(|(name, _)| name.starts_with("socket-"));
         sockets.map(|(_, socket)| rustix::fs::fstat(socket).unwrap().st_ino).collect()
@@ -120,7 +120,7 @@ impl Manager {
     }
 }
 
-/// Its process. Killed when it is dropped.
+/// The process of the service. Killed on drop.
 struct Service {
     keeper: Child,
 }
@@ -155,7 +155,59 @@ impl Drop for Service {
     }
 }
 
-/// An autonomous server as far as probes go: it counts which of its own are echoed.
+/// A service under its manager, on one end of a pair of interfaces. The fields' order is that of
+/// dropping: the process goes first.
+struct Managed {
+    service: Service,
+    manager: Manager,
+    configuration: PathBuf,
+    place: Place,
+    pair: Pair,
+}
+
+impl Managed {
+    /// Starts it for the first time, and waits until it is ready.
+    fn start() -> Self {
+        Self::start_on(veth_pair(1), "\"left\"")
+    }
+
+    /// As [`Self::start`], on these interfaces of the pair.
+    fn start_on(pair: Pair, interfaces: &str) -> Self {
+        let place = Place::new();
+        let configuration = place.configure("left", "");
+        let mut manager = Manager::new(&place);
+        replace(&configuration, "\"left\"", interfaces);
+        let service = manager.start(&pair, &configuration);
+        manager.until("READY=1");
+        Self { service, manager, configuration, place, pair }
+    }
+
+    fn kill(&mut self) {
+        self.service.end(Signal::KILL);
+    }
+
+    /// Starts it again with all stored descriptors, and waits until it is ready.
+    fn start_again(&mut self) {
+        self.service = self.manager.start(&self.pair, &self.configuration);
+        self.manager.until("READY=1");
+    }
+
+    /// Which of these sockets its engine has.
+    fn has_of(&self, sockets: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let status = self.manager.said.iter().rfind(|line| line.starts_with("STATUS=")).expect("it says how it does");
+        let engine = status.split_whitespace().find_map(|word| word.parse().ok());
+        sockets_of(engine.unwrap_or_else(|| panic!("an engine in `{status}`")), sockets)
+    }
+}
+
+/// Replaces a text in a configuration.
+fn replace(configuration: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(configuration).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(configuration, text.replace(from, to)).unwrap();
+}
+
+/// An autonomous server that only sends probes: it counts which of them are echoed.
 struct Prober {
     endpoint: Endpoint,
     sent: u64,
@@ -189,7 +241,7 @@ impl Prober {
         self.endpoint.receive(Duration::from_millis(1), note).unwrap();
     }
 
-    /// Sends some more, at a pace that any ring keeps up with.
+    /// Sends some more, at a pace that fits any ring.
     fn more(&mut self, frames: u64) {
         for _ in 0..frames {
             self.send();
@@ -197,7 +249,7 @@ impl Prober {
         }
     }
 
-    /// Listens until each frame that was sent was echoed.
+    /// Waits until each frame that was sent was echoed.
     fn all_echoed(&mut self, log: impl Fn() -> String) {
         let end = Instant::now() + PATIENCE;
         while (self.echoed.len() as u64) < self.sent {
@@ -215,158 +267,136 @@ fn sockets_of(id: u32, among: &BTreeSet<u64>) -> BTreeSet<u64> {
     numbers.filter(|number| among.contains(number)).collect()
 }
 
-fn engine(status: &str) -> u32 {
-    status.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("an engine in `{status}`"))
-}
-
 #[test]
 fn a_keeper_that_is_killed_or_restarted_loses_no_frame_and_no_client() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    let sockets = manager.sockets();
+    let mut managed = Managed::start();
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    let sockets = managed.manager.sockets();
     assert_eq!(sockets.len(), 1);
-    manager.until("WATCHDOG=1");
+    managed.manager.until("WATCHDOG=1");
 
-    let mut prober = Prober::open(&pair);
+    let mut prober = Prober::open(&managed.pair);
     prober.more(50);
-    prober.all_echoed(|| manager.log());
+    prober.all_echoed(|| managed.manager.log());
 
     for (signal, code) in [(Signal::KILL, None), (Signal::TERM, Some(0)), (Signal::KILL, None)] {
-        // Under frames: some are in the dying engine's hands.
+        // Under traffic: the dying engine holds some frames.
         prober.more(100);
         (0..20).for_each(|_| prober.send());
-        assert_eq!(service.end(signal), code, "{}", manager.log());
+        assert_eq!(managed.service.end(signal), code, "{}", managed.manager.log());
+        let manager = &mut managed.manager;
         while manager.said.is_empty() || !manager.said.iter().any(|line| line == "STOPPING=1") && code.is_some() {
             manager.listen();
         }
-        // Nobody is there.
+        // No process of the server lives.
         (0..UNATTENDED).for_each(|_| prober.send());
-        let mut client = UnixStream::connect(place.path("run/api.sock")).unwrap();
+        let mut client = UnixStream::connect(managed.place.path("run/api.sock")).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(b"GET /status HTTP/1.0\r\n\r\n").unwrap();
 
-        service = manager.start(&pair, &configuration);
-        manager.until("READY=1");
-        let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
-        assert!(!manager.said.iter().any(|line| line.starts_with("FDSTORE")), "all was there: {:?}", manager.said);
-        assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
-        prober.all_echoed(|| manager.log());
+        managed.start_again();
+        let said = &managed.manager.said;
+        assert!(!said.iter().any(|line| line.starts_with("FDSTORE")), "all was there: {said:?}");
+        assert_eq!(managed.has_of(&sockets), sockets, "the very same sockets");
+        prober.all_echoed(|| managed.manager.log());
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     }
-    assert!(!manager.log().contains("not taken up"), "{}", manager.log());
+    assert!(!managed.manager.log().contains("not taken up"), "{}", managed.manager.log());
     eprintln!("{} frames over three deaths, all echoed", prober.sent);
 }
 
 #[test]
 fn the_rings_of_several_interfaces_are_kept_as_one() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    pair.join_again();
-    let configuration = place.configure("left", "");
-    let one = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, one.replace("\"left\"", "[\"left\", \"left2\"]")).unwrap();
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "socket-1", "umem-0", "umem-1"]);
-    let sockets = manager.sockets();
+    let pair = veth_pair(1);
+    pair.join_again().unwrap();
+    let mut managed = Managed::start_on(pair, "[\"left\", \"left2\"]");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "socket-1", "umem-0", "umem-1"]);
+    let sockets = managed.manager.sockets();
     assert_eq!(sockets.len(), 2);
 
-    service.end(Signal::KILL);
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    let status = manager.said.iter().rfind(|line| line.starts_with("STATUS=")).unwrap().clone();
-    assert_eq!(sockets_of(engine(&status), &sockets), sockets, "the very same sockets");
+    managed.kill();
+    managed.start_again();
+    assert_eq!(managed.has_of(&sockets), sockets, "the very same sockets");
 
-    // With one of them alone all of it is another inheritance.
-    service.end(Signal::KILL);
-    fs::write(&configuration, one).unwrap();
-    let _service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
+    // With only one of them configured, none of the stored rings can be used.
+    managed.kill();
+    replace(&managed.configuration, "[\"left\", \"left2\"]", "\"left\"");
+    managed.start_again();
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: the configuration has other rings now"), "{log}");
 }
 
 #[test]
 fn what_does_not_fit_any_more_is_closed_and_opened_anew() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
+    let mut managed = Managed::start();
 
-    // Another size.
-    service.end(Signal::KILL);
-    let before = manager.sockets();
-    let text = fs::read_to_string(&configuration).unwrap();
-    fs::write(&configuration, text.replace("huge_pages = false", "huge_pages = false\nreceive_ring = 512")).unwrap();
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("not taken up: the configuration has other rings now"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    assert!(manager.sockets().is_disjoint(&before));
-    let mut prober = Prober::open(&pair);
+    // A different size.
+    managed.kill();
+    let before = managed.manager.sockets();
+    replace(&managed.configuration, "huge_pages = false", "huge_pages = false\nreceive_ring = 512");
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: the configuration has other rings now"), "{log}");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    assert!(managed.manager.sockets().is_disjoint(&before));
+    let mut prober = Prober::open(&managed.pair);
     prober.more(50);
-    prober.all_echoed(|| manager.log());
+    prober.all_echoed(|| managed.manager.log());
     drop(prober);
 
-    // Another interface of the same name.
-    service.end(Signal::KILL);
-    let before = manager.sockets();
-    pair.ip(Side::Left, "link del left");
-    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right)));
-    pair.ip(Side::Left, "link set left up");
-    pair.ip(Side::Right, "link set right up");
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("not taken up: they are left number"), "{}", manager.log());
-    assert!(manager.sockets().is_disjoint(&before));
+    // A different interface with the same name.
+    managed.kill();
+    let before = managed.manager.sockets();
+    let pair = &managed.pair;
+    pair.ip(Side::Left, "link del left").unwrap();
+    pair.ip(Side::Left, &format!("link add left type veth peer name right netns {}", pair.name(Side::Right))).unwrap();
+    pair.ip(Side::Left, "link set left up").unwrap();
+    pair.ip(Side::Right, "link set right up").unwrap();
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: they are left number"), "{log}");
+    assert!(managed.manager.sockets().is_disjoint(&before));
 
-    // A socket is missing, and there is something of another version's.
-    service.end(Signal::KILL);
-    let socket = manager.store.remove("socket-0").unwrap();
-    manager.store.insert("ring-0".into(), socket);
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("not taken up: socket 0 is not among them"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    service.end(Signal::KILL);
+    // A socket is missing, and there is a descriptor of another version.
+    managed.kill();
+    let socket = managed.manager.store.remove("socket-0").unwrap();
+    managed.manager.store.insert("ring-0".into(), socket);
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("not taken up: socket 0 is not among them"), "{log}");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    managed.kill();
 }
 
-/// What an engine that was taken over can write to frames' memory: that each chunk is owned as none
-/// can be. The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes;
-/// chunks are a multiple of 128.
+/// What a compromised engine can write to the frames' memory: an impossible owner for each chunk.
+/// The file is chunks of 2,048 bytes, a word for each, and a header in the last 64 bytes; the
+/// number of chunks is a multiple of 128.
 fn damage(umem: &OwnedFd) {
     let file = fs::File::options().write(true).open(format!("/proc/self/fd/{}", umem.as_raw_fd())).unwrap();
     let chunks = (file.metadata().unwrap().len() - 64) / (2048 + 8) / 128 * 128;
     file.write_all_at(&vec![7; chunks as usize * 8], chunks * 2048).unwrap();
 }
 
-/// It came to nothing at each start, for as long as the manager kept what it came to nothing by.
+/// This failed at each start, for as long as the manager stored the descriptors that caused the
+/// failure.
 #[test]
 fn rings_that_no_engine_can_work_with_are_not_kept_for_ever() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    service.end(Signal::KILL);
-    let before = manager.sockets();
-    damage(&manager.store["umem-0"]);
-    service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    assert!(manager.log().contains("none of a transmit chunk"), "{}", manager.log());
-    assert_eq!(manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
-    assert!(manager.sockets().is_disjoint(&before));
-    let mut prober = Prober::open(&pair);
+    let mut managed = Managed::start();
+    managed.kill();
+    let before = managed.manager.sockets();
+    damage(&managed.manager.store["umem-0"]);
+    managed.start_again();
+    let log = managed.manager.log();
+    assert!(log.contains("none of a transmit chunk"), "{log}");
+    assert_eq!(managed.manager.names(), ["api", "manifest", "socket-0", "umem-0"]);
+    assert!(managed.manager.sockets().is_disjoint(&before));
+    let mut prober = Prober::open(&managed.pair);
     prober.more(50);
-    prober.all_echoed(|| manager.log());
-    service.end(Signal::KILL);
+    prober.all_echoed(|| managed.manager.log());
+    managed.kill();
 }
 
 #[test]
@@ -381,21 +411,17 @@ fn a_store_without_a_manager_is_refused() {
 
 #[test]
 fn a_start_that_fails_leaves_steering_to_the_sockets_that_are_kept() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    let configuration = place.configure("left", "");
-    let mut manager = Manager::new(&place);
-    let mut service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    let mut prober = Prober::open(&pair);
-    service.end(Signal::KILL);
-    // Its sockets are taken up; then there is no folder for the API's.
-    let text = fs::read_to_string(&configuration).unwrap();
-    let failing = place.path("failing.toml");
-    fs::write(&failing, format!("{text}\napi_socket = \"{}\"\n", place.path("nowhere/api.sock").display())).unwrap();
-    let mut service = manager.start(&pair, &failing);
-    assert_eq!(service.keeper.wait().unwrap().code(), Some(1), "{}", manager.log());
+    let mut managed = Managed::start();
+    let mut prober = Prober::open(&managed.pair);
+    managed.kill();
+    // Its sockets are taken up; then the folder for the API's socket is missing.
+    let text = fs::read_to_string(&managed.configuration).unwrap();
+    let failing = managed.place.path("failing.toml");
+    let nowhere = managed.place.path("nowhere/api.sock");
+    fs::write(&failing, format!("{text}\napi_socket = \"{}\"\n", nowhere.display())).unwrap();
+    let mut service = managed.manager.start(&managed.pair, &failing);
+    assert_eq!(service.keeper.wait().unwrap().code(), Some(1), "{}", managed.manager.log());
     prober.more(UNATTENDED);
-    let _service = manager.start(&pair, &configuration);
-    manager.until("READY=1");
-    prober.all_echoed(|| manager.log());
+    managed.start_again();
+    prober.all_echoed(|| managed.manager.log());
 }

@@ -1,5 +1,5 @@
-//! A keeper whose engine is not what it should be: what it says, what it leaves behind, and who
-//! else wants what is the keeper's.
+//! A keeper whose engine misbehaves: the engine's messages, what it leaves behind, and other
+//! processes that want the keeper's resources.
 
 mod support;
 
@@ -15,7 +15,7 @@ use baton::handover::protocol::Notice;
 use baton::sys::fd_passing;
 use baton::wire::{Domain, Mac};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
@@ -24,16 +24,16 @@ fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
     (server, engine, standby)
 }
 
-/// An engine's end of the line to its keeper, for who wants to speak in its name.
+/// An engine's end of its channel to the keeper, to speak in its name.
 fn line_of(engine: u32) -> OwnedFd {
     let process = pidfd_open(Pid::from_raw(engine as i32).unwrap(), PidfdFlags::empty()).unwrap();
     pidfd_getfd(process, 0, PidfdGetfdFlags::empty()).unwrap()
 }
 
-/// A packet after the other.
+/// Gives one packet after the other.
 type Words<'a> = dyn Fn(u64) -> Vec<u8> + 'a;
 
-/// Says it as often and as fast as the line takes it, until its other end is closed.
+/// Sends packets as often and as fast as the channel takes them, until its other end is closed.
 fn repeat(line: &OwnedFd, words: &Words<'_>) {
     for number in 0.. {
         match fd_passing::send(line.as_fd(), &words(number), &[]) {
@@ -52,7 +52,7 @@ fn made_up(number: u64) -> Vec<u8> {
 
 #[test]
 fn an_engine_that_says_what_no_engine_says_is_killed_and_followed() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, mut engine, mut standby) = with_standby(&pair, &place);
     let known = serde_json::to_vec(&Notice::NextHop {
         domain: Domain::new(366).unwrap(),
@@ -66,18 +66,18 @@ fn an_engine_that_says_what_no_engine_says_is_killed_and_followed() {
         ("said more than an engine has to say", &|_| known.clone()),
     ];
     for (what, words) in all {
-        // Long enough in control for its death to be an accident.
+        // Long enough in control for its death to count as an accident.
         std::thread::sleep(std::time::Duration::from_millis(300));
         repeat(&line_of(engine), words);
         server.line_with(&format!("engine {engine} {what}: it is killed"));
         assert_eq!(server.engine(), standby, "{}", server.heard);
         gone(engine);
-        // Whoever is started next is handed what is right.
+        // The next engine gets correct resources.
         (engine, standby) = (standby, server.standby());
     }
 }
 
-/// A file that the keeper has open, by what its link says.
+/// A file that the keeper has open, found by its link.
 fn opened_by(process: u32, what: &str) -> PathBuf {
     let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap().map(|entry| entry.unwrap().path());
     let is_it = |path: &PathBuf| fs::read_link(path).is_ok_and(|link| link.to_str().unwrap().contains(what));
@@ -86,7 +86,7 @@ fn opened_by(process: u32, what: &str) -> PathBuf {
 
 #[test]
 fn engines_have_no_descriptor_of_what_proves_their_death() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (server, engine, standby) = with_standby(&pair, &place);
     for process in [engine, standby] {
         for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
@@ -100,13 +100,13 @@ fn engines_have_no_descriptor_of_what_proves_their_death() {
 
 #[test]
 fn what_engines_come_to_nothing_by_is_made_anew() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     std::thread::sleep(std::time::Duration::from_millis(300));
     let umem = opened_by(server.id(), "memfd:baton-umem");
     let inode = |path: &PathBuf| fs::metadata(path).unwrap().ino();
     let before = inode(&umem);
-    // Its header: no engine that maps it from now on takes it for what it is.
+    // Its header: no engine that maps it from now on accepts it.
     let file = File::options().write(true).open(&umem).unwrap();
     file.write_all_at(&[0; 64], file.metadata().unwrap().len() - 64).unwrap();
     kill(standby, Signal::KILL);
@@ -117,10 +117,10 @@ fn what_engines_come_to_nothing_by_is_made_anew() {
     server.standby();
 }
 
-/// Anybody may take an abstract name.
+/// Any process may take an abstract name.
 #[test]
 fn nobody_keeps_a_server_from_starting_by_a_name() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let taken = pair.on(Side::Left, || {
         UnixListener::bind_addr(&SocketAddr::from_abstract_name(b"baton.keeper.left").unwrap()).unwrap()
     });
@@ -129,11 +129,11 @@ fn nobody_keeps_a_server_from_starting_by_a_name() {
     drop(taken);
 }
 
-/// A word that a wild store of the dead left in place of its lock, naming a thread that lives:
-/// nobody would ever get it.
+/// A wild store of the dead engine left a word in place of its lock that names a living thread:
+/// nobody would ever get the lock.
 #[test]
 fn locks_that_nobody_gets_are_not_handed_on() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     let locks = File::options().write(true).open(opened_by(server.id(), "memfd:baton-succession")).unwrap();
     locks.write_all_at(&server.id().to_le_bytes(), 64).unwrap();
@@ -147,7 +147,7 @@ fn locks_that_nobody_gets_are_not_handed_on() {
 
 #[test]
 fn a_file_that_may_grow_no_further_is_an_error_with_words() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let program = folder.path().join("limited");
     fs::write(&program, format!("#!/bin/sh\nulimit -f 1\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_baton"))).unwrap();

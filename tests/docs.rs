@@ -1,4 +1,4 @@
-//! What the documents say is what the program does.
+//! The documents agree with the program.
 
 use baton::wire::{MeetingState, Opcode, Status};
 
@@ -19,7 +19,7 @@ fn every_opcode_is_documented_with_its_name_and_payload() {
         assert_eq!(row[3], if opcode.is_page() { "U" } else { "P" }, "{name}");
     }
     let documented = rows.iter().filter(|row| row.len() == 5 && u8::from_str_radix(row[0], 16).is_ok());
-    // What dispatch servers say to each other is no opcode of an autonomous server's.
+    // Messages between dispatch servers are not opcodes of an autonomous server.
     let (among_us, others): (Vec<_>, Vec<_>) = documented.partition(|row| row[2] == "D→D");
     assert_eq!(others.len(), Opcode::ALL.len(), "and no other");
     assert!(among_us.iter().all(|row| Opcode::ALL.iter().all(|opcode| format!("{:02X}", opcode.wire()) != row[0])));

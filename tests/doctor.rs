@@ -1,5 +1,4 @@
-//! `baton doctor` on the machine that runs this, for an interface that is there and ones that are
-//! not.
+//! `baton doctor` on the machine that runs this, for an existing interface and for missing ones.
 
 mod support;
 
@@ -12,7 +11,7 @@ use baton::sys::bpf::{SteerSettings, Steering};
 use baton::sys::interface::Interface;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, need_root, veth_pair};
 use support::server::{Place, Server};
 
 fn doctor(pair: &Pair, arguments: &[&str]) -> Output {
@@ -27,7 +26,7 @@ fn finding<'a>(said: &'a Value, check: &str) -> &'a Value {
 
 #[test]
 fn a_machine_that_runs_the_tests_is_fit_and_what_it_lacks_is_said() {
-    let (pair, place) = (Pair::new(2), Place::new());
+    let (pair, place) = (veth_pair(2), Place::new());
     let configuration = place.configure(Side::Left.interface(), "");
     let path = configuration.to_str().unwrap();
     let done = doctor(&pair, &["--config", path, "--json"]);
@@ -39,7 +38,7 @@ fn a_machine_that_runs_the_tests_is_fit_and_what_it_lacks_is_said() {
     }
     assert!(finding(&said, "driver")["is"].as_str().unwrap().contains("veth"), "{said}");
     assert!(finding(&said, "queues")["is"].as_str().unwrap().contains("has 2"), "{said}");
-    // The test's database is on tmpfs, and its workers are pinned nowhere.
+    // The test's database is on tmpfs, and its workers are not pinned.
     for check in ["database", "cores"] {
         let found = finding(&said, check);
         assert!(found["level"] == "warning" && found["todo"] != "" && found["costs"] != "", "{found}");
@@ -53,7 +52,7 @@ fn a_machine_that_runs_the_tests_is_fit_and_what_it_lacks_is_said() {
 
 #[test]
 fn what_would_keep_it_from_running_is_a_problem_and_fails() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure(Side::Left.interface(), "");
     let text = fs::read_to_string(&configuration).unwrap();
     let changed = |from: &str, to: &str| {
@@ -71,7 +70,7 @@ fn what_would_keep_it_from_running_is_a_problem_and_fails() {
 
 #[test]
 fn what_is_typed_wrong_is_named() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let file = place.path("bad.toml");
     fs::write(&file, "[interface]\nnome = \"eth0\"\n").unwrap();
     for (arguments, code, expected) in [
@@ -85,21 +84,22 @@ fn what_is_typed_wrong_is_named() {
         assert_eq!(done.status.code(), Some(code), "{said}");
         assert!(said.contains(expected), "{expected} in {said}");
     }
-    // Before there is a configuration an interface can be looked at.
+    // An interface can be checked before there is a configuration.
     if !Path::new("/etc/baton/baton.toml").exists() {
         let done = doctor(&pair, &["--interface", Side::Left.interface()]);
         assert_eq!(done.status.code(), Some(0), "{done:?}");
     }
 }
 
-/// Something mounted, until this goes.
+/// Something mounted, until this is dropped.
 struct Mounted(std::path::PathBuf);
 
 impl Mounted {
     fn new(kind: &str, options: &str, at: &Path) -> Self {
+        need_root("mounting");
         fs::create_dir_all(at).unwrap();
         let done = Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(at).output().unwrap();
-        assert!(done.status.success(), "{done:?} (this test needs root)");
+        assert!(done.status.success(), "{done:?}");
         Self(at.to_owned())
     }
 }
@@ -110,7 +110,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Whether a server that is started comes to control.
+/// Whether a server that is started gains control.
 fn starts(pair: &Pair, configuration: &Path) -> (bool, String) {
     let mut server = Server::start(pair, Side::Left, configuration, &[]);
     let controls = server.controls_or_ends();
@@ -121,7 +121,7 @@ fn starts(pair: &Pair, configuration: &Path) -> (bool, String) {
     (controls, server.heard.clone())
 }
 
-/// Holds what doctor says against what the start does.
+/// Compares doctor's findings with the result of a start.
 fn agree(what: &str, pair: &Pair, configuration: &Path, expected: bool) {
     let done = doctor(pair, &["--config", configuration.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
@@ -132,9 +132,9 @@ fn agree(what: &str, pair: &Pair, configuration: &Path, expected: bool) {
 
 #[test]
 fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let left = Side::Left.interface();
-    // Each in a place of its own; `break_it` gives what lasts as long as it is broken.
+    // Each case has its own place; `break_it` returns what has to live as long as it is broken.
     let case = |what: &str, more: &str, expected: bool, break_it: &dyn Fn(&Place) -> Vec<Mounted>| {
         let place = Place::new();
         let broken = break_it(&place);
@@ -181,16 +181,16 @@ fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
     let long = format!("api_socket = \"PLACE/{}\"", "s".repeat(100));
     case("the socket's path is too long", &long, false, &|_| vec![]);
 
-    // The interface.
+    // Cases of the interface.
     let program = pair.on(Side::Left, || {
         let interface = Interface::find(left).unwrap();
         Steering::attach(&interface, &SteerSettings::new(0x88B5, 1), None).unwrap()
     });
     case("another program is on the interface", "", false, &|_| vec![]);
     drop(program);
-    pair.ip(Side::Left, &format!("link set {left} down"));
+    pair.ip(Side::Left, &format!("link set {left} down")).unwrap();
     case("the interface is down", "", true, &|_| vec![]);
-    pair.ip(Side::Left, &format!("link set {left} name eth0.7"));
+    pair.ip(Side::Left, &format!("link set {left} name eth0.7")).unwrap();
     let place = Place::new();
     agree("a dot is in its name", &pair, &place.configure("eth0.7", ""), true);
     agree("it is no Ethernet", &pair, &place.configure("lo", ""), false);
@@ -199,7 +199,7 @@ fn doctor_says_of_each_thing_that_can_be_broken_what_the_start_does() {
 
 #[test]
 fn doctor_and_start_agree_on_queues_and_on_a_table_on_huge_pages() {
-    let (pair, place) = (Pair::new(128), Place::new());
+    let (pair, place) = (veth_pair(128), Place::new());
     let configuration = place.configure(Side::Left.interface(), "");
     agree("more queues than a server has workers", &pair, &configuration, false);
     let text = fs::read_to_string(&configuration).unwrap();

@@ -1,5 +1,5 @@
-//! Control by domain: of two autonomous servers one is never there, and the other falls silent.
-//! What operators are told of it, and what alerts go by. Real processes on a veth.
+//! Control by domain: of two autonomous servers one is never there, and the other stops answering.
+//! What operators see of that, and what alerts evaluate. Real processes on a veth.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ fn baton(place: &Place, words: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// Waits until `status` is as it should be; gives it.
+/// Waits until `status` is as expected; returns it.
 fn wait_for(place: &Place, is_so: impl Fn(&Value) -> bool) -> Value {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -65,7 +65,7 @@ fn wait_for(place: &Place, is_so: impl Fn(&Value) -> bool) -> Value {
 
 #[test]
 fn a_domain_that_is_off_takes_control_of_no_other_and_one_that_falls_silent_is_not_called_reconciled() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&configuration).unwrap();
     let domains = "[[domain]]\nnumber = 1\ninsecure_no_authentication = true\n[[domain]]\nnumber = 2\ninsecure_no_authentication = true\n";

@@ -1,8 +1,8 @@
-//! A real server whose engines are killed one after the other under traffic: in the end its keeper
-//! has the descriptors that it had, its table agrees with itself, and every chunk of its sockets
-//! can be counted in what the keeper handed on, and is free.
+//! A real server whose engines are killed one after the other under traffic. In the end its keeper
+//! has as many descriptors as before, its table is consistent, and every chunk of its sockets can
+//! be counted in what the keeper handed on, and is free.
 //!
-//! 25 deaths; `BATON_ENGINE_DEATHS=1000 cargo test --test engine_deaths` is for more
+//! 25 deaths; `BATON_ENGINE_DEATHS=1000 cargo test --test engine_deaths` does more
 //! (`scripts/test.sh --long`).
 
 mod support;
@@ -19,23 +19,23 @@ use baton::table::Table;
 use baton::wire::{DEFAULT_ETHERTYPE, Frame, Mac, Message};
 use rustix::fs::getxattr;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
-use support::netns::{Pair, Side};
+use support::netns::{Side, veth_pair};
 use support::probe::write_to_server;
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Deaths, unless `BATON_ENGINE_DEATHS` says otherwise.
+/// Number of deaths by default; `BATON_ENGINE_DEATHS` overrides it.
 const DEATHS: u32 = 25;
 /// Frames that may be unanswered at once: a death loses none, but an overloaded server sheds.
 const WINDOW: u64 = 256;
 
-/// A probe of a terminal of domain 366, which is answered by a worker at once.
+/// A probe of a terminal of domain 366, which a worker answers at once.
 fn probe(buffer: &mut [u8], sequence: u64) -> usize {
     let macs = (Mac([0xff; 6]), Mac([2, 0, 0, 0, 1, 0x6e]));
     write_to_server(buffer, macs, "366/1", (1 + sequence % 16, sequence))
 }
 
-/// Whoever sends and hears.
+/// Sends frames and receives the answers.
 struct Sender {
     endpoint: Endpoint,
     sent: u64,
@@ -43,8 +43,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends for so long as fast as answers come, and a window of frames beside what was lost
-    /// before.
+    /// For this time, sends as fast as answers come, with a window of frames in addition to those
+    /// that were lost before.
     fn for_a_while(&mut self, span: Duration) {
         let (end, base, mut sent) = (Instant::now() + span, self.echoed, 0);
         while Instant::now() < end {
@@ -62,7 +62,7 @@ impl Sender {
     }
 }
 
-/// Descriptors of a process, by what they are of.
+/// Descriptors of a process, with what they refer to.
 fn descriptors(id: u32) -> Vec<(RawFd, String)> {
     let open = fs::read_dir(format!("/proc/{id}/fd")).unwrap().flatten();
     let named = open.filter_map(|fd| {
@@ -74,7 +74,7 @@ fn descriptors(id: u32) -> Vec<(RawFd, String)> {
     all
 }
 
-/// How many it has when it rests: while it hands something on it has some more.
+/// Their number when the process is idle: while it hands something on it has some more.
 fn at_rest(id: u32) -> usize {
     (0..20)
         .map(|_| {
@@ -110,7 +110,7 @@ fn taken_from(keeper: u32) -> (OwnedFd, Vec<OwnedFd>) {
 fn engines_that_die_under_load_leave_their_server_all_that_it_had() {
     let deaths =
         std::env::var("BATON_ENGINE_DEATHS").map_or(DEATHS, |deaths| deaths.parse().expect("a number of deaths"));
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let mut engine = server.engine();
     let mut standby = server.standby();
@@ -121,7 +121,7 @@ fn engines_that_die_under_load_leave_their_server_all_that_it_had() {
     let endpoint = pair.on(Side::Right, || Endpoint::open("right", &EndpointSettings::default()).unwrap());
     let mut sender = Sender { endpoint, sent: 0, echoed: 0 };
     for death in 0..deaths {
-        // Between two thoughts of a worker: what it had queued is not published.
+        // In the middle of a worker's round: what it had queued is not published.
         sender.for_a_while(Duration::from_micros(20_000 + u64::from(death) * 7919 % 30_000));
         kill(engine, Signal::KILL);
         engine = server.engine();
@@ -153,10 +153,11 @@ fn engines_that_die_under_load_leave_their_server_all_that_it_had() {
     all_chunks_are_there(&settings, umem, sockets);
 }
 
-/// Every chunk to receive into waits for the kernel or with a frame, and every chunk to send with
-/// takes a frame.
+/// Every receive chunk waits for the kernel or holds a frame, and every transmit chunk takes a
+/// frame.
 fn all_chunks_are_there(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) {
-    // Twice: a spare chunk whose frame the last one sent is the next but one's.
+    // Twice: a spare chunk whose frame the last process sent belongs to the successor after the
+    // next.
     let again = sockets.iter().map(|socket| socket.try_clone().unwrap()).collect();
     drop(af_xdp::adopt(settings, umem.try_clone().unwrap(), again).unwrap());
     let mut sockets = af_xdp::adopt(settings, umem, sockets).unwrap();

@@ -1,8 +1,8 @@
-//! One controller: a server that another one replaced never controls again by being started, and an
-//! operator gives control.
+//! One controller: a server that was replaced by another one never regains control by being
+//! started; only an operator gives control.
 //!
-//! Two dispatch servers share a segment, one running after the other, each with files of its own;
-//! the autonomous servers live through all of it.
+//! Two dispatch servers share a segment, and run one after the other, each with its own files; the
+//! autonomous servers live through all of it.
 
 mod support;
 
@@ -16,17 +16,16 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, kill};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const MAC: &str = "02:00:00:00:01:01";
 const BRIDGE_MAC: &str = "02:00:00:00:01:6e";
-/// What `run` exits with where another dispatch server controls.
+/// The exit code of `run` if another dispatch server controls.
 const FENCED: i32 = 3;
 
-/// A segment with the autonomous servers of domains 1 and 2 on its left side; killed when this
-/// goes.
+/// A segment with the autonomous servers of domains 1 and 2 on its left side; killed on drop.
 struct Segment {
     pair: Pair,
     autonomous: Child,
@@ -34,20 +33,20 @@ struct Segment {
 
 impl Segment {
     fn new() -> Self {
-        let pair = Pair::new(1);
-        pair.ip(Side::Right, &format!("link set right address {MAC}"));
+        let pair = veth_pair(1);
+        pair.ip(Side::Right, &format!("link set right address {MAC}")).unwrap();
         Self { autonomous: Self::simulate(&pair, &["--interface", "left", "--dispatch-mac", MAC]), pair }
     }
 
-    /// With a bridge, so that two dispatch servers are there at once, on `right` and on `right2`.
+    /// With a bridge, so that two dispatch servers can run at once, on `right` and on `right2`.
     fn bridged() -> Self {
-        let pair = Pair::new(1);
-        pair.join_again();
-        pair.ip(Side::Left, &format!("link add bridge address {BRIDGE_MAC} type bridge"));
+        let pair = veth_pair(1);
+        pair.join_again().unwrap();
+        pair.ip(Side::Left, &format!("link add bridge address {BRIDGE_MAC} type bridge")).unwrap();
         for port in ["left", "left2"] {
-            pair.ip(Side::Left, &format!("link set {port} master bridge"));
+            pair.ip(Side::Left, &format!("link set {port} master bridge")).unwrap();
         }
-        pair.ip(Side::Left, "link set bridge up");
+        pair.ip(Side::Left, "link set bridge up").unwrap();
         Self { autonomous: Self::simulate(&pair, &["--interface", "bridge"]), pair }
     }
 
@@ -83,7 +82,7 @@ impl Segment {
         panic!("two servers control:\n{}\n{}", one.heard, other.heard);
     }
 
-    /// Has a server control everything, be followed so often, and stop.
+    /// Lets a server control everything, have this many successors, and stop.
     fn control_and_stop(&self, configuration: &Path, deaths: u32) {
         let mut server = self.start(configuration);
         let mut engine = server.engine();
@@ -106,7 +105,7 @@ impl Drop for Segment {
     }
 }
 
-/// A small file system on a folder, away when this goes.
+/// A small file system on a folder, unmounted on drop.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -131,7 +130,7 @@ impl Drop for Mounted {
     }
 }
 
-/// Waits until a server agrees with an autonomous server, which it may have said already.
+/// Waits until a server agrees with an autonomous server, which it may have reported already.
 fn reconciled(server: &mut Server) {
     if !server.heard.contains("reconciled") {
         server.line_with("reconciled");
@@ -165,7 +164,7 @@ fn shown(place: &Place) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Which domains of these are controlled, as `baton control show` has it.
+/// Which of these domains are controlled, according to `baton control show`.
 fn controlled(place: &Place) -> Vec<bool> {
     let shown = shown(place);
     shown["domains"].as_array().unwrap().iter().map(|domain| domain["controlled"].as_bool().unwrap()).collect()
@@ -175,7 +174,7 @@ fn controlled(place: &Place) -> Vec<bool> {
 fn a_server_that_was_replaced_never_controls_again_by_being_started() {
     let (segment, [old, new]) = (Segment::new(), [Place::new(), Place::new()]);
     let (old_file, new_file) = (configure(&old, &[1, 2]), configure(&new, &[1, 2]));
-    // Its generation is some above what a few starts of the other one reach.
+    // Its generation is somewhat above what a few starts of the other server reach.
     segment.control_and_stop(&new_file, 2);
     for start in 0..8 {
         let mut server = segment.start(&old_file);
@@ -184,12 +183,12 @@ fn a_server_that_was_replaced_never_controls_again_by_being_started() {
         assert!(!server.heard.contains("reconciled"), "start {start}:\n{}", server.heard);
     }
     assert_eq!(controlled(&old), [false, false]);
-    // The table is lost with the machine's memory; the database remembers as well.
+    // The table is lost with the machine's memory; the database also remembers.
     fs::remove_file(old.path("shm/table")).unwrap();
     let mut server = segment.start(&old_file);
     assert_eq!(server.code(), FENCED, "by the database:\n{}", server.heard);
 
-    // Nobody is asked where nobody could answer, and nothing is changed then.
+    // Without a terminal no question is asked, and nothing is changed.
     let refused = control(&old, &["take"]);
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--yes"));
     let taken = control(&old, &["take", "--yes"]);
@@ -197,8 +196,7 @@ fn a_server_that_was_replaced_never_controls_again_by_being_started() {
     assert_eq!(controlled(&old), [true, true]);
     segment.control_and_stop(&old_file, 0);
 
-    // And back again: now the other one is the one that was replaced, however far its generation
-    // is.
+    // And back again: now the other server is the one that was replaced, with any generation.
     let mut server = segment.start(&new_file);
     assert_eq!(server.code(), FENCED, "{}", server.heard);
     let taken = control(&new, &["take", "--yes"]);
@@ -238,7 +236,7 @@ fn one_domain_of_somebody_elses_is_given_up_alone_and_taken_while_the_server_run
     assert_eq!(replaced.code(), FENCED, "{}", replaced.heard);
 }
 
-/// A disk without room: whoever asks for control is told so, and not left waiting.
+/// A full disk: a client that asks for control is told so, and does not wait for ever.
 #[test]
 fn control_that_cannot_be_written_down_is_refused_with_the_disks_words() {
     let (segment, ours) = (Segment::new(), Place::new());
@@ -260,15 +258,15 @@ fn control_that_cannot_be_written_down_is_refused_with_the_disks_words() {
     let _ = server.end();
 }
 
-/// Nobody asks it anything and no terminal reports: its own heartbeats tell it.
+/// Nobody sends it a request and no terminal reports: its own heartbeats tell it.
 #[test]
 fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
     let (segment, [old, new]) = (Segment::bridged(), [Place::new(), Place::new()]);
     let configure = |place: &Place, interface: &str| {
         let file = configure(place, &[1, 2]);
         let text = fs::read_to_string(&file).unwrap().replace("\"right\"", &format!("\"{interface}\""));
-        // Whoever does not control is told nothing, so it has to know where the autonomous servers
-        // are.
+        // A server that does not control gets no unsolicited frames, so it has to know where the
+        // autonomous servers are.
         fs::write(
             &file,
             text.replace(
@@ -284,7 +282,7 @@ fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
     replaced.engine();
     reconciled(&mut replaced);
     let mut server = segment.start(&new_file);
-    // Two empty databases: which has the higher nonce is chance, and the other one ends.
+    // Two empty databases: chance decides which has the higher nonce, and the other server ends.
     if Segment::ends_first(&mut server, &mut replaced) {
         assert_eq!(server.code(), FENCED, "{}", server.heard);
         let taken = control(&new, &["take", "--yes"]);
@@ -297,9 +295,9 @@ fn a_server_that_is_idle_hears_of_the_one_that_replaced_it() {
     assert_eq!(server.code(), 0, "{}", server.heard);
 }
 
-/// A backup on another machine, a disk that was rolled back: the same generations are counted
-/// again, and the epochs are others. Which of the two is the higher one chance decides, and only
-/// one ever controls.
+/// A backup on another machine, or a disk that was rolled back: the same generations are counted
+/// again, but the epochs differ. Chance decides which of the two is higher, and only one ever
+/// controls.
 #[test]
 fn a_copy_of_the_database_has_no_epoch_of_the_original() {
     let (segment, [original, copy]) = (Segment::new(), [Place::new(), Place::new()]);
@@ -315,7 +313,7 @@ fn a_copy_of_the_database_has_no_epoch_of_the_original() {
     let epoch = |place: &Place, file: &Path| {
         let _ = fs::remove_file(place.path("shm/table"));
         let mut server = segment.start(file);
-        // This one, or the other one.
+        // Either of the two may be the one.
         server.line_with("controls");
         server.signal(Signal::TERM);
         let _ = server.end();
@@ -326,9 +324,9 @@ fn a_copy_of_the_database_has_no_epoch_of_the_original() {
     assert_ne!(one, other, "a nonce tells them apart (but for one chance in 65,536)");
 }
 
-/// What is heard of a newer controller comes before the database is open, where the table has
-/// control; and the server ends by it. It is in the database all the same: the machine may lose its
-/// memory next, and the next block of generations is above whatever the other one counted up to.
+/// The server hears of a newer controller before the database is open, while the table says that it
+/// controls; and it ends. The database has the fence all the same: the machine may lose its memory
+/// next, and the next block of generations is above everything that the other server counted up to.
 #[test]
 fn a_fence_that_is_heard_before_the_database_is_open_outlives_the_machine() {
     let (elsewhere, segment, [old, new]) = (Segment::new(), Segment::new(), [Place::new(), Place::new()]);
@@ -337,7 +335,7 @@ fn a_fence_that_is_heard_before_the_database_is_open_outlives_the_machine() {
     elsewhere.control_and_stop(&new_file, 2);
     segment.control_and_stop(&old_file, 0);
     segment.control_and_stop(&new_file, 0);
-    // A disk that is slow, or a process that dies slowly.
+    // Simulates a disk that is slow, or a process that dies slowly.
     let database = fs::File::open(old.path("db/baton.redb")).unwrap();
     flock(&database, FlockOperation::NonBlockingLockExclusive).unwrap();
     let mut server = segment.start(&old_file);

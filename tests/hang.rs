@@ -1,5 +1,5 @@
-//! Engines that live and do nothing, or wait for what does not come: each is killed and replaced.
-//! Real processes, really stopped.
+//! Engines that live but make no progress, or wait for something that does not come: each is killed
+//! and replaced. Real processes, really stopped.
 
 mod support;
 
@@ -14,10 +14,10 @@ use baton::handover::protocol::Notice;
 use baton::sys::fd_passing;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
-/// Half of the default: the tests wait for it.
+/// Half of the default, because the tests wait for it.
 const HANG_MS: u64 = 500;
 
 fn start(pair: &Pair, place: &Place) -> Server {
@@ -31,7 +31,7 @@ fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
     (server, engine, standby)
 }
 
-/// An engine's end of the line to its keeper, for who wants to speak in its name.
+/// An engine's end of its channel to the keeper, to speak in its name.
 fn line_of(engine: u32) -> OwnedFd {
     let process = pidfd_open(Pid::from_raw(engine as i32).unwrap(), PidfdFlags::empty()).unwrap();
     pidfd_getfd(process, 0, PidfdGetfdFlags::empty()).unwrap()
@@ -53,15 +53,14 @@ fn asked(place: &Place, words: &[&str]) -> Option<serde_json::Value> {
 
 #[test]
 fn an_engine_that_is_stopped_is_killed_and_its_standby_takes_over() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(engine, Signal::STOP);
     let said = server.line_with(&format!("engine {engine} hangs"));
     assert!(said.contains("has stood still for 500 ms (`hang_ms` in [runtime]): it is killed"), "{said}");
     assert_eq!(server.engine(), standby);
     gone(engine);
-    // Its successor counts control as lost from when it stood still, which is what the logs are
-    // told.
+    // Its successor counts control as lost from the time when it stood still, and the logs say so.
     let last = asked(&place, &["recovery", "last", "--json"]).expect("the new engine answers");
     let death = &last["predecessor"];
     assert_eq!(
@@ -76,7 +75,7 @@ fn an_engine_that_is_stopped_is_killed_and_its_standby_takes_over() {
 
 #[test]
 fn where_the_standby_hangs_too_a_new_engine_is_started() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::STOP);
     kill(engine, Signal::STOP);
@@ -90,7 +89,7 @@ fn where_the_standby_hangs_too_a_new_engine_is_started() {
 
 #[test]
 fn an_engine_that_never_comes_to_control_is_replaced() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     thread::sleep(Duration::from_millis(300));
     kill(standby, Signal::KILL);
@@ -105,7 +104,7 @@ fn an_engine_that_never_comes_to_control_is_replaced() {
         thread::sleep(Duration::from_micros(200));
     };
     kill(late, Signal::STOP);
-    // It may have come to control before it was stopped; then it hangs.
+    // It may have gained control before it was stopped; then it hangs.
     server.line_with(&format!("engine {late} "));
     let successor = server.engine();
     let successor = if successor == late { server.engine() } else { successor };
@@ -115,7 +114,7 @@ fn an_engine_that_never_comes_to_control_is_replaced() {
 
 #[test]
 fn an_engine_that_says_that_it_failed_and_does_not_end_is_killed() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, _) = with_standby(&pair, &place);
     say(&line_of(engine), &Notice::Failed { why: "for no reason".into() });
     server.line_with(&format!("engine {engine} does not end: it is killed"));
@@ -125,7 +124,7 @@ fn an_engine_that_says_that_it_failed_and_does_not_end_is_killed() {
 
 #[test]
 fn an_engine_that_says_that_it_was_replaced_and_does_not_end_takes_its_keeper_along() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     say(&line_of(engine), &Notice::Fenced { epoch: 0x7_0000_0001 });
     assert_ne!(server.code(), 0);
@@ -133,10 +132,10 @@ fn an_engine_that_says_that_it_was_replaced_and_does_not_end_takes_its_keeper_al
     [engine, standby].into_iter().for_each(gone);
 }
 
-/// A machine that was stopped: the keeper was not let run either, and goes on first.
+/// A machine that was paused: the keeper was not scheduled either, and continues first.
 #[test]
 fn a_keeper_that_was_stopped_itself_lets_its_engine_go_on() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (server, engine, standby) = with_standby(&pair, &place);
     for _ in 0..3 {
         kill(engine, Signal::STOP);
@@ -151,9 +150,9 @@ fn a_keeper_that_was_stopped_itself_lets_its_engine_go_on() {
 
 #[test]
 fn a_server_whose_log_nobody_ever_reads_runs_and_says_later_what_it_could_not() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut reader, writer) = std::io::pipe().unwrap();
-    // Full from the beginning: not one line finds room.
+    // Full from the beginning: no line finds room.
     fcntl_setfl(&writer, OFlags::NONBLOCK | fcntl_getfl(&writer).unwrap()).unwrap();
     while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
     fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() - OFlags::NONBLOCK).unwrap();
@@ -179,7 +178,7 @@ fn a_server_whose_log_nobody_ever_reads_runs_and_says_later_what_it_could_not() 
         }
         thread::sleep(Duration::from_millis(50));
     }
-    // A pipe is read to its end by this thread, while the keeper says its last words.
+    // This thread reads the pipe to its end, while the keeper writes its last messages.
     kill(keeper.id(), Signal::TERM);
     let mut said = Vec::new();
     reader.read_to_end(&mut said).unwrap();
@@ -187,12 +186,12 @@ fn a_server_whose_log_nobody_ever_reads_runs_and_says_later_what_it_could_not() 
     let status = keeper.wait().unwrap();
     assert_eq!(engines.len(), 3, "engines controlled one after the other: {said}");
     assert!(status.success(), "{status}");
-    assert!(said.contains("of the log were dropped here, for nobody read it"), "{}", said.trim_start_matches('.'));
+    assert!(said.contains("of the log were dropped here, because nobody read it"), "{}", said.trim_start_matches('.'));
 }
 
 #[test]
 fn a_terminal_that_is_closed_stops_the_server_in_order() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     server.signal(Signal::HUP);
     assert_eq!(server.code(), 0, "{}", server.heard);

@@ -1,40 +1,15 @@
-//! A table on hugetlbfs, where dispatch hardware has it: there again after its maker is gone, and
-//! refused, not SIGBUS, where the pages do not suffice.
-
-mod support;
+//! A table on hugetlbfs, as on a dispatch server: it survives its maker, and if there are not
+//! enough pages it is refused, without a SIGBUS.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
+use baton::lab::testbed::huge_pages::{self, HugeFolder, HugePages};
+use baton::lab::testbed::need_root;
 use baton::sys::mapping::BootId;
 use baton::table::file::OpenError;
 use baton::table::{Capacity, OwnerId, Part, Recovered, Table, Terminal};
 use baton::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
-use support::huge_pages::HugePages;
-
-/// A hugetlbfs of its own, gone in the end.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("baton-huge-").tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "hugetlbfs", "-o", "pagesize=2M", "none"]).arg(folder.path());
-        assert!(mount.status().unwrap().success(), "mounting hugetlbfs");
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
-    }
-}
 
 fn domain(number: u64) -> Domain {
     Domain::new(number).unwrap()
@@ -59,8 +34,12 @@ fn part(meeting: u64) -> Part {
 #[test]
 fn a_table_on_huge_pages_is_there_again_and_one_without_room_is_refused() {
     const CAPACITY: Capacity = Capacity { meetings: 5_000, terminals: 10_000 };
-    let Some(_pages) = HugePages::lent(4) else { return };
-    let folder = Mounted::new();
+    need_root("huge pages");
+    let folder = HugeFolder::new(4).unwrap();
+    if !folder.is_huge() {
+        eprintln!("THIS MACHINE HAS NO 8 MiB LEFT IN PIECES OF TWO: a table on huge pages is not tested");
+        return;
+    }
     let path = folder.path().join("table");
     let table = Arc::new(Table::create_at(&path, CAPACITY, BootId(7)).unwrap());
     let mut control = table.writer(OwnerId::CONTROL);
@@ -82,4 +61,17 @@ fn a_table_on_huge_pages_is_there_again_and_one_without_room_is_refused() {
     let larger = Capacity { meetings: 100_000, terminals: 100_000 };
     let refused = Table::create_at(&folder.path().join("larger"), larger, BootId(7)).map(drop);
     assert!(matches!(refused, Err(OpenError::Mapping(_))), "{refused:?}");
+}
+
+#[test]
+fn pages_of_a_killed_process_are_given_back_by_the_next_borrower() {
+    need_root("huge pages");
+    // No process has this number: it is the kernel's bound (PID_MAX_LIMIT).
+    let dead = format!("{}-0", 1 << 22);
+    huge_pages::borrow(&dead, 1).unwrap();
+    let note = Path::new("/dev/shm").join(format!("baton-huge-pages.{dead}"));
+    assert!(note.exists());
+    let own = HugePages::borrow(0).unwrap();
+    assert!(!note.exists());
+    assert_eq!(own.lent(), 0);
 }

@@ -1,4 +1,4 @@
-//! A dispatch server on two interfaces, an autonomous server behind each.
+//! A dispatch server on two interfaces, with an autonomous server behind each.
 
 mod support;
 
@@ -11,7 +11,8 @@ use std::process::{Child, Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use baton::lab::testbed::api::Api;
+use baton::api::client::{BlockingClient, Method};
+use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::interface::Interface;
 use baton::wire::{
@@ -21,26 +22,29 @@ use baton::wire::{
 use libbpf_rs::Link;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The dispatch server's, and the autonomous servers'.
+/// The addresses of the dispatch server, and of the autonomous servers.
 const MACS: [[(&str, &str); 2]; 2] = [
     [("right", "02:00:00:00:01:01"), ("right2", "02:00:00:00:01:02")],
     [("left", "02:00:00:00:02:01"), ("left2", "02:00:00:00:02:02")],
 ];
 
 fn doubly_joined() -> Pair {
-    let pair = Pair::new(1);
-    pair.join_again();
+    let pair = veth_pair(1);
+    pair.join_again().unwrap();
     for (side, macs) in [Side::Right, Side::Left].into_iter().zip(MACS) {
-        macs.iter().for_each(|(interface, mac)| pair.ip(side, &format!("link set {interface} address {mac}")));
+        for (interface, mac) in macs {
+            pair.ip(side, &format!("link set {interface} address {mac}")).unwrap();
+        }
     }
     pair
 }
 
-/// A configuration for these interfaces, with domains 1 and 2 behind them, to be learned.
+/// A configuration for these interfaces, with domains 1 and 2 behind them, whose addresses are
+/// learned.
 fn configure(place: &Place, names: &str) -> PathBuf {
     let file = place.configure("right", "[heartbeat]\ninterval_ms = 50\n");
     let text = fs::read_to_string(&file).unwrap();
@@ -50,7 +54,7 @@ fn configure(place: &Place, names: &str) -> PathBuf {
     file
 }
 
-/// An autonomous server, killed when this goes.
+/// An autonomous server, killed on drop.
 struct Autonomous {
     process: Child,
     control: PathBuf,
@@ -93,7 +97,7 @@ impl Drop for Autonomous {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !so() {
@@ -103,13 +107,13 @@ fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// What the status says of each domain.
-fn domains(api: &Api) -> Vec<Value> {
-    let status = api.call("GET", "/status", None);
+fn domains(api: &BlockingClient) -> Vec<Value> {
+    let status = api.get("/status");
     status.map_or_else(|_| Vec::new(), |status| status["domains"].as_array().unwrap().clone())
 }
 
 /// Whether the autonomous servers are where they are said to be, and both sides agree.
-fn agree(api: &Api, macs: [&str; 2]) -> bool {
+fn agree(api: &BlockingClient, macs: [&str; 2]) -> bool {
     let found = domains(api);
     found.len() == 2
         && found
@@ -130,13 +134,13 @@ fn conferences_over_both_interfaces_are_taken_back_over_both() {
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     let engine = server.engine();
     let servers = [Autonomous::start(&pair, &place, "1", 0), Autonomous::start(&pair, &place, "2", 1)];
-    let api = Api::new(place.path("run/api.sock"));
+    let api = BlockingClient::new(place.path("run/api.sock"), API_TIMEOUT);
     let [left, left2] = MACS[1].map(|(_, mac)| mac);
     until("both are learned", || agree(&api, [left, left2]));
 
     let members: Vec<_> = (1001..1006).flat_map(|device| [format!("1/{device}"), format!("2/{device}")]).collect();
     let members: Vec<_> = members.into_iter().map(|terminal| json!({ "terminal": terminal })).collect();
-    api.call("POST", "/meetings", Some(&json!({ "name": "both", "level": 1, "layout": 4, "members": members })))
+    api.call(&Method::POST, "/meetings", Some(&json!({ "name": "both", "level": 1, "layout": 4, "members": members })))
         .unwrap();
     for autonomous in &servers {
         autonomous.ask(&json!({ "ask": "rate", "reports": 500, "probes": 0 }));
@@ -154,7 +158,7 @@ fn conferences_over_both_interfaces_are_taken_back_over_both() {
         assert_eq!((domain["parts"].as_u64(), domain["taken_over"].as_u64()), (Some(1), Some(1)), "{domain:#}");
     }
 
-    // Both move to where the first was: the second is found there.
+    // Both move to the place of the first: the second is found there.
     drop(servers);
     let _both = Autonomous::start(&pair, &place, "1-2", 0);
     until("it is learned at the other interface", || {
@@ -195,7 +199,7 @@ fn what_cannot_be_served_together_is_refused() {
         assert!(server.heard.contains(expected), "{}", server.heard);
     };
     let both = configure(&place, "[\"right\", \"right2\"]");
-    pair.ip(Side::Right, &format!("link set right2 address {}", MACS[0][0].1));
+    pair.ip(Side::Right, &format!("link set right2 address {}", MACS[0][0].1)).unwrap();
     refused(&both, "interfaces right and right2 have the same MAC address 02:00:00:00:01:01");
     let Output { stdout, .. } =
         Command::new(env!("CARGO_BIN_EXE_baton")).args(["config", "check"]).arg(&both).output().unwrap();
@@ -204,7 +208,7 @@ fn what_cannot_be_served_together_is_refused() {
     assert!(!steered(&pair, "right"), "nothing is begun by halves");
 }
 
-/// Runs a program on the dispatch server's side; gives what it says.
+/// Runs a program on the dispatch server's side; returns its output.
 fn there(pair: &Pair, line: &str) -> String {
     let mut words = line.split_whitespace();
     let mut command = Command::new("nsenter");
@@ -216,7 +220,7 @@ fn there(pair: &Pair, line: &str) -> String {
 
 #[test]
 fn what_becomes_of_an_interface_is_said_and_put_right() {
-    let (pair, place) = (Pair::new(2), Place::new());
+    let (pair, place) = (veth_pair(2), Place::new());
     there(&pair, "ethtool -L right rx 1 tx 1");
     let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
     server.engine();
@@ -225,16 +229,16 @@ fn what_becomes_of_an_interface_is_said_and_put_right() {
     assert!(!steered(&pair, "right"));
     server.line_with("somebody took steering off right: it is there again");
     assert!(steered(&pair, "right"));
-    pair.ip(Side::Right, "link set right down");
+    pair.ip(Side::Right, "link set right down").unwrap();
     server.line_with("right is down, or has no carrier");
-    pair.ip(Side::Right, "link set right up");
+    pair.ip(Side::Right, "link set right up").unwrap();
     server.line_with("right is up");
-    pair.ip(Side::Right, "link set right mtu 1400");
+    pair.ip(Side::Right, "link set right mtu 1400").unwrap();
     server.line_with("right has an MTU of 1400 now; it was 1500");
     there(&pair, "ethtool -L right rx 2 tx 2");
     server.line_with("right has 2 receive queues now; it had 1 at the start");
     // Frames would go on bearing an address that the interface does not listen to.
-    pair.ip(Side::Right, "link set right address 02:00:00:00:01:07");
+    pair.ip(Side::Right, "link set right address 02:00:00:00:01:07").unwrap();
     assert_ne!(server.code(), 0);
     assert!(server.heard.contains("right has the MAC address 02:00:00:00:01:07 now; it was"), "{}", server.heard);
     for said in ["it is there again", "right is down", "right is up", "an MTU of 1400", "has 2 receive queues now"] {
@@ -244,29 +248,29 @@ fn what_becomes_of_an_interface_is_said_and_put_right() {
 
 #[test]
 fn an_interface_that_is_down_at_the_start_is_named_and_one_in_generic_mode_with_its_reason() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     // A native program's frames are to fit a page, and it is the other end's that come.
-    pair.ip(Side::Left, "link set left mtu 9000");
-    pair.ip(Side::Right, "link set right down mtu 9000");
+    pair.ip(Side::Left, "link set left mtu 9000").unwrap();
+    pair.ip(Side::Right, "link set right down mtu 9000").unwrap();
     let mut server = Server::start(&pair, Side::Right, &place.configure("right", ""), &[]);
     server.engine();
     assert!(server.heard.contains("right is down, or has no carrier"), "{}", server.heard);
     assert!(server.heard.contains("right is steered in generic mode"), "{}", server.heard);
-    pair.ip(Side::Right, "link set right up");
+    pair.ip(Side::Right, "link set right up").unwrap();
     server.line_with("right is up");
 }
 
 #[test]
 fn a_name_with_a_dot_is_served() {
-    let (pair, place) = (Pair::new(1), Place::new());
-    pair.ip(Side::Right, "link set right down name eth0.100");
-    pair.ip(Side::Right, "link set eth0.100 up");
+    let (pair, place) = (veth_pair(1), Place::new());
+    pair.ip(Side::Right, "link set right down name eth0.100").unwrap();
+    pair.ip(Side::Right, "link set eth0.100 up").unwrap();
     let configuration = place.configure("eth0.100", "");
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
     server.signal(Signal::KILL);
     server.end();
-    // What a killed keeper has left is found again, and goes.
+    // What a killed keeper has left is found again, and removed.
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
     server.signal(Signal::TERM);
@@ -276,7 +280,7 @@ fn a_name_with_a_dot_is_served() {
 
 #[test]
 fn vlan_tags_are_left_on_for_a_domain_that_bears_one_and_taken_off_again_afterwards() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let strips = || {
         let said = there(&pair, "ethtool -k right");
         let line = said.lines().find_map(|line| line.strip_prefix("rx-vlan-offload: ")).unwrap();
@@ -311,7 +315,7 @@ fn what_is_no_ethernet_and_pins_that_another_has_are_refused_by_name() {
         assert_ne!(server.code(), 0);
         assert!(server.heard.contains(expected), "{}", server.heard);
     };
-    refused(&other.configure("lo", ""), &[], "interface `lo` is no Ethernet");
+    refused(&other.configure("lo", ""), &[], "interface `lo` is not Ethernet");
     let pins = place.path("run/bpf");
     let expected = format!("another dispatch server has {} already", pins.display());
     refused(&other.configure("right2", ""), &["--pin", pins.to_str().unwrap()], &expected);
@@ -324,7 +328,7 @@ fn what_is_no_ethernet_and_pins_that_another_has_are_refused_by_name() {
 
 #[test]
 fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_asked() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("right", "");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("number = 366\n", "number = 366\nvlan = 100\n")).unwrap();
@@ -333,7 +337,7 @@ fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_ask
     let right = pair.on(Side::Right, || Interface::find("right").unwrap().mac().unwrap());
     let mut endpoint = pair.on(Side::Left, || Endpoint::open("left", &EndpointSettings::default()).unwrap());
     let left = endpoint.mac();
-    // To all, without the tag, as an interface that takes it off shows it; by the control thread
+    // To all, without the tag, as from an interface that strips it; answered by the control thread
     // and by a worker.
     let asked = Envelope {
         dst_mac: Mac([0xff; 6]),

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Starts a server, and waits until it has a standby: gives it with the engine that controls and
+/// Starts a server, and waits until it has a standby: returns it with the engine that controls and
 /// the one that stands by.
 fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
     let mut server = Server::start(pair, Side::Left, &place.configure("left", ""), &[]);
@@ -45,13 +45,13 @@ fn with_standby(pair: &Pair, place: &Place) -> (Server, u32, u32) {
 
 #[test]
 fn an_engine_that_is_killed_is_followed_by_its_standby() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, mut engine, mut standby) = with_standby(&pair, &place);
     for _ in 0..3 {
-        // Long enough in control for its death to be an accident.
+        // Long enough in control for its death to count as an accident.
         thread::sleep(Duration::from_millis(300));
         kill(engine, Signal::KILL);
-        assert_eq!(server.engine(), standby, "it says so itself, whoever noticed first");
+        assert_eq!(server.engine(), standby, "the standby itself reports this");
         if !server.heard.contains(&format!("engine {engine} killed (SIGKILL)")) {
             server.line_with(&format!("engine {engine} killed (SIGKILL); its standby, engine {standby}, took over"));
         }
@@ -61,7 +61,7 @@ fn an_engine_that_is_killed_is_followed_by_its_standby() {
 
 #[test]
 fn a_standby_that_dies_is_replaced_and_the_engine_goes_on() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::KILL);
     let said = server.line_with("the engine goes on without one");
@@ -72,7 +72,7 @@ fn a_standby_that_dies_is_replaced_and_the_engine_goes_on() {
 
 #[test]
 fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     thread::sleep(Duration::from_millis(300));
     kill(standby, Signal::KILL);
@@ -82,16 +82,16 @@ fn engine_and_standby_killed_together_are_followed_by_a_new_engine() {
     server.standby();
 }
 
-/// It was taken for the successor, and given two seconds to become it.
+/// The keeper took it for the successor, and gave it two seconds to become that.
 #[test]
 fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     thread::sleep(Duration::from_millis(300));
-    // Between the next standby's start and its word there is time to stop it.
+    // Between the next standby's start and its message there is time to stop it.
     kill(standby, Signal::KILL);
     let late = loop {
-        // Not before it executes: until then its starter waits for it.
+        // Not before it executes the program: until then its starter waits for it.
         let executes =
             |id: u32| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains("engine"));
         let next = server.children().into_iter().find(|&id| id != engine && id != standby && executes(id));
@@ -108,13 +108,13 @@ fn a_standby_that_does_not_stand_by_yet_is_not_waited_for() {
     gone(late);
 }
 
-/// Ordered to stop between its engine's death and its taking over, it threw the order away.
+/// Ordered to stop between its engine's death and its takeover, it discarded the order.
 #[test]
 fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     kill(standby, Signal::STOP);
-    // When it goes on, what was said to it is heard before the locks are looked at.
+    // When it continues, it reads its orders before it looks at the locks.
     for task in fs::read_dir(format!("/proc/{standby}/task")).unwrap() {
         let task = task.unwrap();
         let id = task.file_name().into_string().unwrap();
@@ -133,10 +133,10 @@ fn a_standby_that_is_to_stop_as_it_takes_over_stops() {
     assert!(!server.heard.contains("without a snapshot"), "{}", server.heard);
 }
 
-/// It controlled already, and was let go for a standby: nobody wrote a snapshot.
+/// It controlled already, but the keeper ended it like a standby: nobody wrote a snapshot.
 #[test]
 fn a_standby_that_took_over_unheard_is_stopped_in_order() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     server.signal(Signal::STOP);
     kill(engine, Signal::KILL);
@@ -155,7 +155,7 @@ fn a_standby_that_took_over_unheard_is_stopped_in_order() {
 
 #[test]
 fn a_standby_of_a_server_that_stops_does_not_follow() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, engine, standby) = with_standby(&pair, &place);
     server.signal(Signal::TERM);
     assert_eq!(server.code(), 0, "{}", server.heard);
@@ -165,13 +165,13 @@ fn a_standby_of_a_server_that_stops_does_not_follow() {
 
 #[test]
 fn a_log_that_nobody_reads_costs_no_engine() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let (mut server, ..) = with_standby(&pair, &place);
     server.stop_listening();
     for _ in 0..3 {
         let mut killed = 0;
-        // A standby that is not ready when its engine dies is ended too: whoever is first then may
-        // be gone by now.
+        // A standby that is not ready when its engine dies is ended too: the first engine may be
+        // gone by now.
         wait_until("an engine beside a standby is killed", || {
             let [engine, _] = server.children()[..] else { return false };
             killed = engine;
@@ -184,7 +184,7 @@ fn a_log_that_nobody_reads_costs_no_engine() {
 
 #[test]
 fn an_engine_has_no_privileges() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     let nobody = fs::read_to_string("/etc/passwd").unwrap();
@@ -199,7 +199,7 @@ fn an_engine_has_no_privileges() {
 
 #[test]
 fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();
@@ -212,7 +212,7 @@ fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
     let before = table();
     server.signal(Signal::KILL);
     server.end();
-    // At once: the new keeper has to wait by itself until the old engines are gone.
+    // At once: the new keeper itself has to wait until the old engines are gone.
     let mut second = Server::start(&pair, Side::Left, &configuration, &[]);
     let engine = second.engine();
     engines.iter().for_each(|&engine| gone(engine));
@@ -222,10 +222,10 @@ fn engines_die_with_their_keeper_and_the_next_keeper_takes_up_its_table() {
 
 #[test]
 fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_then_slowly() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
-    // On a machine that is busy one may control for long enough to count for something; then it
-    // takes more of them.
+    // On a busy machine an engine may control for long enough to count as successful; then more
+    // deaths are needed.
     for _ in 0..100 {
         kill(server.engine(), Signal::KILL);
         if server.heard.contains("7 in a row came to nothing: the next starts in 200ms") {
@@ -239,7 +239,7 @@ fn an_engine_that_dies_before_it_controls_is_followed_at_once_a_few_times_and_th
 
 #[test]
 fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     server.engine();
     wait_until("a standby is there", || server.children().len() == 2);
@@ -267,13 +267,13 @@ fn a_stop_that_is_asked_for_clears_everything_away_but_table_and_database() {
 
 #[test]
 fn a_server_whose_interface_goes_says_so_and_ends() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut server = Server::start(&pair, Side::Left, &configuration, &[]);
     server.engine();
     wait_until("a standby is there", || server.children().len() == 2);
     let engines = server.children();
-    pair.ip(Side::Left, "link del left");
+    pair.ip(Side::Left, "link del left").unwrap();
     assert_eq!(server.code(), 1, "{}", server.heard);
     assert!(server.heard.contains("interface left is gone; start again when it is back"), "{}", server.heard);
     engines.into_iter().for_each(gone);
@@ -281,7 +281,7 @@ fn a_server_whose_interface_goes_says_so_and_ends() {
 
 #[test]
 fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     let mut first = Server::start(&pair, Side::Left, &configuration, &[]);
     let engine = first.engine();
@@ -291,7 +291,7 @@ fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
     assert_eq!(second.code(), 1);
     assert!(second.heard.contains(&format!("{holder} serves interface left already")), "{}", second.heard);
 
-    // Another interface, but the same runtime folder.
+    // A different interface, but the same runtime folder.
     let mut second = Server::start(&pair, Side::Right, &configuration, &["--interface", "right"]);
     assert_eq!(second.code(), 1);
     assert!(
@@ -300,7 +300,7 @@ fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
         second.heard
     );
 
-    // Another interface and runtime folder, but the same table.
+    // A different interface and runtime folder, but the same table.
     let text = fs::read_to_string(&configuration).unwrap();
     let other = place.path("other.toml");
     let [run, elsewhere] = ["run", "run2"].map(|name| format!("dir = \"{}\"", place.path(name).display()));
@@ -314,7 +314,7 @@ fn a_second_keeper_says_who_has_what_it_wants_and_leaves() {
 
 #[test]
 fn a_table_that_cannot_be_used_stops_the_start_and_stays_as_it_is() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("left", "");
     fs::create_dir(place.path("shm")).unwrap();
     fs::set_permissions(place.path("shm"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -327,7 +327,7 @@ fn a_table_that_cannot_be_used_stops_the_start_and_stays_as_it_is() {
         }
         assert_eq!(fs::read(place.path("shm/table")).unwrap(), rubbish);
     }
-    // Asked for, it is moved aside, and the start goes on by the database.
+    // If configured, it is moved aside, and the start continues with the database.
     fs::write(place.path("shm/table"), "rubbish").unwrap();
     let mut server = Server::start(&pair, Side::Left, &configuration, &["--path", "database"]);
     server.line_with("the database serves");
@@ -337,7 +337,7 @@ fn a_table_that_cannot_be_used_stops_the_start_and_stays_as_it_is() {
 
 #[test]
 fn what_stops_a_start_is_said_in_a_sentence() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let run = |configuration: &std::path::Path, arguments: &[&str]| {
         let mut server = Server::start(&pair, Side::Left, configuration, arguments);
         (server.code(), std::mem::take(&mut server.heard))
@@ -362,8 +362,8 @@ fn what_stops_a_start_is_said_in_a_sentence() {
     );
     fs::remove_dir(place.path("db")).unwrap();
 
-    // What stands where the socket is to be is somebody's: only a socket that nobody answers on
-    // goes.
+    // A file in the place of the socket belongs to somebody: only a socket on which nobody answers
+    // is removed.
     let socket = place.path("run/api.sock");
     fs::write(&socket, "a letter").unwrap();
     let (code, said) = run(&configuration, &[]);
@@ -391,12 +391,12 @@ fn an_engine_that_is_started_by_hand_says_who_starts_engines() {
     assert!(said.contains("started by `baton run` and not by hand"), "{said}");
 }
 
-/// What a table of an earlier boot says is not of this one, however whole it is.
+/// A table of an earlier boot is not valid for this one, even if it is complete.
 #[test]
 fn a_table_of_another_boot_is_moved_aside_and_the_database_serves() {
     use baton::sys::mapping::BootId;
     use baton::table::{Capacity, Table};
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     fs::create_dir(place.path("shm")).unwrap();
     let capacity = Capacity { meetings: 1000, terminals: 4000 };
     drop(Table::create_at(&place.path("shm/table"), capacity, BootId(1)).unwrap());

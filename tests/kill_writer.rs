@@ -1,10 +1,10 @@
 //! SIGKILL in the middle of anything: a child process writes to a table as fast as it can, with its
 //! control thread and two workers, and is killed at a random moment, thousands of times. After each
-//! death every record is whole and as some writer meant it, nothing that was acknowledged is lost,
-//! and recovery leaves a table in which all agrees. Recovery is a process too, and some of these
-//! are killed themselves.
+//! death every record is whole and as some writer intended it, nothing that was acknowledged is
+//! lost, and recovery leaves a consistent table. Recovery is a process too, and is sometimes killed
+//! itself.
 //!
-//! 2,000 deaths; `BATON_KILLS=100000 cargo test --release --test kill_writer -- --nocapture` is for
+//! 2,000 deaths; `BATON_KILLS=100000 cargo test --release --test kill_writer -- --nocapture` does
 //! more.
 
 use std::os::unix::process::ExitStatusExt;
@@ -17,23 +17,24 @@ use std::time::{Duration, Instant};
 use baton::sys::mapping::{BootId, Mapping};
 use baton::table::{Capacity, OwnerId, Part, Reported, Table, TableError, Terminal, Writer};
 use baton::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind, mix,
 };
 
 const CHILD: &str = "BATON_KILL_WRITER_FOLDER";
 const RECOVERY: &str = "BATON_KILL_RECOVERY_FOLDER";
-/// Deaths, unless `BATON_KILLS` says otherwise.
+/// Number of deaths by default; `BATON_KILLS` overrides it.
 const KILLS: u64 = 2000;
 const CAPACITY: Capacity = Capacity { meetings: 24, terminals: 96 };
 
 /// Meetings that come and go, all in domain 1; the one that stays has a part in domains 1 and 2.
 const PASSING: u64 = 16;
 const STAYING: MeetingId = MeetingId(1000);
-/// Devices that come and go, in domain 1; those that stay, half of them in domain 2.
+/// Devices that come and go, in domain 1; half of those that stay are in domain 2.
 const MOVERS: u16 = 40;
 const STAYERS: u16 = 32;
 
-/// The words of the log beside the table, in which the child acknowledges what it did.
+/// The words of the log beside the table, in which the child acknowledges its operations.
 const READY: usize = 0;
 const RECOVERING: usize = 1;
 const PAUSE: usize = 7;
@@ -62,7 +63,7 @@ fn mover(number: u16) -> Address {
     domain(1).device(1 + number)
 }
 
-/// A terminal's record at a version: all follows from address and version.
+/// A terminal's record at a version: address and version determine everything.
 fn record(address: Address, meeting: MeetingId, version: u32) -> Terminal {
     let dice = mix(address.number() << 32 ^ u64::from(version)) as usize;
     let mut terminal = Terminal::new(address, meeting, Role::ALL[dice % Role::ALL.len()]);
@@ -72,16 +73,16 @@ fn record(address: Address, meeting: MeetingId, version: u32) -> Terminal {
     terminal.flags = Flags((dice >> 12) as u8);
     terminal.channel = (dice >> 20) as u8;
     terminal.stream = if dice >> 28 & 1 == 0 { StreamKind::Sub } else { StreamKind::Main };
-    terminal.set_info(&[(dice >> 32) as u8; 64][..(dice >> 40) % 65]);
+    terminal.info = Info::new(&[(dice >> 32) as u8; 64][..(dice >> 40) % 65]);
     terminal
 }
 
-/// A part at a version: all follows from it and its key.
-/// The epoch of so many generations: a term has 65,536.
+/// The epoch of this number of generations: a term has 65,536.
 fn epoch_of(generation: u64) -> Epoch {
     Epoch::new(1 + (generation >> 16) as u32, generation as u16)
 }
 
+/// A part at a version: its key and the version determine everything.
 fn part(meeting: MeetingId, domain: Domain, version: u64) -> Part {
     let dice = mix(meeting.0 ^ version << 16 ^ domain.number() << 56);
     Part {
@@ -99,14 +100,14 @@ fn part(meeting: MeetingId, domain: Domain, version: u64) -> Part {
     }
 }
 
-/// Not a test of its own: the process that [`every_death_leaves_a_table`] kills.
+/// Not a test: the process that [`every_death_leaves_a_table`] kills.
 #[test]
 fn writer_child() {
     let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     let table = Arc::new(Table::open_at(&folder.join("table")).unwrap());
     let log = Arc::new(Mapping::open(&folder.join("log")).unwrap());
     let mut dice = Dice(u64::from(std::process::id()));
-    // Workers first, so that they are at it when the parent is told.
+    // Workers first, so that they are working when the parent is told.
     for number in 0..2 {
         let (table, log, dice) = (table.clone(), log.clone(), Dice(dice.next()));
         std::thread::spawn(move || report_forever(table.writer(OwnerId::worker(number)), &log, dice, number));
@@ -118,16 +119,15 @@ fn writer_child() {
     }
 }
 
-/// Not a test of its own either: the process that recovers, and that is killed in the middle of it
-/// some of the times.
+/// Not a test either: the process that recovers, and that is sometimes killed in the middle of it.
 #[test]
 fn recovery_child() {
     let Some(folder) = std::env::var_os(RECOVERY).map(PathBuf::from) else { return };
     let table = Table::open_at(&folder.join("table")).unwrap();
     let log = Mapping::open(&folder.join("log")).unwrap();
     log.words()[RECOVERING].store(1, Release);
-    // The kill takes longer to get here than recovery takes, so it begins some time after it was
-    // said.
+    // The kill takes longer to arrive than recovery takes, so recovery begins some time after it
+    // was announced.
     for _ in 0..log.words()[PAUSE].load(Acquire) {
         std::hint::spin_loop();
     }
@@ -138,8 +138,8 @@ fn recovery_child() {
     log.words()[RECOVERING].store(3, Release);
 }
 
-/// A worker: each reports for every second of the stayers, and for movers, whether these are in the
-/// table or not.
+/// A worker: it reports for every second terminal that stays, and for those that come and go,
+/// whether these are in the table or not.
 fn report_forever(mut writer: Writer, log: &Mapping, mut dice: Dice, number: u8) {
     loop {
         let stays = dice.below(4) != 0;
@@ -158,7 +158,7 @@ fn report_forever(mut writer: Writer, log: &Mapping, mut dice: Dice, number: u8)
             new.flags,
             new.channel,
             new.stream,
-            new.info(),
+            &new.info,
         );
         match reported {
             Reported::Applied if stays => log.words()[REPORTS + usize::from(device)].store(version.into(), Release),
@@ -225,8 +225,7 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
             words[GENERATION].store(generation, Release);
         }
         _ => {
-            // Not acknowledged: workers are at the same terminals, and the higher version is the
-            // one that counts.
+            // Not acknowledged: workers change the same terminals, and the higher version counts.
             let address = stayer(dice.below(STAYERS.into()) as u16);
             let step = dice.below(4) as u32;
             expect(|| {
@@ -239,8 +238,8 @@ fn control_once(control: &mut Writer, log: &Mapping, dice: &mut Dice) {
     }
 }
 
-/// What an operation gave; none where extents have run out, or another writer was there: a child
-/// shares two processors with all else.
+/// The result of an operation; none if there are no extents left, or another writer was there: a
+/// child shares two processors with everything else.
 fn expect<T>(mut act: impl FnMut() -> Result<T, TableError>) -> Option<T> {
     loop {
         match act() {
@@ -271,7 +270,7 @@ fn every_death_leaves_a_table() {
     let mut died_recovering = 0;
     for kill in 0..kills {
         kill_one(folder.path(), &log, &mut dice);
-        // Before recovery too, every record is whole: readers do not wait for the dead.
+        // Before recovery too, every record is whole: readers do not wait for dead writers.
         check_records(&table, &log, &format!("seed {seed}, death {kill}, before recovery"));
         while dice.below(4) == 0 {
             died_recovering += u64::from(kill_recovery(folder.path(), &log, &mut dice));
@@ -303,20 +302,20 @@ fn start_recovery(folder: &Path, log: &Mapping) -> Child {
         .unwrap()
 }
 
-/// Recovers in a process of its own. Gives what was found.
+/// Recovers in a process of its own. Returns what was found.
 fn recover(folder: &Path, log: &Mapping) -> [u64; 4] {
     let status = start_recovery(folder, log).wait().unwrap();
     assert!(status.success(), "the recovery failed: {status}");
     std::array::from_fn(|at| log.words()[RECOVERED + at].load(Acquire))
 }
 
-/// Starts a recovery and kills it around the moment at which it begins. Gives whether that was in
+/// Starts a recovery and kills it around the moment at which it begins. Returns whether that was in
 /// the middle of it.
 fn kill_recovery(folder: &Path, log: &Mapping, dice: &mut Dice) -> bool {
     let words = log.words();
     words[PAUSE].store(dice.below(2000), Release);
     let mut child = start_recovery(folder, log);
-    // Looked at without sleeping, for a recovery takes microseconds.
+    // Checked without sleeping, because a recovery takes microseconds.
     let patience = Instant::now() + Duration::from_secs(30);
     while words[RECOVERING].load(Acquire) == 0 {
         assert!(Instant::now() < patience, "the recovery does not begin");
@@ -384,7 +383,7 @@ fn check_records(table: &Table, log: &Mapping, story: &str) {
         let acknowledged = words[CHANGES + number as usize].load(Acquire);
         let whole = found.version == acknowledged || found.version == acknowledged + 1;
         assert!(whole, "{story}: {acknowledged} was acknowledged, found {found:?}");
-        // The next child goes on from what was found.
+        // The next child continues from what was found.
         words[CHANGES + number as usize].store(found.version, Release);
     }
     let epoch = table.epoch();
@@ -397,8 +396,8 @@ fn check_records(table: &Table, log: &Mapping, story: &str) {
     assert_eq!(table.unreadable(), 0, "{story}");
 }
 
-/// What was acknowledged is so; what was under way is or is not, and the next child goes on from
-/// there.
+/// An acknowledged operation is done; one under way is done or not, and the next child continues
+/// from there.
 fn check_membership(table: &Table, log: &Mapping, story: &str) {
     for number in 1..=PASSING {
         let word = &log.words()[MEETINGS + number as usize];

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use baton::api::client::BlockingClient;
 use baton::database::Database;
 use baton::lab::sim::Preload;
-use baton::lab::testbed::api::Api;
+use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::limits::GENERATION_BLOCK;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
@@ -20,7 +21,7 @@ use baton::table::{Capacity, OwnerId, Table};
 use baton::telemetry::Log;
 use baton::wire::{Domain, MeetingId};
 use serde_json::Value;
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use support::server::{Place, Server};
 
 const ANYBODY: [&str; 2] = ["--dispatch-mac", "ff:ff:ff:ff:ff:ff"];
@@ -34,7 +35,7 @@ fn load(pair: &Pair, side: Side, arguments: &[&str]) -> Command {
     command
 }
 
-/// Sends from the left with these arguments and `--json`; gives what it printed.
+/// Sends from the left with these arguments and `--json`; returns the printed result.
 fn send(pair: &Pair, arguments: &[&str]) -> Value {
     let output = load(pair, Side::Left, &[&["--interface", "left", "--json"], &ANYBODY[..], arguments].concat())
         .output()
@@ -44,7 +45,7 @@ fn send(pair: &Pair, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Exit code, and what it said on standard error.
+/// Exit code and standard error.
 fn refused(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
@@ -55,7 +56,7 @@ fn number(value: &Value, path: &str) -> u64 {
 }
 
 /// The place of a dispatch server that held 20 meetings of ten terminals each in its domain when it
-/// died: it knows them from its table, though no autonomous server is there.
+/// died: it knows them from its table, although no autonomous server is there.
 fn filled() -> Place {
     let place = Place::new();
     let (shm, db) = (place.path("shm"), place.path("db"));
@@ -77,7 +78,7 @@ fn filled() -> Place {
     place
 }
 
-/// A dispatch server on the right whose only domain is 366, with a secret or without.
+/// A dispatch server on the right whose only domain is 366, with or without a secret.
 fn server(pair: &Pair, place: &Place, secret: Option<&str>) -> Server {
     let configuration = place.configure("right", "");
     if let Some(secret) = secret {
@@ -92,7 +93,7 @@ fn server(pair: &Pair, place: &Place, secret: Option<&str>) -> Server {
 
 #[test]
 fn a_server_echoes_every_probe_and_believes_no_forgery() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let secret = "5a".repeat(32);
     let _server = server(&pair, &place, Some(&secret));
     let configuration = place.path("baton.toml");
@@ -108,7 +109,7 @@ fn a_server_echoes_every_probe_and_believes_no_forgery() {
     assert!(counted("latency/probe/p50_ns") <= counted("latency/probe/max_ns"));
     assert_eq!(intervals(&log), 3000, "the histogram log has every latency");
 
-    // The same domain under another secret, and what is not even a frame: nothing of it is
+    // The same domain under another secret, and bytes that are not even a frame: none of it is
     // answered.
     let forged = send(&pair, &[&["--what", "forgeries", "--wait", "100ms"], &rate[..]].concat());
     assert_eq!((number(&forged, "/answers/expected"), number(&forged, "/answers/strange")), (0, 0));
@@ -116,29 +117,29 @@ fn a_server_echoes_every_probe_and_believes_no_forgery() {
     assert_eq!((number(&garbage, "/sent"), number(&garbage, "/answers/strange")), (3000, 0));
     let commands = send(&pair, &[&["--what", "commands"], &rate[..]].concat());
     assert_eq!((number(&commands, "/answers/answered"), number(&commands, "/answers/expected")), (1500, 1500));
-    // And it is none the worse for it.
+    // And the server still works.
     let again = send(&pair, &[&["--what", "probes"], &rate[..]].concat());
     assert_eq!(number(&again, "/answers/lost"), 0);
 }
 
 #[test]
 fn a_stranger_is_dropped_before_a_worker_sees_it_and_is_counted() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("right", "");
     let text = fs::read_to_string(&configuration).unwrap();
     let text = text.replace("name = \"right\"", "name = \"right\"\nknown_macs_only = true");
     fs::write(&configuration, text).unwrap();
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
-    let api = Api::new(place.path("run/api.sock"));
-    let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
+    let api = BlockingClient::new(place.path("run/api.sock"), API_TIMEOUT);
+    let counted = |what: &str| number(&api.get("/status").unwrap(), &format!("/counters/{what}"));
     let probes =
         ["--what", "probes", "--insecure-no-authentication", "--domains", "366", "--count", "100", "--wait", "100ms"];
 
-    pair.ip(Side::Left, "link set left address 02:00:00:00:01:6e");
+    pair.ip(Side::Left, "link set left address 02:00:00:00:01:6e").unwrap();
     let told = send(&pair, &probes);
     assert_eq!(number(&told, "/answers/answered"), 100, "{told:#}");
-    pair.ip(Side::Left, "link set left address 02:00:00:00:01:6f");
+    pair.ip(Side::Left, "link set left address 02:00:00:00:01:6f").unwrap();
     let arguments = [&["--interface", "left"], &ANYBODY[..], &probes[..]].concat();
     assert_eq!(refused(load(&pair, Side::Left, &arguments)).0, Some(1), "nothing was answered");
     let deadline = Instant::now() + PATIENCE;
@@ -152,21 +153,21 @@ fn a_stranger_is_dropped_before_a_worker_sees_it_and_is_counted() {
 
 #[test]
 fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let configuration = place.configure("right", "");
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("name = \"right\"", "name = \"right\"\nsource_rate = 1000")).unwrap();
     let mut server = Server::start(&pair, Side::Right, &configuration, &[]);
     server.engine();
-    let api = Api::new(place.path("run/api.sock"));
-    let counted = |what: &str| number(&api.call("GET", "/status", None).unwrap(), &format!("/counters/{what}"));
+    let api = BlockingClient::new(place.path("run/api.sock"), API_TIMEOUT);
+    let counted = |what: &str| number(&api.get("/status").unwrap(), &format!("/counters/{what}"));
     let probes = ["--what", "probes", "--insecure-no-authentication", "--domains", "366", "--wait", "100ms"];
 
     let slow = send(&pair, &[&probes[..], &["--rate", "500", "--count", "200"]].concat());
     assert_eq!(number(&slow, "/answers/answered"), 200, "half of the rate: {slow:#}");
     let fast = send(&pair, &[&probes[..], &["--rate", "100000", "--count", "3000"]].concat());
     let answered = number(&fast, "/answers/answered");
-    // A tenth of a second's may come at once.
+    // A tenth of a second's frames may come at once.
     assert!((100..3000).contains(&answered), "{fast:#}");
     let deadline = Instant::now() + PATIENCE;
     while counted("xdp_over_rate") + answered != 3000 {
@@ -177,7 +178,7 @@ fn who_sends_beyond_the_rate_is_dropped_in_the_driver_and_every_frame_is_counted
     assert_eq!(counted("probes_echoed"), 200 + answered);
 }
 
-/// Values in a histogram log, by its lines and their decoded counts.
+/// Number of values in a histogram log, from its lines and their decoded counts.
 fn intervals(path: &Path) -> u64 {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains("#[Histogram log format version 1.3]\n#[StartTime: "), "{text}");
@@ -192,7 +193,7 @@ fn intervals(path: &Path) -> u64 {
 
 #[test]
 fn laboratory_probes_come_back_by_live_frames_too() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let _server = server(&pair, &place, None);
     let sent = send(
         &pair,
@@ -219,7 +220,7 @@ fn laboratory_probes_come_back_by_live_frames_too() {
 
 #[test]
 fn reports_are_acknowledged_and_in_the_table_by_either_way() {
-    let (pair, place) = (Pair::new(1), filled());
+    let (pair, place) = (veth_pair(1), filled());
     let _server = server(&pair, &place, Some(&"5a".repeat(32)));
     let configuration = place.path("baton.toml");
     let common =
@@ -246,7 +247,7 @@ fn reports_are_acknowledged_and_in_the_table_by_either_way() {
 
 #[test]
 fn a_search_ends_with_a_rate_that_was_borne() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let _server = server(&pair, &place, None);
     let arguments = [
         &[
@@ -275,7 +276,7 @@ fn a_search_ends_with_a_rate_that_was_borne() {
 
 #[test]
 fn silence_is_said_and_what_may_be_wrong() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let lone = ["--interface", "left", "--what", "probes", "--count", "10", "--wait", "50ms"];
     let (code, said) =
         refused(load(&pair, Side::Left, &[&lone[..], &ANYBODY[..], &["--insecure-no-authentication"]].concat()));
@@ -291,7 +292,7 @@ fn silence_is_said_and_what_may_be_wrong() {
 
 #[test]
 fn what_is_typed_wrong_is_named_with_what_to_do() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     let good = [&["--insecure-no-authentication", "--count", "1", "--interface", "left"], &ANYBODY[..]].concat();
     let cases: [(&[&str], i32, &str); 9] = [
         (&["--rate", "0"], 2, "a number of frames a second from 1 on"),
@@ -324,12 +325,12 @@ fn what_is_typed_wrong_is_named_with_what_to_do() {
 
 #[test]
 fn a_process_without_privileges_is_told_which_it_needs() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     for way in ["rings", "xdp"] {
         let arguments =
             [&["--interface", "left", "--insecure-no-authentication", "--count", "1", "--by", way], &ANYBODY[..]]
                 .concat();
-        // Its file may lie where nobody else may look.
+        // Its file may be in a place that nobody else may read.
         let program = tempfile::Builder::new().tempfile_in("/dev/shm").unwrap();
         fs::copy(env!("CARGO_BIN_EXE_baton"), program.path()).unwrap();
         let path = program.into_temp_path();
@@ -342,7 +343,7 @@ fn a_process_without_privileges_is_told_which_it_needs() {
     }
 }
 
-/// `baton load sink` on the right. Killed when it is dropped.
+/// `baton load sink` on the right. Killed on drop.
 struct Sink(Child);
 
 impl Drop for Sink {
@@ -353,7 +354,7 @@ impl Drop for Sink {
 }
 
 impl Sink {
-    /// Counting, until it has so many.
+    /// Counts until it has this many.
     fn start(pair: &Pair, count: &str, more: &[&str]) -> Self {
         use std::io::{BufRead, BufReader};
         let arguments = [&["sink", "--interface", "right", "--json", "--for", "30s", "--count", count], more].concat();
@@ -377,7 +378,7 @@ impl Sink {
 
 #[test]
 fn live_frames_arrive_as_many_and_as_long_as_was_said() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     for (size, count) in [("96", "200000"), ("128", "200000"), ("1100", "100000")] {
         let sink = Sink::start(&pair, count, &[]);
         let sent = send(
@@ -405,7 +406,7 @@ fn live_frames_arrive_as_many_and_as_long_as_was_said() {
 
 #[test]
 fn frames_by_live_are_those_by_rings() {
-    let pair = Pair::new(1);
+    let pair = veth_pair(1);
     for kind in ["reports", "infos", "mix", "all"] {
         let sink = Sink::start(&pair, "2000", &["--by", "rings"]);
         let what = [

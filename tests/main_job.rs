@@ -1,10 +1,10 @@
-//! The main job, end to end, on real frames: `baton demo`, with fewer conferences and everything
-//! that can die, dying.
+//! The main job, end to end, on real frames: `baton demo`, with fewer meetings, and a kill of every
+//! part in turn.
 
 use std::process::Command;
 
-/// Six faults on a veth pair. Nothing that anybody was told is done or acknowledged is lost, no
-/// frame is lost while the keeper lives, and in the end both sides hold the same.
+/// Six faults on a veth pair. Nothing that was confirmed or acknowledged is lost, no frame is lost
+/// while the keeper lives, and in the end both sides hold the same.
 #[test]
 fn whatever_dies_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();

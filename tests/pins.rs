@@ -1,4 +1,4 @@
-//! Steering that outlives processes: pinned on a BPF file system of the test's own, found again,
+//! Steering that outlives processes: pinned on a BPF file system of the test, found again,
 //! replaced, removed.
 
 mod support;
@@ -13,18 +13,19 @@ use baton::sys::mounts::{mount_bpf, unmount_from};
 use baton::wire::{DEFAULT_ETHERTYPE, Mac};
 use libbpf_rs::{Link, Xdp, XdpFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-use support::netns::{Pair, Side};
+use support::netns::{Side, need_root, veth_pair};
 use support::probe::write;
 
 const SETTINGS: SteerSettings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
 
-/// A folder with a BPF file system in it, both gone when the test is.
+/// A folder with a BPF file system in it, both removed on drop.
 struct Bpffs(tempfile::TempDir);
 
 impl Bpffs {
     fn new() -> Self {
+        need_root("mounting");
         let folder = tempfile::tempdir().unwrap();
-        mount_bpf(folder.path()).expect("this test needs root, and a kernel with a BPF file system");
+        mount_bpf(folder.path()).expect("a kernel with a BPF file system");
         Self(folder)
     }
 
@@ -59,7 +60,7 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn pinned_steering_goes_on_without_who_attached_it() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
@@ -70,14 +71,15 @@ fn pinned_steering_goes_on_without_who_attached_it() {
         steering.dry_run(&frame(), 0, (0, 0)).unwrap();
         drop(steering);
 
-        // Opened: the program, its ring, its counters are what they were.
+        // Opened: the program, its ring and its counters are unchanged.
         let steering = Steering::open(&pins).unwrap();
         assert_eq!(steering.mode(), Some(Mode::Native));
         assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect);
         assert_eq!(steering.counters().unwrap().of(Verdict::Steered), 2);
         drop(steering);
 
-        // Attached again, by the same build: likewise, but for the settings, which are new.
+        // Attached again, by the same build: also unchanged, except for the settings, which are
+        // new.
         let other = SteerSettings { ethertype: 0x88B6, ..SETTINGS };
         let steering = Steering::attach(&interface, &other, Some(&pins)).unwrap();
         assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Pass);
@@ -85,7 +87,7 @@ fn pinned_steering_goes_on_without_who_attached_it() {
         steering.set(&SETTINGS).unwrap();
         assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, Action::Redirect);
 
-        // Detached: nothing of it is left, and another may come.
+        // Detached: nothing of it is left, and another program may be attached.
         steering.detach().unwrap();
         assert_eq!(names(&pins), [""; 0]);
         drop(Steering::attach(&interface, &SETTINGS, None).unwrap());
@@ -94,14 +96,14 @@ fn pinned_steering_goes_on_without_who_attached_it() {
 
 #[test]
 fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let (pins, others) = (bpffs.folder().join("left"), bpffs.folder().join("lo"));
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
         let socket = socket();
         drop(Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap());
         drop(Steering::attach(&Interface::find("lo").unwrap(), &SETTINGS, Some(&others)).unwrap());
-        // As after a replacement that was cut short: a map is missing, or is another program's.
+        // As after an interrupted replacement: a map is missing, or is another program's.
         let breakages: [&dyn Fn(); 3] = [
             &|| fs::remove_file(pins.join("rings")).unwrap(),
             &|| fs::remove_file(pins.join("known")).unwrap(),
@@ -122,12 +124,12 @@ fn a_program_whose_maps_are_not_the_pinned_ones_is_replaced() {
 
 #[test]
 fn pins_of_a_removed_interface_are_cleared_away() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let attach = || pair.on(Side::Left, || Steering::attach(&Interface::find("left").unwrap(), &SETTINGS, Some(&pins)));
     drop(attach().unwrap());
-    pair.ip(Side::Left, "link delete left");
-    pair.ip(Side::Left, "link add left type veth peer name other");
+    pair.ip(Side::Left, "link delete left").unwrap();
+    pair.ip(Side::Left, "link add left type veth peer name other").unwrap();
     let steering = attach().unwrap();
     assert_eq!(steering.mode(), Some(Mode::Native));
     steering.detach().unwrap();
@@ -135,7 +137,7 @@ fn pins_of_a_removed_interface_are_cleared_away() {
 
 #[test]
 fn pins_in_the_wrong_place_are_refused() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let (left, lo) = (Interface::find("left").unwrap(), Interface::find("lo").unwrap());
@@ -162,16 +164,16 @@ fn program_on(interface: &Interface) -> u32 {
 
 #[test]
 fn another_builds_program_stays_until_the_rings_of_its_follower_are_filled() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
         drop(Steering::attach(&interface, &SETTINGS, Some(&pins)).unwrap());
-        // What makes a program pass for another build's.
+        // Makes the program look like another build's.
         fs::remove_file(pins.join("rings")).unwrap();
         let before = program_on(&interface);
         let begin = || Steering::begin(&interface, &SETTINGS, &[].into(), Some(&pins)).unwrap();
-        // One that comes to nothing leaves it as it was.
+        // An attempt that is abandoned leaves it as it was.
         drop(begin());
         let mut steering = begin();
         assert_eq!(program_on(&interface), before);
@@ -188,7 +190,7 @@ fn another_builds_program_stays_until_the_rings_of_its_follower_are_filled() {
 
 #[test]
 fn steering_that_somebody_took_off_is_put_there_again() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
@@ -208,7 +210,7 @@ fn steering_that_somebody_took_off_is_put_there_again() {
         assert!(Steering::open(&pins).unwrap().is_on(&interface), "and it is pinned again");
         assert!(!steering.mend(&interface).unwrap());
 
-        // Where somebody else is there by now, that is said.
+        // If another program is there by now, that is reported.
         Link::open(pins.join("link")).unwrap().detach().unwrap();
         let other = Steering::attach(&interface, &SETTINGS, None).unwrap();
         assert!(matches!(check_free(&interface, Some(&pins)), Err(SteerError::Occupied { .. })));
@@ -222,7 +224,7 @@ fn steering_that_somebody_took_off_is_put_there_again() {
 
 #[test]
 fn pins_of_another_network_namespace_are_left_alone() {
-    let (here, there, bpffs) = (Pair::new(1), Pair::new(1), Bpffs::new());
+    let (here, there, bpffs) = (veth_pair(1), veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let find = || Interface::find("left").unwrap();
     let theirs = there.on(Side::Left, || {
@@ -240,14 +242,14 @@ fn pins_of_another_network_namespace_are_left_alone() {
 
 #[test]
 fn who_may_send_is_known_before_the_program_is_attached() {
-    let (pair, bpffs) = (Pair::new(1), Bpffs::new());
+    let (pair, bpffs) = (veth_pair(1), Bpffs::new());
     let pins = bpffs.folder().join("left");
     let settings = SteerSettings { known_only: true, ..SETTINGS };
-    // That the frame is from.
+    // The sender of the frame.
     let known = Mac([2, 0, 0, 0, 0, 1]);
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
-        // New, and taken up again.
+        // Newly attached, and taken up again.
         for (known, action) in [(Mac([2, 0, 0, 0, 0, 9]), Action::Drop), (known, Action::Pass)] {
             let steering = Steering::begin(&interface, &settings, &[known].into(), Some(&pins)).unwrap();
             assert_eq!(steering.dry_run(&frame(), 0, (0, 0)).unwrap().action, action);

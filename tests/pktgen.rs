@@ -1,10 +1,11 @@
-//! The scripts for the kernel's packet generator, as far as a kernel without it shows: what they
-//! take and refuse, and what the program at the egress hook makes of the generator's frames.
-//! `scripts/test.sh --vm` runs the rest.
+//! The scripts for the kernel's packet generator, as far as they can be tested with a kernel
+//! without it: which arguments they accept and refuse, and what the program at the egress hook does
+//! with the generator's frames. `scripts/test.sh --vm` runs the rest.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+use baton::lab::testbed::need_root;
 use baton::wire::{Address, DEFAULT_ETHERTYPE, Flags, Frame, MeetingId, Role};
 use libbpf_rs::{ObjectBuilder, ProgramInput};
 
@@ -29,10 +30,11 @@ fn generated(sequence: u32, thread: u16, threads: u16) -> Vec<u8> {
     frame
 }
 
-/// What the program makes of a frame, with the buffer's priority.
+/// The program's output for these frames, with the buffer's priority.
 fn shaped(frames: &[Vec<u8>], priority: u32) -> Vec<Vec<u8>> {
     let open = ObjectBuilder::default().open_memory(REPORTS).unwrap();
-    let object = open.load().expect("loading BPF needs root");
+    need_root("loading BPF");
+    let object = open.load().unwrap();
     let program = object.progs_mut().find(|program| program.name() == "baton_reports").unwrap();
     let run = |frame: &Vec<u8>| {
         // struct __sk_buff up to its priority.

@@ -1,4 +1,4 @@
-//! What keeper, starter and engine may do, as the kernel tells of the real processes.
+//! The privileges of keeper, starter and engine, according to the kernel, for the real processes.
 
 mod support;
 
@@ -14,10 +14,10 @@ use baton::sys::{capabilities, seccomp};
 use baton::wire::DEFAULT_ETHERTYPE;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
-use support::netns::{Pair, Side};
+use support::netns::{Side, veth_pair};
 use support::server::{Place, Server, gone, kill};
 
-/// Where set, this test binary is the confined process of a test, and does this.
+/// If set, this test binary is the confined process of a test, and does this.
 const DEED: &str = "BATON_TEST_DEED";
 const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 /// CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF (include/uapi/linux/capability.h).
@@ -41,7 +41,7 @@ fn uid_of_nobody() -> String {
 
 #[test]
 fn the_keeper_holds_three_capabilities_and_who_it_starts_none() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     assert_eq!(capabilities_of(server.id()), [0, KEEPER, KEEPER, 0, 0], "of the keeper: {SETS:?}");
@@ -56,7 +56,7 @@ fn the_keeper_holds_three_capabilities_and_who_it_starts_none() {
     }
     assert_eq!(status(engine, "Seccomp"), "2", "it is filtered");
     assert_eq!(status(engine, "Seccomp_filters"), "2");
-    // Every thread of it, those that began before and after.
+    // Every thread of it, started before or after.
     for thread in fs::read_dir(format!("/proc/{engine}/task")).unwrap() {
         let text = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
         assert!(text.contains("Seccomp:\t2\n"), "{text}");
@@ -65,7 +65,7 @@ fn the_keeper_holds_three_capabilities_and_who_it_starts_none() {
 
 #[test]
 fn an_engine_that_is_killed_is_followed_though_the_keeper_may_start_nothing() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let mut engine = server.engine();
     for _ in 0..5 {
@@ -77,7 +77,7 @@ fn an_engine_that_is_killed_is_followed_though_the_keeper_may_start_nothing() {
 
 #[test]
 fn a_keeper_without_its_starter_ends_and_says_so() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     kill(server.starter().unwrap(), Signal::KILL);
@@ -86,16 +86,16 @@ fn a_keeper_without_its_starter_ends_and_says_so() {
     gone(engine);
 }
 
-/// In the pause before the next engine of a crash loop nobody asks the starter for anything.
+/// In the pause before the next engine of a crash loop nobody sends the starter a request.
 #[test]
 fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     loop {
         let engine = server.engine();
         kill(engine, Signal::KILL);
-        // From then on the pause is long enough to be met; one that controlled for long starts the
-        // count anew.
+        // From then on the pause is long enough to be hit; an engine that controlled for long
+        // resets the count.
         if server.heard.contains("the next starts in 800ms")
             && server.line_with(&format!("engine {engine} killed")).contains("the next starts in")
         {
@@ -109,7 +109,7 @@ fn a_keeper_whose_starter_dies_while_there_is_no_engine_ends_too() {
 
 #[test]
 fn a_keeper_whose_starter_does_not_answer_ends_and_waits_for_nobody() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let mut server = Server::start(&pair, Side::Left, &place.configure("left", ""), &[]);
     let engine = server.engine();
     let starter = server.starter().unwrap();
@@ -123,14 +123,14 @@ fn a_keeper_whose_starter_does_not_answer_ends_and_waits_for_nobody() {
 
 #[test]
 fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_three_capabilities() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let folder = place.path("run/bpf");
     fs::create_dir_all(&folder).unwrap();
     baton::sys::mounts::mount_bpf(&folder).unwrap();
     pair.on(Side::Left, || {
         let interface = Interface::find("left").unwrap();
         let settings = SteerSettings::new(DEFAULT_ETHERTYPE, 1);
-        // The verifier takes the program from nobody without it; with the start it goes.
+        // Without it the verifier refuses the program; after the start it is given up.
         capabilities::keep_only(capabilities::KEEPER | CapabilitySet::PERFMON).unwrap();
         let first = Steering::attach(&interface, &settings, Some(&folder)).unwrap();
         let mode = first.mode();
@@ -142,11 +142,11 @@ fn steering_is_taken_up_without_administering_the_system_and_taken_off_with_thre
     });
 }
 
-/// A keeper that replaces another build's program and dies before it has pinned its own leaves one
-/// that has no name; to open that by its number takes CAP_SYS_ADMIN.
+/// A keeper that replaces another build's program and dies before it has pinned its own leaves a
+/// program without a name; opening that by its number takes CAP_SYS_ADMIN.
 #[test]
 fn steering_whose_program_is_not_the_pinned_one_is_replaced_without_administering_the_system() {
-    let (pair, place) = (Pair::new(1), Place::new());
+    let (pair, place) = (veth_pair(1), Place::new());
     let folder = place.path("run/bpf");
     fs::create_dir_all(&folder).unwrap();
     baton::sys::mounts::mount_bpf(&folder).unwrap();
@@ -175,13 +175,13 @@ fn confined_process() {
     seccomp::confine().unwrap();
     match deed.as_str() {
         "nothing" => {
-            // What engines do: threads, memory, files, a word on a line that was handed over.
+            // What engines do: threads, memory, files, a message on a channel that was handed over.
             let memory = std::thread::spawn(|| vec![7_u8; 8 << 20].len()).join().unwrap();
             fs::write("/dev/null", memory.to_string()).unwrap();
             let core = core_affinity::get_core_ids().unwrap()[0];
             assert!(core_affinity::set_for_current(core));
             baton::sys::fd_passing::send(line.as_fd(), b"word", &[]).unwrap();
-            // A client's connection is closed so, and its descriptor asked what it is.
+            // A client's connection is closed in this way, and the type of its descriptor is read.
             rustix::net::shutdown(&line, rustix::net::Shutdown::Write).unwrap();
             rustix::fs::fcntl_getfl(&line).unwrap();
             rustix::process::setpriority_process(None, 19).unwrap();
@@ -231,8 +231,8 @@ fn confined(deed: &str) -> ExitStatus {
 fn a_confined_process_does_what_engines_do_and_its_end_is_its_own() {
     assert!(confined("nothing").success(), "{:?}", confined("nothing"));
     assert_eq!(confined("abort").signal(), Some(Signal::ABORT.as_raw()));
-    // The harness catches a panic, as threads do, and its words with a whole backtrace have been
-    // said.
+    // The harness catches a panic, as threads do, and has printed its message with a whole
+    // backtrace.
     assert_eq!(confined("a panic").code(), Some(101));
 }
 

@@ -1,6 +1,8 @@
-//! `baton sim` on a real interface: a dispatch server that this test plays connects, starts
-//! meetings, acknowledges reports and echoes probes over a veth pair, and asks over the control
-//! socket what was seen of it.
+//! `baton sim` on a real interface: this test is the dispatch server. It connects, starts meetings,
+//! acknowledges reports and echoes probes over a veth pair, and asks over the control socket what
+//! the simulation has seen of it.
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -18,53 +20,13 @@ use baton::wire::{
     encode_page,
 };
 use serde_json::Value;
+use support::netns::{Side, veth_pair};
 
 const SECRET: [u8; 32] = [42; 32];
 const EPOCH: Epoch = Epoch::new(1, 9);
 const DOMAINS: u64 = 4;
 const MEMBERS: u16 = 250;
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Two network namespaces and a veth pair between them. All of it goes when this does.
-struct Wire {
-    name: String,
-}
-
-impl Wire {
-    /// Namespaces are the whole machine's, so that the name tells process and test.
-    fn lay(test: &str) -> Self {
-        let wire = Self { name: format!("d{}{test}", std::process::id()) };
-        let (near, far) = (wire.near(), wire.far());
-        ip(&["netns", "add", &near]);
-        ip(&["netns", "add", &far]);
-        ip(&["-n", &near, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", &far]);
-        ip(&["-n", &near, "link", "set", "v0", "up"]);
-        ip(&["-n", &far, "link", "set", "v1", "up"]);
-        wire
-    }
-
-    fn near(&self) -> String {
-        format!("{}-near", self.name)
-    }
-
-    fn far(&self) -> String {
-        format!("{}-far", self.name)
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        for namespace in [self.near(), self.far()] {
-            let _ = Command::new("ip").args(["netns", "del", &namespace]).status();
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) {
-    let done = Command::new("ip").args(arguments).output().expect("iproute2 is installed");
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "ip {}: {said} (this test needs root)", arguments.join(" "));
-}
 
 /// `baton sim`, killed when this goes.
 struct Simulation(Child);
@@ -96,7 +58,7 @@ fn ask(control: &Path, question: &str) -> Value {
 fn processor_seconds(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from behind the name
+    // utime and stime of proc(5), in ticks of 10 ms; the fields are counted from after the name
     // here.
     let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
     ticks / 100.0
@@ -104,25 +66,25 @@ fn processor_seconds(id: u32) -> f64 {
 
 /// A dispatch server without a table: it acknowledges what it reads, and asks what it is told to
 /// ask.
-struct Desk {
+struct Dispatch {
     endpoint: Endpoint,
     key: Key,
     key_autonomous: Key,
     transaction: u32,
-    /// The newest version of each terminal acknowledged.
+    /// The newest acknowledged version of each terminal.
     acknowledged: BTreeMap<Address, u32>,
-    /// Versions of meetings, by domain, as the answers told.
+    /// Versions of meetings, by domain, according to the answers.
     versions: BTreeMap<(u64, MeetingId), u64>,
     acks: BTreeMap<u64, Vec<ReportAck>>,
-    /// What is still without an answer.
+    /// Requests that have no answer yet.
     asked: BTreeMap<u32, (u64, MeetingId, Message)>,
 }
 
-impl Desk {
+impl Dispatch {
     fn open() -> Self {
         let secret = Secret(SECRET);
         Self {
-            endpoint: Endpoint::open("v0", &EndpointSettings::default()).unwrap(),
+            endpoint: Endpoint::open(Side::Left.interface(), &EndpointSettings::default()).unwrap(),
             key: Key::derive(Some(&secret), Direction::Dispatch),
             key_autonomous: Key::derive(Some(&secret), Direction::Autonomous),
             transaction: 0,
@@ -135,7 +97,7 @@ impl Desk {
 
     fn envelope(&self, to: Address) -> Envelope {
         let src_mac = self.endpoint.mac();
-        // To all, since only the simulation is there.
+        // To all, because only the simulation is there.
         let dst_mac = Mac([0xff; 6]);
         let from = Address::from_number(0x1_FFFF);
         Envelope { dst_mac, src_mac, vlan: None, ethertype: DEFAULT_ETHERTYPE, to, from, label: None }
@@ -153,7 +115,7 @@ impl Desk {
         self.asked.insert(self.transaction, (domain, meeting, message));
     }
 
-    /// Asks what has no answer yet until all of it has.
+    /// Repeats unanswered requests until all are answered.
     fn settle(&mut self) {
         let begun = Instant::now();
         while !self.asked.is_empty() {
@@ -167,7 +129,7 @@ impl Desk {
         }
     }
 
-    /// Takes in frames and answers them for so long.
+    /// Receives frames and answers them for this time.
     fn work(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -272,13 +234,13 @@ impl Desk {
 
 #[test]
 fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
-    let wire = Wire::lay("reports");
+    let pair = veth_pair(1);
     let folder = tempfile::tempdir().unwrap();
     let (secret, control) = (folder.path().join("secret"), folder.path().join("control"));
     std::fs::write(&secret, SECRET).unwrap();
     let arguments = [
         "--interface",
-        "v1",
+        "right",
         "--domains",
         "1-4",
         "--terminals",
@@ -289,7 +251,7 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
         control.to_str().unwrap(),
     ];
     // `ip netns exec` becomes the simulation, so that its process is this one.
-    let simulation = Simulation(baton(&wire.far(), &arguments).stderr(Stdio::inherit()).spawn().unwrap());
+    let simulation = Simulation(baton(pair.name(Side::Right), &arguments).stderr(Stdio::inherit()).spawn().unwrap());
     let begun = Instant::now();
     while UnixStream::connect(&control).is_err() {
         assert!(begun.elapsed() < PATIENCE, "the simulation listens");
@@ -298,14 +260,12 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
     let on = AtomicBool::new(true);
     let (stop, told) = channel();
     let (ready, is_ready) = channel();
-    let namespace = wire.near();
+    let pair = &pair;
     std::thread::scope(|scope| {
         let (on, told) = (&on, told);
-        let desk = scope.spawn(move || {
-            let file = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
-            let kind = rustix::thread::LinkNameSpaceType::Network;
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).unwrap();
-            Desk::open().converse(on, &told, &|| ready.send(()).unwrap())
+        let dispatch = scope.spawn(move || {
+            pair.enter(Side::Left).unwrap();
+            Dispatch::open().converse(on, &told, &|| ready.send(()).unwrap())
         });
         let judge = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             is_ready.recv_timeout(PATIENCE).expect("all is taken over");
@@ -313,20 +273,20 @@ fn autonomous_servers_on_a_veth_report_and_are_acknowledged_without_a_loss() {
         }));
         on.store(false, Ordering::Relaxed);
         let _ = stop.send(());
-        let desk = desk.join().unwrap();
+        let dispatch = dispatch.join().unwrap();
         if let Err(failed) = judge {
             std::panic::resume_unwind(failed);
         }
         let dump = ask(&control, r#"{"ask":"dump"}"#);
-        assert_eq!(dump["meetings"].as_array().unwrap().len(), desk.versions.len());
-        for meeting in dump["meetings"].as_array().unwrap() {
-            let key = (meeting["domain"].as_u64().unwrap(), MeetingId(meeting["meeting"].as_u64().unwrap()));
-            assert_eq!(meeting["version"].as_u64(), desk.versions.get(&key).copied());
-            assert_eq!((meeting["state"].as_str(), meeting["participants"].as_u64()), (Some("in meeting"), Some(10)));
+        assert_eq!(dump["parts"].as_array().unwrap().len(), dispatch.versions.len());
+        for part in dump["parts"].as_array().unwrap() {
+            let key = (part["domain"].as_u64().unwrap(), MeetingId(part["meeting"].as_u64().unwrap()));
+            assert_eq!(part["version"].as_u64(), dispatch.versions.get(&key).copied());
+            assert_eq!((part["state"].as_str(), part["participants"].as_u64()), (Some("in meeting"), Some(10)));
         }
         for terminal in dump["terminals"].as_array().unwrap() {
             let address: Address = terminal["terminal"].as_str().unwrap().parse().unwrap();
-            assert_eq!(terminal["acknowledged"].as_u64(), desk.acknowledged.get(&address).map(|&v| u64::from(v)));
+            assert_eq!(terminal["acknowledged"].as_u64(), dispatch.acknowledged.get(&address).map(|&v| u64::from(v)));
             assert_eq!(terminal["version"], terminal["acknowledged"]);
         }
     });
@@ -345,7 +305,7 @@ fn judge(control: &Path, simulation: u32) {
     let share = (processor_seconds(simulation) - used) / begun.elapsed().as_secs_f64();
     let quiet = ask(control, r#"{"ask":"quiesce","wait_ms":10000}"#);
     assert_eq!(quiet["quiet"], true);
-    // Probes are not repeated, and so not waited for.
+    // Probes are not repeated, so the server does not wait for them.
     std::thread::sleep(Duration::from_millis(100));
     let status = ask(control, r#"{"ask":"status"}"#);
     println!("processor: {:.0} %", share * 100.0);
@@ -372,20 +332,20 @@ fn judge(control: &Path, simulation: u32) {
 
 #[test]
 fn bad_input_is_said_in_a_sentence() {
-    let wire = Wire::lay("input");
+    let pair = veth_pair(1);
     let said = |arguments: &[&str]| {
-        let done = baton(&wire.far(), arguments).output().unwrap();
+        let done = baton(pair.name(Side::Right), arguments).output().unwrap();
         (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
     };
     let (code, text) = said(&["--interface", "nowhere", "--insecure-no-authentication"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("nowhere"), "{text}");
-    let (code, text) = said(&["--interface", "v1"]);
+    let (code, text) = said(&["--interface", "right"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("--secret-file") && text.contains("--insecure-no-authentication"), "{text}");
-    let (code, text) = said(&["--interface", "v1", "--secret-file", "/nonexistent/{domain}"]);
+    let (code, text) = said(&["--interface", "right", "--secret-file", "/nonexistent/{domain}"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("/nonexistent/1"), "{text}");
-    let (code, text) = said(&["--interface", "v1", "--insecure-no-authentication", "--terminals", "65000"]);
+    let (code, text) = said(&["--interface", "right", "--insecure-no-authentication", "--terminals", "65000"]);
     assert_eq!(code, Some(2), "{text}");
 }

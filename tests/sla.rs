@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 const BASE_S: u64 = 1_763_990_000;
 
-/// Two minutes of an engine, its death, and a minute of the next: a frame lost in the outage, 20 ms
-/// of it, and ten slow seconds.
+/// Two minutes of an engine, its death, and a minute of the next one: one frame lost in the outage,
+/// which lasts 20 ms, and ten slow seconds.
 fn logs(folder: &Path) {
     let recovery = |at_s, succeeds, acknowledged_ns| RecoveryNote {
         at_s,
@@ -109,7 +109,7 @@ fn what_is_held_is_said_with_its_worst_figure() {
     assert_eq!(reset["looked_at"], 1, "the first beginning is no reset");
 }
 
-/// Nothing was bounded that happened; but logs of nobody's life say nothing of its deaths.
+/// No rule concerns anything that happened; but logs without an engine say nothing of its deaths.
 #[test]
 fn a_server_that_never_died_holds_what_is_asked_of_its_resets() {
     let (place, folder) = place();
@@ -161,7 +161,7 @@ fn a_breach_is_named_with_rule_window_and_figure_and_fails() {
     ] {
         assert!(xml.contains(part), "{part} in {xml}");
     }
-    // What lies before is out of sight.
+    // What is before is excluded.
     let late = sla(&["check", "--last", "60s", "--allow-missing", "--json"], &rules, &[&folder]);
     let said: Value = serde_json::from_slice(&late.stdout).unwrap();
     assert_eq!(said["rules"][0]["verdict"], "held", "{said}");

@@ -1,10 +1,11 @@
-//! The steering program, run by the kernel on frames that never came: every branch, with its
+//! The steering program, run by the kernel on frames that did not arrive: every branch, with its
 //! description, frame and verdict.
 
 use std::mem::offset_of;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 
+use baton::lab::testbed::need_root;
 use baton::limits::SOURCE_BURST_MIN;
 use baton::sys::bpf::{Action, OBJECT, RINGS_PER_QUEUE_MAX, SteerSettings, Steering, Verdict};
 use baton::wire::{
@@ -23,10 +24,11 @@ fn settings() -> SteerSettings {
     SteerSettings { probe_port: Some(PROBE_PORT), ..SteerSettings::new(DEFAULT_ETHERTYPE, 1) }
 }
 
-/// Steering with a socket in the first `rings` rings of queue 0. The kernel takes a socket that is
-/// not bound yet.
+/// Steering with a socket in the first `rings` rings of queue 0. The kernel accepts a socket that
+/// is not bound yet.
 fn steering(settings: &SteerSettings, rings: u32) -> (Steering, Vec<OwnedFd>) {
-    let steering = Steering::load(settings).expect("the kernel takes the program; this test needs root");
+    need_root("loading BPF");
+    let steering = Steering::load(settings).expect("the kernel takes the program");
     let sockets: Vec<_> = (0..rings)
         .map(|ring| {
             let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
@@ -71,7 +73,7 @@ fn data(vlan: Option<u16>, label: Option<u16>) -> Vec<u8> {
     frame
 }
 
-/// Where the packet type stands in a frame without a tag.
+/// The offset of the packet type in a frame without a tag.
 const TYPE_AT: usize = 14;
 
 fn with(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
@@ -84,7 +86,7 @@ fn cut(mut frame: Vec<u8>, by: usize) -> Vec<u8> {
     frame
 }
 
-/// What pktgen sends: Ethernet, IPv4 with `options` words of options, UDP, magic, sequence, time.
+/// A frame of pktgen: Ethernet, IPv4 with `options` words of options, UDP, magic, sequence, time.
 fn generator_probe(options: u8) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
     frame.extend([0x45 + options, 0, 0, 60, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
@@ -161,8 +163,8 @@ fn every_branch_gives_its_verdict() {
     check(&steering, "V2V where another EtherType was agreed", &protocol(None, None, MEETING), OtherEtherType);
 }
 
-/// One frame: its action, its bytes untouched, its stamp if and only if it goes to a socket, its
-/// counter and no other.
+/// Checks one frame: its action, that its bytes are unchanged, that it has a stamp if and only if
+/// it goes to a socket, and that only its counter has changed.
 fn check(steering: &Steering, description: &str, frame: &[u8], verdict: Verdict) {
     let before = steering.counters().unwrap();
     let earliest = baton::sys::clock::now();
@@ -201,7 +203,7 @@ fn only_known_addresses_are_taken_where_that_is_asked_for() {
     check(&steering, "known", &from(one), Verdict::Steered);
     check(&steering, "known too", &from(other), Verdict::Steered);
     check(&steering, "a stranger", &from(stranger), Verdict::Stranger);
-    check(&steering, "a generator's probe, whoever sends it", &generator_probe(0), Verdict::Probe);
+    check(&steering, "a generator's probe, from any sender", &generator_probe(0), Verdict::Probe);
     check(&steering, "the kernel's", &with(from(stranger), 16, &[0x08, 0x06]), Verdict::OtherEtherType);
     steering.admit(&[Mac(stranger), Mac(other)].into()).unwrap();
     check(&steering, "not known any more", &from(one), Verdict::Stranger);
@@ -215,7 +217,7 @@ fn only_known_addresses_are_taken_where_that_is_asked_for() {
 fn a_source_above_its_rate_is_cut_and_another_is_not() {
     let (steering, _sockets) = steering(&settings(), 1);
     let (loud, quiet) = ([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]);
-    // One a second: no test is so slow that its burst came back.
+    // One a second: no test is so slow that its burst is available again.
     let slow = SteerSettings { source_rate: NonZeroU32::new(1), ..settings() };
     steering.set(&slow).unwrap();
     for number in 0..SOURCE_BURST_MIN {
@@ -232,7 +234,7 @@ fn a_source_above_its_rate_is_cut_and_another_is_not() {
     check(&steering, "another source", &from(quiet), Verdict::Steered);
     check(&steering, "a generator's probe", &generator_probe(0), Verdict::Probe);
     steering.set(&settings()).unwrap();
-    check(&steering, "as many as it likes", &from(loud), Verdict::Steered);
+    check(&steering, "no limit", &from(loud), Verdict::Steered);
 }
 
 #[test]
@@ -242,6 +244,7 @@ fn a_meeting_keeps_to_its_ring_and_meetings_spread() {
     let mut used = [0; RINGS as usize];
     for present in 0..RINGS {
         // Only one ring has a socket: exactly the keys of that ring are steered.
+        need_root("loading BPF");
         let steering = Steering::load(&SteerSettings { rings: RINGS, ..settings() }).unwrap();
         let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
         steering.set_ring(0, present, socket.as_fd()).unwrap();
@@ -263,8 +266,8 @@ fn a_meeting_keeps_to_its_ring_and_meetings_spread() {
 fn a_frame_without_room_for_the_stamp_is_steered_without() {
     let (steering, _sockets) = steering(&settings(), 1);
     let frame = protocol(None, None, MEETING);
-    // 256 bytes lie before a frame, of which the kernel keeps 40: beside 208 of somebody else's, 16
-    // have no place.
+    // 256 bytes are available before a frame, of which the kernel keeps 40: beside 208 of another
+    // program, there is no room for 16.
     const OTHERS: usize = 208;
     let run = steering.dry_run(&[vec![0; OTHERS], frame.clone()].concat(), OTHERS, (0, 0)).unwrap();
     assert_eq!((run.action, run.arrived), (Action::Redirect, None));
@@ -288,7 +291,7 @@ fn a_ring_beyond_the_maps_is_refused() {
     }
 }
 
-/// What clang wrote about the structs, in the object itself, against what Rust was generated from.
+/// Compares what clang wrote about the structs into the object with what Rust was generated from.
 #[test]
 fn the_objects_own_description_agrees_with_rust() {
     let btf = Btf::from_raw("steer", OBJECT).unwrap().expect("the object was compiled with -g");

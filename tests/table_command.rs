@@ -1,4 +1,4 @@
-//! `baton table`, the real command on real files: at rest, and beside a living process that writes
+//! `baton table`, the real command on real files: unused, and beside a living process that writes
 //! as fast as it can.
 
 use std::fs;
@@ -14,7 +14,7 @@ use baton::sys::mapping::boot_id;
 use baton::table::file::snapshot::{self, Snapshot};
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
 use baton::wire::{
-    Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
+    Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
 };
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ fn furnished(path: &Path, capacity: Capacity, meetings: u64) -> Arc<Table> {
             for device in 0..4 {
                 let address = domain(number).device(meeting as u16 * 8 + device);
                 let mut terminal = Terminal::new(address, MeetingId(meeting), Role::ALL[usize::from(device)]);
-                terminal.set_info(&[device as u8 + 1; 64][..if device == 3 { 40 } else { 5 }]);
+                terminal.info = Info::new(&[device as u8 + 1; 64][..if device == 3 { 40 } else { 5 }]);
                 control.join(MeetingId(meeting), domain(number), &terminal).unwrap();
             }
         }
@@ -93,7 +93,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", out(output), err(output)))
 }
 
-/// Runs it with `--json`, expects this exit code, and gives what it printed.
+/// Runs the command with `--json`, expects this exit code, and returns what it printed.
 #[track_caller]
 fn told(code: i32, arguments: &[&str], table: &Path) -> Value {
     let output = baton(&[arguments, &["--json"]].concat(), table);
@@ -101,7 +101,7 @@ fn told(code: i32, arguments: &[&str], table: &Path) -> Value {
     json(&output)
 }
 
-/// Runs it, expects that it is refused, and gives why.
+/// Runs the command, expects a refusal, and returns the reason.
 #[track_caller]
 fn refused(code: i32, arguments: &[&str], table: &Path) -> String {
     let output = baton(arguments, table);
@@ -123,14 +123,14 @@ impl Living {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Kept open: the child's harness has more to say in the end.
+        // Kept open: the child's harness prints more in the end.
         let mut said = BufReader::new(child.stdout.take().unwrap());
         let at_work = said.by_ref().lines().map_while(Result::ok).any(|line| line.contains("at work"));
         assert!(at_work, "the writer came to work");
         Self(child, said)
     }
 
-    /// Lets it end in order, and sees that nothing disturbed it.
+    /// Ends it in order, and checks that nothing disturbed it.
     fn stop(mut self) {
         drop(self.0.stdin.take());
         assert!(self.0.wait().unwrap().success(), "the writer was disturbed");
@@ -144,8 +144,8 @@ impl Drop for Living {
     }
 }
 
-/// Not a test of its own: what [`Living`] starts. Two threads write until standard input ends, and
-/// panic where anything is not as they left it.
+/// Not a test: what [`Living`] starts. Two threads write until standard input ends, and panic if
+/// anything is not as they left it.
 #[test]
 fn living_child() {
     let Some(path) = std::env::var_os(CHILD) else { return };
@@ -267,7 +267,8 @@ fn a_living_writer_is_seen_and_not_disturbed() {
     assert_eq!(told(0, &["verify"], &path)["live"], false);
 }
 
-/// A flaw in a table that lives, where nobody writes, is told from what the writers are at.
+/// In a living table, a flaw in a place where nobody writes is distinguished from the writers' work
+/// in progress.
 #[test]
 fn a_flaw_of_a_living_table_is_found() {
     let folder = Folder::new();
@@ -281,8 +282,8 @@ fn a_flaw_of_a_living_table_is_found() {
     drop(living);
 }
 
-/// Flips a bit of the records of so many members of meeting 10, wherever they are, and says how a
-/// flaw names the first.
+/// Flips a bit in the records of this many members of meeting 10, wherever they are, and returns
+/// how a flaw names the first.
 fn damage(path: &Path, records: usize) -> String {
     let table = Table::open_at(path).unwrap();
     for number in 0..records {
@@ -368,7 +369,7 @@ fn a_snapshot_is_written_inspected_and_told_from_other_files() {
     assert_eq!(seen["snapshot"]["blake3"], written["blake3"]);
     let meeting = json(&inspect(&beside, &["--json", "--meeting", "7"]));
     assert_eq!(meeting["parts"][1]["members"].as_array().unwrap().len(), 4);
-    // One of another version says so, and what it can.
+    // A snapshot of another version is refused, and the message names both versions.
     let mut bytes = fs::read(&beside).unwrap();
     bytes[8] = 9;
     fs::write(&beside, &bytes).unwrap();
@@ -400,7 +401,7 @@ fn a_resized_table_serves_and_the_old_one_is_kept() {
     assert_eq!(told(0, &["verify"], &path)["flaws"], serde_json::json!([]));
 }
 
-/// A file system of its own, so small that it is full.
+/// A small, full file system of the test.
 #[test]
 fn a_full_file_system_refuses_and_keeps_the_table() {
     let folder = Folder::new();
@@ -419,8 +420,8 @@ fn a_full_file_system_refuses_and_keeps_the_table() {
     assert!(err(&output).contains("has no room for"), "{}", err(&output));
 }
 
-/// The right to read is enough to look. The program is copied to where anybody may go: a build's
-/// folder may be closed.
+/// The right to read is enough to look. The program is copied to a folder that everybody may enter:
+/// a build's folder may be closed.
 #[test]
 fn whoever_may_read_the_file_may_look_at_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -441,7 +442,7 @@ fn whoever_may_read_the_file_may_look_at_it() {
     drop(mapping);
 }
 
-/// Killed at random moments, the command leaves the old table or the new one, whole, and another
+/// Killed at random moments, the command leaves the old table or the new one, complete, and another
 /// attempt succeeds.
 #[test]
 fn a_killed_resize_leaves_one_table_or_the_other() {
@@ -478,6 +479,6 @@ fn a_killed_resize_leaves_one_table_or_the_other() {
     println!("{old} times the old table, {new} times the new one");
     assert!(old > 0, "some are killed before the end");
     let _ = fs::remove_file(&kept);
-    assert!(resize(9000).wait().unwrap().success(), "whatever was left, the next attempt succeeds");
+    assert!(resize(9000).wait().unwrap().success(), "after every interruption, the next attempt succeeds");
     assert_eq!(Table::open_at(&path).unwrap().verify(), Vec::<String>::new());
 }

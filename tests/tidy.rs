@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lines of a source file with its tests. What grows beyond holds more than one thought.
+/// Lines of a source file with its tests. A longer file holds more than one thought.
 const LINES_MAX: usize = 500;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files that belong to the repository: all but what builds leave and what version control
-/// keeps.
+/// The files that belong to the repository: all except build output and the data of version
+/// control.
 fn files() -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -43,12 +43,12 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 
-/// Fails with every breach, not with the first.
+/// Fails with every breach, not only with the first.
 fn none(breaches: Vec<String>) {
     assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
 }
 
-/// The lint denies it; this says that nobody lifts the lint elsewhere.
+/// The lint denies it; this checks that nobody lifts the lint elsewhere.
 #[test]
 fn unsafe_is_allowed_in_sys_alone() {
     let lift = ["allow(unsafe", "_code"].concat();
@@ -79,7 +79,7 @@ fn a_file_holds_one_thought() {
 fn every_file_says_what_it_is() {
     let breaches = sources()
         .filter(|(path, text)| is_rust(path) && !text.starts_with("//!"))
-        // A module's tests beside it are what its own doc says they are.
+        // A module's tests beside it are described by the module's own doc.
         .filter(|(path, _)| path.file_name().is_some_and(|name| name != "tests.rs"))
         .map(|(path, _)| format!("{}: begins without a module's doc", path.display()))
         .collect();
@@ -97,7 +97,7 @@ fn no_test_is_skipped() {
     none(breaches);
 }
 
-/// What is not done is said in no source file, and a path of one machine means nothing on another.
+/// No source file lists unfinished work, and a path of one machine means nothing on another.
 #[test]
 fn nothing_is_left_lying_about() {
     let unwanted =
@@ -116,8 +116,8 @@ fn nothing_is_left_lying_about() {
     none(breaches);
 }
 
-/// Standard output and standard error have one writer, which neither panics nor goes on unheard:
-/// see `src/output.rs`. A test may print.
+/// Standard output and standard error have one writer, which neither panics nor loses errors: see
+/// `src/output.rs`. A test may print.
 #[test]
 fn results_and_talk_have_one_writer() {
     let ways =
@@ -128,11 +128,11 @@ fn results_and_talk_have_one_writer() {
     };
     let breaches = sources()
         .filter(|(path, _)| is_rust(path) && path.starts_with("src") && !is_test(path))
-        // What people read, and the log, each of which has a way of its own.
+        // The two writers themselves: results for people, and the log.
         .filter(|(path, _)| ![Path::new("src/output.rs"), Path::new("src/sys/stderr.rs")].contains(&path.as_path()))
         .flat_map(|(path, text)| {
             let is_breach = |line: &str| {
-                // Whether a stream is a terminal may be asked, and progress is indicatif's to draw.
+                // Asking whether a stream is a terminal is allowed, and indicatif draws progress.
                 let line = line.replace("stderr().is_terminal()", "").replace("ProgressDrawTarget::stderr()", "");
                 !line.trim_start().starts_with("//") && ways.iter().any(|way| line.contains(way.as_str()))
             };
@@ -180,7 +180,7 @@ fn the_house_has_its_rooms_and_no_more() {
     none(breaches);
 }
 
-/// A document's links lead somewhere.
+/// The links of a document lead to existing files.
 #[test]
 fn links_between_documents_hold() {
     let documents = sources().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "md"));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{Testbed, own_name, scenario};
+use baton::lab::testbed::{Testbed, need_root, own_name, scenario};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
@@ -62,7 +62,7 @@ impl Terminal {
         Self { child, keys, user: user.into(), said, screen: vt100::Parser::new(some(rows), some(columns), 0) }
     }
 
-    /// Waits until the screen is as wanted; gives it.
+    /// Waits until the screen is as wanted; returns it.
     fn until(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
         loop {
@@ -106,17 +106,18 @@ impl Drop for Terminal {
 
 #[test]
 fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_it_was() {
-    let mut stage = Testbed::set_with(&own_name(), 0).unwrap();
-    stage.set_program(BATON.into());
+    need_root("network namespaces and XDP");
+    let mut testbed = Testbed::set_with(&own_name(), 0).unwrap();
+    testbed.set_program(BATON.into());
     let ledger = scenario::conferences(2, 20, 10);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
-    let mut cluster = Cluster::gather(&stage, &ClusterConfig { simulation, ..ClusterConfig::new(2) }).unwrap();
+    let mut cluster = Cluster::start(&testbed, &ClusterConfig { simulation, ..ClusterConfig::new(2) }).unwrap();
     cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(()))).unwrap();
     cluster.start_meetings(&ledger, || ()).unwrap();
     cluster.servers.rate(2_000, 500).unwrap();
     cluster.wait("a standby", |cluster| Ok((cluster.ask("/status")?["standby"] == "ready").then_some(()))).unwrap();
 
-    let socket = stage.run().join("api.sock");
+    let socket = testbed.run().join("api.sock");
     let mut terminal = Terminal::open(&socket);
     let engine = cluster.engine().unwrap();
     let shown = terminal.until("rates", |shown| {
@@ -127,7 +128,7 @@ fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_
     {
         assert!(shown.contains(part), "{part} on\n{shown}");
     }
-    // In raw mode a key is not echoed, and reaches the program without an end of a line.
+    // In raw mode a key is not echoed, and reaches the program without an end of line.
     terminal.type_in("?");
     terminal.until("help", |shown| shown.contains("scroll the domains"));
     terminal.type_in("?");
@@ -147,7 +148,7 @@ fn it_shows_a_server_through_the_death_of_its_engine_and_leaves_the_terminal_as_
     let modes = tcgetattr(&terminal.user).unwrap().local_modes;
     assert!(modes.contains(rustix::termios::LocalModes::ECHO | rustix::termios::LocalModes::ICANON));
 
-    // Ended from outside it puts the terminal back as well.
+    // If a signal ends it, it also restores the terminal.
     let mut terminal = Terminal::open(&socket);
     terminal.until("that nobody answers", |shown| shown.contains("no server answers on"));
     signal_to(terminal.child.id(), Signal::TERM).unwrap();

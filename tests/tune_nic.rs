@@ -1,14 +1,14 @@
-//! `scripts/tune-nic.sh` on a veth pair: what it says it does, and it puts everything back.
+//! `scripts/tune-nic.sh` on a veth pair: it does what it prints, and restores everything.
 
 mod support;
 
 use std::process::{Command, Output};
 use std::sync::LazyLock;
 
-use support::netns::{Pair, Side};
+use support::netns::{Pair, Side, veth_pair};
 use tempfile::TempDir;
 
-/// In the namespace, with its own /sys, and what was there before is kept in a folder of our own.
+/// In the namespace, with its own /sys; the previous values are kept in a folder of the test.
 fn run(pair: &Pair, program: &str, arguments: &[&str]) -> Output {
     static KEPT: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
     let mut command = Command::new("ip");
@@ -30,7 +30,7 @@ fn state(pair: &Pair) -> String {
 
 #[test]
 fn what_is_changed_is_said_and_put_back() {
-    let pair = Pair::new(4);
+    let pair = veth_pair(4);
     let before = state(&pair);
     let expected = [
         "ethtool -L rx: 4 -> 2",
@@ -47,7 +47,7 @@ fn what_is_changed_is_said_and_put_back() {
     assert_eq!(tune(&pair, &arguments), (Some(0), expected));
     assert_ne!(state(&pair), before);
     assert_eq!(tune(&pair, &arguments), (Some(0), String::new()), "all is so already");
-    // A second change keeps what was there before the first.
+    // A second change keeps the values from before the first.
     assert_eq!(tune(&pair, &["-i", "left", "-q", "3"]).0, Some(0));
     assert_eq!(tune(&pair, &["-i", "left", "--undo"]).0, Some(0));
     assert_eq!(state(&pair), before);
@@ -56,7 +56,7 @@ fn what_is_changed_is_said_and_put_back() {
 
 #[test]
 fn what_is_typed_wrong_changes_nothing_and_is_named() {
-    let pair = Pair::new(2);
+    let pair = veth_pair(2);
     let before = state(&pair);
     for (arguments, named) in [
         (&["-i", "left", "-q", "0"][..], "-q takes a whole number from 1 to 64"),

@@ -1,4 +1,4 @@
-//! Nothing in a frame makes the wire format allocate: a counting allocator watches reading and
+//! No content of a frame makes the wire format allocate: a counting allocator watches reading and
 //! writing.
 
 use allocation_counter::measure;
@@ -34,7 +34,8 @@ fn reading_and_writing_frames_allocates_nothing() {
     let key = Key::derive(Some(&Secret([7; 32])), Direction::Dispatch);
     let mut buffer = [0; FRAME_BYTES_MAX];
     for (name, bytes) in frames() {
-        // A reader sees the whole frame, every cut of it, and each of its bytes changed.
+        // A reader gets the whole frame, every truncation of it, and the frame with each of its
+        // bytes changed.
         let mut changed = bytes.clone();
         let info = measure(|| {
             for length in 0..=bytes.len() {
@@ -63,7 +64,7 @@ fn read_and_write(bytes: &[u8], key: &Key, buffer: &mut [u8]) {
     copy_records::<TerminalState>(&frame, key, buffer);
 }
 
-/// The counter itself works: an allocation is seen.
+/// The counter itself works: it notices an allocation.
 #[test]
 fn an_allocation_would_be_counted() {
     let info = measure(|| drop(std::hint::black_box(vec![1_u8; 32])));

@@ -1,5 +1,5 @@
-//! The dissector for Wireshark against Baton's own idea of the wire: captures of the load
-//! generator's, the vectors, and garbage.
+//! The dissector for Wireshark compared with Baton's own parser: captures of the load generator,
+//! the vectors, and garbage.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,11 +13,11 @@ use baton::wire::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// BEAT: what one dispatch server of a cluster says to another. It is no opcode of an autonomous
-/// server's.
+/// BEAT is a message between dispatch servers of a cluster. It is not an opcode of an autonomous
+/// server.
 const BEAT: u8 = 0x60;
 
-/// What the dissector's `v2v.malformed` calls it.
+/// The name of a fault in the dissector's `v2v.malformed`.
 fn name(malformed: Malformed) -> &'static str {
     match malformed {
         Malformed::Short => "short",
@@ -32,7 +32,7 @@ fn name(malformed: Malformed) -> &'static str {
     }
 }
 
-/// What is wrong with a frame, by Baton's own parser.
+/// The fault of a frame, according to Baton's own parser.
 fn verdict(bytes: &[u8]) -> Option<Malformed> {
     read(bytes).err()
 }
@@ -61,7 +61,7 @@ fn read(bytes: &[u8]) -> Result<(), Malformed> {
         }
         return Ok(());
     }
-    // Baton has no use for the status of a page that is no refusal; there is none of that number
+    // Baton does not use the status of a page that is not a refusal; an undefined number is a fault
     // all the same.
     Status::from_wire(header.status).ok_or(Malformed::Value)?;
     let page = frame.page()?;
@@ -131,7 +131,7 @@ fn shown(capture: &Path, fields: &[&str]) -> Vec<Vec<Vec<String>>> {
         .collect()
 }
 
-/// `baton load` writes a capture.
+/// Makes `baton load` write a capture.
 fn load(place: &TempDir, what: &str, count: usize) -> PathBuf {
     let path = place.path().join(format!("{what}.pcap"));
     let count = count.to_string();
@@ -165,7 +165,7 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
-/// A number as tshark shows it, decimal or hexadecimal; text as it is.
+/// A number as tshark shows it, decimal or hexadecimal; text unchanged.
 fn plain(text: &str) -> String {
     match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16).unwrap().to_string(),
@@ -189,7 +189,7 @@ fn every_opcode_is_shown_and_found_right() {
 
 #[test]
 fn good_vectors_are_shown_as_the_file_states_them() {
-    // A vector's key, and the field that shows it: all its values, where the key states a list.
+    // A vector's key, and the field that shows it: all its values, if the key states a list.
     let stated = [
         ("opcode", "v2v.opcode"),
         ("transaction", "v2v.transaction"),
@@ -318,8 +318,8 @@ fn bad_vectors_are_flagged_for_what_is_wrong() {
     assert_eq!(shown.len(), vectors.len());
     for ((vector, frame), shown) in vectors.iter().zip(&frames).zip(&shown) {
         let wrong = verdict(frame).unwrap_or_else(|| panic!("{}: Baton takes it", vector["name"]));
-        // What is too short for an Ethernet header, or another EtherType, no dissector of ours gets
-        // to see.
+        // Our dissector does not get to see frames that are too short for an Ethernet header or
+        // have another EtherType.
         let ours = frame.len() >= 14 && wrong != Malformed::EtherType;
         let told: &[&str] = if ours { &[name(wrong)] } else { &[] };
         assert_eq!(shown[0], told, "{}", vector["name"]);

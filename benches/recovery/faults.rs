@@ -11,7 +11,7 @@ use baton::wire::Epoch;
 use rustix::process::Signal;
 use serde::Serialize;
 
-use super::play::UNDISTURBED;
+use super::measure::UNDISTURBED;
 
 /// How often a kill during a recovery is tried.
 const TRIES: usize = 20;

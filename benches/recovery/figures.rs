@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use baton::sla::{median, percentile};
 use baton::table::{Capacity, Table};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -46,12 +47,6 @@ impl Phase {
         let at = |share| percentile(&raw_us, share);
         Self { seen: raw_us.len(), min_us: at(0.0), p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0), raw_us }
     }
-}
-
-/// The least of the ascending figures that so large a share of them does not exceed.
-pub fn percentile(ascending: &[f64], share: f64) -> Option<f64> {
-    let rank = (share * ascending.len() as f64).ceil() as usize;
-    ascending.get(rank.max(1) - 1).copied()
 }
 
 /// One reset method at one size.
@@ -202,9 +197,8 @@ pub fn targets(sizes: &[OfSize]) -> Vec<Target> {
             let figure = of(|of| &of.all_acknowledged, |it| it.p50_us).map(|us| us / 1e3);
             rows.push(at_most(name("all re-asserted and acknowledged, p50"), figure, "ms", 150.0));
             let cold = size.faults.iter().filter(|of| of.reset != Fault::Engine);
-            let mut cold: Vec<f64> = cold.flat_map(|of| of.main_to_first_takeover.raw_us.clone()).collect();
-            cold.sort_unstable_by(f64::total_cmp);
-            let figure = percentile(&cold, 0.5);
+            let cold: Vec<f64> = cold.flat_map(|of| of.main_to_first_takeover.raw_us.clone()).collect();
+            let figure = Some(median(cold)).filter(|figure| !figure.is_nan());
             rows.push(at_most(name("cold process, main() to first takeover frame sent, p50"), figure, "µs", 300.0));
         }
         let lost = |count: fn(&OfFault) -> u64| Some(size.faults.iter().map(count).sum::<u64>() as f64);

@@ -6,12 +6,12 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use baton::lab::sim::RecoveryNow;
-use baton::lab::testbed::checker::{self, Dump, operations_lost};
+use baton::lab::sim::{Dump, RecoveryNow};
+use baton::lab::testbed::checker::operations_lost;
 use baton::lab::testbed::cluster::Cluster;
 use baton::lab::testbed::workload::Ledger;
-use baton::table::Table;
-use baton::wire::{Address, MeetingId};
+use baton::table::{Part, Table, Terminal};
+use baton::wire::MeetingId;
 use serde::Serialize;
 
 use super::prepare::OPERATED;
@@ -43,7 +43,7 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// What must not be whatever the fault.
+    /// What must not be, after any fault.
     pub fn of_promises(&self) -> u64 {
         self.reports_acknowledged + self.operations_acknowledged + self.second_controller + self.domains_differing
     }
@@ -68,8 +68,9 @@ pub fn count(
         }
     }
     let theirs: Dump = serde_json::from_value(cluster.servers.sample(MeetingId(OPERATED.into()), 0)?)?;
-    let mut lost = operations_lost(ledger, "dispatch server", &ours(table, ledger));
-    lost.extend(operations_lost(ledger, "autonomous servers", &theirs));
+    let (parts, terminals) = ours(table, ledger);
+    let mut lost = operations_lost(ledger, "dispatch server", &parts, &terminals);
+    lost.extend(operations_lost(ledger, "autonomous servers", theirs.parts(), theirs.terminals()));
     losses.operations_acknowledged = lost.len() as u64;
     losses.examples.extend(lost);
     if reconciled {
@@ -105,35 +106,9 @@ fn come_to_rest(cluster: &mut Cluster<'_>) -> Result<RecoveryNow, Box<dyn Error>
 }
 
 /// The conferences that operators change, as the table has them.
-fn ours(table: &Table, ledger: &Ledger) -> Dump {
-    let mut dump = Dump { meetings: Vec::new(), terminals: Vec::new() };
-    for &meeting in ledger.meetings.keys().chain(&ledger.ended) {
-        for part in table.parts_of(meeting) {
-            dump.meetings.push(checker::Part {
-                meeting,
-                domain: part.domain,
-                version: part.version,
-                epoch: part.epoch,
-                state: part.state,
-                level: part.level,
-                layout: part.layout,
-                chairman: Some(part.chairman).filter(|&chairman| chairman != Address::default()),
-                participants: part.participants,
-            });
-            dump.terminals.extend(table.members(meeting, part.domain).map(|it| checker::Terminal {
-                terminal: it.terminal,
-                meeting: it.meeting,
-                version: it.version,
-                business: it.business,
-                decode: it.decode,
-                role: it.role,
-                flags: it.flags,
-                channel: it.channel,
-                stream: it.stream,
-                info: String::new(),
-                acknowledged: None,
-            }));
-        }
-    }
-    dump
+fn ours(table: &Table, ledger: &Ledger) -> (Vec<Part>, Vec<Terminal>) {
+    let meetings = ledger.meetings.keys().chain(&ledger.ended);
+    let parts: Vec<_> = meetings.flat_map(|&meeting| table.parts_of(meeting)).collect();
+    let terminals = parts.iter().flat_map(|part| table.members(part.meeting, part.domain)).collect();
+    (parts, terminals)
 }

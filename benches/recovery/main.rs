@@ -5,8 +5,8 @@
 mod faults;
 mod figures;
 mod losses;
+mod measure;
 mod micro;
-mod play;
 mod plot;
 mod prepare;
 mod sizes;
@@ -19,12 +19,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use baton::lab::testbed;
-use baton::text::{microseconds, time};
+use baton::text::time;
 use clap::Parser;
 use serde_json::{Value, json};
 
 use figures::{OfSize, Target};
-use play::say;
+use measure::say;
 use sizes::{ALL, Size};
 
 /// Bytes of an Ethernet frame with a REPORT or PROBE: Ethernet 14, addresses and reserved 18,
@@ -74,11 +74,11 @@ struct Args {
     /// Enter another bench's JSON under its name in ours, and its targets among ours
     #[arg(long, value_name = "FILE", requires = "json", hide = true)]
     merge: Option<PathBuf>,
-    /// The stage's name
-    #[arg(long, value_name = "STAGE", hide = true)]
-    stage: Option<String>,
-    /// Do nothing but clear away what a stage of this name has left
-    #[arg(long, value_name = "STAGE", hide = true)]
+    /// The testbed's name
+    #[arg(long, value_name = "TESTBED", hide = true)]
+    testbed: Option<String>,
+    /// Do nothing but clear away what a testbed of this name has left
+    #[arg(long, value_name = "TESTBED", hide = true)]
     clear: Option<String>,
     /// As cargo says to every bench
     #[arg(long, hide = true)]
@@ -187,12 +187,12 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         if !rustix::process::geteuid().is_root() {
             return Err("this makes network namespaces and loads XDP programs, which needs root".into());
         }
-        let name = args.stage.clone().unwrap_or_else(testbed::own_name);
+        let name = args.testbed.clone().unwrap_or_else(testbed::own_name);
         testbed::clear_on_interrupt(name.clone());
         for size in args.sizes() {
             let begun = std::time::Instant::now();
             eprintln!("  {} meetings, {} autonomous servers", size.name(), size.domains);
-            match play::play(size, args, &name) {
+            match measure::measure(size, args, &name) {
                 Ok(of) => sizes.push(of),
                 // What was measured before is still worth having.
                 Err(error) => {
@@ -201,7 +201,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
                     continue;
                 }
             }
-            say(&format!("took {}", time(microseconds(begun.elapsed()))));
+            say(&format!("took {}", time(begun.elapsed())));
         }
     }
     let mut all = figures::json(machine(), args.settings(), &sizes, &simulation);

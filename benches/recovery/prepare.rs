@@ -41,8 +41,8 @@ fn domains(size: &Size, preload: &Preload) -> Vec<PreloadedDomain> {
 }
 
 /// Makes the database, and reserves the first generations in it for the table.
-pub fn database(stage: &Testbed, size: &Size, preload: &Preload) -> Result<Reservation, Box<dyn Error>> {
-    let file = stage.database();
+pub fn database(testbed: &Testbed, size: &Size, preload: &Preload) -> Result<Reservation, Box<dyn Error>> {
+    let file = testbed.database();
     let folder = file.parent().ok_or("the database has a folder")?;
     fs::create_dir_all(folder)?;
     let database = Database::open(&file)?;
@@ -100,14 +100,14 @@ fn hand_to_engine(path: &Path) -> Result<(), Box<dyn Error>> {
 
 /// Makes the table.
 pub fn table(
-    stage: &Testbed,
+    testbed: &Testbed,
     size: &Size,
     preload: &Preload,
     reservation: Reservation,
 ) -> Result<Arc<Table>, Box<dyn Error>> {
-    Table::create_at(&stage.table(), capacity(size), boot_id()?)?;
+    Table::create_at(&testbed.table(), capacity(size), boot_id()?)?;
     // As the dispatch server will: what it would not take is found here.
-    let table = Arc::new(Table::open_at(&stage.table())?);
+    let table = Arc::new(Table::open_at(&testbed.table())?);
     table.set_reservation(reservation.epoch(), reservation.end);
     let mut writer = table.writer(OwnerId::CONTROL);
     for domain in domains(size, preload) {

@@ -19,12 +19,12 @@ pub enum Asked {
 }
 
 /// Runs it on core 0; gives what it printed.
-pub fn load(stage: &Testbed, server: &Server, asked: Asked) -> Result<Value, Box<dyn Error>> {
+pub fn load(testbed: &Testbed, server: &Server, asked: Asked) -> Result<Value, Box<dyn Error>> {
     let mut command = Command::new("nsenter");
     command
-        .arg(format!("--net=/run/netns/{}", stage.namespace(Side::Servers)))
+        .arg(format!("--net=/run/netns/{}", testbed.namespace(Side::Servers)))
         .args(["taskset", "--cpu-list", "0"])
-        .arg(stage.program()?)
+        .arg(testbed.program()?)
         .arg("load");
     let mac = Side::Dispatch.mac().to_string();
     let common = |command: &mut Command, what: &str| {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use baton::config::Wait;
 use baton::lab::testbed::{self, Testbed};
+use baton::sla::median;
 use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,11 +33,11 @@ struct Args {
     /// Seconds for which what is borne is sent
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     soak_s: u32,
-    /// What the stage is called
+    /// What the testbed is called
     #[arg(long, default_value_t = testbed::own_name())]
-    stage: String,
-    /// Clear a stage away and do nothing else
-    #[arg(long, value_name = "STAGE")]
+    testbed: String,
+    /// Clear a testbed away and do nothing else
+    #[arg(long, value_name = "TESTBED")]
     clear: Option<String>,
     /// As cargo says to every bench
     #[arg(long, hide = true)]
@@ -65,7 +66,7 @@ fn at_most(name: &'static str, figure: f64, bound: f64, unit: &'static str) -> T
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.clear {
-        Some(stage) => testbed::clear(stage).map(|()| true).map_err(Into::into),
+        Some(testbed) => testbed::clear(testbed).map(|()| true).map_err(Into::into),
         None => run(&args),
     };
     match done {
@@ -79,12 +80,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    let mut stage = Testbed::set(&args.stage)?;
-    stage.set_program(env!("CARGO_BIN_EXE_baton").into());
-    testbed::clear_on_interrupt(args.stage.clone());
-    let (waiting, idle) = waiting(&stage, args.rounds)?;
-    let (search, soak) = soak(&stage, args.soak_s)?;
-    let flood = flood(&stage)?;
+    let mut testbed = Testbed::set(&args.testbed)?;
+    testbed.set_program(env!("CARGO_BIN_EXE_baton").into());
+    testbed::clear_on_interrupt(args.testbed.clone());
+    let (waiting, idle) = waiting(&testbed, args.rounds)?;
+    let (search, soak) = soak(&testbed, args.soak_s)?;
+    let flood = flood(&testbed)?;
 
     let p99 = |wait: &str| waiting[wait]["p99_us"].as_f64().unwrap_or(f64::NAN);
     let mut targets = vec![
@@ -115,15 +116,15 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 
 /// Probes at a steady rate by each way to wait, in turns; and what the adaptive one costs when
 /// nothing comes.
-fn waiting(stage: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>> {
+fn waiting(testbed: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>> {
     let ways = [("busy", Wait::Busy), ("adaptive", Wait::Adaptive), ("sleep", Wait::Sleep)];
     let mut times = ways.map(|_| (Vec::new(), Vec::new()));
     let mut idle = f64::NAN;
     for round in 0..rounds {
         for ((_, wait), (p50, p99)) in ways.iter().zip(&mut times) {
-            let mut server = Server::start(stage, *wait)?;
+            let mut server = Server::start(testbed, *wait)?;
             let asked = Asked::Steady { what: "probes", rate: PROBES, seconds: 4 };
-            let told = load(stage, &server, asked)?;
+            let told = load(testbed, &server, asked)?;
             p50.push(number(&told, "/answers/latency/probe/p50_ns") / 1e3);
             p99.push(number(&told, "/answers/latency/probe/p99_ns") / 1e3);
             if round == 0 && *wait == Wait::Adaptive {
@@ -137,8 +138,9 @@ fn waiting(stage: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>>
     }
     let mut all = serde_json::Map::new();
     println!("{PROBES} probes a second, from when each was to be sent to its echo, medians of {rounds} rounds:");
-    for ((name, _), (mut p50, mut p99)) in ways.into_iter().zip(times) {
-        let told = json!({ "p50_us": median(&mut p50), "p99_us": median(&mut p99), "p50s_us": p50, "p99s_us": p99 });
+    for ((name, _), (p50, p99)) in ways.into_iter().zip(times) {
+        let told =
+            json!({ "p50_us": median(p50.clone()), "p99_us": median(p99.clone()), "p50s_us": p50, "p99s_us": p99 });
         println!("  {name:10} p50 {:7.1} µs   p99 {:7.1} µs", number(&told, "/p50_us"), number(&told, "/p99_us"));
         all.insert(name.into(), told);
     }
@@ -147,13 +149,13 @@ fn waiting(stage: &Testbed, rounds: u32) -> Result<(Value, f64), Box<dyn Error>>
 }
 
 /// The highest rate of reports without loss, and nine tenths of that for a while.
-fn soak(stage: &Testbed, seconds: u32) -> Result<(Value, Value), Box<dyn Error>> {
-    let mut server = Server::start(stage, Wait::Adaptive)?;
-    let search = load(stage, &server, Asked::Search { what: "reports" })?;
+fn soak(testbed: &Testbed, seconds: u32) -> Result<(Value, Value), Box<dyn Error>> {
+    let mut server = Server::start(testbed, Wait::Adaptive)?;
+    let search = load(testbed, &server, Asked::Search { what: "reports" })?;
     let rate = search["non_drop_rate"].as_f64().ok_or("no rate was borne without loss")?;
     println!("reports without loss: {:.0} a second", rate);
     let rate = (rate * 0.9) as u32;
-    let soak = load(stage, &server, Asked::Steady { what: "reports", rate, seconds })?;
+    let soak = load(testbed, &server, Asked::Steady { what: "reports", rate, seconds })?;
     println!(
         "{rate} a second for {seconds} s: {} sent, {} lost",
         number(&soak, "/sent"),
@@ -164,15 +166,15 @@ fn soak(stage: &Testbed, seconds: u32) -> Result<(Value, Value), Box<dyn Error>>
 }
 
 /// As many forgeries as the kernel can send, and what they change.
-fn flood(stage: &Testbed) -> Result<Value, Box<dyn Error>> {
-    let mut server = Server::start(stage, Wait::Adaptive)?;
+fn flood(testbed: &Testbed) -> Result<Value, Box<dyn Error>> {
+    let mut server = Server::start(testbed, Wait::Adaptive)?;
     // The sender's MAC is learned once, by authentic frames.
-    load(stage, &server, Asked::Steady { what: "probes", rate: 1000, seconds: 1 })?;
+    load(testbed, &server, Asked::Steady { what: "probes", rate: 1000, seconds: 1 })?;
     let before = server.content()?;
     let quiet = server.control_times()?;
     let (flood, during) = thread::scope(|scope| {
         let flood = scope.spawn(|| {
-            load(stage, &server, Asked::Flood { what: "forgeries", seconds: 8 }).map_err(|error| error.to_string())
+            load(testbed, &server, Asked::Flood { what: "forgeries", seconds: 8 }).map_err(|error| error.to_string())
         });
         // It has set itself up, and is not over.
         thread::sleep(Duration::from_secs(3));
@@ -192,9 +194,4 @@ fn flood(stage: &Testbed) -> Result<Value, Box<dyn Error>> {
     );
     server.stop()?;
     Ok(json!({ "changed": changed, "flood": flood, "before": quiet, "during": during }))
-}
-
-fn median(figures: &mut [f64]) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use baton::api::client::BlockingClient;
 use baton::config::Wait;
 use baton::database::Database;
 use baton::lab::sim::Preload;
-use baton::lab::testbed::api::Api;
+use baton::lab::testbed::cluster::API_TIMEOUT;
 use baton::lab::testbed::processes::ChildProcess;
 use baton::lab::testbed::{INTERFACE, Side, Testbed};
 use baton::limits::GENERATION_BLOCK;
+use baton::sla::percentile;
 use baton::sys::clock;
 use baton::sys::mapping::boot_id;
 use baton::sys::process::User;
@@ -40,22 +42,22 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Server {
     keeper: ChildProcess,
-    api: Api,
+    api: BlockingClient,
     table: Arc<Table>,
     configuration: PathBuf,
 }
 
 impl Server {
     /// Starts it with its worker on core 1, and waits until it controls and has a standby.
-    pub fn start(stage: &Testbed, wait: Wait) -> Result<Self, Box<dyn Error>> {
-        let configuration = stage.data().join("baton.toml");
-        let secret = stage.data().join("domains.secret");
+    pub fn start(testbed: &Testbed, wait: Wait) -> Result<Self, Box<dyn Error>> {
+        let configuration = testbed.data().join("baton.toml");
+        let secret = testbed.data().join("domains.secret");
         let mut text = format!(
             "[dispatch]\naddress = \"1000/1\"\n[interface]\nname = \"{INTERFACE}\"\n[table]\npath = {:?}\nmeetings = 4000\n\
              terminals = 40000\n[database]\npath = {:?}\n[runtime]\ndir = {:?}\n[worker]\ncores = [1]\nwait = {}\n",
-            stage.table(),
-            stage.database(),
-            stage.run(),
+            testbed.table(),
+            testbed.database(),
+            testbed.run(),
             json!(wait),
         );
         for number in 1..=DOMAINS {
@@ -63,18 +65,23 @@ impl Server {
         }
         write_once(&secret, &format!("{}\n", "5a".repeat(32)))?;
         fs::write(&configuration, text)?;
-        let table = match Table::open_at(&stage.table()) {
+        let table = match Table::open_at(&testbed.table()) {
             Ok(table) => Arc::new(table),
-            Err(_) => fill(stage)?,
+            Err(_) => fill(testbed)?,
         };
         let arguments = ["run".to_owned(), "--config".to_owned(), configuration.display().to_string()];
-        let keeper = ChildProcess::start(stage, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
-        let mut server = Self { keeper, api: Api::new(stage.run().join("api.sock")), table, configuration };
+        let keeper = ChildProcess::start(testbed, Side::Dispatch, "dispatch", Some("0-1"), &arguments)?;
+        let mut server = Self {
+            keeper,
+            api: BlockingClient::new(testbed.run().join("api.sock"), API_TIMEOUT),
+            table,
+            configuration,
+        };
         let begun = Instant::now();
-        while !server.api.call("GET", "/status", None).is_ok_and(|status| status["standby"] == "ready") {
+        while !server.api.get("/status").is_ok_and(|status| status["standby"] == "ready") {
             server.keeper.must_live()?;
             if begun.elapsed() > PATIENCE {
-                return Err("the dispatch server has no standby in time; its log is in the stage's folder".into());
+                return Err("the dispatch server has no standby in time; its log is in the testbed's folder".into());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -111,12 +118,12 @@ impl Server {
         let mut times = Vec::with_capacity(QUESTIONS);
         for _ in 0..QUESTIONS {
             let begun = clock::now();
-            self.api.call("GET", "/recovery/last", None)?;
+            self.api.get("/recovery/last")?;
             times.push(clock::now().since(begun).as_secs_f64() * 1e6);
             thread::sleep(PAUSE);
         }
         times.sort_by(f64::total_cmp);
-        Ok(json!({ "p50_us": times[QUESTIONS / 2], "p99_us": times[QUESTIONS * 99 / 100] }))
+        Ok(json!({ "p50_us": percentile(&times, 0.5), "p99_us": percentile(&times, 0.99) }))
     }
 
     /// What the table holds.
@@ -144,8 +151,8 @@ fn write_once(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Makes database and table.
-fn fill(stage: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
-    let file = stage.database();
+fn fill(testbed: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
+    let file = testbed.database();
     let folder = file.parent().ok_or("the database has a folder")?;
     fs::create_dir_all(folder)?;
     let reservation = Database::open(&file)?.reserve_generations(GENERATION_BLOCK)?;
@@ -153,8 +160,8 @@ fn fill(stage: &Testbed) -> Result<Arc<Table>, Box<dyn Error>> {
     for path in [folder, &file] {
         chown(path, Some(engine.uid), Some(engine.gid))?;
     }
-    Table::create_at(&stage.table(), Capacity { meetings: 4_000, terminals: 40_000 }, boot_id()?)?;
-    let table = Arc::new(Table::open_at(&stage.table())?);
+    Table::create_at(&testbed.table(), Capacity { meetings: 4_000, terminals: 40_000 }, boot_id()?)?;
+    let table = Arc::new(Table::open_at(&testbed.table())?);
     table.set_reservation(reservation.epoch(), reservation.end);
     let preload = Preload::new(MEETINGS, MEMBERS, None, DOMAINS)?;
     let mut writer = table.writer(OwnerId::CONTROL);

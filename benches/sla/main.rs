@@ -29,11 +29,11 @@ struct Args {
     /// Seconds of load, in the middle of which the engine is killed
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..))]
     seconds: u64,
-    /// What the stage is called
+    /// What the testbed is called
     #[arg(long, default_value_t = testbed::own_name())]
-    stage: String,
-    /// Clear a stage away and do nothing else
-    #[arg(long, value_name = "STAGE")]
+    testbed: String,
+    /// Clear a testbed away and do nothing else
+    #[arg(long, value_name = "TESTBED")]
     clear: Option<String>,
     /// As cargo says to every bench
     #[arg(long, hide = true)]
@@ -64,7 +64,7 @@ struct Target {
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.clear {
-        Some(stage) => testbed::clear(stage).map(|()| true).map_err(Into::into),
+        Some(testbed) => testbed::clear(testbed).map(|()| true).map_err(Into::into),
         None => run(&args),
     };
     match done {
@@ -85,16 +85,16 @@ struct Seen {
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
-    testbed::clear_on_interrupt(args.stage.clone());
-    let mut stage = Testbed::set(&args.stage)?;
+    testbed::clear_on_interrupt(args.testbed.clone());
+    let mut testbed = Testbed::set(&args.testbed)?;
     let program = program()?;
-    stage.set_program(program.clone());
-    let seen = play(&stage, args.seconds)?;
+    testbed.set_program(program.clone());
+    let seen = run_under_load(&testbed, args.seconds)?;
 
-    let logs = stage.database().with_file_name("telemetry");
-    let rules = stage.data().join("rules.toml");
+    let logs = testbed.database().with_file_name("telemetry");
+    let rules = testbed.data().join("rules.toml");
     fs::write(&rules, RULES)?;
-    let page = args.html.clone().unwrap_or_else(|| stage.data().join("sla.html"));
+    let page = args.html.clone().unwrap_or_else(|| testbed.data().join("sla.html"));
     let sla = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
         let done = Command::new(&program).arg("sla").args(arguments).arg("--rules").arg(&rules).arg(&logs).output()?;
         if done.status.code() == Some(2) {
@@ -149,10 +149,10 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
 }
 
 /// Half of the load, the kill, the other half, and a stop in order.
-fn play(stage: &Testbed, seconds: u64) -> Result<Seen, Box<dyn Error>> {
+fn run_under_load(testbed: &Testbed, seconds: u64) -> Result<Seen, Box<dyn Error>> {
     let ledger = scenario::conferences(DOMAINS, MEETINGS, MEMBERS);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
-    let mut cluster = Cluster::gather(stage, &ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) })?;
+    let mut cluster = Cluster::start(testbed, &ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) })?;
     cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(())))?;
     cluster.start_meetings(&ledger, || ())?;
     cluster.wait("a standby", |cluster| Ok((cluster.ask("/status")?["standby"] == "ready").then_some(())))?;

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use std::sync::Barrier;
 use std::thread;
 
+use baton::lab::testbed::huge_pages::{self, HugeFolder};
+use baton::sla::median;
 use baton::sys::threads;
 use baton::telemetry::Recorder;
 use clap::Parser;
@@ -35,9 +37,12 @@ struct Args {
     /// Write callgrind's profiles to FILE.untagged and FILE.tagged, for callgrind_annotate
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Lay the table there, in huge pages if it is hugetlbfs; else on the heap
+    /// Lay the table there; else on huge pages that are borrowed, as on dispatch hardware
     #[arg(long, value_name = "FOLDER")]
     memory: Option<PathBuf>,
+    /// Give back the huge pages that a killed run borrowed, and do nothing else
+    #[arg(long, hide = true)]
+    give_back: bool,
     /// Leave the instructions out, for which valgrind is needed
     #[arg(long, conflicts_with = "only_count")]
     no_count: bool,
@@ -54,6 +59,8 @@ struct Args {
     bench: bool,
 }
 
+/// Huge pages for a table of a million meetings.
+const HUGE_PAGES: u64 = 300;
 /// Reports of a round.
 const REPORTS: usize = 1 << 17;
 /// Reports whose instructions are counted: some pages of acknowledgements for each domain.
@@ -107,7 +114,12 @@ fn main() -> ExitCode {
         be_counted(args.tagged, args.meetings, args.memory.as_deref());
         return ExitCode::SUCCESS;
     }
-    match run(&args) {
+    let done = if args.give_back {
+        huge_pages::give_back_for_the_dead().map(|()| true).map_err(Into::into)
+    } else {
+        run(args)
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -117,14 +129,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+fn run(mut args: Args) -> Result<bool, Box<dyn Error>> {
+    let borrowed = if args.memory.is_none() { Some(HugeFolder::new(HUGE_PAGES)?) } else { None };
+    let own = borrowed.as_ref().map(|folder| folder.path().to_owned());
+    args.memory = args.memory.take().or(own);
     let meetings = args.meetings;
     println!("a worker, rings in memory, {meetings} meetings of one terminal each, terminals in random order\n");
     println!("{:24}{:>10}{:>16}{:>14}", "a report", "ns", "instructions", "allocations");
     let mut costs = Vec::new();
     let (mut speed_up, mut with_telemetry, mut overloaded) = (0.0, f64::NAN, None);
     for (name, tagged) in [("without tags", false), ("with tags", true)] {
-        let instructions = if args.no_count { None } else { Some(instructions(tagged, args)?) };
+        let instructions = if args.no_count { None } else { Some(instructions(tagged, &args)?) };
         let shown = instructions.map_or("-".into(), |count| format!("{count:.1}"));
         if args.only_count {
             println!("{name:24}{:>10}{shown:>16}", "");
@@ -228,8 +243,7 @@ fn telemetry(rig: &mut Rig, rounds: u32) -> f64 {
             }
         });
     });
-    ratios.sort_by(f64::total_cmp);
-    ratios[ratios.len() / 2]
+    median(ratios)
 }
 
 /// How much more two workers do than one that takes so long for a report: the best round.
@@ -277,7 +291,7 @@ fn instructions(tagged: bool, args: &Args) -> Result<f64, Box<dyn Error>> {
 fn be_counted(tagged: bool, meetings: u32, memory: Option<&Path>) {
     let mut rig = Rig::new(tagged, meetings, memory);
     let mut bench = rig.worker(0);
-    // No round before it: whatever of a worker's were collected, it is of these reports.
+    // No round before it: all that the worker collects is of these reports.
     let [frames] = rig.reports(COUNTED);
     bench.load(frames);
     instructions::counted_by_callgrind(&mut || {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use baton::sla::percentile;
 use baton::telemetry::Counter;
 use serde::Serialize;
 
@@ -38,14 +39,14 @@ pub fn measure(rig: &mut Rig, report_ns: f64) -> Overload {
     let mut waits = Vec::with_capacity(FRAMES);
     bench.keep_up(|| rig.take_control(&mut waits));
     waits.sort_unstable();
-    let us = |at: usize| waits.get(at).map_or(f64::INFINITY, |&ns| ns as f64 / 1e3);
+    let us = |share: f64| percentile(&waits, share).map_or(f64::INFINITY, |ns| ns as f64 / 1e3);
     Overload {
         frames: FRAMES,
         frames_per_second: 1e9 / interval_ns,
         control: waits.len(),
         control_refused: bench.count(Counter::ControlOverflow),
-        control_wait_us_p99: us(waits.len() * 99 / 100),
-        control_wait_us_max: us(waits.len().saturating_sub(1)),
+        control_wait_us_p99: us(0.99),
+        control_wait_us_max: us(1.0),
         entered: bench.count(Counter::ReportsApplied) - before,
         shed_known: bench.count(Counter::ShedKnown),
         shed_reports: bench.count(Counter::ShedReports),

@@ -262,7 +262,7 @@ impl Ring for Belt {
         ENTRIES
     }
 
-    /// Never more than a burst where all of them are there: whoever feeds it keeps pace.
+    /// Never more than a burst where all of them are there: the feeder keeps pace.
     fn waiting(&self) -> usize {
         self.left().min(if self.frames.interval_ns.is_some() { ENTRIES } else { BURST })
     }

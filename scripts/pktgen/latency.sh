@@ -10,8 +10,8 @@
 #   -o FILE      their latencies, second by second, as a histogram log          HLOG
 #
 # BATON is the program (default: baton, else target/release/baton or target/debug/baton). CONFIG is
-# the server's configuration; without it the domain is DOMAIN (366), a laboratory's. The domain's
-# next hop must be this box: where several speak for it the answers go to the last.
+# the server's configuration; without it the domain is DOMAIN (366), without a secret. The domain's
+# next hop must be this machine: if several send for it, the answers go to the last.
 #
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What the scripts for the kernel's packet generator share; sourced, never run. Each has set -euo
-# pipefail before.
+# Functions that the scripts for the kernel's packet generator share; sourced, never run. Each has
+# set -euo pipefail before.
 #
 # pktgen is driven through /proc/net/pktgen: a file for the whole, one for each of its threads (one
 # a CPU), and one for each device that was given to a thread. A script takes threads that nobody
-# uses, and gives back whatever it took however it ends.
+# uses, and gives them back however it ends.
 
 pktgen=/proc/net/pktgen
 script="${0##*/}"
@@ -15,7 +15,7 @@ starter=''
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 verbose() { [[ -z "$VERBOSE" ]] || say "$*"; }
-# It could not be done: 1. Typed wrong: 2.
+# Exit codes. It could not be done: 1. The command line was wrong: 2.
 die() {
     say "$*"
     exit 1
@@ -26,7 +26,7 @@ wrong() {
     exit 2
 }
 
-# The comment at the top of the script is its help, and the parameters that all have follow.
+# The comment at the top of the script is its help; the common parameters follow.
 usage() {
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
     cat <<'HELP'
@@ -61,8 +61,8 @@ number() {
         wrong "$flag takes a number from $least to $most, not '$value'"
 }
 
-# Reads what was typed over what the environment says. `more` are flags of one script: name them
-# with their colons, and `extra` is called with each.
+# Reads the command line, which overrides the environment. `more` are flags of one script, with
+# their colons; `extra` is called with each.
 parameters() {
     local more="$1" flag
     shift
@@ -108,7 +108,7 @@ parameters() {
     [[ -d "/sys/class/net/$DEV" ]] || wrong "there is no interface $DEV"
 }
 
-# Tells pktgen something; what it refuses is said in its words.
+# Sends pktgen a command; prints its own message if it refuses.
 tell() {
     local file="$1" what="$2" answer
     verbose "$file: $what"
@@ -118,7 +118,7 @@ tell() {
     fi
 }
 
-# Takes the threads: nobody else's device may be on them, for a start starts all of them.
+# Takes the threads: they may have no device of anybody else, because a start starts all of them.
 prepare() {
     local thread
     [[ $EUID -eq 0 ]] || die "pktgen is root's to command: sudo $script …"
@@ -135,7 +135,7 @@ prepare() {
     done
 }
 
-# Gives back what was taken. Runs however the script ends, and once.
+# Gives back everything that was taken. Runs once, however the script ends.
 clean_up() {
     local code="$1" device
     trap - EXIT INT TERM HUP
@@ -151,8 +151,8 @@ clean_up() {
     exit "$code"
 }
 
-# Gives the interface to each thread, and says how to send. `settle` is called with each device and
-# its thread's place for what a script has beyond.
+# Adds the interface to each thread, and configures the sending. `settle` is called with each device
+# and its thread's index for a script's own settings.
 devices() {
     local queues place thread device
     queues="$(find "/sys/class/net/$DEV/queues" -maxdepth 1 -name 'tx-*' | wc -l)"
@@ -178,14 +178,14 @@ devices() {
     done
 }
 
-# Starts; comes back at once. What went out so far is to be read from the devices.
+# Starts and returns at once. The devices tell how much was sent so far.
 start() {
-    # A process of its own: the write ends when all has been sent.
+    # A separate process, because the write ends when everything was sent.
     (trap - EXIT INT TERM HUP && printf 'start\n' >"$pktgen/pgctrl") &
     starter=$!
 }
 
-# Waits for the end, and says what became of it.
+# Waits for the end, and prints the result.
 finish() {
     wait "$starter" || true
     starter=''
@@ -202,7 +202,7 @@ results() {
     ((failed == 0)) || die "not all was sent: see the results"
 }
 
-# Frames that went out so far, and those that the interface refused, over all devices.
+# Frames sent so far, and frames that the interface refused, over all devices.
 sent_so_far() {
     local device
     for device in "${given[@]}"; do
@@ -210,7 +210,7 @@ sent_so_far() {
     done | awk '{ sent += $1; errors += $2 } END { print sent + 0, errors + 0 }'
 }
 
-# A thread's probes are a flow of their own, so that each has one sequence.
+# Each thread's probes are a separate flow, so that each flow has one sequence.
 probes_of() {
     local device="$1" place="$2"
     tell "$device" "burst $BURST"

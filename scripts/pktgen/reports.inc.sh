@@ -1,17 +1,17 @@
 # shellcheck shell=bash
 # How pktgen's frames become reports; sourced by the scripts that send them. The program
-# bpf/reports.bpf.c stands at the interface's egress hook and writes a REPORT over each of pktgen's
-# frames.
+# bpf/reports.bpf.c runs at the interface's egress hook and overwrites each of pktgen's
+# frames with a REPORT.
 
 # The frame of a report, without an 802.1Q tag or a label.
 report_bytes=96
 
-# Reads what a report is about from the environment, and checks it.
+# Reads the settings of reports from the environment, and checks them.
 report_settings() {
     DISPATCH="${DISPATCH:-1/65535}" DOMAIN="${DOMAIN:-366}" BASE="${BASE:-1001}" TERMINALS="${TERMINALS:-200}"
     MEMBERS="${MEMBERS:-10}" ETHERTYPE="${ETHERTYPE:-0x88b5}" OBJECT="${OBJECT:-}"
-    # Reports count upwards from run to run, in serial arithmetic: a second is worth more than a
-    # terminal can report in it.
+    # Reports count upwards from run to run, in serial arithmetic: a second advances the version
+# by more than a terminal can report in it.
     VERSION="${VERSION:-$((($(date +%s) * 8192) % 4294967296))}"
     [[ "$DISPATCH" =~ ^[0-9]{1,12}/[0-9]{1,5}$ ]] || wrong "DISPATCH is an address such as 1/65535, not '$DISPATCH'"
     [[ "$ETHERTYPE" =~ ^0x[0-9A-Fa-f]{4}$ ]] || wrong "ETHERTYPE is such as 0x88b5, not '$ETHERTYPE'"
@@ -28,8 +28,8 @@ report_settings() {
     [[ -z "$OBJECT" || -f "$OBJECT" ]] || wrong "OBJECT: there is no file $OBJECT"
 }
 
-# Compiles the program for these settings, unless OBJECT is one that was, and puts it at the egress
-# hook.
+# Compiles the program for these settings, unless OBJECT names a compiled one, and attaches it to
+# the egress hook.
 hook() {
     local made='' root
     command -v tc >/dev/null || die "tc is not here: apt-get install iproute2"
@@ -45,7 +45,7 @@ hook() {
             -c "$root/bpf/reports.bpf.c" -o "$OBJECT" || { rm -r "$made" && die "clang refuses bpf/reports.bpf.c"; }
     fi
     verbose "$DEV: bpf/reports.bpf.c at the egress hook"
-    # A qdisc that was there is left there.
+    # An existing qdisc is left in place.
     if tc qdisc show dev "$DEV" clsact 2>/dev/null | grep -q clsact; then hooked=filter; else
         tc qdisc add dev "$DEV" clsact || die "$DEV takes no egress hook: CONFIG_NET_SCH_INGRESS, or the module sch_ingress"
         hooked=qdisc
@@ -64,11 +64,11 @@ unhook() {
     esac
 }
 
-# What the program reads from a frame of pktgen's: which of how many threads it is of, and the first
-# version.
+# Sets what the program reads from a frame of pktgen: the thread's number, the number of threads,
+# and the first version.
 reports_of() {
     local device="$1" place="$2"
-    # The stack's own way, for the driver's passes by the hook.
+    # Through the network stack, because the driver's own path bypasses the hook.
     tell "$device" "xmit_mode queue_xmit"
     tell "$device" "skb_priority $VERSION"
     tell "$device" "udp_src_min $place"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Sends for a long time, and says how it goes: probes, or with WHAT=reports reports (see reports.sh
+# Sends for a long time, and reports the progress: probes, or with WHAT=reports reports (see reports.sh
 # for what those take).
 #
 #   scripts/pktgen/soak.sh -i eth1 -m 02:00:00:00:00:01 -l 3600 -w 10000
 #
 #   -l SECONDS   how long                            (default 60)               LENGTH
-#   -e SECONDS   between two lines about it          (default 1)                EVERY
+#   -e SECONDS   between two lines of output          (default 1)                EVERY
 #
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,7 +18,7 @@ extra() {
         e) EVERY="$2" ;;
     esac
 }
-# Time ends it, not a count, unless one is asked for.
+# By default it ends by time, not by a count.
 COUNT="${COUNT:-0}"
 parameters "l:e:" "$@"
 number -l "$LENGTH" 1 31536000

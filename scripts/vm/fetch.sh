@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings what scripts/vm/run.sh needs and this machine lacks, from Debian's packages: QEMU with an
+# Fetches from Debian's packages what scripts/vm/run.sh needs and this machine lacks: QEMU with an
 # emulated igb (10 or newer), busybox-static, and a kernel new enough to give its igb and virtio-net
 # zero copy (7.3), which is unpacked below target/vm and never installed.
 set -euo pipefail
@@ -10,8 +10,8 @@ how="needed are qemu-system-x86_64 10 or newer (its igb), a static busybox, and 
 Debian's linux-binary-* and linux-modules-* unpack to"
 command -v apt-get >/dev/null && command -v dpkg >/dev/null || die "no apt-get here: $how"
 
-# Where this machine's own Debian comes from, with the suites that it may not list. Nothing of its
-# configuration is changed.
+# The archive of this machine's own Debian, with suites that it may not list. The machine's
+# configuration is not changed.
 site() {
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -n 1
 }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs Baton under pktgen in a guest of QEMU's, under software emulation: native copy mode and zero
-# copy, on igb and on virtio-net. The guest is scripts/vm/init. Prints what it prints, keeps that in
-# target/vm/guest.log, and fails where a step did.
+# Runs Baton under pktgen in a QEMU guest, under software emulation: native copy mode and zero
+# copy, on igb and on virtio-net. The guest is scripts/vm/init. Prints the guest's output, keeps it in
+# target/vm/guest.log, and fails if a step did.
 #
 #   scripts/vm/run.sh [--only WORD]    WORD: igb or virtio, copy, zero or busy, or net (a VLAN, a
 #                                      bond); may be repeated
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-# Of the guest, in seconds: a run takes a fraction.
+# The guest's time limit in seconds: a run takes a fraction of it.
 limit=300
 cache=target/vm
 only=''
@@ -41,7 +41,7 @@ root="$cache/root"
 rm -rf "$root"
 mkdir -p "$root"/{bin,etc,proc,sys,dev,tmp,run,modules,pktgen,var/lib/baton} "$root/lib/x86_64-linux-gnu"
 
-# A program with the libraries that it names.
+# Adds a program and its libraries.
 add() {
     local library
     cp -L "$(command -v "$1")" "$root/bin/${1##*/}"
@@ -58,12 +58,12 @@ done
 printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$root/etc/passwd"
 printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 
-# In the order in which they go in: each after what it needs.
+# In the order of loading: each after those that it needs.
 order=(dca i2c-core i2c-algo-bit ptp pps_core igb failover net_failover virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_net
     pktgen sch_ingress cls_bpf xsk_diag tls bonding llc stp mrp garp 8021q)
 for module in "${order[@]}"; do
     file="$(find "$modules/kernel" \( -name "$module.ko.xz" -o -name "${module//_/-}.ko.xz" \) | head -n 1)"
-    # What the kernel has built in is no module.
+    # A driver that is built into the kernel is not a module.
     [[ -n "$file" ]] || continue
     xz -dc "$file" >"$root/modules/$module.ko"
     printf '%s\n' "$module" >>"$root/modules/order"

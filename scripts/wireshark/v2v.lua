@@ -1,10 +1,10 @@
--- Shows V2V frames in Wireshark and tshark: docs/wire.md, field by field, and what is wrong with a frame that is malformed.
+-- Shows V2V frames in Wireshark and tshark: docs/wire.md, field by field, and the fault of a malformed frame.
 --
 --   tshark -X lua_script:scripts/wireshark/v2v.lua -r load.pcap -Y 'v2v.opcode == 0x30 && v2v.meeting == 77'
 --
--- or, for good, copied to the folder of personal plugins (Help, About, Folders). A field has one name wherever it lies: `v2v.meeting`
+-- or, permanently, copied to the folder of personal plugins (Help, About, Folders). A field has the same name everywhere: `v2v.meeting`
 -- finds the header's meeting and those of a page's records. The tag
--- (AES-128-CMAC) is shown and not verified, for that takes the domain's secret.
+-- (AES-128-CMAC) is shown but not verified, because that needs the domain's secret.
 
 local v2v = Proto("v2v", "V2V 2.0")
 local probe = Proto("v2v_probe", "V2V Generator Probe")
@@ -46,7 +46,7 @@ local PROBE_MAGIC, PROBE_BYTES = 0xBE9BE955, 16
 
 ---------------------------------------------------------------------------------------------------------------- fields
 
--- By the name behind "v2v.": what Wireshark knows of it, its bytes, and the values that it may have if not all.
+-- By the name after "v2v.": its Wireshark field, its number of bytes, and its permitted values if not all are.
 local fields = {}
 
 local function number(name, label, bytes, values, radix)
@@ -151,11 +151,11 @@ number("label_out", "Label out", 2)
 number("next_domain", "Next domain (0: remove)", 8)
 fields["malformed"] = { proto = ProtoField.string("v2v.malformed", "Malformed") }
 
--- A domain's number has 40 bits, and 0 is none.
+-- A domain's number has 40 bits; 0 means no domain.
 fields.link_domain.domain = "needed"
 fields.next_domain.domain = "or none"
 
--- The parts of what is one number on the wire: name, offset, bytes.
+-- The parts of a number on the wire: name, offset, bytes.
 local PARTS = {
     header_flags = { { "header_flags.ack_now", 0, 1 }, { "header_flags.answer", 0, 1 } },
 }
@@ -173,7 +173,7 @@ local all = {}
 for _, field in pairs(fields) do table.insert(all, field.proto) end
 v2v.fields = all
 
--- HEARTBEAT_ACK has the low half of it.
+-- HEARTBEAT_ACK has only its low half.
 fields.boot_generation_low = { proto = fields.boot_generation.proto, bytes = 2, label = "Boot generation" }
 
 local probe_fields = {
@@ -186,7 +186,7 @@ local probe_fields = {
 }
 probe.fields = probe_fields
 
--- What can be wrong, by the names of Baton's counters.
+-- The possible faults, by the names of Baton's counters.
 local function experts_of(prefix, kinds)
     local made = {}
     for kind, text in pairs(kinds) do
@@ -220,7 +220,7 @@ local LINK = {
     name = "Link", bytes = 16, fields = { "link_domain", "link_label", "link_cost", "link_kind", "link_state" },
 }
 local REPORT_ACK = { name = "ReportAck", bytes = 16, fields = { "terminal", "report_version", "status" } }
--- Its length varies with its information's.
+-- Its length depends on that of its information.
 local TERMINAL_STATE = {
     name = "TerminalState",
     fields = {
@@ -281,14 +281,14 @@ local OPCODES = {
     -- From one dispatch server of a cluster to another, tagged under the cluster's secret.
     [0x60] = body("BEAT", "sent_ns", "incarnation", "groups_digest"),
 }
--- Of a refusal, by its status.
+-- The body of a refusal, by its status.
 local REFUSALS = { [2] = { "highest_epoch" }, [4] = { "retry_after_ns" } }
--- A REPORT's information is what is left of its body.
+-- A REPORT's information is the rest of its body.
 local SHORT_INFO_BYTES = 6
 
 -------------------------------------------------------------------------------------------------------------- dissection
 
--- One frame as it is shown: its bytes, its tree, and what was found wrong.
+-- A frame on display: its bytes, its tree, and its faults.
 local Shown = {}
 Shown.__index = Shown
 
@@ -299,7 +299,7 @@ function Shown:wrong(kind, text, tree)
     self.malformed = self.malformed or text
 end
 
--- Shows a field; gives its number where it is one that a comparison needs.
+-- Shows a field; returns its number if a comparison needs it.
 function Shown:field(tree, name, at)
     local field = fields[name]
     local bytes = field.bytes or SHORT_INFO_BYTES
@@ -334,7 +334,7 @@ function Shown:field(tree, name, at)
     return value, bytes
 end
 
--- Shows fields that follow each other; a number among them skips so many bytes. Gives their values by name.
+-- Shows consecutive fields; a number among them skips that many bytes. Returns their values by name.
 function Shown:fields(tree, names, at)
     local values = {}
     for _, name in ipairs(names) do
@@ -349,14 +349,14 @@ function Shown:fields(tree, names, at)
     return values, at
 end
 
--- A terminal's report without a version is no report; a STATE may tell of one who has not reported.
+-- A report without a version is invalid; a STATE may contain a terminal that has not reported.
 function Shown:reported(opcode, values, tree)
     if (opcode == 0x30 or opcode == 0x32) and values.report_version == 0 then
         self:wrong("value", "Report's version 0 is that of a terminal that has not reported", tree)
     end
 end
 
--- Shows a record; gives its bytes, or nothing where it ends behind the page.
+-- Shows a record; returns its length, or nothing if it ends after the page.
 function Shown:record(opcode, record, index, at, past)
     local least = record.bytes or STATE_BYTES
     if at + least > past then
@@ -407,7 +407,7 @@ function Shown:page(opcode, record, payload)
     return summary
 end
 
--- Shows a payload, which is whole; gives a line about it.
+-- Shows a complete payload; returns a line about it.
 function Shown:payload(at, data)
     local tree = self.tree
     local version = self:field(tree, "protocol_version", at)
@@ -416,7 +416,7 @@ function Shown:payload(at, data)
     local name = opcode and opcode.name or string.format("opcode 0x%02x", number)
     tree:add(fields.opcode.proto, self.bytes(at + 1, 1)):append_text(" " .. name)
     tree:add(fields.opcode_name.proto, self.bytes(at + 1, 1), name):set_generated()
-    -- A header of another version may mean anything.
+    -- The header of another version may have any meaning.
     self.unread = true
     local header = self:fields(tree, { "status", "header_flags", "transaction", "epoch", "meeting" }, at + 2)
     self.unread = false
@@ -456,7 +456,7 @@ function Shown:payload(at, data)
     return line
 end
 
--- Shows a packet; gives a line about it.
+-- Shows a packet; returns a line about it.
 function Shown:packet()
     local length = self.bytes:len()
     local kind = length > 0 and self.bytes(0, 1):uint()
@@ -474,7 +474,7 @@ function Shown:packet()
         end
     end
     if length < past then
-        -- What the capture left off was on the wire, and may have been right.
+        -- The bytes that the capture omitted were on the wire, and may have been right.
         if self.bytes:reported_len() >= past then
             self.tree:add_expert_info(PI_UNDECODED, PI_NOTE, "cut by the capture")
             return "cut by the capture"
@@ -504,7 +504,7 @@ function v2v.dissector(bytes, info, root)
     return bytes:len()
 end
 
--- What is not a probe is left to who else may know it.
+-- A datagram that is not a probe is left to other dissectors.
 function probe.dissector(bytes, info, root)
     if bytes:len() < 4 or bytes(0, 4):uint() ~= PROBE_MAGIC then return 0 end
     info.cols.protocol = "V2V probe"

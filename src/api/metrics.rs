@@ -1,4 +1,4 @@
-//! How the server does, as metrics. Names are `baton_<what>_<unit>`, units SI's.
+//! The state of the server as metrics. Names are `baton_<what>_<unit>`, units SI's.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::{Census, Status};
+use super::{Census, ControlState, DatabaseState, Status};
+use crate::handover::StandbyState;
+use crate::recovery::{Path, Phase};
 pub use crate::telemetry::Dialect;
-use crate::telemetry::{Exposition, Totals};
+use crate::telemetry::{Exposition, LogState, Totals};
 
 /// A family of counters: name, help, label, and of each of the label's values what its counter in
 /// [`Status::counters`] is called.
@@ -58,8 +60,7 @@ const COUNTERS: &[Family] = &[
     ("baton_busy_answers", "Answers BUSY to what was shed.", "", &[("", "busy_told")]),
 ];
 
-/// Counters that begin like this are of one family, by the rest of their name or by the whole of
-/// it.
+/// Counters whose names begin so are one family, labelled by the whole name.
 const REFUSED: [&str; 5] = ["malformed_", "unknown_domain", "unauthentic", "misaddressed", "misdirected"];
 
 /// Writes all of it. `recovery` is what `/recovery/last` answers.
@@ -87,19 +88,21 @@ fn process(all: &mut Exposition, status: &Status) {
     all.gauges("baton_build_info", "What runs, and how frames are taken from the driver.").sample(&build, 1);
     all.gauges("baton_engine_start_time_seconds", "When the engine that controls took over.").sample(&[], started);
     all.gauges("baton_in_control", "Whether every domain is controlled; baton_domain_in_control says which.")
-        .sample(&[], yes(status.state == "in control"));
-    all.gauges("baton_standby_ready", "Whether an engine stands by.").sample(&[], yes(status.standby == "ready"));
+        .sample(&[], yes(status.state == ControlState::InControl));
+    all.gauges("baton_standby_ready", "Whether an engine stands by.")
+        .sample(&[], yes(status.standby == StandbyState::Ready));
     all.gauges("baton_recovered_by_table", "Whether this engine recovered by the table, and not by the database.")
-        .sample(&[], yes(status.path == "cache"));
+        .sample(&[], yes(status.path == Some(Path::Cache)));
     all.gauges("baton_epoch_term", "The database's part of the epoch.").sample(&[], status.epoch.term());
     all.gauges("baton_epoch_generation", "The table's part of the epoch: it changes with every recovery.")
         .sample(&[], status.epoch.generation());
     all.gauges("baton_operations_under_way", "Operations that clients wait for.").sample(&[], status.operations);
     all.gauges("baton_commands_in_flight", "Commands that autonomous servers have not answered.")
         .sample(&[], status.commands_in_flight);
-    all.gauges("baton_database_open", "Whether the database is open.").sample(&[], yes(status.database == "open"));
+    all.gauges("baton_database_open", "Whether the database is open.")
+        .sample(&[], yes(status.database == DatabaseState::Open));
     all.gauges("baton_log_writing", "Whether the histogram log is written.")
-        .sample(&[], yes(status.log.starts_with("writes")));
+        .sample(&[], yes(matches!(status.log, LogState::Writes(_))));
 }
 
 fn counters(all: &mut Exposition, counters: &BTreeMap<String, u64>) {
@@ -204,7 +207,7 @@ fn links(all: &mut Exposition, status: &Status) {
             domain.in_control.into()
         }),
         ("baton_domain_reconciled", "Whether both sides agree on a domain's meetings.", |domain| {
-            (domain.recovery == "reconciled").into()
+            (domain.recovery == Some(Phase::Reconciled)).into()
         }),
         ("baton_domain_parts", "Our parts of meetings in a domain.", |domain| domain.parts),
         ("baton_domain_parts_taken_over", "Of those, the ones under the current epoch.", |domain| domain.taken_over),

@@ -1,11 +1,16 @@
 //! How the server does, as clients are told.
+//!
+//! Each state is an enum here and a text in JSON: the words of docs/operations.md, and where there
+//! is no word for it, the reason in a sentence.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::handover::{Program, UpgradeState};
-use crate::telemetry::{RingStatus, StageSummary};
+use crate::handover::{AttachedAll, Program, StandbyState, UpgradeState};
+use crate::recovery::{Path, Phase};
+use crate::telemetry::{LogState, RingStatus, StageSummary};
 use crate::wire::{Domain, Epoch};
 
 /// How the server does.
@@ -18,11 +23,11 @@ pub struct Status {
     pub pid: u32,
     /// How long the engine has run.
     pub uptime_ms: u64,
-    /// `cache` or `database`: by which path this engine recovered.
-    pub path: String,
-    /// `in control` of all domains, `partly in control`, or `recovering`: of none.
-    pub state: String,
-    /// Parts of meetings in the table, and room for them.
+    /// By which path this engine recovered; every engine says it.
+    pub path: Option<Path>,
+    /// Of how many domains it is in control.
+    pub state: ControlState,
+    /// Parts of meetings in the table.
     pub parts: u64,
     /// Room for parts.
     pub parts_capacity: u64,
@@ -34,25 +39,22 @@ pub struct Status {
     pub operations: u64,
     /// Commands on their way to autonomous servers.
     pub commands_in_flight: u64,
-    /// `opening`, `open`, or why not.
-    pub database: String,
+    /// Whether operations can be made durable.
+    pub database: DatabaseState,
     /// Each autonomous domain of the configuration.
     pub domains: Vec<DomainStatus>,
-    /// Whatever is counted, by name.
+    /// All that is counted, by name.
     pub counters: BTreeMap<String, u64>,
     /// Latency by stage, since the engine's start.
     pub stages: Vec<StageSummary>,
-    /// How the histogram log does.
-    #[serde(default)]
-    pub log: String,
+    /// How the writing of the histogram log goes.
+    pub log: LogState,
     /// The rings of each worker.
-    #[serde(default)]
     pub rings: Vec<RingStatus>,
     /// How frames are taken from the driver.
-    pub mode: String,
-    /// `ready`, `starting`, or why there is no standby.
-    #[serde(default)]
-    pub standby: String,
+    pub mode: AttachedAll,
+    /// Whether an engine stands by.
+    pub standby: StandbyState,
     /// What the engine runs.
     pub program: Program,
     /// How the last upgrade does.
@@ -60,22 +62,90 @@ pub struct Status {
 }
 
 impl Status {
-    /// `in control` where every domain is, `partly in control` where some are, `recovering` where
-    /// none is.
-    pub fn state_of(domains: &[DomainStatus]) -> &'static str {
-        match domains.iter().filter(|domain| domain.in_control).count() {
-            0 => "recovering",
-            some if some < domains.len() => "partly in control",
-            _ => "in control",
-        }
-    }
-
-    /// The state, with how many domains it is true of where that is not all or none.
+    /// The state, with the number of domains that it is true of where that is not all or none.
     pub fn state_in_words(&self) -> String {
         let all = self.domains.len();
         match self.domains.iter().filter(|domain| domain.in_control).count() {
             some if some > 0 && some < all => format!("{} ({some} of {all} domains)", self.state),
-            _ => self.state.clone(),
+            _ => self.state.to_string(),
+        }
+    }
+}
+
+/// Of how many domains a server is in control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum ControlState {
+    /// Of none.
+    #[default]
+    #[serde(rename = "recovering")]
+    Recovering,
+    /// Of some.
+    #[serde(rename = "partly in control")]
+    Partly,
+    /// Of all.
+    #[serde(rename = "in control")]
+    InControl,
+}
+
+impl ControlState {
+    /// Of a server with these domains.
+    pub fn of(domains: &[DomainStatus]) -> Self {
+        match domains.iter().filter(|domain| domain.in_control).count() {
+            0 => Self::Recovering,
+            some if some < domains.len() => Self::Partly,
+            _ => Self::InControl,
+        }
+    }
+}
+
+impl fmt::Display for ControlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Recovering => "recovering",
+            Self::Partly => "partly in control",
+            Self::InControl => "in control",
+        })
+    }
+}
+
+/// Whether the database takes operations. In JSON it is its text.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum DatabaseState {
+    /// Not yet: operations wait.
+    #[default]
+    Opening,
+    /// It does.
+    Open,
+    /// It cannot be opened, or not be written: why, in a sentence.
+    Failed(String),
+}
+
+impl fmt::Display for DatabaseState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Failed(why) => why,
+        })
+    }
+}
+
+impl From<DatabaseState> for String {
+    fn from(state: DatabaseState) -> Self {
+        match state {
+            DatabaseState::Failed(why) => why,
+            state => state.to_string(),
+        }
+    }
+}
+
+impl From<String> for DatabaseState {
+    fn from(text: String) -> Self {
+        match &*text {
+            "opening" => Self::Opening,
+            "open" => Self::Open,
+            _ => Self::Failed(text),
         }
     }
 }
@@ -100,8 +170,10 @@ pub struct DomainStatus {
     /// fallen silent since.
     #[serde(default)]
     pub in_control: bool,
-    /// Where its recovery is, or came to while its autonomous server answered.
-    pub recovery: String,
+    /// Where its recovery is, or came to while its autonomous server answered; none where nothing is
+    /// recovered from it.
+    #[serde(with = "phase")]
+    pub recovery: Option<Phase>,
     /// Our parts in it.
     pub parts: u64,
     /// Of these, taken over under the current epoch.
@@ -119,10 +191,92 @@ impl DomainStatus {
     /// Where its recovery is, for people: what was agreed before it fell silent, or before another
     /// dispatch server took it, is not what is.
     pub fn recovery_now(&self) -> String {
-        match self.fenced_by {
-            Some(by) => format!("not in control: {by}"),
-            None if self.recovery == "reconciled" && !self.in_control => "unreachable".into(),
-            None => self.recovery.clone(),
+        match (self.fenced_by, self.recovery) {
+            (Some(by), _) => format!("not in control: {by}"),
+            (None, Some(Phase::Reconciled)) if !self.in_control => "unreachable".into(),
+            (None, phase) => phase::text(phase),
         }
+    }
+}
+
+/// A phase as people read it, in JSON too: `taking over`. No phase is the empty text.
+mod phase {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::recovery::Phase;
+
+    const ALL: [Phase; 7] = [
+        Phase::Connecting,
+        Phase::TakingOver,
+        Phase::Updating,
+        Phase::Auditing,
+        Phase::Reconciled,
+        Phase::Differing,
+        Phase::Stale,
+    ];
+
+    pub(super) fn text(phase: Option<Phase>) -> String {
+        phase.map_or_else(String::new, |phase| phase.to_string())
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+    pub(super) fn serialize<S: Serializer>(phase: &Option<Phase>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&text(*phase))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Phase>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let phase = ALL.into_iter().find(|phase| phase.to_string() == text);
+        if phase.is_none() && !text.is_empty() {
+            return Err(D::Error::custom(format!("`{text}` is no phase of a recovery")));
+        }
+        Ok(phase)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn same<T: Serialize + serde::de::DeserializeOwned + PartialEq + fmt::Debug>(value: T, text: &str) {
+        assert_eq!(serde_json::to_value(&value).unwrap(), json!(text));
+        assert_eq!(serde_json::from_value::<T>(json!(text)).unwrap(), value);
+    }
+
+    #[test]
+    fn each_state_is_its_text_in_json() {
+        same(ControlState::InControl, "in control");
+        same(ControlState::Partly, "partly in control");
+        same(ControlState::Recovering, "recovering");
+        same(DatabaseState::Opening, "opening");
+        same(DatabaseState::Open, "open");
+        same(DatabaseState::Failed("open, and not written: no room".into()), "open, and not written: no room");
+        same(StandbyState::Ready, "ready");
+        same(StandbyState::Starting, "starting");
+        same(StandbyState::Absent("none yet".into()), "none yet");
+        same(LogState::None, "");
+        same(LogState::Off, "off");
+        same(LogState::Writes("/var/log".into()), "writes to /var/log");
+        same(LogState::Fails("cannot write to /var/log: no room".into()), "cannot write to /var/log: no room");
+        same(Some(Path::Cache), "cache");
+        same(AttachedAll::default(), "");
+        use crate::handover::Attached::{Generic, Native};
+        same(AttachedAll::of([Native, Native].into_iter()), "native");
+        same(AttachedAll::of([Native, Generic].into_iter()), "native, generic");
+    }
+
+    #[test]
+    fn a_domain_tells_the_phase_of_its_recovery_as_people_read_it() {
+        let domain = json!({
+            "domain": 1, "up": true, "mac": null, "interface": null, "fenced_by": null, "in_control": false,
+            "recovery": "taking over", "parts": 0, "taken_over": 0, "missing": 0, "orphans": 0, "round_trip_us": null,
+        });
+        let read: DomainStatus = serde_json::from_value(domain.clone()).unwrap();
+        assert_eq!(read.recovery, Some(Phase::TakingOver));
+        assert_eq!(serde_json::to_value(&read).unwrap(), domain);
+        let nothing = DomainStatus { recovery: None, ..read };
+        assert_eq!(serde_json::to_value(nothing).unwrap()["recovery"], "");
     }
 }

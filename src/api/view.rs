@@ -2,16 +2,13 @@
 //! the control thread nothing. Names are in the database alone.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 use crate::database::{Database, DatabaseError};
-use crate::table::{Part, Table, Terminal};
-use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
-};
+use crate::table::{Part, Table, TableDump, Terminal};
+use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState};
 
 /// Table and database, to be read from any thread.
 #[derive(Clone, Debug)]
@@ -42,7 +39,7 @@ pub struct MeetingRow {
     /// Members in all domains.
     pub participants: u32,
     /// One per autonomous server.
-    pub parts: Vec<PartRow>,
+    pub parts: Vec<Part>,
 }
 
 /// A conference with its members.
@@ -52,60 +49,7 @@ pub struct MeetingView {
     #[serde(flatten)]
     pub meeting: MeetingRow,
     /// By ascending address.
-    pub members: Vec<TerminalRow>,
-}
-
-/// A meeting's part in one domain.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PartRow {
-    /// The meeting.
-    pub meeting: MeetingId,
-    /// Where.
-    pub domain: Domain,
-    /// The version that its autonomous server last said.
-    pub version: u64,
-    /// The epoch under which it was taken; 0 while it is not.
-    pub epoch: Epoch,
-    /// The same as people write it.
-    #[serde(default)]
-    pub epoch_text: String,
-    /// What it is in.
-    pub state: MeetingState,
-    /// Its level.
-    pub level: Level,
-    /// Windows on the screen.
-    pub layout: Layout,
-    /// Its chairman.
-    pub chairman: Option<Address>,
-    /// Members there.
-    pub participants: u16,
-}
-
-/// A terminal.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct TerminalRow {
-    /// Which.
-    pub terminal: Address,
-    /// The meeting that it is in.
-    pub meeting: MeetingId,
-    /// The version of its last report.
-    pub version: u32,
-    /// What it is busy with.
-    pub business: Business,
-    /// What its decoder does.
-    pub decode: Decode,
-    /// Its part in the conference.
-    pub role: Role,
-    /// Bit 0 muted, 1 hand raised, 2 recording, 3 online, 4 auxiliary stream, 5 has audio.
-    pub flags: Flags,
-    /// The channel that it decodes on.
-    pub channel: u8,
-    /// Which stream it takes.
-    pub stream: StreamKind,
-    /// Its window from 0; 255 none.
-    pub window: u8,
-    /// Additional information, hexadecimal, without the zeros that fill a report's field up.
-    pub info: String,
+    pub members: Vec<Terminal>,
 }
 
 /// How many parts of meetings there are, by what they are in.
@@ -116,20 +60,6 @@ pub struct Census {
     /// By domain: all, those taken over under the epoch, those that the autonomous server does not
     /// have.
     pub domains: BTreeMap<Domain, [u64; 3]>,
-}
-
-/// The whole table.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct TableDump {
-    /// The epoch of who controls.
-    pub epoch: Epoch,
-    /// The same as people write it.
-    #[serde(default)]
-    pub epoch_text: String,
-    /// By ascending meeting, then domain.
-    pub parts: Vec<PartRow>,
-    /// By ascending address.
-    pub terminals: Vec<TerminalRow>,
 }
 
 impl View {
@@ -143,7 +73,7 @@ impl View {
         let _ = self.database.set(database);
     }
 
-    /// The parts, as they are under the epoch of who controls.
+    /// The parts, as they are under the epoch of the table.
     fn parts(&self) -> impl Iterator<Item = Part> + '_ {
         let epoch = self.table.epoch();
         self.table.parts().map(move |part| under(epoch, part))
@@ -174,7 +104,6 @@ impl View {
         members.sort_by_key(|member| member.terminal);
         let name = self.database.get().map(|database| database.name(meeting)).transpose()?.flatten();
         let (name, created_ms) = name.unwrap_or_default();
-        let members = members.iter().map(TerminalRow::from).collect();
         Ok(row(name, created_ms, parts).map(|meeting| MeetingView { meeting, members }))
     }
 
@@ -194,17 +123,16 @@ impl View {
 
     /// Everything that the table holds.
     pub fn dump(&self) -> TableDump {
-        let mut parts: Vec<_> = self.parts().map(|part| PartRow::from(&part)).collect();
+        let mut parts: Vec<_> = self.parts().collect();
         parts.sort_by_key(|part| (part.meeting, part.domain));
-        let mut terminals: Vec<_> = self.table.terminals().map(|terminal| TerminalRow::from(&terminal)).collect();
+        let mut terminals: Vec<_> = self.table.terminals().collect();
         terminals.sort_by_key(|terminal| terminal.terminal);
-        let epoch = self.table.epoch();
-        TableDump { epoch, epoch_text: epoch.to_string(), parts, terminals }
+        TableDump { epoch: self.table.epoch(), parts, terminals }
     }
 }
 
-/// A part that was not taken over under this epoch, or not yet, is not controlled, whatever it was
-/// in before.
+/// A part that was not taken over under this epoch, or not yet, is not controlled, even if it was
+/// in meeting before.
 fn under(epoch: Epoch, part: Part) -> Part {
     let state = match part.state {
         MeetingState::InMeeting if part.epoch != epoch => MeetingState::Recovering,
@@ -232,54 +160,9 @@ fn row(name: String, created_ms: u64, mut parts: Vec<Part>) -> Option<MeetingRow
         state,
         level: first.level,
         layout: first.layout,
-        // Only the part of the chairman's own domain hears of another one.
+        // Only the part of the chairman's own domain is told of another one.
         chairman: parts.iter().find(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman),
         participants: parts.iter().map(|part| u32::from(part.participants)).sum(),
-        parts: parts.iter().map(PartRow::from).collect(),
+        parts,
     })
-}
-
-fn chairman(address: Address) -> Option<Address> {
-    Some(address).filter(|&address| address != Address::default())
-}
-
-impl From<&Part> for PartRow {
-    fn from(part: &Part) -> Self {
-        Self {
-            meeting: part.meeting,
-            domain: part.domain,
-            version: part.version,
-            epoch: part.epoch,
-            epoch_text: part.epoch.to_string(),
-            state: part.state,
-            level: part.level,
-            layout: part.layout,
-            chairman: chairman(part.chairman),
-            participants: part.participants,
-        }
-    }
-}
-
-impl From<&Terminal> for TerminalRow {
-    fn from(terminal: &Terminal) -> Self {
-        let info = terminal.info();
-        let end = info.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        Self {
-            terminal: terminal.terminal,
-            meeting: terminal.meeting,
-            version: terminal.version,
-            business: terminal.business,
-            decode: terminal.decode,
-            role: terminal.role,
-            flags: terminal.flags,
-            channel: terminal.channel,
-            stream: terminal.stream,
-            window: terminal.window,
-            info: info[..end].iter().fold(String::new(), |mut text, byte| {
-                // A string takes all that is written to it.
-                let _ = write!(text, "{byte:02x}");
-                text
-            }),
-        }
-    }
 }

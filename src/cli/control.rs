@@ -9,7 +9,8 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{self, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs, ClientError, CommandError};
+use super::columns::print_table;
 use super::{FAILED, WRONG};
 use crate::api::{GivenControl, Status};
 use crate::config::{Config, DEFAULT_FILE, Overrides};
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// Of a server that runs.
-async fn ask(args: &Args) -> Result<(), ClientError> {
+async fn ask(args: &Args) -> Result<(), CommandError> {
     let mut client = args.client.client();
     let (status, _) = client.get::<Status>("/status").await?;
     let domains = status.domains.iter().map(|domain| (domain.domain, domain.fenced_by)).collect();
@@ -104,11 +105,11 @@ async fn ask(args: &Args) -> Result<(), ClientError> {
         Command::Show => show(&seen, args.client.json),
         Command::Take { yes } => {
             if !yes {
-                agrees(&seen).map_err(ClientError::NotAgreed)?;
+                agrees(&seen).map_err(CommandError::NotAgreed)?;
             }
             let answer = client.call(Method::POST, "/control/take", None).await?;
             let GivenControl { epoch } =
-                GivenControl::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
+                GivenControl::deserialize(answer).map_err(|error| ClientError::foreign(&error))?;
             taken(&seen, epoch, args.client.json);
         }
     }
@@ -145,7 +146,7 @@ fn show(seen: &Seen, json: bool) {
     }
 }
 
-/// Asks whoever sits at the terminal whether it is wanted; says why nothing is to be done.
+/// Asks the operator at the terminal whether it is wanted; says why nothing is to be done.
 fn agrees(seen: &Seen) -> Result<(), &'static str> {
     if !io::stdin().is_terminal() {
         return Err("nobody is there to be asked: say --yes");

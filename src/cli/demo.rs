@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use super::{FAILED, WRONG, complain};
 use crate::lab::demo::progress::Progress;
-use crate::lab::demo::story::{self, Scale};
+use crate::lab::demo::run::{self, Scale};
 use crate::lab::testbed::{self, Testbed, scenario};
 use crate::output::{say, tell};
 
@@ -29,12 +29,12 @@ pub struct Args {
     /// Reports a second, over all terminals
     #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
     reports: u64,
-    /// Do nothing but clear away what a stage of this name has left
-    #[arg(long, value_name = "STAGE", hide = true)]
+    /// Do nothing but clear away what a testbed of this name has left
+    #[arg(long, value_name = "TESTBED", hide = true)]
     clear: Option<String>,
-    /// The stage's name
-    #[arg(long, value_name = "STAGE", hide = true)]
-    stage: Option<String>,
+    /// The testbed's name
+    #[arg(long, value_name = "TESTBED", hide = true)]
+    testbed: Option<String>,
 }
 
 /// Runs it.
@@ -56,10 +56,10 @@ pub fn run(args: &Args) -> ExitCode {
         tell!("baton: the demonstration makes network namespaces and loads XDP programs, which needs root");
         return ExitCode::from(FAILED);
     }
-    let name = args.stage.clone().unwrap_or_else(testbed::own_name);
+    let name = args.testbed.clone().unwrap_or_else(testbed::own_name);
     testbed::clear_on_interrupt(name.clone());
-    let progress = Progress::new(story::STEPS);
-    let report = match Testbed::set(&name).map_err(Into::into).and_then(|stage| story::play(&stage, &scale, &progress))
+    let progress = Progress::new(run::STEPS);
+    let report = match Testbed::set(&name).map_err(Into::into).and_then(|testbed| run::run(&testbed, &scale, &progress))
     {
         Ok(report) => report,
         Err(error) => {
@@ -98,7 +98,7 @@ fn scale(args: &Args) -> Result<Scale, String> {
         return Err(format!("--terminals {terminals}: a multiple of the {meetings} meetings was expected"));
     }
     let members = terminals / meetings;
-    let per_domain = terminals / story::DOMAINS as usize;
+    let per_domain = terminals / run::DOMAINS as usize;
     if members > crate::limits::MEMBERS_MAX || per_domain > usize::from(u16::MAX - scenario::FIRST_DEVICE) {
         return Err(format!("--terminals {terminals}: more than a meeting or a domain can have"));
     }

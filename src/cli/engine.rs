@@ -35,7 +35,7 @@ pub fn run(born: Nanos) -> ExitCode {
     }
 }
 
-/// A thread that panics ends the process, whatever it was built as: the standby is there for that,
+/// A thread that panics ends the process in every build: the standby is there for that,
 /// and waits for all of it.
 fn abort_on_panic() {
     let say = std::panic::take_hook();

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, header};
@@ -14,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::client::{self, Client, ClientError, SOCKET, Timeout};
+use super::client::{self, Client, CommandError, SOCKET, Timeout};
 use crate::api::Bounded;
 use crate::limits::{SCRAPE_MAX, SCRAPERS_MAX};
 use crate::output::{self, tell};
@@ -46,25 +47,26 @@ pub fn run(args: &Args) -> ExitCode {
     client::run(async {
         let Some(address) = args.listen else {
             let dialect = if args.openmetrics { Dialect::OpenMetrics } else { Dialect::Prometheus };
-            let text =
-                Client::new(args.socket.clone(), args.timeout).get_text("/metrics", dialect.content_type()).await?;
+            let text = Client::new(args.socket.clone(), args.timeout.into())
+                .get_text("/metrics", dialect.content_type())
+                .await?;
             output::put(&text);
             return Ok(());
         };
-        let failed = |source| ClientError::Listen { address, source };
+        let failed = |source| CommandError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         tell!("baton: metrics of {} at http://{address}/metrics", args.socket.display());
-        let (socket, timeout) = (args.socket.clone(), args.timeout.seconds.min(SCRAPE_TIMEOUT_S));
-        let timeout = Timeout { seconds: timeout };
+        let socket = args.socket.clone();
+        let timeout = Duration::from_secs(args.timeout.seconds.min(SCRAPE_TIMEOUT_S).into());
         let app = Router::new().route("/metrics", get(async move |headers| answer(socket, timeout, headers).await));
         axum::serve(Bounded::new(listener, SCRAPERS_MAX, SCRAPE_MAX), app).await.map_err(failed)
     })
 }
 
-/// The engine's answer; where there is none, that it is not up: whoever watches it wants to see
-/// that, and not an error of ours.
-async fn answer(socket: PathBuf, timeout: Timeout, headers: HeaderMap) -> Response {
+/// The engine's answer; where there is none, that it is not up: the
+/// one who watches it wants to see that, and not an error of ours.
+async fn answer(socket: PathBuf, timeout: Duration, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let dialect = Dialect::accepted(accepted);
     let text = match Client::new(socket, timeout).get_text("/metrics", dialect.content_type()).await {

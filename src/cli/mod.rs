@@ -5,6 +5,7 @@
 //! another dispatch server controls.
 
 pub mod client;
+mod columns;
 pub mod config;
 pub mod control;
 #[cfg(feature = "lab")]
@@ -83,7 +84,7 @@ enum Command {
     /// Check a configuration, or print an example
     Config(config::Args),
     #[cfg(feature = "lab")]
-    /// Kill a dispatch server in every way, on a stage of its own, and see what is lost
+    /// Kill a dispatch server in every way, on a testbed of its own, and see what is lost
     #[command(hide = true)]
     Demo(demo::Args),
     /// What `run` starts

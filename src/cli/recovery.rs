@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde::Deserialize;
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, Client, ClientArgs, ClientError, CommandError};
+use super::columns::print_table;
 use crate::api::Orphan;
 use crate::output::{self, say};
 use crate::recovery::{Report, ServerReport};
+use crate::text::nanoseconds;
 use crate::wire::MeetingId;
 
 /// What the last recovery was like.
@@ -26,7 +28,7 @@ enum Command {
     Last,
     /// Meetings that autonomous servers hold and this server does not know
     Orphans,
-    /// Make some of these conferences of this server's, whatever the configuration says of orphans
+    /// Make some of these conferences of this server's, even if the configuration says to leave orphans
     Adopt {
         /// Their ids
         #[arg(required = true)]
@@ -57,7 +59,7 @@ pub fn run(args: &Args) -> ExitCode {
                 _ if json => output::json(&value),
                 None => say!("this engine has recovered nothing yet"),
                 Some(report) => {
-                    show(&Report::deserialize(report).map_err(|error| ClientError::Foreign(error.to_string()))?);
+                    show(&Report::deserialize(report).map_err(|error| ClientError::foreign(&error))?);
                 }
             }
             Ok(())
@@ -86,9 +88,9 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 impl Client {
-    /// Has something become of each of these orphans. All are asked for, whatever becomes of one;
+    /// Has something become of each of these orphans. All are asked for, though one is refused;
     /// the first refusal is told.
-    async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), ClientError> {
+    async fn decide(&mut self, meetings: &[MeetingId], what: &str, told: &str, json: bool) -> Result<(), CommandError> {
         let mut failed = None;
         for meeting in meetings {
             match self.call(Method::POST, &format!("/orphans/{meeting}/{what}"), None).await {
@@ -97,7 +99,7 @@ impl Client {
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), |error: ClientError| Err(error.into()))
     }
 }
 
@@ -151,12 +153,7 @@ fn takeover(ns: Option<u64>, is_over: bool) -> String {
 }
 
 fn duration(ns: Option<u64>) -> String {
-    match ns {
-        None => "not yet".into(),
-        Some(ns) if ns < 1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        Some(ns) if ns < 1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
-        Some(ns) => format!("{:.2} s", ns as f64 / 1e9),
-    }
+    ns.map_or_else(|| "not yet".into(), nanoseconds)
 }
 
 #[cfg(test)]
@@ -164,10 +161,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_unit_that_fits() {
-        let told = [None, Some(1_500), Some(2_345_678), Some(61_000_000_000)].map(duration);
-        assert_eq!(told, ["not yet", "1.5 µs", "2.35 ms", "61.00 s"]);
+    fn a_server_without_a_takeover_needed_none() {
         let told = [(None, false), (None, true), (Some(1_500), true)].map(|(ns, is_over)| takeover(ns, is_over));
-        assert_eq!(told, ["not yet", "none needed", "1.5 µs"]);
+        assert_eq!(told, ["not yet", "none needed", "1.50 µs"]);
     }
 }

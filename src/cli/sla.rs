@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::client::{Client, ClientError, SOCKET, Timeout, print_table};
+use super::client::{Client, ClientError, SOCKET, Timeout};
+use super::columns::print_table;
 use super::{FAILED, WRONG, complain};
 use crate::output::{self, tell};
 use crate::sla::report::{Page, when};
@@ -166,7 +167,7 @@ fn judge(source: &Source) -> Result<(Rules, History, Verdicts), SlaError> {
 fn ask(socket: PathBuf, timeout: Timeout) -> Result<String, SlaError> {
     let failed = |error| SlaError::File { path: socket.clone(), error };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    Ok(runtime.block_on(Client::new(socket.clone(), timeout).get_text("/hlog", "text/plain"))?)
+    Ok(runtime.block_on(Client::new(socket.clone(), timeout.into()).get_text("/hlog", "text/plain"))?)
 }
 
 /// Files as they are, folders for their logs.
@@ -219,7 +220,7 @@ fn words(verdict: &Verdict) -> String {
         verdict.what,
         figure(verdict, worst),
         figure(verdict, verdict.bound),
-        crate::sla::report::figure("s", window),
+        crate::text::seconds(window),
         verdict.breached,
         verdict.looked_at,
     )

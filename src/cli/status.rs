@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::client::{self, ClientArgs, ClientError, print_table};
+use super::client::{self, ClientArgs};
+use super::columns::print_table;
 use crate::api::Status;
 use crate::output::{self, say};
+use crate::recovery::Path;
 
 /// How the server does.
 #[derive(Debug, clap::Args)]
@@ -26,7 +28,7 @@ pub fn run(args: &Args) -> ExitCode {
         } else {
             show(&status, args.counters);
         }
-        Ok::<(), ClientError>(())
+        Ok(())
     })
 }
 
@@ -35,14 +37,19 @@ fn show(status: &Status, counters: bool) {
     line("state", status.state_in_words());
     line("epoch", status.epoch.to_string());
     line("engine", format!("process {}, up {:?}", status.pid, whole(Duration::from_millis(status.uptime_ms))));
-    line("standby", status.standby.clone());
+    line("standby", status.standby.to_string());
     line("program", format!("{}, {}", status.program.version, status.program.path));
     line("upgrade", status.upgrade.to_string());
-    line("recovered by", status.path.clone());
+    let path = match status.path {
+        Some(Path::Cache) => "cache",
+        Some(Path::Database) => "database",
+        None => "",
+    };
+    line("recovered by", path.to_owned());
     line("parts", format!("{} of {}", status.parts, status.parts_capacity));
     line("terminals", format!("{} of {}", status.terminals, status.terminals_capacity));
     line("operations", format!("{}, {} commands in flight", status.operations, status.commands_in_flight));
-    line("database", status.database.clone());
+    line("database", status.database.to_string());
     say!();
     let rows = status.domains.iter().map(|domain| {
         [

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{self, Client, ClientArgs, ClientError};
+use super::client::{self, Client, ClientArgs, ClientError, CommandError};
 use crate::api::Status;
 use crate::cms::RefusalKind;
 use crate::handover::{UpgradeState, Upgrading};
@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> ExitCode {
     client::run(async move {
         let (before, _) = client.get::<Status>("/status").await?;
         let answer = client.call(Method::POST, "/upgrade", Some(&json!({ "within": args.within }))).await?;
-        let upgrading = Upgrading::deserialize(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
+        let upgrading = Upgrading::deserialize(answer).map_err(|error| ClientError::foreign(&error))?;
         let (after, value) = successor(&mut client, before.pid, &upgrading).await?;
         if args.client.json {
             output::json(&value);
@@ -55,7 +55,7 @@ async fn successor(
     client: &mut Client,
     before: u32,
     upgrading: &Upgrading,
-) -> Result<(Status, serde_json::Value), ClientError> {
+) -> Result<(Status, serde_json::Value), CommandError> {
     let end = Instant::now() + PATIENCE;
     loop {
         let looked = client.get::<Status>("/status").await;
@@ -65,13 +65,13 @@ async fn successor(
             }
             // What is said by the engine that was there before is of the upgrade before.
             Ok((Status { pid, upgrade: UpgradeState::Returned { why }, .. }, _)) if pid != before => {
-                return Err(ClientError::Returned(why));
+                return Err(CommandError::Returned(why));
             }
             Ok(_) | Err(ClientError::Lost(_) | ClientError::Unreachable { .. }) if Instant::now() < end => {}
             // The engine that leaves answers so.
             Err(ClientError::Refused(refusal)) if refusal.kind == RefusalKind::Busy && Instant::now() < end => {}
-            Ok(_) => return Err(ClientError::NobodyControls(upgrading.successor)),
-            Err(error) => return Err(error),
+            Ok(_) => return Err(CommandError::NobodyControls(upgrading.successor)),
+            Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(PAUSE).await;
     }

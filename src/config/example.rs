@@ -1,4 +1,4 @@
-//! The example, which a test holds against the defaults.
+//! The example configuration. A test compares it with the defaults.
 
-/// What `baton config example` prints: every key, its default, and what it does.
+/// Printed by `baton config example`: every key, its default, and what it does.
 pub const EXAMPLE: &str = include_str!("example.toml");

@@ -14,7 +14,7 @@ use super::{AutonomousDomain, Config, Overrides, values};
 use crate::limits::{DOMAINS_BEHIND_MAX, DOMAINS_MAX, SLOTS_MAX, SOCKET_BYTES_MAX, WORKERS_MAX};
 use crate::wire::{Domain, Mac, Secret};
 
-/// Why there is no configuration. The message says where and what was expected; it never repeats a
+/// Why a configuration is refused. The message says where and what was expected; it never repeats a
 /// secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -29,19 +29,19 @@ pub enum ConfigError {
         /// What the system said.
         error: io::Error,
     },
-    /// A key has a value that it cannot have, is unknown, or is missing.
+    /// A key has an invalid value, is unknown, or is missing.
     #[error("{}:{line}: {key}{what}", file.display(), key = key_text(.key))]
     Wrong {
         /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The key with its section, empty where the file is not TOML at that place.
+        /// The key with its section; empty if the file is not TOML at that place.
         key: String,
         /// What was found and what was expected.
         what: String,
     },
-    /// Queues and workers do not fit what the interfaces turned out to have.
+    /// Queues and workers do not fit the interfaces' actual queues.
     #[error("{}: `interface`: {what}", file.display())]
     Unfit {
         /// The file.
@@ -49,7 +49,7 @@ pub enum ConfigError {
         /// What was found and what was expected.
         what: String,
     },
-    /// An option of the command line has a value that it cannot have.
+    /// A command-line option has an invalid value.
     #[error("{option}: {what}")]
     Option {
         /// The option.
@@ -63,8 +63,8 @@ fn key_text(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!("`{key}`: ") }
 }
 
-/// The file as it is typed. What can be checked alone is checked while it is read, so that the
-/// error has its place.
+/// The file's form. Values are checked on their own while they are read, so that an error has its
+/// place.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -118,8 +118,8 @@ impl Config {
         Self::parse(file, &text, overrides)
     }
 
-    /// What [`Self::read`] does once it has the text. `file` names it in errors, and its folder is
-    /// where relative paths of secrets start.
+    /// As [`Self::read`], from the text. `file` names it in errors, and relative paths of secrets
+    /// start at its folder.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -173,7 +173,7 @@ impl Config {
         if let Some(domain) = without.filter(|_| interface.known_macs_only) {
             let number = domain.get_ref().number.get_ref();
             let what = format!(
-                "domain {number} has no mac: with `interface.known_macs_only` its frames would be dropped, and nobody could learn it"
+                "domain {number} has no mac: with `interface.known_macs_only` its frames would be dropped, and it could not be learned"
             );
             return Err(place.wrong(domain.span(), Some("domain.mac"), what));
         }
@@ -196,8 +196,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Files that are named have names, of their own, and those of sockets are short enough for the
-    /// kernel.
+    /// Paths name files, each another one, and those of sockets are short enough for the kernel.
     fn check_paths(&self, place: &Place<'_>) -> Result<(), ConfigError> {
         let wrong = |key: &str, what: String| place.wrong(place.offset_of(key), Some(key), what);
         let (table, database) = (&self.table.path, &self.database.path);
@@ -219,18 +218,18 @@ impl Config {
         }
         for (key, path) in [("table.path", table), ("database.path", database)] {
             if path.file_name().is_none() {
-                return Err(wrong(key, format!("{} is no file's name", path.display())));
+                return Err(wrong(key, format!("{} does not name a file", path.display())));
             }
         }
         let snapshot = self.database.snapshot();
         let socket = self.runtime.api_socket();
         let own = [("database.path", database), ("database.path", &snapshot), ("runtime.api_socket", &socket)];
         if let Some((key, path)) = own.into_iter().find(|(_, path)| *path == table) {
-            let what = format!("{} is the table's already: name another file", path.display());
+            let what = format!("{} is the table already: name another file", path.display());
             return Err(wrong(key, what));
         }
         if socket == *database || socket == snapshot {
-            let what = format!("{} is the database's, or its snapshot's: name another place", socket.display());
+            let what = format!("{} is the database or its snapshot: name another place", socket.display());
             return Err(wrong("runtime.api_socket", what));
         }
         let bytes = socket.as_os_str().len();
@@ -246,8 +245,7 @@ impl Config {
         Ok(())
     }
 
-    /// What an operator should know of a configuration that is valid all the same: said at each
-    /// start.
+    /// Warnings about a valid configuration, logged at each start.
     pub fn warnings(&self) -> Vec<String> {
         let bare: Vec<_> = self.domains.iter().filter(|domain| domain.secret.is_none()).map(|d| d.number).collect();
         let mut warnings = Vec::new();
@@ -258,9 +256,9 @@ impl Config {
             }
             let more = if bare.len() > 8 { format!(" and {} more", bare.len() - 8) } else { String::new() };
             let (domains, their) = if bare.len() == 1 {
-                ("domain", "has no secret, so anybody on the wire can command its")
+                ("domain", "has no secret, so any host on the wire can command its")
             } else {
-                ("domains", "have no secret, so anybody on the wire can command their")
+                ("domains", "have no secret, so any host on the wire can command their")
             };
             warnings.push(format!("insecure: no authentication: {domains} {list}{more} {their} meetings"));
         }
@@ -273,11 +271,12 @@ impl Config {
     /// Rings a queue: worker threads that share each of `queues`.
     ///
     /// # Errors
-    /// The numbers of queues and workers do not fit each other.
+    /// The number of workers is not a multiple of the number of queues.
     pub fn rings_per_queue(&self, queues: u32) -> Result<u32, ConfigError> {
         let workers = self.interface.workers.unwrap_or(queues);
         if queues as usize > WORKERS_MAX {
-            let (list, each) = (self.interface.list(), WORKERS_MAX / self.interface.names.len().max(1));
+            let list = self.interface.list();
+            let each = WORKERS_MAX / self.interface.names.len().max(1);
             let what = format!(
                 "{list} with {queues} receive queues to serve: a server has at most {WORKERS_MAX} workers, and \
                  each queue needs one. Set fewer (`ethtool -L … combined {each}`, or scripts/tune-nic.sh -q {each}); \
@@ -355,8 +354,8 @@ fn domains(
     Ok(domains.into_iter().map(|(_, domain)| domain).collect())
 }
 
-/// The domains behind each, ascending. A terminal is of one domain only, or two autonomous servers
-/// could speak for it.
+/// The domains behind each, ascending. A terminal belongs to one domain only, or two autonomous
+/// servers could speak for it.
 fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<Vec<Domain>>, ConfigError> {
     let wrong = |behind: &Spanned<Domain>, what| Err(place.wrong(behind.span(), Some("domain.behind"), what));
     let configured: BTreeSet<_> = sections.iter().map(|section| *section.get_ref().number.get_ref()).collect();
@@ -366,7 +365,7 @@ fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<
         for behind in &section.get_ref().behind {
             let domain = *behind.get_ref();
             if configured.contains(&domain) {
-                let what = format!("domain {domain} has a section of its own, so it is behind nobody");
+                let what = format!("domain {domain} has its own section, so it cannot be behind another");
                 return wrong(behind, what);
             }
             if let Some(other) = owners.insert(domain, owner) {
@@ -388,8 +387,8 @@ fn behind(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Result<Vec<
     Ok(sections.iter().map(of).collect())
 }
 
-/// Files that hold secrets and that others than their owner may read, with their modes: each of the
-/// domains', and the configuration itself if secrets stand in it.
+/// Files with secrets that users other than their owner can read, with their modes: those of the
+/// domains, and the configuration itself if it has secrets.
 fn exposed_secrets(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Vec<(PathBuf, u32)> {
     let sections = || sections.iter().map(Spanned::get_ref);
     let own = sections().any(|section| section.secret.is_some()).then(|| place.file.to_owned());
@@ -397,11 +396,11 @@ fn exposed_secrets(place: &Place<'_>, sections: &[Spanned<DomainSection>]) -> Ve
     let all: BTreeSet<_> = own.into_iter().chain(files).collect();
     let mode = |path: &PathBuf| Some(fs::metadata(path).ok()?.mode() & 0o7777);
     let modes = all.into_iter().filter_map(|path| mode(&path).map(|mode| (path, mode)));
-    // What a group may read is what its owner gave that group.
+    // That the group may read is the owner's decision.
     modes.filter(|(_, mode)| mode & 0o004 != 0).collect()
 }
 
-/// Which of the interfaces a domain is at.
+/// The number of the interface that a domain is at.
 fn interface_of(place: &Place<'_>, name: &Spanned<String>, interfaces: &super::Interface) -> Result<u8, ConfigError> {
     let number = interfaces.names.iter().position(|known| known == name.get_ref());
     number.map(|number| number as u8).ok_or_else(|| {
@@ -424,27 +423,27 @@ fn read_secret(place: &Place<'_>, file: &Spanned<PathBuf>) -> Result<Secret, Con
         .ok_or_else(|| wrong(format!("{} holds neither 64 hexadecimal digits nor 32 bytes", path.display())))
 }
 
-/// Where in which file something stands.
+/// A place in a file, for errors.
 pub(crate) struct Place<'a> {
     pub file: &'a Path,
     pub text: &'a str,
 }
 
 impl Place<'_> {
-    /// What is wrong with what stands there; its key is found where none is given.
+    /// An error at an offset; the key is looked up if none is given.
     pub fn wrong(&self, span: Range<usize>, key: Option<&str>, what: String) -> ConfigError {
         let key = key.map_or_else(|| self.key(span.start), str::to_owned);
         let what = what.replace('\n', "; ");
         ConfigError::Wrong { file: self.file.into(), line: self.line(span.start), key, what }
     }
 
-    /// A path in the file, which counts from the file's folder.
+    /// A path in the file, relative to the file's folder.
     fn beside(&self, path: &Path) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
-    /// Where a key of a section stands, or else its section; the file's beginning where neither
-    /// does.
+    /// The offset of a key of a section, or else of its section; the file's beginning if neither is
+    /// there.
     fn offset_of(&self, key: &str) -> Range<usize> {
         let (section, name) = key.split_once('.').unwrap_or(("", key));
         let (mut offset, mut found, mut is_inside) = (0, 0, false);
@@ -465,7 +464,7 @@ impl Place<'_> {
         self.text[..offset.min(self.text.len())].matches('\n').count() + 1
     }
 
-    /// The key whose value stands at `offset`: the last `key =` at or before its line, in the last
+    /// The key whose value is at `offset`: the last `key =` at or before its line, in the last
     /// `[section]`.
     fn key(&self, offset: usize) -> String {
         let end = self.text[offset.min(self.text.len())..].find('\n').map_or(self.text.len(), |n| offset + n);

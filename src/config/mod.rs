@@ -1,13 +1,12 @@
-//! The configuration, validated: whoever holds a [`Config`] need not check it again.
+//! The configuration. A [`Config`] is valid, and need not be checked again.
 //!
 //! It is read from TOML ([`Config::read`]), where every key has a default but the interface's name
 //! and the domains. A key that is wrong is refused with file, line, key and what was expected, and
 //! so is a key that does not exist: a misspelt `insecure_no_authentication` or `secret` must not
 //! pass for a default. The command line overrides some of it ([`Overrides`]).
 //!
-//! The keeper reads it and hands it on to each engine in the manifest, so a file that is edited
-//! under a running keeper changes nothing until that is started again, and an engine needs no right
-//! to read secrets.
+//! The keeper reads it and passes it to each engine in the manifest. So editing the file has no
+//! effect until the keeper is restarted, and an engine needs no permission to read secrets.
 
 mod example;
 mod file;
@@ -28,7 +27,7 @@ pub(crate) use file::Place;
 use crate::limits::{HANG_DEFAULT, MEETINGS_DEFAULT, TERMINALS_DEFAULT, WORKERS_MAX};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Domain, Key, Mac, Secret};
 
-/// Where a configuration is looked for when nobody names another place.
+/// The path of the configuration unless another is given.
 pub const DEFAULT_FILE: &str = "/etc/baton/baton.toml";
 
 /// All that an operator sets.
@@ -36,9 +35,9 @@ pub const DEFAULT_FILE: &str = "/etc/baton/baton.toml";
 pub struct Config {
     /// The file that it was read from.
     pub file: PathBuf,
-    /// Who this dispatch server is.
+    /// This dispatch server's identity.
     pub dispatch: Dispatch,
-    /// The interfaces that V2V frames come and go by.
+    /// The interfaces of V2V frames.
     pub interface: Interface,
     /// The autonomous domains, ascending by number, each once, at least one.
     pub domains: Vec<AutonomousDomain>,
@@ -46,23 +45,23 @@ pub struct Config {
     pub table: Table,
     /// The database of key parameters.
     pub database: Database,
-    /// Where the running processes have their place.
+    /// Files, user and time limits of the running processes.
     pub runtime: Runtime,
-    /// How control is taken back.
+    /// How the dispatch server takes control after a start.
     pub recovery: Recovery,
     /// When a link counts as up and down.
     pub heartbeat: Heartbeat,
     /// How workers wait and where they run.
     pub worker: Worker,
-    /// What is written down of how it does.
+    /// Records of its performance: histogram logs.
     pub telemetry: Telemetry,
-    /// Files of secrets that everybody may read, and their modes.
+    /// Files with secrets that other users can read, and their modes.
     #[serde(skip)]
     exposed: Vec<(PathBuf, u32)>,
 }
 
 impl Config {
-    /// The folder of histogram logs; none where they are not wanted.
+    /// The folder of histogram logs; none if they are off.
     pub fn log_folder(&self) -> Option<PathBuf> {
         let Telemetry { log, folder, .. } = &self.telemetry;
         let beside = || self.database.path.with_file_name("telemetry");
@@ -70,7 +69,7 @@ impl Config {
     }
 }
 
-/// Who this dispatch server is.
+/// This dispatch server's identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dispatch {
@@ -81,12 +80,13 @@ pub struct Dispatch {
 
 impl Default for Dispatch {
     fn default() -> Self {
-        // The last device of the first domain: terminals are numbered from the other end.
+        // The last device of the first domain, because terminals are numbered from the first device
+        // on.
         Self { address: Domain::new(1).expect("1 is a domain").device(u16::MAX) }
     }
 }
 
-/// The interfaces that V2V frames come and go by, all set up alike.
+/// The interfaces of V2V frames, all with the same settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Interface {
@@ -94,36 +94,36 @@ pub struct Interface {
     /// or of several.
     #[serde(rename = "name", deserialize_with = "values::interface_names")]
     pub names: Vec<String>,
-    /// Receive queues of each to serve, from 0; none for all that it has.
+    /// Receive queues to serve of each interface, counted from queue 0; none for all.
     #[serde(deserialize_with = "values::queues")]
     pub queues: Option<u32>,
-    /// Worker threads over all queues of all, each with a ring of its own; none for one a queue.
+    /// Worker threads for the queues of all interfaces together, each with its own ring; none for
+    /// one per queue.
     #[serde(deserialize_with = "values::workers")]
     pub workers: Option<u32>,
-    /// What V2V frames bear.
+    /// The EtherType of V2V frames.
     #[serde(deserialize_with = "values::ethertype")]
     pub ethertype: u16,
-    /// The 802.1Q tag that frames are sent with, where a domain names no other.
+    /// The 802.1Q tag of sent frames, unless a domain has another.
     #[serde(deserialize_with = "values::vlan")]
     pub vlan: Option<u16>,
-    /// Whether the driver may put frames into the UMEM itself. A driver that cannot is an error at
-    /// start.
+    /// Whether the driver has to write frames into the UMEM itself. If it cannot, the start fails.
     pub zero_copy: bool,
     /// Frames that a queue can hold for its workers: a power of two.
     #[serde(deserialize_with = "values::ring_entries")]
     pub receive_ring: u32,
-    /// Frames that a worker can have on their way out: a power of two.
+    /// Frames that a worker can have in its transmit ring: a power of two.
     #[serde(deserialize_with = "values::ring_entries")]
     pub transmit_ring: u32,
-    /// Whether the UMEM is asked for in huge pages first.
+    /// Whether to try huge pages for the UMEM first.
     pub huge_pages: bool,
-    /// The UDP port whose packet generator probes are counted; none for none.
+    /// The UDP port of packet generator probes, which are counted; none to count none.
     #[serde(deserialize_with = "values::port")]
     pub probe_port: Option<u16>,
-    /// Whether V2V frames are dropped that come from none of the domains' MAC addresses, which are
-    /// all to be named then.
+    /// Whether to drop V2V frames from MAC addresses other than the domains', all of which have to
+    /// be given then.
     pub known_macs_only: bool,
-    /// V2V frames a second that a MAC address may send; none: as many as it likes.
+    /// V2V frames a second that a MAC address may send; none for no limit.
     pub source_rate: Option<NonZeroU32>,
 }
 
@@ -147,7 +147,7 @@ impl Default for Interface {
 }
 
 impl Interface {
-    /// Their names, for people.
+    /// Their names, as one text for people.
     pub fn list(&self) -> String {
         self.names.join(", ")
     }
@@ -158,22 +158,21 @@ impl Interface {
 pub struct AutonomousDomain {
     /// Its number.
     pub number: Domain,
-    /// Where frames to it go on this Ethernet; learned from its authentic frames where it is not
-    /// named.
+    /// The next hop to it on this Ethernet; learned from its authentic frames if it is not given.
     #[serde(with = "values::mac")]
     pub mac: Option<Mac>,
-    /// At which of the interfaces, counted from 0, that is, or is learned. None: named, at the
-    /// first; learned, at any.
+    /// The interface that this is, or is learned, at, counted from 0. None: the first if `mac` is
+    /// given, any if it is learned.
     pub interface: Option<u8>,
     /// The 802.1Q tag of its link.
     pub vlan: Option<u16>,
-    /// The label of the path to it: its frames have the metro form then.
+    /// The label of the path to it; with a label its frames have the metro form.
     pub label: Option<u16>,
-    /// What tags are made and checked with; none in a laboratory alone, asked for by name.
+    /// The shared secret for tags; none only with `insecure_no_authentication`.
     #[serde(with = "values::secret")]
     pub secret: Option<Secret>,
-    /// Domains without an autonomous server of their own whose terminals are this one's, ascending.
-    /// None is configured itself, and none is behind two.
+    /// Domains without their own autonomous server, ascending: this domain's server has their
+    /// terminals. None of them is configured itself, and none is behind two.
     #[serde(default)]
     pub behind: Vec<Domain>,
 }
@@ -191,10 +190,10 @@ impl AutonomousDomain {
 pub struct Table {
     /// Its file, on tmpfs or hugetlbfs.
     pub path: PathBuf,
-    /// Parts of meetings (a meeting in one domain) that it has room for.
+    /// Room for parts of meetings, a part being a meeting in one domain.
     #[serde(deserialize_with = "values::slots")]
     pub meetings: u32,
-    /// Terminals that it has room for.
+    /// Room for terminals.
     #[serde(deserialize_with = "values::slots")]
     pub terminals: u32,
 }
@@ -209,20 +208,20 @@ impl Default for Table {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
-    /// Its file. Its folder is the engine's to write; the snapshot lies beside it.
+    /// Its file. The engine has to be able to write its folder, where the table's snapshot is too.
     pub path: PathBuf,
-    /// Whether a file is created where there is none.
+    /// Whether a missing file is created.
     pub create: Create,
 }
 
-/// When a database is created where its file is not there.
+/// When a missing database is created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Create {
-    /// When nothing says that there was one: neither a table that lives nor a snapshot.
+    /// Unless there was one, as a table in use or a snapshot shows.
     #[default]
     IfNew,
-    /// Always. What was promised by one that is lost is lost then, but for what the table holds.
+    /// Always. If there was one, what it promised is lost, except what the table holds.
     Always,
 }
 
@@ -239,19 +238,19 @@ impl Database {
     }
 }
 
-/// Where the running processes have their place.
+/// Files, user and time limits of the running processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
-    /// The folder of sockets and pins.
+    /// The folder of sockets and BPF pins.
     pub dir: PathBuf,
-    /// Whom the engine runs as, when the keeper is root.
+    /// The user that the engine runs as, if the keeper is root.
     pub user: String,
-    /// The API's Unix socket; `<dir>/api.sock` where it is not named.
+    /// The API's Unix socket; `<dir>/api.sock` if it is not given.
     pub api_socket: Option<PathBuf>,
-    /// The folder of the pinned XDP link and maps; `<dir>/bpf` where it is not named.
+    /// The folder of the pinned XDP link and maps; `<dir>/bpf` if it is not given.
     pub pin: Option<PathBuf>,
-    /// How long a clean stop may take before the engine is killed. In the file: `stop_ms`.
+    /// The time for a clean stop, after which the engine is killed. In the file: `stop_ms`.
     #[serde(rename = "stop_ms", with = "values::millis")]
     pub stop: Duration,
     /// How long an engine's threads may stand still before it is killed and replaced. In the file:
@@ -285,23 +284,22 @@ impl Runtime {
     }
 }
 
-/// How control is taken back.
+/// How the dispatch server takes control after a start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recovery {
-    /// Takeover pages on their way to a domain at once, before it has said how many it takes.
+    /// Takeover pages in flight to a domain before it has said how many it accepts.
     #[serde(deserialize_with = "values::window")]
     pub window: u16,
-    /// The first time that an answer is waited for before the request is repeated. In the file:
-    /// `rto_min_ms`.
+    /// The first retransmission timeout. In the file: `rto_min_ms`.
     #[serde(rename = "rto_min_ms", with = "values::millis")]
     pub rto_min: Duration,
-    /// The longest that a repetition waits. In the file: `rto_max_ms`.
+    /// The longest retransmission timeout. In the file: `rto_max_ms`.
     #[serde(rename = "rto_max_ms", with = "values::millis")]
     pub rto_max: Duration,
-    /// What is done with meetings that a domain holds under our control and we do not know.
+    /// What to do with orphans: meetings that a domain holds and this server does not know.
     pub orphans: Orphans,
-    /// What is done with a table that is cut, corrupt, or of another layout.
+    /// What to do with a table that is truncated, corrupt, or of another layout.
     pub on_bad_table: OnBadTable,
 }
 
@@ -317,27 +315,27 @@ impl Default for Recovery {
     }
 }
 
-/// What is done with an orphan.
+/// What to do with an orphan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Orphans {
-    /// Listed and alarmed, no more.
+    /// It is listed, and reported as a problem.
     #[default]
     Leave,
-    /// Taken over and kept.
+    /// It is taken over and kept.
     Adopt,
-    /// Taken over and ended.
+    /// It is taken over and ended.
     End,
 }
 
-/// What is done with a table that is refused.
+/// What to do with a table that is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadTable {
-    /// The start fails, and the file stays as it is.
+    /// The start fails, and the file is left unchanged.
     #[default]
     Refuse,
-    /// The file is moved aside, and the database serves.
+    /// The file is renamed, and recovery uses the database.
     Database,
 }
 
@@ -362,21 +360,21 @@ impl Default for Heartbeat {
     }
 }
 
-/// What is written down of how the server does.
+/// Records of the server's performance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// Whether histogram logs are written.
     pub log: bool,
-    /// Their folder; `telemetry` beside the database where it is not named.
+    /// Their folder; `telemetry` beside the database if it is not given.
     pub folder: Option<PathBuf>,
-    /// A file that has grown to this is followed by the next one, MiB.
+    /// The size at which a new file is begun, in MiB.
     #[serde(deserialize_with = "values::log_mib")]
     pub rotate_mib: u32,
-    /// And one that is so old, seconds.
+    /// The age at which a new file is begun, in seconds.
     #[serde(deserialize_with = "values::log_seconds")]
     pub rotate_s: u32,
-    /// Files that are kept; the oldest go first.
+    /// How many files are kept; the oldest are deleted first.
     #[serde(deserialize_with = "values::log_files")]
     pub keep: u32,
 }
@@ -394,8 +392,8 @@ pub struct Worker {
     /// CPUs that workers are pinned to.
     #[serde(deserialize_with = "values::cores")]
     pub cores: Cores,
-    /// CPU that the control thread is pinned to, and before it what stands by for it; none: not
-    /// pinned, unless those of workers are chosen: then this one is too.
+    /// CPU that the control thread is pinned to, and its standby before it. None: not pinned,
+    /// unless the workers' CPUs are chosen by Baton; then this one is too.
     pub control_core: Option<u16>,
     /// What a worker does with an empty ring.
     pub wait: Wait,
@@ -405,9 +403,9 @@ pub struct Worker {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Cores {
-    /// These, in the workers' order; who has none is not pinned.
+    /// These, in the order of the workers; a worker without one is not pinned.
     These(Vec<u16>),
-    /// Cores at the interface that the machine can spare.
+    /// Cores near the interface that the machine can spare.
     Chosen(Auto),
 }
 
@@ -426,7 +424,7 @@ impl Default for Cores {
 }
 
 impl Worker {
-    /// The CPU of a worker, if it is pinned.
+    /// A worker's CPU, if it is pinned.
     pub fn core(&self, number: usize) -> Option<u16> {
         match &self.cores {
             Cores::These(cores) => cores.get(number).copied(),
@@ -445,16 +443,16 @@ impl Worker {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wait {
-    /// Looks again and again: a whole CPU for the shortest latency.
+    /// Polls without pause: a whole CPU for the shortest latency.
     Busy,
-    /// Looks again for a moment, then sleeps.
+    /// Polls for a moment, then sleeps.
     #[default]
     Adaptive,
-    /// Sleeps until the kernel has a frame for it: for a worker that shares its CPU.
+    /// Sleeps until the kernel has a frame: for a worker that shares its CPU.
     Sleep,
 }
 
-/// What the command line sets over the file.
+/// Settings from the command line, which override the file's.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Overrides {
     /// The interface that V2V frames come and go by; again for each further one

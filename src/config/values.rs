@@ -1,5 +1,5 @@
-//! Values that are parsed into what they mean. The error of each says what was expected; where it
-//! stood is added by who reads the file.
+//! Values, parsed into what they mean. The error of each says what was expected; the reader of the
+//! file adds its place.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -38,12 +38,12 @@ numbers! {
     log_mib: u32, 1, 4096;
     log_seconds: u32, 10, 604_800;
     log_files: u32, 2, 100_000;
-    // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and no steering could tell it from
-    // one.
+    // Below 0x0600 the field is a length (IEEE 802.3 §3.2.6), and steering could not tell the two
+    // apart.
     ethertype: u16, 0x0600, 0xFFFF;
 }
 
-/// A number that may be absent. JSON, in the manifest, says that by null.
+/// A number that may be absent, which is null in the manifest's JSON.
 macro_rules! optional_numbers {
     ($($name:ident: $type:ty, $low:expr, $high:expr;)*) => { $(
         pub(super) fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
@@ -101,7 +101,7 @@ pub(super) fn cores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cores,
     deserializer.deserialize_any(Either)
 }
 
-/// What the kernel takes as an interface's name (`dev_valid_name`, net/core/dev.c).
+/// What the kernel accepts as an interface's name (`dev_valid_name`, net/core/dev.c).
 pub(super) fn is_interface_name(name: &str) -> bool {
     (1..16).contains(&name.len())
         && name != "."
@@ -140,7 +140,7 @@ pub(super) fn interface_names<'de, D: Deserializer<'de>>(deserializer: D) -> Res
     deserializer.deserialize_any(Either)
 }
 
-/// What can be wrong with a list of interfaces beyond each name alone.
+/// Checks a list of interfaces beyond each name on its own.
 pub(super) fn check_interfaces(names: &[String]) -> Result<(), String> {
     if names.is_empty() || names.len() > INTERFACES_MAX {
         return Err(format!("{} interfaces: 1 to {INTERFACES_MAX} are expected", names.len()));

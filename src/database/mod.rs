@@ -27,6 +27,7 @@ mod change;
 mod key_parameters;
 mod reader;
 mod rows;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -41,13 +42,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
+pub use crate::wire::WINDOW_NONE;
 pub use change::Change;
-pub use key_parameters::{KeyParameters, Member, PartParameters, WINDOW_NONE};
+pub use key_parameters::{KeyParameters, Member, PartParameters};
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 pub use wanted::Wanted;
 
-use self::rows::FACTS;
+use self::tables::{FACTS, FENCES, Reader, Writer, read_fences};
 use crate::limits::ENDED_KEPT;
+use crate::sys::durable::{folder_of, sync_folder};
 use crate::sys::random;
 use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
 
@@ -59,74 +62,59 @@ const GENERATIONS: u32 = 1 << 16;
 const FORMAT: u64 = 2;
 const FIRST_FORMAT: u64 = 1;
 
-/// Generations that nobody else will ever use: `first..end` of `term`, with `nonce`.
+/// Generations that no other engine will ever use: `first..end` of `term`, with `nonce`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reservation {
-    /// The term.
+    #[expect(missing_docs, reason = "see `Epoch`")]
     pub term: u32,
-    /// The first generation of the block.
+    #[expect(missing_docs, reason = "see `Epoch`")]
     pub first: u16,
-    /// One behind its last.
+    /// One behind the last.
     pub end: u32,
-    /// Drawn for this block.
+    /// Random, another one for each block.
     pub nonce: u16,
 }
 
 impl Reservation {
-    /// The first epoch of the block.
+    /// The first one of the block.
     pub const fn epoch(&self) -> Epoch {
         Epoch::new(self.term, self.first).with_nonce(self.nonce)
     }
 }
 
-/// Why the database cannot be used. Who is at fault: the operator or the disk.
+/// Why the database cannot be used: by a fault of the operator or of the disk.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum DatabaseError {
     /// Another process has it open.
     #[error("database {path} is held by another process; stop that one, or wait if it is just dying")]
-    Held {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// There is none, and there was one.
+    Held { path: PathBuf },
+    /// There is no file, and there was one.
     #[error(
         "there is no database {path}, and {witness} says that there was one: bring it back, or have one begun with nothing in it by [database] create = \"always\", for one start"
     )]
     Lost {
-        /// Which file.
         path: PathBuf,
-        /// What says so.
+        /// What says that there was one.
         witness: String,
     },
     /// Not a database of ours, or one of another version.
     #[error(
         "{path} is not a database that this version reads ({why}); it was left as it is: name another file in [database] path, or bring back the version that wrote it"
     )]
-    Foreign {
-        /// Which file.
-        path: PathBuf,
-        /// What was found.
-        why: String,
-    },
+    Foreign { path: PathBuf, why: String },
     /// The disk or file system failed.
     #[error("database {path}: {source}")]
-    Storage {
-        /// Which file.
-        path: PathBuf,
-        /// What it said.
-        source: Box<redb::Error>,
-    },
+    Storage { path: PathBuf, source: Box<redb::Error> },
 }
 
 /// Why a commit wrote nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum CommitError {
     /// A newer dispatch server has written: we are not in control any more.
     #[error("the database was written under epoch {highest}, above this one: another dispatch server controls")]
-    StaleEpoch {
-        /// The highest epoch that wrote.
-        highest: Epoch,
-    },
+    StaleEpoch { highest: Epoch },
     /// The id of a new conference is in use.
     #[error("{0:?} exists already")]
     Exists(MeetingId),
@@ -142,23 +130,13 @@ pub enum CommitError {
         "the generations of term {term} are used up, and domain {domain} is controlled by another dispatch server under \
          epoch {by}: `baton control take` gives this one a higher term"
     )]
-    Fenced {
-        /// The term.
-        term: u32,
-        /// A domain that is fenced.
-        domain: Domain,
-        /// Who controls it.
-        by: Epoch,
-    },
-    /// There is no term above the highest one that is known of.
+    Fenced { term: u32, domain: Domain, by: Epoch },
+    /// The highest term that is known is the last one that there is.
     #[error(
         "there is no term above {highest}, which an autonomous server says that it has seen: see `baton control show` for \
          which, and what is wrong with it"
     )]
-    NoTerm {
-        /// The highest term.
-        highest: u32,
-    },
+    NoTerm { highest: u32 },
 }
 
 impl From<redb::Error> for CommitError {
@@ -180,8 +158,7 @@ impl Database {
     /// of it.
     pub fn open_as(path: &Path, witness: Option<&str>) -> Result<Self, DatabaseError> {
         match witness {
-            // Made by somebody just now, it is opened in the next moment; gone in this one, it is
-            // created. Nobody does either.
+            // Between this look and the opening nothing else creates the file or deletes it.
             Some(witness) if !path.exists() => {
                 Err(DatabaseError::Lost { path: path.to_owned(), witness: witness.to_owned() })
             }
@@ -189,19 +166,19 @@ impl Database {
         }
     }
 
-    /// Whether it can be written: writes a row that says nothing, durably.
+    /// Whether it can be written: writes a row that means nothing, durably.
     pub fn probe(&self) -> Result<(), CommitError> {
-        let write = || {
-            let redb = self.redb.read();
-            let transaction = begin_write(&redb)?;
-            {
-                let mut facts = transaction.open_table(FACTS)?;
-                let probes = facts.get("probes")?.map_or(0, |fact| fact.value());
-                facts.insert("probes", probes.wrapping_add(1))?;
-            }
-            Ok::<_, redb::Error>(transaction.commit()?)
-        };
-        write().map_err(CommitError::from)
+        Ok(self.write_probe()?)
+    }
+
+    fn write_probe(&self) -> Result<(), redb::Error> {
+        let transaction = begin_write(&self.redb.read())?;
+        {
+            let mut facts = transaction.open_table(FACTS)?;
+            let probes = facts.get("probes")?.map_or(0, |fact| fact.value());
+            facts.insert("probes", probes.wrapping_add(1))?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Version and members of a part, as they are kept; none where there is no such part.
@@ -225,7 +202,7 @@ impl Database {
         Ok(())
     }
 
-    /// The file.
+    #[expect(missing_docs, reason = "the path that it was opened by")]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -245,7 +222,7 @@ impl Database {
     fn write_group(&self, group: &[(&[Change], Epoch)]) -> Result<Vec<Result<(), CommitError>>, redb::Error> {
         let transaction = begin_write(&self.redb.read())?;
         let results = {
-            let mut rows = rows::Writer::open(&transaction)?;
+            let mut rows = Writer::open(&transaction)?;
             let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
             let mut results = Vec::with_capacity(group.len());
             for &(changes, epoch) in group {
@@ -264,8 +241,8 @@ impl Database {
         Ok(results)
     }
 
-    /// Reserves the next `count` generations, durably: after this returns nobody is ever given one
-    /// of them again.
+    /// Reserves the next `count` generations, durably: once this returns none of them is ever given
+    /// out again.
     ///
     /// # Errors
     /// The disk's, and [`CommitError::Fenced`]: where a term's generations are used up the next
@@ -302,8 +279,8 @@ impl Database {
         Ok(reservation)
     }
 
-    /// Every fence that was ever written down: domains, and under which epoch another dispatch
-    /// server controls them. Those below our own term do not count any more.
+    /// Every fence that was ever written: a domain, and the epoch under which another dispatch
+    /// server controls it. Those below our own term do not count any more.
     pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, DatabaseError> {
         self.read(|reader| reader.fences())
     }
@@ -362,7 +339,7 @@ impl Database {
         Ok(found)
     }
 
-    /// What conferences are to come to yet, by ascending id.
+    /// What is still to be made so in conferences, by ascending id.
     pub fn wanted(&self) -> Result<Vec<(MeetingId, Wanted)>, DatabaseError> {
         self.read(|reader| reader.wanted())
     }
@@ -382,12 +359,14 @@ impl Database {
         self.read(|reader| reader.terminal(terminal))
     }
 
-    fn read<T>(&self, read: impl FnOnce(&reader::Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
-        let with = || {
-            let redb = self.redb.read();
-            read(&reader::Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
-        };
-        with().map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
+    fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
+        let result = self.reader().and_then(|reader| read(&reader));
+        result.map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
+    }
+
+    fn reader(&self) -> Result<Reader, redb::Error> {
+        let redb = self.redb.read();
+        Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)
     }
 }
 
@@ -399,13 +378,7 @@ fn reserved(transaction: &WriteTransaction) -> Result<(u32, u32), redb::Error> {
 }
 
 fn fences(transaction: &WriteTransaction) -> Result<Vec<(Domain, Epoch)>, redb::Error> {
-    let table = transaction.open_table(rows::FENCES)?;
-    let mut fences = Vec::new();
-    for entry in table.iter()? {
-        let (domain, by) = entry?;
-        fences.extend(Domain::new(domain.value()).map(|domain| (domain, Epoch(by.value()))));
-    }
-    Ok(fences)
+    read_fences(&transaction.open_table(FENCES)?)
 }
 
 /// The term above one. There is none above the last, and its generations must not be given twice.
@@ -433,10 +406,7 @@ fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::
 }
 
 fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // A file's name is durable with its folder, and no flush of the file makes that so.
-    let settle = || std::fs::File::open(folder)?.sync_all();
-    open_with(path, |builder| builder.create(path), settle)
+    open_with(path, |builder| builder.create(path), || sync_folder(folder_of(path)))
 }
 
 /// Opens what `create` makes of redb's settings; `path` is how errors name it. `settle` makes the
@@ -481,7 +451,7 @@ fn prepare(redb: &redb::Database, settle: impl FnOnce() -> std::io::Result<()>) 
     settle()?;
     // All of it or nothing: a cut in the midst leaves a file of the first format, or none.
     let transaction = redb.begin_write()?;
-    let mut rows = rows::Writer::open(&transaction)?;
+    let mut rows = Writer::open(&transaction)?;
     if format.is_some() {
         rows.migrate_first()?;
     }

@@ -2,47 +2,15 @@
 
 use std::collections::HashMap;
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::ReadableTable;
 
-use super::rows::{
-    BY_DOMAIN, ENDED, FACTS, FENCES, MEETINGS, MEMBERS, MeetingRow, PARTS, Pair, RUNS, TERMINALS, WANTED, WANTED_IN,
-    WANTED_LAYOUT, WANTED_OUT, WANTED_ROLE, corrupted,
-};
+use super::tables::{Reader, WANTED_IN, WANTED_LAYOUT, WANTED_OUT, WANTED_ROLE, corrupted, read_fences};
 use super::{KeyParameters, Member, PartParameters, Wanted};
 use crate::wire::{
     Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Record, Role, Run, TerminalState,
 };
 
-/// Every table, as the last commit left them.
-pub(super) struct Reader {
-    meetings: ReadOnlyTable<u64, MeetingRow>,
-    parts: ReadOnlyTable<Pair, (u64, u8)>,
-    by_domain: ReadOnlyTable<Pair, ()>,
-    members: ReadOnlyTable<Pair, (u8, u8, u8)>,
-    terminals: ReadOnlyTable<u64, &'static [u8]>,
-    ended: ReadOnlyTable<u64, (u64, u64)>,
-    runs: ReadOnlyTable<u64, u64>,
-    fences: ReadOnlyTable<u64, u64>,
-    wanted: ReadOnlyTable<(u64, u8, u64), u8>,
-    facts: ReadOnlyTable<&'static str, u64>,
-}
-
 impl Reader {
-    pub fn open(transaction: &ReadTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            meetings: transaction.open_table(MEETINGS)?,
-            parts: transaction.open_table(PARTS)?,
-            by_domain: transaction.open_table(BY_DOMAIN)?,
-            members: transaction.open_table(MEMBERS)?,
-            terminals: transaction.open_table(TERMINALS)?,
-            ended: transaction.open_table(ENDED)?,
-            runs: transaction.open_table(RUNS)?,
-            fences: transaction.open_table(FENCES)?,
-            wanted: transaction.open_table(WANTED)?,
-            facts: transaction.open_table(FACTS)?,
-        })
-    }
-
     pub fn fact(&self, name: &str) -> Result<Option<u64>, redb::Error> {
         Ok(self.facts.get(name)?.map(|fact| fact.value()))
     }
@@ -59,16 +27,10 @@ impl Reader {
     }
 
     pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, redb::Error> {
-        let mut fences = Vec::new();
-        for entry in self.fences.iter()? {
-            let (domain, by) = entry?;
-            let domain = Domain::new(domain.value()).ok_or_else(|| corrupted("fence of", domain.value()))?;
-            fences.push((domain, Epoch(by.value())));
-        }
-        Ok(fences)
+        read_fences(&self.fences)
     }
 
-    /// What conferences are to come to yet, by ascending id.
+    /// What is still to be made so in conferences, by ascending id.
     pub fn wanted(&self) -> Result<Vec<(MeetingId, Wanted)>, redb::Error> {
         let mut all: Vec<(MeetingId, Wanted)> = Vec::new();
         for entry in self.wanted.iter()? {

@@ -1,33 +1,11 @@
 //! Types → rows.
 
-use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata};
 
-use super::{Change, CommitError};
-use super::{KeyParameters, Member, PartParameters, Wanted};
+use super::tables::{WANTED_IN, WANTED_LAYOUT, WANTED_OUT, WANTED_ROLE, Writer};
+use super::{Change, CommitError, KeyParameters, Member, PartParameters, Wanted};
 use crate::limits::MEETING_ID_MAX;
 use crate::wire::{Domain, Epoch, MeetingId, MeetingState, Record};
-
-pub(super) type MeetingRow = (u8, u8, u64, u64, &'static str);
-pub(super) type Pair = (u64, u64);
-
-pub(super) const MEETINGS: TableDefinition<u64, MeetingRow> = TableDefinition::new("meetings");
-pub(super) const PARTS: TableDefinition<Pair, (u64, u8)> = TableDefinition::new("parts");
-pub(super) const BY_DOMAIN: TableDefinition<Pair, ()> = TableDefinition::new("parts by domain");
-pub(super) const MEMBERS: TableDefinition<Pair, (u8, u8, u8)> = TableDefinition::new("members");
-pub(super) const TERMINALS: TableDefinition<u64, &'static [u8]> = TableDefinition::new("terminals");
-pub(super) const ENDED: TableDefinition<u64, (u64, u64)> = TableDefinition::new("ended");
-/// Of conferences that have not ended, and of those that are remembered as ended.
-pub(super) const RUNS: TableDefinition<u64, u64> = TableDefinition::new("runs");
-pub(super) const FENCES: TableDefinition<u64, u64> = TableDefinition::new("fences");
-const BY_TIME: TableDefinition<Pair, ()> = TableDefinition::new("ended by time");
-pub(super) const WANTED: TableDefinition<(u64, u8, u64), u8> = TableDefinition::new("wanted");
-pub(super) const FACTS: TableDefinition<&'static str, u64> = TableDefinition::new("facts");
-
-/// What is wanted: the layout; the role of a member; a member; somebody who is to be none.
-pub(super) const WANTED_LAYOUT: u8 = 1;
-pub(super) const WANTED_ROLE: u8 = 2;
-pub(super) const WANTED_IN: u8 = 3;
-pub(super) const WANTED_OUT: u8 = 4;
 
 /// The layout of a conference of which only its level is known; what is learned with that says
 /// which it has.
@@ -36,42 +14,7 @@ const LAYOUT_UNKNOWN: u8 = 4;
 /// The longest row of a terminal: 32 bytes and its information.
 const TERMINAL_BYTES_MAX: usize = 32 + crate::limits::INFO_BYTES_MAX;
 
-pub(super) fn corrupted(what: &str, row: impl std::fmt::Debug) -> redb::Error {
-    redb::Error::Corrupted(format!("{what} {row:?} holds a value that no version writes"))
-}
-
-/// Every table, open for one write transaction.
-pub(super) struct Writer<'t> {
-    meetings: Table<'t, u64, MeetingRow>,
-    parts: Table<'t, Pair, (u64, u8)>,
-    by_domain: Table<'t, Pair, ()>,
-    members: Table<'t, Pair, (u8, u8, u8)>,
-    terminals: Table<'t, u64, &'static [u8]>,
-    ended: Table<'t, u64, (u64, u64)>,
-    runs: Table<'t, u64, u64>,
-    fences: Table<'t, u64, u64>,
-    by_time: Table<'t, Pair, ()>,
-    wanted: Table<'t, (u64, u8, u64), u8>,
-    facts: Table<'t, &'static str, u64>,
-}
-
-impl<'t> Writer<'t> {
-    pub fn open(transaction: &'t redb::WriteTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            meetings: transaction.open_table(MEETINGS)?,
-            parts: transaction.open_table(PARTS)?,
-            by_domain: transaction.open_table(BY_DOMAIN)?,
-            members: transaction.open_table(MEMBERS)?,
-            terminals: transaction.open_table(TERMINALS)?,
-            ended: transaction.open_table(ENDED)?,
-            runs: transaction.open_table(RUNS)?,
-            fences: transaction.open_table(FENCES)?,
-            by_time: transaction.open_table(BY_TIME)?,
-            wanted: transaction.open_table(WANTED)?,
-            facts: transaction.open_table(FACTS)?,
-        })
-    }
-
+impl Writer<'_> {
     /// Whether a commit may be applied: decided before its first row is written, for a transaction
     /// is shared with other commits and cannot be rolled back for one of them.
     pub fn check(&self, changes: &[Change], epoch: Epoch) -> Result<Result<(), CommitError>, redb::Error> {
@@ -99,8 +42,7 @@ impl<'t> Writer<'t> {
                 | Change::Layout(meeting, _)
                 | Change::Chairman(meeting, _)
                 | Change::Member(meeting, _) => (*meeting, true),
-                // Nothing is wanted of what is not there, which is as good as there being nothing
-                // to be wanted.
+                // That nothing is wanted is true of a conference that is not there, too.
                 Change::Want(meeting, wanted) => (*meeting, !wanted.is_empty()),
                 Change::RemovePart(..)
                 | Change::RemoveMembers(..)
@@ -194,7 +136,7 @@ impl<'t> Writer<'t> {
         Ok(())
     }
 
-    /// The id is used again, or ends again: when it ended before does not count.
+    /// The id is used again, or ends again: its earlier end does not count.
     fn forget_end_of(&mut self, meeting: MeetingId) -> Result<(), redb::Error> {
         let ended = self.ended.remove(meeting.0)?.map(|row| row.value());
         if let Some((ended_ms, _)) = ended {
@@ -213,15 +155,15 @@ impl<'t> Writer<'t> {
         for time in times {
             self.by_time.insert(time, ())?;
         }
-        // It counted behind whatever id a client chose, or an autonomous server had.
+        // That format counted on from ids that a client chose, or an autonomous server had.
         if self.fact("next meeting")? > MEETING_ID_MAX {
             self.facts.insert("next meeting", 1)?;
         }
         Ok(())
     }
 
-    /// Whether the id is taken. By the very same conference does not count: a commit whose flush
-    /// failed is written again, and may have reached the disk the first time.
+    /// Whether the id is taken by another conference. The very same one does not count: a commit
+    /// whose flush failed is written again, and may have reached the disk the first time.
     fn holds_other(&self, parameters: &KeyParameters) -> Result<bool, redb::Error> {
         let KeyParameters { meeting, name, level, layout, chairman, created_ms, .. } = parameters;
         let same = (level.number(), layout.windows(), chairman.number(), *created_ms, name.as_str());

@@ -1,19 +1,18 @@
-//! What a conference is to come to yet: written ahead of the first command of an operation that has
-//! several, so that a death, or a refusal in the midst, does not leave it half done.
+//! What is still to be made so in a conference: written ahead of the first command of an operation
+//! that has several, so that a death, or a refusal in the midst, does not leave it half done.
 
 use std::collections::BTreeMap;
 
 use crate::wire::{Address, Layout, Role};
 
-/// What is to be made so in one conference. A later word on the same thing stands in place of an
-/// earlier one.
+/// What is to be made so in one conference. A later wish for the same thing replaces an earlier one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wanted {
-    /// The layout of every part.
+    /// For every part.
     pub layout: Option<Layout>,
-    /// Roles of members; who is none by then needs none.
+    /// By member; a terminal that is no member by then needs no role.
     pub roles: BTreeMap<Address, Role>,
-    /// Who is to be a member, and with which role; none for who is to be no member.
+    /// The role with which a terminal is to be a member; none where it is to be no member.
     pub members: BTreeMap<Address, Option<Role>>,
 }
 
@@ -64,7 +63,7 @@ mod tests {
     use crate::wire::Domain;
 
     #[test]
-    fn a_later_word_stands_in_place_of_an_earlier_one() {
+    fn a_later_wish_replaces_an_earlier_one() {
         let terminal = |device| Domain::new(1).unwrap().device(device);
         let layout = |windows| Layout::new(windows);
         let earlier = Wanted {

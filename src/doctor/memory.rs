@@ -8,7 +8,7 @@ use super::{Finding, Machine, Place, mebibytes};
 const TMPFS: u64 = 0x0102_1994;
 const HUGETLBFS: u64 = 0x9584_58f6;
 const HUGE_PAGE: u64 = 2 << 20;
-/// What a database may grow to, with room for its snapshot, before anybody looks again.
+/// Room for the database to grow, and for the table's snapshot, until the operator checks again.
 const DISK_FREE_MIN: u64 = 1 << 30;
 
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
@@ -27,13 +27,13 @@ fn huge_pages(machine: &Machine<'_>) -> Finding {
         return Finding::note("huge pages", "the kernel has none of 2 MiB", "");
     };
     let on_huge = |path: &Path| place(machine, path).is_some_and(|place| place.magic == HUGETLBFS);
-    // What the file has there already is taken up again.
+    // The file's own pages are reused.
     let has = |path: &Path| place(machine, path).map_or(0, |place| place.used);
     let table = machine.needs.table.as_ref().filter(|(path, _)| on_huge(path));
     let table = table.map_or(0, |(path, bytes)| bytes.saturating_sub(has(path)));
     let umem = if machine.needs.huge_pages { machine.needs.umem } else { 0 };
     let pages = umem.div_ceil(HUGE_PAGE) + table.div_ceil(HUGE_PAGE);
-    // Of those that are free some may be promised to others already.
+    // Some of the free pages may be reserved by other processes.
     let free = free.saturating_sub(read("resv").unwrap_or(0));
     let is = format!("{all} of 2 MiB, {free} free; {pages} are wanted");
     if free < table.div_ceil(HUGE_PAGE) {

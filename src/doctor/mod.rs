@@ -1,7 +1,8 @@
-//! Whether a machine is fit to be dispatch hardware: what is, what that costs, what to do about it.
+//! Whether a machine is fit to run a dispatch server: what was found, what that costs, what to do
+//! about it.
 //!
-//! Nothing is changed. What the kernel shows in files is read below a root, so that any machine's
-//! files can be looked at; what only a call tells ([`Asked`]) comes in from outside.
+//! Nothing is changed. The kernel's files are read below a root folder, so that any machine's files
+//! can be examined; what only system calls tell ([`Asked`]) is an argument.
 
 mod memory;
 mod network;
@@ -23,11 +24,11 @@ use crate::limits::{CHUNK_BYTES, CHUNK_ZERO_COPY_BYTES};
 pub enum Level {
     /// As it should be.
     Ok,
-    /// It could not be found out, or does not matter here.
+    /// It could not be determined, or does not matter here.
     Note,
-    /// Baton runs, and slower or less safely than it could.
+    /// Baton runs, but slower or less safely than it could.
     Warning,
-    /// Baton does not run.
+    /// Baton will not run.
     Problem,
 }
 
@@ -46,15 +47,15 @@ impl Level {
 /// What was found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at, in a word or two.
+    /// What was checked, in a word or two.
     pub check: &'static str,
     /// How grave it is.
     pub level: Level,
-    /// What is.
+    /// The state that was found.
     pub is: String,
-    /// What that costs; empty where all is well.
+    /// What that costs; empty if all is well.
     pub costs: String,
-    /// What to do; empty where there is nothing to do.
+    /// What to do; empty if there is nothing to do.
     pub todo: String,
 }
 
@@ -76,48 +77,47 @@ impl Finding {
     }
 }
 
-/// What only a call tells.
+/// What only system calls tell.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// The kernel's release, `6.18.0-1-amd64`.
     pub release: String,
-    /// The interfaces; of one that is not there, why.
+    /// The interfaces; for one that is missing, why.
     pub interfaces: Vec<Result<AskedInterface, String>>,
-    /// Bytes that may be locked in memory; none: as many as there are.
+    /// Bytes that may be locked in memory; none for no limit.
     pub memlock: Option<u64>,
-    /// Names of the capabilities that the caller lacks, of those that a keeper starts with.
+    /// Names of the capabilities that a keeper needs and the caller lacks.
     pub lacking: Vec<&'static str>,
     /// Whether it may go beyond its limits (CAP_SYS_RESOURCE, or CAP_IPC_LOCK for locking memory).
     pub beyond_limits: bool,
-    /// File systems of paths: type by its magic number, bytes in all, bytes free. For the nearest
-    /// folder that is there.
+    /// File systems of paths, or of their nearest existing folders.
     pub places: Vec<(PathBuf, Place)>,
-    /// Why the engine's user cannot be had.
+    /// Why the engine's user cannot be used.
     pub user: Option<String>,
-    /// What a start would end with: what was looked at, and its words.
+    /// The errors that a start would end with: what each is about, and its message.
     pub obstacles: Vec<(&'static str, String)>,
 }
 
-/// What an interface answers.
+/// An interface's properties.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AskedInterface {
     /// Its name.
     pub name: String,
-    /// Its driver's; empty where it does not tell.
+    /// Its driver's name; empty if it does not tell.
     pub driver: String,
     /// Where it is on a PCI bus.
     pub bus_address: Option<String>,
     /// Receive queues.
     pub queues: u32,
-    /// Whether `ntuple` filters are there: what `ethtool -k` says; none where there is no ethtool.
+    /// Whether it has `ntuple` filters, by `ethtool -k`; none without ethtool.
     pub ntuple: Option<String>,
     /// Whether frames can come: it is up, and has a carrier.
     pub running: bool,
-    /// What it is where it unites others: a bond, a team.
+    /// Its kind if it unites others: a bond, a team.
     pub unites: Option<&'static str>,
-    /// Whether it takes VLAN tags off; none where it does not tell.
+    /// Whether it strips VLAN tags; none if it does not tell.
     pub strips_tags: Option<bool>,
-    /// Whether it drops frames of VLANs that it was not told of; none where there is no ethtool.
+    /// Whether it drops frames of VLANs that are not set up; none without ethtool.
     pub filters_vlans: Option<bool>,
     /// Whether a domain with a `vlan` may be there.
     pub bears_tags: bool,
@@ -125,7 +125,7 @@ pub struct AskedInterface {
     pub mtu: u32,
 }
 
-/// A file system, where a path is.
+/// The file system of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Place {
     /// Its magic number (statfs(2)).
@@ -134,35 +134,35 @@ pub struct Place {
     pub bytes: u64,
     /// Of these, free.
     pub free: u64,
-    /// Nothing can be written there.
+    /// Whether it is read-only.
     pub read_only: bool,
     /// Bytes that the file has there already.
     pub used: u64,
 }
 
-/// What Baton is to find there.
+/// What a configuration needs from the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
-    /// The table's file, and how large it is to be.
+    /// The table's file, and its size.
     pub table: Option<(PathBuf, u64)>,
     /// The database's file.
     pub database: Option<PathBuf>,
     /// Bytes of the memory that frames lie in.
     pub umem: u64,
-    /// Queues that are asked for; none: all.
+    /// Queues to serve; none for all.
     pub queues: Option<u32>,
-    /// Whether the driver is to fill the memory itself.
+    /// Whether zero copy is required.
     pub zero_copy: bool,
     /// Whether huge pages are asked for.
     pub huge_pages: bool,
     /// CPUs that are pinned to.
     pub cores: BTreeSet<u16>,
-    /// Whether those are chosen by Baton itself.
+    /// Whether Baton chooses those CPUs.
     pub chosen: bool,
 }
 
 impl Needs {
-    /// What a configuration asks for, on interfaces with so many queues each.
+    /// What a configuration needs, on interfaces with so many queues each.
     pub fn of(config: &Config, queues: &[u32]) -> Self {
         use crate::config::{Auto, Cores};
         let capacity = crate::table::Capacity { meetings: config.table.meetings, terminals: config.table.terminals };
@@ -184,15 +184,15 @@ impl Needs {
     }
 }
 
-/// Looks at everything. `root` is where `proc` and `sys` are, `/`.
+/// Checks everything. `root` is the folder of `proc` and `sys`, normally `/`.
 pub fn examine(root: &Path, asked: &Asked, needs: &Needs) -> Vec<Finding> {
     let machine = Machine { root, asked, needs };
     let mut all = rights::examine(&machine);
     all.extend(network::examine(&machine));
     all.extend(memory::examine(&machine));
     all.extend(processors::examine(&machine));
-    // What the start itself would say counts for more than what can be told by the look of the
-    // machine.
+    // An error that the start itself would give counts for more than what was found by examining
+    // the machine.
     let starts = |check| !asked.obstacles.iter().any(|(obstacle, _)| *obstacle == check);
     all.retain(|finding| finding.level == Level::Problem || starts(finding.check));
     for (check, says) in &asked.obstacles {
@@ -203,12 +203,12 @@ pub fn examine(root: &Path, asked: &Asked, needs: &Needs) -> Vec<Finding> {
     all
 }
 
-/// What to do about an obstacle, beyond its own words.
+/// What to do about an obstacle, beyond its own message.
 fn way_out(check: &str) -> &'static str {
     match check {
         "interface" => "set interface.name to one that `ip link` shows with a link/ether address of its own",
         "queues" => "scripts/tune-nic.sh -q sets the number of queues; or set interface.queues and interface.workers",
-        "steering" => "take the other program off where nobody needs it, or serve another interface",
+        "steering" => "remove the other program if it is not needed, or serve another interface",
         "runtime folder" => "set runtime.dir to a folder of root's, below /run",
         "API socket" => "set runtime.api_socket to a shorter path",
         "pins" => "set runtime.pin to a folder of root's on a BPF file system",
@@ -228,12 +228,12 @@ impl Machine<'_> {
         self.root.join(path)
     }
 
-    /// What a file of the kernel's says, without the line's end; none where it is not there.
+    /// The content of a file, without the line's end; none if it is missing.
     fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.at(path)).ok().map(|text| text.trim_end().to_owned())
     }
 
-    /// Names in a folder, in their order; none where it is not there.
+    /// Names in a folder, sorted; none if it is missing.
     fn list(&self, path: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.at(path)) else { return Vec::new() };
         let mut names: Vec<_> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{AskedInterface, Finding, Machine, cpus, listed};
 
-/// Drivers that have XDP in themselves and hand frames over without copying them, by the kernel's
-/// sources.
+/// Drivers with native XDP and zero copy, by the kernel's sources.
 const ZERO_COPY: [&str; 11] =
     ["ixgbe", "i40e", "ice", "igb", "igc", "mlx5_core", "stmmac", "st_gmac", "virtio_net", "gve", "idpf"];
-/// Drivers that have XDP in themselves, and copy.
+/// Drivers with native XDP that copy frames.
 const NATIVE: [&str; 14] = [
     "veth",
     "tun",
@@ -26,7 +25,7 @@ const NATIVE: [&str; 14] = [
     "thunder-nicvf",
 ];
 
-/// Drivers take a native program only where a packet fits one page with all around it.
+/// Drivers accept a native program only if a packet fits one page together with its headroom.
 const NATIVE_MTU: u32 = 3400;
 
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
@@ -78,7 +77,7 @@ fn tags(interface: &AskedInterface) -> Option<Finding> {
     if interface.filters_vlans == Some(true) {
         return Some(Finding::warning(
             "VLAN tags",
-            format!("{name} drops frames of VLANs that it was not told of (rx-vlan-filter)"),
+            format!("{name} drops frames of VLANs that are not set up on it (rx-vlan-filter)"),
             "no frame of a domain with a `vlan` arrives, unless the host has an interface of that VLAN there",
             format!(
                 "ip link add link {name} type vlan id N for each; or ethtool -K {name} rx-vlan-filter off, if it can"
@@ -88,7 +87,7 @@ fn tags(interface: &AskedInterface) -> Option<Finding> {
     Some(match (interface.unites, interface.strips_tags) {
         (Some(kind), _) => Finding::note(
             "VLAN tags",
-            format!("{name} is a {kind}: frames come from it without their tags, whatever is set"),
+            format!("{name} is a {kind}: frames come from it without their tags, whichever way it is set"),
             "",
         ),
         (None, Some(true)) => Finding::note(
@@ -149,8 +148,8 @@ fn driver(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
     let what = if driver.is_empty() { "its driver does not tell its name".into() } else { format!("driver {driver}") };
     Finding::warning(
         "driver",
-        format!("{name}: {what}, of which it is not known here whether it has XDP"),
-        "without XDP of its own frames go by the kernel's generic path: about a third of the rate",
+        format!("{name}: {what}, which is not known to have native XDP"),
+        "without native XDP, frames take the kernel's generic path: about a third of the rate",
         "`baton status --json` says by `mode` which it is, once it runs",
     )
 }
@@ -195,7 +194,7 @@ fn filters(interface: &AskedInterface) -> Finding {
     }
 }
 
-/// Each interrupt of the interface, with the CPUs that it goes to.
+/// Each interrupt of the interface, with its CPUs.
 fn interrupts(machine: &Machine<'_>, interface: &AskedInterface) -> Finding {
     let numbers: BTreeSet<String> = match &interface.bus_address {
         Some(at) => machine.list(&format!("sys/bus/pci/devices/{at}/msi_irqs")).into_iter().collect(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Finding, Machine, cpus, listed};
 
-/// A core that takes longer than this to wake is felt, in microseconds.
+/// Microseconds: a core that takes longer to wake shows in latencies.
 const WAKES_WITHIN_US: u64 = 20;
 
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
@@ -72,7 +72,7 @@ fn cores(machine: &Machine<'_>) -> Finding {
     let wanted = &machine.needs.cores;
     if wanted.is_empty() {
         return if machine.needs.chosen {
-            Finding::ok("cores", "chosen at the start, with nobody else's threads on them")
+            Finding::ok("cores", "chosen at the start, without other processes' threads")
         } else {
             Finding::warning(
                 "cores",
@@ -88,7 +88,7 @@ fn cores(machine: &Machine<'_>) -> Finding {
         return Finding::warning(
             "cores",
             format!("there is no CPU {}", listed(missing)),
-            "its worker runs where it is put",
+            "its worker runs where the scheduler puts it",
             format!("worker.cores of {}", listed(&there)),
         );
     }
@@ -101,7 +101,7 @@ fn cores(machine: &Machine<'_>) -> Finding {
         return Finding::warning(
             "cores",
             format!("CPU {one} and CPU {other} are threads of one core"),
-            "the two share their caches and their execution units: hardly more is done than by one",
+            "the two share their caches and their execution units: together they do hardly more than one",
             "worker.cores with one thread of each core, or \"auto\"",
         );
     }
@@ -111,7 +111,7 @@ fn cores(machine: &Machine<'_>) -> Finding {
     }
     Finding::note(
         "cores",
-        format!("{}, shared with whatever else the machine runs", listed(wanted)),
+        format!("{}, shared with other processes of the machine", listed(wanted)),
         "isolcpus= or a cpuset keeps others away",
     )
 }

@@ -1,10 +1,10 @@
-//! The kernel, what the caller may do, what supervises it.
+//! The kernel, the caller's rights, and its supervisor.
 
 use super::{Finding, Machine};
 
-/// Since when a new process can map the rings of a socket that it inherited.
+/// The first kernel in which a new process can map the rings of a socket that it was passed.
 const REMAP: (u32, u32) = (6, 4);
-/// Since when systemd keeps descriptors and restarts soon enough to matter, as the unit asks it to.
+/// The first systemd that keeps descriptors and restarts fast enough, as the unit requires.
 const SYSTEMD_MIN: u32 = 250;
 
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
@@ -45,7 +45,7 @@ fn capabilities(machine: &Machine<'_>) -> Finding {
     }
     Finding::problem(
         "capabilities",
-        format!("who runs this lacks {}", super::listed(lacking)),
+        format!("the caller lacks {}", super::listed(lacking)),
         "sockets cannot be bound, or the steering program not attached",
         "run it as root, or by the systemd unit, which gives it these alone",
     )
@@ -68,7 +68,7 @@ fn systemd(machine: &Machine<'_>) -> Finding {
         return Finding::note(
             "systemd",
             "does not run here",
-            "whatever supervises the keeper has to start it again; only systemd also keeps its sockets meanwhile",
+            "another supervisor has to restart the keeper; only systemd also keeps its sockets meanwhile",
         );
     }
     let unit = [

@@ -6,6 +6,8 @@
 
 pub mod compat;
 pub mod protocol;
+mod shown;
 mod upgrade;
 
+pub use shown::{Attached, AttachedAll, StandbyState};
 pub use upgrade::{Program, TrialTime, UpgradeForm, UpgradeState, Upgrading};

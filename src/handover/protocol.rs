@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::compat::Identity;
-use super::{UpgradeForm, UpgradeState, Upgrading};
+use super::{Attached, AttachedAll, StandbyState, UpgradeForm, UpgradeState, Upgrading};
 use crate::cascade::Hop;
 use crate::config::Config;
 use crate::limits::MANIFEST_BYTES_MAX;
@@ -102,12 +102,9 @@ impl Manifest {
         self.interfaces.iter().map(|interface| interface.xdp.sockets()).sum()
     }
 
-    /// How steering is attached, for the status: one word, or one for each interface where they
-    /// differ.
-    pub fn mode(&self) -> String {
-        let mut modes: Vec<_> = self.interfaces.iter().map(|interface| &*interface.mode).collect();
-        modes.dedup();
-        modes.join(", ")
+    /// How steering is attached, for the status.
+    pub fn mode(&self) -> AttachedAll {
+        AttachedAll::of(self.interfaces.iter().map(|interface| interface.mode))
     }
 }
 
@@ -116,8 +113,8 @@ impl Manifest {
 pub struct Served {
     /// Its Ethernet address.
     pub mac: Mac,
-    /// How steering is attached: `native` or `generic`.
-    pub mode: String,
+    /// How steering is attached.
+    pub mode: Attached,
     /// How its sockets were opened, for [`af_xdp::map`].
     pub xdp: af_xdp::Settings,
 }
@@ -203,8 +200,8 @@ pub enum Order {
     },
     /// To the one that controls: how its standby does, for the status.
     Standby {
-        /// In words: "ready", or why there is none.
-        state: String,
+        /// Whether it is ready.
+        state: StandbyState,
     },
     /// To the one that controls: what became of the frames that steering saw, for the status.
     Steered {

@@ -2,17 +2,20 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::hearing::{Heard, Hearing, Known};
-use super::resources::Resources;
+use super::lifecycle::{EngineId, Exit, ExitStatus, Input};
 use super::spawner::{StartError, Started, Starter};
 use crate::handover::compat::Identity;
-use crate::handover::protocol::{Death, Notice, Order, Role};
+use crate::handover::protocol::{Notice, Order, Role};
 use crate::limits::{NOTICES_PER_ROUND, NOTICES_PER_SECOND, WORDS_BYTES_MAX};
+use crate::sys::clock;
 use crate::sys::fd_passing;
-use crate::time::Nanos;
 
 /// Bytes of a notice, at most.
 const NOTICE_BYTES: usize = 4096;
@@ -20,142 +23,105 @@ const NOTICE_BYTES: usize = 4096;
 /// A started engine.
 #[derive(Debug)]
 pub(super) struct Engine {
+    id: EngineId,
     pub process: Started,
     line: OwnedFd,
-    /// The other end has been closed: there is nothing more to come, and polling it would only
-    /// spin.
+    /// The other end has been closed, or what it says is not listened to any longer: polling it
+    /// would only spin.
     silent: bool,
     hearing: Hearing,
     known: Rc<Known>,
-    /// Notices that are heeded yet before it is the turn of other duties.
-    turn: u32,
-    /// When it was started.
-    pub started: Instant,
-    /// Since when it controls, by its own word.
-    pub ready: Option<Instant>,
-    /// Whether it stands by, by its own word.
-    pub stands: bool,
-    /// What it said when it gave up.
-    pub failed: Option<String>,
-    /// Its end was ordered, so that its standby takes over.
-    pub yields: bool,
-    /// By when it is to have ended: it said that it ends, or says nothing more.
-    pub ends_by: Option<Instant>,
-    /// Why the keeper had it killed.
-    pub condemned: Option<String>,
-    /// Since when it hung, if that is why.
-    pub hung_since: Option<Nanos>,
 }
 
 impl Engine {
-    /// Starts one, of this program or of the keeper's own. It waits for its inheritance.
-    pub(super) fn start(
+    /// Starts one, of this program or of the keeper's own. It waits for what it is handed.
+    pub fn start(
         starter: &Starter,
         program: Option<BorrowedFd<'_>>,
+        id: EngineId,
         role: Role,
         known: Rc<Known>,
     ) -> Result<Self, StartError> {
         let (line, theirs) = fd_passing::pair()?;
         let process = starter.engine(theirs, program)?;
-        let started = Instant::now();
-        Ok(Self {
-            process,
-            line,
-            silent: false,
-            hearing: Hearing::new(role, started),
-            known,
-            turn: 0,
-            started,
-            ready: None,
-            stands: false,
-            failed: None,
-            yields: false,
-            ends_by: None,
-            condemned: None,
-            hung_since: None,
-        })
+        Ok(Self { id, process, line, silent: false, hearing: Hearing::new(role, clock::now()), known })
     }
 
-    /// Hands it the resources, to control.
-    pub(super) fn inherit(
-        &self,
-        resources: &Resources,
-        incarnation: u32,
-        predecessor: Option<Death>,
-    ) -> io::Result<()> {
-        resources.hand_over(self.line.as_fd(), Role::Active, incarnation, predecessor, None)
+    /// The keeper's end of its line.
+    pub fn line(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
     }
 
-    /// Hands it the resources, to stand by the one that controls.
-    pub(super) fn stand_by(&self, resources: &Resources, incarnation: u32, active: u32) -> io::Result<()> {
-        resources.hand_over(self.line.as_fd(), Role::Standby, incarnation, None, Some(active))
-    }
-
-    /// The line, while there is something to wait for on it.
-    pub(super) fn line(&self) -> Option<BorrowedFd<'_>> {
-        (!self.silent).then(|| self.line.as_fd())
-    }
-
-    /// It is its turn to be listened to: to the end, if it has `ended`, else for some notices.
-    pub(super) fn turn(&mut self, ended: bool) {
-        self.turn = if ended { NOTICES_PER_SECOND } else { NOTICES_PER_ROUND };
-    }
-
-    /// The next thing that it said in its turn.
-    pub(super) fn notice(&mut self) -> Option<Notice> {
-        let mut buffer = [0; NOTICE_BYTES];
-        while !self.silent && self.turn > 0 {
-            self.turn -= 1;
-            let heard = match fd_passing::receive(self.line.as_fd(), &mut buffer, 0, false) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // Whatever is wrong with the line, its pidfd says how the engine fares.
-                Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                    self.silent = true;
-                    return None;
-                }
-                Err(_) => self.hearing.hear(None, &self.known, Instant::now()),
-                Ok(received) => self.hearing.hear(Some(&buffer[..received.bytes]), &self.known, Instant::now()),
-            };
-            match heard {
-                Heard::Notice(notice) => return Some(brief(notice)),
-                Heard::Nothing => tracing::debug!("engine {} said what is passed over", self.process.id()),
-                Heard::Enough(why) => {
-                    self.silent = true;
-                    self.condemn(why.into());
-                }
-            }
-        }
-        None
-    }
-
-    /// Has it killed, and says why. Who follows is decided when it has ended.
-    pub(super) fn condemn(&mut self, why: String) {
-        if self.condemned.is_none() {
-            tracing::error!("engine {} {why}: it is killed", self.process.id());
-            self.condemned = Some(why);
-            self.process.kill();
-        }
-    }
-
-    /// It is to have ended within this time from now.
-    pub(super) fn ends_within(&mut self, time: Duration) {
-        self.ends_by.get_or_insert_with(|| Instant::now() + time);
-    }
-
-    /// Whether it can say nothing more.
-    pub(super) fn is_silent(&self) -> bool {
-        self.silent
-    }
-
-    /// For how long it controlled, of which it does not count that it hung. None: it never did.
-    pub(super) fn controlled(&self, hang: Duration) -> Option<Duration> {
-        let controlled = self.ready?.elapsed();
-        Some(if self.hung_since.is_some() { controlled.saturating_sub(hang) } else { controlled })
+    /// What is to be waited for: its end, and, while it can say something, its words.
+    pub fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.process.as_fd()].into_iter().chain((!self.silent).then(|| self.line()))
     }
 
     /// Orders it to do something. Never waits.
-    pub(super) fn order(&self, order: &Order) -> io::Result<()> {
-        fd_passing::send(self.line.as_fd(), &serde_json::to_vec(order)?, &[])
+    pub fn order(&self, order: &Order) -> io::Result<()> {
+        fd_passing::send(self.line(), &serde_json::to_vec(order)?, &[])
+    }
+
+    /// Adds what is new of it: its words, to the last if it has ended, else some; and its end,
+    /// where `table_is_bad` is asked only if it can be the table that it died of.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn look(&mut self, seen: &mut Vec<Input>, table_is_bad: impl FnOnce() -> bool) -> io::Result<()> {
+        // First whether it has ended, then what it said: then nothing that it said last is missed.
+        let ended = self.process.ended()?;
+        let noticed = clock::now();
+        self.listen(if ended.is_some() { NOTICES_PER_SECOND } else { NOTICES_PER_ROUND }, seen);
+        if let Some(status) = ended.map(exit_status) {
+            let table_is_bad = status == ExitStatus::Bus && table_is_bad();
+            seen.push(Input::Exited(self.id, Exit { status, noticed, table_is_bad }));
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, most: u32, seen: &mut Vec<Input>) {
+        let mut buffer = [0; NOTICE_BYTES];
+        for _ in 0..most {
+            if self.silent {
+                return;
+            }
+            let received = fd_passing::receive(self.line.as_fd(), &mut buffer, 0, false);
+            let packet = match &received {
+                Ok(received) => Some(&buffer[..received.bytes]),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Whatever is wrong with the line, its pidfd says how the engine fares.
+                Err(_) => {
+                    self.silent = true;
+                    seen.push(Input::Silent(self.id));
+                    return;
+                }
+            };
+            match self.hearing.hear(packet, &self.known, clock::now()) {
+                Heard::Notice(notice) => seen.push(Input::Notice(self.id, brief(notice))),
+                Heard::Nothing => tracing::debug!("engine {} said what is passed over", self.process.id()),
+                Heard::Enough(why) => {
+                    self.silent = true;
+                    seen.push(Input::Distrusted(self.id, why));
+                }
+            }
+        }
+    }
+}
+
+fn exit_status(status: process::ExitStatus) -> ExitStatus {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => match Signal::from_named_raw(signal) {
+            Some(Signal::KILL) => ExitStatus::Kill,
+            Some(Signal::ABORT) => ExitStatus::Abrt,
+            Some(Signal::SEGV) => ExitStatus::Segv,
+            Some(Signal::BUS) => ExitStatus::Bus,
+            Some(Signal::SYS) => ExitStatus::Sys,
+            Some(Signal::TERM) => ExitStatus::Term,
+            _ => ExitStatus::Signal(signal),
+        },
+        (None, Some(code)) => ExitStatus::Code(code),
+        (None, None) => ExitStatus::Unknown,
     }
 }
 

@@ -6,11 +6,12 @@
 //! sense, is no engine that anybody is to go on with.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cascade::Hop;
 use crate::handover::protocol::{Notice, Role};
 use crate::limits::{NEXT_HOPS_PER_SECOND, NOTICES_NONSENSE_MAX, NOTICES_PER_SECOND};
+use crate::time::Nanos;
 use crate::wire::Domain;
 
 /// What there is that notices may speak of.
@@ -24,7 +25,7 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Hearing {
     role: Role,
-    since: Instant,
+    since: Nanos,
     notices: u32,
     hops: u32,
     nonsense: u32,
@@ -46,14 +47,14 @@ pub(super) enum Heard {
 }
 
 impl Hearing {
-    pub fn new(role: Role, now: Instant) -> Self {
+    pub fn new(role: Role, now: Nanos) -> Self {
         let (notices, hops, nonsense) = (0, 0, 0);
         Self { role, since: now, notices, hops, nonsense, stands: false, ready: false, complete: false }
     }
 
     /// Takes a packet; none is one that does not fit.
-    pub fn hear(&mut self, packet: Option<&[u8]>, known: &Known, now: Instant) -> Heard {
-        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+    pub fn hear(&mut self, packet: Option<&[u8]>, known: &Known, now: Nanos) -> Heard {
+        if now.since(self.since) >= Duration::from_secs(1) {
             (self.since, self.notices, self.hops) = (now, 0, 0);
         }
         self.notices += 1;
@@ -116,13 +117,13 @@ mod tests {
         Notice::NextHop { domain: Domain::new(domain).unwrap(), hop: Hop { interface, mac: Mac([2, 0, 0, 0, 0, 9]) } }
     }
 
-    fn say(hearing: &mut Hearing, notice: &Notice, now: Instant) -> Heard {
+    fn say(hearing: &mut Hearing, notice: &Notice, now: Nanos) -> Heard {
         hearing.hear(Some(&serde_json::to_vec(notice).unwrap()), &known(), now)
     }
 
     #[test]
     fn an_engine_that_says_what_engines_say_is_heard() {
-        let now = Instant::now();
+        let now = Nanos(1);
         let standing = Notice::Standing { program: Identity::ours() };
         let controls = [Notice::Ready, Notice::Complete, hop(1, 0), hop(3, 1), Notice::Fenced { epoch: 9 }];
         for (role, first) in [(Role::Active, None), (Role::Standby, Some(standing))] {
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_passed_over() {
-        let now = Instant::now();
+        let now = Nanos(1);
         let standing = Notice::Standing { program: Identity::ours() };
         let mut standby = Hearing::new(Role::Standby, now);
         assert_eq!(say(&mut standby, &Notice::Ready, now), Heard::Nothing, "it does not stand by yet");
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn next_hops_beyond_what_there_can_be_are_passed_over_and_a_flood_ends_it() {
-        let now = Instant::now();
+        let now = Nanos(1);
         let mut hearing = Hearing::new(Role::Active, now);
         say(&mut hearing, &Notice::Ready, now);
         let mut heard = 0;
@@ -178,7 +179,7 @@ mod tests {
     /// enough.
     #[test]
     fn an_engine_that_says_anything_at_all_is_not_believed_for_long() {
-        let now = Instant::now();
+        let now = Nanos(1);
         let words: [&[u8]; 8] = [
             b"\"ready\"",
             b"\"complete\"",

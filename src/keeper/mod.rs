@@ -33,6 +33,7 @@ mod fd_store;
 mod folders;
 mod hearing;
 pub(crate) mod interfaces;
+mod lifecycle;
 mod mandate;
 mod obstacles;
 mod renewal;

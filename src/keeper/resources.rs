@@ -18,10 +18,11 @@ use super::interfaces::{self, Found, Tags, Watch};
 use super::table::KeptTable;
 use crate::cascade::Hop;
 use crate::config::{Auto, Config, Cores, Wait};
+use crate::handover::Attached;
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
 use crate::sys::af_xdp::{self, Bound};
-use crate::sys::bpf::{Mode, SteerError, SteerSettings, Steering};
+use crate::sys::bpf::{SteerError, SteerSettings, Steering};
 use crate::sys::clock;
 use crate::sys::cpu_topology::{self, Choice};
 use crate::sys::exclusive::{Asked, InterfaceHold, LockFile};
@@ -269,17 +270,13 @@ impl Resources {
 }
 
 impl InterfaceResources {
-    fn mode(&self) -> &'static str {
-        match self.steering.mode() {
-            Some(Mode::Native) => "native",
-            Some(Mode::Generic) => "generic",
-            // Steering that is loaded and not attached, which `attach` never gives.
-            None => "nowhere",
-        }
+    /// Never [`Attached::Nowhere`]: it was attached.
+    fn mode(&self) -> Attached {
+        self.steering.mode().into()
     }
 
     fn served(&self) -> Served {
-        Served { mac: self.found.mac, mode: self.mode().into(), xdp: self.bound.settings.clone() }
+        Served { mac: self.found.mac, mode: self.mode(), xdp: self.bound.settings.clone() }
     }
 }
 

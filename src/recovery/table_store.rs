@@ -456,17 +456,10 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         let known = self.table().parts_of(meeting).next().is_some()
             || !matches!(self.store.meeting(meeting), Ok(Held::Unknown | Held::Ended(_)));
         let part = Part {
-            meeting,
-            domain,
-            version: summary.version,
             epoch: Epoch::NONE,
             state: MeetingState::Recovering,
-            level: summary.level,
-            layout: summary.layout,
-            participants: 0,
-            chairman: summary.chairman,
             in_doubt: true,
-            run: summary.run,
+            ..Part::listed(domain, summary)
         };
         match self.insert_part(&part) {
             Ok(()) => {}

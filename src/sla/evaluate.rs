@@ -1,4 +1,4 @@
-//! Rules held against logs.
+//! Compares rules with logs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use serde::Serialize;
 use super::engine_runs::History;
 use super::rules::{Kind, Rule, Rules};
 
-/// What came of all rules.
+/// The results of all rules.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Verdicts {
-    /// Whether every rule was held. One without data was not, unless that was allowed.
+    /// Whether every rule was held. A rule without data was not, unless that was allowed.
     pub held: bool,
-    /// Each rule's.
+    /// The result of each rule.
     pub rules: Vec<Verdict>,
     /// Lines of the logs that could not be read.
     pub broken: Vec<BrokenLine>,
 }
 
-/// What came of a rule. Times are seconds; latencies too.
+/// The result of one rule. Times and latencies are in seconds.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Verdict {
     /// The rule's name.
@@ -32,39 +32,39 @@ pub struct Verdict {
     pub verdict: &'static str,
     /// `s` or `share`.
     pub unit: &'static str,
-    /// What it is held to.
+    /// The limit from the rule, in `unit`.
     pub bound: f64,
-    /// The worst that there was.
+    /// The worst value that occurred.
     pub worst: Option<f64>,
-    /// Where that was: the beginning of the window, or the reset, in seconds since 1970.
+    /// Where it occurred: the start of the window, or the reset, in seconds since 1970.
     pub at_s: Option<f64>,
-    /// How long the window is.
+    /// The length of that window.
     pub window_s: Option<f64>,
-    /// Windows or resets looked at.
+    /// The number of windows or resets that were examined.
     pub looked_at: usize,
-    /// Of these, those that breached it.
+    /// The number of these that breached the rule.
     pub breached: usize,
 }
 
 /// A line that could not be read.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct BrokenLine {
-    /// The file.
+    /// The path of the log.
     pub file: String,
     /// From 1.
     pub line: usize,
-    /// Why.
+    /// The reason, in words.
     pub why: String,
 }
 
-/// A figure of a window or a reset: when, how long, what.
+/// The value of one window or reset: when, how long, how much.
 struct Figure {
     at_s: f64,
     window_s: f64,
     value: f64,
 }
 
-/// Holds rules against logs. `allow_missing`: a rule without data is no breach.
+/// Compares rules with logs. With `allow_missing`, a rule without data is no breach.
 pub fn evaluate(rules: &Rules, history: &History, allow_missing: bool) -> Verdicts {
     let rules: Vec<_> = rules.rules.iter().map(|rule| verdict(rule, history)).collect();
     let held = rules.iter().all(|rule| rule.verdict == "held" || allow_missing && rule.verdict == "no data");
@@ -105,7 +105,7 @@ fn verdict(rule: &Rule, history: &History) -> Verdict {
         rule: rule.name.clone(),
         what: rule.kind.to_string(),
         verdict: match (worst, breached) {
-            // A server that never died broke no promise of how it comes back.
+            // A server that never died cannot have breached a rule about resets.
             (None, _) if is_reset && history.has_engines() && history.resets().is_empty() => "held",
             (None, _) => "no data",
             (_, 0) => "held",
@@ -121,7 +121,7 @@ fn verdict(rule: &Rule, history: &History) -> Verdict {
     }
 }
 
-/// The windows of a length from the first interval on, or the one of all.
+/// The windows of one length from the first interval on, or a single window for everything.
 struct Windows {
     start_s: f64,
     end_s: f64,
@@ -135,9 +135,9 @@ impl Windows {
         Some(Self { start_s, end_s, length_s: window.map_or(all, |window| window.as_secs_f64()) })
     }
 
-    /// The number of the one that this falls into. All of an interval counts where it begins.
+    /// The number of the window for this time. An interval counts completely where it starts.
     fn number(&self, at_s: f64) -> u64 {
-        // Intervals' times have milliseconds, which are not to put one into the window before.
+        // Intervals' times are in milliseconds; rounding must not put one into the window before.
         let number = ((at_s - self.start_s + 0.0005) / self.length_s).max(0.0) as u64;
         number.min(self.count() - 1)
     }
@@ -171,15 +171,15 @@ fn latencies(history: &History, stage: &str, percentile: f64, window: Option<Dur
     merged.into_iter().map(figure).collect()
 }
 
-/// One that takes what any other has, to three digits.
+/// A histogram that accepts the values of every other one, to three digits.
 pub(super) fn any_histogram() -> Histogram<u64> {
     let mut histogram = Histogram::new(3).expect("three digits are allowed");
     histogram.auto(true);
     histogram
 }
 
-/// Adds what was recorded, each value as the largest that it may have been: so no figure comes out
-/// too small.
+/// Adds recorded values, each as the largest value that it may have been, so that no figure is too
+/// small.
 pub(super) fn merge(whole: &mut Histogram<u64>, part: &Histogram<u64>) {
     for value in part.iter_recorded() {
         whole.record_n(value.value_iterated_to(), value.count_at_value()).expect("it grows with what is added");

@@ -1,10 +1,10 @@
-//! Verdicts as JUnit XML: a test case a rule, for CI.
+//! Verdicts as JUnit XML for CI: one test case for each rule.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::evaluate::Verdicts;
 
-/// The document. `say` puts a verdict into words.
+/// The document. `say` describes a verdict in words.
 ///
 /// # Errors
 /// The writer's.

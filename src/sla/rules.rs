@@ -12,58 +12,58 @@ use toml::Spanned;
 use crate::config::{ConfigError, Place};
 use crate::telemetry::{ASKED_TAGS, Stage};
 
-/// The rules of a file, in its order by kind.
+/// The rules of a file, ordered by kind and then as in the file.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rules {
-    /// The file.
+    /// The path that messages name.
     pub file: PathBuf,
-    /// At least one.
+    /// Never empty.
     pub rules: Vec<Rule>,
 }
 
 /// One rule.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Rule {
-    /// What it is called in verdicts: as it says, or what it bounds.
+    /// Its name in verdicts: the given one, or a description of its limit.
     pub name: String,
-    /// What it bounds.
+    /// The quantity that is limited.
     pub kind: Kind,
-    /// Every window of this length has to hold it; none: all of the logs as one.
+    /// Every window of this length must hold the rule; none: all logs are one window.
     pub window: Option<Duration>,
 }
 
-/// What is bounded.
+/// The quantity that a rule limits.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Kind {
     /// A percentile of a stage's latency.
     Latency {
-        /// A stage of the server's, or what a load generator asks.
+        /// A stage of the server, or a tag of a load generator.
         stage: String,
-        /// Above 0, at most 100, which is the slowest.
+        /// Above 0, at most 100, which means the slowest.
         percentile: f64,
-        /// At most.
+        /// The largest allowed value.
         bound: Duration,
     },
-    /// Frames shed or dropped, of all that came.
+    /// Frames shed or dropped, as a share of all that arrived.
     Loss {
-        /// At most this share.
+        /// The largest allowed share.
         bound: f64,
     },
-    /// The share of the time in which somebody was in control.
+    /// The share of the time in which an engine was in control.
     Availability {
-        /// At least this.
+        /// The smallest allowed share.
         bound: f64,
     },
-    /// How long it took from a death until control was back.
+    /// The time from a death until control was back.
     Reset {
-        /// Until when.
+        /// The phase of recovery that ends it.
         phase: Phase,
-        /// At most.
+        /// The largest allowed value.
         bound: Duration,
     },
 }
 
-/// How far control is back.
+/// A phase of recovery.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -76,10 +76,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Every one, in their order.
+    /// Every phase, in their order.
     pub const ALL: [Self; 3] = [Self::FirstFrame, Self::Acknowledged, Self::Reconciled];
 
-    /// As it is written in rules.
+    /// The spelling in rules.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FirstFrame => "first_frame",
@@ -107,15 +107,15 @@ pub enum RulesError {
     /// The file cannot be read.
     #[error("cannot read the rules {}: {error}; name another file with --rules", file.display())]
     Unreadable {
-        /// The file.
+        /// The path that was given.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// Something in it is wrong: file, line, key, and what was expected.
+    /// An error in the file: file, line, key, and the expected value.
     #[error(transparent)]
     Wrong(#[from] ConfigError),
-    /// It has none.
+    /// The file contains no rule.
     #[error("{}: no rule: at least one of [[latency]], [[loss]], [[availability]], [[reset]] is expected", .0.display())]
     None(PathBuf),
 }
@@ -177,7 +177,7 @@ struct Reset {
 }
 
 impl Rules {
-    /// Reads them.
+    /// Reads the rules of a file.
     ///
     /// # Errors
     /// See [`RulesError`].
@@ -186,7 +186,7 @@ impl Rules {
         Self::parse(file, &text)
     }
 
-    /// As [`Self::read`], of this text.
+    /// As [`Self::read`], from this text.
     ///
     /// # Errors
     /// See [`RulesError`].
@@ -220,7 +220,7 @@ impl Rules {
     }
 }
 
-/// Every stage that a rule may name: the server's, then a load generator's questions.
+/// Every stage that a rule may name: the server's, then a load generator's tags.
 fn stages() -> Vec<&'static str> {
     Stage::ALL.iter().map(|stage| stage.name()).chain(ASKED_TAGS).collect()
 }
@@ -255,7 +255,7 @@ fn percentile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Erro
 const UNITS: [(&str, f64); 7] =
     [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
 
-/// A time as people write it: a number and its unit.
+/// A time with its unit, such as `50us`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let known = || UNITS.map(|(unit, _)| unit).join(", ");
     let at = text.find(|it: char| !(it.is_ascii_digit() || it == '.')).unwrap_or(text.len());

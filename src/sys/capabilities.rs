@@ -1,8 +1,8 @@
-//! Capabilities: which a process keeps, and how it gives up the others.
+//! Capabilities: which ones a process keeps, and how it gives up the others.
 //!
-//! What always holds: what is given up is given up for good, and for every program that is started
-//! afterwards, because the bounding set is emptied and no program that is executed gains anything
-//! (`no_new_privs`).
+//! What always holds: a capability that was given up is gone for good, also for every program that
+//! is started afterwards, because the bounding set is empty and no executed program gains
+//! privileges (`no_new_privs`).
 
 use std::io;
 
@@ -15,13 +15,13 @@ use rustix::thread::{
 
 use crate::limits::REALTIME_PRIORITY_MAX;
 
-/// What a keeper works with: the interface's sockets and the steering program.
+/// The capabilities that a keeper works with: for the interface's sockets and the steering program.
 pub const KEEPER: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW).union(CapabilitySet::BPF);
 
-/// Every bit that the kernel's sets have room for; which of them it knows depends on its version.
+/// Number of bits in the kernel's sets; how many of them it knows depends on its version.
 const BITS: u32 = 64;
 
-/// Nothing that this process starts from now on can have a capability. Its own stay as they are.
+/// Prevents every process that this one starts from having a capability. Its own stay as they are.
 ///
 /// # Errors
 /// The system's.
@@ -33,7 +33,8 @@ pub fn leave_none_to_children() -> io::Result<()> {
             Ok(()) => {}
             // The kernel knows no further ones.
             Err(Errno::INVAL) => break,
-            // Who may not change the set is no root, and gains nothing by executing anything.
+            // A process that may not change the set is not root, and gains nothing by executing a
+            // program.
             Err(Errno::PERM) => break,
             Err(error) => return Err(error.into()),
         }
@@ -41,18 +42,18 @@ pub fn leave_none_to_children() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up every capability but these. One that is not there is not gained.
+/// Gives up every capability except these. One that the process does not have is not gained.
 ///
 /// # Errors
 /// The system's.
 pub fn keep_only(keep: CapabilitySet) -> io::Result<()> {
     let keep = capabilities(None)?.permitted.intersection(keep);
-    // The ambient set is cut by the kernel to what is permitted and inheritable.
+    // The kernel itself cuts the ambient set to what is permitted and inheritable.
     let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
     Ok(set_capabilities(None, sets)?)
 }
 
-/// Gives up every capability, here and for whatever is started.
+/// Gives up every capability, for this process and for all that it starts.
 ///
 /// # Errors
 /// The system's.
@@ -61,8 +62,8 @@ pub fn keep_none() -> io::Result<()> {
     keep_only(CapabilitySet::empty())
 }
 
-/// Lets this process lock as much memory as it likes (`RLIMIT_MEMLOCK`), if it may raise that
-/// limit. It does not bind root, but it binds a process of root's that has given up its
+/// Lets this process lock any amount of memory (`RLIMIT_MEMLOCK`), if it may raise that limit. The
+/// limit does not apply to root, but it applies to a root process that has given up its
 /// capabilities.
 pub fn allow_locked_memory() {
     let all = Rlimit { current: None, maximum: None };
@@ -71,9 +72,9 @@ pub fn allow_locked_memory() {
     }
 }
 
-/// Allows the processes that this one starts to run threads in real time, if the system lets it: a
-/// process without privileges can then do so by itself (`RLIMIT_RTPRIO`, sched(7)). Where it does
-/// not, threads run as others do.
+/// Allows the processes that this one starts to run threads in real time, if the system permits it:
+/// a process without privileges can then do so by itself (`RLIMIT_RTPRIO`, sched(7)). Otherwise
+/// their threads run with normal priority.
 pub fn allow_realtime_to_children() {
     let limit = getrlimit(Resource::Rtprio);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= REALTIME_PRIORITY_MAX);
@@ -82,6 +83,6 @@ pub fn allow_realtime_to_children() {
     if !enough(limit.current)
         && let Err(error) = setrlimit(Resource::Rtprio, Rlimit { current: wanted, maximum })
     {
-        tracing::debug!("engines run in no real time: {error}");
+        tracing::debug!("engines cannot run in real time: {error}");
     }
 }

@@ -1,8 +1,9 @@
-//! Which processors to pin to: cores at the network interfaces' nodes, one thread of each.
+//! Selects processors for pinned threads: cores of the network interfaces' NUMA nodes, one thread
+//! of each.
 //!
-//! Two threads of a core share what a worker lives on, its first two caches and its execution
-//! units, so only one of them is given away. What is in other nodes is farther from the frames. CPU
-//! 0 comes last: kernels leave most of their own work there.
+//! Two threads of a core share its first two caches and its execution units, which are what a
+//! worker needs most, so only one of them is used. Processors of other nodes are farther from the
+//! frames. CPU 0 comes last, because kernels leave most of their own work there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,17 +14,17 @@ use super::interface::Interface;
 
 const SYS: &str = "/sys";
 
-/// Processors for an engine's threads that others wait for.
+/// Processors for the threads of an engine that other threads wait for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Choice {
     /// One for each worker.
     pub workers: Vec<u16>,
-    /// One for the control thread, where one is left beside one for everything else.
+    /// One for the control thread, if one is left beside one for everything else.
     pub control: Option<u16>,
 }
 
-/// Chooses for so many workers on interfaces; none where that leaves nothing for the rest of the
-/// machine.
+/// Chooses processors for this number of workers on these interfaces; none if that would leave
+/// nothing for the rest of the machine.
 pub fn choose(interfaces: &[Interface], workers: usize) -> Option<Choice> {
     let sys = Path::new(SYS);
     let set = sched_getaffinity(None).ok()?;
@@ -38,7 +39,8 @@ fn choose_of(sys: &Path, ours: &BTreeSet<u16>, nodes: &BTreeSet<u32>, workers: u
     let near: BTreeSet<_> = near.filter(|cpu| ours.contains(cpu)).collect();
     let mut taken = BTreeSet::new();
     let mut cores = Vec::new();
-    // A machine that does not tell, or whose near ones are not ours: all that are ours.
+    // If the machine does not tell, or this process may use none of the near ones: all that it may
+    // use.
     for &cpu in if near.is_empty() { ours } else { &near } {
         if taken.contains(&cpu) {
             continue;
@@ -56,14 +58,14 @@ fn choose_of(sys: &Path, ours: &BTreeSet<u16>, nodes: &BTreeSet<u32>, workers: u
     (chosen.len() == workers && left > 0).then_some(Choice { workers: chosen, control })
 }
 
-/// The node of what is at a place of a PCI bus.
+/// The NUMA node of the device at this address of a PCI bus.
 fn node_of(sys: &Path, bus_address: &str) -> Option<u32> {
     let path = sys.join("bus/pci/devices").join(bus_address).join("numa_node");
-    // -1 is of a machine that has no nodes.
+    // A machine without nodes gives -1.
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// A list such as `0-3,8`; empty where it cannot be read.
+/// Parses a list such as `0-3,8`; empty if it cannot be read.
 fn read_list(path: &Path) -> BTreeSet<u16> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let ranges = text.trim().split(',').filter_map(|range| {
@@ -77,8 +79,8 @@ fn read_list(path: &Path) -> BTreeSet<u16> {
 mod tests {
     use super::*;
 
-    /// Two nodes of four cores with two threads each, numbered as Linux does on such a machine: the
-    /// second threads come last.
+    /// Two nodes of four cores with two threads each, numbered as Linux numbers them on such a
+    /// machine: the second threads come last.
     fn machine() -> tempfile::TempDir {
         let sys = tempfile::tempdir().unwrap();
         let write = |at: &str, text: &str| {
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(node, BTreeSet::from([1]));
         let chosen = choose_of(sys.path(), &all(), &node, 3).unwrap();
         assert_eq!(chosen, Choice { workers: vec![4, 5, 6], control: Some(7) });
-        // The rest of the machine has the other node, and nothing here is left for control.
+        // The rest of the machine has the other node, and this node has no core left for control.
         let chosen = choose_of(sys.path(), &all(), &node, 4).unwrap();
         assert_eq!(chosen, Choice { workers: vec![4, 5, 6, 7], control: None });
         assert_eq!(choose_of(sys.path(), &all(), &node, 5), None);
@@ -129,11 +131,11 @@ mod tests {
     fn only_what_this_process_may_have_is_given_and_something_is_left() {
         let sys = machine();
         let ours = |cpus: &[u16]| cpus.iter().copied().collect::<BTreeSet<_>>();
-        // Both threads of one core are one core.
+        // The only two processors are threads of one core.
         assert_eq!(choose_of(sys.path(), &ours(&[1, 9]), &[].into(), 1), None);
         let chosen = choose_of(sys.path(), &ours(&[0, 9]), &[].into(), 1).unwrap();
         assert_eq!(chosen, Choice { workers: vec![9], control: None });
-        // The node's are another's.
+        // The node's processors are not available to this process.
         let chosen = choose_of(sys.path(), &ours(&[1, 2, 3]), &[1].into(), 1).unwrap();
         assert_eq!(chosen, Choice { workers: vec![1], control: Some(2) });
     }

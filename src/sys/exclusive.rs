@@ -1,4 +1,5 @@
-//! Holds: what one process at a time has, and the kernel takes back from the dead.
+//! Exclusive locks: resources that one process at a time has, and that the kernel releases when it
+//! dies.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -9,24 +10,25 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
-/// Whoever can open a lock file can lock it, and lock out who should.
+/// A process that can open a lock file can lock it, and so lock out the process that needs it.
 const LOCK_MODE: u32 = 0o600;
 
-/// What came of asking for a hold.
+/// The result of asking for an exclusive lock.
 #[derive(Debug)]
 pub enum Asked<T> {
-    /// It is ours.
+    /// The lock was granted; it is held until the value is dropped.
     Ours(T),
-    /// Another process has it: its id, where the kernel tells.
+    /// Another process has it: its id, if the kernel tells.
     Held(Option<u32>),
 }
 
-/// Where the holds on interfaces are, for every network namespace and every keeper of this machine.
+/// The folder of the locks on interfaces, for every network namespace and every keeper of this
+/// machine.
 pub const FOLDER: &str = "/run/baton-holds";
 
-/// What one process has of an interface of this network namespace: a locked file in a folder that
-/// is root's alone. An abstract Unix name would go with the namespace by itself, but anybody may
-/// take one first.
+/// Exclusive use of an interface of this network namespace: a locked file in a folder that only
+/// root may write to. An abstract Unix name would go away with the namespace by itself, but any
+/// process could take it first.
 #[derive(Debug)]
 pub struct InterfaceHold {
     path: PathBuf,
@@ -34,23 +36,22 @@ pub struct InterfaceHold {
 }
 
 impl InterfaceHold {
-    /// Asks for the interface of this index, in this folder, which is made if there is none.
+    /// Asks for the interface with this index, in this folder, which is made if it does not exist.
     ///
     /// # Errors
-    /// The system's; the folder is another user's, or others may write to it.
+    /// The system's; the folder belongs to another user, or others may write to it.
     pub fn ask(folder: &Path, index: u32) -> io::Result<Asked<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let metadata = std::fs::metadata(folder)?;
         if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-            let whose = format!("{} is another user's, or open to others; take it away", folder.display());
+            let whose = format!("{} belongs to another user, or others may write to it; remove it", folder.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, whose));
         }
         let namespace = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
         let path = folder.join(format!("{namespace}-{index}"));
         loop {
             match LockFile::ask(&path)? {
-                // One that had it before may have taken its file away between our opening and
-                // locking it.
+                // A previous holder may have removed its file between our opening and locking it.
                 Asked::Ours(lock) if !lock.is_at(&path)? => {}
                 Asked::Ours(lock) => return Ok(Asked::Ours(Self { path, _lock: lock })),
                 Asked::Held(holder) => return Ok(Asked::Held(holder)),
@@ -61,26 +62,27 @@ impl InterfaceHold {
 
 impl Drop for InterfaceHold {
     fn drop(&mut self) {
-        // While it is locked: whoever locks it later looks whether it is still there.
+        // Removed while it is locked: a process that locks it later checks whether the file is
+        // still there.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// A file that one process has locked, with its id in it.
+/// A file that one process has locked; it contains that process's id.
 #[derive(Debug)]
 pub struct LockFile {
     file: File,
 }
 
 impl LockFile {
-    /// Asks for the lock, and makes the file where there is none. The file stays: taking it away
+    /// Asks for the lock, and makes the file if it does not exist. The file stays: removing it
     /// would let two processes lock two files of one name.
     ///
     /// # Errors
     /// The system's.
     pub fn ask(path: &Path) -> io::Result<Asked<Self>> {
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(LOCK_MODE).open(path)?;
-        // One that is there already may have been made by another version.
+        // A file that exists already may have been made by another version.
         file.set_permissions(Permissions::from_mode(LOCK_MODE))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
@@ -96,7 +98,7 @@ impl LockFile {
         }
     }
 
-    /// Whether it is this file that bears the name now.
+    /// Whether this file still has the name.
     fn is_at(&self, path: &Path) -> io::Result<bool> {
         let own = self.file.metadata()?;
         match std::fs::metadata(path) {
@@ -107,8 +109,8 @@ impl LockFile {
     }
 }
 
-/// Who took the lock of this file that is held now, as `/proc/locks` tells. The process may be
-/// dead, and the lock live on in another that inherited its descriptor.
+/// The process that took the lock that is now held on this file, according to `/proc/locks`. The
+/// process may be dead while the lock lives on in another process that inherited its descriptor.
 ///
 /// # Errors
 /// The system's.

@@ -1,4 +1,5 @@
-//! Descriptors from process to process: packets over a Unix socket with descriptors beside them.
+//! Passes descriptors from process to process: packets over a Unix socket with descriptors
+//! attached.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,37 +11,38 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-/// The most descriptors that the kernel passes in one message (`SCM_MAX_FD`, include/net/scm.h).
+/// The largest number of descriptors that the kernel passes in one message (`SCM_MAX_FD`,
+/// include/net/scm.h).
 pub const DESCRIPTORS_MAX: usize = 253;
 
-/// What came in one packet.
+/// A packet that was received.
 #[derive(Debug)]
 pub struct Received {
-    /// Bytes of it, at the front of the buffer.
+    /// Its length, at the front of the buffer.
     pub bytes: usize,
-    /// The descriptors beside it. They close on exec.
+    /// The descriptors that came with it. They close on exec.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Room for packets on their way, at each end. The usual 208 KiB hold no manifest of a thousand
-/// domains.
+/// Room for packets on their way, at each end. The usual 208 KiB are too small for a manifest of a
+/// thousand domains.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// Two connected sockets that keep packets apart and see each other's end.
+/// Two connected sockets that preserve packet boundaries and notice when the other end is closed.
 ///
 /// # Errors
 /// The system's.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     for end in [&one, &other] {
-        // Who may not have as much makes do with what the system gives; most packets are small.
+        // A process that may not have this much uses what the system gives; most packets are small.
         let _ = set_socket_send_buffer_size_force(end, SEND_BUFFER)
             .or_else(|_| set_socket_send_buffer_size(end, SEND_BUFFER));
     }
     Ok((one, other))
 }
 
-/// Standard input as a descriptor of our own.
+/// Standard input as an owned descriptor.
 ///
 /// # Errors
 /// The system's.
@@ -48,10 +50,10 @@ pub fn stdin() -> io::Result<OwnedFd> {
     io::stdin().as_fd().try_clone_to_owned()
 }
 
-/// Sends a packet with descriptors beside it. Never waits for room.
+/// Sends a packet with descriptors attached. Never waits for room.
 ///
 /// # Errors
-/// The system's; `BrokenPipe` where the other end is gone.
+/// The system's; `BrokenPipe` if the other end is closed.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     assert!(descriptors.len() <= DESCRIPTORS_MAX, "{} descriptors do not fit one message", descriptors.len());
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
@@ -66,8 +68,8 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 /// Receives a packet with at most `most` descriptors; waits for one if `wait`.
 ///
 /// # Errors
-/// `UnexpectedEof` at the end of the line, `InvalidData` for a packet that does not fit, and the
-/// system's.
+/// `UnexpectedEof` if the other end is closed, `InvalidData` for a packet that does not fit, and
+/// the system's.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], most: usize, wait: bool) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -84,8 +86,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], most: usize, wait: boo
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     if message.flags.contains(ReturnFlags::CTRUNC) {
-        // Nobody of ours sends more than there is room for: the kernel gave up for want of free
-        // numbers.
+        // Our own processes never send more than there is room for, so the kernel ran out of free
+        // descriptor numbers.
         let what = "its descriptors did not all come through: this process may open no more (raise `ulimit -n`, or LimitNOFILE)";
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
@@ -103,7 +105,7 @@ mod tests {
 
     const CHILD: &str = "BATON_TEST_FEW_DESCRIPTORS";
 
-    /// In a process of its own, which has no more to give away.
+    /// Runs in a process of its own, which has no descriptor numbers left.
     #[test]
     fn want_of_descriptors_is_said() {
         if std::env::var_os(CHILD).is_none() {

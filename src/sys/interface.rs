@@ -1,7 +1,7 @@
-//! Network interfaces: which is meant, its address, its queues.
+//! Network interfaces: lookup by name, MAC address, queues.
 //!
-//! All is asked by ioctl(2) and nothing read from /sys: what is mounted there may belong to another
-//! network namespace.
+//! Everything is asked by ioctl(2), and nothing is read from /sys, because the /sys that is mounted
+//! may belong to another network namespace.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,38 +17,38 @@ use crate::wire::Mac;
 pub struct Interface {
     /// Its name, `eth0`.
     pub name: String,
-    /// Its index, which the kernel knows it by.
+    /// The number by which the kernel knows it.
     pub index: u32,
 }
 
 /// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// The operator named an interface that is not there.
-    #[error("there is no interface `{name}` here; `ip link` lists those that there are")]
+    /// The operator named an interface that does not exist.
+    #[error("there is no interface `{name}` here; `ip link` lists the existing ones")]
     Missing {
-        /// As it was named.
+        /// As the operator named it.
         name: String,
     },
-    /// V2V is spoken over Ethernet alone.
+    /// V2V runs only over Ethernet.
     #[error(
-        "interface `{name}` is no Ethernet (its hardware type is {kind}): name one whose link/ether address `ip \
+        "interface `{name}` is not Ethernet (its hardware type is {kind}): name one whose link/ether address `ip \
          link` shows"
     )]
     NotEthernet {
-        /// As it was named.
+        /// As the operator named it.
         name: String,
         /// `ARPHRD_*`, <linux/if_arp.h>.
         kind: u16,
     },
-    /// The kernel refused to tell.
+    /// The kernel did not answer.
     #[error("interface `{name}`: cannot read its {what}: {error}")]
     Unreadable {
-        /// As it was named.
+        /// As the operator named it.
         name: String,
-        /// What was asked for.
+        /// The property that was asked for.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }
@@ -77,10 +77,10 @@ impl Interface {
         Ok(self.hardware()?.1)
     }
 
-    /// Whether it is one that Ethernet frames come and go by.
+    /// Checks that the interface carries Ethernet frames.
     ///
     /// # Errors
-    /// It is not, or the kernel does not tell.
+    /// It does not, or the kernel does not tell.
     pub fn check_ethernet(&self) -> Result<(), InterfaceError> {
         match self.hardware()?.0 {
             ARPHRD_ETHER => Ok(()),
@@ -98,9 +98,8 @@ impl Interface {
         Ok((u16::from_ne_bytes([request.rest[0], request.rest[1]]), mac))
     }
 
-    /// Whether frames can come: it is up, and there is a carrier. The driver is asked where it
-    /// tells, for the kernel's own word (IFF_RUNNING) comes up to a second late
-    /// (net/core/link_watch.c).
+    /// Whether frames can arrive: it is up, and has a carrier. The driver is asked if it can tell,
+    /// because the kernel's own flag (IFF_RUNNING) is up to a second late (net/core/link_watch.c).
     pub fn is_running(&self) -> Result<bool, InterfaceError> {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         self.ask::<SIOCGIFFLAGS>("state", &mut request)?;
@@ -113,7 +112,7 @@ impl Interface {
         Ok(flags & IFF_UP != 0 && carrier)
     }
 
-    /// Bytes of the longest packet, Ethernet's header not counted.
+    /// Length of the longest packet in bytes, without the Ethernet header.
     pub fn mtu(&self) -> Result<u32, InterfaceError> {
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         self.ask::<SIOCGIFMTU>("MTU", &mut request)?;
@@ -121,7 +120,7 @@ impl Interface {
         Ok(u32::from_ne_bytes([a, b, c, d]))
     }
 
-    /// What it is where it unites others, whose frames come by it: a bond, a team.
+    /// Its kind, if it combines other interfaces and receives their frames: a bond, a team.
     pub fn unites(&self) -> Option<&'static str> {
         match self.driver()?.as_str() {
             "bonding" => Some("bond"),
@@ -130,18 +129,18 @@ impl Interface {
         }
     }
 
-    /// Whether it takes 802.1Q tags off the frames that come, so that neither steering nor a socket
-    /// sees them; none where it does not tell.
+    /// Whether it strips 802.1Q tags from received frames, so that neither steering nor a socket
+    /// sees them; none if it does not tell.
     pub fn strips_tags(&self) -> Option<bool> {
         let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
         self.ask_ethtool("offloads", &mut flags).ok()?;
         Some(flags.flags & ETH_FLAG_RXVLAN != 0)
     }
 
-    /// Has it take 802.1Q tags off, or leave them.
+    /// Makes it strip 802.1Q tags, or leave them.
     ///
     /// # Errors
-    /// The driver cannot, or it is not allowed.
+    /// The driver cannot, or it is not permitted.
     pub fn strip_tags(&self, strip: bool) -> Result<(), InterfaceError> {
         let mut flags = Flags { command: ETHTOOL_GFLAGS, flags: 0 };
         self.ask_ethtool("offloads", &mut flags)?;
@@ -149,8 +148,8 @@ impl Interface {
         self.ask_ethtool("offloads, to change them", &mut Flags { command: ETHTOOL_SFLAGS, flags })
     }
 
-    /// How many receive queues are in use: combined ones and those that only receive. One where the
-    /// driver does not tell.
+    /// The number of receive queues in use: combined ones and receive-only ones. One if the driver
+    /// does not tell.
     pub fn queues(&self) -> Result<u32, InterfaceError> {
         let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
         match self.ask_ethtool("queues", &mut channels) {
@@ -160,14 +159,14 @@ impl Interface {
         }
     }
 
-    /// Where it is on a PCI bus, `0000:01:00.0`; none where it is on no bus, or its driver does not
+    /// Its address on a PCI bus, `0000:01:00.0`; none if it is on no bus, or its driver does not
     /// tell.
     pub fn bus_address(&self) -> Option<String> {
         let text = text_of(&self.ask_driver()?.bus_address)?;
         Some(text).filter(|address| !address.contains('/'))
     }
 
-    /// What its driver is called; none where that does not tell.
+    /// The name of its driver; none if the driver does not tell.
     pub fn driver(&self) -> Option<String> {
         text_of(&self.ask_driver()?.name)
     }
@@ -178,15 +177,15 @@ impl Interface {
         Some(driver)
     }
 
-    /// Has the kernel read and write one of ethtool's structures.
+    /// Makes the kernel read and write one of ethtool's structures.
     fn ask_ethtool<T: Copy>(&self, what: &'static str, structure: &mut T) -> Result<(), InterfaceError> {
         let at = std::ptr::from_mut(structure).expose_provenance();
         let mut request = Request::new(&self.name, [0; UNION_BYTES]);
         request.rest[..size_of::<usize>()].copy_from_slice(&at.to_ne_bytes());
         self.ask::<SIOCETHTOOL>(what, &mut request)?;
         // SAFETY: it is the structure that was lent to this function. The kernel wrote it through
-        // the pointer in the request, which the compiler does not see; every bit pattern is a value
-        // of the integers that it consists of.
+        // the pointer in the request, which the compiler does not see; every bit pattern is a valid
+        // value of its integers.
         *structure = unsafe { std::ptr::with_exposed_provenance::<T>(at).read_volatile() };
         Ok(())
     }
@@ -198,19 +197,19 @@ impl Interface {
             error: error.into(),
         };
         let asker = asker().map_err(unreadable)?;
-        // SAFETY: the requests made here take a `struct ifreq`, which `Request` is laid out as, and
-        // write only into it, or into what it points to, which outlives the call.
+        // SAFETY: the requests made here take a `struct ifreq`, whose layout `Request` has, and
+        // write only into it, or into the memory that it points to, which outlives the call.
         unsafe { ioctl(asker, Updater::<REQUEST, Request>::new(request)) }.map_err(unreadable)
     }
 }
 
-/// What stands before the first zero; none where nothing does.
+/// The text before the first zero byte; none if it is empty.
 fn text_of(bytes: &[u8]) -> Option<String> {
     let text: Vec<u8> = bytes.iter().copied().take_while(|&byte| byte != 0).collect();
     String::from_utf8(text).ok().filter(|text| !text.is_empty())
 }
 
-/// A socket to ask by; which kind does not matter (netdevice(7)).
+/// A socket for the requests; its kind does not matter (netdevice(7)).
 fn asker() -> rustix::io::Result<OwnedFd> {
     socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
 }

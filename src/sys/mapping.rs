@@ -1,15 +1,15 @@
-//! Memory that outlives a process: a file on tmpfs or hugetlbfs, mapped shared, looked at as words.
+//! Memory that outlives a process: a file on tmpfs or hugetlbfs, mapped shared, viewed as words.
 //!
-//! What always holds: the words are atomics and nothing else, because other processes, alive or
-//! dead in the middle of anything, write to them too. The file's blocks are allocated before it is
-//! mapped, so that a full file system is an error of [`Mapping::create`] and never a SIGBUS later;
-//! only someone who truncates the file of a running server can still cause one. Its mode (0600)
-//! leaves that to root and to who was handed its descriptor: an engine closes that as soon as it
-//! has mapped the file ([`Mapping::without_descriptor`]).
+//! What always holds: the words are atomics and nothing else, because other processes write to them
+//! too, and may die at any point. The file's blocks are allocated before it is mapped, so that a
+//! full file system is an error of [`Mapping::create`] and never a SIGBUS later. Only a process
+//! that truncates the file of a running server can still cause one. The file's mode (0600) limits
+//! this to root and to processes that were handed its descriptor: an engine closes that descriptor
+//! as soon as it has mapped the file ([`Mapping::without_descriptor`]).
 //!
-//! Who only looks maps it without the right to write (`Mapping::open_read_only`), and the kernel
-//! holds him to it: a store would be a SIGSEGV. That none is reached is for the one type to see to
-//! that opens such mappings ([`crate::table::file::Inspection`]).
+//! A process that only reads maps the file without the right to write (`Mapping::open_read_only`),
+//! and the kernel enforces this: a store would be a SIGSEGV. The one type that opens such mappings
+//! ([`crate::table::file::Inspection`]) must ensure that it reaches no store.
 
 use std::fmt;
 use std::fs::File;
@@ -25,11 +25,11 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags};
 use super::memory;
 
 const WORD: u64 = 8;
-/// HUGETLBFS_MAGIC, include/uapi/linux/magic.h: its files are whole huge pages, and so is what is
-/// mapped of them.
+/// HUGETLBFS_MAGIC, include/uapi/linux/magic.h. The files of this file system, and mappings of
+/// them, consist of whole huge pages.
 const HUGETLBFS: i64 = 0x9584_58f6;
 
-/// Words that several processes share, or that live on the heap.
+/// Words that several processes share, or that are on the heap.
 pub struct Mapping {
     backing: Backing,
 }
@@ -47,12 +47,12 @@ pub enum MappingError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// There is no room for it.
+    /// There is not enough memory for it.
     #[error(
         "{}: its file system has no room for {bytes} bytes; give it more (mount -o remount,size=...) or ask for fewer \
          meetings and terminals", path.display()
@@ -60,10 +60,10 @@ pub enum MappingError {
     NoRoom {
         /// The file.
         path: PathBuf,
-        /// What was asked for.
+        /// The size that was requested.
         bytes: u64,
     },
-    /// There is a file of this name.
+    /// A file of this name exists.
     #[error("{}: exists already, and is left as it is", .0.display())]
     Exists(PathBuf),
     /// Its size cannot be mapped as words.
@@ -71,14 +71,14 @@ pub enum MappingError {
     Size {
         /// The file.
         path: PathBuf,
-        /// How long it is.
+        /// The length of the file.
         bytes: u64,
     },
 }
 
 impl Mapping {
-    /// A new zeroed file of `bytes`, allocated, in the folder of `path`. It bears no name until it
-    /// is [published](Self::publish), so that nobody ever finds it half made.
+    /// A new zeroed file of `bytes`, allocated, in the folder of `path`. It has no name until it is
+    /// [published](Self::publish), so that no process ever finds an incomplete file.
     pub fn create(path: &Path, bytes: u64) -> Result<Self, MappingError> {
         let failed = |step| move |error: rustix::io::Errno| io_error(path, step, error.into());
         let folder = match path.parent() {
@@ -96,7 +96,7 @@ impl Mapping {
         Self::map(file.into(), path)
     }
 
-    /// Gives a created file its name. What bears that name already stays as it is.
+    /// Gives a created file its name. A file that already has that name stays as it is.
     pub fn publish(&self, path: &Path) -> Result<(), MappingError> {
         let Backing::File { file: Some(file), .. } = &self.backing else { return Ok(()) };
         let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
@@ -114,13 +114,13 @@ impl Mapping {
         Self::map(file.map_err(|error| io_error(path, "open it", error))?, path)
     }
 
-    /// Maps a file that exists, for reading alone: neither file nor mapping can be written to, and
-    /// the right to read the file is enough. Whoever has such a mapping must reach no store to its
-    /// words.
+    /// Maps an existing file for reading only: neither file nor mapping can be written to, and the
+    /// right to read the file is enough. The owner of such a mapping must not reach any store to
+    /// its words.
     pub(crate) fn open_read_only(path: &Path) -> Result<Self, MappingError> {
         let file = File::open(path).map_err(|error| io_error(path, "open it", error))?;
         let bytes = mappable(&file, path)?;
-        // PROT_READ and MAP_SHARED: what writers do is seen.
+        // PROT_READ and MAP_SHARED: changes by writers are visible.
         let map = MmapOptions::new().len(bytes).map_raw_read_only(&file);
         let unit = unit(&file).map_err(|error| io_error(path, "look at its file system", error.into()))?;
         Ok(Self {
@@ -132,7 +132,7 @@ impl Mapping {
         })
     }
 
-    /// Whether it is this file that bears the name now.
+    /// Whether this file still has the name.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
         let Backing::File { file: Some(file), .. } = &self.backing else { return Ok(false) };
         let own = file.metadata()?;
@@ -148,8 +148,8 @@ impl Mapping {
         Self::map(fd.into(), Path::new("table"))
     }
 
-    /// Closes the file's descriptor. What is mapped stays, and with it the lock of the file's
-    /// description; and from then on this process can neither cut the file nor give that lock back.
+    /// Closes the file's descriptor. The mapping stays, and with it the lock of the file's
+    /// description. From then on this process can neither truncate the file nor release that lock.
     #[must_use]
     pub fn without_descriptor(mut self) -> Self {
         if let Backing::File { file, .. } = &mut self.backing {
@@ -171,20 +171,20 @@ impl Mapping {
         Ok(Self { backing: Backing::File { map, file: Some(file), unit } })
     }
 
-    /// Its words.
+    /// The whole content; its length is a multiple of eight bytes.
     pub fn words(&self) -> &[SharedWord] {
         match &self.backing {
             Backing::File { map, .. } => {
                 // SAFETY: `MmapRaw` guarantees `len` mapped and readable bytes from a page-aligned
-                // address, for as long as it lives, which is longer than the borrow given out. They
-                // are writable too, or else this is a mapping of `open_read_only`, whose holder
-                // reaches no store, and `load` keeps to what the standard library allows on such
-                // memory. `mappable` checked that the length is whole words and within the file;
-                // were the file cut short since, touching what is gone is a SIGBUS, which ends the
+                // address, for as long as it lives, which is longer than the returned borrow. They
+                // are writable too, or this is a mapping of `open_read_only`, whose holder reaches
+                // no store, and `load` uses only what the standard library permits on such memory.
+                // `mappable` checked that the length is whole words and within the file; if the
+                // file was truncated since, touching the missing part is a SIGBUS, which ends the
                 // process and breaks nothing in it. A SharedWord is an AtomicU64
                 // (`repr(transparent)`), which has the size and alignment of a u64 and no invalid
-                // bit pattern; every process that maps this file touches it through this type
-                // alone, so concurrent access is atomic.
+                // bit pattern; every process that maps this file touches it through this type only,
+                // so concurrent access is atomic.
                 unsafe { std::slice::from_raw_parts(map.as_ptr().cast::<SharedWord>(), map.len() / 8) }
             }
             Backing::Heap(words) => words,
@@ -196,7 +196,7 @@ impl Mapping {
         self.words().len() as u64 * 8
     }
 
-    /// What its length is a multiple of: a huge page on hugetlbfs, elsewhere a word.
+    /// Its length is a multiple of this: a huge page on hugetlbfs, elsewhere a word.
     pub fn unit(&self) -> u64 {
         match &self.backing {
             Backing::File { unit, .. } => *unit,
@@ -204,7 +204,7 @@ impl Mapping {
         }
     }
 
-    /// Its file's descriptor; none on the heap, or where it was closed.
+    /// The descriptor of its file; none on the heap, or if it was closed.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backing {
             Backing::File { file, .. } => file.as_ref().map(AsFd::as_fd),
@@ -212,9 +212,9 @@ impl Mapping {
         }
     }
 
-    /// Takes the exclusive lock of its open file description, if nobody has it. The kernel gives it
-    /// back when the last descriptor and mapping of that description are gone: getting it proves
-    /// that its former holders are dead.
+    /// Takes the exclusive lock of its open file description, if nobody has it. The kernel releases
+    /// it when the last descriptor and mapping of that description are gone, so getting it proves
+    /// that the former holders are dead.
     pub fn try_lock(&self) -> io::Result<bool> {
         let Some(fd) = self.fd() else { return Ok(true) };
         match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
@@ -232,10 +232,10 @@ impl fmt::Debug for Mapping {
     }
 }
 
-/// A word that other processes see, and that is as it was when its writer is killed.
+/// A word that other processes see, and that keeps its value when its writer is killed.
 ///
-/// It is an atomic. In this crate's own unit tests it can also be cut off from a thread after so
-/// many changes (`killed_after`), so that a death between any two of them is tried out, every one
+/// It is an atomic. In this crate's own unit tests, a thread can be cut off from it after a given
+/// number of changes (`killed_after`), so that a death between any two changes is tested, every one
 /// of them.
 #[derive(Debug, Default)]
 #[repr(transparent)]
@@ -247,9 +247,9 @@ impl SharedWord {
     pub fn load(&self, ordering: Ordering) -> u64 {
         match ordering {
             Ordering::Acquire => {
-                // On memory that is mapped for reading alone, relaxed loads are all that
-                // `std::sync::atomic` vouches for; with a fence behind, they are an acquiring one.
-                // On x86-64 both are the same instruction.
+                // On memory that is mapped for reading only, `std::sync::atomic` guarantees only
+                // relaxed loads; followed by a fence, they are acquire loads. On x86-64 both are
+                // the same instruction.
                 let value = self.0.load(Ordering::Relaxed);
                 fence(Ordering::Acquire);
                 value
@@ -258,8 +258,8 @@ impl SharedWord {
         }
     }
 
-    /// Has the processor fetch the cache line of this word while something else is done. Changes
-    /// nothing, and may do nothing.
+    /// Makes the processor fetch the cache line of this word in the background. Changes nothing,
+    /// and may do nothing.
     #[inline]
     pub fn prefetch(&self) {
         memory::prefetch(self.0.as_ptr().cast_const().cast());
@@ -315,15 +315,15 @@ mod fuse {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
     thread_local! {
-        /// Changes of shared words that this thread may still make; none for no limit.
+        /// Changes of shared words that this thread may still make; none: no limit.
         static LEFT: Cell<Option<u32>> = const { Cell::new(None) };
     }
 
     struct Killed;
 
-    /// Runs `act`, and kills it in front of its change of a shared word number `changes`, counted
-    /// from 0: it unwinds, and nothing that is dropped on the way changes a shared word any more,
-    /// for the dead do not clean up. None where it was killed.
+    /// Runs `act`, and kills it before its change number `changes` of a shared word, counted from
+    /// 0: it unwinds, and nothing that is dropped on the way changes a shared word any more,
+    /// because a dead process does not clean up. None if it was killed.
     pub(crate) fn killed_after<T>(changes: u32, act: impl FnOnce() -> T) -> Option<T> {
         LEFT.set(Some(changes));
         let done = catch_unwind(AssertUnwindSafe(act));
@@ -331,8 +331,8 @@ mod fuse {
         done.map_err(|why| if why.is::<Killed>() { Killed } else { resume_unwind(why) }).ok()
     }
 
-    /// Whether the thread lives to make its next change. Of words that are no [`super::SharedWord`]
-    /// whoever writes them asks.
+    /// Whether the thread lives to make its next change. For words that are not
+    /// [`super::SharedWord`], the code that writes them must ask.
     pub(crate) fn burn() -> bool {
         match LEFT.get() {
             None => true,
@@ -346,14 +346,14 @@ mod fuse {
     }
 }
 
-/// The length of a file, where it is one of words.
+/// The length of a file, if it consists of whole words.
 fn mappable(file: &File, path: &Path) -> Result<usize, MappingError> {
     let bytes = file.metadata().map_err(|error| io_error(path, "look at it", error))?.len();
     let whole = bytes != 0 && bytes % 8 == 0;
     usize::try_from(bytes).ok().filter(|_| whole).ok_or(MappingError::Size { path: path.to_owned(), bytes })
 }
 
-/// The kernel's boot, as it names itself.
+/// The kernel's name for one of its boots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct BootId(pub u128);
 
@@ -363,14 +363,14 @@ impl fmt::Display for BootId {
     }
 }
 
-/// Which boot of the kernel this is: `/proc/sys/kernel/random/boot_id`.
+/// The present boot of the kernel: `/proc/sys/kernel/random/boot_id`.
 pub fn boot_id() -> io::Result<BootId> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).map(BootId).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Bytes that a file of this one's file system comes in.
+/// The size of the pages that this file consists of.
 fn unit(file: impl AsFd) -> rustix::io::Result<u64> {
     let system = rustix::fs::fstatfs(file)?;
     Ok(if system.f_type == HUGETLBFS { system.f_bsize as u64 } else { WORD })

@@ -1,19 +1,19 @@
-//! Having every page of this process in its place before it is needed.
+//! Brings every page of this process into memory before it is needed.
 
 use std::fs;
 use std::io;
 
 use rustix::mm::{Advice, madvise};
 
-/// Touches everything that this process has mapped: program, heap, stacks, and what it shares. From
-/// then on nothing of it costs a page fault, unless the system takes pages back. What cannot be
-/// touched is passed over. Gives the bytes touched.
+/// Touches everything that this process has mapped: program, heap, stacks, and shared memory. From
+/// then on none of it costs a page fault, unless the system takes pages back. Memory that cannot be
+/// touched is skipped. Returns the number of bytes touched.
 ///
-/// What is this process's alone is put into huge pages where that goes: when it dies, its memory is
-/// taken apart on the core of whichever of its threads ends last, page by page, and nobody may
+/// The process's private memory is put into huge pages if possible. When the process dies, the
+/// kernel frees its memory page by page, on the core of the thread that ends last, and nothing can
 /// interrupt that (2 to 3 ms for 40 MB of small pages).
 ///
-/// Locking would promise more and needs a limit that is 8 MiB on many machines.
+/// Locking would guarantee more, but needs a limit that is 8 MiB on many machines.
 ///
 /// # Errors
 /// `/proc/self/maps` cannot be read.
@@ -24,13 +24,13 @@ pub fn touch_all() -> io::Result<u64> {
         let huge = from.next_multiple_of(HUGE_PAGE)..to / HUGE_PAGE * HUGE_PAGE;
         if private && !huge.is_empty() {
             for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
-                // SAFETY: as below; in huge pages or small ones, its bytes are the same. A kernel
-                // that has none refuses.
+                // SAFETY: as below; its bytes are the same in huge and small pages. A kernel
+                // without huge pages refuses.
                 let _ = unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(huge.start), huge.len(), advice) };
             }
         }
-        // SAFETY: populating changes no byte of a mapping, whoever has it: it only has the kernel
-        // enter its pages, and where there is no such mapping any more, the call fails.
+        // SAFETY: populating changes no byte of a mapping, whichever code owns it: the kernel only
+        // enters its pages, and if the mapping no longer exists, the call fails.
         let done = unsafe { madvise(std::ptr::with_exposed_provenance_mut(from), to - from, advice) };
         if done.is_ok() {
             touched += (to - from) as u64;
@@ -39,16 +39,16 @@ pub fn touch_all() -> io::Result<u64> {
     Ok(touched)
 }
 
-/// Has the heap of the calling thread keep `bytes` more than it uses, for what is allocated later:
-/// [`touch_all`] touches them as well, and nothing is given back to the system from then on. Of the
-/// process's first thread, for others may have heaps of their own.
+/// Makes the heap of the calling thread keep `bytes` more than it uses, for later allocations:
+/// [`touch_all`] touches them as well, and from then on nothing is given back to the system. Call
+/// this from the process's first thread, because others may have heaps of their own.
 ///
 /// A page fault costs a microsecond on bare metal and more than ten in many virtual machines, and a
 /// heap grows by pages.
 #[cfg(target_env = "gnu")]
 pub fn reserve_heap(bytes: usize) {
-    // glibc takes blocks above its threshold, which it moves by itself unless it is set, from
-    // mappings of their own.
+    // glibc puts blocks above its threshold into separate mappings, and adjusts the threshold by
+    // itself unless it is set.
     const MMAP_THRESHOLD_MAX: libc::c_int = 32 << 20;
     assert!(bytes < MMAP_THRESHOLD_MAX as usize, "a block that large would not come from the heap");
     // SAFETY: mallopt only sets parameters of the allocator, under the allocator's own lock.
@@ -59,25 +59,25 @@ pub fn reserve_heap(bytes: usize) {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(bytes)));
 }
 
-/// As above; of another allocator nothing is known that would serve.
+/// As above; for other allocators no suitable setting is known.
 #[cfg(not(target_env = "gnu"))]
 pub fn reserve_heap(_: usize) {}
 
-/// Bytes of a huge page that anonymous memory is put into, on the machines that Baton runs on.
+/// Size of a huge page for anonymous memory, on the machines that Baton runs on.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// A mapping of this process.
 struct Region {
     from: usize,
     to: usize,
-    /// How it is touched: written to where that is allowed, for a page that is only read would be
-    /// copied, or looked up again, at the first store.
+    /// How it is touched: by writing if that is permitted, because a page that was only read would
+    /// be copied, or looked up again, at the first store.
     advice: Advice,
-    /// Of no file, written to, and nobody else's.
+    /// Anonymous, writable and not shared.
     private: bool,
 }
 
-/// From a line such as `7f00-7f10 rw-s 00000000 00:01 17 /dev/shm/table`.
+/// Parses a line such as `7f00-7f10 rw-s 00000000 00:01 17 /dev/shm/table`.
 fn region(line: &str) -> Option<Region> {
     let mut fields = line.split_ascii_whitespace();
     let (from, to) = fields.next()?.split_once('-')?;
@@ -92,15 +92,15 @@ fn region(line: &str) -> Option<Region> {
     Some(Region { from: number(from)?, to: number(to)?, advice, private })
 }
 
-/// Has the processor fetch the cache line at an address while something else is done. Changes
-/// nothing, and may do nothing.
+/// Makes the processor fetch the cache line at an address in the background. Changes nothing, and
+/// may do nothing.
 #[inline(always)]
 pub(super) fn prefetch(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch shows the program nothing and never faults, wherever it points; every
-        // x86-64 processor has it.
+        // SAFETY: a prefetch has no visible effect on the program and never faults, with any
+        // address; every x86-64 processor has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -126,8 +126,8 @@ mod tests {
     #[test]
     #[cfg(target_env = "gnu")]
     fn a_reserved_heap_stays() {
-        // On a thread of its own, and so perhaps of its own arena: either way the block is not a
-        // mapping that goes.
+        // On a thread of its own, and so perhaps in its own arena: either way the block is not a
+        // mapping that is given back.
         const BYTES: usize = 4 << 20;
         reserve_heap(BYTES);
         let block = Vec::<u8>::with_capacity(BYTES / 2);

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod capabilities;
 pub mod clock;
 pub mod cpu_topology;
+pub mod durable;
 pub mod exclusive;
 pub mod fd_passing;
 pub mod interface;

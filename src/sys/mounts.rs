@@ -1,4 +1,4 @@
-//! The BPF file system that pins need.
+//! The BPF file system that holds the pins.
 
 use std::io;
 use std::path::Path;
@@ -20,12 +20,12 @@ pub fn is_bpf(folder: &Path) -> io::Result<bool> {
     Ok(statfs(folder)?.f_type as u32 == BPF_FS_MAGIC)
 }
 
-/// Whether a folder is on the kernel's sysfs, in which nobody can make one.
+/// Whether a folder is on the kernel's sysfs, in which nobody can make a folder.
 pub fn is_sysfs(folder: &Path) -> bool {
     statfs(folder).is_ok_and(|found| found.f_type as u32 == SYSFS_MAGIC)
 }
 
-/// Mounts a BPF file system on a folder, for root alone.
+/// Mounts a BPF file system on a folder, accessible only to root.
 ///
 /// # Errors
 /// The system's.
@@ -34,7 +34,7 @@ pub fn mount_bpf(folder: &Path) -> io::Result<()> {
     Ok(mount("bpf", folder, "bpf", flags, c"mode=0700")?)
 }
 
-/// Takes the file system off a folder.
+/// Unmounts the file system on a folder.
 ///
 /// # Errors
 /// The system's.

@@ -1,4 +1,4 @@
-//! Processes: started without privileges, seen to end, and who a user is.
+//! Processes: started without privileges, and observed until they end; users by name.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,16 +12,16 @@ use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Signal, pidfd_open};
 /// A user of this system.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
-    /// The name, or the number in words.
+    /// The user's name, or the number as text.
     pub name: String,
-    /// The number.
+    /// The user's number.
     pub uid: u32,
-    /// The number of the user's own group.
+    /// The number of the user's primary group.
     pub gid: u32,
 }
 
 impl User {
-    /// The user of this name in `/etc/passwd`, or of this number.
+    /// The user with this name in `/etc/passwd`, or with this number.
     ///
     /// # Errors
     /// `NotFound`: there is none; otherwise the file cannot be read.
@@ -39,11 +39,12 @@ impl User {
         })
     }
 
-    /// The first folder on the way to `path`, `path` included, that this user may not enter; none
-    /// where the way is open. By the permission bits alone: access control lists may say otherwise.
+    /// The first folder on the way to `path`, including `path`, that this user may not enter; none
+    /// if the way is open. Only permission bits are checked: access control lists may say
+    /// otherwise.
     ///
     /// # Errors
-    /// A folder of the way is not there, or cannot be looked at.
+    /// A folder on the way does not exist, or cannot be examined.
     pub fn barred(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         let whole = std::path::absolute(path)?;
         let mut way: Vec<_> = whole.ancestors().collect();
@@ -82,7 +83,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A child process, and the descriptor that says when it has ended.
+/// A child process, and the descriptor that tells when it has ended.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -90,37 +91,37 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts this very program with these arguments. Its standard input is `stdin`; it is in a
-    /// process group of its own, so that Ctrl-C reaches its parent alone, which then stops it in
-    /// order.
+    /// Starts the running program again with these arguments. Its standard input is `stdin`. It is
+    /// in a process group of its own, so that Ctrl-C reaches only its parent, which then stops it
+    /// in order.
     ///
     /// # Errors
     /// The system's.
     pub fn start_self(arguments: &[&str], stdin: OwnedFd, user: Option<&User>) -> io::Result<Self> {
-        // Not its path: that may lead to another version by now.
+        // Not by its path, which may lead to another version by now.
         Self::start(baton(Path::new("/proc/self/exe"), arguments), stdin, user)
     }
 
-    /// As [`Self::start_self`], but starts what this descriptor is of, which may have been opened
-    /// by its path alone (`O_PATH`).
+    /// As [`Self::start_self`], but starts the program behind this descriptor, which may have been
+    /// opened only as a path (`O_PATH`).
     ///
     /// # Errors
-    /// The system's: the file is not executable, or no program.
+    /// The system's: the file is not executable, or not a program.
     pub fn start_opened(program: BorrowedFd<'_>, arguments: &[&str], stdin: OwnedFd) -> io::Result<Self> {
-        // The descriptor is the child's too until it executes, and so is this way to it.
+        // The child has the descriptor too until it executes the program, so this path works there.
         let path = PathBuf::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
         Self::start(baton(&path, arguments), stdin, None)
     }
 
-    /// Starts a program; as this user and with that user's group alone, if one is given, which
-    /// needs root.
+    /// Starts a program; as this user and with only that user's group, if one is given, which needs
+    /// root.
     ///
     /// # Errors
     /// The system's.
     pub fn start(mut command: Command, stdin: OwnedFd, user: Option<&User>) -> io::Result<Self> {
         command.stdin(Stdio::from(stdin)).process_group(0);
         if let Some(user) = user {
-            // The standard library drops supplementary groups with the user.
+            // The standard library drops supplementary groups when it changes the user.
             command.uid(user.uid).gid(user.gid);
         }
         let mut child = command.spawn()?;
@@ -135,7 +136,7 @@ impl Process {
         }
     }
 
-    /// Its id.
+    /// Its process id, also after it has ended.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -150,7 +151,7 @@ impl Process {
         self.child.try_wait()
     }
 
-    /// Kills it. It has not [ended](Self::ended) by that yet.
+    /// Kills it. It may not have [ended](Self::ended) yet when this returns.
     pub fn kill(&mut self) {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
@@ -163,7 +164,7 @@ impl AsFd for Process {
 }
 
 impl Drop for Process {
-    /// No child outlives who is responsible for it.
+    /// A child does not outlive the value that is responsible for it.
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
             self.kill();
@@ -172,7 +173,7 @@ impl Drop for Process {
     }
 }
 
-/// How a process ended, in words.
+/// Describes in words how a process ended.
 pub fn describe(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => match Signal::from_named_raw(signal) {
@@ -190,21 +191,21 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Whether there is a process of this id that has not ended. One that has ended and that its parent
-/// has not heard of yet is still listed.
+/// Whether a process of this id exists that has not ended. A process that has ended, but whose
+/// parent has not collected it yet, is still listed.
 pub fn lives(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !has_ended(&stat))
 }
 
-/// From a line such as `4711 (a name) Z 1 …`. A name can have anything in it, parentheses too.
+/// Reads a line such as `4711 (a name) Z 1 …`. A name can contain anything, including parentheses.
 fn has_ended(stat: &str) -> bool {
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     matches!(state, Some('Z' | 'X' | 'x'))
 }
 
-/// Ties this process to its parent: it is killed when that dies, gains no privilege by what it
-/// executes, and shows its memory, in which there are secrets, to no other process of its user:
-/// there may be many that run as `nobody`.
+/// Ties this process to its parent: it is killed when the parent dies, gains no privilege from
+/// programs that it executes, and hides its memory, which holds secrets, from other processes of
+/// its user, because many may run as `nobody`.
 ///
 /// # Errors
 /// The system's.
@@ -214,21 +215,21 @@ pub fn tie_to_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// A child has a copy of every descriptor until it has become its program, and what ends with the
-/// last copy of one lives until then. A test of such an end forbids the other tests of its process
-/// to start one meanwhile.
+/// A child has a copy of every descriptor until it executes its program, and what ends with the
+/// last copy of a descriptor lives until then. A test of such an end must prevent the other tests
+/// of its process from starting a child in that time.
 #[cfg(test)]
 pub(crate) mod copies {
     use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
     static STARTING: RwLock<()> = RwLock::new(());
 
-    /// For a test that starts processes.
+    /// To hold in a test that starts processes.
     pub(crate) fn made() -> RwLockReadGuard<'static, ()> {
         STARTING.read()
     }
 
-    /// For a test of what ends with a descriptor.
+    /// To hold in a test of something that ends with a descriptor.
     pub(crate) fn forbidden() -> RwLockWriteGuard<'static, ()> {
         STARTING.write()
     }

@@ -1,4 +1,5 @@
-//! Who works with table and rings, held by locks that the kernel hands on when their holder dies.
+//! Robust locks: they prove which threads may still write to the table and the rings, and the
+//! kernel hands them on when their owner dies.
 //!
 //! ```text
 //! memfd: │ 0 magic, 8 locks, 16 closed, 24 hang │ 64 lock 0 … 120 pulse 0 │ 128 lock 1 … 184 pulse 1 │ …
@@ -6,18 +7,19 @@
 //!
 //! A lock is a robust, process-shared pthread_mutex_t.
 //!
-//! Each thread of an engine that writes to what is shared takes its lock when it begins and holds
-//! it to its end. On a death the kernel marks the locks of each thread and wakes who waits for
-//! them, before it takes the address space down (`exit_robust_list`, kernel/futex/core.c, called by
-//! `exit_mm_release`): long before a pidfd says anything. A lock tells of its thread alone, so
-//! whoever wants to succeed takes them *all*, and then nothing of the dead writes any more.
+//! Each thread of an engine that writes to shared memory takes its lock when it begins and holds it
+//! until it ends. When the process dies, the kernel marks the locks of each thread and wakes the
+//! threads that wait for them, before it frees the address space (`exit_robust_list`,
+//! kernel/futex/core.c, called by `exit_mm_release`): long before a pidfd becomes readable. A lock
+//! tells only about its own thread, so a successor takes them *all*; after that no thread of the
+//! dead engine writes any more.
 //!
-//! A lock that is held says that its thread is there, and not that it does anything. So each of
-//! these threads counts its rounds beside its lock, its *pulse*, and the keeper looks whether it
-//! moves: a thread whose pulse stands still hangs, and its process is killed, after which the locks
-//! do what they do at any death.
+//! A held lock shows that its thread exists, not that it makes progress. So each of these threads
+//! counts its rounds beside its lock, its *pulse*, and the keeper watches whether it moves. A
+//! thread whose pulse stands still hangs; its process is killed, and then the locks work as at any
+//! other death.
 //!
-//! A robust mutex and not one of `parking_lot`, which lives in one process only.
+//! These are robust mutexes and not those of `parking_lot`, which work in one process only.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -33,8 +35,8 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use crate::limits::OWNERS_MAX;
 use crate::time::Nanos;
 
-/// With what a mutex is to this program: each C library has its own, and one that took the other's
-/// would wait for ever, or find free what is held.
+/// Includes the size of this program's mutex type: each C library has its own, and a program with
+/// another one would wait for ever, or find a held lock free.
 const MAGIC: u64 = magic(
     if cfg!(target_env = "gnu") {
         b'g'
@@ -46,20 +48,20 @@ const MAGIC: u64 = magic(
     size_of::<pthread_mutex_t>(),
 );
 const HEADER_BYTES: usize = 64;
-/// A lock has a cache line of its own, with its thread's pulse at the end of it: who waits for a
-/// lock does not look at it.
+/// A lock has its own cache line, with its thread's pulse at the end of it: a thread that waits for
+/// a lock does not read the line.
 const LOCK_BYTES: usize = 64;
 const PULSE_AT: usize = LOCK_BYTES - size_of::<u64>();
 const BYTES: usize = HEADER_BYTES + OWNERS_MAX * LOCK_BYTES;
 const _: () =
     assert!(size_of::<pthread_mutex_t>() <= PULSE_AT && LOCK_BYTES.is_multiple_of(align_of::<pthread_mutex_t>()));
-/// The header's words.
+/// The words of the header, by index.
 const CLOSED: usize = 2;
 const HANG: usize = 3;
 
 const PTHREAD_MUTEX_ROBUST: c_int = 1;
 
-// POSIX 2008; glibc and musl have them, the libc crate does not name them for glibc.
+// POSIX 2008; glibc and musl have them, but the libc crate does not declare them for glibc.
 unsafe extern "C" {
     fn pthread_mutexattr_setrobust(attributes: *mut pthread_mutexattr_t, robustness: c_int) -> c_int;
     fn pthread_mutex_consistent(mutex: *mut pthread_mutex_t) -> c_int;
@@ -70,35 +72,36 @@ const fn magic(library: u8, mutex_bytes: usize) -> u64 {
     u64::from_be_bytes([b'B', b'a', b't', b'o', b'n', b'P', library, mutex_bytes as u8])
 }
 
-/// The locks, mapped; for as long as the process lives where one was ever taken here, which is a
-/// few pages. A thread may end with a lock (`mem::forget`, or a death that is not the process's),
-/// and then the kernel and every other list of held locks of that thread point into it. A keeper
-/// takes none, makes new ones for each new engine, and keeps no mapping of the old.
+/// The locks, mapped. If one was ever taken here, the mapping stays for as long as the process
+/// lives, which is a few pages. A thread may end with a lock (`mem::forget`, or a death of the
+/// thread alone), and then the kernel's list of locks held by that thread still points into the
+/// mapping. A keeper takes no lock, makes new ones for each new engine, and keeps no mapping of the
+/// old ones.
 #[derive(Debug)]
 pub struct RobustLocks {
     map: ManuallyDrop<MmapRaw>,
     taken: AtomicBool,
 }
 
-/// How a lock was found.
+/// The state in which a lock was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
-    /// Nobody had it, or who had it gave it back.
+    /// It had no owner, or its owner released it.
     Free,
-    /// Who had it died with it.
+    /// Its owner died while it held the lock.
     OwnerDied,
 }
 
-/// A lock that this thread has. Dropped, it is given back.
+/// A lock that this thread holds. It is released on drop.
 #[derive(Debug)]
 pub struct Held<'a> {
     mutex: &'a UnsafeCell<pthread_mutex_t>,
-    /// A mutex belongs to the thread that locked it.
+    /// Keeps the value on its thread: a mutex belongs to the thread that locked it.
     _thread: PhantomData<*const ()>,
 }
 
 impl RobustLocks {
-    /// Makes the locks; nobody has any.
+    /// Makes the locks, all free.
     ///
     /// # Errors
     /// The system's.
@@ -111,17 +114,19 @@ impl RobustLocks {
             succession.initialise(number)?;
         }
         succession.word(1).store(OWNERS_MAX as u64, Ordering::Relaxed);
-        // Release pairs with the Acquire of `open`: the locks are made before they are found.
+        // Release pairs with the Acquire of `open`: the locks are initialised before another
+        // process uses them.
         succession.word(0).store(MAGIC, Ordering::Release);
         Ok((succession, fd))
     }
 
-    /// Maps what another process made.
+    /// Maps locks that another process made.
     ///
     /// # Errors
-    /// `InvalidData` where it is something else, or another C library's; the system's.
+    /// `InvalidData` if it is something else, or from another C library; the system's.
     pub fn open(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let foreign = || io::Error::new(io::ErrorKind::InvalidData, "the locks of the succession are something else");
+        let foreign =
+            || io::Error::new(io::ErrorKind::InvalidData, "this memory has no locks, or those of another C library");
         let sealed = fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         if !sealed || fstat(fd)?.st_size != BYTES as i64 {
             return Err(foreign());
@@ -139,20 +144,20 @@ impl RobustLocks {
     /// Takes a lock, and waits for it as long as a living thread has it.
     ///
     /// # Errors
-    /// The system's: the memory is not what it should be.
+    /// The system's: the memory does not contain a valid lock.
     pub fn take(&self, number: usize) -> io::Result<(Held<'_>, Found)> {
         let mutex = self.mutex(number);
-        // Relaxed: whoever drops this has every other reference behind it.
+        // Relaxed: the code that drops this has synchronised with every other reference.
         self.taken.store(true, Ordering::Relaxed);
         // SAFETY: `create` initialised it, in memory that cannot shrink (sealed) and is not
-        // unmapped once this was called (`drop`), so that a guard that is forgotten leaves a lock
-        // in the thread's robust list and not a place where one was; every process uses it by these
-        // functions alone, which is what a process-shared mutex is for.
+        // unmapped once this was called (`drop`), so that a forgotten guard leaves a valid lock in
+        // the thread's robust list and not a dangling address; every process uses it only through
+        // these functions, which is the purpose of a process-shared mutex.
         let found = match unsafe { libc::pthread_mutex_lock(mutex.get()) } {
             0 => Found::Free,
             libc::EOWNERDEAD => {
-                // SAFETY: as above; we hold it, by what EOWNERDEAD says. What it guards is put in
-                // order by its users.
+                // SAFETY: as above; EOWNERDEAD means that this thread holds it. The users of the
+                // lock repair what it guards.
                 said(unsafe { pthread_mutex_consistent(mutex.get()) })?;
                 Found::OwnerDied
             }
@@ -161,46 +166,46 @@ impl RobustLocks {
         Ok((Held { mutex, _thread: PhantomData }, found))
     }
 
-    /// Nobody is to succeed by a lock alone: who has them ends because it must, and whoever would
-    /// follow of itself must not either.
+    /// Tells waiting threads not to take over when they get a lock: the engine that has the locks
+    /// ends because it must, and an engine that took over by itself must end too.
     pub fn close(&self) {
         // Release pairs with the Acquire of `is_closed`; a lock that is handed on later orders it
         // as well.
         self.word(CLOSED).store(1, Ordering::Release);
     }
 
-    /// The next may succeed by the locks again.
+    /// Permits takeovers by the locks again.
     pub fn reopen(&self) {
         self.word(CLOSED).store(0, Ordering::Release);
     }
 
-    /// Whether nobody is to succeed by a lock alone.
+    /// Whether threads must not take over when they get a lock.
     pub fn is_closed(&self) -> bool {
         self.word(CLOSED).load(Ordering::Acquire) != 0
     }
 
-    /// The thread of this number has done another round. Its owner alone calls this.
+    /// Counts another round of the thread with this number. Only the lock's owner calls this.
     pub fn beat(&self, number: usize) {
         let pulse = self.pulse_of(number);
-        // Relaxed, and two steps: there is one that writes, and who reads only asks whether it is
-        // another number than before.
+        // Relaxed, and two steps: there is only one writer, and readers only check whether the
+        // number has changed.
         pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// The rounds that the thread of this number has done.
+    /// The number of rounds of the thread with this number.
     pub fn pulse(&self, number: usize) -> u64 {
         self.pulse_of(number).load(Ordering::Relaxed)
     }
 
-    /// A keeper's word to whoever is handed the locks: their owner has hung since then, and is
-    /// killed for it.
+    /// The keeper tells the next owner of the locks that their present owner has hung since this
+    /// time, and is killed for it.
     pub fn note_hang(&self, since: Nanos) {
-        // Release pairs with the Acquire in `take_hang`; the death that hands the locks on lies
-        // between.
+        // Release pairs with the Acquire in `take_hang`; the death that hands the locks on happens
+        // in between.
         self.word(HANG).store(since.0, Ordering::Release);
     }
 
-    /// Since when those whose locks these were had hung, if it was that that they died of.
+    /// Since when the former owner of the locks had hung, if that was the cause of its death.
     pub fn take_hang(&self) -> Option<Nanos> {
         let since = self.word(HANG).swap(0, Ordering::AcqRel);
         (since != 0).then_some(Nanos(since))
@@ -215,15 +220,15 @@ impl RobustLocks {
 
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!((at + 1) * 8 <= HEADER_BYTES, "a word of the header");
-        // SAFETY: within the mapping (asserted, and its length is BYTES), aligned to 8 from a
-        // page's beginning, and atomic for every process that maps it.
+        // SAFETY: within the mapping (asserted, and its length is BYTES), aligned to 8 from the
+        // start of a page, and atomic for every process that maps it.
         unsafe { &*self.map.as_ptr().add(at * 8).cast::<AtomicU64>() }
     }
 
     fn mutex(&self, number: usize) -> &UnsafeCell<pthread_mutex_t> {
         assert!(number < OWNERS_MAX, "there are locks for {OWNERS_MAX} threads");
         // SAFETY: within the mapping (asserted), aligned to a cache line; an UnsafeCell has the
-        // layout of what is in it, and no reference to the inside is ever made.
+        // layout of its content, and no reference to the inside is ever made.
         unsafe { &*self.map.as_ptr().add(HEADER_BYTES + number * LOCK_BYTES).cast() }
     }
 
@@ -241,7 +246,7 @@ impl RobustLocks {
     }
 }
 
-// SAFETY: of the mapping only atomics and process-shared mutexes are touched, which any thread may
+// SAFETY: only atomics and process-shared mutexes of the mapping are touched, which any thread may
 // touch at any time.
 unsafe impl Send for RobustLocks {}
 // SAFETY: as above.
@@ -250,8 +255,8 @@ unsafe impl Sync for RobustLocks {}
 impl Drop for RobustLocks {
     fn drop(&mut self) {
         if !*self.taken.get_mut() {
-            // SAFETY: `self.map` is not used again, for this is the drop of its owner. No thread
-            // here ever took a lock (`taken`), so no list of held locks leads into it.
+            // SAFETY: `self.map` is not used again, because this drops its owner. No thread ever
+            // took a lock here (`taken`), so no list of held locks points into it.
             unsafe { ManuallyDrop::drop(&mut self.map) }
         }
     }
@@ -259,7 +264,8 @@ impl Drop for RobustLocks {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // SAFETY: this thread has it: `take` gave this guard, which cannot be sent to another.
+        // SAFETY: this thread holds it: `take` returned this guard, which cannot be sent to another
+        // thread.
         let unlocked = said(unsafe { libc::pthread_mutex_unlock(self.mutex.get()) });
         debug_assert!(unlocked.is_ok(), "{unlocked:?}");
     }
@@ -340,7 +346,7 @@ mod tests {
         assert!(is_mapped());
         drop(succession);
         let theirs = std::fs::read_to_string("/proc/self/maps").unwrap();
-        // Another test's thread may have put something else there meanwhile.
+        // A thread of another test may have mapped something else there since.
         assert!(!theirs.lines().any(|line| line.starts_with(&at) && line.contains("baton-succession")), "{theirs}");
         drop(fd);
     }
@@ -355,7 +361,7 @@ mod tests {
         assert_eq!(RobustLocks::open(fd.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
-    /// An upgrade from a program of glibc's to one of musl's, and back.
+    /// Models an upgrade from a program with glibc to one with musl, and back.
     #[test]
     fn locks_of_another_c_library_are_refused() {
         let (succession, fd) = RobustLocks::create().unwrap();

@@ -1,13 +1,13 @@
-//! The service manager: told how its service does, and given descriptors to keep while no process
-//! of it lives.
+//! The service manager: it is told the state of its service, and keeps descriptors while no process
+//! of the service lives.
 //!
-//! The protocol is sd_notify(3)'s: lines of `NAME=value` in a datagram to the Unix socket that
-//! `NOTIFY_SOCKET` names, descriptors beside them. What was kept comes back as sd_listen_fds(3)
-//! says: from descriptor 3 on, counted by `LISTEN_FDS` and named by `LISTEN_FDNAMES`, for the
-//! process `LISTEN_PID`. Without a manager all of this does nothing.
+//! The protocol is that of sd_notify(3): lines of `NAME=value` in a datagram to the Unix socket
+//! that `NOTIFY_SOCKET` names, with descriptors attached. Stored descriptors come back as
+//! sd_listen_fds(3) says: from descriptor 3 on, counted by `LISTEN_FDS` and named by
+//! `LISTEN_FDNAMES`, for the process `LISTEN_PID`. Without a manager all of this does nothing.
 //!
-//! What always holds: no word to the manager waits longer than a second, and none that is lost
-//! stops a service.
+//! What always holds: no message to the manager waits longer than a second, and a lost message
+//! never stops a service.
 
 use std::env;
 use std::io::{self, IoSlice};
@@ -27,31 +27,32 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::limits::STORED_MAX;
 
-/// How long the manager may take to take a word.
+/// How long the manager may take to accept a message.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The first descriptor that a manager passes (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
-/// The variables of the protocol. They are the keeper's; what it starts does not get them.
+/// The variables of the protocol. They are for the keeper; processes that it starts do not get
+/// them.
 pub const VARIABLES: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// A descriptor that the manager kept, by the name that it was given.
+/// A descriptor that the manager stored, with the name that it was given.
 pub type Stored = (String, OwnedFd);
 
-/// The line to the manager; one to nobody where there is none.
+/// The connection to the manager; without a manager, messages go nowhere.
 #[derive(Debug)]
 pub struct ServiceManager {
     line: Option<(OwnedFd, SocketAddrUnix)>,
-    /// How often it wants to hear that the service is alive.
+    /// How often the manager wants a sign of life.
     beat: Option<Duration>,
     next_beat: Instant,
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
+    /// The manager that the environment names.
     ///
     /// # Errors
-    /// The environment names what is no socket, or the system refuses one.
+    /// The environment does not name a socket, or the system refuses one.
     pub fn of_environment() -> io::Result<Self> {
         let next_beat = Instant::now();
         let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
@@ -66,28 +67,28 @@ impl ServiceManager {
         Ok(Self { line: Some((socket, address)), beat: beat_of_environment(), next_beat })
     }
 
-    /// Whether there is one.
+    /// Whether there is a manager.
     pub fn is_there(&self) -> bool {
         self.line.is_some()
     }
 
-    /// The service is up.
+    /// Reports that the service is up.
     pub fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The service is going down.
+    /// Reports that the service is going down.
     pub fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// How the service does, in words.
+    /// Reports the state of the service, in words.
     pub fn status(&self, status: &str) {
         self.tell(&format!("STATUS={status}"));
     }
 
-    /// Says that the service is alive, when that is due: twice in the time after which the manager
-    /// would end it.
+    /// Sends a sign of life when one is due: twice within the time after which the manager would
+    /// end the service.
     pub fn beat(&mut self) {
         if let Some(every) = self.beat
             && Instant::now() >= self.next_beat
@@ -97,46 +98,46 @@ impl ServiceManager {
         }
     }
 
-    /// The longest that may be waited before [`Self::beat`].
+    /// The longest permitted wait before [`Self::beat`].
     pub fn longest_wait(&self, otherwise: Duration) -> Duration {
         let until = |_| self.next_beat.saturating_duration_since(Instant::now());
         self.beat.map_or(otherwise, |every| until(every).min(otherwise))
     }
 
-    /// Has a descriptor kept until the service is stopped for good. It is not looked at whether it
-    /// hangs up: that is ours to see.
+    /// Stores a descriptor until the service is stopped for good. The manager does not check it for
+    /// hang-ups: that is our own task.
     ///
     /// # Errors
-    /// The word could not be sent.
+    /// The message could not be sent.
     pub fn store(&self, name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         self.send(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0"), &[descriptor])
     }
 
-    /// Has what bears this name kept no longer.
+    /// Removes the stored descriptor of this name.
     ///
     /// # Errors
-    /// The word could not be sent.
+    /// The message could not be sent.
     pub fn forget(&self, name: &str) -> io::Result<()> {
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])
     }
 
-    /// Waits until the manager has done all that it was told, or it takes too long.
+    /// Waits until the manager has processed all messages, or this takes too long.
     ///
     /// # Errors
-    /// The word could not be sent.
+    /// The message could not be sent.
     pub fn settle(&self) -> io::Result<()> {
         let (end, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         self.send("BARRIER=1", &[theirs.as_fd()])?;
         drop(theirs);
         let time = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-        // The other end is closed by the manager when it comes to this word.
+        // The manager closes the other end when it reaches this message.
         rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&end, PollFlags::IN)], Some(&time)))?;
         Ok(())
     }
 
     fn tell(&self, text: &str) {
         if let Err(error) = self.send(text, &[]) {
-            tracing::warn!("the service manager does not hear `{}`: {error}", text.lines().next().unwrap_or_default());
+            tracing::warn!("the service manager did not get `{}`: {error}", text.lines().next().unwrap_or_default());
         }
     }
 
@@ -152,19 +153,19 @@ impl ServiceManager {
     }
 }
 
-/// Half of the time after which the manager ends a service that it hears nothing of, if that is
-/// meant for this process.
+/// Half of the time after which the manager ends a service without a sign of life, if that setting
+/// is meant for this process.
 fn beat_of_environment() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     number("WATCHDOG_USEC").filter(|&time| ours && time > 1).map(|time| Duration::from_micros(time / 2))
 }
 
-/// What the manager kept for this process, with its names. To be asked for once, and before any
-/// other descriptor is opened by number; asked again it gives nothing.
+/// The descriptors that the manager stored for this process, with their names. Call this once, and
+/// before any other descriptor is opened by number; a second call returns nothing.
 pub fn stored() -> Vec<Stored> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    // One thread alone gets them. Nothing else is published with it.
+    // Only one thread gets them. The flag publishes nothing else.
     if TAKEN.swap(true, Ordering::Relaxed) {
         return Vec::new();
     }
@@ -177,18 +178,18 @@ pub fn stored() -> Vec<Stored> {
     let mut names = names.split(':');
     let mut stored = Vec::new();
     for number in (FIRST..).take(count) {
-        // SAFETY: a number that is not open is refused by the kernel with EBADF, and one that is
-        // open is only asked about.
+        // SAFETY: the kernel refuses a number that is not open with EBADF, and only sets a flag on
+        // one that is open.
         if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
             break;
         }
-        // SAFETY: the descriptor is open (just asked) and was opened by who started this process,
-        // for it and under this number (`LISTEN_PID`, `LISTEN_FDS`); nothing of this process knows
-        // the number, and `TAKEN` gives it out once.
+        // SAFETY: the descriptor is open (just checked) and was opened by the process that started
+        // this one, for this one and under this number (`LISTEN_PID`, `LISTEN_FDS`); nothing else
+        // in this process knows the number, and `TAKEN` gives it out once.
         let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
         let name = names.next().unwrap_or_default().to_owned();
-        // What is beyond is nobody's, and closed: what this process starts is not to have it
-        // either.
+        // Further descriptors have no use and are closed, so that the processes started by this one
+        // do not have them either.
         if stored.len() < STORED_MAX {
             stored.push((name, descriptor));
         }

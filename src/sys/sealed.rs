@@ -1,4 +1,4 @@
-//! Memory files that nobody can change any more: what one process tells another, of any length.
+//! Memory files that nobody can change any more: messages of any length between processes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -8,7 +8,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_
 
 const SEALED: SealFlags = SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// A file with this in it. `name` is shown by `/proc` alone.
+/// A file with this content. Only `/proc` shows its `name`.
 ///
 /// # Errors
 /// The system's.
@@ -19,10 +19,10 @@ pub fn write(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// What is in such a file, if it is one, and holds no more than this.
+/// The content of such a file, if it is one and not longer than this.
 ///
 /// # Errors
-/// `InvalidData` where it could still be changed, or is longer; the system's.
+/// `InvalidData` if it could still be changed, or is longer; the system's.
 pub fn read(file: OwnedFd, longest: u64) -> io::Result<Vec<u8>> {
     let foreign = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     if !fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SEALED)) {

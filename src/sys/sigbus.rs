@@ -1,9 +1,10 @@
-//! SIGBUS, explained: memory of a file ends where the file does, and somebody has cut it.
+//! Explains SIGBUS: memory of a file ends where the file ends, and another process has truncated
+//! it.
 //!
-//! Table and frames lie in files whose blocks were allocated before they were mapped, so no store
-//! can find the file system full. What is left are a file that is truncated while it is mapped and
-//! memory that fails. Neither can be survived with what was in it, so the process dies of the
-//! signal as it would without this; but not without a word.
+//! Table and frames are in files whose blocks were allocated before they were mapped, so no store
+//! can find the file system full. The remaining causes are a file that is truncated while it is
+//! mapped, and memory that fails. In both cases the data is gone, so the process dies of the signal
+//! as it would without this module; but it prints a message first.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,18 +18,18 @@ const FAILED: &str = "baton: SIGBUS: memory of this machine has failed under the
 const UNKNOWN: &str = "baton: SIGBUS: neither a file that was cut nor memory that failed, but a process that sent it, or \
     an error in baton. Please report it.\n";
 
-/// Somebody is explaining already: several workers touch the same memory.
+/// Another thread is already explaining: several workers touch the same memory.
 static EXPLAINING: AtomicBool = AtomicBool::new(false);
 
-/// From here on this process says what a SIGBUS means on standard error before it dies of it.
+/// From here on this process prints what a SIGBUS means on standard error before it dies of it.
 ///
 /// # Errors
 /// The system's.
 pub fn explain() -> io::Result<()> {
-    // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is an
-    // `extern "C"` function of the type that SA_SIGINFO asks for, lives as long as the program, and
-    // does only what is safe in a handler. SA_ONSTACK runs it on the stack that the standard
-    // library gives each of its threads for signals.
+    // SAFETY: an all-zero sigaction has no flags and an empty mask; the handler is an `extern "C"`
+    // function of the type that SA_SIGINFO asks for, lives as long as the program, and does only
+    // what is safe in a handler. SA_ONSTACK runs it on the stack that the standard library gives
+    // each of its threads for signals.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction =
@@ -40,34 +41,34 @@ pub fn explain() -> io::Result<()> {
 }
 
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // Relaxed: nothing is published with it. Who comes late is ended with the process, and must not
+    // Relaxed: it publishes nothing. A thread that comes later ends with the process, and must not
     // end it sooner.
     if EXPLAINING.swap(true, Ordering::Relaxed) {
         loop {
-            // SAFETY: `poll` is async-signal-safe (signal-safety(7)) and is given no descriptor to
-            // look at. And not `pause`: that is no call that a confined engine may make.
+            // SAFETY: `poll` is async-signal-safe (signal-safety(7)) and is given no descriptor.
+            // `pause` would not do: a confined engine may not make that call.
             unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
         }
     }
     // SAFETY: the kernel gives a handler that was installed with SA_SIGINFO a siginfo_t that lives
-    // as long as it runs.
+    // as long as the handler runs.
     let words = match unsafe { (*info).si_code } {
         libc::BUS_ADRERR => CUT,
         libc::BUS_MCEERR_AR | libc::BUS_MCEERR_AO => FAILED,
         _ => UNKNOWN,
     };
     // SAFETY: `poll`, `write`, `signal` and `raise` are async-signal-safe (signal-safety(7));
-    // `stderr` is one pollfd, `words` that many readable bytes. Errno need not be put back, for
-    // nothing that was interrupted goes on.
+    // `stderr` is one pollfd, `words` that many readable bytes. Errno need not be restored, because
+    // the interrupted code does not continue.
     unsafe {
         let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // A reader that does not read must not keep the process from dying: the successor waits for
-        // that.
+        // its death.
         if libc::poll(&raw mut stderr, 1, 0) == 1 && stderr.revents & libc::POLLOUT != 0 {
             libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len());
         }
         libc::signal(signal, libc::SIG_DFL);
-        // Blocked until the handler returns, and then what would have happened without it.
+        // Blocked until the handler returns; then the signal has its default effect.
         libc::raise(signal);
     }
 }

@@ -1,4 +1,4 @@
-//! Being asked to stop, as something to poll.
+//! Requests to stop, as a descriptor to poll.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -6,24 +6,24 @@ use std::sync::OnceLock;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Counts SIGTERM, SIGINT and SIGHUP of this process. There is one at a time, for as long as the
-/// process lives.
+/// Counts the SIGTERM, SIGINT and SIGHUP signals of this process. There is one value, for as long
+/// as the process lives.
 #[derive(Debug)]
 pub struct StopSignals {
     event: &'static OwnedFd,
 }
 
-/// What the handler writes to. It is never closed, so the handler writes to nothing else that has
-/// got its number.
+/// The descriptor that the handler writes to. It is never closed, so the handler never writes to
+/// another file with the same number.
 static EVENT: OnceLock<OwnedFd> = OnceLock::new();
 
 extern "C" fn on_signal(_: libc::c_int) {
     let one = 1u64;
-    // Of a lock that is set this is one load. It is set before the handler is installed.
+    // For a lock that is set, this is one load. It is set before the handler is installed.
     let Some(event) = EVENT.get() else { return };
     // SAFETY: `write` and `__errno_location` are async-signal-safe (signal-safety(7)); `one` is
-    // eight readable bytes, and errno is put back, for the code that was interrupted may be about
-    // to look at it.
+    // eight readable bytes, and errno is restored, because the interrupted code may be about to
+    // read it.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
@@ -33,9 +33,9 @@ extern "C" fn on_signal(_: libc::c_int) {
 }
 
 impl StopSignals {
-    /// From here on SIGTERM, SIGINT, and SIGHUP are counted and do nothing else; SIGHUP is what a
-    /// terminal sends that is closed, and where it was ignored before (nohup) it still is. A
-    /// program that is started is not affected: handlers end with exec.
+    /// From here on SIGTERM, SIGINT and SIGHUP are counted and have no other effect. A terminal
+    /// sends SIGHUP when it is closed; if it was ignored before (nohup), it still is. Programs that
+    /// are started are not affected: handlers end with exec.
     ///
     /// # Errors
     /// The system's.
@@ -50,9 +50,9 @@ impl StopSignals {
             if signal == libc::SIGHUP && is_ignored(signal)? {
                 continue;
             }
-            // SAFETY: an all-zero sigaction is one with no flags and an empty mask; the handler is
-            // an `extern "C"` function of the type that `sa_flags` without SA_SIGINFO asks for,
-            // lives as long as the program, and does only what is safe in a handler.
+            // SAFETY: an all-zero sigaction has no flags and an empty mask; the handler is an
+            // `extern "C"` function of the type that `sa_flags` without SA_SIGINFO asks for, lives
+            // as long as the program, and does only what is safe in a handler.
             let result = unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
@@ -66,7 +66,7 @@ impl StopSignals {
         Ok(Self { event })
     }
 
-    /// How many came since this was last asked.
+    /// The number of signals since the last call.
     pub fn take(&self) -> u64 {
         let mut count = [0; 8];
         match rustix::io::read(self.event, &mut count) {
@@ -76,17 +76,17 @@ impl StopSignals {
     }
 }
 
-/// A file that has grown as long as this process may make one (RLIMIT_FSIZE) is an error of the
-/// write, with words, and not the end of the process by SIGXFSZ. Programs that are started inherit
-/// it.
+/// If a file has reached the longest length that this process may write (RLIMIT_FSIZE), the write
+/// fails with an error message, and SIGXFSZ does not end the process. Programs that are started
+/// inherit this.
 pub fn ignore_file_limit() {
-    // SAFETY: to ignore a signal installs no handler.
+    // SAFETY: ignoring a signal installs no handler.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
-    // SAFETY: without a new action this only writes the present one, and all bytes zero are a
-    // sigaction to write to.
+    // SAFETY: without a new action this only writes the present one, and an all-zero sigaction can
+    // be written to.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         let result = libc::sigaction(signal, std::ptr::null(), &raw mut action);

@@ -1,14 +1,14 @@
-//! Standard error as a place for log lines that nobody ever waits for.
+//! Standard error as a destination of log lines that never makes the writer wait.
 //!
-//! A reader that does not read, such as a pager, a terminal that was stopped or a log daemon whose
-//! disk is full, fills the pipe or socket between; a write would then wait for it, and with it
-//! whatever wrote: control, a successor with all locks, the keeper. So a line that finds no room is
-//! dropped and counted, and the count is said with the first one that does find room.
+//! A reader that does not read, such as a pager, a stopped terminal or a log daemon whose disk is
+//! full, lets the pipe or socket fill up. A write would then wait, and with it the code that logs:
+//! control, a successor that has all locks, or the keeper. So a line that finds no room is dropped
+//! and counted, and the next line that finds room reports the count.
 //!
-//! Sockets can be asked not to wait at each call. Pipes and terminals cannot, and between asking
-//! whether there is room and writing another process may take it: so the keeper opens those anew,
-//! without waiting ([`never_wait`]), for itself and all that it starts. Whoever gave them to it
-//! keeps his own as they were.
+//! Sockets can be told at each call not to wait. Pipes and terminals cannot, and another process
+//! may use up the room between asking for it and writing. So the keeper opens those anew as
+//! non-blocking ([`never_wait`]), for itself and all that it starts. The process that passed them
+//! to the keeper keeps its own unchanged.
 
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
@@ -22,22 +22,22 @@ use rustix::stdio::stderr;
 
 use crate::limits::LOG_WRITE_BYTES;
 
-/// Has standard error of this process, and of those that it starts, never wait. What cannot be
-/// opened anew, such as a file, stays: a socket need not be, and a file has no reader.
+/// Makes standard error of this process, and of those that it starts, never wait. What cannot be
+/// opened anew stays as it is: a socket does not need this, and a file has no reader.
 pub fn never_wait() {
     let Ok(status) = fstat(stderr()) else { return };
     if !matches!(FileType::from_raw_mode(status.st_mode), FileType::Fifo | FileType::CharacterDevice) {
         return;
     }
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    // Another user's terminal, or a pipe without a reader: then it is asked for room each time, as
-    // anywhere else.
+    // For another user's terminal, or a pipe without a reader, the fallback is to ask for room each
+    // time.
     if let Ok(own) = open("/proc/self/fd/2", flags, Mode::empty()) {
         let _ = rustix::stdio::dup2_stderr(&own);
     }
 }
 
-/// A log line's way there: each call to `write` is one line, and is never refused.
+/// A destination of log lines: each call to `write` is one line, and never fails.
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 
@@ -54,11 +54,11 @@ impl Write for Log {
     }
 }
 
-/// Lines to one place.
+/// Lines to one descriptor.
 struct Lines {
-    /// Since the last that found room.
+    /// Lines dropped since the last one that found room.
     dropped: AtomicU64,
-    /// The last one that found room found too little of it.
+    /// The last line that found room did not fit completely.
     cut: AtomicBool,
 }
 
@@ -68,15 +68,15 @@ impl Lines {
     }
 
     fn say(&self, to: BorrowedFd<'_>, line: &[u8]) {
-        // Relaxed, here and below: the counts order nothing. Of two threads that come by at once
-        // one has the count to say, or each a part of it.
+        // Relaxed, here and below: the counts order nothing. If two threads come at once, one of
+        // them reports the count, or each reports a part of it.
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 || self.cut.load(Ordering::Relaxed) {
             let end = if self.cut.load(Ordering::Relaxed) { "\n" } else { "" };
             let lines = if dropped == 1 { "line of the log was" } else { "lines of the log were" };
             let word = match dropped {
                 0 => end.into(),
-                _ => format!("{end}baton: {dropped} {lines} dropped here, for nobody read it\n"),
+                _ => format!("{end}baton: {dropped} {lines} dropped here, because nobody read it\n"),
             };
             if !matches!(write_at_once(to, word.as_bytes()), Ok(written) if written == word.len()) {
                 self.dropped.fetch_add(dropped + 1, Ordering::Relaxed);
@@ -95,7 +95,7 @@ impl Lines {
     }
 }
 
-/// Writes as much as there is room for now; gives how much that was.
+/// Writes as much as there is room for now; returns how much that was.
 fn write_at_once(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut written = 0;
     while written < bytes.len() {
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads until there is nothing more just now.
+    /// Reads until nothing more is there at the moment.
     fn read_all(from: &OwnedFd) -> String {
         fcntl_setfl(from, fcntl_getfl(from).unwrap() | OFlags::NONBLOCK).unwrap();
         let (mut text, mut buffer) = (Vec::new(), [0; 8192]);
@@ -140,7 +140,7 @@ mod tests {
         String::from_utf8(text).unwrap()
     }
 
-    /// Each writes without having been told not to wait: a test that hangs here is one that failed.
+    /// None of them is set to non-blocking: a test that hangs here has failed.
     fn every_kind() -> Vec<(OwnedFd, OwnedFd)> {
         let sockets = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).unwrap();
         vec![pipe().unwrap(), sockets]
@@ -180,6 +180,9 @@ mod tests {
         lines.say(writer.as_fd(), "x".repeat(4 << 20).as_bytes());
         assert!(read_all(&reader).len() < 4 << 20);
         lines.say(writer.as_fd(), b"it goes on\n");
-        assert_eq!(read_all(&reader), "\nbaton: 1 line of the log was dropped here, for nobody read it\nit goes on\n");
+        assert_eq!(
+            read_all(&reader),
+            "\nbaton: 1 line of the log was dropped here, because nobody read it\nit goes on\n"
+        );
     }
 }

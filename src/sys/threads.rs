@@ -1,13 +1,13 @@
-//! Threads, by whether others wait for what they do.
+//! Threads, ordered by whether others wait for what they do.
 //!
-//! On a death every thread of the dead has to run once more, to its end, and whoever goes on waits
-//! for those that held its locks. Where there are fewer processors than threads, the scheduler says
-//! who is first: the threads that nothing waits for stand behind, and one that is about to take
-//! over stands before everybody where the system allows it.
+//! When a process dies, each of its threads has to run once more, until it ends, and a successor
+//! waits for those that held its locks. If there are fewer processors than threads, the scheduler
+//! decides which runs first. So threads that nothing waits for have low priority, and a thread that
+//! is about to take over has priority over all others if the system permits it.
 //!
-//! The thread that ends last takes the process's memory apart, a millisecond and more in which the
-//! kernel may let nobody else have the processor (`exit_mm`; `PREEMPT_LAZY`). That should be none
-//! that somebody waits for.
+//! The thread that ends last frees the process's memory. That takes a millisecond and more, in
+//! which the kernel may let no other thread have the processor (`exit_mm`; `PREEMPT_LAZY`). It
+//! should not be a thread that others wait for.
 
 use std::io;
 use std::sync::OnceLock;
@@ -19,27 +19,27 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::limits::{REALTIME_PRIORITY_MAX, STACK_BYTES};
 
-/// How far a thread stands behind those that work with rings and table, as a nice value: each step
-/// is about a tenth of its share of a processor that they want too (sched(7)).
+/// How far a thread's priority is below those that work with rings and table, as a nice value: each
+/// step takes about a tenth off its share of a processor that they want too (sched(7)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(i32)]
 pub enum Nice {
-    /// Clients wait for it.
+    /// Clients wait for its results.
     ClientsWait = 10,
-    /// Nobody waits for it.
+    /// No other thread and no client waits for it.
     NobodyWaits = 19,
 }
 
-/// The CPUs of threads that are pinned to none.
+/// The CPUs of threads that are not pinned.
 static OTHERS: OnceLock<CpuSet> = OnceLock::new();
 
-/// Keeps these CPUs for who is pinned to them: threads that are pinned to none run on the others
-/// that this process has. Where that leaves one alone, it does not: what takes the dead apart would
-/// wait there for whatever else the machine is at. To be called before a thread is pinned; the
-/// first call counts.
+/// Reserves these CPUs for the threads pinned to them: threads that are not pinned run on the
+/// others that this process has. If only one other would remain, nothing is reserved: the thread
+/// that frees a dead process's memory would wait there for other work of the machine. Call this
+/// before a thread is pinned; only the first call counts.
 pub fn keep_free(cores: impl IntoIterator<Item = u16>) {
     OTHERS.get_or_init(|| {
-        // One that the system does not tell of is as one that has every CPU.
+        // If the system does not tell, assume that the process has every CPU.
         let all = sched_getaffinity(None).unwrap_or_else(|_| {
             let mut all = CpuSet::new();
             (0..CpuSet::MAX_CPU).for_each(|cpu| all.set(cpu));
@@ -53,25 +53,25 @@ pub fn keep_free(cores: impl IntoIterator<Item = u16>) {
     });
 }
 
-/// Pins the calling thread to a CPU. What it starts from now on is pinned with it, but for who is
-/// behind the others. Gives whether it is.
+/// Pins the calling thread to a CPU. Threads that it starts from now on are pinned with it, except
+/// those with lower priority. Returns whether it is pinned.
 pub fn pin(core: u16) -> bool {
-    // What the kernel's set of CPUs has no place for is no CPU; core_affinity would index past it.
+    // A number beyond the kernel's set of CPUs is no CPU; core_affinity would index past it.
     usize::from(core) < libc::CPU_SETSIZE as usize && core_affinity::set_for_current(CoreId { id: core.into() })
 }
 
-/// Lets the calling thread run on every CPU that is not kept free, though who started it was
-/// pinned.
+/// Lets the calling thread run on every CPU that is not reserved, even if the thread that started
+/// it was pinned.
 pub fn unpin() {
     if let Some(cpus) = OTHERS.get()
         && let Err(error) = sched_setaffinity(None, cpus)
     {
-        tracing::debug!("a thread stays on the CPU of who started it: {error}");
+        tracing::debug!("a thread stays on the CPU of the thread that started it: {error}");
     }
 }
 
-/// Starts a thread that gives way to the others, and is pinned to no CPU. What it starts does so as
-/// well.
+/// Starts a thread that has lower priority than the others, and is not pinned. Threads that it
+/// starts inherit this.
 ///
 /// # Errors
 /// The system's: no more threads.
@@ -81,32 +81,32 @@ pub fn spawn_nice<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
-        // To give way needs no right. On Linux it is the calling thread's alone.
+        // Lowering the priority needs no right. On Linux it affects only the calling thread.
         if let Err(error) = setpriority_process(None, behind as i32) {
-            tracing::debug!("a thread does not give way to the others: {error}");
+            tracing::debug!("the priority of a thread cannot be lowered: {error}");
         }
         unpin();
         run()
     })
 }
 
-/// Puts the calling thread before all threads that do not run in real time, where this process may
-/// do that (`RLIMIT_RTPRIO`). Gives whether it is.
+/// Gives the calling thread priority over all threads without real-time priority, if this process
+/// may do that (`RLIMIT_RTPRIO`). Returns whether it has it.
 pub fn run_first() -> bool {
     schedule(libc::SCHED_FIFO, REALTIME_PRIORITY_MAX as libc::c_int)
 }
 
-/// Puts the calling thread among the others again.
+/// Gives the calling thread normal priority again.
 pub fn run_with_others() {
     schedule(libc::SCHED_OTHER, 0);
 }
 
 fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
-    // SAFETY: all bytes zero are such parameters; which fields there are beside the priority
-    // differs between C libraries.
+    // SAFETY: all bytes zero are valid parameters; the fields beside the priority differ between C
+    // libraries.
     let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     parameters.sched_priority = priority;
-    // SAFETY: the parameters are read during the call alone; 0 is the calling thread.
+    // SAFETY: the parameters are read only during the call; 0 is the calling thread.
     unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
 }
 

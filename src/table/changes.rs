@@ -1,14 +1,14 @@
-//! How often a writer has changed parts, by domain: who wants to know whether anything of a domain
-//! is other than it was need not look at its parts.
+//! How often a writer has changed parts, by domain: whether anything in a domain has changed can be
+//! told without reading its parts.
 
 use crate::wire::{Domain, mix};
 
-/// Counts; domains that share one are told of each other's changes, which is a look too many and
-/// never one too few.
+/// Domains that share a counter count each other's changes too: that makes a caller look in vain,
+/// and never makes it miss a change.
 const COUNTS: usize = 256;
 
-/// Changes of parts, by domain. It is told of each before it is made, so that none is missed that a
-/// panic cut short.
+/// Changes of parts, by domain. Each is counted before it is made, so that one which a panic cuts
+/// short is counted too.
 #[derive(Clone, Debug)]
 pub(super) struct PartChanges(Box<[u64; COUNTS]>);
 

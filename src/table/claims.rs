@@ -1,16 +1,15 @@
-//! Claims that nobody holds: a control word that says it is claimed, by damage.
+//! Claims without a holder: a control word that, being damaged, says that its slot is claimed.
 //!
-//! Whoever has claimed a slot has named it in its cell before, and names nothing else of that kind
-//! while it has the claim. So a claim by a number that is nobody's, or whose cell names another
-//! slot, is nobody's, and can be taken away, by one exchange of the word as it was when the cell
-//! was looked at. What makes that sound beside the living: a worker that has a claim always
+//! A writer names a slot in its cell before it claims it, and names no other slot of that kind
+//! while it has the claim. So a claim by a number that no writer has, or by a writer whose cell
+//! names another slot, has no holder. It can be removed by one exchange of the word as it was when
+//! the cell was read. This is sound while other writers run: a worker that has a claim always
 //! publishes, so a word with its claim never comes back once it is gone. The control thread does
-//! not always, and is the only one to judge its own number: while it waits for a slot it has no
-//! claim on it.
+//! not always publish, and so is the only one to judge its own number: while it waits for a slot it
+//! has no claim on it.
 //!
-//! Without this a slot with such a claim could be written to by nobody until the table is made
-//! anew, and each who tries would wait for a writer that there is not, as long as a writer may
-//! take.
+//! Without this, no writer could change a slot with such a claim until the table is created again,
+//! and each attempt would wait as long as a real writer may take.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -20,7 +19,7 @@ use super::layout::{TableSlot, Words};
 use super::membership::pause;
 use crate::limits::{CLAIM_JUDGED_EVERY, OWNERS_MAX};
 
-/// A slot that cells may name.
+/// A slot, as a cell names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Named {
     Part(u32),
@@ -43,8 +42,8 @@ impl Named {
     }
 }
 
-/// Waits for a slot's claim to end, for the try number `tried`; and now and then looks whether it
-/// is anybody's.
+/// Waits for a slot's claim to end, for the try number `tried`; now and then checks that it has a
+/// holder.
 pub(super) fn wait(words: Words<'_>, slot: Named, owner: OwnerId, tried: u32) {
     if tried % CLAIM_JUDGED_EVERY == CLAIM_JUDGED_EVERY - 1 {
         evict_nobody(words, slot, owner);
@@ -52,7 +51,7 @@ pub(super) fn wait(words: Words<'_>, slot: Named, owner: OwnerId, tried: u32) {
     pause(tried);
 }
 
-/// Takes a slot's claim away if it is nobody's. Gives whether it was.
+/// Removes a slot's claim if it has no holder. Returns whether it did.
 pub(super) fn evict_nobody(words: Words<'_>, named: Named, owner: OwnerId) -> bool {
     let Some(slot) = named.slot(words) else { return false };
     let seen = slot.seen();
@@ -60,8 +59,8 @@ pub(super) fn evict_nobody(words: Words<'_>, named: Named, owner: OwnerId) -> bo
     let is_somebodys = usize::from(holder.0) < OWNERS_MAX
         && holder != owner
         && (holder == OwnerId::CONTROL || named.is_in(Cell(words.cell(holder))));
-    // Pairs with the Release of the holder's next note: who has read that sees what it published
-    // before.
+    // Pairs with the Release of the holder's next note: once we have read that note, we see what it
+    // published before.
     fence(Ordering::Acquire);
     !is_somebodys && slot.evict_seen(seen)
 }

@@ -1,16 +1,15 @@
-//! Taking a part out of which nothing can be read, because its record is damaged.
+//! Removing a part whose record is damaged, so that nothing of it can be read.
 //!
-//! Its record says neither whose it is nor where it is entered. So whose it is, is taken from the
-//! entry of the index that led to it, and, before that is believed, from the record that the slot
-//! held before, which is the same part's or that of a free slot; where that says nothing, from the
-//! domain of its place. And where it is entered is looked for: every entry and every link that
-//! names the slot goes, whatever it is filed under. That reads both indexes and all places, and is
-//! rare.
+//! The record says neither which part it is nor where it is entered. Which part it is follows from
+//! the index entry that led to it, checked against the slot's earlier record, which is the same
+//! part's or that of a free slot; if that says nothing, against the domain of its place. Where it
+//! is entered is searched for: every entry and every link that names the slot is removed, whichever
+//! key it is filed under. That reads both indexes and all places, and is rare.
 //!
-//! Entries of two parts are taken for each other where 32 bits of their hashes, their buckets and
-//! their domains are the same and the slot's earlier record says nothing. Then the damaged part of
-//! the other one goes. Nothing is lost by that either: it could not be read, is unknown from now
-//! on, and comes back from the database as this one does.
+//! Entries of two parts are confused if 32 bits of their hashes, their buckets and their domains
+//! are the same and the slot's earlier record says nothing. Then the other damaged part is removed.
+//! Nothing is lost by that either: it could not be read, is unknown from now on, and comes back
+//! from the database as this one does.
 
 use std::sync::atomic::Ordering;
 
@@ -26,8 +25,8 @@ use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
 use crate::wire::{Domain, MeetingId};
 
 impl Writer {
-    /// Takes a part out whose record is damaged, and with it its members; false where there is none
-    /// such. As [`Self::remove_part`] it is to be called again where another writer keeps a member.
+    /// Removes a part whose record is damaged, and its members; false if there is no such part.
+    /// Like [`Self::remove_part`], call it again if another writer has claimed a member.
     pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
         self.changes.count(domain);
         let words = self.table().words();
@@ -56,7 +55,7 @@ fn is_taken_for(words: Words<'_>, slot: u32, meeting: MeetingId, domain: Domain)
 }
 
 impl<'a> Structure<'a> {
-    /// Takes a part out whose record is damaged. False, and nothing done, where it is not.
+    /// Removes a part whose record is damaged. False, and nothing is changed, if it is not damaged.
     pub fn discard_part(&self, slot: u32) -> Result<bool, TableError> {
         let Some(claim) = self.claim_damaged(slot)? else { return Ok(false) };
         self.discard_members(slot)?;
@@ -74,7 +73,7 @@ impl<'a> Structure<'a> {
         let table_slot = self.words.part(slot).ok_or(TableError::Damaged)?;
         for tried in 0..CLAIM_TRIES_CONTROL {
             if let Some(claim) = table_slot.claim(table_slot.seen(), self.owner) {
-                // Looked at once more, under the claim: who had it until now may have published.
+                // Checked again under the claim: the last holder may have published.
                 let damaged = matches!(self.words.read_part(slot), Err(Unreadable::Damaged));
                 return Ok(damaged.then_some(claim));
             }
@@ -83,9 +82,8 @@ impl<'a> Structure<'a> {
         Err(TableError::Contended)
     }
 
-    /// Takes out the members whose records name the part. Its chain hangs on a slot that something
-    /// has damaged: where it leads to what is no member, or to fewer than it says, they are looked
-    /// for among all terminals.
+    /// Removes the members whose records name the part. Its chain starts at a damaged slot: if it
+    /// leads to a terminal that is no member, or to fewer than it says, all terminals are searched.
     fn discard_members(&self, part: u32) -> Result<(), TableError> {
         let words = self.words;
         let is_member = |slot: u32| matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.part() == part);
@@ -96,18 +94,19 @@ impl<'a> Structure<'a> {
             }
             self.take_out_member(member, part)?;
         }
-        // Relaxed: who has the structure's claim made it what it is.
+        // Relaxed: the last writer had the structure's claim, which we have now.
         if words.part_link(part).is_some_and(|link| link.load(Ordering::Relaxed) != 0) {
             live(words.terminal_bits(), 0)
                 .filter(|&slot| is_member(slot))
                 .try_for_each(|member| self.take_out_terminal(member, part))?;
-            // Last: it is what says that there may be more, to whoever comes here again.
+            // Last: until then it tells a later attempt that there may be more members.
             self.clear_members(part);
         }
         Ok(())
     }
 
-    /// Lets whatever leads to a part in its meeting's chain lead to the one behind it.
+    /// Makes each link or entry that leads to a part in its meeting's chain lead to the part after
+    /// it.
     fn bypass(&self, slot: u32) {
         let words = self.words;
         let meeting_of = |part: u32| words.read_part(part).ok().flatten().map(|(_, part)| part.meeting);
@@ -116,7 +115,7 @@ impl<'a> Structure<'a> {
         for before in live(words.part_bits(), 0).filter(|&part| part != slot && words.sibling_of(part) == Some(slot)) {
             let fits = |successor: &u32| match (meeting_of(before), meeting_of(*successor)) {
                 (Some(one), Some(other)) => one == other,
-                // What cannot be read will come to be discarded itself.
+                // One that cannot be read will be discarded itself.
                 _ => true,
             };
             self.set_sibling(before, successor.filter(fits));
@@ -129,8 +128,8 @@ impl<'a> Structure<'a> {
             };
             let successor = match meeting {
                 Some(meeting) if !index.is_filed_under(place, meeting_hash(meeting)) => None,
-                // A part that was entered since has begun a chain of its own, for this one could
-                // not be seen.
+                // A part that was entered since has started its own chain, because this one could
+                // not be read.
                 Some(meeting) => match words.first_part_of(meeting) {
                     Some(first) => {
                         self.append(first, successor);

@@ -1,14 +1,13 @@
-//! Taking a terminal out whose record is damaged, as `discard` does it with a part.
+//! Removing a terminal whose record is damaged, as `discard` removes a part.
 //!
-//! Which slot is a terminal's that cannot be read is taken from the entry of the index that led to
-//! it, and, before that is believed, from the record that the slot held before. Where it is linked
-//! is looked for: in the chain of the part that either of its banks names, or a neighbour's record,
-//! and if it is in none of these, in all. The slot's own link is no part of its record, and is
-//! believed as far as it leads to a member.
+//! Which terminal it is follows from the index entry that led to it, checked against the slot's
+//! earlier record. Where it is linked is searched for: in the chain of the part that either of its
+//! banks or a neighbour's record names, and if it is in none of these, in all chains. The slot's
+//! own link is not part of its record, and is used as far as it leads to a member.
 //!
-//! The member that goes is not forgotten by its autonomous server. The part whose chain had it is
-//! marked as in doubt before anything else, so whoever reads the part from then on, across a death
-//! too, knows that it may have fewer than it should.
+//! The member's autonomous server still knows it. The part whose chain had it is first marked as in
+//! doubt, so that every reader from then on, also after a death, knows that the part may lack a
+//! member.
 
 use std::sync::atomic::Ordering;
 
@@ -25,17 +24,17 @@ use super::{Table, TableError, Writer};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
 use crate::wire::{Address, Domain, MeetingId};
 
-/// A damaged terminal that was thrown away.
+/// A damaged terminal that was removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Discarded {
-    /// The part that had it as a member, in doubt from now on; none where no chain had it or that
-    /// part cannot be read itself.
+    /// The part that had it as a member, in doubt from now on; none if no chain had it or that part
+    /// cannot be read either.
     pub member_of: Option<(MeetingId, Domain)>,
 }
 
 impl Writer {
-    /// Takes a terminal out whose record is damaged, and marks the part that had it as in doubt;
-    /// none where there is none such. [`Writer::join`], [`Writer::leave`] and
+    /// Removes a terminal whose record is damaged, and marks the part that had it as in doubt; none
+    /// if there is no such terminal. [`Writer::join`], [`Writer::leave`] and
     /// [`Writer::update_terminal`] do so themselves.
     pub fn discard_damaged_terminal(&mut self, terminal: Address) -> Result<Option<Discarded>, TableError> {
         let words = self.table().words();
@@ -44,8 +43,8 @@ impl Writer {
         structure.throw_terminal_away(slot)
     }
 
-    /// Takes the members of a part out whose records are damaged, as
-    /// [`Writer::discard_damaged_terminal`] does; gives how many.
+    /// Removes the members of a part whose records are damaged, as
+    /// [`Writer::discard_damaged_terminal`] does; returns how many.
     pub fn discard_damaged_members(&mut self, meeting: MeetingId, domain: Domain) -> Result<u32, TableError> {
         let words = self.table().words();
         let structure = Structure::claim(words, self.owner)?;
@@ -58,7 +57,7 @@ impl Writer {
         Ok(discarded)
     }
 
-    /// Takes every terminal out whose record is damaged, whoever's it is; gives how many. It reads
+    /// Removes every terminal whose record is damaged, in all domains; returns how many. It reads
     /// the whole table.
     pub fn discard_damaged_terminals(&mut self) -> Result<u32, TableError> {
         let words = self.table().words();
@@ -70,10 +69,10 @@ impl Writer {
         Ok(discarded)
     }
 
-    /// Takes the parts of a domain out whose records are damaged, as [`Writer::discard_damaged`]
-    /// does with one; gives the meetings as far as [`Table::damaged_parts_in`] names them. For who
-    /// has learned all that the domain's autonomous server holds: what is left unread then is none
-    /// of that, and its members must not be kept from other meetings by one that nobody knows.
+    /// Removes the parts of a domain whose records are damaged, as [`Writer::discard_damaged`]
+    /// removes one; returns their meetings as far as [`Table::damaged_parts_in`] knows them. For
+    /// use after the domain's autonomous server has listed all that it holds: a part that is still
+    /// unreadable then is not among that, and must not keep its members from other meetings.
     pub fn discard_damaged_parts_in(&mut self, domain: Domain) -> Result<Vec<Option<MeetingId>>, TableError> {
         let words = self.table().words();
         let structure = Structure::claim(words, self.owner)?;
@@ -91,8 +90,8 @@ impl Writer {
 }
 
 impl Table {
-    /// The parts of a domain whose records are damaged: for each its meeting, where the record
-    /// before says that.
+    /// The parts of a domain whose records are damaged: for each its meeting, if the slot's earlier
+    /// record says it.
     pub fn damaged_parts_in(&self, domain: Domain) -> impl Iterator<Item = Option<MeetingId>> + '_ {
         damaged_parts(self.words(), domain).map(|(_, meeting)| meeting)
     }
@@ -100,7 +99,7 @@ impl Table {
 
 fn damaged_parts(words: Words<'_>, domain: Domain) -> impl Iterator<Item = (u32, Option<MeetingId>)> + '_ {
     let is_here = move |slot: &u32| {
-        // The tag first, which is side by side with the others.
+        // The tag first: tags lie side by side in memory.
         has_tag(words.domain_tags(), *slot, Some(Tag::of(domain)))
             && words.place_domain(*slot).is_some_and(|place| place.load(Ordering::Acquire) == domain.number())
     };
@@ -115,11 +114,12 @@ fn damaged_parts(words: Words<'_>, domain: Domain) -> impl Iterator<Item = (u32,
 /// The slot of a terminal, if its record is damaged.
 pub(super) fn damaged_terminal(words: Words<'_>, terminal: Address) -> Option<u32> {
     words.terminal_index().find(terminal_hash(terminal), |slot| {
-        let earlier =
-            || words.terminal(slot).and_then(|slot| Head::alone(&slot.other_bank())).map(|head| head.address());
+        if !is_damaged(words, slot) {
+            return None;
+        }
+        let earlier = words.terminal(slot).and_then(|slot| Head::alone(&slot.other_bank()));
         // A free slot's earlier record says nothing.
-        let is_taken_for = || earlier().is_none_or(|earlier| earlier.number() == 0 || earlier == terminal);
-        (is_damaged(words, slot) && is_taken_for()).then_some(slot)
+        earlier.is_none_or(|earlier| earlier.is_free() || earlier.address() == terminal).then_some(slot)
     })
 }
 
@@ -127,11 +127,11 @@ pub(super) fn is_damaged(words: Words<'_>, slot: u32) -> bool {
     matches!(words.read_terminal(slot), Err(Unreadable::Damaged))
 }
 
-/// The part in whose chain a slot is, whatever its record says.
+/// The part whose chain has a slot, found without its record.
 pub(super) fn part_with_member(words: Words<'_>, slot: u32) -> Option<u32> {
     let has = |part: &u32| members(words, *part).any(|member| member == slot);
-    // What the banks say is most likely so though their checksum does not fit; who has it in his
-    // chain decides.
+    // What the banks say is probably right although their checksum does not match; the chain that
+    // has it decides.
     let banks = words.terminal(slot).map(|slot| [slot.current_bank(), slot.other_bank()]).into_iter().flatten();
     let in_banks = banks.map(|bank| bank[3] as u32);
     let (previous, next) = chain_link(words, slot);
@@ -142,7 +142,7 @@ pub(super) fn part_with_member(words: Words<'_>, slot: u32) -> Option<u32> {
 }
 
 impl<'a> Structure<'a> {
-    /// As [`Writer::discard_damaged_terminal`], an operation of its own.
+    /// As [`Writer::discard_damaged_terminal`], as an operation of its own.
     pub fn throw_terminal_away(&self, slot: u32) -> Result<Option<Discarded>, TableError> {
         let words = self.words;
         let part = part_with_member(words, slot);
@@ -153,7 +153,7 @@ impl<'a> Structure<'a> {
                     claim.publish(&Part { in_doubt: true, ..record }.encode());
                     member_of = Some((record.meeting, record.domain));
                 }
-                // It will come to be discarded itself.
+                // It will be discarded itself.
                 Ok((None, _)) | Err(TableError::Damaged) => {}
                 Err(error) => return Err(error),
             }
@@ -164,13 +164,14 @@ impl<'a> Structure<'a> {
         Ok(done?.then_some(Discarded { member_of }))
     }
 
-    /// Takes a terminal out whose record is damaged. False, and nothing done, where it is not.
+    /// Removes a terminal whose record is damaged. False, and nothing is changed, if it is not
+    /// damaged.
     pub fn discard_terminal(&self, slot: u32) -> Result<bool, TableError> {
         let words = self.words;
         let Some(claim) = self.claim_damaged_terminal(slot)? else { return Ok(false) };
-        // Which extent it has its record does not say. None is read through a record that is
-        // damaged, so they go first, and what is behind the record's last store is no more than for
-        // any terminal that goes.
+        // Its record does not say which extent it has. No extent is read through a damaged record,
+        // so they are freed first, and what follows the record's last store is the same as for any
+        // terminal that is removed.
         for extent in 0..words.extents() {
             give_back(words, Some(extent), slot);
         }
@@ -198,7 +199,7 @@ impl<'a> Structure<'a> {
         Err(TableError::Contended)
     }
 
-    /// Lets whatever leads to a member lead to the one behind it, if that is one.
+    /// Makes the link that leads to a member lead to the one after it, if that is a member.
     fn bypass_member(&self, slot: u32, part: u32) {
         let words = self.words;
         let is_member = |next: &u32| {
@@ -207,11 +208,11 @@ impl<'a> Structure<'a> {
         let next = chain_link(words, slot).1.filter(is_member);
         let before = members(words, part).take_while(|&member| member != slot).last();
         self.lead_to(before, part, next);
-        // The count, and who is before whom.
+        // The count, and the links to the member before.
         self.repair_members(part);
     }
 
-    /// Has a member's link, or the part's where there is none before, lead to `next`.
+    /// Makes a member's link, or the part's if there is no member before, lead to `next`.
     fn lead_to(&self, before: Option<u32>, part: u32, next: Option<u32>) {
         let words = self.words;
         let link = before.map_or_else(|| words.part_link(part), |before| words.terminal_link(before));

@@ -1,11 +1,13 @@
 //! Which parts are of which domain: two bytes a slot, side by side, so that a walk over one
-//! domain's parts passes over the others' at 64 slots for two cache lines.
+//! domain's parts skips 64 slots of others for two cache lines.
 //!
-//! The two bytes are a tag of the domain, not its number: a walk reads the record, and passes over
-//! the rare part that only has the same tag. 0 is the tag of no domain; zeroed memory is nobody's.
+//! The two bytes are a tag of the domain, not its number: a walk reads the record, and skips the
+//! rare part that only has the same tag. 0 is the tag of no domain, so zeroed memory belongs to
+//! none.
 //!
-//! Tags are written by who has the structure's claim, and by recovery for the dead who had it: so
-//! there is one writer at a time, and four tags share a word that is loaded and stored whole.
+//! Tags are written by the writer that has the structure's claim, and by recovery if that writer
+//! died: so there is one writer at a time, and four tags can share a word that is loaded and stored
+//! whole.
 
 use std::sync::atomic::Ordering;
 
@@ -39,7 +41,7 @@ const LOWER: u64 = 0x7fff_7fff_7fff_7fff;
 pub(super) fn set_tag<W: Word>(tags: &[W], slot: u32, tag: Option<Tag>) {
     let Some(word) = tags.get(slot as usize / TAGS) else { return };
     let place = 0xffff << (slot as usize % TAGS * 16);
-    // Relaxed: whoever wrote the word before had the structure's claim, which we have now.
+    // Relaxed: the last writer of the word had the structure's claim, which we have now.
     let others = word.load(Ordering::Relaxed) & !place;
     // Release pairs with the Acquire loads of `tagged`: a part's record is published before its
     // tag.
@@ -100,7 +102,7 @@ mod tests {
         assert_eq!(tagged(tags, 2, Tag::of(domain(1))), 0, "behind the end there is nothing");
     }
 
-    /// Neighbouring places do not disturb each other, whatever is in them.
+    /// No value in a place disturbs its neighbours.
     #[test]
     fn tags_that_differ_in_one_bit_differ() {
         let table = table(64, 4);

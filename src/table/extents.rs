@@ -1,9 +1,9 @@
 //! Extents: two banks of 64 bytes for information that does not fit a terminal's slot.
 //!
-//! An extent's owner word names the terminal's slot that owns it, 0 for nobody. It is taken before
-//! a record names it, and given back when no record does any more; the cell of who does either
-//! names slot and extent before. So an extent that a slot owns and its record does not name is one
-//! that a dead writer was at: recovery gives it back.
+//! An extent's owner word names the terminal's slot that owns it, or is 0 while the extent is free.
+//! A writer takes an extent before a record names it and gives it back when no record names it any
+//! more; before either, it names slot and extent in its cell. So an extent that a slot owns and its
+//! record does not name was left by a writer that died: recovery gives it back.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,8 @@ use super::intent::Cell;
 use super::layout::Words;
 use super::slot::Word;
 
-/// Takes a free extent for a terminal's slot, of as many as `probes` from `hint` on. Where they are
-/// all taken, the next call looks behind them.
+/// Takes a free extent for a terminal's slot, from among `probes` extents from `hint` on. If all of
+/// them are taken, the next call looks at those after them.
 pub(super) fn take(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32, probes: u32) -> Option<u32> {
     let extents = words.extents();
     let probes = probes.min(extents);
@@ -34,20 +34,20 @@ pub(super) fn take(words: Words<'_>, cell: Cell<'_>, slot: u32, hint: &mut u32, 
     None
 }
 
-/// Gives an extent back that a terminal's slot owns and its record names no more. Gives whether it
-/// did own it.
+/// Frees an extent that a terminal's slot owns and its record no longer names. Returns whether the
+/// slot did own it.
 pub(super) fn give_back(words: Words<'_>, extent: Option<u32>, slot: u32) -> bool {
     extent.and_then(|extent| words.extent_owner(extent)).is_some_and(|owner| give_back_owner(owner, slot))
 }
 
 pub(super) fn take_owner<W: Word>(owner: &W, slot: u32) -> bool {
-    // Acquire pairs with the Release of `give_back_owner`: that the record of the last owner names
-    // it no more comes before what we write to it. Release keeps the notes in the cell in front.
+    // Acquire pairs with the Release of `give_back_owner`: the last owner's record stopped naming
+    // it before we write to it. Release keeps the notes in the cell before this store.
     owner.compare_exchange(0, u64::from(slot) + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 pub(super) fn give_back_owner<W: Word>(owner: &W, slot: u32) -> bool {
-    // Relaxed: while the word is ours, nobody else writes it.
+    // Relaxed: while the word names our slot, no other thread writes it.
     let ours = owner.load(Ordering::Relaxed) == u64::from(slot) + 1;
     if ours {
         // Release pairs with the Acquire of `take_owner`.

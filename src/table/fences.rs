@@ -1,14 +1,14 @@
-//! Fences: the domains whose autonomous servers have told of a newer controller, and under which
-//! epoch.
+//! Fences: the domains whose autonomous servers have reported a newer controller, each with that
+//! controller's epoch.
 //!
-//! A fence outlives the engine that heard of it, so that a server which was replaced does not
-//! control again because somebody starts it. It counts until this server's own term is above that
-//! of the fence, which an operator or a cluster gives it. Counting up generations, as each start
-//! does, never passes it.
+//! A fence outlives the engine that wrote it, so that a server which was replaced does not control
+//! again only because it is started. It holds until this server's own term is above the fence's;
+//! only an operator or a cluster gives it such a term. Counting up generations, as each start does,
+//! never passes it.
 //!
-//! The control thread alone writes, the epoch before the domain: killed between the two stores, the
-//! fence is not there yet, and the autonomous server says again what it said. An epoch that is
-//! raised is one store.
+//! Only the control thread writes, the epoch before the domain: if it is killed between the two
+//! stores, there is no fence yet, and the autonomous server reports again. Raising an epoch is one
+//! store.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ use super::layout::FENCE;
 use crate::wire::{Domain, Epoch};
 
 impl Table {
-    /// Every fence that was ever written down, those that do not count any more included.
+    /// Every fence that was ever written, including those that no longer hold.
     pub fn fences(&self) -> impl Iterator<Item = (Domain, Epoch)> + '_ {
         self.words().fences().chunks_exact(FENCE).filter_map(|words| {
             // Acquire pairs with the Release store of the domain in `set_fence`.
@@ -27,20 +27,20 @@ impl Table {
         })
     }
 
-    /// Under which epoch somebody else controls this domain; none where this server may.
+    /// The epoch of the other dispatch server that controls this domain; none if this one may.
     pub fn fence(&self, domain: Domain) -> Option<Epoch> {
         let term = self.epoch().term();
         self.fences().find(|&(fenced, by)| fenced == domain && by.term() >= term).map(|(_, by)| by)
     }
 
-    /// Writes down that a domain is controlled under `by`; an epoch below the one that is there
-    /// changes nothing. False where there is no room: as many domains are fenced as a configuration
-    /// may name.
+    /// Records that another dispatch server controls a domain under `by`; an epoch below the
+    /// recorded one changes nothing. False if there is no room: as many domains are fenced as a
+    /// configuration may name.
     #[must_use]
     pub fn set_fence(&self, domain: Domain, by: Epoch) -> bool {
         let term = self.epoch().term();
         let all = || self.words().fences().chunks_exact(FENCE);
-        // Relaxed: this thread alone writes.
+        // Relaxed: only this thread writes.
         let load = |words: &[crate::sys::mapping::SharedWord], at: usize| words[at].load(Ordering::Relaxed);
         if let Some(words) = all().find(|words| load(words, 0) == domain.number()) {
             if load(words, 1) < by.0 {
@@ -48,7 +48,7 @@ impl Table {
             }
             return true;
         }
-        // What does not count any more makes room.
+        // A fence that no longer holds makes room.
         let free = all().find(|words| load(words, 0) == 0);
         let Some(words) = free.or_else(|| all().find(|words| Epoch(load(words, 1)).term() < term)) else {
             return false;

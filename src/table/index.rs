@@ -6,13 +6,13 @@
 //!
 //! An entry is put into the emptier of the two buckets that its hash names, or, where both are
 //! full, into the stash that all share; and there it stays until it is removed. Because nothing
-//! ever moves, a reader that looks at these places in any order finds each key that is there all
-//! the while, without a lock, whatever changes beside it. Because nothing is left behind by a
-//! removal, a look-up costs two cache lines (a miss: and the stash) for ever. At the load of at
-//! most one half that the layout gives it, two choices leave buckets of eight practically never
-//! full; the stash takes the rest.
+//! ever moves, a reader that looks at these places in any order finds each key that is there
+//! throughout, without a lock, while others come and go. Because a removal leaves nothing behind, a
+//! look-up costs two cache lines (a miss: and the stash) for ever. At the load of at most one half
+//! that the layout gives it, two choices leave buckets of eight practically never full; the stash
+//! takes the rest.
 //!
-//! One writer changes it at a time: whoever has the structure's claim.
+//! One writer changes it at a time: the one with the structure's claim.
 
 use std::sync::atomic::Ordering;
 
@@ -57,7 +57,7 @@ impl<'a, W: Word> Index<'a, W> {
     pub fn find<T>(self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let filed = tag(hash) << 32;
         let [one, two] = self.buckets_of(hash);
-        // Both buckets before a branch: in which of them a key lies nobody can predict either.
+        // Both buckets before a branch: which of them has the key cannot be predicted either.
         let in_two = if std::ptr::eq(one, two) { 0 } else { matching(two, filed) };
         let in_buckets = matching(one, filed) | in_two << BUCKET;
         let place = |at: usize| if at < BUCKET { &one[at] } else { &two[at % BUCKET] };
@@ -65,7 +65,7 @@ impl<'a, W: Word> Index<'a, W> {
             .or_else(|| take_first(matching(self.stash, filed), filed, |at| &self.stash[at % STASH], &mut look))
     }
 
-    /// Has the cache lines fetched that [`Self::find`] looks at first.
+    /// Prefetches the cache lines that [`Self::find`] looks at first.
     #[inline]
     pub fn prefetch(self, hash: u64) {
         for [first, ..] in self.buckets_of(hash) {
@@ -78,7 +78,7 @@ impl<'a, W: Word> Index<'a, W> {
         self.place_of(hash, slot).is_some()
     }
 
-    /// Puts a slot in. False, and nothing done, where there is no room.
+    /// Adds a slot. False, and nothing is changed, if there is no room.
     #[must_use]
     pub fn insert(self, hash: u64, slot: u32) -> bool {
         let [one, two, stash] = self.places(hash);
@@ -92,18 +92,18 @@ impl<'a, W: Word> Index<'a, W> {
         true
     }
 
-    /// Lets the entry of one slot name another. Gives whether there was one.
+    /// Makes the entry of one slot name another. Returns whether there was one.
     pub fn replace(self, hash: u64, old: u32, new: u32) -> bool {
         let place = self.place_of(hash, old);
         // Release pairs with the Acquire load of `find`.
         place.map(|place| place.store(entry(hash, new), Ordering::Release)).is_some()
     }
 
-    /// Takes a slot's entry out. Gives whether there was one.
+    /// Removes a slot's entry. Returns whether there was one.
     pub fn remove(self, hash: u64, slot: u32) -> bool {
         let place = self.place_of(hash, slot);
-        // Release keeps it behind what came before for whoever is killed here; readers need no
-        // order to miss it.
+        // Release keeps it after the earlier stores, which matters if we are killed here; readers
+        // need no order to miss it.
         place.map(|place| place.store(0, Ordering::Release)).is_some()
     }
 
@@ -125,8 +125,8 @@ impl<'a, W: Word> Index<'a, W> {
         self.place(place).is_some_and(|place| place.load(Ordering::Acquire) >> 32 == tag(hash))
     }
 
-    /// Lets the entry in a place name another slot, under whatever key it is filed; or takes it
-    /// out.
+    /// Makes the entry in a place name another slot, whichever key it is filed under; or removes
+    /// it.
     pub fn rename_at(self, place: usize, slot: Option<u32>) {
         let Some(place) = self.place(place) else { return };
         let filed = place.load(Ordering::Relaxed) >> 32 << 32;
@@ -190,7 +190,7 @@ fn take_first<'a, W: Word + 'a, T>(
 }
 
 /// A bit for each place whose entry may be filed so. Without a branch for each: where in a bucket a
-/// key lies nobody can predict.
+/// key lies cannot be predicted.
 #[inline(always)]
 fn matching<W: Word>(places: &[W], filed: u64) -> u64 {
     let bit = |place: &W| u64::from(place.load(Ordering::Relaxed) ^ filed < 1 << 32);

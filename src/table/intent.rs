@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Words 1 and 2 name the slots that the owner may have claimed, word 3 the extent that it may be
-//! taking or giving back for the terminal of word 2. They are left as they are when it is done: a
-//! note of what is finished does no harm. Word 0 is written last when an operation over several
-//! slots begins, and first when it ends. A cell is its owner's cache line, so a note costs a store.
+//! taking or giving back for the terminal of word 2. They are left as they are after that: a note
+//! of something finished does no harm. Word 0 is written last when an operation over several slots
+//! begins, and first when it ends. A cell is its owner's cache line, so a note costs a store.
 
 use std::sync::atomic::Ordering;
 
@@ -22,13 +22,13 @@ pub(super) enum Operation {
     Join = 3,
     Leave = 4,
     DiscardPart = 5,
-    /// Of the terminal. The part is whose chain has it, if any does.
+    /// Of the terminal. The part is the one whose chain has it, if any does.
     DiscardTerminal = 6,
 }
 
 /// One owner's cell.
 ///
-/// Its loads and stores pair with nothing among the living: only its owner and, when that is dead,
+/// Its loads and stores pair with none of a living thread: only its owner and, once that is dead,
 /// recovery look at it. That it is written *before* what it names is kept by the Release of
 /// [`super::slot::Slot::claim`] and of each store that follows.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ impl Cell<'_> {
         self.0[3].store(u64::from(extent) + 1, Ordering::Release);
     }
 
-    /// Notes an operation and what it is on, from a clean cell.
+    /// Notes an operation and its slots. The cell names no operation before.
     pub fn begin(self, operation: Operation, part: Option<u32>, terminal: Option<u32>) {
         let noted = |slot: Option<u32>| slot.map_or(0, |slot| u64::from(slot) + 1);
         self.0[3].store(0, Ordering::Release);

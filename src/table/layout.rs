@@ -5,7 +5,7 @@
 //!
 //! header    0 magic │ 1 layout hash │ 2 bytes │ 3 meetings << 32 │ terminals │ 4, 5 boot id │ 6 checksum of 0 to 5
 //!           8 structure claim │ 9 structure sequence │ 16.. slot: epoch │ end of its block
-//! fences    domain │ epoch; for each domain that has told of a newer controller
+//! fences    domain │ epoch; for each domain that has reported a newer controller
 //! bitmaps   live parts │ live terminals │ parts of level 1 │ 2 │ 3 │ 4 │ 5; a bit for each slot │ domain tags of parts
 //! slot      control │ bank 0 (7) │ bank 1 (7) │ link
 //! place     domain │ sibling         link of a part      members << 32 │ first member + 1
@@ -53,8 +53,8 @@ const _: () = assert!(TableSlot::WORDS <= LINK && LINK < SLOT && SLOT == 2 * LIN
 const _: () =
     assert!(BANK - 1 - 4 == INFO_BYTES_INLINE / 8, "what four words of a terminal leave is inline information");
 
-/// What has to be the same in the program that wrote a table and the one that reads it. The first
-/// number is counted up with each change that the others do not show.
+/// Differs between programs that lay a table out differently. Increase the first number with each
+/// change that the others do not show.
 pub const LAYOUT_HASH: u64 = {
     let facts = [
         4,
@@ -164,8 +164,8 @@ impl Layout {
     }
 }
 
-/// A table's words, by what they are. A number from the table itself is looked at with the checked
-/// forms (`Option`): whatever a damaged file says, it is never followed out of a region.
+/// A table's words, by what they are. A number from the table itself is used through the checked
+/// forms (`Option`): so nothing in a damaged file leads outside a region.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words<'a> {
     layout: &'a Layout,
@@ -215,7 +215,7 @@ impl<'a> Words<'a> {
         &self.words[self.layout.level_bits[usize::from(level.number()) - 1].clone()]
     }
 
-    /// Whose the parts are, side by side: tags that [`super::domains`] sets.
+    /// The domains of the parts, side by side: tags that [`super::domains`] sets.
     pub fn domain_tags(self) -> &'a [SharedWord] {
         &self.words[self.layout.domain_tags.clone()]
     }
@@ -250,7 +250,7 @@ impl<'a> Words<'a> {
         self.part_words(part).map(Slot::new)
     }
 
-    /// Has a part's record fetched, both of its cache lines, because it is read soon.
+    /// Prefetches both cache lines of a part's record.
     pub fn prefetch_part(self, part: u32) {
         if let Some(words) = self.part_words(part) {
             words[0].prefetch();
@@ -258,7 +258,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Has a terminal's record fetched, likewise.
+    /// Prefetches both cache lines of a terminal's record.
     pub fn prefetch_terminal(self, terminal: u32) {
         if let Some(words) = self.terminal_words(terminal) {
             words[0].prefetch();

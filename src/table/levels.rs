@@ -2,13 +2,13 @@
 //! over with level 1 first.
 //!
 //! What always holds: where a part's record is published, the bit of its slot in the bitmap of its
-//! level is set. So it is set in front of the record, and the bit of the level that it had is
-//! cleared behind it, both under the claim of its slot. A bit too many is what a death in between
-//! leaves, or a moment: a walk reads the record, and passes over a part that is of another level
-//! than the one it is at. Recovery makes the bits of the slots that cells name fit their records.
+//! level is set. So that bit is set before the record is published, and the bit of the earlier
+//! level is cleared after it, both under the claim of its slot. Between the two, and after a death
+//! there, a bit too many is set: a walk reads the record, and skips a part that is of another
+//! level. Recovery makes the bits of the slots that cells name fit their records.
 //!
-//! Slots of one word are of parts that different writers may change beside each other, and none has
-//! a claim on the word: so a bit is changed by one atomic exchange of its word, unlike those of the
+//! Different writers may change parts whose bits share a word at the same time, and none has a
+//! claim on the word: so a bit is changed by one atomic operation on its word, unlike those of the
 //! live bitmaps (`set_bit`).
 
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use super::layout::Words;
 use super::slot::Word;
 use crate::wire::Level;
 
-/// Sets a slot's bit, or clears it. Where it is so already, nothing is written.
+/// Sets or clears a slot's bit. Writes nothing if it is so already.
 #[inline]
 pub(super) fn set_level_bit<W: Word>(bits: &[W], slot: u32, member: bool) {
     if is_of_level(bits, slot) == member {
@@ -25,9 +25,9 @@ pub(super) fn set_level_bit<W: Word>(bits: &[W], slot: u32, member: bool) {
     }
     let Some(word) = bits.get(slot as usize / 64) else { return };
     let bit = 1 << (slot % 64);
-    // Release pairs with the Acquire loads of walks: who finds that a bit is cleared sees the
-    // record for which it was, and the bit that was set instead. The Release of publishing keeps
-    // the setting of a bit in front of its record.
+    // Release pairs with the Acquire loads of walks: a walk that finds the bit cleared sees the
+    // record that it was cleared for, and the bit that was set instead. The Release of publishing
+    // keeps the setting of a bit before its record.
     if member {
         word.fetch_or(bit, Ordering::Release)
     } else {
@@ -37,8 +37,8 @@ pub(super) fn set_level_bit<W: Word>(bits: &[W], slot: u32, member: bool) {
 
 /// Whether a slot's bit is set.
 pub(super) fn is_of_level<W: Word>(bits: &[W], slot: u32) -> bool {
-    // Acquire as a walk's, for who verifies. Who changes a bit has the claim of its slot, or the
-    // structure while the slot is free, and with it all that was done to the bit.
+    // Acquire as in a walk, for verification. A writer that changes the bit has the claim of its
+    // slot, or the structure's while the slot is free, and so sees all earlier changes of it.
     bits.get(slot as usize / 64).is_some_and(|word| word.load(Ordering::Acquire) >> (slot % 64) & 1 == 1)
 }
 

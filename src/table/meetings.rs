@@ -1,68 +1,98 @@
-//! Meetings, by part: the record of one, and how it is found.
+//! Parts of meetings: the record of one, and how it is found.
 //!
 //! ```text
 //! 0 meeting │ 1 domain (40) state level layout │ 2 version │ 3 epoch │ 4 chairman (56) marks │ 5 run │ 6 checksum
 //!                                                                                  └ bit 0 in doubt, the others 0
 //! ```
 //!
-//! A slot is free where its word 1 is 0, for 0 is no domain.
+//! A slot is free if its word 1 is 0, because 0 is no domain.
 
 use std::sync::atomic::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use super::layout::{BANK, Words};
 use super::slot::{Seen, Unreadable, checksum};
-use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Run, mix};
+use crate::wire::{
+    Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, MeetingSummary, Run, epoch_with_text, mix,
+};
 
-/// A meeting's part in one autonomous domain: what is known, controlled and taken over as one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A meeting's part in one autonomous domain, which is controlled and taken over as one. In JSON it
+/// is what `docs/api.md` documents, for the API, `baton table inspect` and `baton sim` alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the other fields are those of docs/wire.md's MeetingSummary")]
 pub struct Part {
-    /// The meeting.
     pub meeting: MeetingId,
-    /// The autonomous domain whose server holds this part of it.
+    /// The autonomous domain whose server holds this part.
     pub domain: Domain,
-    /// Counts the changes to it at that server.
+    /// Counts the changes at that server.
     pub version: u64,
-    /// The epoch under which it was taken; [`Epoch::NONE`] while it is not.
+    /// The epoch under which it was taken over; [`Epoch::NONE`] while it is not.
+    #[serde(flatten, with = "epoch_with_text")]
     pub epoch: Epoch,
-    /// What it is in.
     pub state: MeetingState,
-    /// Its level.
     pub level: Level,
-    /// Windows on the screen.
     pub layout: Layout,
-    /// How many members the table holds of it. Joining and leaving keep it; what a caller writes
-    /// here counts for nothing.
+    /// How many members the table holds. Joining and leaving keep it; a value that a caller writes
+    /// here is ignored.
     pub participants: u16,
-    /// The chairman's address; 0 where there is none.
+    /// The chairman's address; 0 where there is none, which in JSON is `null`.
+    #[serde(with = "chairman_or_null")]
     pub chairman: Address,
-    /// Whether its members may be others than the version stands for. A version is believed across
-    /// a death, so it is never written before the members that it stands for without this mark,
-    /// which the same store publishes.
+    /// Whether its members may differ from those that the version stands for. A version is trusted
+    /// after a death, so it is never written before its members without this mark, which the same
+    /// store publishes. It is between the table and recovery, and not in JSON.
+    #[serde(skip)]
     pub in_doubt: bool,
-    /// Which conference it is that bears the meeting's number.
+    /// Which of the conferences that have had the meeting's number. Not in JSON: 64 random bits are
+    /// more than many readers' numbers hold.
+    #[serde(skip)]
     pub run: Run,
 }
 
-/// Word 4, above the address: the members may be others than the version stands for.
+/// The form of a chairman's address in JSON.
+mod chairman_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::wire::Address;
+
+    pub fn serialize<S: Serializer>(chairman: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(chairman).filter(|&&chairman| chairman != Address::default()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+        Option::deserialize(deserializer).map(Option::unwrap_or_default)
+    }
+}
+
+/// Word 4, above the address: [`Part::in_doubt`].
 const IN_DOUBT: u64 = 1 << 56;
 
 /// The record of a free slot.
 pub(super) const FREE: [u64; BANK] = [0; BANK];
 
 impl Part {
+    /// The part as the autonomous server of this domain lists it.
+    pub fn listed(domain: Domain, summary: &MeetingSummary) -> Self {
+        let MeetingSummary { meeting, version, controller: epoch, state, level, participants, layout, chairman, run } =
+            *summary;
+        let in_doubt = false;
+        Self { meeting, domain, version, epoch, state, level, layout, participants, chairman, in_doubt, run }
+    }
+
     pub(super) fn encode(&self) -> [u64; BANK] {
         let kind = u64::from(self.state.wire()) << 40
             | u64::from(self.level.number()) << 48
             | u64::from(self.layout.windows()) << 56;
         let marks = if self.in_doubt { IN_DOUBT } else { 0 };
-        let (chairman, domain) = (self.chairman.number(), self.domain.number());
+        let domain = self.domain.number();
+        let chairman = self.chairman.number();
         let mut bank = [self.meeting.0, domain | kind, self.version, self.epoch.0, chairman | marks, self.run.0, 0];
         bank[BANK - 1] = checksum(&bank[..BANK - 1], &[]);
         bank
     }
 
-    /// The part in a bank, within it none where the slot is free; none at all where the bank is
-    /// damaged.
+    /// The part in a bank, or none if the slot is free; an outer none if the bank is damaged.
     #[inline]
     pub(super) fn decode(bank: &[u64; BANK]) -> Option<Option<Self>> {
         if checksum(&bank[..BANK - 1], &[]) != bank[BANK - 1] {
@@ -98,12 +128,12 @@ pub(super) fn meeting_hash(meeting: MeetingId) -> u64 {
 }
 
 impl Words<'_> {
-    /// The part in a slot; none where it is free or there is no such slot.
+    /// The part in a slot; none if it is free or there is no such slot.
     #[inline]
     pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
         let Some(words) = self.part(slot) else { return Ok(None) };
-        // Acquire pairs with the Release stores of joining and leaving. Counted while the record
-        // stands, so that the count is never that of a part which has the slot since.
+        // Acquire pairs with the Release stores of joining and leaving. Read while the record is
+        // unchanged, so that the count is never that of a later part in the slot.
         let count = || self.part_link(slot).map_or(0, |link| link.load(Ordering::Acquire) >> 32);
         let (seen, (part, members)) = words.read(|bank, _| Part::decode(bank).map(|part| (part, count())))?;
         Ok(part.map(|part| (seen, Part { participants: members as u16, ..part })))
@@ -134,15 +164,15 @@ impl Words<'_> {
         if found.is_some() { Ok(found) } else { wrong.map_or(Ok(None), Err) }
     }
 
-    /// The first of a meeting's chain of parts, for who holds the structure: an entry names a live
-    /// part then.
+    /// The first of a meeting's chain of parts. The caller has the structure's claim: only then
+    /// does an entry surely name a live part.
     pub fn first_part_of(self, meeting: MeetingId) -> Option<u32> {
         self.meeting_index().find(meeting_hash(meeting), |slot| {
             matches!(self.read_part(slot), Ok(Some((_, part))) if part.meeting == meeting).then_some(slot)
         })
     }
 
-    /// The part that comes behind one in its meeting's chain.
+    /// The part after this one in its meeting's chain.
     pub fn sibling_of(self, slot: u32) -> Option<u32> {
         // Acquire pairs with the Release stores of `enter_part` and `take_out_part`.
         let sibling = self.place_sibling(slot)?.load(Ordering::Acquire);

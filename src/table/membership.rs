@@ -1,13 +1,12 @@
-//! What takes several slots: who is in the table, and in whose chain.
+//! Changes of several slots: which parts and terminals are in the table, and in which chain.
 //!
-//! One writer does it at a time: it has the structure's claim, and has noted in its cell what it is
-//! at. Readers walk chains meanwhile. Each step here is one store that leaves every chain whole,
-//! and each is *idempotent*: recovery brings a dead writer's operation to its end by doing it
-//! again.
+//! One writer makes them at a time: it has the structure's claim, and has noted in its cell what it
+//! is doing. Readers walk chains meanwhile. Each step here is one store that leaves every chain
+//! whole, and each is *idempotent*: recovery finishes a dead writer's operation by doing it again.
 //!
-//! A slot that is taken out keeps its link, and is not used again before the next operation. That
-//! is counted when it begins: a walk during which the count stood still has met at most one
-//! operation, and so no slot that was used anew.
+//! A slot that is taken out keeps its link, and is not used again before the next operation. Each
+//! operation is counted when it begins: a walk during which the count did not change has met at
+//! most one, and so no slot that was reused.
 
 use std::sync::atomic::Ordering;
 
@@ -24,7 +23,7 @@ use super::{OwnerId, TableError};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX, PARTS_MAX, WALK_TRIES_MAX};
 use crate::sys::mapping::SharedWord;
 
-/// The claim to change who is in the table.
+/// The claim to change membership.
 #[derive(Debug)]
 pub(super) struct Structure<'a> {
     pub words: Words<'a>,
@@ -43,12 +42,12 @@ impl<'a> Structure<'a> {
         Err(TableError::Contended)
     }
 
-    /// The claim as recovery has it: the dead do not contend.
+    /// The claim as recovery has it: all other writers are dead, so there is no contention.
     pub fn inherit(words: Words<'a>, owner: OwnerId) -> Self {
         Self { words, cell: Cell(words.cell(owner)), owner }
     }
 
-    /// Begins an operation: notes it, and counts it for those who walk.
+    /// Begins an operation: notes it, and counts it for concurrent walks.
     pub fn begin(&self, operation: Operation, part: impl Into<Option<u32>>, terminal: Option<u32>) {
         self.cell.begin(operation, part.into(), terminal);
         count_operation(self.words.sequence());
@@ -58,14 +57,14 @@ impl<'a> Structure<'a> {
         self.cell.end();
     }
 
-    /// Begins a part's chain of members anew. Its slot is claimed.
+    /// Empties a part's chain of members. Its slot is claimed.
     pub fn clear_members(&self, slot: u32) {
         if let Some(head) = self.words.part_link(slot) {
             head.store(0, Ordering::Release);
         }
     }
 
-    /// Makes a part whose record is published be found. False where an index has no room for it.
+    /// Enters a part whose record is published into the indexes. False if one has no room for it.
     pub fn enter_part(&self, slot: u32, part: &Part) -> bool {
         let words = self.words;
         let Some((domain, sibling)) = words.place_domain(slot).zip(words.place_sibling(slot)) else { return false };
@@ -94,7 +93,7 @@ impl<'a> Structure<'a> {
         true
     }
 
-    /// Takes all members of a part out, damaged ones too.
+    /// Removes all members of a part, damaged ones too.
     pub fn take_out_members(&self, part: u32) -> Result<(), TableError> {
         for _ in 0..MEMBERS_MAX {
             let Some(member) = members(self.words, part).next() else { break };
@@ -103,7 +102,7 @@ impl<'a> Structure<'a> {
         Ok(())
     }
 
-    /// Takes one member of a part out, whether or not its record can be read.
+    /// Removes one member of a part, whether or not its record can be read.
     pub fn take_out_member(&self, member: u32, part: u32) -> Result<(), TableError> {
         match self.take_out_terminal(member, part) {
             Err(TableError::Damaged) => self.discard_terminal(member).map(drop),
@@ -111,7 +110,7 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Takes a part without members out. `claim` is on its slot.
+    /// Removes a part that has no members. `claim` is on its slot.
     pub fn take_out_part(&self, slot: u32, part: &Part, claim: TableClaim<'_>) {
         let words = self.words;
         let hash = meeting_hash(part.meeting);
@@ -133,7 +132,7 @@ impl<'a> Structure<'a> {
         self.vacate_part(slot);
     }
 
-    /// What is left to do for a part whose record is free already.
+    /// Removes the other traces of a part whose record is free already.
     pub fn vacate_part(&self, slot: u32) {
         if let Some(domain) = self.words.place_domain(slot) {
             domain.store(0, Ordering::Release);
@@ -143,21 +142,21 @@ impl<'a> Structure<'a> {
         fit_levels(self.words, slot, None);
     }
 
-    /// Puts a terminal that is not in its part's chain in front of it.
+    /// Puts a terminal in front of its part's chain, if it is not in it.
     pub fn link(&self, slot: u32, part: u32) {
         let words = self.words;
         let (Some(head), Some(link)) = (words.part_link(part), words.terminal_link(slot)) else { return };
         let (count, first) = halves(head.load(Ordering::Relaxed));
         link.store(pair(0, first), Ordering::Release);
-        // Release, here and below, pairs with the Acquire loads of walks: a member's link is there
-        // before it is reached.
+        // Release, here and below, pairs with the Acquire loads of walks: a member's link is set
+        // before the member can be reached.
         head.store(pair(count.saturating_add(1), slot + 1), Ordering::Release);
         if let Some(next) = first.checked_sub(1).and_then(|first| words.terminal_link(first)) {
             next.store(pair(slot + 1, halves(next.load(Ordering::Relaxed)).1), Ordering::Release);
         }
     }
 
-    /// Makes a terminal whose record is published be found. False where the index has no room for
+    /// Enters a terminal whose record is published into the index. False if that has no room for
     /// it.
     pub fn enter_terminal(&self, slot: u32, raw: &Raw) -> bool {
         let words = self.words;
@@ -169,8 +168,8 @@ impl<'a> Structure<'a> {
         true
     }
 
-    /// Takes a terminal out of a part, once no other writer has it. The cell names its slot and
-    /// extent before.
+    /// Removes a terminal from a part, once no other writer has claimed it. The cell names its slot
+    /// and extent before.
     pub fn take_out_terminal(&self, slot: u32, part: u32) -> Result<(), TableError> {
         let words = self.words;
         self.cell.note_terminal(slot);
@@ -186,14 +185,14 @@ impl<'a> Structure<'a> {
         Ok(())
     }
 
-    /// Takes a member out of its part's chain, if it is in it.
+    /// Removes a member from its part's chain, if it is in it.
     pub fn unlink(&self, slot: u32, part: u32) {
         let words = self.words;
         let (Some(head), Some(link)) = (words.part_link(part), words.terminal_link(slot)) else { return };
         let (previous, next) = halves(link.load(Ordering::Relaxed));
         let (count, first) = halves(head.load(Ordering::Relaxed));
-        // Release pairs with the Acquire loads of walks. The link of the slot itself stays, for who
-        // is on it just now.
+        // Release pairs with the Acquire loads of walks. The slot keeps its own link, for walks
+        // that stand on it.
         if first == slot + 1 {
             head.store(pair(count.saturating_sub(1), next), Ordering::Release);
         } else if let Some(before) = previous.checked_sub(1).and_then(|before| words.terminal_link(before)) {
@@ -212,8 +211,8 @@ impl<'a> Structure<'a> {
         }
     }
 
-    /// Puts right what goes with a part's chain and took stores of its own: its count, and who is
-    /// before whom.
+    /// Repairs what belongs to a part's chain and is stored separately: its count, and each
+    /// member's link to the one before.
     pub fn repair_members(&self, part: u32) {
         let words = self.words;
         let Some(head) = words.part_link(part) else { return };
@@ -230,8 +229,8 @@ impl<'a> Structure<'a> {
 
 impl Drop for Structure<'_> {
     fn drop(&mut self) {
-        // Before the claim goes: an operation that came to nothing must not stay noted, for
-        // recovery would do it again with whatever the slot holds by then. The dead do not drop.
+        // Before the claim is released: a failed operation must not stay noted, or recovery would
+        // repeat it with what the slot holds by then. A dead writer does not run this.
         self.cell.end();
         release_structure(self.words.structure());
     }
@@ -249,18 +248,18 @@ pub(super) fn release_structure<W: Word>(holder: &W) {
 
 pub(super) type TableClaim<'a> = Claim<'a, SharedWord, { super::layout::BANK }>;
 
-/// Counts an operation that begins, for those who walk.
+/// Counts an operation that begins, for concurrent walks.
 pub(super) fn count_operation<W: Word>(sequence: &W) {
-    // Relaxed: who begins one has the structure's claim, and so the last count. Release pairs with
-    // the Acquire load that a walk begins with: it sees all earlier operations. The fence pairs
-    // with the Acquire fence that a walk ends with: who saw a store of this operation sees its
-    // number.
+    // Relaxed: the writer that begins one has the structure's claim, and so sees the last count.
+    // Release pairs with the Acquire load that a walk begins with: it sees all earlier operations.
+    // The fence pairs with the Acquire fence that a walk ends with: a walk that saw a store of this
+    // operation sees its number.
     sequence.store(sequence.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     W::fence(Ordering::Release);
 }
 
-/// Walks along chains until no operation began meanwhile: it has met at most one, and so no slot
-/// that was used anew. None where one began every time.
+/// Repeats a walk along chains until no operation began during it: it has then met at most one, and
+/// so no slot that was reused. None if one began during every try.
 pub(super) fn undisturbed<W: Word, T>(sequence: &W, mut walk: impl FnMut() -> T) -> Option<T> {
     (0..WALK_TRIES_MAX).find_map(|_| {
         // Acquire pairs with the Release store of `count_operation`: all earlier operations are
@@ -274,12 +273,12 @@ pub(super) fn undisturbed<W: Word, T>(sequence: &W, mut walk: impl FnMut() -> T)
     })
 }
 
-/// The parts behind each other in a meeting's chain. It ends, whatever the memory says.
+/// The parts in a meeting's chain. It ends even if the memory is damaged.
 pub(super) fn chain(words: Words<'_>, first: u32) -> impl Iterator<Item = u32> + '_ {
     std::iter::successors(Some(first), move |&slot| words.sibling_of(slot)).take(PARTS_MAX)
 }
 
-/// The slots of a part's members, as its chain names them. It ends, whatever the memory says.
+/// The slots of a part's members, as its chain names them. It ends even if the memory is damaged.
 pub(super) fn members(words: Words<'_>, part: u32) -> impl Iterator<Item = u32> + '_ {
     let behind = move |link: Option<&SharedWord>| {
         // Acquire pairs with the Release stores above.
@@ -295,19 +294,20 @@ pub(super) fn count_of(link: u64) -> u32 {
     halves(link).0
 }
 
-/// Who is before a member in its part's chain, as its link says.
+/// The member before this one in its part's chain, as its link says.
 pub(super) fn previous_of(words: Words<'_>, slot: u32) -> Option<u32> {
     chain_link(words, slot).0
 }
 
-/// Who is before a member in its part's chain and who behind it, as its link says.
+/// The members before and after this one in its part's chain, as its link says.
 pub(super) fn chain_link(words: Words<'_>, slot: u32) -> (Option<u32>, Option<u32>) {
     // Acquire pairs with the Release stores above.
     let (previous, next) = words.terminal_link(slot).map_or((0, 0), |link| halves(link.load(Ordering::Acquire)));
     (previous.checked_sub(1), next.checked_sub(1))
 }
 
-/// Reads a terminal's slot and claims it as it was read, however often others have it meanwhile.
+/// Reads a terminal's slot and claims it as it was read, and tries again while other writers have
+/// it.
 pub(super) fn claim_raw<'a>(words: Words<'a>, slot: u32, owner: OwnerId) -> Result<(Raw, TableClaim<'a>), TableError> {
     let table_slot = words.terminal(slot).ok_or(TableError::Damaged)?;
     for tried in 0..CLAIM_TRIES_CONTROL {
@@ -320,8 +320,8 @@ pub(super) fn claim_raw<'a>(words: Words<'a>, slot: u32, owner: OwnerId) -> Resu
     Err(TableError::Contended)
 }
 
-/// Claims a part's slot as it is, however often others have it meanwhile. Gives the part too; none
-/// where it is free.
+/// Claims a part's slot as it is, and tries again while other writers have it. Returns the part
+/// too; none if it is free.
 pub(super) fn claim_part<'a>(
     words: Words<'a>,
     slot: u32,
@@ -348,7 +348,7 @@ impl From<Unreadable> for TableError {
     }
 }
 
-/// Waits for a claim to end: some twenty stores, unless its holder lost the processor.
+/// Waits for a claim to end: some twenty stores, unless its holder was preempted.
 pub(super) fn pause(tried: u32) {
     if tried % 64 == 63 { std::thread::yield_now() } else { <SharedWord as Word>::pause() }
 }
@@ -357,8 +357,7 @@ pub(super) fn pause(tried: u32) {
 pub(super) fn first_free(bits: &[SharedWord], capacity: u32, hint: u32) -> Option<u32> {
     let start = (hint / 64) as usize % bits.len();
     (start..bits.len()).chain(0..start).find_map(|at| {
-        // Relaxed: who looks for a free slot has the structure's claim, and so all that was done to
-        // the bits.
+        // Relaxed: the caller has the structure's claim, and so sees all changes of the bits.
         let free = bits[at].load(Ordering::Relaxed).trailing_ones();
         let slot = at as u32 * 64 + free;
         (free < 64 && slot < capacity).then_some(slot)

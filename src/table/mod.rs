@@ -1,33 +1,34 @@
-//! The table of meetings and terminals: mapped, lock-free, and alive after whoever wrote it is
-//! dead.
+//! The table of meetings and terminals: mapped, lock-free, and usable after the processes that
+//! wrote it are dead.
 //!
 //! It is the *cache* that a dispatch server recovers from. It lies in shared memory that outlives
 //! every process, so that after SIGKILL, panic or abort the next process goes on with it as it is.
 //!
 //! What always holds:
 //!
-//! - A record is old or new, and whole, at whatever instruction its writer died (`slot`).
+//! - A record is old or new, and whole, whichever instruction its writer died at (`slot`).
 //! - Readers take no lock and never wait for a writer, living or dead.
 //! - A writer notes in its *owner cell* what it is about to do before it does it (`intent`);
-//!   [`Table::recover`] reads the cells and finishes or takes back what they name, whatever the
-//!   table's size (`recover`).
-//! - Membership (parts, and who is in them) is changed by one writer at a time (`membership`),
-//!   reports by all writers beside each other (`writer`).
-//! - Every record bears its checksum, looked at whenever it is read. Numbers found in the memory
-//!   are never followed out of it: a damaged table gives errors, not panics. What cannot be read
-//!   can be thrown away, parts and terminals (`discard`, `discard_terminal`).
-//! - Nothing allocates but what says so, and capacity is fixed when the table is created:
+//!   [`Table::recover`] reads the cells and finishes or undoes what they name, in a time that does
+//!   not depend on the table's size (`recover`).
+//! - One writer at a time changes membership, which is parts and their members (`membership`); all
+//!   writers enter reports at the same time (`writer`).
+//! - Every record has a checksum, which each read checks. A number found in the memory never leads
+//!   outside it: a damaged table gives errors, not panics. Parts and terminals that cannot be read
+//!   can be discarded (`discard`, `discard_terminal`).
+//! - Only methods that say so allocate, and capacity is fixed when the table is created:
 //!   [`TableError::Full`], never SIGBUS.
 //!
 //! Why words and not structs: each is an atomic of its own, so that what a dead or a concurrent
-//! writer leaves is a value and never undefined behaviour; and the bytes are the same for whoever
-//! maps them.
+//! writer leaves is a value and never undefined behaviour; and every process that maps them sees
+//! the same bytes.
 
 mod changes;
 mod claims;
 mod discard;
 mod discard_terminal;
 mod domains;
+mod dump;
 mod extents;
 mod fences;
 pub mod file;
@@ -54,6 +55,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use discard_terminal::Discarded;
+pub use dump::TableDump;
 pub use meetings::Part;
 pub use prefetch::SlotHint;
 pub use read::Cursor;
@@ -79,7 +81,7 @@ pub struct Capacity {
     pub terminals: u32,
 }
 
-/// Who writes: the number in claims and of the cell with its intents. One thread, one number.
+/// A writer's number, in its claims and of its owner cell. Each thread has its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct OwnerId(pub u8);
 
@@ -96,30 +98,30 @@ impl OwnerId {
 /// Why a change was not made. Unless its method says otherwise, the table is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TableError {
-    /// No slot is left.
+    /// Of what there is no free slot.
     #[error("the table has no more {0}; create it with a larger capacity")]
     Full(&'static str),
-    /// It is there already.
+    /// The part or terminal is in the table already.
     #[error("it is in the table already")]
     Exists,
     /// There is no such part.
     #[error("{0:?} has no part in {1:?}")]
     UnknownPart(MeetingId, Domain),
-    /// Another meeting has the terminal.
-    #[error("{0:?} has the terminal")]
+    /// The terminal is a member of this other meeting.
+    #[error("the terminal is in {0:?}")]
     Conflict(MeetingId),
     /// The terminal has no address in a domain.
     #[error("a terminal needs an address in a domain")]
     NoAddress,
-    /// Another writer has it; nothing is wrong, try again.
-    #[error("another writer has it just now")]
+    /// Another writer has claimed the record. Nothing is wrong; try again.
+    #[error("another writer is changing it; try again")]
     Contended,
-    /// Its checksum does not fit its bytes.
+    /// A record's checksum does not match its bytes.
     #[error("a record of the table is damaged; its autonomous server still knows it")]
     Damaged,
 }
 
-/// The table. Shared by all threads of a process, each of which that writes has a [`Writer`].
+/// Shared by all threads of a process; each thread that writes has its own [`Writer`].
 #[derive(Debug)]
 pub struct Table {
     mapping: Mapping,
@@ -139,30 +141,30 @@ impl Table {
         self.layout.over(self.mapping.words())
     }
 
-    /// The memory that it lives in: descriptor and lock.
+    /// The memory that the table is in, with its descriptor and lock.
     pub fn mapping(&self) -> &Mapping {
         &self.mapping
     }
 
-    /// What it holds at most.
+    /// Fixed when the table was created.
     pub fn capacity(&self) -> Capacity {
         self.layout.capacity
     }
 
-    /// How many terminals it holds at most whose additional information is longer than 16 bytes
-    /// ([`INFO_BYTES_INLINE`](crate::limits::INFO_BYTES_INLINE)).
+    /// The most terminals that the table can hold whose additional information is longer than 16
+    /// bytes ([`INFO_BYTES_INLINE`](crate::limits::INFO_BYTES_INLINE)).
     pub fn information_max(&self) -> u32 {
         self.layout.extents
     }
 
-    /// Finishes or takes back what the dead had begun. To be called before any writer starts, by
-    /// who has proof that all writers are dead: the lock of the table's file.
+    /// Finishes or undoes what dead writers had begun. Call it before any writer starts, and only
+    /// with proof that all earlier writers are dead: the lock of the table's file.
     pub fn recover(&self) -> Recovered {
         recover::recover(self.words())
     }
 
-    /// The writer of this number. Panics where a living writer of this process has it already, or
-    /// there is no such number.
+    /// The writer with this number. Panics if a living writer of this process has the number
+    /// already, or if there is no such number.
     pub fn writer(self: &Arc<Self>, owner: OwnerId) -> Writer {
         assert!(usize::from(owner.0) < OWNERS_MAX, "owner numbers end at {OWNERS_MAX}");
         let (word, bit) = self.writer_bit(owner);

@@ -1,19 +1,18 @@
-//! Fetching ahead: memory is asked for some records before it is needed, because no processor
-//! foresees where records lie, and one that has to be waited for takes as long as all that is done
-//! with it.
+//! Prefetching: the memory of records is requested before it is needed, because no processor
+//! foresees where records lie, and waiting for one takes as long as all that is done with it.
 //!
-//! A walk asks for what it comes to next ([`Ahead`]); a burst asks for the memory of all its
+//! A walk requests what it comes to next ([`Ahead`]); a burst requests the memory of all its
 //! terminals at once.
 //!
 //! In a table that is larger than the caches a report waits twice for memory, for the index and
-//! then, because only that tells where, for the record. A processor has a dozen such waits under
-//! way at a time, if it is told what comes. So whoever has a burst of reports in hand names their
-//! terminals first: all index lines are asked for, then all records, and by the time that the first
-//! report is entered most are there.
+//! then, because only that tells where, for the record. A processor can have a dozen such waits
+//! under way at a time, if it knows what comes. So a worker first names the terminals of a whole
+//! burst of reports: all index lines are requested, then all records, and by the time that the
+//! first report is entered most have arrived.
 //!
 //! It changes nothing and promises nothing: a terminal that is not in the table, or comes, goes or
-//! moves meanwhile, costs a fetch that nobody needed. It neither allocates nor waits, and takes as
-//! long as there are terminals.
+//! moves meanwhile, costs one useless fetch. It neither allocates nor waits, and ends after the
+//! last terminal.
 
 use super::Table;
 use super::terminals::terminal_hash;
@@ -21,15 +20,15 @@ use super::version_order::is_newer;
 use crate::limits::WALK_AHEAD;
 use crate::wire::Address;
 
-/// Where a terminal's record was a moment ago. A hint: whoever goes by it looks whether it still
-/// is.
+/// Where a terminal's record was a moment ago. A hint: its user checks that the record is still
+/// there.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SlotHint(pub(super) Option<u32>);
 
 impl Table {
-    /// Has the records of these terminals fetched, which are read or reported on next. Best for a
-    /// burst: much more than [`BURST`](crate::limits::BURST) terminals push each other out of the
-    /// nearest cache again.
+    /// Prefetches the records of these terminals, which are read or reported on next. Best for a
+    /// burst: many more than [`BURST`](crate::limits::BURST) terminals evict each other from the
+    /// nearest cache.
     ///
     /// ```
     /// # use baton::table::{Capacity, Table};
@@ -50,28 +49,28 @@ impl Table {
         }
     }
 
-    /// The first half of [`Self::prefetch`], for one terminal: to be done for a whole burst before
-    /// the second.
+    /// The first half of [`Self::prefetch`], for one terminal: do it for a whole burst before the
+    /// second.
     #[inline]
     pub fn prefetch_index(&self, terminal: Address) {
         self.words().terminal_index().prefetch(terminal_hash(terminal));
     }
 
-    /// The second half of [`Self::prefetch`]; gives where the record is, for
+    /// The second half of [`Self::prefetch`]; returns where the record is, for
     /// [`Writer::report_at`](super::Writer::report_at).
     #[inline]
     pub fn prefetch_record(&self, terminal: Address) -> SlotHint {
         let words = self.words();
-        // The first entry with the hash's tag: another terminal's would be one in thousands of
-        // millions.
+        // The first entry with the hash's tag: that it is another terminal's happens once in
+        // thousands of millions.
         SlotHint(words.terminal_index().find(terminal_hash(terminal), |slot| {
             words.prefetch_terminal(slot);
             Some(slot)
         }))
     }
 
-    /// Whether the record there is this terminal's, in this version or a later one. False where
-    /// that cannot be said: only a look by the index tells whether the table knows a terminal.
+    /// Whether the record there is this terminal's, in this version or a later one. False if that
+    /// cannot be told: only a look-up in the index tells whether the table has a terminal.
     #[inline]
     pub fn is_known_at(&self, near: SlotHint, terminal: Address, version: u32) -> bool {
         let read = near.0.and_then(|slot| self.words().read_terminal(slot).ok().flatten());
@@ -79,8 +78,7 @@ impl Table {
     }
 }
 
-/// Slots in the order in which `slots` gives them, each asked for from memory some slots before it
-/// is given.
+/// Slots in the order in which `slots` gives them, each requested from memory some slots earlier.
 pub(super) struct Ahead<I, F> {
     slots: I,
     fetch: F,
@@ -90,7 +88,7 @@ pub(super) struct Ahead<I, F> {
 }
 
 impl<I: Iterator<Item = u32>, F: Fn(u32)> Ahead<I, F> {
-    /// `fetch` has a slot's memory fetched.
+    /// `fetch` prefetches a slot.
     pub fn of(slots: I, fetch: F) -> Self {
         Self { slots, fetch, asked: [0; WALK_AHEAD], next: 0, count: 0 }
     }

@@ -1,13 +1,14 @@
 //! Whether one domain may have a further terminal where room runs short.
 //!
-//! What autonomous servers list is believed, and one that lists more than it has would fill the
-//! table at the others' expense. So the last part of the slots is for domains that have less than
-//! their share: all slots divided by the domains that have a part of a meeting. Nobody who is alone
-//! is kept from anything, and before room runs short a domain may have as much as it likes: sites
-//! are uneven. What an operator asks for, or the database has, is not held to it.
+//! Baton trusts what autonomous servers list, and one that lists more than it has would fill the
+//! table at the expense of others. So the last slots are for domains that have less than their
+//! share: all slots divided by the domains that have a part of a meeting. A domain that is alone is
+//! not limited, and until room runs short a domain may have as many as it likes: sites are uneven.
+//! What an operator requests, or the database has, is not limited either.
 //!
-//! What each domain has is counted a few slots at a time, from some while before it matters: the
-//! whole of a large table at once would keep control for as long as a hang is waited for.
+//! What each domain has is counted a few slots at a time, beginning some time before it matters: to
+//! count a large table at once would keep the control thread busy for so long that it would be
+//! taken for hung.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
@@ -21,10 +22,10 @@ use crate::wire::Domain;
 /// What was counted, and what was entered since.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
-    /// How often it may be asked before it is looked anew how much room there is.
+    /// Calls until the free room is looked up again.
     left: u32,
     is_short: bool,
-    /// Room is short, or may be soon.
+    /// Whether room is short, or may be soon.
     counts: bool,
     /// How many terminals each domain has, and its share; none before they were counted.
     held: Option<(HashMap<Domain, u32>, u32)>,
@@ -33,9 +34,9 @@ pub(super) struct Quota {
 }
 
 impl Writer {
-    /// Whether a domain may have one terminal more by the list of its autonomous server; if so, it
-    /// is taken for entered. Allocates where room is short, and reads [`QUOTA_SLOTS`] of the
-    /// table's slots then.
+    /// Whether a domain may have one more terminal from its autonomous server's list; if so, that
+    /// terminal is counted as entered. Allocates where room is short, and reads [`QUOTA_SLOTS`] of
+    /// the table's slots then.
     pub fn may_list(&mut self, domain: Domain) -> bool {
         let table = self.table().clone();
         self.quota.look(&table);
@@ -52,23 +53,25 @@ impl Writer {
 }
 
 impl Quota {
-    /// Looks how much room there is, now and then.
+    /// Checks now and then how much room there is.
     fn look(&mut self, table: &Table) {
         if self.left == 0 {
             let terminals = table.capacity().terminals;
-            let (between, last) = (between_looks(terminals), terminals / QUOTA_LAST_PART);
+            let between = between_looks(terminals);
+            let last = terminals / QUOTA_LAST_PART;
             let free = terminals.saturating_sub(table.count_terminals());
             self.left = between;
             self.is_short = free < last.saturating_add(between);
             self.counts = free < last.saturating_mul(2).saturating_add(between);
             if !self.counts {
-                (self.held, self.counting) = (None, Default::default());
+                self.held = None;
+                self.counting = Default::default();
             }
         }
         self.left -= 1;
     }
 
-    /// Goes on counting what each domain has, through one share of the table.
+    /// Continues the count with one share of the table.
     fn count_on(&mut self, table: &Table) {
         let shares = (table.capacity().terminals.div_ceil(QUOTA_SLOTS) as usize).max(1);
         let (counted, number) = &mut self.counting;
@@ -89,7 +92,7 @@ fn between_looks(terminals: u32) -> u32 {
     QUOTA_RECOUNT_EVERY.min(terminals / QUOTA_LAST_PART).max(1)
 }
 
-/// How many terminals each domain may have that has a part of a meeting.
+/// How many terminals each domain with a part of a meeting may have.
 fn share_of_each(table: &Table) -> u32 {
     let words = table.words();
     let domain_of = |slot| words.place_domain(slot).map_or(0, |place| place.load(Ordering::Acquire));
@@ -113,7 +116,7 @@ mod tests {
         (table, writer)
     }
 
-    /// Lists one terminal after the other of a domain; gives how many were entered.
+    /// Lists one terminal of a domain after the other; returns how many were entered.
     fn list(writer: &mut Writer, number: u64, most: u16) -> usize {
         let entered = (0..most).take_while(|device| {
             let terminal = Terminal::new(domain(number).device(1 + device), MeetingId(number), Role::Participant);
@@ -143,8 +146,8 @@ mod tests {
         assert_eq!(list(&mut writer, 1, 5000), 4000);
     }
 
-    /// What one listed terminal costs does not grow with the table: control does nothing else
-    /// meanwhile.
+    /// The cost of one listed terminal does not grow with the table: the control thread does
+    /// nothing else meanwhile.
     #[test]
     fn a_large_table_is_counted_a_few_slots_at_a_time() {
         let (table, mut writer) = table(2, 40_000);

@@ -1,4 +1,4 @@
-//! Looking things up and walking over them, beside whoever writes.
+//! Look-ups and walks, while writers may write.
 
 use std::sync::atomic::Ordering;
 
@@ -28,7 +28,7 @@ impl Share {
     /// All of them.
     pub const WHOLE: Self = Self { number: 0, of: 1 };
 
-    /// That many shares, which together are the whole.
+    /// That many shares, which together are the whole table.
     pub fn split(of: usize) -> impl Iterator<Item = Self> {
         (0..of).map(move |number| Self { number, of })
     }
@@ -47,14 +47,14 @@ impl Table {
         self.readable(self.words().find_part(meeting, domain)).map(|(_, _, part)| part)
     }
 
-    /// All parts of a meeting. Allocates: for the control plane.
+    /// All parts of a meeting. Allocates, so it is for the control plane.
     pub fn parts_of(&self, meeting: MeetingId) -> impl Iterator<Item = Part> + use<> {
         let words = self.words();
         let of_meeting = |slot| self.part_in(slot).filter(|part| part.meeting == meeting);
         let parts = undisturbed(words.sequence(), || {
             let mut parts: Vec<Part> = Vec::new();
             // Another meeting may share the entry's tag; and the first of a chain may be free, in
-            // the middle of its removal. Neither hides what is behind it.
+            // the middle of its removal. Neither hides what follows it.
             words.meeting_index().find(meeting_hash(meeting), |first| {
                 parts.extend(chain(words, first).filter_map(of_meeting));
                 None::<()>
@@ -70,7 +70,7 @@ impl Table {
         self.parts_in_share(Share::WHOLE)
     }
 
-    /// The parts in a share of the table: so that several threads read it all, each its own.
+    /// The parts in a share of the table, so that several threads can read one share each.
     #[inline]
     pub fn parts_in_share(&self, share: Share) -> impl Iterator<Item = Part> + '_ {
         let words = self.words();
@@ -78,21 +78,20 @@ impl Table {
             .filter_map(|slot| self.part_in(slot))
     }
 
-    /// The parts in a domain. What is there all through the walk is met exactly once, whatever is
-    /// entered, changed and taken out meanwhile. A part costs two cache lines, and 64 of other
-    /// domains two.
+    /// The parts in a domain. A part that is there throughout the walk is met exactly once, while
+    /// others may be entered, changed and removed. A part costs two cache lines, and 64 parts of
+    /// other domains cost two.
     pub fn parts_in(&self, domain: Domain) -> impl Iterator<Item = Part> + '_ {
         self.slots_in(self.words().part_bits(), domain, 0).filter_map(move |slot| self.part_in_domain(slot, domain))
     }
 
     /// Walks over the parts in a domain from where `cursor` stands, level 1 first, while `meet`
-    /// wants another one; it gets each with the cursor behind it. False where there are no more.
-    /// Costs what [`Self::parts_in`] does.
+    /// returns true; it gets each part with the cursor after it. False if there are no more. Costs
+    /// what [`Self::parts_in`] does.
     ///
-    /// What is there all through a walk at one level is met exactly once, whatever becomes of
-    /// others. One that sinks to a lower level meanwhile is met, and may be met again there. One
-    /// that rises to a level which the walk has behind it may not be met: who needs all compares
-    /// counts.
+    /// A part that stays at one level throughout the walk is met exactly once. One that sinks to a
+    /// lower level meanwhile is met, and may be met again there. One that rises to a level which
+    /// the walk has finished may be missed: a caller that needs all compares counts.
     #[inline]
     pub fn walk_by_level(
         &self,
@@ -116,7 +115,7 @@ impl Table {
         false
     }
 
-    /// Has the record of the part fetched that a walk gave with this cursor. Changes nothing.
+    /// Prefetches the record of the part that a walk gave with this cursor.
     pub fn fetch_near(&self, cursor: Cursor) {
         if let Some(slot) = (cursor.0 as u32).checked_sub(1) {
             self.words().prefetch_part(slot);
@@ -136,7 +135,7 @@ impl Table {
         Some((raw.terminal()?, domain))
     }
 
-    /// The members of a part. Allocates: for the control plane.
+    /// The members of a part. Allocates, so it is for the control plane.
     pub fn members(&self, meeting: MeetingId, domain: Domain) -> impl Iterator<Item = Terminal> + use<> {
         let words = self.words();
         let part = || self.readable(words.find_part(meeting, domain)).map(|(part, ..)| part);
@@ -169,10 +168,10 @@ impl Table {
         self.words().part_bits().iter().map(|bits| bits.load(Ordering::Relaxed).count_ones()).sum()
     }
 
-    /// How many parts it holds in a domain, without a look at any of their records.
+    /// How many parts it holds in a domain, counted without reading their records.
     pub fn count_parts_in(&self, domain: Domain) -> u32 {
         let words = self.words();
-        // Relaxed: a number is all that comes of it.
+        // Relaxed: only a number follows from it.
         let is_here = |slot: &u32| {
             words.place_domain(*slot).is_some_and(|place| place.load(Ordering::Relaxed) == domain.number())
         };
@@ -194,7 +193,7 @@ impl Table {
         })
     }
 
-    /// Records that could not be read, each time that one was met: damage that something other than
+    /// Records that could not be read, counted at each attempt: damage that something other than
     /// Baton did.
     pub fn unreadable(&self) -> u64 {
         self.unreadable.load(Ordering::Relaxed)
@@ -205,8 +204,8 @@ impl Table {
         self.readable(self.words().read_part(slot)).map(|(_, part)| part)
     }
 
-    /// The slots of a domain from one on whose bits are set, their records fetched ahead; and some
-    /// of a domain that has the same tag.
+    /// The slots of a domain from one on whose bits are set, their records prefetched; some may be
+    /// of a domain with the same tag.
     #[inline]
     fn slots_in<'a>(&'a self, bits: &'a [SharedWord], domain: Domain, from: u32) -> impl Iterator<Item = u32> + 'a {
         let words = self.words();
@@ -215,7 +214,8 @@ impl Table {
 
     #[inline]
     fn tagged_slots<'a>(&'a self, bits: &'a [SharedWord], domain: Domain, from: u32) -> impl Iterator<Item = u32> + 'a {
-        let (tags, tag) = (self.words().domain_tags(), Tag::of(domain));
+        let tags = self.words().domain_tags();
+        let tag = Tag::of(domain);
         let first = (from / 64) as usize;
         bits.iter().enumerate().skip(first).flat_map(move |(group, word)| {
             // Acquire pairs with the Release stores of `set_bit` and `set_level_bit`.
@@ -233,7 +233,7 @@ impl Table {
         self.part_in(slot).filter(|part| part.domain == domain)
     }
 
-    /// The terminal in a slot, if it is a member of `part`, where that is asked.
+    /// The terminal in a slot; if `part` is given, only if it is a member of that.
     #[inline]
     fn terminal_in(&self, slot: u32, part: Option<u32>) -> Option<Terminal> {
         let (_, raw) = self.readable(self.words().read_terminal(slot))?;

@@ -1,8 +1,8 @@
-//! After the dead: what their cells name is finished or taken back.
+//! Recovery after writers have died: what their cells name is finished or undone.
 //!
 //! A cell names everything that its owner may have left half done, so recovery reads the cells, not
-//! the table; its work does not grow with what the table holds. It may be killed itself: each step
-//! can be done again, and the notes are cleared last.
+//! the table, and its work does not grow with the table. Recovery may be killed too: each step can
+//! be repeated, and the notes are cleared last.
 
 use super::extents::give_back;
 use super::intent::{Cell, Operation};
@@ -12,16 +12,16 @@ use super::membership::{Structure, claim_part, members, set_bit};
 use super::{OwnerId, TableError};
 use crate::limits::OWNERS_MAX;
 
-/// What [`super::Table::recover`] found in the cells of the dead.
+/// What [`super::Table::recover`] found in the cells of dead writers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// Claims that the dead still held.
+    /// Claims that dead writers still held.
     pub claims: u32,
-    /// Operations over several slots that were brought to their end.
+    /// Operations over several slots that were finished.
     pub finished: u32,
-    /// Operations over several slots that were taken back.
+    /// Operations over several slots that were undone.
     pub undone: u32,
-    /// Extents of additional information that were given back.
+    /// Extents that were freed.
     pub extents: u32,
 }
 
@@ -36,15 +36,15 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
             recovered.claims += u32::from(slot.evict(owner));
         }
     }
-    // Whoever's it is, and though it be a number that is nobody's: all are dead. What else has a
-    // claim that no cell names its next writer finds (`claims`). The structure's claim goes with
-    // the last cell that is looked at.
+    // Released whichever number holds it, even one that no writer has: all writers are dead. A
+    // claim that no cell names is found by the slot's next writer (`claims`). The structure's claim
+    // is released with the last cell.
     recovered.claims += u32::from(words.epoch().is_claimed() && words.epoch().evict_seen(words.epoch().seen()));
     for owner in owners() {
         let cell = Cell(words.cell(owner));
         if let (Some(slot), Some(extent)) = (cell.terminal(), cell.extent()) {
-            // Before the operations, whose notes take the place of these. An extent that a slot
-            // owns and its record does not name is one that was being taken or given back.
+            // Before the operations, whose notes overwrite these. An extent that a slot owns and
+            // its record does not name was being taken or freed.
             let named = matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.extent() == Some(extent));
             recovered.extents += u32::from(!named && give_back(words, Some(extent), slot));
         }
@@ -57,7 +57,7 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
             None => {}
         }
     }
-    // Behind the operations, which are the last to say what is in a slot.
+    // After the operations, which decide what is in a slot.
     for slot in owners().filter_map(|owner| Cell(words.cell(owner)).part()) {
         if let Ok(record) = words.read_part(slot) {
             fit_levels(words, slot, record.map(|(_, part)| part.level));
@@ -67,8 +67,7 @@ pub(super) fn recover(words: Words<'_>) -> Recovered {
     recovered
 }
 
-/// Brings one operation to its end; false where it had not got to the store that makes it so, and
-/// left nothing.
+/// Finishes one operation; false if it had not reached its deciding store, and left nothing.
 fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     let (words, cell) = (structure.words, structure.cell);
     if operation == Operation::DiscardTerminal {
@@ -83,7 +82,7 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     let terminal = cell.terminal();
     let finished = match operation {
         Operation::InsertPart => match words.read_part(part) {
-            // The record is there: whoever asked was not answered, and finds the part when it asks
+            // The record is there. The client was not answered, and finds the part when it asks
             // again.
             Ok(Some((_, record))) => {
                 let entered = structure.enter_part(part, &record);
@@ -139,7 +138,7 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
     finished
 }
 
-/// Throws a damaged terminal away; false where it is whole.
+/// Removes a damaged terminal; false if it is whole.
 fn discard_noted(structure: &Structure<'_>, slot: u32) -> bool {
     if let Ok(None) = structure.words.read_terminal(slot) {
         set_bit(structure.words.terminal_bits(), slot, false);
@@ -148,20 +147,20 @@ fn discard_noted(structure: &Structure<'_>, slot: u32) -> bool {
     structure.discard_terminal(slot) == Ok(true)
 }
 
-/// Takes out the member that whoever took out a part was at.
+/// Removes the member that the dead writer was removing with its part.
 fn take_out_noted(structure: &Structure<'_>, terminal: Option<u32>, part: u32) {
     let words = structure.words;
     if let Some(slot) = terminal.filter(|&slot| matches!(words.read_terminal(slot), Ok(None))) {
         set_bit(words.terminal_bits(), slot, false);
     } else if let Some(slot) = terminal {
-        // The chain may have let go of it already, and no walk would meet it.
+        // It may be out of the chain already, where no walk would meet it.
         let _ = structure.take_out_member(slot, part);
     }
 }
 
 fn take_out(structure: &Structure<'_>, part: u32) {
-    // Nobody contends, so the only error is a damaged record, of which nothing more is known than
-    // its slot.
+    // There is no contention, so the only error is a damaged record, of which only the slot is
+    // known.
     let claimed: Result<_, TableError> =
         structure.take_out_members(part).and_then(|()| claim_part(structure.words, part, structure.owner));
     match claimed {

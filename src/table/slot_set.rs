@@ -1,7 +1,7 @@
-//! A set of slots, one bit each: what is as large as the table must not need a hash table beside
-//! it.
+//! A set of slots, one bit each: a hash table would take too much memory where the set is as large
+//! as the table.
 
-/// Slots below a number that is given at the beginning.
+/// Slots below a bound that is given at creation.
 #[derive(Debug)]
 pub(super) struct SlotSet(Vec<u64>);
 
@@ -10,7 +10,7 @@ impl SlotSet {
         Self(vec![0; (slots as usize).div_ceil(64)])
     }
 
-    /// Puts a slot in. False where it was in, and where there is no such slot.
+    /// Adds a slot. False if it was in the set, or there is no such slot.
     pub fn insert(&mut self, slot: u32) -> bool {
         let Some(word) = self.0.get_mut(slot as usize / 64) else { return false };
         let bit = 1 << (slot % 64);

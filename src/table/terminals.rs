@@ -1,58 +1,53 @@
-//! Terminals, each a member of one part: the record of one, how it is found, and its additional
-//! information.
+//! Terminals: the record of one, how it is found, and its additional information. Each is a member
+//! of one part.
 //!
 //! ```text
 //! 0 address (56) info_len │ 1 meeting │ 2 version (32) business decode role flags
 //! 3 part's slot (32) channel stream window │ 4, 5 information up to 16 bytes, else 4 its extent │ 6 checksum
 //! ```
 //!
-//! A slot is free where the address is 0. Information of more than 16 bytes is in an *extent*: two
-//! banks of 64 bytes, used as the slot's are, which the terminal's slot owns for as long as its
-//! record names it. The checksum is over it too.
+//! A slot is free if the address is 0. Information of more than 16 bytes is in an *extent*: two
+//! banks of 64 bytes, used like the slot's, which the terminal's slot owns for as long as its
+//! record names it. The checksum covers the extent too.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
 
 use super::layout::{BANK, EXTENT_BANK, TableSlot, Words};
 use super::slot::{Claim, Seen, Unreadable, checksum};
 use crate::limits::{INFO_BYTES_INLINE, INFO_BYTES_MAX};
 use crate::sys::mapping::SharedWord;
-use crate::wire::{Address, Business, Decode, Flags, MeetingId, Report, Role, StreamKind, TerminalState, mix};
+use crate::wire::{
+    Address, Business, Decode, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState, WINDOW_NONE, mix,
+};
 
-/// A terminal, as its last report or its autonomous server says it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A terminal's state, from its last report or from its autonomous server. In JSON it is what
+/// `docs/api.md` documents, for the API, `baton table inspect` and `baton sim` alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the other fields are those of docs/wire.md's TerminalState")]
 pub struct Terminal {
-    /// Its address.
     pub terminal: Address,
-    /// The meeting that it is a member of.
+    /// The meeting that it is a member of; [`MeetingId::NONE`] where it is in none, which no table
+    /// holds.
     pub meeting: MeetingId,
-    /// Counts its changes, in serial arithmetic: it wraps.
+    /// Counts its changes, in serial arithmetic; it wraps, and skips 0, which is a terminal's that
+    /// has not reported.
     pub version: u32,
-    /// What it is busy with.
     pub business: Business,
-    /// What its decoder does.
     pub decode: Decode,
-    /// Its part in the conference.
     pub role: Role,
-    /// Muted, hand raised and so on.
     pub flags: Flags,
-    /// The channel that it decodes on.
     pub channel: u8,
-    /// Which stream it takes.
     pub stream: StreamKind,
-    /// Its window on the screen, from 0; [`Terminal::NO_WINDOW`] where it has none.
+    /// Its window on the screen, from 0; [`WINDOW_NONE`] where it has none.
     pub window: u8,
-    /// Bytes of `info` that count, at most 64.
-    pub info_len: u8,
-    /// Additional information; zero behind `info_len`.
-    pub info: [u8; INFO_BYTES_MAX],
+    pub info: Info,
 }
 
 impl Terminal {
-    /// The window of a terminal that is not on the screen.
-    pub const NO_WINDOW: u8 = 255;
-
-    /// A member that has not reported yet.
+    /// A member that has not reported yet, with version 0.
     pub const fn new(terminal: Address, meeting: MeetingId, role: Role) -> Self {
         Self {
             terminal,
@@ -64,70 +59,41 @@ impl Terminal {
             flags: Flags(0),
             channel: 0,
             stream: StreamKind::Sub,
-            window: Self::NO_WINDOW,
-            info_len: 0,
-            info: [0; INFO_BYTES_MAX],
+            window: WINDOW_NONE,
+            info: Info::EMPTY,
         }
     }
 
-    /// The additional information.
-    pub fn info(&self) -> &[u8] {
-        &self.info[..usize::from(self.info_len).min(INFO_BYTES_MAX)]
-    }
-
-    /// Replaces the additional information; what is beyond 64 bytes is cut.
-    pub fn set_info(&mut self, info: &[u8]) {
-        let len = info.len().min(INFO_BYTES_MAX);
-        self.info = [0; INFO_BYTES_MAX];
-        self.info[..len].copy_from_slice(&info[..len]);
-        self.info_len = len as u8;
-    }
-
-    /// Takes over what an autonomous server says of it; address, meeting and window stay.
+    /// Replaces the state by what an autonomous server lists; address, meeting and window stay.
     pub fn set_state(&mut self, state: &TerminalState) {
-        self.version = state.version;
-        self.business = state.business;
-        self.decode = state.decode;
-        self.role = state.role;
-        self.flags = state.flags;
-        self.channel = state.channel;
-        self.stream = state.stream;
-        self.set_info(state.info());
+        let window = self.window;
+        *self = Self { terminal: self.terminal, meeting: self.meeting, window, ..Self::from(state) };
     }
 }
 
+/// The state that an autonomous server lists. It does not list the window.
 impl From<&TerminalState> for Terminal {
     fn from(state: &TerminalState) -> Self {
-        let mut terminal = Self::new(state.terminal, state.meeting, state.role);
-        terminal.set_state(state);
-        terminal
+        let TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info } = *state;
+        let window = WINDOW_NONE;
+        Self { terminal, meeting, version, business, decode, role, flags, channel, stream, window, info }
     }
 }
 
 impl From<&Terminal> for TerminalState {
     fn from(terminal: &Terminal) -> Self {
-        Self {
-            meeting: terminal.meeting,
-            terminal: terminal.terminal,
-            version: terminal.version,
-            business: terminal.business,
-            decode: terminal.decode,
-            role: terminal.role,
-            flags: terminal.flags,
-            channel: terminal.channel,
-            stream: terminal.stream,
-            info_len: terminal.info_len,
-            info: terminal.info,
-        }
+        let Terminal { meeting, terminal, version, business, decode, role, flags, channel, stream, window: _, info } =
+            *terminal;
+        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info }
     }
 }
 
-/// A terminal's record as the words of its slot: what the hot path works on.
+/// A terminal's record as the words of its slot, without its extent: the hot path works on this.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head([u64; BANK - 1]);
 
-/// What a report or an autonomous server says, but for the additional information, as it lies in a
-/// record.
+/// What a report or an autonomous server says, as it lies in a record, without the additional
+/// information.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stated {
     /// Word 2.
@@ -156,7 +122,7 @@ stated_of!(Report);
 stated_of!(Terminal);
 stated_of!(TerminalState);
 
-/// The same with those of its extent.
+/// A terminal's record as the words of its slot and its extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Raw {
     head: Head,
@@ -165,7 +131,7 @@ pub(super) struct Raw {
 }
 
 impl Head {
-    /// A bank's, if that is whole and there is no extent to it.
+    /// The record in a bank, if the bank is whole and the record has no extent.
     #[inline(always)]
     pub fn alone(bank: &[u64; BANK]) -> Option<Self> {
         let [words @ .., sum] = *bank;
@@ -173,7 +139,7 @@ impl Head {
         (head.extent().is_none() && checksum(&head.0, &[]) == sum).then_some(head)
     }
 
-    /// The bank that it makes where there is no extent to it.
+    /// The bank of a record that has no extent.
     #[inline(always)]
     pub fn bank(&self) -> [u64; BANK] {
         let [a, b, c, d, e, f] = self.0;
@@ -225,8 +191,8 @@ impl Head {
         self.0[3] = self.0[3] & !(0xff << 48) | u64::from(window) << 48;
     }
 
-    /// Puts information in that needs no extent: its length, and its bytes as words, zero behind
-    /// it.
+    /// Sets information that needs no extent: its length, and its bytes as words, zero after the
+    /// last byte.
     #[inline(always)]
     pub fn set_short_info(&mut self, len: u8, [front, behind]: [u64; 2]) {
         self.0[0] = self.address().number() | u64::from(len) << 56;
@@ -246,7 +212,7 @@ impl Raw {
     /// The record of a free slot.
     pub const FREE: Self = Self { head: Head([0; BANK - 1]), info: [0; EXTENT_BANK] };
 
-    /// A terminal's record as a member of the part in a slot; its information is put in apart.
+    /// A terminal's record as a member of the part in a slot; its information is set separately.
     pub fn new(terminal: &Terminal, meeting: MeetingId, part: u32) -> Self {
         let mut raw = Self::FREE;
         raw.head.0[0] = terminal.terminal.number();
@@ -261,12 +227,13 @@ impl Raw {
         self.head.set_stated(stated);
     }
 
-    /// Puts information in: into the extent where that is given, which is where it is longer than
-    /// [`INFO_BYTES_INLINE`]. What is beyond 64 bytes is cut.
+    /// Sets the information, in the extent if one is given, which it is if there are more than
+    /// [`INFO_BYTES_INLINE`] bytes. Bytes after the 64th are dropped.
     pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
         self.info = [0; EXTENT_BANK];
         let Some(extent) = extent else {
-            let (len, mut short) = (info.len().min(INFO_BYTES_INLINE), [0; INFO_BYTES_INLINE]);
+            let len = info.len().min(INFO_BYTES_INLINE);
+            let mut short = [0; INFO_BYTES_INLINE];
             short[..len].copy_from_slice(&info[..len]);
             let [front, behind] = *short.as_chunks().0 else { unreachable!("sixteen bytes are two words") };
             return self.head.set_short_info(len as u8, [front, behind].map(u64::from_le_bytes));
@@ -278,7 +245,7 @@ impl Raw {
         self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
     }
 
-    /// The terminal; none where a value is none of its kind.
+    /// The terminal; none if a value is not one of its kind.
     #[inline]
     pub fn terminal(&self) -> Option<Terminal> {
         let [_, _, stated, place, ..] = self.head.0;
@@ -298,8 +265,7 @@ impl Raw {
             channel: (place >> 32) as u8,
             stream: StreamKind::from_wire((place >> 40) as u8)?,
             window: (place >> 48) as u8,
-            info_len: self.info_len() as u8,
-            info,
+            info: Info::of_padded(info, self.info_len() as u8),
         })
     }
 
@@ -345,7 +311,7 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// The terminal in a slot; none where it is free or there is no such slot.
+    /// The terminal in a slot; none if it is free or there is no such slot.
     #[inline]
     pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
         let Some(words) = self.terminal(slot) else { return Ok(None) };

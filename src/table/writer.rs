@@ -1,5 +1,5 @@
-//! Changes: reports, which any writer makes to records beside all others, and membership, which one
-//! makes at a time.
+//! Changes: reports, which all writers enter at the same time, and membership, which one writer
+//! changes at a time.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::limits::{
     CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX,
     PARTS_MAX,
 };
-use crate::wire::{Address, Business, Decode, Domain, Flags, MeetingId, Report, Role, StreamKind, TerminalState};
+use crate::wire::{Address, Business, Decode, Domain, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState};
 
 /// What became of a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,19 +32,19 @@ pub enum Reported {
     Known,
     /// No part has this terminal.
     UnknownTerminal,
-    /// It is a member of this other meeting; nothing was changed.
+    /// The terminal is a member of this other meeting; nothing was changed.
     OtherMeeting(MeetingId),
-    /// Another writer has it just now, or only a part of the extents was looked at for room; the
-    /// report will come again.
+    /// Another writer has claimed the record, or no extent was free among those looked at; the
+    /// report will be repeated.
     Contended,
     /// There is no room for its additional information: this writer has looked at every extent
-    /// since it last found one.
+    /// since it last found a free one.
     Full,
     /// Its record is damaged.
     Damaged,
 }
 
-/// The right to write, of one thread.
+/// One thread's right to write.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -76,21 +76,22 @@ pub enum Reported {
 pub struct Writer {
     table: Arc<Table>,
     pub(super) owner: OwnerId,
-    /// Where the next free part, terminal and extent are looked for.
+    /// Where the search for the next free part, terminal and extent begins.
     part_hint: u32,
     terminal_hint: u32,
     extent_hint: u32,
     pub(super) changes: PartChanges,
-    /// How many extents were looked at for reports since the last that was free.
+    /// Extents looked at for reports since the last free one.
     extents_taken: u32,
     pub(super) quota: Quota,
 }
 
 impl Writer {
     pub(super) fn new(table: Arc<Table>, owner: OwnerId) -> Self {
-        // Writers begin apart, so that they do not contend for the same extents.
+        // Writers begin at different places, so that they do not contend for the same extents.
         let extent_hint = table.words().extents() / 8 * u32::from(owner.0 % 8);
-        let (changes, quota) = (PartChanges::default(), Quota::default());
+        let changes = PartChanges::default();
+        let quota = Quota::default();
         Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint, changes, extents_taken: 0, quota }
     }
 
@@ -99,12 +100,12 @@ impl Writer {
         &self.table
     }
 
-    /// How often this writer has changed parts of a domain, or of one that it is counted with.
+    /// How often this writer has changed parts of a domain, or of one that shares its counter.
     pub fn changes_in(&self, domain: Domain) -> u64 {
         self.changes.of(domain)
     }
 
-    /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for whatever meeting
+    /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for the meeting that
     /// the terminal is in. Versions count from 1: 0 is of a terminal that has not reported yet, and
     /// any report is newer.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of REPORT")]
@@ -121,14 +122,13 @@ impl Writer {
         stream: StreamKind,
         info: &[u8],
     ) -> Reported {
-        let mut told =
-            Terminal { version, business, decode, flags, channel, stream, ..Terminal::new(terminal, meeting, role) };
-        told.set_info(info);
-        self.report_state(&(&told).into())
+        let info = Info::new(info);
+        let state = TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info };
+        self.report_state(&state)
     }
 
-    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] found a moment ago: the
-    /// hot path, without a look into the index if it is still there. Never allocates, locks or waits.
+    /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] has just found: the hot
+    /// path, without an index look-up if it is still there. Never allocates, locks or waits.
     #[inline]
     pub fn report_at(&mut self, near: SlotHint, report: &Report) -> Reported {
         match self.report_short(near, report) {
@@ -137,8 +137,8 @@ impl Writer {
         }
     }
 
-    /// Enters it where that is simple: the record is near, whole and nobody's, and has no extent.
-    /// None, and nothing changed, where it is not.
+    /// Enters it in the simple case: the record is where the hint says, whole and unclaimed, and
+    /// has no extent. None, and nothing is changed, in other cases.
     #[inline(always)]
     fn report_short(&mut self, near: SlotHint, report: &Report) -> Option<Reported> {
         let words = self.table.words();
@@ -163,14 +163,14 @@ impl Writer {
         Some(Reported::Applied)
     }
 
-    /// As [`Self::report`], of a whole state.
+    /// As [`Self::report`], for a whole state.
     #[inline(never)]
     pub fn report_state(&mut self, state: &TerminalState) -> Reported {
         for tried in 0..CLAIM_TRIES_WORKER {
             match self.try_report(state) {
                 Some(reported) => return reported,
                 None => {
-                    // Without yielding: a worker gives its processor to nobody.
+                    // Without yielding: a worker does not give up its processor.
                     pause(tried % 2);
                     if tried % CLAIM_JUDGED_EVERY == CLAIM_JUDGED_EVERY - 1 {
                         self.evict_nobody(state.terminal);
@@ -181,7 +181,7 @@ impl Writer {
         Reported::Contended
     }
 
-    /// Looks whether it is anybody's claim that keeps a terminal's record.
+    /// Checks that the claim on a terminal's record has a holder.
     #[cold]
     fn evict_nobody(&self, terminal: Address) {
         let words = self.table.words();
@@ -190,7 +190,7 @@ impl Writer {
         }
     }
 
-    /// One try; none where another writer was there.
+    /// One try; none if another writer had the record.
     fn try_report(&mut self, state: &TerminalState) -> Option<Reported> {
         let words = self.table.words();
         let (slot, seen, old) = match words.find_terminal(state.terminal) {
@@ -210,7 +210,7 @@ impl Writer {
         }
         let cell = Cell(words.cell(self.owner));
         let hint = (&mut self.extent_hint, EXTENT_PROBES_MAX);
-        let Ok(extent) = extent_for(words, cell, slot, old.extent(), state.info(), hint) else {
+        let Ok(extent) = extent_for(words, cell, slot, old.extent(), &state.info, hint) else {
             self.extents_taken = self.extents_taken.saturating_add(EXTENT_PROBES_MAX);
             let all = self.extents_taken >= words.extents();
             return Some(if all { Reported::Full } else { Reported::Contended });
@@ -227,13 +227,13 @@ impl Writer {
         };
         let mut new = old;
         new.set_stated(state.into());
-        new.set_info(state.info(), extent);
+        new.set_info(&state.info, extent);
         publish(words, cell, slot, &old, &new, claim);
         Some(Reported::Applied)
     }
 
-    /// Changes a terminal where `change` says that it did; false where there is none or `change`
-    /// declined. Address and meeting stay. A damaged record is thrown away, and there is none.
+    /// Changes a terminal if `change` returns true; false if it did not, or there is no such
+    /// terminal. Address and meeting stay. A damaged record is discarded: then there is none.
     pub fn update_terminal(
         &mut self,
         terminal: Address,
@@ -243,7 +243,7 @@ impl Writer {
         let cell = Cell(words.cell(self.owner));
         for tried in 0..CLAIM_TRIES_CONTROL {
             let found = match words.find_terminal(terminal) {
-                // There is none any more, and its part is in doubt: as if it had never joined.
+                // It is gone, and its part is in doubt: as if it had never joined.
                 Err(Unreadable::Damaged) => return self.discard_damaged_terminal(terminal).map(|_| false),
                 found => found?,
             };
@@ -258,10 +258,10 @@ impl Writer {
                 return Ok(false);
             }
             let hint = (&mut self.extent_hint, u32::MAX);
-            let extent = extent_for(words, cell, slot, old.extent(), changed.info(), hint)?;
+            let extent = extent_for(words, cell, slot, old.extent(), &changed.info, hint)?;
             changed.terminal = terminal;
             let mut new = Raw::new(&changed, old.meeting(), old.part());
-            new.set_info(changed.info(), extent);
+            new.set_info(&changed.info, extent);
             publish(words, cell, slot, &old, &new, claim);
             return Ok(true);
         }
@@ -278,8 +278,8 @@ impl Writer {
         self.change_part(None, meeting, domain, change)
     }
 
-    /// As [`Self::update_part`], of a part that a walk gave before its cursor stood so: without a
-    /// look into the index, if it is still there.
+    /// As [`Self::update_part`], for a part that a walk gave with this cursor: without an index
+    /// look-up if it is still there.
     pub fn update_part_near(
         &mut self,
         cursor: Cursor,
@@ -316,8 +316,8 @@ impl Writer {
                 claim.publish(&record);
             } else {
                 set_level_bit(words.level_bits(part.level), slot, true);
-                // Under the claim until the last: another change, back to the level that it had,
-                // must not lose its bit.
+                // Under the claim to the end: another change, back to the earlier level, must not
+                // lose its bit.
                 let _kept = claim.publish_and_keep(&record);
                 set_level_bit(words.level_bits(level), slot, false);
             }
@@ -343,7 +343,7 @@ impl Writer {
             structure.begin(Operation::InsertPart, slot, None);
             match claim_part(words, slot, self.owner) {
                 Ok((_, claim)) => break (slot, claim),
-                // A free slot that something has damaged is made a free one again.
+                // A free slot that is damaged is made a free one again.
                 Err(TableError::Damaged) => {
                     structure.begin(Operation::DiscardPart, slot, None);
                     structure.discard_part(slot)?;
@@ -367,9 +367,9 @@ impl Writer {
         if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
     }
 
-    /// Takes a part out, and its members with it; false where there is none. Where another writer
-    /// keeps a member ([`TableError::Contended`]), some may have been taken out already: it is to
-    /// be called again.
+    /// Removes a part and its members; false if there is no such part. If another writer has
+    /// claimed a member ([`TableError::Contended`]), some may have been removed already: call it
+    /// again.
     pub fn remove_part(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
         self.changes.count(domain);
         let words = self.table.words();
@@ -387,8 +387,8 @@ impl Writer {
         done.map(|()| true)
     }
 
-    /// Enters a terminal as a member of a part; its own `meeting` field counts for nothing. A
-    /// damaged record of it is thrown away first.
+    /// Enters a terminal as a member of a part; its own `meeting` field is ignored. A damaged
+    /// record of it is discarded first.
     pub fn join(&mut self, meeting: MeetingId, domain: Domain, terminal: &Terminal) -> Result<(), TableError> {
         let words = self.table.words();
         if terminal.terminal.domain().is_none() {
@@ -426,10 +426,10 @@ impl Writer {
         };
         self.terminal_hint = slot;
         let hint = (&mut self.extent_hint, u32::MAX);
-        let extent = extent_for(words, structure.cell, slot, None, terminal.info(), hint);
+        let extent = extent_for(words, structure.cell, slot, None, &terminal.info, hint);
         let extent = extent.inspect_err(|_| structure.end())?;
         let mut raw = Raw::new(terminal, meeting, part);
-        raw.set_info(terminal.info(), extent);
+        raw.set_info(&terminal.info, extent);
         raw.publish(words, claim);
         structure.link(slot, part);
         let entered = structure.enter_terminal(slot, &raw);
@@ -440,8 +440,8 @@ impl Writer {
         if entered { Ok(()) } else { Err(TableError::Full("places in its index")) }
     }
 
-    /// Takes a terminal out; false where it is not a member of that meeting. One whose record is
-    /// damaged goes in any case.
+    /// Removes a terminal; false if it is not a member of that meeting. One whose record is damaged
+    /// is removed in any case.
     pub fn leave(&mut self, meeting: MeetingId, terminal: Address) -> Result<bool, TableError> {
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
@@ -472,8 +472,8 @@ impl Drop for Writer {
 }
 
 /// The extent that information of this length needs: the one that the terminal has, or a free one,
-/// or none. With the hint comes how many are looked at: a worker looks at so many for a report, who
-/// changes membership at all.
+/// or none. The hint comes with the number of extents to look at: a worker looks at a few for a
+/// report, a change of membership at all.
 fn extent_for(
     words: Words<'_>,
     cell: Cell<'_>,
@@ -489,7 +489,7 @@ fn extent_for(
     extent.map(Some).ok_or(TableError::Full("extents for additional information"))
 }
 
-/// Publishes a terminal's new record, and gives the extent back that only the old one named.
+/// Publishes a terminal's new record, and frees the extent that only the old one named.
 fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, claim: TableClaim<'_>) {
     let unused = old.extent().filter(|_| new.extent().is_none());
     if let Some(extent) = unused {

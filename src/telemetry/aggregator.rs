@@ -1,8 +1,8 @@
-//! The thread that merges what was recorded, once a second, and writes it down.
+//! The thread that merges recorded values once a second, and writes them to the log.
 //!
-//! What always holds: nobody waits for it. Recorders hand over through bounded queues and go on
-//! recording where it is late; a disk that is slow or full costs intervals of the log, which is
-//! said, and no frame.
+//! What always holds: nothing waits for it. Recorders hand over through bounded queues, and
+//! continue recording if it is late. A slow or full disk costs intervals of the log, which is
+//! reported, but no frame.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,30 +18,31 @@ use super::annotations::{EngineNote, FramesNote, Note, RecoveryNote};
 use super::counters::{Counter, Counters};
 use super::hlog::HistogramLog;
 use super::latency::{Collector, HAND_OVER_NS, Totals};
+use super::log_state::LogState;
 use super::rotation::{LogFolder, Rotation};
 use crate::limits::RECENT_INTERVALS_MAX;
 use crate::sys::clock;
 use crate::sys::threads::{Nice, spawn_nice};
 
-/// How long after the recorders have handed over it collects: a worker that sleeps looks round ten
+/// It collects this long after the recorders have handed over: a worker that sleeps wakes up ten
 /// times a second.
 const LATE_NS: u64 = 200_000_000;
-/// What of a frame's way is counted as shed.
+/// The counters that together are the shed frames.
 const SHED: [Counter; 4] = [Counter::ShedKnown, Counter::ShedReports, Counter::ShedProbes, Counter::ControlOverflow];
 
-/// What it reads, and where it writes.
+/// Where the thread reads, and where it writes.
 pub struct Sources {
-    /// What the recorders hand over to.
+    /// Receives what the recorders hand over.
     pub collector: Collector,
-    /// Of each worker.
+    /// One for each worker.
     pub counters: Vec<Arc<Counters>>,
-    /// The folder of the logs, and how they follow each other; none: there are no files.
+    /// The folder of the logs, and their rotation; none: no files.
     pub folder: Option<(PathBuf, Rotation)>,
-    /// Who writes.
+    /// The engine that writes.
     pub engine: EngineNote,
 }
 
-/// The thread. Dropping it has it write the last interval, and ends it.
+/// The thread. Dropping it writes the last interval and ends the thread.
 pub struct Aggregator {
     recoveries: Sender<(SystemTime, RecoveryNote)>,
     stop: Option<Sender<()>>,
@@ -49,26 +50,26 @@ pub struct Aggregator {
     published: Arc<Published>,
 }
 
-/// What anybody may read of it.
+/// The results, readable by any thread.
 pub struct Published {
-    /// All that was recorded since the engine's start.
+    /// Everything recorded since the engine's start.
     pub totals: Arc<Totals>,
     engine: EngineNote,
-    /// When the engine began, from which all times count.
+    /// The engine's start, from which all times count.
     begun: SystemTime,
-    /// The last intervals, as they are written.
+    /// The last intervals, in the form in which they are written.
     recent: Mutex<VecDeque<Vec<u8>>>,
-    state: Mutex<String>,
+    state: Mutex<LogState>,
 }
 
 impl Published {
-    /// Of an engine that begins now, and has written nothing.
+    /// For an engine that starts now, and has written nothing.
     pub fn new(totals: Arc<Totals>, engine: EngineNote) -> Self {
         let recent = Mutex::new(VecDeque::with_capacity(RECENT_INTERVALS_MAX));
-        Self { totals, engine, begun: SystemTime::now(), recent, state: Mutex::new("off".into()) }
+        Self { totals, engine, begun: SystemTime::now(), recent, state: Mutex::new(LogState::Off) }
     }
 
-    /// The log of the last minutes, as a file of it would be.
+    /// The log of the last minutes, in the form of a log file.
     pub fn recent(&self) -> Vec<u8> {
         let text = head(&self.engine, self.begun, self.begun).expect("memory takes what is written");
         self.recent.lock().iter().fold(text, |mut text, interval| {
@@ -77,13 +78,13 @@ impl Published {
         })
     }
 
-    /// How the writing goes, in words.
-    pub fn state(&self) -> String {
+    /// How the writing goes.
+    pub fn state(&self) -> LogState {
         self.state.lock().clone()
     }
 }
 
-/// The beginning of a log.
+/// The header of a log.
 pub(super) fn head(engine: &EngineNote, start: SystemTime, base: SystemTime) -> io::Result<Vec<u8>> {
     let comment = concat!("Baton ", env!("CARGO_PKG_VERSION"), ": nanoseconds, a line a second and stage");
     let mut log = HistogramLog::begin_part(Vec::new(), comment, start, base)?;
@@ -92,10 +93,10 @@ pub(super) fn head(engine: &EngineNote, start: SystemTime, base: SystemTime) -> 
 }
 
 impl Aggregator {
-    /// Begins.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The system's: no more threads.
     pub fn spawn(sources: Sources) -> io::Result<Self> {
         let published = Arc::new(Published::new(sources.collector.totals(), sources.engine));
         let (stop, stopped) = bounded::<()>(0);
@@ -114,13 +115,13 @@ impl Aggregator {
         Ok(Self { recoveries, stop: Some(stop), thread: Some(thread), published })
     }
 
-    /// What anybody may read.
+    /// The results, readable by any thread.
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
     }
 
-    /// Writes down a recovery that began then. There is one in an engine's life, so there is room
-    /// for it.
+    /// Records a recovery that started at this time. An engine has only one, so there is room for
+    /// it.
     pub fn note_recovery(&self, at: SystemTime, note: RecoveryNote) {
         let _ = self.recoveries.try_send((at, note));
     }
@@ -130,18 +131,18 @@ impl Drop for Aggregator {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed by its hook; there is nobody else to tell.
+            // The panic hook has printed a panic of the thread; nothing else can be told.
             let _ = thread.join();
         }
     }
 }
 
-/// Where the counters stood.
+/// The counters at the last reading.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     received: u64,
     shed: u64,
-    /// None before the first look of an engine that does not know where its predecessor's stood.
+    /// None before the first reading by an engine that does not know its predecessor's value.
     dropped: Option<u64>,
 }
 
@@ -149,7 +150,7 @@ struct Writer {
     collector: Collector,
     counters: Vec<Arc<Counters>>,
     files: Option<LogFolder>,
-    /// Where files are to be, until they are.
+    /// Where the files will be, until they are opened.
     place: Option<(PathBuf, Rotation)>,
     published: Arc<Published>,
     recoveries: Receiver<(SystemTime, RecoveryNote)>,
@@ -161,7 +162,7 @@ impl Writer {
     fn run(mut self, stopped: &Receiver<()>) {
         self.open();
         loop {
-            // The next whole second, and the time that a recorder may need to notice it.
+            // The next whole second, plus the time that a recorder may need to notice it.
             let into = (clock::now().0 + HAND_OVER_NS - LATE_NS) % HAND_OVER_NS;
             let wait = Duration::from_nanos(HAND_OVER_NS - into);
             let ends = stopped.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected);
@@ -176,10 +177,10 @@ impl Writer {
         let Some((path, rotation)) = &self.place else { return };
         match LogFolder::open(path, *rotation, self.published.engine.clone(), self.published.begun) {
             Ok((files, last)) => {
-                // What the kernel dropped while nobody was there is counted from where the
-                // predecessor saw it.
+                // What the kernel dropped while there was no engine counts from the predecessor's
+                // last reading.
                 self.seen.dropped = Some(last.unwrap_or(0));
-                *self.published.state.lock() = format!("writes to {}", path.display());
+                *self.published.state.lock() = LogState::Writes(path.display().to_string());
                 self.files = Some(files);
             }
             Err(error) => self.fails(&error),
@@ -188,20 +189,20 @@ impl Writer {
 
     fn fails(&self, error: &io::Error) {
         let Some((path, _)) = &self.place else { return };
-        let state = format!("cannot write to {}: {error}", path.display());
+        let why = format!("cannot write to {}: {error}", path.display());
         let mut told = self.published.state.lock();
-        if *told != state {
-            tracing::warn!("histogram log: {state}; these intervals are missing from it");
-            *told = state;
+        if !matches!(&*told, LogState::Fails(before) if *before == why) {
+            tracing::warn!("histogram log: {why}; these intervals are missing from it");
+            *told = LogState::Fails(why);
         }
     }
 
-    /// Writes what came since.
+    /// Writes what was recorded since the last interval.
     fn interval(&mut self, now: SystemTime) {
         let begun = self.published.begun;
         let (start, length) = (
             self.since.duration_since(begun).unwrap_or_default(),
-            // A clock that was set back makes an interval of no length, and one set forward a long
+            // If the clock was set back, the interval has length 0; if it was set forward, a large
             // one.
             now.duration_since(self.since).unwrap_or_default(),
         );
@@ -230,7 +231,7 @@ impl Writer {
         let path = self.place.as_ref().map(|(path, _)| path.display().to_string());
         if let (Some(files), Some(path)) = (&mut self.files, path) {
             match files.append(self.since, &lines) {
-                Ok(()) => *self.published.state.lock() = format!("writes to {path}"),
+                Ok(()) => *self.published.state.lock() = LogState::Writes(path),
                 Err(error) => self.fails(&error),
             }
         }
@@ -247,7 +248,7 @@ impl Writer {
         let (received, shed) = (sum(Counter::Received), SHED.map(sum).iter().sum::<u64>());
         let rings = self.counters.iter().filter_map(|one| one.ring());
         let ever: u64 = rings.map(|ring| ring.kernel_receive_dropped + ring.kernel_receive_ring_full).sum();
-        // Of sockets that were bound anew all is new.
+        // For newly bound sockets, everything is new.
         let before = self.seen.dropped.unwrap_or(ever);
         let dropped = if ever < before { ever } else { ever - before };
         let seen = std::mem::replace(&mut self.seen, Seen { received, shed, dropped: Some(ever) });

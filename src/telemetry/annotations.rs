@@ -1,5 +1,5 @@
-//! What a log says beside its histograms: who wrote it, how many frames came and were lost, and
-//! recoveries.
+//! Annotations in a log beside its histograms: the engine that wrote it, how many frames arrived
+//! and were lost, and recoveries.
 //!
 //! Each is a comment line that other readers of `.hlog` files skip:
 //!
@@ -9,82 +9,82 @@
 //! #[Recovery: at=-0.000098 epoch=3.17 path=cache succeeds=true meetings=1000 unreached=0 first_frame_ns=151022 acknowledged_ns=7802113 reconciled_ns=10330871]
 //! ```
 //!
-//! `start` and `at` are seconds since the log's BaseTime, as those of its intervals are; `at` is
-//! when the predecessor's death was noticed (below zero: before the log began), or when the engine
-//! began where it succeeds nobody that is known to have died; what follows counts from there. A
-//! Recovery line is written once all is reconciled, or some time after the beginning for those that
-//! could be reached, so an engine whose log has none did not live that long.
+//! `start` and `at` are seconds since the log's BaseTime, like those of its intervals. `at` is when
+//! the predecessor's death was noticed (below zero: before the log began), or when the engine
+//! started, if no predecessor is known to have died; the following values count from there. A
+//! Recovery line is written once everything is reconciled, or some time after the start for the
+//! autonomous servers that could be reached. An engine whose log has none did not live that long.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which engine wrote a log, and the which file of its life this is, from 1.
+/// The engine that wrote a log, and the number of this file among its files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EngineNote {
-    /// As it is listed: term and generation.
+    /// As in listings: term and generation.
     pub epoch: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// From 1.
+    /// The first file is 1.
     pub part: u64,
 }
 
-/// What became of frames in an interval.
+/// The counts of frames of one interval.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct FramesNote {
-    /// When it began: seconds since BaseTime.
+    /// Its start in seconds since BaseTime.
     pub start_s: f64,
-    /// How long it was, in seconds.
+    /// In seconds.
     pub length_s: f64,
-    /// Frames taken from the rings; for a load generator: questions that were answered.
+    /// Frames taken from the rings; for a load generator, requests that were answered.
     pub received: u64,
-    /// Of those received, left undone because more came than could be done.
+    /// Of the received frames, those dropped on purpose in an overload.
     pub shed: u64,
-    /// Frames that the kernel had to drop because a ring was full or empty; for a load generator:
-    /// questions without an answer.
+    /// Frames that the kernel had to drop because a ring was full or empty; for a load generator,
+    /// requests without an answer.
     pub dropped: u64,
-    /// The same since the sockets were bound, which outlive an engine: the next one goes on from
-    /// here.
+    /// The same since the sockets were bound. They outlive an engine: the next one continues from
+    /// this value.
     pub dropped_ever: u64,
 }
 
-/// A recovery that ended well.
+/// A recovery that succeeded.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RecoveryNote {
-    /// When it began: seconds since BaseTime.
+    /// Its start in seconds since BaseTime.
     pub at_s: f64,
-    /// Under which epoch, as it is listed.
+    /// The epoch of the engine, as in listings.
     pub epoch: String,
     /// `cache` or `database`.
     pub path: String,
-    /// Whether `at_s` is when the death of a predecessor was noticed.
+    /// Whether `at_s` is the time at which a predecessor's death was noticed.
     pub succeeds: bool,
-    /// Meetings' parts taken over.
+    /// Parts of meetings that were taken over.
     pub meetings: u64,
-    /// Autonomous servers that were not reached when this was written, and that the times leave
-    /// out.
+    /// Autonomous servers that had not been reached when this was written; the times do not include
+    /// them.
     pub unreached: u64,
-    /// Nanoseconds from `at_s` to the first takeover frame on its way out; none where there was
-    /// nothing to take over.
+    /// Nanoseconds from `at_s` to the first outgoing takeover frame; none if there was nothing to
+    /// take over.
     pub first_frame_ns: Option<u64>,
-    /// To the last takeover's answer.
+    /// Nanoseconds from `at_s` to the answer to the last takeover.
     pub acknowledged_ns: u64,
-    /// To the agreement of every audit.
+    /// Nanoseconds from `at_s` to the agreement of every audit.
     pub reconciled_ns: u64,
 }
 
-/// A comment line that means something to us.
+/// A comment line of Baton's.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Note {
-    /// Who wrote it.
+    /// The engine that wrote the log.
     Engine(EngineNote),
-    /// Frames of an interval.
+    /// The counts of frames of one interval.
     Frames(FramesNote),
-    /// A recovery.
+    /// How the engine recovered control.
     Recovery(RecoveryNote),
 }
 
-/// A comment line that begins like one of ours, and is none.
+/// A comment line that begins like one of Baton's, but is not valid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{kind} without a readable `{key}`")]
 pub struct NoteError {
@@ -117,13 +117,13 @@ impl fmt::Display for Note {
 }
 
 impl Note {
-    /// Reads a line of a log; none where it is not one of these.
+    /// Reads a line of a log; none if it is not one of these.
     ///
     /// # Errors
-    /// It is one of these, and a key is missing or says nothing.
+    /// It is one of these, but a key is missing or has no valid value.
     pub fn read(line: &str) -> Option<Result<Self, NoteError>> {
         let (kind, rest) = line.strip_prefix("#[")?.split_once(": ")?;
-        // Without its bracket it is cut, and its last number may be too.
+        // A line without its closing bracket is incomplete, and its last number may be too.
         let rest = rest.strip_suffix(']').unwrap_or("");
         match kind {
             "Engine" => Some(Keys { kind: "Engine", rest }.engine().map(Self::Engine)),

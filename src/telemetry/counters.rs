@@ -1,4 +1,4 @@
-//! Counters of one worker: it alone adds, anybody reads.
+//! Counters of one worker: only the worker adds, any thread reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,15 +9,15 @@ use crate::wire::Malformed;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
-        /// What became of a frame, or of what follows from it.
+        /// The result of processing a frame, or of what follows from it.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Counter { $($(#[$doc])* $variant,)* }
 
         impl Counter {
-            /// Every counter, in the order of their places.
+            /// Every counter, by index.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Its name in listings.
+            /// The name in listings and metrics.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -30,11 +30,11 @@ counters! {
     Received "received",
     /// Reports that changed the table.
     ReportsApplied "reports_applied",
-    /// Reports of a version that the table already had, or a newer one.
+    /// Reports whose version, or a newer one, the table already had.
     ReportsKnown "reports_known",
-    /// Reports of terminals that the table does not hold.
+    /// Reports of terminals that are not in the table.
     ReportsUnknown "reports_unknown",
-    /// Reports left unanswered because another writer had the slot, or its record was damaged: the
+    /// Reports left unanswered because another writer had the slot, or its record was damaged; the
     /// terminal repeats them.
     ReportsDeferred "reports_deferred",
     /// Reports answered CAPACITY: the table has no room for additional information of more than 16
@@ -42,31 +42,32 @@ counters! {
     ReportsFull "reports_full",
     /// Probes sent back.
     ProbesEchoed "probes_echoed",
-    /// Probes of the kernel's packet generator, where steering takes them.
+    /// Probes of the kernel's packet generator, if steering accepts them.
     GeneratorProbes "generator_probes",
     /// Acknowledgements handed to the kernel.
     Acknowledged "acknowledged",
-    /// Acknowledgements for which there was no room on the way out.
+    /// Acknowledgements that found no room in the transmit ring.
     AcknowledgementsDropped "acknowledgements_dropped",
-    /// Frames handed on to the control thread.
+    /// Frames handed to the control thread.
     ToControl "to_control",
     /// Frames for the control thread that found its queue full.
     ControlOverflow "control_overflow",
-    /// Times that the worker became overloaded and began to shed.
+    /// How often the worker became overloaded and began to shed.
     Overloads "overloads",
-    /// Reports shed that changed nothing: keep-alives, and repetitions of what the table has.
+    /// Reports shed that would have changed nothing: keep-alives, and repetitions of what the table
+    /// has.
     ShedKnown "shed_known",
     /// Other reports shed.
     ShedReports "shed_reports",
-    /// Probes shed.
+    /// Probes shed in an overload.
     ShedProbes "shed_probes",
-    /// Answers BUSY to what was shed.
+    /// BUSY answers to shed frames.
     BusyTold "busy_told",
     /// Frames handed to the kernel.
     Sent "sent",
-    /// Frames of domains that the configuration does not name.
+    /// Frames from domains that are not in the configuration.
     UnknownDomain "unknown_domain",
-    /// Frames that failed their tag.
+    /// Frames with a wrong tag.
     Unauthentic "unauthentic",
     /// Frames addressed to another dispatch server.
     Misaddressed "misaddressed",
@@ -86,11 +87,11 @@ counters! {
     MalformedOpcode "malformed_opcode",
     /// An opcode in the wrong payload.
     MalformedPayload "malformed_payload",
-    /// A value out of its table.
+    /// A value that the protocol does not define.
     MalformedValue "malformed_value",
-    /// A page that cannot be.
+    /// A page with impossible numbers.
     MalformedPage "malformed_page",
-    /// A record past its page.
+    /// A record that goes beyond its page.
     MalformedRecord "malformed_record",
 }
 
@@ -115,7 +116,7 @@ impl From<Malformed> for Counter {
 #[repr(align(128))]
 pub struct Counters {
     cells: [AtomicU64; Counter::ALL.len()],
-    /// How its rings were when it last looked.
+    /// The state of its rings when it last looked.
     ring: Mutex<Option<RingStatus>>,
 }
 
@@ -126,7 +127,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Adds one. For the one thread that owns these counters: a load and a store, no locked
+    /// Adds one. Only for the thread that owns these counters: a load and a store, no locked
     /// instruction.
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
@@ -139,21 +140,21 @@ impl Counters {
         cell.store(cell.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    /// What it stands at. For any thread.
+    /// The present value. For any thread.
     pub fn read(&self, counter: Counter) -> u64 {
         self.cells[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// Says how the rings are. Where somebody reads that just now, the next time will do: the
-    /// worker does not wait.
+    /// Publishes the state of the rings. If another thread is reading it, this is left for the next
+    /// time: the worker does not wait.
     pub fn show_ring(&self, status: Option<RingStatus>) {
         if let Some(mut shown) = self.ring.try_lock() {
             *shown = status;
         }
     }
 
-    /// How the rings were within the last second or so; none where there are none, or nobody has
-    /// looked yet.
+    /// The state of the rings within the last second or so; none if there are no rings, or none was
+    /// published yet.
     pub fn ring(&self) -> Option<RingStatus> {
         *self.ring.lock()
     }

@@ -1,15 +1,15 @@
-//! Metrics as text: in Prometheus' own form (0.0.4), and in OpenMetrics (1.0) for who asks for
-//! that.
+//! Metrics as text: in Prometheus' own format (0.0.4), and in OpenMetrics (1.0) for clients that
+//! ask for it.
 //!
-//! The two differ in how a counter's family is named, in units, and in the last line. The official
-//! library writes the one alone, which `promtool check metrics` does not take; so both are written
-//! here, from one description of each family.
+//! The two differ in the names of counter families, in units, and in the last line. The official
+//! library writes only the latter, which `promtool check metrics` does not accept; so both are
+//! written here, from one description of each family.
 
 use std::fmt::{Display, Write as _};
 
 use hdrhistogram::Histogram;
 
-/// Which form.
+/// The format of the text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dialect {
     /// `text/plain; version=0.0.4`.
@@ -19,7 +19,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The one that a client wants, by its Accept headers.
+    /// The format that a client wants, according to its Accept headers.
     pub fn accepted<'a>(mut accept: impl Iterator<Item = &'a str>) -> Self {
         if accept.any(|value| value.contains("application/openmetrics-text")) {
             Self::OpenMetrics
@@ -28,7 +28,7 @@ impl Dialect {
         }
     }
 
-    /// What it is called in an answer.
+    /// The content type of an answer in this format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -37,8 +37,8 @@ impl Dialect {
     }
 }
 
-/// The upper bounds of a histogram's buckets, in nanoseconds: a microsecond to a minute, three to a
-/// decade.
+/// The upper bounds of a histogram's buckets, in nanoseconds: from a microsecond to a minute, three
+/// for each decade.
 const BUCKETS_NS: [u64; 24] = [
     1_000,
     2_500,
@@ -66,20 +66,20 @@ const BUCKETS_NS: [u64; 24] = [
     60_000_000_000,
 ];
 
-/// The text, family by family.
+/// The text, built one family at a time.
 pub struct Exposition {
     dialect: Dialect,
     out: String,
 }
 
-/// The samples of a family that was begun.
+/// Adds samples to the family that was begun last.
 pub struct Samples<'a> {
     out: &'a mut String,
     name: String,
 }
 
 impl Exposition {
-    /// Nothing yet.
+    /// An empty text.
     pub fn new(dialect: Dialect) -> Self {
         Self { dialect, out: String::with_capacity(16 << 10) }
     }
@@ -108,14 +108,14 @@ impl Exposition {
 
     fn describe(&mut self, family: &str, kind: &str, help: &str) {
         let out = &mut self.out;
-        // A string takes all that is written to it.
+        // Writing to a string cannot fail.
         let _ = writeln!(out, "# HELP {family} {help}\n# TYPE {family} {kind}");
         if self.dialect == Dialect::OpenMetrics && family.ends_with("_seconds") {
             let _ = writeln!(out, "# UNIT {family} seconds");
         }
     }
 
-    /// The whole of it.
+    /// The complete text.
     pub fn finish(mut self) -> String {
         if self.dialect == Dialect::OpenMetrics {
             self.out.push_str("# EOF\n");
@@ -125,13 +125,13 @@ impl Exposition {
 }
 
 impl Samples<'_> {
-    /// A sample with its labels.
+    /// Adds a sample with its labels.
     pub fn sample(&mut self, labels: &[(&str, &dyn Display)], value: impl Display) -> &mut Self {
         let name = self.name.clone();
         self.line(&name, labels, value)
     }
 
-    /// A histogram of nanoseconds, in seconds.
+    /// Adds a histogram of nanoseconds, in seconds.
     pub fn histogram(&mut self, labels: &[(&str, &dyn Display)], recorded: &Histogram<u64>) -> &mut Self {
         let [bucket, sum, count] = ["bucket", "sum", "count"].map(|part| format!("{}_{part}", self.name));
         let with = |bound: &dyn Display, samples: &mut Self, value: u64| {
@@ -143,7 +143,7 @@ impl Samples<'_> {
             with(&(bound as f64 / 1e9), self, recorded.count_between(0, bound));
         }
         with(&"+Inf", self, recorded.len());
-        // Of each value as it was recorded, to two digits.
+        // Uses each value as it was recorded, to two digits.
         let ns: f64 = recorded
             .iter_recorded()
             .map(|value| value.value_iterated_to() as f64 * value.count_at_value() as f64)

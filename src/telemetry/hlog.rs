@@ -1,4 +1,4 @@
-//! Histogram logs (`.hlog`): a histogram for each interval, compressed, with a tag, in lines of
+//! Histogram logs (`.hlog`): one compressed histogram for each interval, with a tag, in lines of
 //! text.
 //!
 //! ```text
@@ -10,9 +10,9 @@
 //! Tag=probe,0.000,1.000,182271.000,HISTFAAAA…
 //! ```
 //!
-//! The format is HdrHistogram's (`HistogramLogWriter` in its Java library), read by its tools in
-//! every language. Intervals' times are seconds since BaseTime; values and Interval_Max are
-//! nanoseconds. The library's own writer leaves the version and the legend out, so both are written
+//! The format is HdrHistogram's (`HistogramLogWriter` in its Java library), which its tools in
+//! every language read. Intervals' times are seconds since BaseTime; values and Interval_Max are
+//! nanoseconds. The library's own writer omits the version and the legend, so both are written
 //! here.
 
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ use super::annotations::Note;
 const VERSION: &str = "#[Histogram log format version 1.3]";
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 
-/// Tags of a load generator's logs: what was asked, in the order of `load::Class::ANSWERED`.
+/// Tags of a load generator's logs: the kinds of requests, in the order of `load::Class::ANSWERED`.
 pub const ASKED_TAGS: [&str; 4] = ["report", "info", "probe", "heartbeat"];
 
 /// Writes a log.
@@ -37,7 +37,7 @@ pub struct HistogramLog<W> {
 }
 
 impl<W: Write> HistogramLog<W> {
-    /// Begins a log: what it is of, and when that began.
+    /// Begins a log with a comment and its start time.
     ///
     /// # Errors
     /// The writer's.
@@ -63,12 +63,12 @@ impl<W: Write> HistogramLog<W> {
         Ok(Self { out, serializer })
     }
 
-    /// Goes on with a log that was begun elsewhere: writes no head.
+    /// Continues a log that was begun elsewhere: writes no header.
     pub fn go_on(out: W) -> Self {
         Self { out, serializer: V2DeflateSerializer::new() }
     }
 
-    /// Writes a line of ours, which is a comment to others.
+    /// Writes an annotation, which is a comment for other readers.
     ///
     /// # Errors
     /// The writer's.
@@ -76,13 +76,13 @@ impl<W: Write> HistogramLog<W> {
         writeln!(self.out, "{note}")
     }
 
-    /// Writes what was recorded in the interval that began so long after BaseTime.
+    /// Writes the histogram of the interval that began this long after BaseTime.
     ///
     /// # Errors
     /// The writer's.
     ///
     /// # Panics
-    /// If the tag is no word: it may hold no comma, white space or end of line.
+    /// If the tag is not a word: it may contain no comma, white space or end of line.
     pub fn write(
         &mut self,
         tag: Option<&str>,
@@ -91,7 +91,7 @@ impl<W: Write> HistogramLog<W> {
         histogram: &Histogram<u64>,
     ) -> io::Result<()> {
         let tag = tag.map(|tag| Tag::new(tag).expect("tags are words"));
-        // Without times it writes no header.
+        // Without times the library writes no header.
         let mut log = IntervalLogWriterBuilder::new().begin_log_with(&mut self.out, &mut self.serializer)?;
         match log.write_histogram(histogram, since_base, length, tag) {
             Ok(()) => Ok(()),
@@ -100,7 +100,7 @@ impl<W: Write> HistogramLog<W> {
         }
     }
 
-    /// Ends it, and gives the writer back.
+    /// Ends the log and returns the writer.
     ///
     /// # Errors
     /// The writer's.

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Nanos;
 
-/// What is timed.
+/// The stages that are timed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// From the XDP program's stamp to the worker's taking the frame from its ring. All of a burst
-    /// count as its oldest, so that no figure is too small.
+    /// From the XDP program's stamp until the worker takes the frame from its ring. Every frame of
+    /// a burst counts like its oldest, so that no figure is too small.
     RingWait,
-    /// From there until the table holds what the frame said: tag, parse, look up, update. Likewise,
-    /// as the burst's last.
+    /// From there until the table holds the content of the frame: tag, parse, look up, update.
+    /// Every frame of a burst counts like its last.
     Processing,
     /// From the first sending of a command to its answer.
     CommandRoundTrip,
-    /// From the engine's start to its first takeover frame on the way out.
+    /// From the engine's start until its first takeover frame is on its way out.
     RecoveryFirstFrame,
     /// From the engine's start until every takeover was answered.
     RecoveryAcknowledged,
@@ -30,7 +30,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Every stage, in the order of their places.
+    /// Every stage, by index.
     pub const ALL: [Self; 6] = [
         Self::RingWait,
         Self::Processing,
@@ -40,7 +40,7 @@ impl Stage {
         Self::RecoveryReconciled,
     ];
 
-    /// Its name in listings.
+    /// The name in listings and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RingWait => "ring_wait",
@@ -53,15 +53,15 @@ impl Stage {
     }
 }
 
-/// One minute: what takes longer is recorded as this.
+/// One minute: longer times are recorded as this.
 const LONGEST_NS: u64 = 60_000_000_000;
 /// Two significant digits: 1 % of the value, in about 26 KiB a stage.
 const DIGITS: u8 = 2;
-/// A recorder hands over when the next of these begins, by the clock: all recorders at once, so
-/// that whoever collects a little later finds what each has of the same second.
+/// A recorder hands over when the next of these periods begins, by the clock: all recorders at
+/// once, so that a collector that comes a little later finds what each has of the same second.
 pub(super) const HAND_OVER_NS: u64 = 1_000_000_000;
 
-/// The histograms of all stages for a while.
+/// The histograms of all stages for one period.
 struct Histograms([Histogram<u64>; Stage::ALL.len()]);
 
 impl Histograms {
@@ -71,7 +71,7 @@ impl Histograms {
         Box::new(Self(std::array::from_fn(|_| histogram())))
     }
 
-    /// Adds what another has, which is empty then.
+    /// Adds another's values and empties it.
     fn take_from(&mut self, other: &mut Self) {
         for (to, from) in self.0.iter_mut().zip(&mut other.0) {
             to.add(&*from).expect("all histograms have the same bounds");
@@ -80,18 +80,18 @@ impl Histograms {
     }
 }
 
-/// The recording end: one thread's own.
+/// The recording end, owned by one thread.
 pub struct Recorder {
     /// None: nothing is recorded.
     current: Option<Box<Histograms>>,
-    /// In which it handed over last.
+    /// The second in which it last handed over.
     second: u64,
     full: Arc<ArrayQueue<Box<Histograms>>>,
     empty: Arc<ArrayQueue<Box<Histograms>>>,
 }
 
 impl Recorder {
-    /// One that records nothing: for who asks what recording costs.
+    /// A recorder that records nothing: to measure what recording costs.
     pub fn deaf() -> Self {
         let none = || Arc::new(ArrayQueue::new(1));
         Self { current: None, second: 0, full: none(), empty: none() }
@@ -102,12 +102,12 @@ impl Recorder {
         self.current.is_some()
     }
 
-    /// Records how long something took. No allocation, no lock.
+    /// Records a duration. No allocation, no lock.
     pub fn record(&mut self, stage: Stage, time: Duration) {
         self.record_ns(stage, time.as_nanos() as u64, 1);
     }
 
-    /// Records that something took so many nanoseconds, so many times.
+    /// Records a duration in nanoseconds, a number of times.
     #[inline]
     pub fn record_ns(&mut self, stage: Stage, ns: u64, count: u64) {
         if let Some(current) = &mut self.current {
@@ -115,8 +115,8 @@ impl Recorder {
         }
     }
 
-    /// Once a second hands what was recorded to the collector, and says so; where that has not come
-    /// round, goes on recording.
+    /// Once a second, hands the recorded values to the collector, and returns true; if the
+    /// collector has not returned an empty set, continues recording.
     pub fn hand_over(&mut self, now: Nanos) -> bool {
         let second = now.0 / HAND_OVER_NS;
         if second == self.second {
@@ -124,7 +124,7 @@ impl Recorder {
         }
         self.second = second;
         if let Some(empty) = self.empty.pop() {
-            // There are as many places as there are sets of histograms, so there is one for this.
+            // There are as many places as sets of histograms, so there is room for this one.
             let _ = self.current.replace(empty).map(|full| self.full.push(full));
         }
         true
@@ -132,9 +132,9 @@ impl Recorder {
 }
 
 impl Drop for Recorder {
-    /// What a thread recorded last is not lost with it.
+    /// The last values of a thread are not lost with it.
     fn drop(&mut self) {
-        // There are as many places as there are sets of histograms, so there is one for this.
+        // There are as many places as sets of histograms, so there is room for this one.
         let _ = self.current.take().map(|last| self.full.push(last));
     }
 }
@@ -145,17 +145,17 @@ struct Source {
     empty: Arc<ArrayQueue<Box<Histograms>>>,
 }
 
-/// Merges what the recorders hand over, interval by interval.
+/// Merges the values that the recorders hand over, interval by interval.
 pub struct Collector {
     sources: Vec<Source>,
     interval: Box<Histograms>,
     totals: Arc<Totals>,
 }
 
-/// All that was recorded since the engine's start. For any thread but a worker's.
+/// Everything recorded since the engine's start. For any thread but a worker's.
 pub struct Totals(Mutex<Box<Histograms>>);
 
-/// A recorder, and its place in the collector.
+/// A new recorder, whose values this collector merges.
 pub fn recorder(collector: &mut Collector) -> Recorder {
     let full = Arc::new(ArrayQueue::new(2));
     let empty = Arc::new(ArrayQueue::new(2));
@@ -172,7 +172,7 @@ impl Default for Collector {
 }
 
 impl Collector {
-    /// Takes in what was handed over since, and gives each stage of which there is any.
+    /// Takes what was handed over since the last call, and passes on each stage that has values.
     pub fn collect(&mut self, mut each: impl FnMut(Stage, &Histogram<u64>)) {
         for source in &self.sources {
             while let Some(mut histograms) = source.full.pop() {
@@ -188,14 +188,14 @@ impl Collector {
         self.totals.0.lock().take_from(&mut self.interval);
     }
 
-    /// Where all of it adds up.
+    /// The totals that this collector adds to.
     pub fn totals(&self) -> Arc<Totals> {
         Arc::clone(&self.totals)
     }
 }
 
 impl Totals {
-    /// Shows each stage that was recorded at all.
+    /// Passes on each stage that has values.
     pub fn each(&self, mut each: impl FnMut(Stage, &Histogram<u64>)) {
         for (stage, histogram) in Stage::ALL.into_iter().zip(&self.0.lock().0) {
             if !histogram.is_empty() {
@@ -204,7 +204,7 @@ impl Totals {
         }
     }
 
-    /// Each stage that was recorded at all, in figures.
+    /// The figures of each stage that has values.
     pub fn summaries(&self) -> Vec<StageSummary> {
         let total = self.0.lock();
         let stages = Stage::ALL.iter().zip(&total.0).filter(|(_, histogram)| !histogram.is_empty());
@@ -221,20 +221,20 @@ impl Totals {
     }
 }
 
-/// One stage in figures, since the engine's start, in nanoseconds.
+/// The figures of one stage since the engine's start, in nanoseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StageSummary {
     /// [`Stage::name`].
     pub stage: String,
-    /// How many were recorded.
+    /// The number of recorded values.
     pub count: u64,
-    /// Half were no slower.
+    /// Half of the values are at most this.
     pub p50_ns: u64,
-    /// Ninety-nine in a hundred were no slower.
+    /// 99 in 100 values are at most this.
     pub p99_ns: u64,
-    /// 999 in 1,000 were no slower.
+    /// 999 in 1,000 values are at most this.
     pub p999_ns: u64,
-    /// The slowest.
+    /// The largest value.
     pub max_ns: u64,
 }
 

@@ -1,10 +1,10 @@
-//! What a running engine says of itself: counters by what became of each frame, and latency per
+//! How a running engine reports on itself: counters of the frames by result, and latency for each
 //! stage.
 //!
-//! A worker counts into relaxed atomics that it alone writes, and records into histograms that it
-//! alone holds; once a second it swaps those for empty ones through a pair of bounded queues. So
-//! the hot path shares no cache line with a reader, takes no lock and allocates nothing. A thread
-//! behind them ([`Aggregator`]) merges what comes, and writes it down.
+//! A worker counts into relaxed atomics that only it writes, and records into histograms that only
+//! it holds. Once a second it swaps those for empty ones through a pair of bounded queues. So the
+//! hot path shares no cache line with a reader, takes no lock and allocates nothing. A thread
+//! ([`Aggregator`]) merges the histograms and writes them to the log.
 
 mod aggregator;
 mod annotations;
@@ -12,6 +12,7 @@ mod counters;
 mod exposition;
 mod hlog;
 mod latency;
+mod log_state;
 mod read;
 mod rings;
 mod rotation;
@@ -22,6 +23,7 @@ pub use counters::{Counter, Counters};
 pub use exposition::{Dialect, Exposition, Samples};
 pub use hlog::{ASKED_TAGS, HistogramLog};
 pub use latency::{Collector, Recorder, Stage, StageSummary, Totals, recorder};
+pub use log_state::LogState;
 pub use read::{Broken, Log, LogInterval};
 pub use rings::RingStatus;
 pub use rotation::{LogFolder, Rotation};

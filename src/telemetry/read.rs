@@ -1,8 +1,8 @@
-//! Reads histogram logs, whoever wrote them, cut or whole.
+//! Reads histogram logs from any writer, complete or cut.
 //!
-//! What always holds: what is whole is read, and each line that is not is named. A line's length,
-//! and what a histogram unfolds to, have bounds, so that no file makes its reader take more memory
-//! than a few of its own lengths.
+//! What always holds: every complete line is read, and each other line is named. The length of a
+//! line, and the decoded size of a histogram, have limits, so that no file makes its reader use
+//! more memory than a few times its own length.
 
 use std::io::Read;
 
@@ -19,28 +19,28 @@ use crate::limits::{LOG_HISTOGRAM_BYTES_MAX, LOG_LINE_BYTES_MAX};
 /// A log. Times are seconds since 1970.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Log {
-    /// When it was begun.
+    /// The StartTime of its header.
     pub start_s: f64,
-    /// Which engine wrote it; none where it is no engine's.
+    /// The engine that wrote it; none if it was not an engine.
     pub engine: Option<EngineNote>,
-    /// Its intervals, in its order.
+    /// In the order of the log.
     pub intervals: Vec<LogInterval>,
-    /// What became of frames.
+    /// The counts of frames, by interval.
     pub frames: Vec<FramesNote>,
-    /// Recoveries.
+    /// In the order of the log; an engine writes at most one.
     pub recoveries: Vec<RecoveryNote>,
-    /// Lines that are not whole, or not understood.
+    /// Lines that are incomplete or not understood.
     pub broken: Vec<Broken>,
 }
 
-/// A histogram of an interval, as it is in the log: unfolded it is a hundred times as large.
+/// A histogram of an interval, encoded as in the log: decoded it is a hundred times as large.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LogInterval {
-    /// Its tag; empty where it has none.
+    /// Empty if it has none.
     pub tag: String,
-    /// When it began.
+    /// In seconds since 1970.
     pub start_s: f64,
-    /// How long it was.
+    /// In seconds.
     pub length_s: f64,
     encoded: Vec<u8>,
 }
@@ -50,19 +50,19 @@ pub struct LogInterval {
 pub struct Broken {
     /// From 1.
     pub line: usize,
-    /// Why.
+    /// The reason, in words.
     pub why: String,
 }
 
 impl LogInterval {
-    /// What was recorded.
+    /// The decoded histogram.
     pub fn histogram(&self) -> Histogram<u64> {
         unfold(&self.encoded).expect("it was unfolded when it was read")
     }
 }
 
 impl Log {
-    /// Reads one.
+    /// Reads the bytes of a log.
     pub fn read(bytes: &[u8]) -> Self {
         let mut log = Self::default();
         let (mut start, mut base) = (None, None);
@@ -83,7 +83,7 @@ impl Log {
                 }
             }
         }
-        // Without a BaseTime times count from the start; without that they are what they are.
+        // Without a BaseTime, times count from the start; without a start, they are absolute.
         let base = base.or(start).unwrap_or(0.0);
         log.start_s = start.unwrap_or(base);
         log.intervals.iter_mut().for_each(|interval| interval.start_s += base);
@@ -105,7 +105,7 @@ fn entry(line: &[u8]) -> Result<Entry, String> {
     if line.len() > LOG_LINE_BYTES_MAX {
         return Err(format!("it has {} bytes, and at most {LOG_LINE_BYTES_MAX} are read", line.len()));
     }
-    let text = str::from_utf8(line).map_err(|_| "it is no text".to_owned())?;
+    let text = str::from_utf8(line).map_err(|_| "it is not text".to_owned())?;
     if text.is_empty() || text.starts_with('"') && text.ends_with('"') {
         return Ok(Entry::Nothing);
     }
@@ -117,7 +117,7 @@ fn entry(line: &[u8]) -> Result<Entry, String> {
             return note.map(Entry::Note).map_err(|error| error.to_string());
         }
     }
-    // It wants the line's end.
+    // The library wants the line's end.
     match IntervalLogIterator::new(&[line, b"\n"].concat()).next() {
         None => Ok(Entry::Nothing),
         Some(Ok(LogEntry::StartTime(time))) => Ok(Entry::Start(time.as_secs_f64())),
@@ -137,18 +137,18 @@ fn entry(line: &[u8]) -> Result<Entry, String> {
     }
 }
 
-/// Compressed and plain encoding, version 2: 4 bytes of cookie. A plain one's head: cookie, length
-/// of what follows it, offset, digits (4 bytes each), lowest and highest value, ratio (8 each).
+/// Compressed and plain encoding, version 2: 4 bytes of cookie. The header of the plain encoding:
+/// cookie, length of the rest, offset, digits (4 bytes each), lowest and highest value, ratio (8
+/// each).
 const COMPRESSED: u32 = 0x1C84_9314;
 const PLAIN: u32 = 0x1C84_9313;
 const HEAD_BYTES: usize = 40;
-/// More digits, or values of more than a day in nanoseconds, are not asked for by anything that
-/// measures latency.
+/// No latency measurement needs more digits, or values of more than a day in nanoseconds.
 const DIGITS_MAX: u32 = 3;
 const VALUE_MAX: u64 = 86_400_000_000_000;
 
-/// The library would make as much room as the bytes ask for, before it sees whether that much
-/// follows: so the bounds are looked at first.
+/// The library would allocate as much memory as the header asks for, before it checks that this
+/// much follows: so the limits are checked first.
 fn unfold(encoded: &[u8]) -> Result<Histogram<u64>, String> {
     let word =
         |bytes: &[u8], at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);
@@ -157,14 +157,14 @@ fn unfold(encoded: &[u8]) -> Result<Histogram<u64>, String> {
             let mut plain = Vec::new();
             let mut reader =
                 ZlibDecoder::new(&encoded[8.min(encoded.len())..]).take(LOG_HISTOGRAM_BYTES_MAX as u64 + 1);
-            reader.read_to_end(&mut plain).map_err(|error| format!("its histogram cannot be unfolded: {error}"))?;
+            reader.read_to_end(&mut plain).map_err(|error| format!("its histogram cannot be decoded: {error}"))?;
             plain
         }
         Some(PLAIN) => encoded.to_vec(),
-        _ => return Err("its histogram is of no version that is known".into()),
+        _ => return Err("the version of its histogram is not known".into()),
     };
     let (Some(PLAIN), Some(length), Some(digits)) = (word(&plain, 0), word(&plain, 4), word(&plain, 12)) else {
-        return Err("its histogram has no head".into());
+        return Err("its histogram has no header".into());
     };
     let highest = plain.get(24..32).and_then(|bytes| bytes.try_into().ok()).map_or(u64::MAX, u64::from_be_bytes);
     if plain.len() > LOG_HISTOGRAM_BYTES_MAX || HEAD_BYTES + length as usize > plain.len() {
@@ -223,7 +223,7 @@ mod tests {
         for end in 0..whole.len() {
             let cut = Log::read(&whole[..end]);
             let lines = whole[..end].iter().filter(|&&byte| byte == b'\n').count();
-            // A line that lacks nothing but its end is whole too.
+            // A line that lacks only its end is complete too.
             let is_whole = whole[end] == b'\n';
             let intervals = whole[..end]
                 .split_inclusive(|&byte| byte == b'\n')

@@ -1,12 +1,12 @@
-//! A folder of histogram logs: files that are begun whole, grow by whole lines, and follow each
-//! other by size and age.
+//! A folder of histogram logs: files that begin with a complete header, grow by whole lines, and
+//! are rotated by size and age.
 //!
-//! What always holds: a file under its own name has its head, for it is written under another name
-//! and renamed; what is appended is whole lines in one call. Before each, the name is looked at: a
-//! file that was cut, renamed or removed by somebody else is left to them, and the next one begun.
-//! A death in the middle of that call may leave a line cut short, in the last file alone: whoever
-//! opens the folder next cuts it off there, unless who writes it still lives (and has it locked),
-//! and begins a file of its own.
+//! What always holds: a file under its own name has its header, because it is written under another
+//! name and renamed; every append is whole lines in one call. Before each append, the name is
+//! checked: a file that something else cut, renamed or removed is left alone, and the next one
+//! begun. A death in the middle of the call may leave an incomplete line, only in the last file.
+//! The next process that opens the folder removes it there, unless the file's writer still lives
+//! (and has it locked), and begins a file of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -18,24 +18,25 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::aggregator::head;
 use super::annotations::{EngineNote, Note};
+use crate::sys::durable::{self, Existing, Files};
 
-/// When a file is followed by the next, and how many are kept.
+/// When a new file is begun, and how many are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rotation {
-    /// Bytes of a file.
+    /// Size of a file, from which on the next one is begun.
     pub bytes: u64,
-    /// Its age.
+    /// Age of a file, from which on the next one is begun.
     pub age: Duration,
-    /// Files.
+    /// Number of files; older ones are removed.
     pub keep: usize,
 }
 
-/// The folder, with the file that is written to.
+/// The folder, and the file that is being written.
 pub struct LogFolder {
     folder: PathBuf,
     rotation: Rotation,
     engine: EngineNote,
-    /// What times in the files count from.
+    /// The time from which times in the files count.
     base: SystemTime,
     /// The number of the next file.
     next: u64,
@@ -59,13 +60,13 @@ impl Current {
     }
 }
 
-/// Bytes read from a file's end to find its last line's.
+/// Bytes read from the end of a file to find the end of its last line.
 const TAIL_BYTES: u64 = 1 << 20;
 
 impl LogFolder {
-    /// Opens it, or makes it in a folder that there is, for an engine's logs, whose times count
-    /// from `base`, and mends what its predecessor left. Gives the frames that predecessor had seen
-    /// dropped, ever.
+    /// Opens the folder, or makes it in an existing one, for an engine's logs, whose times count
+    /// from `base`, and repairs what its predecessor left. Returns the number of dropped frames,
+    /// ever, that the predecessor had seen.
     ///
     /// # Errors
     /// The system's.
@@ -84,7 +85,7 @@ impl LogFolder {
         let dropped = files.last().and_then(|(_, last)| match mend(last) {
             Ok(dropped) => dropped,
             Err(error) => {
-                // It is somebody else's matter what stands there; logs go on behind it.
+                // What is there belongs to something else; the next log has a higher number.
                 tracing::warn!("histogram log: {} cannot be looked at: {error}; the next one is begun", last.display());
                 None
             }
@@ -96,7 +97,7 @@ impl LogFolder {
     /// Appends the lines of an interval that began at `now`.
     ///
     /// # Errors
-    /// The system's. The file is given up then, and the next call begins another.
+    /// The system's. The file is then given up, and the next call begins another one.
     pub fn append(&mut self, now: SystemTime, lines: &[u8]) -> io::Result<()> {
         let is_over = |current: &Current| {
             !current.is_whole()
@@ -115,7 +116,7 @@ impl LogFolder {
 
     fn begin(&mut self, now: SystemTime) -> io::Result<Current> {
         self.prune()?;
-        // A name that somebody took since is passed over.
+        // Names that are taken by now are skipped.
         let mut number = self.next;
         while fs::symlink_metadata(self.folder.join(name(number))).is_ok() {
             let taken = || named(&self.folder.join(name(number)), io::Error::other("no number follows: move it away"));
@@ -124,22 +125,16 @@ impl LogFolder {
         let part = self.engine.part;
         let head = head(&self.engine, now, self.base)?;
         let (path, new) = (self.folder.join(name(number)), self.folder.join(format!("{}.new", name(number))));
-        // Only a death, or somebody else, leaves one behind; what it is, is looked at no further.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(&new, error)),
-            _ => {}
-        }
-        let mut file =
-            OpenOptions::new().append(true).create_new(true).open(&new).map_err(|error| named(&new, error))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        file.write_all(&head)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
+        // A file at `new` was left by a death, or by somebody else; it is not looked at.
+        let mut files = Files::locked();
+        durable::replace(&mut files, &path, &new, Existing::Replaced, &[&head])
+            .map_err(|refused| named(&path, io::Error::new(refused.error.kind(), refused.to_string())))?;
+        let file = files.into_file().ok_or(io::ErrorKind::NotFound)?;
         (self.next, self.engine.part) = (number + 1, part + 1);
         Ok(Current { file, path, begun: now, bytes: head.len() as u64 })
     }
 
-    /// Removes the oldest files, so that with the next one there are no more than are kept.
+    /// Removes the oldest files, so that the next one does not exceed the number to keep.
     fn prune(&self) -> io::Result<()> {
         let files = numbered(&self.folder)?;
         let over = (files.len() + 1).saturating_sub(self.rotation.keep);
@@ -150,7 +145,7 @@ impl LogFolder {
     }
 }
 
-/// An error that says of which file it is.
+/// The error, with the name of its file.
 fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -159,7 +154,7 @@ fn name(number: u64) -> String {
     format!("baton-{number:08}.hlog")
 }
 
-/// The folder's logs in their order. Whatever else is in there is left alone.
+/// The folder's logs, ordered. Other files in it are left alone.
 fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -168,7 +163,7 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
             .file_name()
             .to_str()
             .and_then(|name| name.strip_prefix("baton-")?.strip_suffix(".hlog")?.parse::<u64>().ok())
-            // A folder of that name is none of ours.
+            // A folder of that name is not a log.
             .filter(|_| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
         found.extend(number.map(|number| (number, entry.path())));
     }
@@ -176,11 +171,11 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Cuts off what follows the last end of a line, unless somebody still writes. Gives what the last
-/// line about frames says of those dropped ever.
+/// Removes what follows the last end of a line, unless a process still writes. Returns the number
+/// of dropped frames, ever, in the last line about frames.
 fn mend(path: &Path) -> io::Result<Option<u64>> {
-    // A pipe of that name has nobody at its other end, and is not waited for; what a link leads to
-    // is not ours to cut.
+    // A pipe of that name has nobody at its other end, and must not be waited for; the target of a
+    // link must not be cut.
     let careful = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
     let mut file = OpenOptions::new().read(true).write(true).custom_flags(careful).open(path)?;
     if !file.metadata()?.is_file() {
@@ -194,7 +189,7 @@ fn mend(path: &Path) -> io::Result<Option<u64>> {
     (&file).take(TAIL_BYTES).read_to_end(&mut tail)?;
     let end = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let whole = from + end as u64;
-    // Without an end of a line in so much there is none to cut at.
+    // If this much contains no end of a line, there is none to cut at.
     if is_left && end > 0 && whole < length {
         let bytes = length - whole;
         tracing::info!(path = %path.display(), bytes, "a line that a death cut short is removed from the histogram log");
@@ -264,7 +259,7 @@ mod tests {
         assert_eq!(files(place.path()).len(), 3);
     }
 
-    /// The seconds that a file has, and nothing else but its head.
+    /// The times in seconds that a file contains, besides its header.
     fn seconds(text: &str) -> Vec<u64> {
         assert!(text.starts_with("#[Baton ") && text.contains("#[StartTime: ") && !text.contains('\0'), "{text:?}");
         let frames = text.lines().filter_map(|line| match Note::read(line) {
@@ -289,7 +284,7 @@ mod tests {
         second(&mut folder, 2);
         fs::remove_file(path(3)).unwrap();
         second(&mut folder, 3);
-        // Another one stands in its place.
+        // Another file has its name.
         fs::rename(path(4), place.path().join("moved")).unwrap();
         fs::write(path(4), "another's").unwrap();
         second(&mut folder, 4);
@@ -345,7 +340,7 @@ mod tests {
         fs::write(place.path().join("notes.txt"), "another's").unwrap();
 
         drop(open(place.path(), ROTATION, engine(2)));
-        assert_eq!(files(place.path()), [cut], "whoever writes it still lives");
+        assert_eq!(files(place.path()), [cut], "its writer still lives");
         drop(folder);
         let (mut folder, dropped) = open(place.path(), ROTATION, engine(2));
         assert_eq!(dropped, Some(5), "what the predecessor knew of dropped frames");

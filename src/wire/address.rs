@@ -1,4 +1,4 @@
-//! Addresses: who a frame is from and for.
+//! Addresses: MAC, domain, device, meeting.
 
 use std::fmt;
 use std::str::FromStr;
@@ -64,7 +64,7 @@ impl Domain {
         if number == 0 || number > Self::MAX { None } else { Some(Self(number)) }
     }
 
-    /// Its number.
+    /// As on the wire, from 1 to [`Self::MAX`].
     pub const fn number(self) -> u64 {
         self.0
     }
@@ -181,7 +181,7 @@ impl<'de> Deserialize<'de> for Address {
 pub struct MeetingId(pub u64);
 
 impl MeetingId {
-    /// No meeting is meant.
+    /// Stands in a header for "no meeting".
     pub const NONE: Self = Self(0);
 }
 
@@ -209,14 +209,14 @@ impl FromStr for MeetingId {
     }
 }
 
-/// Which conference it is that bears a meeting's number: drawn at random when the conference is
-/// started, and never used again. 0 for what an autonomous server started itself.
+/// Tells conferences with the same meeting number apart: drawn at random when a conference is
+/// started, and never used again. 0 for a conference that an autonomous server started itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Run(pub u64);
 
 impl Run {
-    /// Started by no dispatch server.
+    /// Of a conference that no dispatch server started.
     pub const NONE: Self = Self(0);
 }
 

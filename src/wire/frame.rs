@@ -67,27 +67,27 @@ impl PacketType {
     }
 }
 
-/// Who a frame is from and for, on the wire and in the network.
+/// A frame's addresses, on this Ethernet and in the V2V network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Envelope {
-    /// Where it goes on this Ethernet.
+    /// The next hop, which need not be the device with the address `to`.
     pub dst_mac: Mac,
-    /// Where it comes from on this Ethernet.
+    /// The last hop, which need not be the device with the address `from`.
     pub src_mac: Mac,
-    /// The 802.1Q tag control information, priority included, where there is a tag.
+    /// The 802.1Q tag control information with its priority, if there is a tag.
     pub vlan: Option<u16>,
-    /// What V2V frames bear on this site.
+    /// The EtherType of V2V frames at this site.
     pub ethertype: u16,
-    /// Whom it is for.
+    /// The packet's destination address (DA).
     pub to: Address,
-    /// Who sent it.
+    /// The packet's source address (SA).
     pub from: Address,
     /// The label, in the metro form.
     pub label: Option<u16>,
 }
 
 impl Envelope {
-    /// The envelope of the answer: the MAC that asked, VLAN tag and label kept.
+    /// The envelope of the answer: back to the sender's MAC, with the same VLAN tag and label.
     pub const fn reply(&self) -> Self {
         Self { dst_mac: self.src_mac, src_mac: self.dst_mac, to: self.from, from: self.to, ..*self }
     }
@@ -118,8 +118,8 @@ struct AddressBytes {
 
 const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<HeaderBytes>() == HEADER_BYTES);
 
-/// A frame whose packet is there in full. Nothing of it is believed until [`Self::authentic`] says
-/// so.
+/// A frame whose packet is complete. None of it may be trusted before [`Self::authentic`] returns
+/// true.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     ethernet: &'a EthernetBytes,
@@ -136,8 +136,7 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Finds the packet in the bytes that arrived. Bytes behind it (Ethernet's padding) are
-    /// ignored.
+    /// Finds the packet in the bytes that arrived. Bytes after it (Ethernet's padding) are ignored.
     #[inline(always)]
     pub fn parse(bytes: &'a [u8], ethertype: u16) -> Result<Self, Malformed> {
         let (ethernet, mut rest) = EthernetBytes::ref_from_prefix(bytes).map_err(|_| Malformed::Short)?;
@@ -167,7 +166,7 @@ impl<'a> Frame<'a> {
         Ok(Self { ethernet, addresses, payload, tag, tagged, packet, ethertype, vlan, label })
     }
 
-    /// Who it is from and for, on the wire and in the network.
+    /// Its addresses.
     pub fn envelope(&self) -> Envelope {
         Envelope {
             dst_mac: Mac(self.ethernet.dst),
@@ -180,19 +179,19 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Where it came from on this Ethernet.
+    /// The last hop's MAC.
     #[inline]
     pub fn src_mac(&self) -> Mac {
         Mac(self.ethernet.src)
     }
 
-    /// Whom it is for.
+    /// The destination address (DA).
     #[inline]
     pub fn to(&self) -> Address {
         Address::from_number(self.addresses.to.get())
     }
 
-    /// Who sent it.
+    /// The source address (SA).
     #[inline]
     pub fn from(&self) -> Address {
         Address::from_number(self.addresses.from.get())
@@ -203,8 +202,8 @@ impl<'a> Frame<'a> {
         self.packet
     }
 
-    /// Whether its tag proves that the key's holder sent it in the key's direction. In constant
-    /// time.
+    /// Whether its tag proves that a holder of the key sent it in the key's direction. Takes
+    /// constant time.
     #[must_use]
     #[inline]
     pub fn authentic(&self, key: &Key) -> bool {
@@ -213,7 +212,7 @@ impl<'a> Frame<'a> {
         std::hint::black_box(difference) == 0
     }
 
-    /// The 24 bytes that both payloads begin with, whatever version and opcode say.
+    /// The 24 bytes that both payloads begin with, also of an unknown version or opcode.
     #[inline]
     pub fn header(&self) -> Header {
         self.header_bytes().header()
@@ -225,8 +224,8 @@ impl<'a> Frame<'a> {
         self.header_bytes().opcode
     }
 
-    /// Whose report it is and of which version, where it looks like a REPORT: what tells in advance
-    /// what it will touch. That it is one in every respect only [`Self::message`] says.
+    /// Terminal and version, if it looks like a REPORT: enough to prefetch what entering it will
+    /// touch. Only [`Self::message`] tells that it is a valid one.
     #[inline]
     pub fn reports_on(&self) -> Option<(Address, u32)> {
         if !self.looks_like_report() {
@@ -237,13 +236,13 @@ impl<'a> Frame<'a> {
         Some((Address::from_number(terminal.get()), version.get()))
     }
 
-    /// Whether it has a REPORT's opcode, in the payload that a REPORT comes in.
+    /// Whether it has a REPORT's opcode, in a REPORT's kind of payload.
     #[inline]
     pub fn looks_like_report(&self) -> bool {
         self.opcode_raw() == Opcode::Report.wire() && self.packet == PacketType::Protocol
     }
 
-    /// The opcode, if version and opcode are ours and the opcode is in its own payload.
+    /// The opcode, if version and opcode are known and the payload is of the opcode's kind.
     #[inline(always)]
     pub fn opcode(&self) -> Result<Opcode, Malformed> {
         let header = self.header_bytes();
@@ -258,9 +257,9 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Whether its status says that what was asked is not so. Such an answer has a protocol
-    /// payload's body and nothing of a page, whatever its opcode has when all is well (STALE_EPOCH
-    /// to a TAKEOVER_BATCH); we send it in a protocol payload, and read it in either.
+    /// Whether its status is a refusal. A refusal has a protocol payload's body and no page, also
+    /// if its opcode has a page otherwise (STALE_EPOCH to a TAKEOVER_BATCH); we send it in a
+    /// protocol payload, and read it in either.
     fn is_refusal(&self) -> bool {
         Status::from_wire(self.header_bytes().status).is_some_and(|status| !status.is_success())
     }
@@ -282,7 +281,8 @@ impl<'a> Frame<'a> {
         Message::read(opcode, self.header_bytes().status, body)
     }
 
-    /// What a REPORT says: [`Self::message`] and the header's meeting in one, for the hot path.
+    /// A REPORT with its header's meeting, read in one go, for the hot path; [`Self::message`]
+    /// reads the same.
     #[inline(always)]
     pub fn report(&self) -> Result<Report, Malformed> {
         let header = self.header_bytes();
@@ -313,7 +313,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Writes a frame with a protocol payload; gives its length.
+/// Writes a frame with a protocol payload; returns its length.
 ///
 /// # Panics
 /// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`].
@@ -324,8 +324,8 @@ pub fn encode_message(buffer: &mut [u8], envelope: &Envelope, header: &Header, m
     writer.finish(key)
 }
 
-/// Writes a frame with one page of records, as many of `records` as fit; gives its length and how
-/// many it took.
+/// Writes a frame with one page of records, with as many of `records` as fit; returns its length
+/// and how many it took.
 ///
 /// # Panics
 /// If `buffer` is shorter than [`crate::limits::FRAME_BYTES_MAX`], or the record type is not the
@@ -355,7 +355,7 @@ pub fn encode_page<R: Record>(
     (writer.finish(key), count)
 }
 
-/// Fills a buffer front to back, and tags what it filled.
+/// Fills a buffer front to back, and adds the tag.
 struct Writer<'a> {
     buffer: &'a mut [u8],
     at: usize,

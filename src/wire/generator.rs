@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0                4                8             12                  16
-//! │ magic be9be955 │ sequence (u32) │ seconds u32 │ microseconds u32  │ whatever follows
+//! │ magic be9be955 │ sequence (u32) │ seconds u32 │ microseconds u32  │ other bytes
 //! ```
 //!
 //! Read as a V2V packet, the magic's first byte is the packet type `0xBE`, so both kinds of frame
@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::malformed::Malformed;
 
-/// One probe: what loss, order and delay are worked out from.
+/// One probe. Loss, order and delay are computed from these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GeneratorProbe {
     /// Counts the generator's frames, and wraps.
@@ -34,11 +34,11 @@ struct ProbeBytes {
 }
 
 impl GeneratorProbe {
-    /// What the generator's payloads begin with.
+    /// The first word of the generator's payloads.
     pub const MAGIC: [u8; 4] = [0xBE, 0x9B, 0xE9, 0x55];
 
-    /// The probe in a whole Ethernet frame, as steering takes it from the interface: IPv4, and UDP
-    /// to this port. None in any other.
+    /// The probe in an Ethernet frame, as steering takes it from the interface: IPv4, and UDP to
+    /// this port. None for any other frame.
     pub fn in_frame(frame: &[u8], port: u16) -> Option<Self> {
         const TAGGED: [u8; 2] = [0x81, 0x00];
         const IPV4: [u8; 2] = [0x08, 0x00];
@@ -51,8 +51,8 @@ impl GeneratorProbe {
         Self::parse(udp.get(8..)?).ok().filter(|_| meant)
     }
 
-    /// Reads the payload of a UDP datagram: [`Malformed::PacketType`] where it does not bear the
-    /// magic, and [`Malformed::Value`] where its microseconds make more than a second.
+    /// Reads the payload of a UDP datagram: [`Malformed::PacketType`] if it does not have the
+    /// magic, and [`Malformed::Value`] if its microseconds are a second or more.
     ///
     /// ```
     /// use baton::wire::GeneratorProbe;

@@ -1,4 +1,4 @@
-//! The bodies of protocol payloads: 24 bytes behind the header, fields front to back without gaps.
+//! The bodies of protocol payloads: 24 bytes after the header, fields front to back without gaps.
 
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 
@@ -157,8 +157,8 @@ pub enum Message {
         sequence: u64,
     },
     /// An answer whose status is neither OK nor ALREADY: `value` is the highest epoch seen
-    /// (STALE_EPOCH), the nanoseconds to wait (BUSY), else 0. `opcode` is the raw one, for it may
-    /// be one that we do not know.
+    /// (STALE_EPOCH), the nanoseconds to wait (BUSY), else 0. `opcode` is the raw number, because
+    /// we may not know it.
     Refused {
         opcode: u8,
         status: Status,
@@ -405,7 +405,7 @@ impl Message {
     }
 }
 
-/// The bytes of a body from a place that this file's layouts fix.
+/// The bytes of a body at an offset, which this file's layouts keep within it.
 fn bytes_at<const N: usize>(body: &[u8; BODY_BYTES], at: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&body[at..at + N]);

@@ -16,11 +16,12 @@ use super::values::wire_enum;
 use super::{MeetingId, Status};
 use crate::limits;
 
-/// The version that this implementation speaks.
+/// The protocol version that this implementation speaks.
 pub const VERSION: u8 = 2;
 
 wire_enum! {
-    /// What a frame asks or answers. D the dispatch server, A an autonomous server, T a terminal.
+    /// What a frame is: a request or an answer. D is the dispatch server, A an autonomous server, T
+    /// a terminal.
     Opcode {
         Connect = 0x01 "connect",
         ConnectAck = 0x02 "connect_ack",
@@ -90,8 +91,7 @@ impl Opcode {
         )
     }
 
-    /// The opcode that properly answers this request; none where it is an answer itself or is
-    /// answered by nothing.
+    /// The opcode of the answer to this request; none if this is an answer or has none.
     pub const fn answer(self) -> Option<Self> {
         Some(match self {
             Self::Connect => Self::ConnectAck,
@@ -125,14 +125,14 @@ impl Opcode {
 
 /// Term (high 32 bits), generation (16 bits) and nonce (low 16 bits) of the dispatch server that
 /// controls, compared as one number. The nonce is drawn at random with each block of generations
-/// that is reserved, so that two servers which come from one backup, one disk that was rolled back
-/// or two empty databases do not share an epoch.
+/// that is reserved, so that two servers do not share an epoch if they come from one backup, from a
+/// disk that was rolled back, or from two empty databases.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// What autonomous servers and terminals send unasked bears this.
+    /// In what autonomous servers and terminals send without a request.
     pub const NONE: Self = Self(0);
 
     /// The epoch of a term and a generation, with nonce 0.
@@ -150,8 +150,9 @@ impl Epoch {
         (self.0 >> 32) as u32
     }
 
-    /// Whether a server of this term may be given one above it. One that is further above than
-    /// terms are ever counted is made up: whoever passed it would have no terms left.
+    /// Whether a server of this term may be given one above it. An epoch that is further above than
+    /// terms can have been counted is forged or damaged: a server that passed it would have no
+    /// terms left.
     pub const fn is_passable(self, term: u32) -> bool {
         self.term() <= term.saturating_add(limits::TERMS_PASSED_MAX)
     }
@@ -196,7 +197,8 @@ impl FlagsHeader {
     }
 }
 
-/// What both payloads begin with. Version and opcode are apart: see [`super::Frame::header`].
+/// What both payloads begin with. Version and opcode are read separately: see
+/// [`super::Frame::header`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Header {
     /// 0 in requests; see [`Status`].
@@ -207,12 +209,12 @@ pub struct Header {
     pub transaction: Transaction,
     /// Of the dispatch server that controls.
     pub epoch: Epoch,
-    /// [`MeetingId::NONE`] where none is meant.
+    /// [`MeetingId::NONE`] if the frame concerns no single meeting.
     pub meeting: MeetingId,
 }
 
 impl Header {
-    /// A request's header.
+    /// A request's header, without flags.
     pub const fn request(transaction: Transaction, epoch: Epoch, meeting: MeetingId) -> Self {
         Self { status: 0, flags: FlagsHeader(0), transaction, epoch, meeting }
     }

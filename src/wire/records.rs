@@ -1,4 +1,4 @@
-//! Pages of records: what data payloads carry.
+//! Pages of records, the content of data payloads.
 //!
 //! ```text
 //! page u16 │ pages u16 │ records u16 │ record_len u16 │ 1008 bytes of records
@@ -43,7 +43,7 @@ pub struct Page<'a> {
     pub page: u16,
     /// At least 1.
     pub pages: u16,
-    /// How many records it says it holds.
+    /// How many records it has, as its header says.
     pub count: u16,
     record_len: u16,
     body: &'a [u8],
@@ -59,9 +59,8 @@ impl<'a> Page<'a> {
         Ok(Self { page, pages, count: head.records.get(), record_len: head.record_len.get(), body })
     }
 
-    /// Its records as `R`, one by one: a record with a value that its table does not have is an
-    /// error of its own, and those behind it are read all the same. Only where one record cannot be
-    /// told from the next do they end.
+    /// Its records as `R`, one by one. A record with a value that is not in its table is an error,
+    /// and those after it are read nevertheless. Only a record whose end is unknown ends them.
     pub fn records<R: Record>(&self) -> Result<Records<'a, R>, Malformed> {
         // An empty page has no record whose length could be wrong.
         if self.count > 0 && usize::from(self.record_len) != R::BYTES.unwrap_or(0) {
@@ -84,8 +83,8 @@ pub struct Records<'a, R> {
 }
 
 impl<R> Records<'_, R> {
-    /// The first two numbers of the record that comes next, whatever else is in it: a record with a
-    /// value that cannot be still says what it is about. None where no record comes.
+    /// The first two numbers of the next record: they tell what a record with a bad value is about.
+    /// None after the last record.
     pub fn numbers(&self) -> Option<(u64, u64)> {
         let ([one, two], _) = <[U64; 2]>::ref_from_prefix(self.rest).ok().filter(|_| self.left > 0)?;
         Some((one.get(), two.get()))
@@ -118,16 +117,16 @@ impl<R: Record> std::iter::FusedIterator for Records<'_, R> {}
 
 /// A type of record.
 pub trait Record: Sized {
-    /// Its length; none where it varies.
+    /// Its length; none if it varies.
     const BYTES: Option<usize>;
-    /// The most that a page surely holds, whatever their lengths.
+    /// How many fit a page, also if all have the greatest length.
     const PER_PAGE: usize;
 
-    /// Reads one from the front; gives it, or what is wrong with its values, and what is behind it.
-    /// An error of its own is that it does not end where it should.
+    /// Reads one from the front. Returns it, or what is wrong with its values, with the bytes after
+    /// it; the outer error means that its end is unknown.
     fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed>;
 
-    /// Writes it to the front; gives its length, or none where there is no room.
+    /// Writes it to the front. Returns its length, or none if there is no room.
     fn write(&self, bytes: &mut [u8]) -> Option<usize>;
 }
 
@@ -137,14 +136,20 @@ macro_rules! fixed_record {
      |$l:ident| $read:expr, |$r:ident| $write:expr) => {
         const _: () = assert!(size_of::<$layout>() == $bytes && PAGE_BYTES / $bytes == $per_page);
 
+        impl $layout {
+            fn record(&self) -> Result<$record, Malformed> {
+                let $l = self;
+                Ok($read)
+            }
+        }
+
         impl Record for $record {
             const BYTES: Option<usize> = Some($bytes);
             const PER_PAGE: usize = $per_page;
 
             fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed> {
-                let ($l, rest) = $layout::ref_from_prefix(bytes).map_err(|_| Malformed::Record)?;
-                let record = || Ok($read);
-                Ok((record(), rest))
+                let (layout, rest) = $layout::ref_from_prefix(bytes).map_err(|_| Malformed::Record)?;
+                Ok((layout.record(), rest))
             }
 
             fn write(&self, bytes: &mut [u8]) -> Option<usize> {
@@ -158,24 +163,20 @@ macro_rules! fixed_record {
 
 /// INFO: one meeting as its autonomous server holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are those of docs/wire.md's MeetingSummary")]
 pub struct MeetingSummary {
-    /// Its id.
     pub meeting: MeetingId,
     /// Counts the changes to it at this server.
     pub version: u64,
     /// Under which epoch it was taken last.
     pub controller: Epoch,
-    /// What it is in.
     pub state: MeetingState,
-    /// Its level.
     pub level: Level,
     /// Members in this domain.
     pub participants: u16,
-    /// Windows on the screen.
     pub layout: Layout,
     /// Its chairman; [`Address`] 0 where there is none.
     pub chairman: Address,
-    /// Which conference it is.
     pub run: Run,
 }
 
@@ -226,10 +227,9 @@ fixed_record!(
 
 /// TAKEOVER_BATCH: one meeting asked for, and the version that we know of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are those of docs/wire.md's TakeoverEntry")]
 pub struct TakeoverEntry {
-    /// Its id.
     pub meeting: MeetingId,
-    /// What we know.
     pub version: u64,
 }
 
@@ -251,8 +251,8 @@ fixed_record!(
 
 /// TAKEOVER_BATCH_ACK: what became of one entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are those of docs/wire.md's TakeoverResult")]
 pub struct TakeoverResult {
-    /// Its id.
     pub meeting: MeetingId,
     /// OK, ALREADY, or why not.
     pub status: Status,
@@ -363,8 +363,8 @@ fixed_record!(
 
 /// REPORT_ACK_BATCH: one terminal's report, acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are those of docs/wire.md's ReportAck")]
 pub struct ReportAck {
-    /// Whose report.
     pub terminal: Address,
     /// The last version that this acknowledges.
     pub version: u32,

@@ -1,10 +1,10 @@
-//! REPORT, the hot path: its body as it lies in the frame, read in one go.
+//! REPORT, the frame of the hot path: its body is read in one go, as it lies in the frame.
 
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::message::BODY_BYTES;
-use super::{Address, Business, Decode, Flags, MeetingId, Role, StreamKind, TerminalState};
+use super::{Address, Business, Decode, Flags, Info, MeetingId, Role, StreamKind, TerminalState};
 use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT};
 
 /// The body of a REPORT as it lies in the frame.
@@ -25,7 +25,7 @@ pub(super) struct ReportBytes {
 const _: () = assert!(size_of::<ReportBytes>() == BODY_BYTES);
 
 impl ReportBytes {
-    /// What it tells of a member of this meeting; none where a value is none of its kind.
+    /// The report of a member of this meeting; none if a value is not one of its kind.
     #[inline(always)]
     pub fn report(&self, meeting: MeetingId) -> Option<Report> {
         Some(Report {
@@ -43,33 +43,26 @@ impl ReportBytes {
     }
 }
 
-/// What a REPORT says: a terminal's state with short information.
+/// A REPORT's content: a terminal's state with short information.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the fields are those of docs/wire.md's REPORT")]
 pub struct Report {
-    /// The meeting that it is a member of; [`MeetingId::NONE`] for whatever it is in.
+    /// The meeting that it is a member of; [`MeetingId::NONE`] for the one that it is in.
     pub meeting: MeetingId,
-    /// Whose it is.
     pub terminal: Address,
-    /// Counts its changes.
     pub version: u32,
-    /// What it is busy with.
     pub business: Business,
-    /// What its decoder does.
     pub decode: Decode,
-    /// Its part in the conference.
     pub role: Role,
-    /// Muted, hand raised and so on.
     pub flags: Flags,
-    /// The channel that it decodes on.
     pub channel: u8,
-    /// Which stream it takes.
     pub stream: StreamKind,
     /// Additional information, which ends at its last byte that is not 0.
     pub info: [u8; INFO_BYTES_SHORT],
 }
 
 impl Report {
-    /// How much of the information counts.
+    /// Bytes of the information up to the last that is not 0.
     #[inline]
     pub fn info_len(&self) -> u8 {
         let [a, b, c, d, e, f] = self.info;
@@ -82,7 +75,7 @@ impl From<&Report> for TerminalState {
         let mut info = [0; INFO_BYTES_MAX];
         info[..INFO_BYTES_SHORT].copy_from_slice(&report.info);
         let Report { meeting, terminal, version, business, decode, role, flags, channel, stream, .. } = *report;
-        let info_len = report.info_len();
-        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info }
+        let info = Info::of_padded(info, report.info_len());
+        Self { meeting, terminal, version, business, decode, role, flags, channel, stream, info }
     }
 }

@@ -1,4 +1,4 @@
-//! The tag that proves who sent a packet, and the digest that proves two sides hold the same
+//! The tag that authenticates a packet, and the digest that shows that two sides hold the same
 //! meetings.
 
 use std::fmt;
@@ -34,12 +34,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What tags are made and checked with: one direction's key, or the laboratory's zero tag.
+/// Makes and checks tags: the key of one direction, or the zero tag of a domain without
+/// authentication.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Key {
     /// The secret's key for one direction.
     Keyed(Box<TagKey>),
-    /// The domain has no secret: the tag is zero. Laboratories only.
+    /// The domain has no secret, and every tag is zero: `insecure_no_authentication`.
     Laboratory,
 }
 
@@ -123,7 +124,7 @@ pub const fn mix(mut z: u64) -> u64 {
     z ^ z >> 31
 }
 
-/// What one meeting adds to the digest of REPLAY_DONE and AUDIT; the digest is the wrapping sum.
+/// One meeting's addend in the digest of REPLAY_DONE and AUDIT, which is the wrapping sum.
 pub const fn digest_of(meeting: MeetingId, version: u64) -> u64 {
     mix(meeting.0 ^ mix(version))
 }

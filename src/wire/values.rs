@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An enumeration of the wire: closed, so that a value of another version is [`super::Malformed`]
-/// and never guessed at.
+/// An enumeration on the wire. It is closed, so that a value of another version is
+/// [`super::Malformed`] and not guessed.
 macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $value:literal $text:literal,)* }) => {
         $(#[$doc])*
@@ -27,7 +27,7 @@ macro_rules! wire_enum {
                 self as u8
             }
 
-            /// Its name, as people read and type it.
+            /// Its name, as people read and type it, and in JSON.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
@@ -57,15 +57,15 @@ wire_enum! {
     Status {
         Ok = 0 "ok",
         UnknownMeeting = 1 "unknown meeting",
-        /// The body bears the highest epoch seen.
+        /// The body has the highest epoch seen.
         StaleEpoch = 2 "stale epoch",
         /// Never sent; counted.
         Unauthentic = 3 "unauthentic",
-        /// The body bears the nanoseconds after which to ask again.
+        /// The body has the nanoseconds after which to ask again.
         Busy = 4 "busy",
         Malformed = 5 "malformed",
         UnsupportedVersion = 6 "unsupported version",
-        /// As OK: it was so before.
+        /// As OK, but it was so before.
         Already = 7 "already",
         Capacity = 8 "capacity",
         UnknownTerminal = 9 "unknown terminal",
@@ -75,7 +75,7 @@ wire_enum! {
 }
 
 impl Status {
-    /// Whether what was asked for is so now.
+    /// Whether the request is fulfilled now.
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Ok | Self::Already)
     }
@@ -91,7 +91,7 @@ wire_enum! {
         Recovering = 4 "recovering",
         Ending = 5 "ending",
         Ended = 6 "ended",
-        /// We hold it, the autonomous server does not.
+        /// The dispatch server holds it, the autonomous server does not.
         Missing = 7 "missing",
     }
 }
@@ -146,20 +146,15 @@ wire_enum! {
 #[serde(transparent)]
 pub struct Flags(pub u8);
 
+#[expect(missing_docs, reason = "the bits are listed at the type")]
 impl Flags {
-    /// Muted.
     pub const MUTED: Self = Self(1);
-    /// Hand raised.
     pub const HAND_RAISED: Self = Self(1 << 1);
-    /// Recording.
     pub const RECORDING: Self = Self(1 << 2);
-    /// Online.
     pub const ONLINE: Self = Self(1 << 3);
-    /// Sends an auxiliary stream.
     pub const AUXILIARY: Self = Self(1 << 4);
-    /// Has audio.
     pub const AUDIO: Self = Self(1 << 5);
-    /// All of them.
+    /// Every flag; the other two bits are none.
     pub const ALL: Self = Self(0b11_1111);
     /// Each flag with its name.
     pub const NAMES: [(Self, &'static str); 6] = [
@@ -185,18 +180,21 @@ impl fmt::Debug for Flags {
     }
 }
 
+/// The window of a terminal that is not on the screen. Windows are counted from 0.
+pub const WINDOW_NONE: u8 = 255;
+
 /// The number of windows on the screen: 1 to 13, 16 or 64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Layout(u8);
 
 impl Layout {
-    /// The layout of this many windows.
+    /// None if there is no layout of that many windows.
     pub const fn new(windows: u8) -> Option<Self> {
         if matches!(windows, 1..=13 | 16 | 64) { Some(Self(windows)) } else { None }
     }
 
-    /// How many windows.
+    /// 1 to 13, 16 or 64.
     pub const fn windows(self) -> u8 {
         self.0
     }
@@ -222,19 +220,19 @@ impl From<Layout> for u8 {
 pub struct Level(u8);
 
 impl Level {
-    /// The highest.
+    /// The level of most importance.
     pub const HIGHEST: Self = Self(1);
-    /// The lowest.
+    /// The level of least importance.
     pub const LOWEST: Self = Self(5);
     /// All of them, the highest first.
     pub const ALL: [Self; 5] = [Self(1), Self(2), Self(3), Self(4), Self(5)];
 
-    /// The level of this number.
+    /// None if the number is not 1 to 5.
     pub const fn new(number: u8) -> Option<Self> {
         if matches!(number, 1..=5) { Some(Self(number)) } else { None }
     }
 
-    /// Its number.
+    /// 1 to 5.
     pub const fn number(self) -> u8 {
         self.0
     }

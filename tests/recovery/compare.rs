@@ -4,47 +4,24 @@
 use std::collections::BTreeMap;
 
 use baton::database::KeyParameters;
-use baton::table::{Part, Terminal};
+use baton::table::Part;
 use baton::wire::{Address, Domain, Epoch, MeetingId, MeetingState, TerminalState};
 
 use crate::world::{World, summary_of};
 
-/// A part as both sides know it. The chairman and participants are among it, the epoch too.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PartSeen {
-    pub version: u64,
-    pub epoch: Epoch,
-    pub state: MeetingState,
-    pub level: u8,
-    pub layout: u8,
-    pub participants: u16,
-    pub chairman: Address,
-}
-
-/// Everything that one side knows.
+/// Everything that one side knows. Of a terminal that is what both know: its window the dispatch
+/// server alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Picture {
-    pub parts: BTreeMap<(MeetingId, Domain), PartSeen>,
+    pub parts: BTreeMap<(MeetingId, Domain), Part>,
     pub terminals: BTreeMap<Address, TerminalState>,
 }
 
 /// The table's picture.
 pub fn of_table(world: &World) -> Picture {
-    let see = |part: Part| {
-        let seen = PartSeen {
-            version: part.version,
-            epoch: part.epoch,
-            state: part.state,
-            level: part.level.number(),
-            layout: part.layout.windows(),
-            participants: part.participants,
-            chairman: part.chairman,
-        };
-        ((part.meeting, part.domain), seen)
-    };
     Picture {
-        parts: world.table.parts().map(see).collect(),
-        terminals: world.table.terminals().map(|terminal: Terminal| (terminal.terminal, (&terminal).into())).collect(),
+        parts: world.table.parts().map(|part| ((part.meeting, part.domain), part)).collect(),
+        terminals: world.table.terminals().map(|terminal| (terminal.terminal, (&terminal).into())).collect(),
     }
 }
 
@@ -53,16 +30,8 @@ pub fn of_servers(world: &World, orphans: &[MeetingId]) -> Picture {
     let mut picture = Picture::default();
     for site in &world.sites {
         for summary in site.server.meetings().filter(|summary| !orphans.contains(&summary.meeting)) {
-            let seen = PartSeen {
-                version: summary.version,
-                epoch: summary.controller,
-                state: summary.state,
-                level: summary.level.number(),
-                layout: summary.layout.windows(),
-                participants: summary.participants,
-                chairman: summary.chairman,
-            };
-            picture.parts.insert((summary.meeting, site.server.domain()), seen);
+            let part = Part::listed(site.server.domain(), &summary);
+            picture.parts.insert((part.meeting, part.domain), part);
             for member in site.server.members(summary.meeting) {
                 picture.terminals.insert(member, site.server.terminal(member).expect("a member is a terminal"));
             }
@@ -81,7 +50,7 @@ pub fn assert_table(world: &World, orphans: &[MeetingId]) {
     };
     let (missing, there) = ours.parts.into_iter().partition(|((meeting, domain), _)| lacking(*meeting, *domain));
     ours.parts = there;
-    let missing: BTreeMap<_, PartSeen> = missing;
+    let missing: BTreeMap<_, Part> = missing;
     for ((meeting, domain), part) in missing {
         assert_eq!((part.state, part.epoch), (MeetingState::Missing, Epoch::NONE), "{meeting} in {domain}");
         // Who was last known as a member of it stays known: it is not ended for being missing.

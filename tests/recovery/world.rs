@@ -357,7 +357,7 @@ fn report(worker: &mut Writer, header: &Header, message: &Message, info: &[u8]) 
 
 fn report_info(worker: &mut Writer, state: &TerminalState) -> Option<Message> {
     let &TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, .. } = state;
-    match worker.report(terminal, meeting, version, business, decode, role, flags, channel, stream, state.info()) {
+    match worker.report(terminal, meeting, version, business, decode, role, flags, channel, stream, &state.info) {
         Reported::Applied | Reported::Known => Some(Message::ReportInfoAck { terminal, version }),
         _ => None,
     }

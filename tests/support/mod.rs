@@ -1,7 +1,6 @@
 //! What tests share.
 #![allow(dead_code, reason = "every test takes what it needs")]
 
-pub mod huge_pages;
 pub mod netns;
 pub mod probe;
 pub mod server;

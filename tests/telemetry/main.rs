@@ -1,6 +1,5 @@
-//! What a running server says of itself: histogram logs that another implementation reads, and
-//! metrics that Prometheus' own tool finds nothing wrong with. Real processes, real frames, a real
-//! SIGKILL.
+//! How a running server reports on itself: histogram logs that another implementation reads, and
+//! metrics without a finding by Prometheus' own tool. Real processes, real frames, a real SIGKILL.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +11,7 @@ use std::{fs, thread};
 
 use baton::lab::testbed::cluster::{Cluster, ClusterConfig};
 use baton::lab::testbed::processes::signal_to;
-use baton::lab::testbed::{Testbed, own_name, scenario};
+use baton::lab::testbed::{Testbed, need_root, own_name, scenario};
 use baton::telemetry::Log;
 use hdrhistogram::iterators::IterationValue;
 use rustix::process::Signal;
@@ -21,7 +20,7 @@ use serde_json::Value;
 const BATON: &str = env!("CARGO_BIN_EXE_baton");
 const DOMAINS: u64 = 2;
 
-/// What `scripts/setup.sh` fetches for the tests.
+/// A tool that `scripts/setup.sh` fetches for the tests.
 fn tool(name: &str) -> PathBuf {
     let tools = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools");
     let tool = tools.join(name);
@@ -29,47 +28,48 @@ fn tool(name: &str) -> PathBuf {
     tool
 }
 
-fn stage(test: u8) -> Testbed {
-    let mut stage = Testbed::set_with(&format!("{}{test}", own_name()), 0).unwrap();
-    stage.set_program(BATON.into());
-    stage
+fn testbed(test: u8) -> Testbed {
+    need_root("network namespaces and XDP");
+    let mut testbed = Testbed::set_with(&format!("{}{test}", own_name()), 0).unwrap();
+    testbed.set_program(BATON.into());
+    testbed
 }
 
 /// Dispatch server and two autonomous servers, twenty conferences, reports and probes.
-fn cluster(stage: &Testbed) -> Cluster<'_> {
+fn cluster(testbed: &Testbed) -> Cluster<'_> {
     let ledger = scenario::conferences(DOMAINS, 20, 10);
     let simulation = vec!["--terminals".into(), scenario::terminals_per_domain(&ledger).to_string()];
-    let mut cluster = Cluster::gather(stage, &ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) }).unwrap();
+    let mut cluster = Cluster::start(testbed, &ClusterConfig { simulation, ..ClusterConfig::new(DOMAINS) }).unwrap();
     cluster.wait("control", |cluster| Ok(cluster.in_control().then_some(()))).unwrap();
     cluster.start_meetings(&ledger, || ()).unwrap();
     cluster.servers.rate(2_000, 1_000).unwrap();
     cluster
 }
 
-fn logs(stage: &Testbed) -> Vec<(PathBuf, Log)> {
-    let folder = stage.database().with_file_name("telemetry");
+fn logs(testbed: &Testbed) -> Vec<(PathBuf, Log)> {
+    let folder = testbed.database().with_file_name("telemetry");
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), Log::read(&fs::read(path).unwrap()))).collect()
 }
 
 /// A log has what was reported since the engine that writes it began.
-fn wait_for_reports(stage: &Testbed, file: usize, seconds: usize) {
+fn wait_for_reports(testbed: &Testbed, file: usize, seconds: usize) {
     for _ in 0..600 {
-        if let Some((_, log)) = logs(stage).get(file)
+        if let Some((_, log)) = logs(testbed).get(file)
             && log.intervals.iter().filter(|interval| interval.tag == "processing").count() >= seconds
         {
             return;
         }
         thread::sleep(Duration::from_millis(50));
     }
-    panic!("no {seconds} intervals of reports in log {file}: {:?}", logs(stage));
+    panic!("no {seconds} intervals of reports in log {file}: {:?}", logs(testbed));
 }
 
-fn metrics(stage: &Testbed, arguments: &[&str]) -> Output {
+fn metrics(testbed: &Testbed, arguments: &[&str]) -> Output {
     Command::new(BATON)
         .args(["metrics", "--socket"])
-        .arg(stage.run().join("api.sock"))
+        .arg(testbed.run().join("api.sock"))
         .args(arguments)
         .output()
         .unwrap()
@@ -89,7 +89,8 @@ fn promtool(arguments: &[&str], input: &[u8]) {
     assert!(done.status.success() && !said.to_lowercase().contains("fail"), "promtool {}: {said}", arguments.join(" "));
 }
 
-/// Families of metrics in a text, by the strict parser of Prometheus' own client for Python.
+/// Families of metrics in a text, according to the strict parser of Prometheus' own client for
+/// Python.
 fn families(open: &str) -> usize {
     let script = "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; \
                   print(len(list(read(sys.stdin.read()))))";
@@ -108,28 +109,28 @@ fn families(open: &str) -> usize {
 
 #[test]
 fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
-    let stage = stage(0);
-    let mut cluster = cluster(&stage);
-    wait_for_reports(&stage, 0, 2);
+    let testbed = testbed(0);
+    let mut cluster = cluster(&testbed);
+    wait_for_reports(&testbed, 0, 2);
     let (old, engine) = (cluster.status().unwrap().epoch(), cluster.engine().unwrap());
     signal_to(engine, Signal::KILL).unwrap();
     cluster.wait("the recovery", |cluster| Ok(cluster.status()?.recovery_after(old))).unwrap();
-    wait_for_reports(&stage, 1, 2);
+    wait_for_reports(&testbed, 1, 2);
     let engine = cluster.engine().unwrap();
     // What an engine has at hand is what it wrote.
-    let live = Log::read(cluster.api.text("/hlog").unwrap().as_bytes());
-    let rules = stage.data().join("live.toml");
+    let live = Log::read(cluster.api.get_text("/hlog", "text/plain").unwrap().as_bytes());
+    let rules = testbed.data().join("live.toml");
     fs::write(&rules, "[[latency]]\nstage = \"processing\"\npercentile = 50\nbound = \"10s\"\n").unwrap();
     let live_check = Command::new(BATON)
         .args(["sla", "check", "--rules"])
         .arg(&rules)
         .arg("--socket")
-        .arg(stage.run().join("api.sock"))
+        .arg(testbed.run().join("api.sock"))
         .output()
         .unwrap();
     assert!(cluster.dispatch.signal(Signal::TERM).is_ok() && cluster.dispatch.wait().unwrap().success());
 
-    let logs = logs(&stage);
+    let logs = logs(&testbed);
     let [(_, first), (_, second)] = &logs[..] else { panic!("a log for each engine: {logs:?}") };
     for (_, log) in &logs {
         assert_eq!(log.broken, []);
@@ -147,9 +148,9 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
     assert!(steps.is_sorted() && steps[0] > 0, "{recovery:?}");
 
     // What came of it, by rules, from the files and from an engine while it ran.
-    let rules = stage.data().join("sla.toml");
+    let rules = testbed.data().join("sla.toml");
     fs::write(&rules, "[[reset]]\nphase = \"acknowledged\"\nbound = \"10s\"\n[[loss]]\nbound = 0.0\n").unwrap();
-    let folder = stage.database().with_file_name("telemetry");
+    let folder = testbed.database().with_file_name("telemetry");
     let checked = Command::new(BATON).args(["sla", "check", "--rules"]).arg(&rules).arg(&folder).output().unwrap();
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     assert_eq!(live_check.status.code(), Some(0), "{live_check:?}");
@@ -168,7 +169,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
         assert_eq!((theirs["tag"].as_str(), theirs["count"].as_u64()), (Some(&*ours.tag), Some(histogram.len())));
         let start = theirs["start_ms"].as_f64().unwrap() / 1000.0;
         assert!((start - ours.start_s).abs() < 0.002, "{theirs} {ours:?}");
-        // Which of so many values a percentile is, it rounds to the nearest, and the library
+        // To find the value of a percentile, it rounds the index to the nearest, and the library
         // upwards.
         let read = |percentile: f64| {
             let rank = ((percentile / 100.0 * histogram.len() as f64 + 0.5) as u64).max(1);
@@ -187,11 +188,11 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
 
 #[test]
 fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
-    let stage = stage(1);
-    let mut cluster = cluster(&stage);
-    wait_for_reports(&stage, 0, 2);
+    let testbed = testbed(1);
+    let mut cluster = cluster(&testbed);
+    wait_for_reports(&testbed, 0, 2);
 
-    let done = metrics(&stage, &[]);
+    let done = metrics(&testbed, &[]);
     assert!(done.status.success(), "{done:?}");
     promtool(&["check", "metrics"], &done.stdout);
     let text = String::from_utf8(done.stdout).unwrap();
@@ -214,11 +215,11 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     assert!(value(&text, r#"baton_xdp_frames_total{verdict="steered"}"#) > 1_000.0);
     let received = value(&text, "baton_frames_received_total");
     assert!(received > 2_000.0 && value(&text, r#"baton_stage_duration_seconds_count{stage="processing"}"#) > 1_000.0);
-    let open = String::from_utf8(metrics(&stage, &["--openmetrics"]).stdout).unwrap();
+    let open = String::from_utf8(metrics(&testbed, &["--openmetrics"]).stdout).unwrap();
     assert!(open.ends_with("# EOF\n") && value(&open, "baton_frames_received_total") >= received, "{open}");
     assert!(families(&open) > 40, "a family for each description");
 
-    // What alerts and dashboard ask for is there.
+    // The metrics that alerts and dashboard use exist.
     let alerts = fs::read_to_string(format!("{PROMETHEUS}alerts.yml")).unwrap();
     let asked = [alerts, dashboard().join("\n")].join("\n");
     let there = names(&text);
@@ -226,7 +227,7 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     assert!(missing.is_empty() && names(&asked).len() > 20, "{missing:?} in {asked}");
 
     // As many as may, who connect and never ask.
-    let exporter = Exporter::start(&stage);
+    let exporter = Exporter::start(&testbed);
     let mut hanging: Vec<_> = (0..baton::limits::SCRAPERS_MAX - 1).map(|_| exporter.connect()).collect();
     hanging.iter_mut().for_each(|stream| stream.write_all(b"GET /metr").unwrap());
     cluster.servers.reset_counters().unwrap();
@@ -234,13 +235,13 @@ fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
     assert_eq!(value(&served, "baton_up"), 1.0);
     assert!(value(&served, "baton_frames_received_total") > received);
     hanging.push(exporter.connect());
-    // Beyond what may, one waits, until the longest of them are broken off.
+    // One more waits, until the longest of them are closed.
     assert_eq!(value(&exporter.scrape(), "baton_up"), 1.0);
     let rest = cluster.come_to_rest().unwrap();
     assert_eq!(rest.probes_unanswered, 0, "the worker has not noticed");
     drop(hanging);
 
-    // Nobody left who could answer.
+    // Nobody is left to answer.
     cluster.dispatch.signal(Signal::TERM).unwrap();
     cluster.dispatch.wait().unwrap();
     let none = exporter.scrape();
@@ -260,7 +261,7 @@ fn dashboard() -> Vec<String> {
     targets.map(|target| filled(target["expr"].as_str().unwrap())).collect()
 }
 
-/// Every name of a metric of ours in a text, without what a histogram appends.
+/// The name of every metric of Baton in a text, without what a histogram appends.
 fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_'));
     let of_ours = words.filter(|word| word.starts_with("baton_"));
@@ -285,14 +286,14 @@ fn alerts_and_dashboard_are_what_prometheus_understands() {
     promtool(&["check", "rules", path.to_str().unwrap()], b"");
 }
 
-/// `baton metrics --listen`, killed when this goes.
+/// `baton metrics --listen`, killed on drop.
 struct Exporter(Child, String);
 
 impl Exporter {
-    fn start(stage: &Testbed) -> Self {
+    fn start(testbed: &Testbed) -> Self {
         let mut child = Command::new(BATON)
             .args(["metrics", "--listen", "127.0.0.1:0", "--socket"])
-            .arg(stage.run().join("api.sock"))
+            .arg(testbed.run().join("api.sock"))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

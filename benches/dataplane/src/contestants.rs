@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use baton::lab::testbed::netns::{Pair, Side};
 use baton::sys::interface::Interface;
 use baton::sys::threads;
 use baton::table::Table;
@@ -18,7 +19,6 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::kernel::Kernel;
-use crate::net::Pair;
 
 /// A contestant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
@@ -108,7 +108,7 @@ impl Run {
 /// Receives until it is told to stop; gives how many frames it took (of the worker: reports that it
 /// applied).
 pub fn consume(kind: Kind, run: &Run) -> Result<u64, Failure> {
-    run.pair.enter(true)?;
+    run.pair.enter(Side::Right)?;
     if !threads::pin(1) {
         return Err("there is no core 1 to receive on".into());
     }

@@ -1,6 +1,6 @@
 //! Baton's data plane against other receivers and echoers, on one veth pair, in one run.
 //!
-//! The kernel generates frames on core 0, one call for all of a trial, and whoever is measured has
+//! The kernel generates frames on core 0, one call for all of a trial, and the contestant has
 //! core 1. Frames cross the pair, and what the kernel does to receive them, it does on core 0 too,
 //! for all alike. Contestants take turns, round by round. A contestant that cannot run is named,
 //! with what it said.
@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use baton::lab::testbed::huge_pages::{self, HugeFolder};
+use baton::lab::testbed::netns::{Ends, Pair, Side};
+use baton::sla::{median, percentile};
 use baton::sys::interface::Interface;
 use baton::sys::threads;
 use baton::table::Table;
@@ -28,7 +31,6 @@ use serde::Serialize;
 use contestants::{Kind, Mode, Run};
 use kernel::{FRAME, FRAMES, Frames, Kernel};
 use libbpf_rs::Link;
-use net::Pair;
 use round_trip::Prober;
 
 /// A failure of any part.
@@ -36,6 +38,9 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Nobody takes as long to set itself up.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Huge pages for the table.
+const HUGE_PAGES: u64 = 300;
 
 /// Receivers and echoers on one veth pair.
 #[derive(Parser)]
@@ -57,10 +62,14 @@ struct Options {
     only: Vec<Kind>,
     /// What the namespaces are called, with `l` and `r` behind it.
     #[arg(long, default_value = "baton-dp")]
-    stage: String,
-    /// Where the table lies: on hugetlbfs, as on dispatch hardware, or on tmpfs.
-    #[arg(long, default_value = "/dev/shm")]
-    memory: PathBuf,
+    testbed: String,
+    /// Where the table lies; where it is not said, on huge pages that are borrowed, as on dispatch
+    /// hardware.
+    #[arg(long)]
+    memory: Option<PathBuf>,
+    /// Gives back the huge pages that a killed run borrowed, and does nothing else.
+    #[arg(long, hide = true)]
+    give_back: bool,
     /// Writes every figure there.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -100,7 +109,13 @@ struct Everything {
 }
 
 fn main() -> ExitCode {
-    match measure(&Options::parse()) {
+    let options = Options::parse();
+    let done = if options.give_back {
+        huge_pages::give_back_for_the_dead().map(|()| true).map_err(Into::into)
+    } else {
+        measure(&options)
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -128,8 +143,9 @@ fn measure(options: &Options) -> Result<bool, Failure> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     println!("{processor}, Linux {release}\n");
 
-    let pair = Arc::new(Pair::new(&options.stage)?);
-    pair.enter(false)?;
+    let names = ["l", "r"].map(|side| format!("{}{side}", options.testbed));
+    let pair = Arc::new(Pair::with(names, &Ends::of_queues(1))?);
+    pair.enter(Side::Left)?;
     threads::pin(0);
     let interface = Interface::find("left")?.index;
     let mut kernel = Kernel::load()?;
@@ -141,7 +157,8 @@ fn measure(options: &Options) -> Result<bool, Failure> {
 
     let chosen = |kind: &Kind| options.only.is_empty() || options.only.contains(kind);
     let kinds: Vec<_> = Kind::value_variants().iter().copied().filter(chosen).collect();
-    let table = kinds.contains(&Kind::BatonWorker).then(|| reports::table(&options.memory)).transpose()?;
+    let table = kinds.contains(&Kind::BatonWorker).then(|| table(options)).transpose()?;
+    let (table, _memory) = table.unzip();
     let mut trials = Vec::new();
     for mode in [Mode::Drop, Mode::Echo, Mode::RoundTrip, Mode::Report, Mode::ReportTagged] {
         let sizes = match mode {
@@ -173,8 +190,8 @@ fn measure(options: &Options) -> Result<bool, Failure> {
             if mode == Mode::RoundTrip {
                 match round_trips(&mut sender, &pair, (kind, size), options.round_trips) {
                     Ok(times) => {
-                        rates.p50_us.push(round_trip::microseconds(&times, 50.0));
-                        rates.p99_us.push(round_trip::microseconds(&times, 99.0));
+                        rates.p50_us.push(microseconds(&times, 0.5));
+                        rates.p99_us.push(microseconds(&times, 0.99));
                     }
                     Err(error) => {
                         eprintln!("{} cannot {mode:?}: {error}", kind.name());
@@ -214,6 +231,15 @@ fn measure(options: &Options) -> Result<bool, Failure> {
         std::fs::write(file, serde_json::to_string_pretty(&everything)?)?;
     }
     Ok(holds)
+}
+
+/// The worker's table, and the memory that it lies in where that is borrowed.
+fn table(options: &Options) -> Result<(Arc<Table>, Option<HugeFolder>), Failure> {
+    if let Some(folder) = &options.memory {
+        return Ok((reports::table(folder)?, None));
+    }
+    let folder = HugeFolder::new(HUGE_PAGES)?;
+    Ok((reports::table(folder.path())?, Some(folder)))
 }
 
 /// One contestant, one call of the generator. Gives frames a second, and those that were sent.
@@ -293,6 +319,11 @@ fn beside<T>(
     })
 }
 
+/// A percentile of sorted times in nanoseconds, in microseconds.
+fn microseconds(times: &[u64], share: f64) -> f64 {
+    percentile(times, share).map_or(f64::NAN, |ns| ns as f64 / 1e3)
+}
+
 /// A frame of V2V's EtherType, of so many bytes.
 fn frame_of(size: usize) -> Vec<u8> {
     let mut frame = vec![0; size];
@@ -302,21 +333,15 @@ fn frame_of(size: usize) -> Vec<u8> {
     frame
 }
 
-fn median(figures: &[f64]) -> f64 {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn print(results: &[Rates]) {
     println!("{:<14} {:<14} {:>6} {:>16}", "contestant", "does", "bytes", "millions a s, or p50 / p99");
     for rates in results {
         let figure = match &rates.error {
             Some(error) => error.clone(),
             None if rates.mode == Mode::RoundTrip => {
-                format!("{:.2} / {:.2} µs", median(&rates.p50_us), median(&rates.p99_us))
+                format!("{:.2} / {:.2} µs", median(rates.p50_us.clone()), median(rates.p99_us.clone()))
             }
-            None => format!("{:.3}", median(&rates.per_second) / 1e6),
+            None => format!("{:.3}", median(rates.per_second.clone()) / 1e6),
         };
         println!(
             "{:<14} {:<14} {:>6} {figure:>16}",
@@ -330,7 +355,7 @@ fn print(results: &[Rates]) {
 fn targets(results: &[Rates]) -> Vec<Target> {
     let mut best: BTreeMap<(Mode, usize), (f64, Kind)> = BTreeMap::new();
     for rates in results.iter().filter(|rates| rates.contestant.is_af_xdp_peer() && !rates.per_second.is_empty()) {
-        let figure = median(&rates.per_second);
+        let figure = median(rates.per_second.clone());
         let entry = best.entry((rates.mode, rates.frame_bytes)).or_insert((figure, rates.contestant));
         if figure > entry.0 {
             *entry = (figure, rates.contestant);
@@ -346,7 +371,7 @@ fn targets(results: &[Rates]) -> Vec<Target> {
             _ => continue,
         };
         let Some((peer, who)) = best.get(&against) else { continue };
-        let figure = median(&rates.per_second) / peer;
+        let figure = median(rates.per_second.clone()) / peer;
         let what = format!("{:?}", rates.mode).to_lowercase();
         let name = format!(
             "{what}, {} bytes, against {} ({:?}, {} bytes)",
@@ -368,10 +393,11 @@ fn round_trip_targets(results: &[Rates]) -> Vec<Target> {
     let mut targets = Vec::new();
     let percentiles = [("p50", (|rates| &rates.p50_us) as fn(&Rates) -> &Vec<f64>), ("p99", |rates| &rates.p99_us)];
     for (percentile, pick) in percentiles {
-        let mine = median(pick(ours));
+        let mine = median(pick(ours).clone());
         let peers = of.iter().filter(|rates| rates.contestant.is_af_xdp_peer());
-        let best = peers.map(|rates| median(pick(rates))).min_by(f64::total_cmp);
-        let packet = of.iter().find(|rates| rates.contestant == Kind::TpacketV2).map(|rates| median(pick(rates)));
+        let best = peers.map(|rates| median(pick(rates).clone())).min_by(f64::total_cmp);
+        let packet =
+            of.iter().find(|rates| rates.contestant == Kind::TpacketV2).map(|rates| median(pick(rates).clone()));
         for (against, theirs, bound) in [("the best AF_XDP peer's", best, 1.0), ("TPACKET_V2's", packet, 1.1)] {
             let Some(theirs) = theirs else { continue };
             let (name, figure) = (format!("round trip, {percentile}, against {against}"), mine / theirs);

@@ -61,9 +61,3 @@ impl Prober {
         Ok(times)
     }
 }
-
-/// A percentile of sorted times, in microseconds.
-pub fn microseconds(times: &[u64], percent: f64) -> f64 {
-    let at = (times.len() as f64 * percent / 100.0) as usize;
-    times.get(at.min(times.len().saturating_sub(1))).map_or(f64::NAN, |&ns| ns as f64 / 1e3)
-}

@@ -14,6 +14,7 @@ mod stores;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use baton::lab::testbed::huge_pages::{self, HugeFolder};
 use baton::sys::clock;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -21,6 +22,9 @@ use processes::{Guard, Running, Server};
 use records::Tally;
 use report::{Report, Result, Trial};
 use stores::{Failure, Kind};
+
+/// Huge pages for a table of a million meetings.
+const HUGE_PAGES: u64 = 1000;
 
 /// From a successor's start to its meetings read: Baton against LMDB, redb, SQLite, Redis and
 /// Kamailio.
@@ -38,9 +42,10 @@ struct Arguments {
     /// Where the stores on disk are made.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     disk: PathBuf,
-    /// Where Baton's table is made: shared memory.
-    #[arg(long, default_value = "/dev/shm")]
-    memory: PathBuf,
+    /// Where Baton's table is made; where it is not said, on huge pages that are borrowed, as on
+    /// dispatch hardware.
+    #[arg(long)]
+    memory: Option<PathBuf>,
     /// Most meetings for Kamailio, whose loading takes minutes beyond; a run says where it measured
     /// fewer.
     #[arg(long, default_value_t = 1_000_000)]
@@ -67,6 +72,9 @@ enum Role {
     /// Clears away behind a run.
     #[command(hide = true)]
     Guard,
+    /// Gives back the huge pages that a killed run borrowed.
+    #[command(hide = true)]
+    GiveBack,
 }
 
 fn main() -> ExitCode {
@@ -74,6 +82,7 @@ fn main() -> ExitCode {
     let done = match &arguments.role {
         Some(Role::Child { kind, folder, meetings, fill }) => processes::child(*kind, folder, *meetings, *fill),
         Some(Role::Guard) => processes::guard(),
+        Some(Role::GiveBack) => huge_pages::give_back_for_the_dead().map_err(Into::into),
         None => run(&arguments),
     };
     match done {
@@ -86,6 +95,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
+    let borrowed = if arguments.memory.is_none() { Some(HugeFolder::new(HUGE_PAGES)?) } else { None };
+    let memory = match (&arguments.memory, &borrowed) {
+        (Some(folder), _) => folder.as_path(),
+        (None, Some(folder)) => folder.path(),
+        (None, None) => Path::new("/dev/shm"),
+    };
+    // After the folder, so that it ends before: stores of its are in there.
     let guard = Guard::start()?;
     let kinds = match arguments.only.as_slice() {
         [] => Kind::value_variants(),
@@ -98,7 +114,7 @@ fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
         }
         let trials = arguments.trials.unwrap_or(if meetings < 1_000_000 { 5 } else { 3 });
         for &kind in kinds {
-            let within = if kind == Kind::Baton { &arguments.memory } else { &arguments.disk };
+            let within = if kind == Kind::Baton { memory } else { arguments.disk.as_path() };
             let measured = if kind == Kind::Kamailio { meetings.min(arguments.kamailio_max) } else { meetings };
             report.results.push(measure(kind, meetings, measured, trials, within, &guard)?);
         }

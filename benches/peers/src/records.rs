@@ -141,7 +141,7 @@ pub fn meeting_id(n: u64) -> MeetingId {
     MeetingId(n + 1)
 }
 
-/// What was read: how many, and a sum over every field of each, in whatever order they came.
+/// What was read: how many, and a sum over every field of each, in any order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
     /// Meetings.

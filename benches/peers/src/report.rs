@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use baton::sla::percentile;
 use serde::Serialize;
 
 use crate::processes::Said;
@@ -60,7 +61,8 @@ impl Result {
     fn spread(&self, of: impl Fn(&Trial) -> Option<f64>) -> Option<Spread> {
         let mut figures: Vec<f64> = self.trials.iter().filter_map(of).collect();
         figures.sort_by(f64::total_cmp);
-        Some(Spread { p50: *figures.get(figures.len() / 2)?, min: *figures.first()?, max: *figures.last()? })
+        let at = |share| percentile(&figures, share);
+        Some(Spread { p50: at(0.5)?, min: at(0.0)?, max: at(1.0)? })
     }
 }
 
@@ -241,7 +243,7 @@ fn versions() -> Vec<Version> {
 
 /// The version of a crate that this program was built with.
 fn locked(name: &str) -> String {
-    const LOCK: &str = include_str!("../Cargo.lock");
+    const LOCK: &str = include_str!("../../../Cargo.lock");
     let entry = LOCK.split("[[package]]").find(|entry| entry.lines().any(|line| line == format!("name = \"{name}\"")));
     let version = entry.and_then(|entry| entry.lines().find_map(|line| line.strip_prefix("version = ")));
     version.map_or("unknown", |version| version.trim_matches('"')).to_owned()

@@ -16,6 +16,7 @@ mod wire;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use baton::lab::testbed::huge_pages;
 use clap::{Parser, Subcommand};
 
 /// What the program can be asked for, and a failure of any part.
@@ -34,6 +35,9 @@ enum What {
     Table(table::Options),
     /// Reading and writing of the messages that most frames are.
     Wire(wire::Options),
+    /// Gives back the huge pages that a killed run borrowed.
+    #[command(hide = true)]
+    GiveBack,
     /// One operation many times, to be counted step by step by the process that started this one.
     #[command(hide = true)]
     Count {
@@ -46,8 +50,9 @@ enum What {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().what {
-        What::Table(options) => table::run(&options),
+        What::Table(options) => table::run(options),
         What::Wire(options) => wire::run(&options),
+        What::GiveBack => huge_pages::give_back_for_the_dead().map(|()| true).map_err(Into::into),
         What::Count { name, folder } => count::child(&name, &folder).map(|()| true),
     };
     match done {

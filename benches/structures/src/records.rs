@@ -2,7 +2,8 @@
 
 use baton::table::{Part, Terminal};
 use baton::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind, mix,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind, mix,
 };
 
 /// Terminals of a meeting.
@@ -89,7 +90,7 @@ impl Report {
         terminal.flags = self.flags;
         terminal.channel = self.channel;
         terminal.stream = self.stream;
-        terminal.set_info(&self.info);
+        terminal.info = Info::new(&self.info);
         true
     }
 }

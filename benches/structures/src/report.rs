@@ -73,9 +73,3 @@ pub fn write(file: Option<&Path>, everything: &impl Serialize) -> Result<(), Fai
     }
     Ok(())
 }
-
-/// The one in the middle.
-pub fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}

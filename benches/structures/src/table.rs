@@ -6,17 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::Instant;
 
+use baton::lab::testbed::huge_pages::HugeFolder;
+use baton::sla::median;
 use baton::wire::Address;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::count::{self, Count};
-use crate::report::{self, Machine, Target, median};
+use crate::report::{self, Machine, Target};
 use crate::stores::{self, Kind, Store};
 use crate::{Failure, records};
 
 /// How many times DashMap's updates the table's are to be.
 const BOUND: f64 = 4.0;
+
+/// Huge pages for a table of ten million terminals.
+const HUGE_PAGES: u64 = 1400;
 
 /// What may be chosen.
 #[derive(Args)]
@@ -33,7 +38,8 @@ pub struct Options {
     /// Only these.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
-    /// A folder on hugetlbfs; without one the table lies on tmpfs throughout.
+    /// A folder on hugetlbfs, where the table lies; where none is said, on huge pages that are
+    /// borrowed, and on tmpfs where none are lent.
     #[arg(long)]
     huge: Option<PathBuf>,
     /// Does not count instructions and allocations.
@@ -82,7 +88,11 @@ struct Everything {
 }
 
 /// Runs it; whether every target holds.
-pub fn run(options: &Options) -> Result<bool, Failure> {
+pub fn run(mut options: Options) -> Result<bool, Failure> {
+    let borrowed = if options.huge.is_none() { Some(HugeFolder::new(HUGE_PAGES)?) } else { None };
+    let own = borrowed.as_ref().filter(|folder| folder.is_huge()).map(|folder| folder.path().to_owned());
+    options.huge = options.huge.take().or(own);
+    let options = &options;
     let machine = Machine::here()?;
     machine.say();
     let chosen = |kind: &Kind| options.only.is_empty() || options.only.contains(kind);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use baton::limits::{ACKNOWLEDGEMENTS_PER_PAGE, FRAME_BYTES_MAX};
+use baton::sla::median;
 use baton::wire::{
     Business, DEFAULT_ETHERTYPE, Decode, Direction, Domain, Envelope, Epoch, Flags, Frame, Header, Key, Mac, MeetingId,
     Message, Opcode, ReportAck, Role, Secret, Status, StreamKind, TakeoverEntry, Transaction, encode_message,
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::count::{self, Count};
-use crate::report::{self, Machine, Target, median};
+use crate::report::{self, Machine, Target};
 
 /// Operations in one round.
 const TIMES: u32 = 20_000;

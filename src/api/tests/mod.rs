@@ -10,14 +10,14 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use super::{DomainStatus, GivenControl, MeetingView, Orphan, TableDump};
+use super::{DomainStatus, GivenControl, MeetingView, Orphan};
 use crate::cms::{Changed, Started};
 use crate::database::{Change, Database, KeyParameters};
 use crate::handover::Upgrading;
 use crate::limits::BODY_BYTES_MAX;
-use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
+use crate::table::{Capacity, OwnerId, Part, Table, TableDump, Terminal};
 use crate::telemetry::{Collector, EngineNote};
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
+use crate::wire::{Address, Domain, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run};
 
 const ONE: MeetingId = MeetingId(1);
 
@@ -33,7 +33,7 @@ fn published() -> Arc<Published> {
 struct Served {
     api: Option<Api>,
     control: Option<JoinHandle<()>>,
-    heard: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
     view: View,
     folder: TempDir,
 }
@@ -64,20 +64,20 @@ fn serve_with(grant: Grant, mut answer: impl FnMut(&Request) -> Reply + Send + '
     writer.insert_part(&part).unwrap();
     for (device, role) in [(1002, Role::Participant), (1001, Role::Chairman)] {
         let mut state = Terminal::new(terminal(device), ONE, role);
-        state.set_info(&[0xAB, 0x01, 0, 0, 0, 0]);
+        state.info = Info::new(&[0xAB, 0x01, 0, 0, 0, 0]);
         writer.join(ONE, part.domain, &state).unwrap();
     }
     let view = View::new(table);
     let (submitter, requests) = Submitter::new(|| {});
-    let (tell, heard) = mpsc::channel();
+    let (seen, requests_seen) = mpsc::channel();
     let control = std::thread::spawn(move || {
         while let Ok(ApiRequest { request, reply, .. }) = requests.recv() {
             let _ = reply.send(answer(&request));
-            let _ = tell.send(request);
+            let _ = seen.send(request);
         }
     });
     let api = Api::granting(grant, listener, submitter, view.clone(), published()).unwrap();
-    Served { api: Some(api), control: Some(control), heard, view, folder }
+    Served { api: Some(api), control: Some(control), requests: requests_seen, view, folder }
 }
 
 impl Served {
@@ -90,7 +90,7 @@ impl Served {
     }
 
     fn asked(&self) -> Request {
-        self.heard.recv().unwrap()
+        self.requests.recv().unwrap()
     }
 }
 
@@ -181,8 +181,8 @@ fn each_path_asks_for_what_it_says() {
     assert_eq!(Value::from(shown.epoch.to_string()), epoch_text, "as people write it");
     assert_eq!(served.ask("GET", "/recovery/last", ""), (200, Value::Null));
     assert_eq!(served.ask("GET", "/orphans", ""), (200, json!([])));
-    let heard = [(); 3].map(|()| served.asked());
-    assert_eq!(heard, [Request::Status, Request::RecoveryLast, Request::Orphans]);
+    let asked = [(); 3].map(|()| served.asked());
+    assert_eq!(asked, [Request::Status, Request::RecoveryLast, Request::Orphans]);
     for (word, become_of) in [("adopt", OrphanFate::Adopted), ("end", OrphanFate::Ended)] {
         assert_eq!(served.ask("POST", &format!("/orphans/9/{word}"), ""), (200, json!([])));
         assert_eq!(served.asked(), Request::Orphan { meeting: MeetingId(9), become_of });
@@ -214,15 +214,29 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
     assert_eq!((shown.meeting.name.as_str(), shown.meeting.created_ms, shown.members.len()), ("Board", 77, 2));
     assert_eq!((shown.meeting.chairman, shown.members[0].role), (Some(terminal(1001)), Role::Chairman));
     let (_, dump) = served.ask("GET", "/table", "");
-    let dump: TableDump = serde_json::from_value(dump).unwrap();
-    assert_eq!((dump.parts.len(), dump.terminals.len()), (1, 2));
-    let part = &dump.parts[0];
-    assert_eq!((part.epoch, &part.epoch_text), (Epoch::new(1, 1), &Epoch::new(1, 1).to_string()));
-    // Another epoch controls, under which nobody has taken it over yet.
-    assert_eq!((dump.epoch, &dump.epoch_text), (Epoch::NONE, &Epoch::NONE.to_string()));
-    assert_eq!((part.state, shown.meeting.state), (MeetingState::Recovering, MeetingState::Recovering));
-    assert_eq!((dump.terminals[0].terminal, dump.terminals[0].info.as_str()), (terminal(1001), "ab01"));
-    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+    // Another epoch controls, under which it is not taken over yet.
+    let epoch = Epoch::new(1, 1);
+    assert_eq!((&dump["epoch"], &dump["epoch_text"]), (&json!(Epoch::NONE), &json!(Epoch::NONE.to_string())));
+    assert_eq!(
+        dump["parts"],
+        json!([{
+            "meeting": 1, "domain": 366, "version": 5, "epoch": epoch, "epoch_text": epoch.to_string(),
+            "state": "recovering", "level": 1, "layout": 4, "chairman": "366/1001", "participants": 2,
+        }])
+    );
+    assert_eq!(
+        dump["terminals"][0],
+        json!({
+            "terminal": "366/1001", "meeting": 1, "version": 0, "business": "invited", "decode": "stopped",
+            "role": "chairman", "flags": 0, "channel": 0, "stream": "sub", "window": 255, "info": "ab01",
+        })
+    );
+    assert_eq!(dump.as_object().unwrap().len(), 4, "{dump}");
+    assert_eq!(shown.meeting.state, MeetingState::Recovering);
+    let read: TableDump = serde_json::from_value(dump.clone()).unwrap();
+    assert_eq!((read.parts.len(), read.terminals.len()), (1, 2));
+    assert_eq!(json!(read), dump, "what is read is what was told");
+    assert!(served.requests.try_recv().is_err(), "the control thread was not asked");
 }
 
 #[test]
@@ -271,7 +285,7 @@ fn a_client_is_told_when_the_engine_stops_with_its_request() {
     let (status, answer) = client.join().unwrap();
     assert_eq!((status, &answer["error"]), (503, &json!("busy")), "{answer}");
     drop(api);
-    // The socket outlives the engine: who comes in between is answered by the next one.
+    // The socket outlives the engine: a client that connects in between is answered by the next.
     let client = std::thread::spawn(move || ask(&socket, "GET", "/orphans", ""));
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
     let (submitter, requests) = Submitter::new(|| {});
@@ -314,7 +328,7 @@ fn an_upgrade_is_asked_for_with_a_time_and_nothing_else() {
     }
 }
 
-/// Whoever asks, and whatever: what is wrong is told as JSON with its reason and a way out.
+/// Every error is answered as JSON with its reason and a remedy.
 #[test]
 fn refusals_of_the_transport_are_told_like_all_others() {
     let served = serve(|_| changed());
@@ -341,7 +355,7 @@ fn refusals_of_the_transport_are_told_like_all_others() {
         assert_eq!(found, status, "{method} {path}: {told}");
         assert!(told.what.contains(what) && !told.remedy.is_empty(), "{method} {path}: {told:?}");
     }
-    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+    assert!(served.requests.try_recv().is_err(), "the control thread was not asked");
 }
 
 /// Every flag has a bit of the mask of all.
@@ -466,18 +480,18 @@ fn one_domain_that_is_silent_takes_control_of_no_other() {
     assert_eq!(silent.recovery_now(), "unreachable", "what was agreed is not what is");
     let fenced = DomainStatus { fenced_by: Some(crate::wire::Epoch::new(1, 8)), ..silent.clone() };
     assert_eq!(fenced.recovery_now(), "not in control: 1.8.0000", "and under which epoch somebody else is");
-    let cases: [(&[&DomainStatus], &str, &str); 3] = [
-        (&[&well, &well], "in control", "in control"),
-        (&[&well, &silent], "partly in control", "partly in control (1 of 2 domains)"),
-        (&[&silent, &silent], "recovering", "recovering"),
+    let cases: [(&[&DomainStatus], ControlState, &str); 3] = [
+        (&[&well, &well], ControlState::InControl, "in control"),
+        (&[&well, &silent], ControlState::Partly, "partly in control (1 of 2 domains)"),
+        (&[&silent, &silent], ControlState::Recovering, "recovering"),
     ];
     for (domains, state, words) in cases {
         let domains: Vec<_> = domains.iter().copied().cloned().collect();
-        assert_eq!(Status::state_of(&domains), state);
-        let status = Status { state: state.into(), domains, ..Status::default() };
+        assert_eq!(ControlState::of(&domains), state);
+        let status = Status { state, domains, ..Status::default() };
         assert_eq!(status.state_in_words(), words);
         let text = metrics::expose(Dialect::Prometheus, &status, &Census::default(), &Value::Null, &published().totals);
-        let whole = u8::from(state == "in control");
+        let whole = u8::from(state == ControlState::InControl);
         assert!(text.contains(&format!("\nbaton_in_control {whole}\n")), "{text}");
     }
     let status = Status { domains: vec![domain(true, true)], ..Status::default() };

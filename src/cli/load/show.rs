@@ -1,12 +1,11 @@
 //! A load for people: a bar while it lasts, its figures afterwards.
 
-use std::time::Duration;
-
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::lab::load::{LatencySummary, Moment, Plan, Summary, Tally};
 use crate::output::say;
+use crate::text::nanoseconds;
 
 /// A bar on standard error, and none where that is no terminal.
 pub(super) fn bar(plan: &Plan) -> ProgressBar {
@@ -38,7 +37,7 @@ pub(super) fn summary(summary: &Summary) {
     let Summary { sent, rate, seconds, frame_bytes_max, .. } = summary;
     say!("sent        {sent} {}, {rate:.0} a second for {seconds:.3} s, {frame_bytes_max} bytes", name(&summary.what));
     if let Some(late) = summary.late_ns_max {
-        say!("sent late   by {} at most", time(late));
+        say!("sent late   by {} at most", nanoseconds(late));
     }
     let Some(answers) = &summary.answers else { return };
     let counts = &answers.counts;
@@ -66,11 +65,7 @@ pub(super) fn summary(summary: &Summary) {
     }
     for (class, latency) in &answers.latency {
         let LatencySummary { p50_ns, p90_ns, p99_ns, p999_ns, max_ns, .. } = *latency;
-        let [p50, p90, p99, p999, max] = [p50_ns, p90_ns, p99_ns, p999_ns, max_ns].map(time);
+        let [p50, p90, p99, p999, max] = [p50_ns, p90_ns, p99_ns, p999_ns, max_ns].map(nanoseconds);
         say!("{class:<12}p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
     }
-}
-
-fn time(ns: u64) -> String {
-    format!("{:.1?}", Duration::from_nanos(ns))
 }

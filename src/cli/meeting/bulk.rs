@@ -12,7 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::cli::client::{self, Client, ClientArgs, ClientError};
+use crate::cli::client::{self, Client, ClientArgs, ClientError, CommandError};
+use crate::cli::columns::is_watched;
 use crate::cli::{FAILED, WRONG};
 use crate::cms::{RefusalKind, StartMeeting, object};
 use crate::output::{self, say, tell};
@@ -85,10 +86,10 @@ async fn start_all(
     args: &ClientArgs,
     lines: Vec<(usize, StartMeeting)>,
     concurrency: usize,
-) -> Result<Outcome, ClientError> {
+) -> Result<Outcome, CommandError> {
     // Nobody is started where nobody listens, and that is said once.
     args.client().call(Method::GET, "/status", None).await?;
-    let bar = if client::is_watched() { ProgressBar::new(lines.len() as u64) } else { ProgressBar::hidden() };
+    let bar = if is_watched() { ProgressBar::new(lines.len() as u64) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} conferences, {per_sec}, {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let workers = concurrency.min(lines.len()).max(1);
@@ -113,7 +114,7 @@ async fn start_all(
         })
         .collect();
     for task in tasks {
-        task.await.map_err(|error| ClientError::Lost(error.to_string()))?;
+        task.await?;
     }
     bar.finish_and_clear();
     Ok(std::mem::take(&mut *outcome.lock().await))

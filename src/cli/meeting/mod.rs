@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::client::{self, Client, ClientArgs, ClientError, print_table};
+use super::client::{self, Client, ClientArgs, ClientError, CommandError};
+use super::columns::print_table;
 use super::complain;
 use crate::api::{MeetingRow, MeetingView};
 use crate::cms::{Changed, NewMember, Refused, StartMeeting, Started};
@@ -219,7 +220,7 @@ impl Client {
         self.call(Method::POST, "/meetings", Some(&json!(form))).await
     }
 
-    async fn list(&mut self, json: bool) -> Result<(), ClientError> {
+    async fn list(&mut self, json: bool) -> Result<(), CommandError> {
         let (meetings, value) = self.get::<Vec<MeetingRow>>("/meetings").await?;
         if json {
             output::json(&value);
@@ -230,7 +231,7 @@ impl Client {
         Ok(())
     }
 
-    async fn show(&mut self, meeting: MeetingId, json: bool) -> Result<(), ClientError> {
+    async fn show(&mut self, meeting: MeetingId, json: bool) -> Result<(), CommandError> {
         let (shown, value) = self.get::<MeetingView>(&format!("/meetings/{meeting}")).await?;
         if json {
             output::json(&value);
@@ -262,7 +263,7 @@ impl Client {
         Ok(())
     }
 
-    async fn end(&mut self, meetings: &[MeetingId], json: bool) -> Result<(), ClientError> {
+    async fn end(&mut self, meetings: &[MeetingId], json: bool) -> Result<(), CommandError> {
         let mut failed = None;
         for (at, meeting) in meetings.iter().enumerate() {
             let error = match self.call(Method::DELETE, &format!("/meetings/{meeting}"), None).await {
@@ -278,7 +279,7 @@ impl Client {
             };
             // Where nobody answers for one, nobody answers for the others.
             let is_silent = !matches!(error, ClientError::Refused(_));
-            if let Some(before) = failed.replace(ClientError::Of(*meeting, Box::new(error))) {
+            if let Some(before) = failed.replace(CommandError::Of(*meeting, error)) {
                 complain(&before);
             }
             if is_silent && at + 1 < meetings.len() {
@@ -304,12 +305,12 @@ fn row(meeting: &MeetingRow) -> [String; 8] {
     ]
 }
 
-fn show_started(answer: Value, json: bool) -> Result<(), ClientError> {
+fn show_started(answer: Value, json: bool) -> Result<(), CommandError> {
     if json {
         output::json(&answer);
         return Ok(());
     }
-    let started: Started = serde_json::from_value(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
+    let started: Started = serde_json::from_value(answer).map_err(|error| ClientError::foreign(&error))?;
     let s = |count: usize| if count == 1 { "" } else { "s" };
     let (members, domains) = (started.members, started.parts.len());
     say!("meeting {} goes on with {members} member{} in {domains} domain{}", started.meeting, s(members), s(domains));
@@ -317,12 +318,12 @@ fn show_started(answer: Value, json: bool) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn show_changed(answer: Value, json: bool) -> Result<(), ClientError> {
+fn show_changed(answer: Value, json: bool) -> Result<(), CommandError> {
     if json {
         output::json(&answer);
         return Ok(());
     }
-    let changed: Changed = serde_json::from_value(answer).map_err(|error| ClientError::Foreign(error.to_string()))?;
+    let changed: Changed = serde_json::from_value(answer).map_err(|error| ClientError::foreign(&error))?;
     say!("meeting {} is changed", changed.meeting);
     tell_refused(&changed.refused);
     Ok(())

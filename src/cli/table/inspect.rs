@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{Failure, Holder, Place, System, advance, bar, inspect_at};
-use crate::cli::client::print_table;
+use crate::cli::columns::print_table;
 use crate::sys::mapping::{BootId, boot_id};
 use crate::table::file::snapshot::{self, Head, Snapshot};
 use crate::table::file::{Counts, Inspection};
 use crate::table::{Capacity, Part, Table, Terminal};
-use crate::wire::{Domain, Epoch, MeetingId};
+use crate::wire::{Domain, Epoch, MeetingId, WINDOW_NONE};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -287,8 +287,8 @@ fn show_meeting(args: &Args, path: &Path, meeting: MeetingId, parts: &Meeting) -
                 member.business.to_string(),
                 member.decode.to_string(),
                 member.version.to_string(),
-                if member.window == Terminal::NO_WINDOW { "-".into() } else { member.window.to_string() },
-                member.info_len.to_string(),
+                if member.window == WINDOW_NONE { "-".into() } else { member.window.to_string() },
+                member.info.len().to_string(),
             ]
         });
         let heads = ["TERMINAL", "ROLE", "BUSINESS", "DECODER", "VERSION", "WINDOW", "INFO BYTES"];
@@ -298,32 +298,7 @@ fn show_meeting(args: &Args, path: &Path, meeting: MeetingId, parts: &Meeting) -
 }
 
 fn part_json((part, members): &(Part, Vec<Terminal>)) -> Value {
-    let members: Vec<_> = members
-        .iter()
-        .map(|member| {
-            json!({
-                "terminal": member.terminal,
-                "role": member.role,
-                "business": member.business,
-                "decode": member.decode,
-                "version": member.version,
-                "flags": member.flags.0,
-                "channel": member.channel,
-                "stream": member.stream,
-                "window": (member.window != Terminal::NO_WINDOW).then_some(member.window),
-                "info": member.info().iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-            })
-        })
-        .collect();
-    json!({
-        "domain": part.domain,
-        "state": part.state,
-        "level": part.level.number(),
-        "windows": part.layout.windows(),
-        "version": part.version,
-        "epoch": part.epoch,
-        "epoch_text": part.epoch.to_string(),
-        "chairman": part.chairman.domain().map(|_| part.chairman),
-        "members": members,
-    })
+    let mut value = json!(part);
+    value["members"] = json!(members);
+    value
 }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::client::is_watched;
+use super::columns::is_watched;
 use super::{FAILED, WRONG, complain};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Overrides};
 use crate::sys::process;

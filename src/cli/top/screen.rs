@@ -13,14 +13,14 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use super::model::{Answer, Model};
 use super::view::{Palette, draw};
 use crate::api::Status;
-use crate::cli::client::{Client, ClientError, Timeout};
+use crate::api::client::{Client, ClientError};
 use crate::output::{self, say};
 use crate::sys::signals::StopSignals;
 
 /// Keys are looked for this often.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long an answer may take: the next look is not to wait for it.
-const TIMEOUT: Timeout = Timeout { seconds: 2 };
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Domains that a page key goes by.
 const PAGE: usize = 10;
 
@@ -123,7 +123,7 @@ async fn asking(socket: &Path, interval: Duration, tell: &Sender<Heard>) {
         let begun = Instant::now();
         let heard = match ask(&mut client).await {
             Ok(answer) => Ok(answer),
-            Err(ClientError::Silent { seconds, .. }) => Err((begun, format!("nothing within {seconds} s"))),
+            Err(ClientError::Silent { timeout, .. }) => Err((begun, format!("nothing within {} s", timeout.as_secs()))),
             Err(error) => Err((begun, error.to_string())),
         };
         if tell.send(heard).is_err() {

@@ -9,8 +9,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Sparkline, Table};
 
 use super::model::{Model, Rate};
-use crate::api::{DomainStatus, Status};
-use crate::text::thousands;
+use crate::api::{ControlState, DomainStatus, Status};
+use crate::handover::StandbyState;
+use crate::recovery::Path;
+use crate::text::{nanoseconds, short, thousands};
 
 /// How it is coloured.
 #[derive(Clone, Copy, Debug)]
@@ -84,27 +86,27 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette, now: Instant
     }
 }
 
-fn header<'a>(model: &Model, status: &'a Status, palette: Palette, now: Instant) -> Vec<Line<'a>> {
-    let state = if status.state == "in control" { palette.good } else { palette.bad };
+fn header(model: &Model, status: &Status, palette: Palette, now: Instant) -> Vec<Line<'static>> {
+    let state = if status.state == ControlState::InControl { palette.good } else { palette.bad };
     let mut first = vec![
         Span::styled("Baton  ", palette.head),
-        Span::styled(status.state.as_str(), state),
+        Span::styled(status.state.to_string(), state),
         Span::raw(format!(
             " · epoch {} · up {} · by the {}",
             status.epoch,
             uptime(status.uptime_ms),
-            if status.path == "cache" { "table" } else { "database" }
+            if status.path == Some(Path::Cache) { "table" } else { "database" }
         )),
     ];
     if let Some((since, why)) = &model.silent {
         let silent = format!("  no answer for {} s: {why}", now.saturating_duration_since(*since).as_secs());
         first = vec![Span::styled("Baton  ", palette.head), Span::styled(silent, palette.bad)];
     }
-    let standby = if status.standby == "ready" { palette.good } else { palette.bad };
+    let standby = if status.standby == StandbyState::Ready { palette.good } else { palette.bad };
     let keeper = model.keeper().map_or_else(String::new, |keeper| format!(" · keeper {keeper}"));
     let second = vec![
         Span::raw(format!("engine {} · standby ", status.pid)),
-        Span::styled(status.standby.as_str(), standby),
+        Span::styled(status.standby.to_string(), standby),
         Span::raw(format!("{keeper} · {} · {}", status.program.version, status.mode)),
     ];
     let third = format!(
@@ -138,20 +140,6 @@ fn uptime(ms: u64) -> String {
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
-    }
-}
-
-fn nanoseconds(ns: u64) -> String {
-    crate::sla::report::figure("s", ns as f64 / 1e9)
-}
-
-/// A rate in five characters: 12, 3.4k, 1.2M.
-fn short(value: f64) -> String {
-    match value {
-        _ if value < 1_000.0 => format!("{value:.0}"),
-        _ if value < 10_000.0 => format!("{:.1}k", value / 1e3),
-        _ if value < 1_000_000.0 => format!("{:.0}k", value / 1e3),
-        _ => format!("{:.1}M", value / 1e6),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is typed wrong is named with its place; what is left out has the default that is documented.
+//! A wrong value is reported with its place; a key that is left out has the documented default.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn refusal(text: &str) -> String {
     parse(text).expect_err("it is wrong").to_string()
 }
 
-/// The text with a line put in below the one that holds `after`.
+/// The text with a line inserted below the one that has `after`.
 fn with(after: &str, line: &str) -> String {
     LEAST.replacen(after, &format!("{after}\n{line}"), 1)
 }
@@ -38,8 +38,8 @@ fn the_example_says_the_defaults() {
     std::fs::write(folder.path().join("366.secret"), SECRET).unwrap();
     let file = folder.path().join("baton.toml");
     let said = Config::parse(&file, EXAMPLE, &Overrides::default()).unwrap();
-    // With every commented key taken at its word, but for those that would contradict, it is the
-    // same configuration.
+    // With every commented key uncommented, except those that contradict others, it is the same
+    // configuration.
     let others = [
         "secret",
         "insecure_no_authentication",
@@ -257,8 +257,8 @@ fn a_domain_is_behind_one_that_is_configured() {
         refusal(&format!("{text}[[domain]]\nnumber = 367\ninsecure_no_authentication = true\nbehind = {second}\n"))
     };
     for (first, second, line, what) in [
-        ("[366]", "[]", 5, "domain 366 has a section of its own, so it is behind nobody"),
-        ("[367]", "[]", 5, "domain 367 has a section of its own, so it is behind nobody"),
+        ("[366]", "[]", 5, "domain 366 has its own section, so it cannot be behind another"),
+        ("[367]", "[]", 5, "domain 367 has its own section, so it cannot be behind another"),
         ("[9]", "[8, 9]", 10, "domain 9 is behind domain 366 already: a domain is behind one, and named once"),
         ("[9, 9]", "[]", 5, "domain 9 is behind domain 366 already: a domain is behind one, and named once"),
     ] {

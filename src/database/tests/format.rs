@@ -25,7 +25,7 @@ fn of_ended_conferences_those_that_ended_first_are_forgotten() {
     let (_folder, database) = open();
     let transaction = begin_write(&database.redb.read()).unwrap();
     {
-        let mut rows = rows::Writer::open(&transaction).unwrap();
+        let mut rows = tables::Writer::open(&transaction).unwrap();
         for (meeting, ended_ms) in [(9, 1), (1, 2), (5, 3), (7, 4), (5, 5)] {
             rows.apply(&[Change::End(MeetingId(meeting))], EPOCH, ended_ms).unwrap();
         }
@@ -115,7 +115,7 @@ fn a_file_of_the_first_format_is_brought_into_this_one() {
     let last = Epoch(1 << 32 | 65_536);
     assert!(database.reserve_generations(1).unwrap().epoch() > last, "what was reserved stays so");
     let transaction = begin_write(&database.redb.read()).unwrap();
-    rows::Writer::open(&transaction).unwrap().forget_ended(1).unwrap();
+    tables::Writer::open(&transaction).unwrap().forget_ended(1).unwrap();
     transaction.commit().unwrap();
     let ended = [8, 9].map(|meeting| database.ended(MeetingId(meeting)).unwrap().is_some());
     assert_eq!(ended, [true, false], "when each ended is known of them too");

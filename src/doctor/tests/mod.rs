@@ -1,4 +1,4 @@
-//! Machines as their kernels would show them.
+//! Machines, as their kernels present them.
 
 use super::*;
 
@@ -175,7 +175,7 @@ fn memory_that_is_too_little_is_counted_in_pages() {
     assert_eq!(pages("60", "56").find(&asked, &needs, "huge pages").0, Level::Ok);
     let (level, said) = pages("60", "52").find(&asked, &needs, "huge pages");
     assert!(level == Level::Warning && said.contains("56 are wanted") && said.contains("echo 64"), "{said}");
-    // The frames' memory does without; a table that is to lie there does not.
+    // The frames' memory can do without huge pages; a table on hugetlbfs cannot.
     let (level, said) = pages("60", "10").find(&asked, &needs, "huge pages");
     assert!(level == Level::Problem && said.contains("no room for it") && said.contains("echo 106"), "{said}");
     let there = Place { used: 100 << 20, ..huge };

@@ -96,6 +96,7 @@ impl Control {
                 OperationsEvent::Unfinished { meeting, why, pause } => {
                     tracing::warn!(%meeting, %why, ?pause, "what was begun is not finished yet; it is tried again");
                 }
+                OperationsEvent::Warning { meeting, what } => tracing::warn!(%meeting, "{what}"),
             }
         }
         any

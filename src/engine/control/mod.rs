@@ -49,6 +49,7 @@ use crate::cascade::Topology;
 use crate::cms::{CommandSettings, Operations, ReplyId};
 use crate::config::{self, Config};
 use crate::handover::protocol::{Death, KeeperLine, Notice, Order};
+use crate::handover::{AttachedAll, StandbyState};
 use crate::limits::{BUSY_ROUNDS_MAX, CONTROL_BATCH, CONTROL_SLEEP_MAX};
 use crate::link::FrameQueue;
 use crate::link::Shared;
@@ -95,7 +96,7 @@ pub(super) struct Inheritance {
     pub succession: Arc<RobustLocks>,
     pub api: UnixListener,
     pub poll: Poll,
-    pub mode: String,
+    pub mode: AttachedAll,
     pub predecessor: Option<Death>,
     /// When the very first takeover frame was handed to the kernel.
     pub first_sent: Option<Nanos>,
@@ -134,7 +135,7 @@ pub(super) struct Control {
     orders: Receiver<io::Result<Order>>,
     succession: Arc<RobustLocks>,
     /// How the standby does, by the keeper's word.
-    pub(super) standby: String,
+    pub(super) standby: StandbyState,
     /// What became of the frames that steering saw, by the keeper's word.
     pub(super) steered: BTreeMap<String, u64>,
     pub(super) upgrade: Upgrade,
@@ -143,7 +144,7 @@ pub(super) struct Control {
     api: Option<Api>,
     view: View,
     poll: Poll,
-    pub(super) mode: String,
+    pub(super) mode: AttachedAll,
     /// What of the database is to be put into the table yet; nothing where operations may begin.
     filling: Option<Filling>,
     /// What of the table is to be held against the database yet.
@@ -230,7 +231,7 @@ impl Control {
             heard,
             orders,
             succession,
-            standby: "none yet".into(),
+            standby: StandbyState::Absent("none yet".into()),
             steered: BTreeMap::new(),
             upgrade: Upgrade::new(),
             listener: Some(api),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Control;
-use crate::api::{DomainStatus, Status};
+use super::journal::DatabaseHandle;
+use crate::api::{ControlState, DatabaseState, DomainStatus, Status};
 use crate::cascade::{LinkState, Route};
-use crate::recovery::{Path, ServerRecovery};
+use crate::recovery::ServerRecovery;
 use crate::telemetry::{Aggregator, Counters};
 use crate::time::Nanos;
 use crate::wire::Domain;
@@ -19,16 +20,16 @@ impl Control {
         let capacity = table.capacity();
         let domains: Vec<_> = self.topology.domains().map(|domain| self.domain_status(domain)).collect();
         let database = match &self.store {
-            Some(store) if store.fault.is_some() => store.fault.clone().unwrap_or_default(),
-            Some(store) if store.opened.is_some() => "open".into(),
-            _ => "opening".into(),
+            Some(DatabaseHandle { fault: Some(why), .. }) => DatabaseState::Failed(why.clone()),
+            Some(store) if store.opened.is_some() => DatabaseState::Open,
+            _ => DatabaseState::Opening,
         };
         Status {
             epoch: self.epoch,
             pid: std::process::id(),
             uptime_ms: now.since(self.begun).as_millis() as u64,
-            path: if self.path == Path::Cache { "cache" } else { "database" }.into(),
-            state: Status::state_of(&domains).into(),
+            path: Some(self.path),
+            state: ControlState::of(&domains),
             parts: table.count_parts().into(),
             parts_capacity: capacity.meetings.into(),
             terminals: table.count_terminals().into(),
@@ -63,7 +64,7 @@ impl Control {
             mac: hop.map(|hop| hop.mac.to_string()),
             interface: hop.and_then(|hop| self.config.interface.names.get(usize::from(hop.interface)).cloned()),
             fenced_by: table.fence(domain),
-            recovery: recovery.map_or(String::new(), |server| server.phase().to_string()),
+            recovery: recovery.map(ServerRecovery::phase),
             parts: 0,
             taken_over: 0,
             missing: 0,

@@ -1,4 +1,12 @@
-//! The hand-over from one process to another, over real sockets.
+//! The hand-over from one process to another, over real sockets; and the lifecycle, in a time of
+//! its own.
+
+mod lifecycle;
+mod lifecycle_case;
+mod lifecycle_cases;
+mod lifecycle_check;
+mod lifecycle_upgrades;
+mod lifecycle_world;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,6 +15,7 @@ use std::path::Path;
 
 use crate::cascade::Hop;
 use crate::config::{Config, Overrides};
+use crate::handover::Attached;
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{
     self, Death, Frames, HandoverError, KeeperLine, Manifest, Notice, Order, Role, Served, TableOrigin,
@@ -46,7 +55,7 @@ fn manifest() -> Manifest {
 fn served(index: u32) -> Served {
     let xdp =
         af_xdp::Settings::new(Interface { name: format!("eth{index}"), index }, (WORKERS_MAX / INTERFACES_MAX) as u32);
-    Served { mac: Mac([2, 0, 0, 0, 0, index as u8]), mode: "native".into(), xdp }
+    Served { mac: Mac([2, 0, 0, 0, 0, index as u8]), mode: Attached::Native, xdp }
 }
 
 /// Files in the place of an interface's descriptors.

@@ -2,4 +2,4 @@
 
 pub mod progress;
 pub mod report;
-pub mod story;
+pub mod run;

@@ -1,4 +1,4 @@
-//! What the demonstration says while it plays: a bar, and a line of plain words for each thing
+//! What the demonstration prints while it runs: a bar, and a line of plain words for each thing
 //! done.
 
 use crate::output::tell;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::text::{count, thousands, time};
+use crate::text::{count, microseconds, thousands};
 
 /// By which path control came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -67,7 +67,7 @@ pub struct Fault {
     pub what: What,
     /// By which path control came back.
     pub path: Path,
-    /// Until somebody knew.
+    /// Until it was noticed.
     pub kill_to_detect_us: f64,
     /// Until the first takeover frame.
     pub kill_to_first_takeover_us: f64,
@@ -158,10 +158,10 @@ impl Report {
                 (number + 1).to_string(),
                 fault.what.words().to_owned(),
                 format!("{:?}", fault.path).to_lowercase(),
-                time(fault.kill_to_detect_us),
-                time(fault.kill_to_first_takeover_us),
-                time(fault.kill_to_all_acknowledged_us),
-                time(fault.kill_to_reconciled_us),
+                microseconds(fault.kill_to_detect_us),
+                microseconds(fault.kill_to_first_takeover_us),
+                microseconds(fault.kill_to_all_acknowledged_us),
+                microseconds(fault.kill_to_reconciled_us),
                 thousands(fault.meetings_taken_over as u64),
                 thousands(fault.frames_lost),
                 thousands(fault.operations_acknowledged_then_lost),

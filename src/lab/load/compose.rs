@@ -1,10 +1,10 @@
-//! Frames by their sequence: the same number, the same frame.
+//! Frames by their sequence number: the same number gives the same frame.
 
 use crate::lab::sim::Random;
 use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT, LOAD_FRAME_BYTES_MAX};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Key, Mac, MeetingId, Message,
+    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Info, Key, Mac, MeetingId, Message,
     Opcode, StreamKind, TerminalState, Transaction, encode_message, encode_page,
 };
 
@@ -13,52 +13,52 @@ use super::population::{Party, Speaker};
 use super::{Class, Kind, Population};
 
 const ETHERNET_BYTES: usize = 14;
-/// Addresses and reserved bytes, then the header that both payloads begin with.
+/// Addresses and reserved bytes, before the header that both payloads begin with.
 const ADDRESSES_BYTES: usize = 18;
 const HEADER_BYTES: usize = 24;
 /// Without 802.1Q tag and label, each of which adds four bytes.
 const PROTOCOL_FRAME_BYTES: usize = ETHERNET_BYTES + ADDRESSES_BYTES + 64;
 const DATA_FRAME_BYTES: usize = ETHERNET_BYTES + ADDRESSES_BYTES + 1056;
-/// Of a frame's last field.
+/// The tag is the last field of a frame.
 const TAG_BYTES: usize = 16;
-/// The longest garbage where nobody says a length.
+/// The greatest length of garbage if no length is configured.
 const GARBAGE_BYTES: usize = 256;
-/// Transactions that no dispatch server asks with but for its heartbeats, so that a stray answer is
-/// one to nothing.
+/// Keeps the transactions of unsolicited answers in a range that a dispatch server uses only for
+/// its heartbeats, so that such an answer matches no request.
 const STRAY_MASK: u32 = 0x0FFF_FFFF;
 
 /// Writes the frames of a load.
 #[derive(Clone, Debug)]
 pub struct Composer {
-    /// Who speaks.
+    /// The terminals that send.
     pub population: Population,
-    /// What they say.
+    /// The kind of frames.
     pub kind: Kind,
-    /// Bytes of a frame, zeros behind its packet; none: as long as it is. Garbage is at most as
-    /// long.
+    /// Bytes of a frame, filled with zeros after its packet; none: the packet's length. Garbage is
+    /// at most this long.
     pub size: Option<usize>,
-    /// Whom they speak to.
+    /// The V2V address of the dispatch server.
     pub dispatch: Address,
-    /// That one's MAC.
+    /// The MAC address of the dispatch server.
     pub dst_mac: Mac,
-    /// Their own.
+    /// The MAC address of the sender.
     pub src_mac: Mac,
-    /// Of V2V frames on this site.
+    /// The EtherType of V2V frames on this site.
     pub ethertype: u16,
-    /// The version of every terminal's first report. One that the server knows already is
+    /// The version of every terminal's first report. A report that the server knows already is
     /// acknowledged all the same, and changes nothing.
     pub first_version: u32,
     /// Whether reports ask for an answer of their own at once.
     pub ack_now: bool,
-    /// Of garbage: the same seed, the same bytes.
+    /// For garbage: the same seed gives the same bytes.
     pub seed: u64,
 }
 
 impl Composer {
-    /// Checks what was asked for.
+    /// Checks the requested size.
     ///
     /// # Errors
-    /// In words, if frames cannot be of that size.
+    /// In words, if frames cannot have that size.
     pub fn check(&self) -> Result<(), String> {
         let Some(size) = self.size else { return Ok(()) };
         let (least, what) = match self.kind {
@@ -76,7 +76,8 @@ impl Composer {
         ))
     }
 
-    /// Writes the frame of a sequence; gives its length. A probe says that it was sent then.
+    /// Writes the frame of a sequence number; returns its length. A probe gets `sent` as its time
+    /// of sending.
     ///
     /// # Panics
     /// If `buffer` is shorter than [`LOAD_FRAME_BYTES_MAX`].
@@ -120,14 +121,14 @@ impl Composer {
         size
     }
 
-    /// The sequence that an acknowledgement answers, if it is one of this load's.
+    /// The sequence number that an acknowledgement answers, if it belongs to this load.
     pub(super) fn sequence_of(&self, terminal: Address, version: u32) -> Option<u64> {
         let turn = version.wrapping_sub(self.first_version);
         let number = self.population.number(terminal)?;
         Some(u64::from(turn) * u64::from(self.population.terminals()) + number)
     }
 
-    /// The version that a terminal's report of this sequence has.
+    /// The version in a terminal's report of this sequence number.
     pub(super) fn version(&self, sequence: u64) -> u32 {
         self.first_version.wrapping_add((sequence / u64::from(self.population.terminals())) as u32)
     }
@@ -139,9 +140,8 @@ impl Composer {
 
     pub(super) fn state(&self, speaker: &Speaker<'_>, sequence: u64) -> TerminalState {
         let version = self.version(sequence);
-        let mut info = [0; INFO_BYTES_MAX];
-        // Letters, so that the last byte is no zero, which a reader might take for padding.
-        info.fill_with(|| b'a' + (sequence % 26) as u8);
+        // Letters, so that the last byte is not zero, which a reader might take for padding.
+        let info = Info::new(&[b'a' + (sequence % 26) as u8; INFO_BYTES_MAX]);
         TerminalState {
             meeting: speaker.meeting,
             terminal: speaker.address,
@@ -154,7 +154,6 @@ impl Composer {
             ),
             channel: version as u8,
             stream: StreamKind::Sub,
-            info_len: INFO_BYTES_MAX as u8,
             info,
         }
     }
@@ -164,13 +163,13 @@ impl Composer {
         Header { flags, ..Header::request(Transaction(0), Epoch::NONE, meeting) }
     }
 
-    /// A report that is whole and not to be believed, for one of four reasons in turn.
+    /// A complete report that is not authentic, for one of four reasons in turn.
     fn forgery(&self, sequence: u64, speaker: &Speaker<'_>, mut envelope: Envelope, buffer: &mut [u8]) -> usize {
         let (header, message) = (self.report_header(speaker.meeting), report(&self.state(speaker, sequence)));
         match sequence % 4 {
             0 => {}
             1 => envelope.from = self.strange_domain().device(envelope.from.device()),
-            // Another terminal of the domain: only its autonomous server may speak for it.
+            // Another terminal of the domain: only the autonomous server may report on others.
             2 => envelope.from = speaker.party.domain.device((envelope.from.device() ^ 0x4000).max(1)),
             _ => envelope.to = Address::from_number(self.dispatch.number() ^ 1),
         }
@@ -181,7 +180,7 @@ impl Composer {
         length
     }
 
-    /// The highest domain that nobody here is in.
+    /// The highest domain number that this load does not use.
     fn strange_domain(&self) -> Domain {
         let numbers = (1..=Domain::MAX).rev().filter_map(Domain::new);
         numbers.into_iter().find(|&domain| self.population.find(domain).is_none()).expect("a load names few domains")
@@ -194,13 +193,13 @@ impl Composer {
         let (header, message) = (self.report_header(speaker.meeting), report(&self.state(speaker, sequence)));
         let whole = encode_message(buffer, &envelope, &header, &message, &speaker.party.outbound);
         match sequence % 4 {
-            // Nothing but an Ethernet header.
+            // Only an Ethernet header.
             0 => noise(&mut random, &mut buffer[ETHERNET_BYTES..length]),
-            // A packet of a known type, and noise in it.
+            // A packet of a known type with random content.
             1 => noise(&mut random, &mut buffer[ETHERNET_BYTES + 1..length.max(ETHERNET_BYTES + 1)]),
-            // Cut short.
+            // Truncated.
             2 => return length.min(whole - 1).min(size),
-            // Whole, but for some bytes.
+            // Complete, except for some bytes.
             _ => {
                 for _ in 0..=random.below(4) {
                     let at = ETHERNET_BYTES + random.below((whole - ETHERNET_BYTES) as u64) as usize;
@@ -212,7 +211,7 @@ impl Composer {
         length
     }
 
-    /// Bytes before the payload of a party's frames.
+    /// Number of bytes before the payload in frames of a party.
     pub(super) fn prefix(&self, party: &Party) -> usize {
         ETHERNET_BYTES
             + ADDRESSES_BYTES
@@ -224,13 +223,14 @@ impl Composer {
         self.population.parties().iter().map(|party| self.prefix(party)).max().unwrap_or(ETHERNET_BYTES)
     }
 
-    /// Bytes before the payload of every party's frames; none where they differ.
+    /// Number of bytes before the payload in every party's frames; none if parties differ.
     pub(super) fn prefix_common(&self) -> Option<usize> {
         let first = self.prefix(self.population.parties().first()?);
         self.population.parties().iter().all(|party| self.prefix(party) == first).then_some(first)
     }
 
-    /// Where the tag of data frames is, if this load has such and they all have it in one place.
+    /// The offset of the tag in data frames, if this load has such frames and they all have it at
+    /// the same offset.
     pub(super) fn tag_at(&self) -> Option<usize> {
         let data = matches!(self.kind, Kind::Infos | Kind::Mix | Kind::All);
         self.prefix_common().filter(|_| data).map(|prefix| prefix + 1056 - TAG_BYTES)
@@ -240,12 +240,11 @@ impl Composer {
 const _: () = assert!(FRAME_BYTES_MAX <= LOAD_FRAME_BYTES_MAX);
 const _: () = assert!(PROTOCOL_FRAME_BYTES == 96 && DATA_FRAME_BYTES == 1088);
 
-/// A request's header; its transaction is the low half of the sequence.
+/// A request's header; its transaction is the low half of the sequence number.
 pub(super) fn header(sequence: u64, meeting: MeetingId) -> Header {
     Header::request(Transaction(sequence as u32), Epoch::NONE, meeting)
 }
 
-/// What a REPORT says of a state.
 pub(super) fn report(state: &TerminalState) -> Message {
     let TerminalState { terminal, version, business, decode, role, flags, channel, stream, .. } = *state;
     let mut info = [0; INFO_BYTES_SHORT];
@@ -260,8 +259,7 @@ fn noise(random: &mut Random, bytes: &mut [u8]) {
     }
 }
 
-/// The tag of a key over a frame is made by the encoders alone; this says which key an example is
-/// tagged with.
+/// Only the encoders compute tags; this says with which key an example is tagged.
 pub(super) fn key_of(party: &Party, from_dispatch: bool) -> &Key {
     if from_dispatch { &party.inbound } else { &party.outbound }
 }

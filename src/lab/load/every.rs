@@ -1,4 +1,4 @@
-//! One valid frame of every opcode: what a reader of captures is tried with.
+//! One valid frame of every opcode, to test readers of captures.
 
 use super::Composer;
 use super::compose::{header, key_of, report};
@@ -9,11 +9,11 @@ use crate::wire::{
     encode_message, encode_page,
 };
 
-/// What the dispatch server of the examples controls under.
+/// The epoch of the dispatch server in the examples.
 const EPOCH: Epoch = Epoch::new(1, 7);
 
-/// Whether a dispatch server sends it. PROBE and HEARTBEAT go either way; here they come from the
-/// domain.
+/// Whether a dispatch server sends it. PROBE and HEARTBEAT go in both directions; here they come
+/// from the domain.
 const fn is_from_dispatch(opcode: Opcode) -> bool {
     use Opcode as O;
     matches!(
@@ -46,7 +46,7 @@ const fn is_from_dispatch(opcode: Opcode) -> bool {
     )
 }
 
-/// Writes the example of this sequence; gives its length.
+/// Writes the example of this sequence number; returns its length.
 pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mut [u8]) -> usize {
     let opcode = Opcode::ALL[(sequence % Opcode::ALL.len() as u64) as usize];
     let speaker = composer.population.speaker(sequence);
@@ -58,7 +58,8 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
     let envelope = composer.envelope(party, sender);
     let envelope = if from_dispatch { envelope.reply() } else { envelope };
     let key = key_of(party, from_dispatch);
-    // What terminals and autonomous servers send unasked bears no epoch, nor does its answer.
+    // Unsolicited frames of terminals and autonomous servers have epoch 0, and so have the answers
+    // to them.
     let asked = !matches!(opcode, Opcode::Heartbeat | Opcode::HeartbeatAck) && !speaks && !answered;
     let header = Header { epoch: if asked { EPOCH } else { Epoch::NONE }, ..header(sequence, meeting) };
     let all = Header { meeting: MeetingId::NONE, ..header };
@@ -173,7 +174,7 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
     encode_message(buffer, &envelope, &header, &message, key)
 }
 
-/// The record of an example's page.
+/// The records of an example's page.
 enum Records {
     Summary(MeetingSummary),
     Entry(TakeoverEntry),

@@ -1,11 +1,11 @@
-//! What a load is made of.
+//! The kinds of load.
 
 use serde::Serialize;
 
 use crate::telemetry::ASKED_TAGS;
 use crate::wire::Opcode;
 
-/// What is sent.
+/// Which frames a load consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -15,7 +15,7 @@ pub enum Kind {
     Infos,
     /// PROBEs, which come back
     Probes,
-    /// What goes to the control thread: HEARTBEATs, and answers that nobody asked for
+    /// Frames for the control thread: HEARTBEATs, and unsolicited answers
     Commands,
     /// Of 16 frames: 11 reports, 3 probes, an info, a heartbeat
     Mix,
@@ -23,39 +23,39 @@ pub enum Kind {
     Garbage,
     /// Wrong tags, unknown domains, terminals of other domains, other addressees
     Forgeries,
-    /// A valid frame of every opcode in turn, whoever it is for
+    /// A valid frame of every opcode in turn, also those that are not for a dispatch server
     All,
 }
 
-/// Frames after which a kind begins anew.
+/// The number of frames after which a kind repeats.
 pub(super) const PERIOD: u64 = 16;
 
-/// What one frame is.
+/// The class of one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// REPORT.
+    /// A REPORT of one terminal.
     Report,
-    /// REPORT_INFO.
+    /// A REPORT_INFO with the longest information.
     Info,
-    /// PROBE.
+    /// A PROBE, which is echoed.
     Probe,
-    /// HEARTBEAT.
+    /// A HEARTBEAT of an autonomous server.
     Heartbeat,
-    /// An answer that nobody asked for.
+    /// An unsolicited answer.
     Stray,
-    /// No V2V frame, or hardly one.
+    /// Not a V2V frame, or a damaged one.
     Garbage,
-    /// A whole frame that is not to be believed.
+    /// A complete frame that is not authentic.
     Forgery,
-    /// One of each opcode.
+    /// A valid frame of one opcode.
     Example,
 }
 
 impl Class {
-    /// Those that are answered, in the order of their places.
+    /// The classes that are answered, by index.
     pub const ANSWERED: [Self; 4] = [Self::Report, Self::Info, Self::Probe, Self::Heartbeat];
 
-    /// Its name in results and logs.
+    /// The name in results and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Report => ASKED_TAGS[0],
@@ -76,7 +76,7 @@ impl Class {
 }
 
 impl Kind {
-    /// What the frame of this sequence is.
+    /// The class of the frame with this sequence number.
     pub const fn class(self, sequence: u64) -> Class {
         match (self, sequence % PERIOD) {
             (Self::Reports, _) | (Self::Mix, 0..11) => Class::Report,
@@ -96,14 +96,14 @@ impl Kind {
         }
     }
 
-    /// How many of the frames from `first` on are answered when none is lost.
+    /// How many of the frames from `first` on are answered if none is lost.
     pub fn answers(self, first: u64, count: u64) -> u64 {
         let answered =
             |of: u64| (first..first + of).filter(|&sequence| self.class(sequence).is_answered()).count() as u64;
         count / PERIOD * answered(PERIOD) + answered(count % PERIOD)
     }
 
-    /// Frames of which none is like another but for its number.
+    /// The number of frames that differ in more than their sequence number.
     pub const fn variety(self) -> u64 {
         match self {
             Self::All => Opcode::ALL.len() as u64,

@@ -1,10 +1,11 @@
 //! A load of live frames: one thread is in the kernel for as long as the load lasts, another takes
 //! the answers.
 //!
-//! Frames are prepared and sent in turn. Where nothing depends on a tag (the laboratory), the
-//! program gives each turn's reports their version, and each probe its sequence, so every frame is
-//! another. Where there is a secret, tags are made beforehand, for as many frames as there is room;
-//! a load of more repeats them, and answers no longer tell which frame they answer.
+//! Frames are prepared and sent in turn. If no tag depends on the content
+//! (`insecure_no_authentication`), the program gives each turn's reports their version, and each
+//! probe its sequence number, so that all frames differ. If there is a secret, tags are made
+//! beforehand, for as many frames as there is room. A longer load repeats them, and answers then no
+//! longer tell which frame they answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +23,10 @@ use crate::sys::interface::Interface;
 use crate::sys::{clock, interrupt};
 use crate::time::Nanos;
 
-/// Between two looks at the program's progress.
+/// The interval at which the program's progress is read.
 const LOOK: Duration = Duration::from_millis(2);
-/// A frame's header, its first field and then a report's version. In data payloads a page's header
-/// and a meeting are before.
+/// After a frame's header and its first field comes a report's version. In data payloads, a page's
+/// header and a meeting come before.
 const VERSION_AT_PROTOCOL: usize = 24 + 8;
 const VERSION_AT_DATA: usize = 24 + 8 + 8 + 8;
 const PROBE_AT: usize = 24;
@@ -36,13 +37,13 @@ pub struct Live {
     interface: Interface,
     endpoint: Option<Endpoint>,
     core: Option<u16>,
-    /// What is sent.
+    /// Writes the frames.
     pub composer: Composer,
 }
 
 impl Live {
-    /// Opens the interface; with `answers`, its V2V frames too. The other end has them on the
-    /// receive queue that is numbered as the core.
+    /// Opens the interface; with `answers`, also for its V2V frames. At the other end, frames
+    /// arrive on the receive queue with the number of the core.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -91,7 +92,8 @@ impl Live {
 
     /// Takes answers while the thread sends.
     fn attend(&mut self, running: &Running, plan: &Plan, tally: &mut Tally, watch: Watch<'_>) -> Result<(), LoadError> {
-        // What is due before the end is sent, if late; a rate that is too high ends all the same.
+        // Frames that are due before the end are sent, even late; a load with a rate that is too
+        // high ends nevertheless.
         let limit = plan.time.map(|time| if plan.rate.is_some() { time + LATE_MAX } else { time });
         while !running.thread.is_finished() {
             let progress = running.frames.progress()?;
@@ -119,7 +121,7 @@ impl Live {
             return Ok(());
         };
         let composer = &self.composer;
-        // Answers to frames that the program sent since its progress was read are no strangers.
+        // Answers to frames that the program sent after its progress was read are not strange.
         let sent = tally.sent();
         tally.set_sent(sent + left);
         let taken = endpoint.receive(LOOK, |bytes, at| tally.handle(bytes, at.unwrap_or_else(clock::now), composer));
@@ -131,8 +133,8 @@ impl Live {
     fn prepare(&self, plan: &Plan) -> Result<Prepared, LoadError> {
         let composer = &self.composer;
         let terminals = u64::from(composer.population.terminals());
-        let laboratory = composer.population.parties().iter().all(super::Party::is_laboratory);
-        let prefix = composer.prefix_common().filter(|_| laboratory);
+        let untagged = composer.population.parties().iter().all(super::Party::has_no_secret);
+        let prefix = composer.prefix_common().filter(|_| untagged);
         let version_at = prefix.and_then(|prefix| match composer.kind {
             Kind::Reports => Some(prefix + VERSION_AT_PROTOCOL),
             Kind::Infos => Some(prefix + VERSION_AT_DATA),
@@ -168,12 +170,12 @@ struct Prepared {
     how: LiveHow,
     length: usize,
     entries: u64,
-    /// The program makes each frame another.
+    /// The program makes all frames differ.
     renewed: bool,
 }
 
-/// Frames to prepare where none is renewed: all of the load, or as many whole turns as there is
-/// room for.
+/// The number of frames to prepare if the program does not make them differ: all of the load, or as
+/// many complete turns as there is room for.
 fn wanted(plan: &Plan, population: &Population) -> u64 {
     let (room, turn) = (u64::from(LOAD_FRAMES_MAX), u64::from(population.terminals()));
     if plan.count <= room { plan.count } else { (room / turn).max(1) * turn }
@@ -193,14 +195,14 @@ impl Running {
         let (theirs, told) = (frames.clone(), stop.clone());
         let thread = thread::Builder::new().name("live".into()).spawn(move || {
             pin(core)?;
-            // Acquire: pairs with the release in `call_back`; what is told is the flag alone.
+            // Acquire: pairs with the release in `call_back`; only the flag itself is communicated.
             while !told.load(Ordering::Acquire) {
                 let left = how.count - theirs.progress()?.sent;
                 if left == 0 {
                     break;
                 }
-                // At a rate the program drops what is not due, and runs far more often than it
-                // sends.
+                // At a given rate the program drops frames that are not due, and so runs far more
+                // often than it sends.
                 let repeat = if how.rate.is_some() { i32::MAX as u32 } else { left.min(i32::MAX as u64) as u32 };
                 theirs.run(length, repeat)?;
             }
@@ -210,7 +212,7 @@ impl Running {
         Ok(Self { frames, stop, thread })
     }
 
-    /// Has the thread end. To be asked again until it has: the signal may come between two calls.
+    /// Makes the thread end. Repeat until it has ended: the signal may come between two calls.
     fn call_back(&self) {
         // Release: pairs with the acquire of the thread's loop.
         self.stop.store(true, Ordering::Release);
@@ -230,7 +232,7 @@ impl Running {
     }
 }
 
-/// What the kernel counted between two looks.
+/// The difference between two readings of the kernel's counters.
 pub(super) fn since(after: Statistics, before: Statistics) -> Statistics {
     Statistics {
         receive_dropped: after.receive_dropped - before.receive_dropped,

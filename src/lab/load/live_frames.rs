@@ -1,9 +1,9 @@
 //! Frames that the kernel makes and sends by itself: a program runs on each
 //! (`BPF_F_TEST_XDP_LIVE_FRAMES`, Linux 5.18).
 //!
-//! One call takes some 24 ms before its first frame, and then sends millions a second: so a load is
-//! one call, whose program keeps the rate by dropping what is not due. The frames appear at the
-//! other end on the receive queue that is numbered as the CPU that calls.
+//! One call takes some 24 ms before its first frame, and then sends millions a second. So a load is
+//! one call, whose program keeps the rate by dropping frames that are not due. At the other end,
+//! the frames appear on the receive queue with the number of the calling CPU.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -23,19 +23,19 @@ const HEAD_BYTES: usize = abi::BATON_LOAD_HEAD_BYTES as usize;
 const TAG_BYTES: usize = abi::BATON_LOAD_TAG_BYTES as usize;
 const ENTRY_BYTES: usize = size_of::<abi::baton_load_frame>();
 const _: () = assert!(LOAD_FRAME_BYTES_MAX < abi::BATON_LOAD_FRAME_BYTES as usize);
-/// Entries that one call writes into the map.
+/// Number of entries that one call writes into the map.
 const ENTRIES_A_CALL: usize = 1024;
 const PICOSECONDS: u64 = 1_000_000_000_000;
 
-/// Why frames cannot be sent so.
+/// Why live frames cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
-    /// The operator's: the process may not.
+    /// The operator's: the process lacks privileges.
     #[error(
         "sending live frames needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN, and {what} was refused: start it as root, or send `--by rings`"
     )]
     Privilege {
-        /// What was refused.
+        /// The refused step.
         what: &'static str,
     },
     /// The operator's: the other end is not ready.
@@ -43,15 +43,15 @@ pub enum LiveError {
         "{interface} sends no live frames: its driver, or for a veth pair the other end, takes none that are redirected; attach XDP at the other end (`baton load sink` or a dispatch server does), or send `--by rings`"
     )]
     NoTransmit {
-        /// Where.
+        /// The interface that frames should leave by.
         interface: String,
     },
-    /// A call failed.
+    /// Another call failed.
     #[error("sending live frames (Linux 5.18 or newer is needed): {what}: {error}")]
     Call {
-        /// What was done.
+        /// The step that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }
@@ -67,40 +67,40 @@ fn refused(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> LiveError {
     move |error| call(what)(os_error(&error))
 }
 
-/// What is sent, how much of it, and how fast.
+/// How many frames are sent, how fast, and which bytes of them change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LiveHow {
     /// The index of the interface that frames leave by.
     pub interface: u32,
-    /// Frames in all.
+    /// The total number of frames.
     pub count: u64,
-    /// Frames a second; none: as many as go.
+    /// Frames a second; none: as many as possible.
     pub rate: Option<NonZeroU64>,
-    /// The sequence of the first, for probes.
+    /// The sequence number of the first frame, for probes.
     pub sequence: u64,
-    /// Where in the frame a version goes that grows by one each time that all frames were sent, and
-    /// the first version.
+    /// The offset of a version that grows by one each time that all frames were sent, and the first
+    /// version.
     pub version: Option<(u32, u32)>,
-    /// Where in the frame the time of sending and the sequence go, 16 bytes.
+    /// The offset of the time of sending and the sequence number, 16 bytes.
     pub probe_at: Option<u32>,
-    /// Where in the frame its last 16 bytes begin, if they are not within the first 112.
+    /// The offset of the frame's last 16 bytes, if they are not within the first 112.
     pub tag_at: Option<u32>,
 }
 
-/// How far it is.
+/// The progress of a load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LiveProgress {
     /// Frames handed to the interface.
     pub sent: u64,
-    /// When the first was, in `CLOCK_MONOTONIC`; 0 before.
+    /// When the first frame was handed over, in `CLOCK_MONOTONIC`; 0 before.
     pub first_ns: u64,
-    /// So many had been sent ...
+    /// This many frames had been sent ...
     pub marked: u64,
     /// ... at this time.
     pub marked_ns: u64,
 }
 
-/// The program with its frames.
+/// The program and its frames.
 #[derive(Debug)]
 pub struct LiveFrames {
     program: ProgramHandle,
@@ -164,10 +164,10 @@ impl LiveFrames {
     fn put(&self, keys: &[u8], values: &[u8]) -> Result<(), LiveError> {
         let count = (keys.len() / size_of::<u32>()) as u32;
         let update = self.frames.update_batch(keys, values, count, MapFlags::ANY, MapFlags::ANY);
-        update.map_err(refused("handing it frames"))
+        update.map_err(refused("storing its frames"))
     }
 
-    /// Sets what the next [`Self::run`] does, and its progress to nothing.
+    /// Configures the next [`Self::run`], and resets its progress.
     pub fn prepare(&self, how: &LiveHow) -> Result<(), LiveError> {
         let (version_at, version) = how.version.unwrap_or_default();
         let mut bytes = [0; size_of::<abi::baton_load_how>()];
@@ -183,11 +183,10 @@ impl LiveFrames {
         let nothing = [0; size_of::<abi::baton_load_progress>()];
         let first = 0_u32.to_ne_bytes();
         self.progress.update(&first, &nothing, MapFlags::ANY).map_err(refused("beginning anew"))?;
-        self.how.update(&first, &bytes, MapFlags::ANY).map_err(refused("saying what to send"))
+        self.how.update(&first, &bytes, MapFlags::ANY).map_err(refused("configuring the load"))
     }
 
-    /// Runs the program on up to `repeat` frames of this length. False where a signal ended it
-    /// before.
+    /// Runs the program on up to `repeat` frames of this length. False if a signal ended it before.
     pub fn run(&self, length: usize, repeat: u32) -> Result<bool, LiveError> {
         match calls::run_live(self.program.as_fd(), &vec![0; length], repeat) {
             Ok(()) => Ok(true),
@@ -196,7 +195,7 @@ impl LiveFrames {
         }
     }
 
-    /// How far it is. For any thread, while another runs it.
+    /// The present progress. For any thread, while another one runs it.
     pub fn progress(&self) -> Result<LiveProgress, LiveError> {
         let bytes =
             self.progress.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY).map_err(refused("reading its progress"))?;
@@ -208,7 +207,7 @@ impl LiveFrames {
 }
 
 /// Whether frames that a program redirects to this interface leave it. On a veth pair they do only
-/// while the other end has XDP or GRO on. True where the kernel does not tell (before 6.3).
+/// while the other end has XDP or GRO on. True if the kernel does not tell (before 6.3).
 pub fn takes_redirected(interface: &Interface) -> bool {
     /// `NETDEV_XDP_ACT_NDO_XMIT`.
     const TRANSMIT: u64 = 4;

@@ -1,15 +1,14 @@
-//! An open-loop load: frames leave when they are due, whether or not what came before them was
-//! answered.
+//! An open-loop load: frames leave when they are due, whether or not earlier ones were answered.
 //!
-//! So a server that falls behind does not slow down what it is measured by, and how late an answer
-//! is counts from the moment at which its request *was to be* sent, not from when there was room
-//! for it. A sequence runs through all frames of a load; which frame bears which number, from which
-//! terminal, follows from it by rule ([`Composer`]), so that any answer tells what it answers and
-//! nothing has to be remembered but a bit for each frame ([`Tally`]).
+//! So a server that falls behind does not slow down the load that it is measured with. The latency
+//! of an answer counts from the moment at which its request *was to be* sent, not from when there
+//! was room for it. All frames of a load have a sequence number. A rule derives the frame and the
+//! terminal from that number ([`Composer`]), so every answer identifies its request, and only one
+//! bit for each frame has to be remembered ([`Tally`]).
 //!
-//! Two ways lead out: AF_XDP rings ([`Rings`]), where this process writes and tags each frame, and
-//! live frames ([`Live`]), which the kernel makes and a small program fills from prepared ones,
-//! several times as many a second.
+//! There are two ways of sending: AF_XDP rings ([`Rings`]), where this process writes and tags each
+//! frame, and live frames ([`Live`]), which the kernel makes and a small program fills from
+//! prepared ones, several times as many a second.
 
 mod compose;
 mod every;
@@ -50,76 +49,77 @@ use live_frames::LiveError;
 /// How much is sent, and how fast.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// The first frame's sequence. See [`Plan::next_first`].
+    /// The first frame's sequence number. See [`Plan::next_first`].
     pub first: u64,
-    /// Frames to send, at most [`LOAD_COUNT_MAX`].
+    /// The number of frames to send, at most [`LOAD_COUNT_MAX`].
     pub count: u64,
-    /// Frames a second; none: as many as go.
+    /// Frames a second; none: as many as possible.
     pub rate: Option<NonZeroU64>,
-    /// When to end though not all are sent.
+    /// When to end even if not all frames are sent.
     pub time: Option<Duration>,
-    /// How long after the last frame answers are waited for.
+    /// How long to wait for answers after the last frame.
     pub wait: Duration,
 }
 
 impl Plan {
-    /// At this rate for so long: with a rate that is a number of frames, without one a time.
+    /// A plan for a duration: with a rate it is a number of frames, without one a time.
     pub fn lasting(rate: Option<NonZeroU64>, time: Duration, wait: Duration) -> Self {
         let frames = rate.map(|rate| u128::from(rate.get()) * time.as_nanos() / 1_000_000_000);
         let count = frames.map_or(LOAD_COUNT_MAX, |frames| frames.clamp(1, LOAD_COUNT_MAX.into()) as u64);
         Self { first: 0, count, rate, time: Some(time), wait }
     }
 
-    /// The first sequence of a load that follows one which sent so many: late answers to that are
-    /// none to this, and versions of terminals go on growing.
+    /// The first sequence number of a load that follows this one after it sent so many frames: late
+    /// answers to this one do not match that one, and versions of terminals keep growing.
     pub fn next_first(self, sent: u64, terminals: u32) -> u64 {
         (self.first + sent).next_multiple_of(u64::from(terminals) * kind::PERIOD)
     }
 }
 
-/// How a load stands, told while it runs.
+/// The state of a load, reported while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// Now.
+    /// The time of the report.
     pub now: Nanos,
-    /// Frames sent.
+    /// The number of frames sent so far.
     pub sent: u64,
-    /// Whether this is the last word.
+    /// Whether this is the last report.
     pub over: bool,
 }
 
-/// Told how a load stands, several times a second; may take what the tally recorded since.
+/// Is called with the state of a load several times a second; may take what the tally recorded
+/// since.
 pub type Watch<'a> = &'a mut dyn FnMut(Moment, &mut Tally);
 
 /// Why a load cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The interface.
+    /// The operator named an interface that cannot be used.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// Its rings.
+    /// AF_XDP rings are not available.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// A program on it.
+    /// No program can be attached to the interface.
     #[error(transparent)]
     Steer(#[from] SteerError),
-    /// Live frames.
+    /// Live frames are not available.
     #[error(transparent)]
     Live(#[from] LiveError),
-    /// The operator's: a core that is not there.
+    /// The operator's: a core that does not exist.
     #[error("cannot be pinned to core {0}: name one that is here and that this process may use")]
     Core(u16),
-    /// The system's.
+    /// Another call of the system failed.
     #[error("the load: {what}: {error}")]
     System {
-        /// What was done.
+        /// The step that failed.
         what: &'static str,
-        /// What the system said.
+        /// What the call returned.
         error: std::io::Error,
     },
 }
 
-/// Pins the calling thread, where a core is named.
+/// Pins the calling thread, if a core is given.
 fn pin(core: Option<u16>) -> Result<(), LoadError> {
     match core {
         Some(core) if !crate::sys::threads::pin(core) => Err(LoadError::Core(core)),

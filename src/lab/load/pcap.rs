@@ -1,10 +1,10 @@
-//! Captures: the classic format with nanoseconds, which every reader of captures knows.
+//! Captures, in the classic format with nanoseconds, which every reader of captures knows.
 //!
 //! ```text
 //! magic A1B23C4D │ version 2.4 │ zone 0 │ accuracy 0 │ longest frame │ Ethernet 1
 //! then for each frame:  seconds │ nanoseconds │ bytes here │ bytes on the wire │ frame
 //! ```
-//! Numbers are of the writer's byte order, which the magic shows. The format is that of
+//! Numbers are in the writer's byte order, which the magic number shows. The format is that of
 //! draft-ietf-opsawg-pcap.
 
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use crate::time::Nanos;
 
 const MAGIC_NANOSECONDS: u32 = 0xA1B2_3C4D;
 const ETHERNET: u32 = 1;
-/// What lies between frames where no rate is said.
+/// The rate of the time stamps if the load has none.
 const RATE: NonZeroU64 = NonZeroU64::new(1_000_000).expect("not zero");
 
 /// Writes `count` frames of a load as if they had been sent from `begin` (since 1970) on.
@@ -32,8 +32,8 @@ pub fn write(
     begin: Duration,
 ) -> io::Result<()> {
     for word in [MAGIC_NANOSECONDS, 4 << 16 | 2, 0, 0, LOAD_FRAME_BYTES_MAX as u32, ETHERNET] {
-        // Major version first in memory: on a big-endian machine the halves stand the other way
-        // round.
+        // The major version comes first in memory: on a big-endian machine the halves are in the
+        // other order.
         let word = if word == 4 << 16 | 2 && cfg!(target_endian = "big") { word.rotate_left(16) } else { word };
         out.write_all(&word.to_ne_bytes())?;
     }

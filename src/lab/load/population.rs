@@ -1,14 +1,14 @@
-//! Who a load speaks for: terminals of domains, by rule.
+//! The terminals that a load sends for.
 //!
-//! Terminals are numbered over all domains, each domain's in turn; so many in a row of one domain
-//! are a meeting. The rule is that of the simulation's preload: a server that was filled by it
-//! knows every terminal.
+//! Terminals are numbered over all domains, round robin over the domains; `members` consecutive
+//! terminals of one domain are a meeting. The simulation's preload uses the same rule: a server
+//! that was filled by it knows every terminal.
 
 use crate::config::AutonomousDomain;
 use crate::limits::LOAD_TERMINALS_MAX;
 use crate::wire::{Address, Direction, Domain, Key, MeetingId, Role, Secret};
 
-/// A domain, and what its frames are like.
+/// A domain, and the properties of its frames.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Party {
     /// Its number.
@@ -17,14 +17,14 @@ pub struct Party {
     pub vlan: Option<u16>,
     /// The label of its path.
     pub label: Option<u16>,
-    /// What its frames to the dispatch server are tagged with.
+    /// The key for its frames to the dispatch server.
     pub outbound: Key,
-    /// What the dispatch server's are.
+    /// The key for the dispatch server's frames to it.
     pub inbound: Key,
 }
 
 impl Party {
-    /// A domain with this secret; none for the laboratory's.
+    /// A domain with this secret; without one, its tags are zero.
     pub fn new(domain: Domain, secret: Option<&Secret>) -> Self {
         Self {
             domain,
@@ -35,32 +35,32 @@ impl Party {
         }
     }
 
-    /// A domain as a dispatch server's configuration has it.
+    /// A domain from a dispatch server's configuration.
     pub fn configured(domain: &AutonomousDomain, vlan: Option<u16>) -> Self {
         let vlan = domain.vlan.or(vlan);
         Self { vlan, label: domain.label, ..Self::new(domain.number, domain.secret.as_ref()) }
     }
 
-    /// Whether its frames have the zero tag.
-    pub fn is_laboratory(&self) -> bool {
+    /// Whether its frames have zero tags (`insecure_no_authentication`).
+    pub fn has_no_secret(&self) -> bool {
         self.outbound == Key::Laboratory
     }
 }
 
-/// A terminal of a load.
+/// One of the terminals that a load sends for.
 #[derive(Clone, Copy, Debug)]
 pub struct Speaker<'a> {
-    /// Its domain.
+    /// The domain of the terminal.
     pub party: &'a Party,
-    /// Its address.
+    /// The V2V address.
     pub address: Address,
-    /// The meeting that it is in.
+    /// See [`Population`] for the rule.
     pub meeting: MeetingId,
-    /// Its part in that.
+    /// The role in that meeting.
     pub role: Role,
 }
 
-/// All of them.
+/// All terminals that a load sends for.
 #[derive(Clone, Debug)]
 pub struct Population {
     parties: Vec<Party>,
@@ -70,10 +70,11 @@ pub struct Population {
 }
 
 impl Population {
-    /// So many terminals of each of these domains from this device on, so many to a meeting.
+    /// `terminals_each` terminals of each of these domains from `first_device` on, `members` to a
+    /// meeting.
     ///
     /// # Errors
-    /// In words, if there are none or more than there can be.
+    /// In words, if there are none or more than possible.
     pub fn new(mut parties: Vec<Party>, first_device: u16, terminals_each: u32, members: u16) -> Result<Self, String> {
         parties.sort_by_key(|party| party.domain);
         parties.dedup_by_key(|party| party.domain);
@@ -93,7 +94,7 @@ impl Population {
         }
     }
 
-    /// How many terminals there are.
+    /// The number of terminals.
     pub const fn terminals(&self) -> u32 {
         self.terminals
     }
@@ -103,7 +104,7 @@ impl Population {
         &self.parties
     }
 
-    /// The terminal of a number, all of them in turn.
+    /// The terminal of a sequence number, all terminals in turn.
     pub fn speaker(&self, number: u64) -> Speaker<'_> {
         let (number, domains) = (number % u64::from(self.terminals), self.parties.len() as u64);
         let (place, nth) = (number % domains, number / domains);
@@ -117,7 +118,7 @@ impl Population {
         }
     }
 
-    /// The number of the terminal with this address; none where none has it.
+    /// The number of the terminal with this address; none if there is none.
     pub fn number(&self, address: Address) -> Option<u64> {
         let (place, _) = self.find(address.domain()?)?;
         let nth = u64::from(address.device().checked_sub(self.first_device)?);
@@ -125,7 +126,7 @@ impl Population {
         (number < u64::from(self.terminals)).then_some(number)
     }
 
-    /// A domain and its place.
+    /// A domain and its index.
     pub fn find(&self, domain: Domain) -> Option<(usize, &Party)> {
         let place = self.parties.binary_search_by_key(&domain, |party| party.domain).ok()?;
         Some((place, &self.parties[place]))

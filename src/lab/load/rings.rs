@@ -1,4 +1,5 @@
-//! A load over AF_XDP rings: one thread writes what is due, and takes the answers in between.
+//! A load over AF_XDP rings: one thread writes the frames that are due, and takes the answers in
+//! between.
 
 use std::time::Duration;
 
@@ -9,32 +10,33 @@ use crate::sdk::{Endpoint, EndpointSettings};
 use crate::sys::clock;
 use crate::time::Nanos;
 
-/// Who sleeps is woken so much too late, and more: what is due sooner is waited for awake.
+/// A sleeping thread is woken this much too late, and more: for frames that are due sooner, the
+/// thread waits awake.
 const WAKE: Duration = Duration::from_micros(80);
-/// The longest sleep: the end of the load, and who watches it, come round.
+/// The longest sleep, so that the end of the load and its watcher are served in time.
 const SLEEP_MAX: Duration = Duration::from_millis(5);
-/// How long after its time a load sends what was due in it.
+/// How long after its time a load may send the frames that were due in it.
 pub(super) const LATE_MAX: Duration = Duration::from_millis(100);
-/// Between two words to who watches.
+/// The interval between two reports to the watcher.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// The rings of an interface that takes V2V answers. `composer` may be changed between loads.
+/// The rings of an interface that receives V2V answers. `composer` may be changed between loads.
 #[derive(Debug)]
 pub struct Rings {
     endpoint: Endpoint,
     core: Option<u16>,
-    /// What is sent.
+    /// Writes the frames.
     pub composer: Composer,
 }
 
-/// What an interface is opened with: more room than a device has, for answers that come while
-/// frames are written.
+/// The settings of the interface: more room than a device has, for answers that arrive while frames
+/// are written.
 pub(super) fn settings(ethertype: u16) -> EndpointSettings {
     EndpointSettings { ethertype, receive: 16_384, transmit: 2048, huge_pages: false }
 }
 
 impl Rings {
-    /// Opens the interface; frames bear its address as their source.
+    /// Opens the interface; frames have its address as their source.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -64,8 +66,8 @@ impl Rings {
         let mut watched = begin;
         loop {
             let now = clock::now();
-            // What is due before the end is sent, if late; a rate that is too high ends all the
-            // same.
+            // Frames that are due before the end are sent, even late; a load with a rate that is
+            // too high ends nevertheless.
             let over = limit.is_some_and(|limit| now.since(begin) >= limit);
             let count = if over { tally.sent() } else { plan.count };
             let due = pace.map_or(count, |pace| pace.by(now)).min(count);
@@ -108,7 +110,7 @@ impl Rings {
         listen(endpoint, &mut tally, composer, plan, watch)?;
         let received = endpoint.statistics()?;
         let received = super::live::since(received, before);
-        // From the first to the last lie so many intervals, less one frame.
+        // Between the first and the last frame there is one interval less than frames.
         let timed = tally.sent().saturating_sub(1);
         let sent = Sent {
             by: By::Rings,
@@ -134,7 +136,7 @@ pub(super) fn listen(
     let expected = composer.kind.answers(plan.first, tally.sent());
     let begin = clock::now();
     let mut now: Nanos = begin;
-    // What is not answered at all is waited for all the same: an answer to it would be strange.
+    // If no answers are expected, wait nevertheless: an answer would be a strange one.
     while now.since(begin) < plan.wait && (expected == 0 || tally.counts().answered < expected) {
         endpoint.flush()?;
         endpoint.receive(SLEEP_MAX, |bytes, at| tally.handle(bytes, at.unwrap_or_else(clock::now), composer))?;

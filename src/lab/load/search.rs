@@ -1,43 +1,44 @@
-//! The highest rate that a server bears, by halving (RFC 2544 section 26.1 calls it throughput).
+//! The highest rate that a server can take, by bisection (RFC 2544 section 26.1 calls it
+//! throughput).
 //!
-//! Sans I/O: [`Search::next`] says which rate to try, [`Search::record`] takes what came of it. Two
-//! rates are looked for at once, because every trial tells of both: the *non-drop rate*, the
-//! highest tried without a frame lost, and the *partial-drop rate*, the highest tried with no more
-//! than a ratio lost.
+//! Sans I/O: [`Search::next`] says which rate to try, [`Search::record`] takes the result. Two
+//! rates are searched for at once, because every trial tells about both: the *non-drop rate*, the
+//! highest rate tried without a lost frame, and the *partial-drop rate*, the highest rate tried
+//! with at most a given share lost.
 
 use serde::Serialize;
 
 use crate::limits::LOAD_TRIALS_MAX;
 
-/// What is looked for.
+/// The range and precision of a search.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SearchSettings {
-    /// The lowest rate that counts: what fails there fails.
+    /// The lowest rate that counts: if it fails, the search fails.
     pub from: u64,
-    /// The highest; none: what the sender reaches without a rate.
+    /// The highest rate; none: what the sender reaches without a limit.
     pub to: Option<u64>,
-    /// The part of frames that the partial-drop rate may lose.
+    /// The share of frames that the partial-drop rate may lose.
     pub loss_ratio: f64,
-    /// Halving ends where what is left is such a part of the rate.
+    /// Bisection ends when the remaining interval is this share of the rate.
     pub resolution: f64,
 }
 
 /// One trial.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Trial {
-    /// The rate asked for; none: as many as go.
+    /// The requested rate; none: as fast as possible.
     pub asked: Option<u64>,
-    /// The rate sent at.
+    /// The rate at which frames were sent.
     pub rate: f64,
-    /// Frames sent.
+    /// The number of frames sent.
     pub sent: u64,
-    /// Frames lost.
+    /// The number of frames lost.
     pub lost: u64,
-    /// Their part.
+    /// `lost` as a share of `sent`.
     pub loss_ratio: f64,
 }
 
-/// Halving what lies between a rate that is borne and one that is not.
+/// Bisects between a rate that passed and one that failed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Search {
     settings: SearchSettings,
@@ -55,8 +56,8 @@ struct Bracket {
 
 impl Bracket {
     fn note(&mut self, rate: f64, passed: bool) {
-        // Not monotonic: noise may pass above what failed. Then the lower failure stands, as one
-        // that was seen.
+        // Results are not monotonic: by chance a rate may pass above one that failed. The lower
+        // failure then counts, because it was observed.
         if passed {
             if self.failed.is_none_or(|failed| rate < failed) {
                 self.passed = Some(self.passed.map_or(rate, |before| before.max(rate)));
@@ -67,7 +68,7 @@ impl Bracket {
         }
     }
 
-    /// The rate to try, if it is not known well enough yet.
+    /// The next rate to try, if the result is not precise enough yet.
     fn next(&self, from: u64, resolution: f64) -> Option<u64> {
         let failed = self.failed?;
         let passed = self.passed.unwrap_or(0.0);
@@ -80,13 +81,14 @@ impl Bracket {
 }
 
 impl Search {
-    /// Nothing tried yet.
+    /// A search without trials.
     pub const fn new(settings: SearchSettings) -> Self {
         let nothing = Bracket { passed: None, failed: None };
         Self { settings, none_lost: nothing, some_lost: nothing, trials: Vec::new() }
     }
 
-    /// The next rate to try: `Some(None)` is as fast as it goes, `None` that all is known.
+    /// The next rate to try: `Some(None)` is as fast as possible, `None` means that the search is
+    /// over.
     pub fn next(&self) -> Option<Option<u64>> {
         if self.trials.is_empty() {
             return Some(self.settings.to);
@@ -95,15 +97,16 @@ impl Search {
             return None;
         }
         let SearchSettings { from, resolution, .. } = self.settings;
-        // The partial-drop rate is the higher one: what is learned there narrows the other.
+        // The partial-drop rate is the higher one: its trials narrow the other.
         self.some_lost.next(from, resolution).or_else(|| self.none_lost.next(from, resolution)).map(Some)
     }
 
-    /// What came of the rate that [`Self::next`] gave. The rate that counts is what was sent, which
-    /// may be less than was asked for: what nobody sent, nobody bore.
+    /// Records the result of the rate that [`Self::next`] returned. The rate that counts is the one
+    /// at which frames were sent, which may be less than requested: the server cannot have passed
+    /// at a rate that was not sent.
     pub fn record(&mut self, trial: Trial) {
         let rate = trial.asked.map_or(trial.rate, |asked| trial.rate.min(asked as f64));
-        // The lower end of what failed is what was asked for, else halving would try one rate again
+        // A failure is recorded at the requested rate, otherwise bisection would try one rate again
         // and again.
         let failed = trial.asked.map_or(trial.rate, |asked| asked as f64);
         let note = |bracket: &mut Bracket, passed: bool| bracket.note(if passed { rate } else { failed }, passed);
@@ -112,22 +115,23 @@ impl Search {
         self.trials.push(trial);
     }
 
-    /// All trials, as they were made.
+    /// All trials, in their order.
     pub fn trials(&self) -> &[Trial] {
         &self.trials
     }
 
-    /// The non-drop rate; none where frames were lost at the lowest rate too.
+    /// The non-drop rate; none if frames were lost at the lowest rate too.
     pub const fn non_drop_rate(&self) -> Option<f64> {
         self.none_lost.passed
     }
 
-    /// The partial-drop rate; likewise.
+    /// The partial-drop rate; none if the lowest rate lost too many frames.
     pub const fn partial_drop_rate(&self) -> Option<f64> {
         self.some_lost.passed
     }
 
-    /// Whether the sender's highest rate was borne without loss: then the server may bear more.
+    /// Whether the sender's highest rate passed without loss: then the server may be able to take
+    /// more.
     pub const fn is_limited_by_sender(&self) -> bool {
         self.none_lost.failed.is_none()
     }

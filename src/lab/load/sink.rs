@@ -1,5 +1,5 @@
-//! A place for frames to end: a program that counts V2V frames and drops them before anything else
-//! of the kernel sees them.
+//! A sink for frames: a program that counts V2V frames and drops them before any other part of the
+//! kernel sees them.
 
 use std::os::fd::AsFd;
 
@@ -13,26 +13,26 @@ use crate::sys::bpf::{
 };
 use crate::sys::interface::Interface;
 
-/// What came.
+/// The counts of received frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sunk {
-    /// Frames.
+    /// V2V frames, all of which were dropped.
     pub frames: u64,
-    /// Their bytes, without what Ethernet adds.
+    /// Their length, without what Ethernet adds on the wire.
     pub bytes: u64,
 }
 
 /// The program on its interface, which it leaves when this is dropped.
 #[derive(Debug)]
 pub struct Sink {
-    /// Declared first, so that the interface is left before the program goes.
+    /// Declared first, so that the program leaves the interface before it is closed.
     link: Link,
     _program: ProgramHandle,
     sunk: MapHandle,
 }
 
 impl Sink {
-    /// Puts it on the interface. Frames of another EtherType pass to the kernel.
+    /// Attaches it to the interface. Frames with another EtherType pass to the kernel.
     pub fn attach(interface: &Interface, ethertype: u16) -> Result<Self, SteerError> {
         talk_through_tracing();
         let refused = |error: libbpf_rs::Error| match os_error(&error) {
@@ -61,12 +61,12 @@ impl Sink {
         Ok(Self { link: Link { fd, mode, pins: None }, _program: program, sunk })
     }
 
-    /// How it is attached.
+    /// The mode in which it is attached.
     pub fn mode(&self) -> Mode {
         self.link.mode
     }
 
-    /// What came so far.
+    /// The counts so far.
     pub fn sunk(&self) -> Result<Sunk, SteerError> {
         let read = |which: u32| {
             let by_cpu = self.sunk.lookup_percpu(&which.to_ne_bytes(), MapFlags::ANY);

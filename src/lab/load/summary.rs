@@ -1,4 +1,4 @@
-//! What came of a load, in figures.
+//! The result of a load, in figures.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use super::tally::Counts;
 use super::{Class, Composer, Kind, Plan, Tally};
 use crate::sys::af_xdp::Statistics;
 
-/// How frames were sent.
+/// The way in which frames are sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// AF_XDP: each frame written and tagged as it is sent
     Rings,
-    /// Live frames of the kernel's: prepared ones in turn, millions a second
+    /// Live frames of the kernel: prepared ones in turn, millions a second
     Xdp,
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Summary {
-    /// What was sent.
+    /// The kind of frames.
     pub what: Kind,
-    /// How.
+    /// How they were sent.
     pub by: By,
-    /// Frames a second that were asked for; none: as many as go.
+    /// The requested frames a second; none: as many as possible.
     pub rate_asked: Option<u64>,
-    /// Frames sent.
+    /// The number of frames sent.
     pub sent: u64,
     /// Frames a second from the first to the last.
     pub rate: f64,
@@ -35,47 +35,46 @@ pub struct Summary {
     pub seconds: f64,
     /// The longest of the frames, in bytes without what Ethernet adds.
     pub frame_bytes_max: usize,
-    /// How late a frame was sent at most, in nanoseconds: what a latency has in it that is the
-    /// load's own.
+    /// How late a frame was sent at most, in nanoseconds: the sender's own share of a latency.
     pub late_ns_max: Option<u64>,
-    /// What the answers were; none where nobody looked.
+    /// The counts of answers; none if answers were not received.
     pub answers: Option<Answers>,
-    /// What the kernel dropped of the answers before this process saw them: they count as lost, and
-    /// were not.
+    /// Answers that the kernel dropped before this process saw them: they count as lost, but were
+    /// not.
     pub dropped_here: u64,
 }
 
-/// What the answers to a load were.
+/// The answers to a load.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Answers {
     /// Frames that are answered if nothing is lost.
     pub expected: u64,
-    /// Frames without an answer; none where answers do not tell their frames apart, because
-    /// prepared frames were sent again.
+    /// Frames without an answer; none if answers do not identify their frames, because prepared
+    /// frames were sent again.
     pub lost: Option<u64>,
-    /// Their part of those expected.
+    /// `lost` as a share of `expected`.
     pub loss_ratio: Option<f64>,
-    /// What came.
+    /// The counts by kind.
     #[serde(flatten)]
     pub counts: Counts,
     /// Nanoseconds from when a frame was to be sent to its answer, by class.
     pub latency: BTreeMap<&'static str, LatencySummary>,
 }
 
-/// A histogram in a line, in nanoseconds.
+/// The main figures of a histogram, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct LatencySummary {
-    /// How many were measured.
+    /// The number of measured values.
     pub count: u64,
-    /// Half were no slower.
+    /// Half of the values are at most this.
     pub p50_ns: u64,
-    /// Nine in ten were no slower.
+    /// Nine in ten values are at most this.
     pub p90_ns: u64,
-    /// 99 in 100 were no slower.
+    /// 99 in 100 values are at most this.
     pub p99_ns: u64,
-    /// 999 in 1,000 were no slower.
+    /// 999 in 1,000 values are at most this.
     pub p999_ns: u64,
-    /// The slowest.
+    /// The largest value.
     pub max_ns: u64,
 }
 
@@ -89,9 +88,9 @@ pub(super) struct Sent {
     pub timed: u64,
     pub frame_bytes_max: usize,
     pub late_ns_max: Option<u64>,
-    /// None: nobody looked at answers.
+    /// None: answers were not received.
     pub received: Option<Statistics>,
-    /// Prepared frames were sent again as they were.
+    /// Prepared frames were sent again unchanged.
     pub repeated: bool,
 }
 
@@ -115,7 +114,7 @@ impl Summary {
         }
     }
 
-    /// Whether answers were to come and none came.
+    /// Whether answers were expected and none came.
     pub fn is_silent(&self) -> bool {
         self.answers.as_ref().is_some_and(|answers| {
             answers.expected > 0 && answers.counts.answered + answers.counts.repeated + answers.counts.unauthentic == 0

@@ -1,8 +1,8 @@
-//! What became of the frames of a load, from the answers alone.
+//! Counts the answers to the frames of a load.
 //!
 //! A bit for each frame says whether it was answered, so an answer counts once. When a frame was to
-//! be sent follows from its sequence and the [`Pace`]; at the highest rate, where nothing was
-//! intended, the last [`LOAD_TIMES`] times of sending are kept.
+//! be sent follows from its sequence number and the [`Pace`]. At the highest rate, where no time
+//! was intended, the last [`LOAD_TIMES`] times of sending are kept.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -12,11 +12,11 @@ use crate::limits::LOAD_TIMES;
 use crate::time::Nanos;
 use crate::wire::{Address, Frame, Message, Opcode, ReportAck, Status};
 
-/// What takes longer is recorded as this: a minute.
+/// Longer latencies are recorded as this: a minute.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// Three significant digits: a thousandth of the value.
 const DIGITS: u8 = 3;
-/// Reports of a terminal that one acknowledgement covers, at most.
+/// The largest number of a terminal's reports that one acknowledgement covers.
 const COVERED_MAX: u64 = 64;
 const WORD: u64 = u64::BITS as u64;
 
@@ -30,51 +30,50 @@ pub(super) fn latencies() -> Histogram<u64> {
 enum Intended {
     Unknown,
     Paced(Pace),
-    /// As it was sent, by the sequence modulo the length.
+    /// The actual time of sending, by the sequence number modulo the length.
     Sent(Box<[u64]>),
 }
 
 /// Counts of answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Counts {
-    /// Frames of this load that were answered, each once.
+    /// Frames of this load that were answered, each counted once.
     pub answered: u64,
-    /// Reports among them that a later one's acknowledgement covers. It would cover one that was
-    /// lost on the way, too.
+    /// Reports among them that the acknowledgement of a later one covers. It would also cover a
+    /// report that was lost on the way.
     pub covered: u64,
-    /// Acknowledgements among them that refuse: a terminal or meeting that the server does not
-    /// know.
+    /// Acknowledgements among them that refuse: the server does not know the terminal or meeting.
     pub refused: u64,
     /// Answers that overtook an earlier frame's of their class (RFC 4737).
     pub reordered: u64,
-    /// Answers to what was answered before.
+    /// Answers to frames that had been answered before.
     pub repeated: u64,
-    /// Answers to nothing that this load sent.
+    /// Answers to frames that this load did not send.
     pub strange: u64,
-    /// Frames that fail their tag, or are of no domain here.
+    /// Frames with a wrong tag, or from a domain that is not part of the load.
     pub unauthentic: u64,
-    /// What the dispatch server asks of autonomous servers, which a load is not.
+    /// Requests of the dispatch server to autonomous servers, which a load does not simulate.
     pub other: u64,
 }
 
-/// What became of the frames of one load.
+/// The results of the frames of one load.
 #[derive(Debug)]
 pub struct Tally {
     first: u64,
-    /// Frames sent: no later one can be answered.
+    /// Number of frames sent: later ones cannot be answered.
     sent: u64,
     answered: Vec<u64>,
-    /// The next sequence that is in order, by class.
+    /// The next sequence number that is in order, by class.
     next: [u64; Class::ANSWERED.len()],
     counts: Counts,
     intended: Intended,
     total: Vec<Histogram<u64>>,
-    /// Since [`Self::take_interval`].
+    /// Values since [`Self::take_interval`].
     interval: Vec<Histogram<u64>>,
 }
 
 impl Tally {
-    /// Of frames from this sequence on.
+    /// For frames from this sequence number on.
     pub fn new(first: u64) -> Self {
         let empty = || Class::ANSWERED.iter().map(|_| latencies()).collect();
         Self {
@@ -107,17 +106,17 @@ impl Tally {
         self.sent += 1;
     }
 
-    /// So many were sent in all.
+    /// Sets the number of frames sent so far.
     pub(super) const fn set_sent(&mut self, sent: u64) {
         self.sent = sent;
     }
 
-    /// Frames sent.
+    /// The number of frames sent.
     pub const fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// What the answers were.
+    /// The counts of answers so far.
     pub const fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -127,8 +126,7 @@ impl Tally {
         place(class).map(|place| &self.total[place])
     }
 
-    /// Gives what was recorded of each class since the last time, where that is anything, and
-    /// forgets it.
+    /// Passes on the values of each class since the last call, if there are any, and forgets them.
     pub fn take_interval(&mut self, mut take: impl FnMut(Class, &Histogram<u64>)) {
         for (class, histogram) in Class::ANSWERED.into_iter().zip(&mut self.interval) {
             if !histogram.is_empty() {
@@ -138,7 +136,7 @@ impl Tally {
         }
     }
 
-    /// Takes a frame that came at this time.
+    /// Processes a frame that was received at this time.
     pub fn handle(&mut self, bytes: &[u8], now: Nanos, composer: &Composer) {
         let Ok(frame) = Frame::parse(bytes, composer.ethertype) else { return };
         let party = frame.envelope().to.domain().and_then(|domain| composer.population.find(domain));
@@ -159,8 +157,8 @@ impl Tally {
                 self.answer(sequence, Class::Probe, now, Some(Nanos(sent_ns)), composer);
             }
             Ok(Message::HeartbeatAck { sent_ns, .. }) => {
-                // The transaction has the low half of a sequence that is not ahead of the last one
-                // sent.
+                // The transaction has the low half of a sequence number that is not above the last
+                // one sent.
                 let (last, low) = (self.first + self.sent, u64::from(frame.header().transaction.0));
                 let sequence = last & !u64::from(u32::MAX) | low;
                 let sequence = if sequence > last { sequence.wrapping_sub(1 << 32) } else { sequence };
@@ -183,7 +181,7 @@ impl Tally {
             return;
         }
         self.counts.refused += u64::from(!status.is_success());
-        // Several versions of one terminal are acknowledged by the last.
+        // The acknowledgement of a terminal's last version covers its earlier ones.
         let turn = u64::from(composer.population.terminals());
         for back in 1..=COVERED_MAX {
             let Some(earlier) = sequence.checked_sub(back * turn).filter(|&earlier| earlier >= self.first) else {
@@ -198,8 +196,8 @@ impl Tally {
         }
     }
 
-    /// An answer to a frame; gives whether it is the first. What the frame itself said of its time
-    /// counts where nothing else is known of that.
+    /// Records an answer to a frame; returns whether it is the first. The time in the frame itself
+    /// is used if nothing else is known of it.
     fn answer(&mut self, sequence: u64, class: Class, now: Nanos, said: Option<Nanos>, composer: &Composer) -> bool {
         let nth = sequence.wrapping_sub(self.first);
         let Some(place) = place(class).filter(|_| nth < self.sent && composer.kind.class(sequence) == class) else {
@@ -227,7 +225,7 @@ impl Tally {
         true
     }
 
-    /// Notes that a frame was answered; false where it was before.
+    /// Notes that a frame was answered; false if it was before.
     fn mark(&mut self, sequence: u64) -> bool {
         let nth = sequence - self.first;
         let (word, bit) = ((nth / WORD) as usize, 1 << (nth % WORD));
@@ -241,7 +239,7 @@ impl Tally {
     }
 }
 
-/// Where a class that is answered has its place.
+/// The index of a class that is answered.
 fn place(class: Class) -> Option<usize> {
     Class::ANSWERED.iter().position(|&answered| answered == class)
 }

@@ -32,8 +32,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
-use super::world::{Dump, World, WorldStatus};
-use super::{Digest, RecoveryNow, TerminalChanged};
+use super::world::{World, WorldStatus};
+use super::{Digest, Dump, RecoveryNow, TerminalChanged};
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Layout, Level, MeetingId};
 

@@ -6,7 +6,7 @@
 //! record that is taken out leaves its place, because the id is likely to come back; places without
 //! a record go when they are many.
 
-use super::meetings::Meeting;
+use super::meeting::Meeting;
 use crate::wire::MeetingId;
 
 /// So many places without a record are always borne with.

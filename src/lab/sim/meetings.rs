@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::meeting::Meeting;
 use super::meeting_map::MeetingMap;
 use super::members::Members;
 use super::numbering::Numbering;
@@ -17,35 +18,6 @@ use crate::wire::{
 /// Ended meetings that are remembered, so that their end asked for again is ALREADY and their
 /// versions go on.
 const ENDED_MAX: usize = 4096;
-
-/// One meeting, as this domain knows it.
-#[derive(Clone, Debug)]
-pub(super) struct Meeting {
-    pub version: u64,
-    pub controller: Epoch,
-    pub state: MeetingState,
-    pub level: Level,
-    pub layout: Layout,
-    pub chairman: Address,
-    pub run: Run,
-    pub members: Members,
-}
-
-impl Meeting {
-    pub fn summary(&self, meeting: MeetingId) -> MeetingSummary {
-        MeetingSummary {
-            meeting,
-            version: self.version,
-            controller: self.controller,
-            state: self.state,
-            level: self.level,
-            participants: self.members.len() as u16,
-            layout: self.layout,
-            chairman: self.chairman,
-            run: self.run,
-        }
-    }
-}
 
 /// What a command came to: its answer's message under this status, or a refusal.
 pub(super) type Done = Result<(Status, Message), Status>;
@@ -187,7 +159,7 @@ impl Meetings {
     /// Gives a member other additional information.
     pub fn set_info(&mut self, now: Nanos, new: &TerminalState, terminals: &mut Terminals) -> Done {
         let changed = terminals.change(now, self.member(new.meeting, new.terminal)?, |state| {
-            (state.info, state.info_len) = (new.info, new.info_len);
+            state.info = new.info;
         });
         self.member_changed(new.meeting, Opcode::InfoSetAck, new.terminal, changed)
     }
@@ -319,21 +291,5 @@ impl Meetings {
         let meeting = self.held.get_mut(id).ok_or(Status::UnknownMeeting)?;
         let (status, version) = meeting.changed(changed);
         Ok((status, Message::MemberAck { opcode, version, terminal }))
-    }
-}
-
-impl Meeting {
-    /// Counts a change, if it was one.
-    fn changed(&mut self, changed: bool) -> (Status, u64) {
-        if changed {
-            self.version += 1;
-        }
-        (if changed { Status::Ok } else { Status::Already }, self.version)
-    }
-
-    fn forget_chairman(&mut self, terminal: Address) {
-        if self.chairman == terminal {
-            self.chairman = Address::default();
-        }
     }
 }

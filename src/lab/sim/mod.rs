@@ -9,6 +9,8 @@
 mod answers;
 mod control;
 mod counters;
+mod dump;
+mod meeting;
 mod meeting_map;
 mod meetings;
 mod members;
@@ -31,6 +33,7 @@ mod world;
 mod tests;
 
 pub use counters::{Counters, Latency};
+pub use dump::{Dump, HeldPart, HeldTerminal};
 pub use network::{Network, NetworkCounters, NetworkSettings, Port};
 pub use preload::{Preload, PreloadedDomain};
 pub use random::Random;
@@ -39,4 +42,4 @@ pub use server::AutonomousServer;
 pub use settings::Settings;
 pub use summary::{Digest, RecoveryNow, TerminalChanged};
 pub use timeline::{AuditSeen, EpochSeen};
-pub use world::{DomainStatus, Dump, MeetingDump, Recovery, TerminalDump, World, WorldStatus};
+pub use world::{DomainStatus, Recovery, World, WorldStatus};

@@ -129,11 +129,6 @@ impl Network {
         self.cut[port.0] = cut;
     }
 
-    /// From now on, this befalls frames.
-    pub fn set_settings(&mut self, settings: NetworkSettings) {
-        self.settings = settings;
-    }
-
     /// A frame sets out for the port of its destination MAC.
     pub fn send(&mut self, now: Nanos, bytes: &[u8]) {
         self.counters.sent += 1;

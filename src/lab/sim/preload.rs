@@ -6,14 +6,14 @@
 //! reported once and been acknowledged. The same rule fills the dispatch server's table in
 //! benchmarks, so that both sides begin with the same.
 
-use super::meetings::Meeting;
+use super::meeting::Meeting;
 use super::members::Members;
 use super::numbering::Numbering;
-use crate::limits::{INFO_BYTES_MAX, INFO_BYTES_SHORT, MEMBERS_MAX};
+use crate::limits::{INFO_BYTES_SHORT, MEMBERS_MAX};
 use crate::table::{Part, TableError, Terminal, Writer};
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run,
-    StreamKind, TerminalState, mix,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, MeetingSummary,
+    Role, Run, StreamKind, TerminalState, mix,
 };
 
 /// The epoch under which the meetings are: the first of a fresh database.
@@ -132,19 +132,7 @@ impl PreloadedDomain {
     /// The table's: it is full, or has some of them.
     pub fn enter(&self, writer: &mut Writer) -> Result<(), TableError> {
         for (nth, meeting) in (0..).zip(self.meetings()) {
-            writer.insert_part(&Part {
-                meeting: meeting.meeting,
-                domain: self.domain,
-                version: meeting.version,
-                epoch: meeting.controller,
-                state: meeting.state,
-                level: meeting.level,
-                layout: meeting.layout,
-                participants: 0,
-                chairman: meeting.chairman,
-                in_doubt: false,
-                run: meeting.run,
-            })?;
+            writer.insert_part(&Part::listed(self.domain, &meeting))?;
             for state in self.members(nth) {
                 writer.join(meeting.meeting, self.domain, &Terminal::from(&state))?;
             }
@@ -213,8 +201,7 @@ pub(super) const fn idle(terminal: Address) -> TerminalState {
         stream: StreamKind::Sub,
         // As long as a REPORT's field, so that a state says the same by whichever opcode it is
         // told.
-        info_len: INFO_BYTES_SHORT as u8,
-        info: [0; INFO_BYTES_MAX],
+        info: Info::zeros(INFO_BYTES_SHORT),
     }
 }
 

@@ -1,9 +1,9 @@
-//! What a world of any size tells in few words: how a recovery stands, which terminals changed,
-//! some of its meetings.
+//! What a world of any size tells in few words: how a recovery stands, which terminals
+//! changed.
 
 use serde::{Deserialize, Serialize};
 
-use super::world::{Dump, World};
+use super::world::World;
 use super::{AutonomousServer, Counters};
 use crate::time::Nanos;
 use crate::wire::{Address, Domain, Epoch, MeetingId};
@@ -94,12 +94,6 @@ impl World {
     pub fn terminals_changed(&self) -> Vec<TerminalChanged> {
         let all = self.all().iter().flat_map(AutonomousServer::terminals_changed);
         all.map(|(state, acked)| TerminalChanged(state.terminal, state.meeting, state.version, acked)).collect()
-    }
-
-    /// Of everything held, the meetings with ids up to `up_to`, and of the others one in so many;
-    /// with their members alone.
-    pub fn sample(&self, up_to: MeetingId, one_in: u64) -> Dump {
-        self.dump_of(&|id| id <= up_to || (one_in > 0 && id.0.is_multiple_of(one_in)))
     }
 
     /// Count and digest of what each domain has under an epoch.

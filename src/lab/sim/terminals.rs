@@ -18,7 +18,7 @@ use super::timer_lists::DueLists;
 use super::{Counters, Random, Settings};
 use crate::limits::INFO_BYTES_MAX;
 use crate::time::Nanos;
-use crate::wire::{Address, Business, Decode, Flags, MeetingId, Role, Status, TerminalState};
+use crate::wire::{Address, Business, Decode, Flags, Info, MeetingId, Role, Status, TerminalState};
 
 /// A terminal that was called reports after this, so that the answer to its call comes first.
 const SETTLE: Duration = Duration::from_millis(5);
@@ -405,11 +405,9 @@ impl Terminal {
             _ if index.is_multiple_of(CAPTION_EVERY) => {
                 // Letters alone, so that no caption ends in a zero byte that a reader might take
                 // for padding.
-                state.info_len = 8 + (chance >> 8) as u8 % (INFO_BYTES_MAX as u8 - 7);
-                state.info = [0; INFO_BYTES_MAX];
+                state.info = Info::zeros(8 + usize::from((chance >> 8) as u8) % (INFO_BYTES_MAX - 7));
                 let mut letters = Random::new(chance);
-                let caption = &mut state.info[..usize::from(state.info_len)];
-                caption.fill_with(|| b'a' + letters.below(26) as u8);
+                state.info.fill_with(|| b'a' + letters.below(26) as u8);
             }
             _ => state.info[..4].copy_from_slice(&(chance as u32).to_be_bytes()),
         }

@@ -5,10 +5,7 @@ use serde::Serialize;
 use super::counters::latencies;
 use super::{AutonomousServer, Counters, EpochSeen, Latency};
 use crate::time::Nanos;
-use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Frame, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
-    TerminalState,
-};
+use crate::wire::{Domain, Epoch, Frame};
 
 /// Frames of one server that go out before the others have their turn and what has arrived is
 /// looked at.
@@ -97,53 +94,6 @@ pub struct WorldStatus {
     pub recoveries: Vec<Recovery>,
     /// Domain by domain.
     pub domains: Vec<DomainStatus>,
-}
-
-/// A meeting's part in one domain, in full.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[expect(missing_docs, reason = "the fields are those of wire.md's MeetingSummary, under its names")]
-pub struct MeetingDump {
-    pub meeting: MeetingId,
-    pub domain: Domain,
-    pub version: u64,
-    pub controller: Epoch,
-    pub state: MeetingState,
-    pub level: Level,
-    pub layout: Layout,
-    pub participants: u16,
-    pub chairman: Option<Address>,
-    pub members: Vec<Address>,
-}
-
-/// A terminal, in full.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[expect(missing_docs, reason = "the other fields are those of wire.md's TerminalState, under its names")]
-pub struct TerminalDump {
-    pub terminal: Address,
-    /// 0: it is in none.
-    pub meeting: MeetingId,
-    pub version: u32,
-    /// The last version that the dispatch server acknowledged.
-    pub acknowledged: Option<u32>,
-    pub business: Business,
-    pub decode: Decode,
-    pub role: Role,
-    pub flags: Flags,
-    pub channel: u8,
-    pub stream: StreamKind,
-    /// 255: it has none.
-    pub window: u8,
-    /// Hexadecimal, without the zeros that fill a REPORT's field up.
-    pub info: String,
-}
-
-/// Everything that the autonomous servers hold, sorted.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct Dump {
-    /// By id, then domain.
-    pub meetings: Vec<MeetingDump>,
-    /// By address.
-    pub terminals: Vec<TerminalDump>,
 }
 
 impl World {
@@ -248,40 +198,6 @@ impl World {
         }
     }
 
-    /// Everything held.
-    pub fn dump(&self) -> Dump {
-        let mut dump = self.dump_of(&|_| true);
-        dump.terminals = self.servers.iter().flat_map(|server| server.terminals().map(terminal_dump(server))).collect();
-        dump
-    }
-
-    /// Some of the meetings, and their members.
-    pub(super) fn dump_of(&self, wanted: &dyn Fn(MeetingId) -> bool) -> Dump {
-        let mut dump = Dump::default();
-        for server in &self.servers {
-            for held in server.meetings().filter(|held| wanted(held.meeting)) {
-                let members: Vec<_> = server.members(held.meeting).collect();
-                let states = members.iter().filter_map(|&member| server.terminal_acknowledged(member));
-                dump.terminals.extend(states.map(terminal_dump(server)));
-                dump.meetings.push(MeetingDump {
-                    meeting: held.meeting,
-                    domain: server.domain(),
-                    version: held.version,
-                    controller: held.controller,
-                    state: held.state,
-                    level: held.level,
-                    layout: held.layout,
-                    participants: held.participants,
-                    chairman: Some(held.chairman).filter(|&chairman| chairman != Address::default()),
-                    members,
-                });
-            }
-        }
-        dump.meetings.sort_by_key(|meeting| (meeting.meeting, meeting.domain));
-        dump.terminals.sort_by_key(|terminal| terminal.terminal);
-        dump
-    }
-
     /// The servers, by ascending domain.
     pub(super) fn all(&self) -> &[AutonomousServer] {
         &self.servers
@@ -289,23 +205,6 @@ impl World {
 
     fn find(&self, domain: Domain) -> Option<usize> {
         self.servers.binary_search_by_key(&domain, AutonomousServer::domain).ok()
-    }
-}
-
-fn terminal_dump(server: &AutonomousServer) -> impl Fn((TerminalState, Option<u32>)) -> TerminalDump + '_ {
-    |(state, acknowledged)| TerminalDump {
-        terminal: state.terminal,
-        meeting: state.meeting,
-        version: state.version,
-        acknowledged,
-        business: state.business,
-        decode: state.decode,
-        role: state.role,
-        flags: state.flags,
-        channel: state.channel,
-        stream: state.stream,
-        window: server.window(state.terminal).unwrap_or(u8::MAX),
-        info: hexadecimal(state.info()),
     }
 }
 
@@ -344,21 +243,11 @@ fn recoveries(domains: &[DomainStatus]) -> Vec<Recovery> {
     epochs.into_iter().map(recovery).collect()
 }
 
-fn hexadecimal(info: &[u8]) -> String {
-    use std::fmt::Write;
-    let end = info.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    info[..end].iter().fold(String::new(), |mut text, byte| {
-        // A string takes all that is written to it.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
     use super::*;
-    use crate::wire::{Direction, Envelope, Header, Key, Mac, Message, encode_message};
+    use crate::wire::{Address, Direction, Envelope, Header, Key, Mac, Message, encode_message};
 
     #[test]
     fn frames_go_to_the_domain_that_they_are_addressed_to_and_rates_are_shared_out() {
@@ -393,11 +282,5 @@ mod tests {
             }));
         }
         assert_eq!((sent, world.status(Nanos(9)).probes_unanswered), (4 + 7, 7));
-    }
-
-    #[test]
-    fn information_is_told_without_its_padding() {
-        assert_eq!(hexadecimal(&[0, 0xa, 0xff, 0, 0]), "000aff");
-        assert_eq!(hexadecimal(&[0; 6]), "");
     }
 }

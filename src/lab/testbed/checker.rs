@@ -4,74 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
-use serde::Deserialize;
-
 use super::workload::Ledger;
-use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, StreamKind,
-};
-
-/// One side's dump.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Dump {
-    /// Meetings, one entry per domain that they span.
-    #[serde(alias = "parts")]
-    pub meetings: Vec<Part>,
-    /// Terminals; those in no meeting are of no concern.
-    pub terminals: Vec<Terminal>,
-}
-
-/// A meeting in one domain.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-pub struct Part {
-    /// Which.
-    pub meeting: MeetingId,
-    /// Where.
-    pub domain: Domain,
-    /// Counts its changes there.
-    pub version: u64,
-    /// Under which epoch it was taken last.
-    #[serde(alias = "controller")]
-    pub epoch: Epoch,
-    /// What it is in.
-    pub state: MeetingState,
-    /// Its level.
-    pub level: Level,
-    /// Windows on the screen.
-    pub layout: Layout,
-    /// Its chairman.
-    pub chairman: Option<Address>,
-    /// Members there.
-    pub participants: u16,
-}
-
-/// A terminal.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-pub struct Terminal {
-    /// Which.
-    pub terminal: Address,
-    /// The meeting that it is in.
-    pub meeting: MeetingId,
-    /// Counts its changes.
-    pub version: u32,
-    /// What it is busy with.
-    pub business: Business,
-    /// What its decoder does.
-    pub decode: Decode,
-    /// Its part in the conference.
-    pub role: Role,
-    /// Muted and so on.
-    pub flags: Flags,
-    /// The channel that it decodes on.
-    pub channel: u8,
-    /// Which stream it takes.
-    pub stream: StreamKind,
-    /// Additional information, hexadecimal, without the zeros that fill a report's field up.
-    pub info: String,
-    /// The last version that was acknowledged, which only the terminal's own side knows.
-    #[serde(default)]
-    pub acknowledged: Option<u32>,
-}
+use crate::lab::sim::Dump;
+use crate::table::{Part, TableDump, Terminal};
+use crate::wire::{Address, Flags, MeetingId, MeetingState, Role};
 
 /// What does not agree, each with the reason.
 #[derive(Clone, Debug, Default)]
@@ -85,44 +21,39 @@ pub struct Differences {
 }
 
 /// Where the two sides differ. Both must be at rest.
-pub fn differences(dispatch: &Dump, servers: &Dump) -> Differences {
+pub fn differences<'a>(dispatch: &'a TableDump, servers: &'a Dump) -> Differences {
     let key = |part: &Part| (part.meeting, part.domain);
-    let ours: BTreeMap<_, _> = dispatch.meetings.iter().map(|part| (key(part), part)).collect();
-    let theirs: BTreeMap<_, _> = servers.meetings.iter().map(|part| (key(part), part)).collect();
+    let ours: BTreeMap<_, _> = dispatch.parts.iter().map(|part| (key(part), part)).collect();
+    let theirs: BTreeMap<_, _> = servers.parts.iter().map(|held| (key(&held.part), &held.part)).collect();
     let mut found = Differences::default();
-    for (&(meeting, domain), why) in &unequal(&ours, &theirs, |ours, theirs| ours == theirs) {
+    for (&(meeting, domain), why) in &unequal(&ours, &theirs) {
         found.meetings.insert(meeting, format!("domain {domain}: {why}"));
     }
-    let member = |terminal: &&Terminal| terminal.meeting != MeetingId::NONE;
-    let keyed = |dump: &'_ Dump| -> BTreeMap<Address, Terminal> {
-        dump.terminals.iter().filter(member).map(|terminal| (terminal.terminal, terminal.clone())).collect()
-    };
-    let (ours, theirs) = (keyed(dispatch), keyed(servers));
-    let same =
-        |ours: &Terminal, theirs: &Terminal| Terminal { acknowledged: theirs.acknowledged, ..ours.clone() } == *theirs;
-    found.terminals = unequal(&ours, &theirs, same);
-    for (address, terminal) in &theirs {
-        let Some(acknowledged) = terminal.acknowledged else { continue };
-        let held = ours.get(address).map(|terminal| terminal.version);
+    let by_address = |terminal: &'a Terminal| (terminal.terminal, terminal);
+    let ours: BTreeMap<_, _> = dispatch.terminals.iter().map(by_address).collect();
+    let members = || servers.terminals.iter().filter(|held| held.terminal.meeting != MeetingId::NONE);
+    found.terminals = unequal(&ours, &members().map(|held| by_address(&held.terminal)).collect());
+    for held in members() {
+        let (address, Some(acknowledged)) = (held.terminal.terminal, held.acknowledged) else { continue };
+        let version = ours.get(&address).map(|terminal| terminal.version);
         // Versions wrap, so the later one is told by the sign of the difference.
-        if held.is_none_or(|held| (held.wrapping_sub(acknowledged) as i32) < 0) {
-            found.reports_lost.insert(*address);
+        if version.is_none_or(|version| (version.wrapping_sub(acknowledged) as i32) < 0) {
+            found.reports_lost.insert(address);
         }
     }
     found
 }
 
 /// Keys that only one side has, or whose values are not the same.
-fn unequal<K: Ord + Clone, V: Debug>(
+fn unequal<K: Ord + Clone, V: Debug + PartialEq>(
     ours: &BTreeMap<K, V>,
     theirs: &BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
 ) -> BTreeMap<K, String> {
     let mut unequal = BTreeMap::new();
     for (key, our) in ours {
         match theirs.get(key) {
             None => drop(unequal.insert(key.clone(), format!("only the dispatch server has {our:?}"))),
-            Some(their) if !same(our, their) => {
+            Some(their) if our != their => {
                 let why = format!("the dispatch server has {our:?}, the autonomous server {their:?}");
                 unequal.insert(key.clone(), why);
             }
@@ -135,15 +66,21 @@ fn unequal<K: Ord + Clone, V: Debug>(
     unequal
 }
 
-/// Where a side does not have what operators were told is done; one sentence each.
-pub fn operations_lost(ledger: &Ledger, side: &str, dump: &Dump) -> Vec<String> {
+/// Where a side, which has these parts and terminals, does not have what operators were told is
+/// done; one sentence each.
+pub fn operations_lost<'a>(
+    ledger: &Ledger,
+    side: &str,
+    held: impl IntoIterator<Item = &'a Part>,
+    terminals: impl IntoIterator<Item = &'a Terminal>,
+) -> Vec<String> {
     let mut lost = Vec::new();
     let mut parts = BTreeMap::<MeetingId, Vec<&Part>>::new();
-    for part in &dump.meetings {
+    for part in held {
         parts.entry(part.meeting).or_default().push(part);
     }
     let mut members = BTreeMap::<MeetingId, BTreeMap<Address, (Role, bool)>>::new();
-    for it in dump.terminals.iter().filter(|terminal| terminal.meeting != MeetingId::NONE) {
+    for it in terminals.into_iter().filter(|terminal| terminal.meeting != MeetingId::NONE) {
         let muted = it.flags.0 & Flags::MUTED.0 != 0;
         members.entry(it.meeting).or_default().insert(it.terminal, (it.role, muted));
     }
@@ -181,22 +118,38 @@ mod tests {
 
     use super::super::workload::Expected;
     use super::*;
+    use crate::wire::Layout;
 
-    fn dump() -> Dump {
+    fn servers() -> Dump {
         let terminal = |address: &str| {
             json!({
                 "terminal": address, "meeting": 7, "version": 5, "business": "in meeting", "decode": "decoding",
-                "role": "participant", "flags": 8, "channel": 1, "stream": "main", "info": "", "acknowledged": 5,
+                "role": "participant", "flags": 8, "channel": 1, "stream": "main", "window": 255, "info": "",
+                "acknowledged": 5,
             })
         };
         serde_json::from_value(json!({
-            "meetings": [{
-                "meeting": 7, "domain": 1, "version": 3, "controller": 9, "state": "in meeting", "level": 3,
-                "layout": 4, "chairman": "1/1001", "participants": 2,
+            "parts": [{
+                "meeting": 7, "domain": 1, "version": 3, "epoch": 9, "state": "in meeting", "level": 3,
+                "layout": 4, "chairman": "1/1001", "participants": 2, "members": ["1/1001", "1/1002"],
             }],
             "terminals": [terminal("1/1001"), terminal("1/1002")],
         }))
         .unwrap()
+    }
+
+    /// What the dispatch server holds when it holds the same.
+    fn dispatch() -> TableDump {
+        let Dump { parts, terminals } = servers();
+        TableDump {
+            epoch: parts[0].part.epoch,
+            parts: parts.into_iter().map(|held| held.part).collect(),
+            terminals: terminals.into_iter().map(|held| held.terminal).collect(),
+        }
+    }
+
+    fn lost(ledger: &Ledger, dump: &TableDump) -> Vec<String> {
+        operations_lost(ledger, "a side", &dump.parts, &dump.terminals)
     }
 
     fn ledger() -> Ledger {
@@ -208,23 +161,30 @@ mod tests {
 
     #[test]
     fn sides_that_agree_have_no_differences() {
-        let found = differences(&dump(), &dump());
+        let found = differences(&dispatch(), &servers());
         assert!(found.meetings.is_empty() && found.terminals.is_empty() && found.reports_lost.is_empty(), "{found:?}");
-        assert_eq!(operations_lost(&ledger(), "a side", &dump()), Vec::<String>::new());
+        assert_eq!(lost(&ledger(), &dispatch()), Vec::<String>::new());
     }
 
     #[test]
     fn every_difference_is_found_from_either_side() {
-        let changes: [fn(&mut Dump); 4] = [
-            |dump| dump.meetings[0].version += 1,
-            |dump| dump.meetings.clear(),
+        let ours: [fn(&mut TableDump); 4] = [
+            |dump| dump.parts[0].version += 1,
+            |dump| dump.parts.clear(),
             |dump| dump.terminals[1].channel += 1,
             |dump| dump.terminals.truncate(1),
         ];
-        for (number, change) in changes.iter().enumerate() {
-            let mut changed = dump();
-            change(&mut changed);
-            for found in [differences(&changed, &dump()), differences(&dump(), &changed)] {
+        let theirs: [fn(&mut Dump); 4] = [
+            |dump| dump.parts[0].part.version += 1,
+            |dump| dump.parts.clear(),
+            |dump| dump.terminals[1].terminal.channel += 1,
+            |dump| dump.terminals.truncate(1),
+        ];
+        for (number, (ours, theirs)) in ours.into_iter().zip(theirs).enumerate() {
+            let (mut dispatch_changed, mut servers_changed) = (dispatch(), servers());
+            ours(&mut dispatch_changed);
+            theirs(&mut servers_changed);
+            for found in [differences(&dispatch_changed, &servers()), differences(&dispatch(), &servers_changed)] {
                 assert_eq!(found.meetings.len() + found.terminals.len(), 1, "change {number}");
             }
         }
@@ -232,33 +192,33 @@ mod tests {
 
     #[test]
     fn a_report_that_was_acknowledged_must_be_held() {
-        let mut older = dump();
+        let mut older = dispatch();
         older.terminals[0].version = 4;
-        assert_eq!(differences(&older, &dump()).reports_lost.len(), 1);
-        let mut wrapped = dump();
+        assert_eq!(differences(&older, &servers()).reports_lost.len(), 1);
+        let (mut wrapped, mut theirs) = (dispatch(), servers());
         wrapped.terminals[0].version = 2;
-        let mut theirs = wrapped.clone();
+        theirs.terminals[0].terminal.version = 2;
         theirs.terminals[0].acknowledged = Some(u32::MAX);
         assert!(differences(&wrapped, &theirs).reports_lost.is_empty(), "2 comes after the highest number");
     }
 
     #[test]
     fn every_operation_that_was_answered_must_hold() {
-        let changes: [fn(&mut Dump); 5] = [
-            |dump| dump.meetings[0].layout = Layout::new(9).unwrap(),
-            |dump| dump.meetings[0].state = MeetingState::Missing,
+        let changes: [fn(&mut TableDump); 5] = [
+            |dump| dump.parts[0].layout = Layout::new(9).unwrap(),
+            |dump| dump.parts[0].state = MeetingState::Missing,
             |dump| dump.terminals[0].role = Role::SpeakerOne,
             |dump| dump.terminals[0].flags = Flags::MUTED,
             |dump| dump.terminals.truncate(1),
         ];
         for (number, change) in changes.iter().enumerate() {
-            let mut changed = dump();
+            let mut changed = dispatch();
             change(&mut changed);
-            assert_eq!(operations_lost(&ledger(), "a side", &changed).len(), 1, "change {number}");
+            assert_eq!(lost(&ledger(), &changed).len(), 1, "change {number}");
         }
         let mut over = ledger();
         over.meetings.clear();
         over.ended.insert(MeetingId(7));
-        assert_eq!(operations_lost(&over, "a side", &dump()).len(), 1);
+        assert_eq!(lost(&over, &dispatch()).len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Everybody who plays: dispatch server, autonomous servers, and the lines to both.
+//! Dispatch server and autonomous servers, as processes, and the connections to both.
 
 use std::fs;
 use std::io;
@@ -10,21 +10,24 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::api::{Api, ApiError};
-use super::checker::Dump;
 use super::processes::{ChildProcess, ProcessError, last_words};
 use super::scenario::FIRST_DEVICE;
 use super::sim_client::{Servers, Status};
 use super::workload::{Ledger, start_body};
 use super::{INTERFACE, Side, Testbed, TestbedError};
-use crate::lab::sim::{Preload, PreloadedDomain};
+use crate::api::client::{BlockingClient, ClientError, Method};
+use crate::lab::sim::{Dump, Preload, PreloadedDomain};
+use crate::table::TableDump;
 use crate::wire::Domain;
 
 /// The dispatch server's own address.
 const DISPATCH: &str = "1000/1";
-/// How long anything is waited for before the play is given up, unless the script says otherwise.
+/// How long anything is waited for before it is given up, unless the configuration says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at whether something has come about: seldom enough not to disturb what is
+/// An answer that takes longer is not waited for: the engine may have died with the request in its
+/// hands.
+pub const API_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at whether something has happened: seldom enough not to disturb what is
 /// measured.
 const LOOK: Duration = Duration::from_millis(10);
 /// Nothing is on its way for longer.
@@ -32,7 +35,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Clients that start conferences side by side.
 const CLIENTS: usize = 16;
 
-/// Why a play could not be played to its end.
+/// Why a run could not be brought to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The report of a recovery does not say whose death it followed.
@@ -58,7 +61,7 @@ pub enum ClusterError {
         /// What was asked.
         what: String,
         /// What was answered.
-        error: ApiError,
+        error: ClientError,
     },
     /// Something that had to come did not.
     #[error("{what} did not come about in {seconds} seconds; last words of the dispatch server:\n{last_words}")]
@@ -89,13 +92,13 @@ pub enum ClusterError {
     Unclean(ProcessError),
 }
 
-/// Wraps what the system said with what was tried.
+/// Adds what was tried to what the system said.
 pub fn doing(what: &str) -> impl FnOnce(io::Error) -> ClusterError {
     let what = what.to_owned();
     |error| ClusterError::Io { what, error }
 }
 
-/// What is different from play to play.
+/// What differs from run to run.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
     /// Autonomous servers, numbered from 1.
@@ -133,38 +136,41 @@ impl ClusterConfig {
 
 /// Dispatch server and autonomous servers.
 pub struct Cluster<'a> {
-    stage: &'a Testbed,
+    testbed: &'a Testbed,
     cpus: Option<String>,
     patience: Duration,
     /// The keeper.
     pub dispatch: ChildProcess,
     /// All autonomous servers.
     pub simulation: ChildProcess,
-    /// The line to the autonomous servers.
+    /// The connection to the simulation's control socket.
     pub servers: Servers,
-    /// The line to the dispatch server.
-    pub api: Api,
+    /// The API of the dispatch server.
+    pub api: BlockingClient,
 }
 
 impl<'a> Cluster<'a> {
-    /// Brings everybody onto the stage. The dispatch server may not control yet.
-    pub fn gather(stage: &'a Testbed, script: &ClusterConfig) -> Result<Self, ClusterError> {
-        write_configuration(stage, script).map_err(doing("writing the configuration"))?;
+    /// Starts both on the testbed. The dispatch server may not control yet.
+    ///
+    /// # Errors
+    /// One of them cannot be started, or ends.
+    pub fn start(testbed: &'a Testbed, config: &ClusterConfig) -> Result<Self, ClusterError> {
+        write_configuration(testbed, config).map_err(doing("writing the configuration"))?;
         let mut simulation =
-            ChildProcess::start(stage, Side::Servers, "simulation", None, &simulation_arguments(stage, script))?;
-        let mut dispatch = start_dispatch(stage, script.cpus.as_deref())?;
+            ChildProcess::start(testbed, Side::Servers, "simulation", None, &simulation_arguments(testbed, config))?;
+        let mut dispatch = start_dispatch(testbed, config.cpus.as_deref())?;
         let begun = Instant::now();
         let servers = loop {
             simulation.must_live()?;
             dispatch.must_live()?;
-            match Servers::connect(&control_socket(stage)) {
+            match Servers::connect(&control_socket(testbed)) {
                 Ok(servers) => break servers,
-                Err(error) if begun.elapsed() > script.patience => return Err(doing("reaching the simulation")(error)),
+                Err(error) if begun.elapsed() > config.patience => return Err(doing("reaching the simulation")(error)),
                 Err(_) => thread::sleep(LOOK),
             }
         };
-        let api = Api::new(stage.run().join("api.sock"));
-        Ok(Self { stage, cpus: script.cpus.clone(), patience: script.patience, dispatch, simulation, servers, api })
+        let api = BlockingClient::new(testbed.run().join("api.sock"), API_TIMEOUT);
+        Ok(Self { testbed, cpus: config.cpus.clone(), patience: config.patience, dispatch, simulation, servers, api })
     }
 
     /// Waits for something, looking now and then.
@@ -199,7 +205,7 @@ impl<'a> Cluster<'a> {
             self.dispatch.must_live()?;
             self.simulation.must_live()?;
             if begun.elapsed() > self.patience {
-                let last_words = last_words(&self.stage.data().join("dispatch.log"));
+                let last_words = last_words(&self.testbed.data().join("dispatch.log"));
                 return Err(ClusterError::Late { what: what.into(), seconds: self.patience.as_secs(), last_words });
             }
             thread::sleep(pause);
@@ -213,7 +219,7 @@ impl<'a> Cluster<'a> {
 
     /// Asks the dispatch server; an answer has to come.
     pub fn ask(&self, path: &str) -> Result<Value, ClusterError> {
-        self.api.call("GET", path, None).map_err(|error| ClusterError::Api { what: format!("GET {path}"), error })
+        self.api.get(path).map_err(|error| ClusterError::Api { what: format!("GET {path}"), error })
     }
 
     /// Whether the dispatch server says that it controls.
@@ -228,7 +234,7 @@ impl<'a> Cluster<'a> {
         let client = || {
             while let Some((meeting, expected)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let body = start_body(**meeting, expected);
-                let answer = self.api.call("POST", "/meetings", Some(&body));
+                let answer = self.api.call(&Method::POST, "/meetings", Some(&body));
                 answer.map_err(|error| ClusterError::Api { what: format!("starting {meeting:?}"), error })?;
                 started();
             }
@@ -258,16 +264,16 @@ impl<'a> Cluster<'a> {
     }
 
     /// What both sides hold: the dispatch server, then the autonomous servers.
-    pub fn dumps(&mut self) -> Result<(Dump, Dump), ClusterError> {
-        let read = |whose, value| serde_json::from_value(value).map_err(|error| ClusterError::Dump { whose, error });
-        let ours = read("dispatch server", self.ask("/table")?)?;
+    pub fn dumps(&mut self) -> Result<(TableDump, Dump), ClusterError> {
+        let of = |whose| move |error| ClusterError::Dump { whose, error };
+        let ours = serde_json::from_value(self.ask("/table")?).map_err(of("dispatch server"))?;
         let theirs = self.servers.dump().map_err(doing("dumping the simulation"))?;
-        Ok((ours, read("autonomous servers", theirs)?))
+        Ok((ours, serde_json::from_value(theirs).map_err(of("autonomous servers"))?))
     }
 
     /// Starts the dispatch server again, after it has ended.
     pub fn start_again(&mut self) -> Result<(), ClusterError> {
-        self.dispatch = start_dispatch(self.stage, self.cpus.as_deref())?;
+        self.dispatch = start_dispatch(self.testbed, self.cpus.as_deref())?;
         Ok(())
     }
 
@@ -278,58 +284,58 @@ impl<'a> Cluster<'a> {
     }
 }
 
-fn start_dispatch(stage: &Testbed, cpus: Option<&str>) -> Result<ChildProcess, ProcessError> {
-    let configuration = configuration_file(stage).display().to_string();
-    ChildProcess::start(stage, Side::Dispatch, "dispatch", cpus, &["run".into(), "--config".into(), configuration])
+fn start_dispatch(testbed: &Testbed, cpus: Option<&str>) -> Result<ChildProcess, ProcessError> {
+    let configuration = configuration_file(testbed).display().to_string();
+    ChildProcess::start(testbed, Side::Dispatch, "dispatch", cpus, &["run".into(), "--config".into(), configuration])
 }
 
-fn simulation_arguments(stage: &Testbed, script: &ClusterConfig) -> Vec<String> {
+fn simulation_arguments(testbed: &Testbed, config: &ClusterConfig) -> Vec<String> {
     let arguments = [
         ("--interface", INTERFACE.to_owned()),
-        ("--domains", format!("1-{}", script.domains)),
+        ("--domains", format!("1-{}", config.domains)),
         ("--dispatch", DISPATCH.to_owned()),
         ("--dispatch-mac", Side::Dispatch.mac().to_string()),
-        ("--secret-file", secret_file(stage).display().to_string()),
-        ("--control", control_socket(stage).display().to_string()),
+        ("--secret-file", secret_file(testbed).display().to_string()),
+        ("--control", control_socket(testbed).display().to_string()),
     ];
     let typed = arguments.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
-    std::iter::once("sim".to_owned()).chain(typed).chain(script.simulation.iter().cloned()).collect()
+    std::iter::once("sim".to_owned()).chain(typed).chain(config.simulation.iter().cloned()).collect()
 }
 
-fn configuration_file(stage: &Testbed) -> PathBuf {
-    stage.data().join("baton.toml")
+fn configuration_file(testbed: &Testbed) -> PathBuf {
+    testbed.data().join("baton.toml")
 }
 
-fn secret_file(stage: &Testbed) -> PathBuf {
-    stage.data().join("domains.secret")
+fn secret_file(testbed: &Testbed) -> PathBuf {
+    testbed.data().join("domains.secret")
 }
 
-fn control_socket(stage: &Testbed) -> PathBuf {
-    stage.data().join("simulation.sock")
+fn control_socket(testbed: &Testbed) -> PathBuf {
+    testbed.data().join("simulation.sock")
 }
 
 /// The default configuration, but for places of our own: another Baton may run on this machine.
-fn write_configuration(stage: &Testbed, script: &ClusterConfig) -> io::Result<()> {
+fn write_configuration(testbed: &Testbed, config: &ClusterConfig) -> io::Result<()> {
     let mut secret = [0_u8; 32];
     rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
     let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(secret_file(stage))?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(secret_file(testbed))?;
     io::Write::write_all(&mut file, format!("{digits}\n").as_bytes())?;
     let mut text = format!(
         "[dispatch]\naddress = \"{DISPATCH}\"\n\n[interface]\nname = \"{INTERFACE}\"\n\n\
          [table]\npath = {:?}\n{}\n\n[database]\npath = {:?}\n\n[runtime]\ndir = {:?}\n\n{}\n",
-        stage.table(),
-        script.table,
-        stage.database(),
-        stage.run(),
-        script.sections,
+        testbed.table(),
+        config.table,
+        testbed.database(),
+        testbed.run(),
+        config.sections,
     );
-    for (position, number) in (0..).zip(1..=script.domains) {
+    for (position, number) in (0..).zip(1..=config.domains) {
         let own =
-            script.preload.zip(Domain::new(number)).map(|(all, domain)| all.domain(position, domain, FIRST_DEVICE));
+            config.preload.zip(Domain::new(number)).map(|(all, domain)| all.domain(position, domain, FIRST_DEVICE));
         let behind: Vec<_> = own.iter().flat_map(PreloadedDomain::behind).map(Domain::number).collect();
-        text.push_str(&format!("\n[[domain]]\nnumber = {number}\nsecret_file = {:?}\n", secret_file(stage)));
+        text.push_str(&format!("\n[[domain]]\nnumber = {number}\nsecret_file = {:?}\n", secret_file(testbed)));
         text.push_str(&format!("behind = {behind:?}\n"));
     }
-    fs::write(configuration_file(stage), text)
+    fs::write(configuration_file(testbed), text)
 }

@@ -1,14 +1,18 @@
-//! Where the demonstration, the benchmarks and some tests run, and what runs there: two network
+//! Where the demonstration, the benchmarks and the tests run, and what runs there: two network
 //! namespaces with a veth pair between them, the dispatch server and the autonomous servers,
 //! operators, and the comparison of both sides.
 
-pub mod api;
 pub mod checker;
 pub mod cluster;
-mod netns;
+mod command;
+pub mod huge_pages;
+pub mod netns;
 pub mod processes;
+mod root;
 pub mod scenario;
+mod setup;
 pub mod sim_client;
 pub mod workload;
 
-pub use netns::*;
+pub use root::need_root;
+pub use setup::*;

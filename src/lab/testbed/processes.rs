@@ -12,7 +12,7 @@ use super::{Side, Testbed};
 use crate::sys::clock;
 use crate::time::Nanos;
 
-/// Why a process is not what it should be.
+/// A process that could not be started, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// It could not be started or watched.
@@ -46,18 +46,18 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts the stage's program with these arguments, on one side of the stage and, where they
-    /// are given, on these CPUs alone. It dies with us.
+    /// Starts the testbed's program with these arguments, on one side of it and, where CPUs are given,
+    /// on those alone. It is killed when this process ends.
     pub fn start(
-        stage: &Testbed,
+        testbed: &Testbed,
         side: Side,
         name: &'static str,
         cpus: Option<&str>,
         arguments: &[String],
     ) -> Result<Self, ProcessError> {
         let system = |what: String| move |error| ProcessError::System { what, error };
-        let program = stage.program().map_err(system("this program's own path".into()))?;
-        let log = stage.data().join(format!("{name}.log"));
+        let program = testbed.program().map_err(system("this program's own path".into()))?;
+        let log = testbed.data().join(format!("{name}.log"));
         let file = || -> io::Result<File> { OpenOptions::new().create(true).append(true).open(&log) };
         let (out, err) = (file(), file());
         let open = || system(log.display().to_string());
@@ -66,7 +66,7 @@ impl ChildProcess {
         // program's own. nsenter, unlike `ip netns exec`, stays in this mount namespace, and what
         // the keeper mounts outlives the keeper.
         let child = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", stage.namespace(side)))
+            .arg(format!("--net=/run/netns/{}", testbed.namespace(side)))
             .args(pinned.iter().flatten())
             .args(["setpriv", "--pdeathsig", "KILL", "--"])
             .arg(program)
@@ -137,7 +137,7 @@ pub fn signal_to(pid: u32, signal: Signal) -> Result<Nanos, ProcessError> {
     Ok(before)
 }
 
-/// The end of a log, for whoever has to find out.
+/// The last lines of a log.
 pub fn last_words(log: &Path) -> String {
     const LINES: usize = 12;
     let text = fs::read_to_string(log).unwrap_or_default();

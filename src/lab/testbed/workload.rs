@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 
-use super::api::{Api, ApiError};
+use crate::api::client::{BlockingClient, ClientError, Method};
+use crate::cms::RefusalKind;
 use crate::wire::{Address, Flags, Layout, MeetingId, Role};
 
 /// Operators who work side by side, each on meetings of his own.
@@ -53,34 +54,36 @@ enum Change {
 
 impl Change {
     /// Method, path and body of the request.
-    fn request(&self) -> (&'static str, String, Option<Value>) {
+    fn request(&self) -> (Method, String, Option<Value>) {
         match self {
             Self::Layout(meeting, layout) => {
-                ("PUT", format!("/meetings/{meeting}/layout"), Some(json!({ "layout": layout })))
+                (Method::PUT, format!("/meetings/{meeting}/layout"), Some(json!({ "layout": layout })))
             }
             Self::Role(meeting, terminal, role) => {
-                ("PUT", format!("/meetings/{meeting}/members/{terminal}/role"), Some(json!({ "role": role })))
+                (Method::PUT, format!("/meetings/{meeting}/members/{terminal}/role"), Some(json!({ "role": role })))
             }
             Self::Mute(meeting, terminal, muted) => {
                 let value = if *muted { Flags::MUTED } else { Flags::default() };
                 let body = json!({ "mask": Flags::MUTED, "value": value });
-                ("PUT", format!("/meetings/{meeting}/members/{terminal}/flags"), Some(body))
+                (Method::PUT, format!("/meetings/{meeting}/members/{terminal}/flags"), Some(body))
             }
-            Self::Remove(meeting, terminal) => ("DELETE", format!("/meetings/{meeting}/members/{terminal}"), None),
+            Self::Remove(meeting, terminal) => {
+                (Method::DELETE, format!("/meetings/{meeting}/members/{terminal}"), None)
+            }
             Self::Add(meeting, terminal) => {
-                ("POST", format!("/meetings/{meeting}/members"), Some(json!({ "members": [terminal] })))
+                (Method::POST, format!("/meetings/{meeting}/members"), Some(json!({ "members": [terminal] })))
             }
-            Self::End(meeting) => ("DELETE", format!("/meetings/{meeting}"), None),
-            Self::Start(meeting, expected) => ("POST", "/meetings".into(), Some(start_body(*meeting, expected))),
+            Self::End(meeting) => (Method::DELETE, format!("/meetings/{meeting}"), None),
+            Self::Start(meeting, expected) => (Method::POST, "/meetings".into(), Some(start_body(*meeting, expected))),
         }
     }
 
     /// Whether this refusal says that an earlier try, whose answer was lost with the engine, had
     /// been carried out.
-    fn was_done_before(&self, refusal: &ApiError) -> bool {
+    fn was_done_before(&self, refusal: &ClientError) -> bool {
         match self {
-            Self::Remove(..) | Self::End(..) => refusal.status() == Some(404),
-            Self::Add(..) | Self::Start(..) => refusal.status() == Some(409),
+            Self::Remove(..) | Self::End(..) => refusal.refusal() == Some(RefusalKind::NotFound),
+            Self::Add(..) | Self::Start(..) => refusal.refusal() == Some(RefusalKind::Conflict),
             _ => false,
         }
     }
@@ -122,9 +125,9 @@ pub fn start_body(meeting: MeetingId, expected: &Expected) -> Value {
 }
 
 struct Shared {
-    api: Api,
+    api: BlockingClient,
     ledger: Mutex<Ledger>,
-    /// Held by an operator for the length of a change, so that whoever holds all of them sees no
+    /// Held by an operator for the length of a change, so that a thread that holds all of them sees no
     /// change half made.
     gates: [Mutex<()>; OPERATORS],
     acknowledged: AtomicU64,
@@ -140,7 +143,7 @@ pub struct Operators {
 
 impl Operators {
     /// Sets them to work on these conferences.
-    pub fn begin(api: Api, ledger: Ledger) -> Self {
+    pub fn begin(api: BlockingClient, ledger: Ledger) -> Self {
         let shared = Arc::new(Shared {
             api,
             ledger: Mutex::new(ledger),
@@ -214,7 +217,7 @@ fn insist(change: &Change, shared: &Shared) -> Result<(), String> {
     let (method, path, body) = change.request();
     let begun = Instant::now();
     for tries in 0.. {
-        match shared.api.call(method, &path, body.as_ref()) {
+        match shared.api.call(&method, &path, body.as_ref()) {
             Ok(answer) => return refused_member(&answer).map_or(Ok(()), Err),
             Err(refusal) if tries > 0 && change.was_done_before(&refusal) => return Ok(()),
             Err(refusal) if !refusal.is_passing() => return Err(format!("{method} {path}: {refusal}")),
@@ -261,7 +264,7 @@ fn next_changes(number: usize, turn: u64, ledger: &Ledger) -> Vec<Change> {
     }
 }
 
-/// The floor is given to the first who may have it, or taken from whoever has it.
+/// The floor is given to the first who may have it, or taken from the one who has it.
 fn change_of_speaker(meeting: MeetingId, expected: &Expected) -> Vec<Change> {
     let with = |role| expected.members.iter().find(|(_, member)| member.0 == role).map(|(&terminal, _)| terminal);
     match (with(Role::SpeakerOne), with(Role::Participant)) {
@@ -275,8 +278,9 @@ fn change_of_speaker(meeting: MeetingId, expected: &Expected) -> Vec<Change> {
 mod tests {
     use super::super::scenario;
     use super::*;
+    use crate::cms::Refusal;
 
-    /// The ledger stays a possible world whatever is done, and every kind of change comes up.
+    /// The ledger stays a possible world after any change, and every kind of change comes up.
     #[test]
     fn operators_do_everything_and_nothing_impossible() {
         let mut ledger = scenario::conferences(4, 40, 10);
@@ -300,10 +304,10 @@ mod tests {
 
     #[test]
     fn an_answer_that_was_lost_is_found_by_asking_again() {
-        let refused = |status| ApiError::Refused { status, body: String::new() };
+        let refused = |kind| Refusal::new(kind, "", "").into();
         let (meeting, terminal) = (MeetingId(7), "1/1001".parse().unwrap());
-        assert!(Change::Remove(meeting, terminal).was_done_before(&refused(404)));
-        assert!(Change::Add(meeting, terminal).was_done_before(&refused(409)));
-        assert!(!Change::Add(meeting, terminal).was_done_before(&refused(404)));
+        assert!(Change::Remove(meeting, terminal).was_done_before(&refused(RefusalKind::NotFound)));
+        assert!(Change::Add(meeting, terminal).was_done_before(&refused(RefusalKind::Conflict)));
+        assert!(!Change::Add(meeting, terminal).was_done_before(&refused(RefusalKind::NotFound)));
     }
 }

@@ -161,8 +161,7 @@ fn terminal(device: u16) -> Terminal {
         channel: 0,
         stream: StreamKind::Sub,
         window: 255,
-        info_len: 0,
-        info: [0; 64],
+        info: Info::EMPTY,
     }
 }
 

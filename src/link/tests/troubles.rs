@@ -8,7 +8,7 @@ use crate::link::troubles::Trouble;
 /// A terminal reports with so many bytes of additional information.
 fn report_info(rig: &Rig, device: u16, version: u32, info: usize) {
     let mut told = Terminal { version, ..terminal(device) };
-    told.set_info(&[9; 64][..info]);
+    told.info = Info::new(&[9; 64][..info]);
     let header = Header { meeting: MEETING, transaction: Transaction(version), ..Header::default() };
     let key = Key::derive(Some(&SECRET), Direction::Autonomous);
     let mut buffer = [0; crate::limits::FRAME_BYTES_MAX];
@@ -25,7 +25,7 @@ fn a_terminal_whose_information_finds_no_room_is_told_capacity_and_named() {
     let room = rig.table.information_max();
     for number in 0..room as u16 {
         let mut member = terminal(100 + number);
-        member.set_info(&[7; 64]);
+        member.info = Info::new(&[7; 64]);
         control.join(MEETING, domain(), &member).unwrap();
     }
     for version in 1..=3 {
@@ -48,7 +48,7 @@ fn a_terminal_whose_information_finds_no_room_is_told_capacity_and_named() {
     rig.step();
     rig.wait_for_acknowledgements();
     assert_eq!(rig.acknowledged(), [(domain().device(1), 5, Status::Ok)]);
-    assert_eq!(rig.table.terminal(domain().device(1)).unwrap().info(), [9; 64]);
+    assert_eq!(rig.table.terminal(domain().device(1)).unwrap().info[..], [9; 64]);
 }
 
 #[test]

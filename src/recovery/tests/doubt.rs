@@ -42,20 +42,8 @@ impl Memory {
     }
 
     fn enter(&mut self, meeting: u64, state: MeetingState, devices: &[u16]) {
-        let meeting = MeetingId(meeting);
-        let part = Part {
-            meeting,
-            domain: domain(),
-            version: 1,
-            epoch: EPOCH,
-            state,
-            level: Level::HIGHEST,
-            layout: Layout::new(4).unwrap(),
-            participants: 0,
-            chairman: Address::default(),
-            in_doubt: false,
-            run: Run(7),
-        };
+        let part = Part { epoch: EPOCH, state, ..Part::listed(domain(), &summary(meeting, 1)) };
+        let meeting = part.meeting;
         self.writer.insert_part(&part).unwrap();
         for &device in devices {
             let member = Terminal::new(domain().device(device), meeting, Role::Participant);

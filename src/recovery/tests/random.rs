@@ -6,18 +6,16 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::scripted_peer::{EPOCH, domain, summary, terminal};
+use super::scripted_peer::{EPOCH, PAGE, domain, page_frame, summary, terminal};
 use crate::cascade::Speakers;
-use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{
     Body, DatabaseStore, Heard, NoOrphans, Orphans, Path, Request, ServerRecovery, Settings, TableStore,
 };
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, DEFAULT_ETHERTYPE, Domain, Envelope, Epoch, Frame, Header, Key, Layout, Level, Mac, MeetingId,
-    MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, TakeoverResult, TerminalState,
-    encode_page,
+    DEFAULT_ETHERTYPE, Domain, Epoch, Frame, Header, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record,
+    Role, Run, Status, TakeoverResult, TerminalState,
 };
 
 /// What the autonomous server does to an answer, besides what is right.
@@ -51,19 +49,7 @@ fn table() -> (Arc<Table>, Writer) {
     let mut writer = table.writer(OwnerId::CONTROL);
     for (of, first) in [(domain(), 1), (other(), 3)] {
         for meeting in first..first + 4 {
-            let part = Part {
-                meeting: MeetingId(meeting),
-                domain: of,
-                version: 1,
-                epoch: Epoch::new(1, 6),
-                state: MeetingState::InMeeting,
-                level: Level::HIGHEST,
-                layout: Layout::new(4).expect("a layout"),
-                participants: 0,
-                chairman: Address::default(),
-                in_doubt: false,
-                run: Run(7),
-            };
+            let part = Part::listed(of, &summary(meeting, 1));
             writer.insert_part(&part).expect("there is room");
             for device in [2 * meeting, 2 * meeting + 1] {
                 let mut member = Terminal::new(of.device(device as u16), MeetingId(meeting), Role::Participant);
@@ -156,21 +142,10 @@ fn page<R: Record + Copy>(
     records: &[R],
     whim: &Whim,
 ) {
-    let envelope = Envelope {
-        dst_mac: Mac::default(),
-        src_mac: Mac::default(),
-        vlan: None,
-        ethertype: DEFAULT_ETHERTYPE,
-        to: Address::default(),
-        from: domain().server(),
-        label: None,
-    };
-    let mut buffer = [0; FRAME_BYTES_MAX];
-    let records = records.iter().copied();
-    let (length, _) = encode_page(&mut buffer, &envelope, opcode, header, (0, 1), records, &Key::Laboratory);
+    let (mut buffer, length) = page_frame(opcode, header, (0, 1), records);
     for &(at, byte) in &whim.spoils {
         // From the counts of the page's head on.
-        buffer[14 + 18 + 24 + usize::from(at)] = byte;
+        buffer[PAGE + usize::from(at)] = byte;
     }
     let Ok(frame) = Frame::parse(&buffer[..length], DEFAULT_ETHERTYPE) else { return };
     if let Ok(page) = frame.page() {

@@ -7,8 +7,8 @@ use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{Body, Event, Heard, Path, Request, ServerRecovery, Settings};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Envelope, Epoch, Flags, Frame, Header, Key, Layout, Level,
-    Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, StreamKind,
+    Address, Business, DEFAULT_ETHERTYPE, Decode, Domain, Envelope, Epoch, Flags, Frame, Header, Info, Key, Layout,
+    Level, Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, Record, Role, Run, Status, StreamKind,
     TakeoverResult, TerminalState, encode_page,
 };
 
@@ -130,21 +130,9 @@ impl ScriptedPeer {
         records: &[R],
         spoil: impl FnOnce(&mut [u8]),
     ) -> bool {
-        let envelope = Envelope {
-            dst_mac: Mac::default(),
-            src_mac: Mac::default(),
-            vlan: None,
-            ethertype: DEFAULT_ETHERTYPE,
-            to: Address::default(),
-            from: domain().server(),
-            label: None,
-        };
-        let mut buffer = [0; FRAME_BYTES_MAX];
-        let (length, taken) =
-            encode_page(&mut buffer, &envelope, opcode, header, pages, records.iter().copied(), &Key::Laboratory);
-        assert_eq!(taken, records.len(), "the test's records fit a page");
-        // Ethernet's header, the packet's and the PDU's, and what a page is of how many.
-        spoil(&mut buffer[14 + 18 + 24 + 8..length]);
+        let (mut buffer, length) = page_frame(opcode, header, pages, records);
+        // Behind the page's head: which it is of how many, and what it holds.
+        spoil(&mut buffer[PAGE + 8..length]);
         let frame = Frame::parse(&buffer[..length], DEFAULT_ETHERTYPE).expect("well formed");
         let page = frame.page().expect("a page");
         self.server.handle_page(self.now, opcode, &frame.header(), &page, &mut self.store)
@@ -201,6 +189,32 @@ impl ScriptedPeer {
     }
 }
 
+/// Where a page begins in a frame without a label: after the headers of Ethernet, packet and PDU.
+pub const PAGE: usize = 14 + 18 + 24;
+
+/// A frame of the domain's autonomous server with one page, and its length. The records fit it.
+pub fn page_frame<R: Record + Copy>(
+    opcode: Opcode,
+    header: &Header,
+    pages: (u16, u16),
+    records: &[R],
+) -> ([u8; FRAME_BYTES_MAX], usize) {
+    let envelope = Envelope {
+        dst_mac: Mac::default(),
+        src_mac: Mac::default(),
+        vlan: None,
+        ethertype: DEFAULT_ETHERTYPE,
+        to: Address::default(),
+        from: domain().server(),
+        label: None,
+    };
+    let mut buffer = [0; FRAME_BYTES_MAX];
+    let (length, taken) =
+        encode_page(&mut buffer, &envelope, opcode, header, pages, records.iter().copied(), &Key::Laboratory);
+    assert_eq!(taken, records.len(), "the test's records fit a page");
+    (buffer, length)
+}
+
 /// The meetings that a takeover asks for.
 pub fn entries(request: &Request) -> Vec<u64> {
     match &request.body {
@@ -248,7 +262,6 @@ pub fn terminal(meeting: u64, device: u16) -> TerminalState {
         flags: Flags::ONLINE,
         channel: 0,
         stream: StreamKind::Main,
-        info_len: 0,
-        info: [0; 64],
+        info: Info::EMPTY,
     }
 }

@@ -17,19 +17,7 @@ use crate::wire::{
 };
 
 fn part(meeting: u64, level: Level) -> Part {
-    Part {
-        meeting: MeetingId(meeting),
-        domain: domain(),
-        version: 1,
-        epoch: Epoch::new(1, 6),
-        state: MeetingState::InMeeting,
-        level,
-        layout: Layout::new(4).expect("a layout"),
-        participants: 0,
-        chairman: Address::default(),
-        in_doubt: false,
-        run: Run(7),
-    }
+    Part { level, ..Part::listed(domain(), &summary(meeting, 1)) }
 }
 
 #[test]

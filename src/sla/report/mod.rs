@@ -1,4 +1,4 @@
-//! The page: one HTML file with everything in it, that needs no script, no network and no other
+//! The page: one HTML file with everything in it, which needs no script, no network and no other
 //! file.
 
 mod plot;
@@ -9,33 +9,35 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::engine_runs::{History, Reset};
 use super::evaluate::{Verdict, Verdicts, any_histogram, merge};
+use super::percentile::percentile;
 use super::rules::{Phase, Rules};
+use crate::text::{nanoseconds, seconds, share};
 
 const STYLE: &str = include_str!("style.css");
 /// Quantiles of the table of latencies.
 const QUANTILES: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-/// Of fewer values the table says all.
+/// With fewer values, the table is enough.
 const DRAWN_MIN: u64 = 100;
 
-/// What is shown.
+/// The content of the page.
 pub struct Page<'a> {
-    /// Its title.
+    /// Text, not HTML: it is escaped.
     pub title: &'a str,
-    /// What was promised.
+    /// What was to be achieved.
     pub rules: &'a Rules,
-    /// What was.
+    /// What happened.
     pub history: &'a History,
-    /// What came of it.
+    /// The result of comparing the two.
     pub verdicts: &'a Verdicts,
 }
 
-/// A time by the clock, UTC, to milliseconds.
+/// A date and time in UTC, to milliseconds.
 pub fn when(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // The civil calendar of a day number: years are taken to begin in March, so that the leap day
-    // is the last.
+    // Computes the calendar date from a day number: years are taken to start in March, so that the
+    // leap day is the last.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -52,30 +54,9 @@ fn at(seconds: f64) -> String {
     when(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.max(0.0)))
 }
 
-/// A figure with its unit: seconds in the unit that fits, a share in percent.
+/// A figure with its unit: a time in a suitable unit, a share in percent.
 pub fn figure(unit: &str, value: f64) -> String {
-    if unit != "s" {
-        let digits = if value == 0.0 || value == 1.0 { 0 } else { 4 };
-        return format!("{:.digits$} %", value * 100.0);
-    }
-    let (scaled, unit) = match value {
-        _ if value >= 1.0 => (value, "s"),
-        _ if value >= 1e-3 => (value * 1e3, "ms"),
-        _ if value >= 1e-6 => (value * 1e6, "µs"),
-        _ => (value * 1e9, "ns"),
-    };
-    let digits = if scaled >= 100.0 || unit == "ns" {
-        0
-    } else if scaled >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{scaled:.digits$} {unit}")
-}
-
-fn nanoseconds(ns: u64) -> String {
-    figure("s", ns as f64 / 1e9)
+    if unit == "s" { seconds(value) } else { share(value) }
 }
 
 impl Page<'_> {
@@ -94,7 +75,7 @@ impl Page<'_> {
                 body {
                     h1 { (self.title) " – service level" }
                     @if let Some((start, end)) = span {
-                        p.sub { (at(start)) " to " (at(end)) " UTC, " (figure("s", end - start)) }
+                        p.sub { (at(start)) " to " (at(end)) " UTC, " (seconds(end - start)) }
                     }
                     p class=(if self.verdicts.held { "verdict held" } else { "verdict breached" }) {
                         @if self.verdicts.held { "Every rule was held." } @else { "Not every rule was held." }
@@ -120,7 +101,7 @@ impl Page<'_> {
                     td.number { @if let Some(worst) = verdict.worst { (figure(verdict.unit, worst)) } @else { "–" } }
                     td {
                         @if let (Some(start), Some(window)) = (verdict.at_s, verdict.window_s) {
-                            (at(start)) ", " (figure("s", window))
+                            (at(start)) ", " (seconds(window))
                         }
                     }
                     td.number { (verdict.breached) " of " (verdict.looked_at) }
@@ -189,7 +170,7 @@ impl Page<'_> {
         html! {
             h2 { "Recoveries" }
             @if resets.is_empty() {
-                p { "Nobody died or stopped in these logs." }
+                p { "These logs contain no death and no stop." }
             } @else {
                 (plot::timelines(&resets))
                 (reset_table(&resets))
@@ -214,15 +195,14 @@ impl Page<'_> {
     }
 }
 
-/// The reset times, as RFC 6201 has them reported: one a line, then over all.
+/// The reset times in the form of RFC 6201: one in each line, then a summary.
 fn reset_table(resets: &[Reset]) -> Markup {
     let time = |ns: Option<u64>| ns.map_or("–".into(), nanoseconds);
-    let how = |reset: &Reset| if reset.recovery.succeeds { "death" } else { "stop, or all died" };
+    let how = |reset: &Reset| if reset.recovery.succeeds { "death" } else { "stop, or death of all" };
     let over = |phase: Phase| {
         let mut all: Vec<_> = resets.iter().filter_map(|reset| reset.until(phase)).collect();
         all.sort_unstable();
-        let rank = |share: f64| all.get(((all.len() as f64 * share).ceil() as usize).max(1) - 1).copied();
-        [rank(0.0), rank(0.5), rank(0.99), rank(1.0)]
+        [0.0, 0.5, 0.99, 1.0].map(|share| percentile(&all, share))
     };
     let columns = Phase::ALL.map(over);
     html! {
@@ -259,7 +239,7 @@ mod tests {
     #[test]
     fn times_are_the_calendars() {
         let at = |seconds: u64| when(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
-        // By `date -u -d @…`.
+        // According to `date -u -d @…`.
         for (seconds, expected) in [
             (0, "1970-01-01 00:00:00.007"),
             (951_782_400, "2000-02-29 00:00:00.007"),
@@ -269,15 +249,5 @@ mod tests {
         ] {
             assert_eq!(at(seconds), expected);
         }
-    }
-
-    #[test]
-    fn figures_have_the_unit_that_fits() {
-        let shown = [2.5, 0.0125, 0.000_15, 0.000_000_9].map(|value| figure("s", value));
-        assert_eq!(shown, ["2.50 s", "12.5 ms", "150 µs", "900 ns"]);
-        assert_eq!(
-            [0.0, 0.000_012, 0.999_99, 1.0].map(|it| figure("share", it)),
-            ["0 %", "0.0012 %", "99.9990 %", "100 %"]
-        );
     }
 }

@@ -1,14 +1,16 @@
-//! The pictures, as SVG.
+//! The pictures of the page, as SVG.
 
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
-use super::{History, Reset, at, figure};
+use super::{History, Reset, at};
 use crate::sla::Phase;
+use crate::sla::chart::{LogAxis, curve, decade, line, px, text};
+use crate::text::{nanoseconds, seconds};
 
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 260.0;
-/// Room for the axes' words: left, bottom, right, top.
+/// Margins for the labels of the axes: left, bottom, right, top.
 const LEFT: f64 = 62.0;
 const BOTTOM: f64 = 34.0;
 const RIGHT: f64 = 14.0;
@@ -17,42 +19,18 @@ const TOP: f64 = 12.0;
 const ACROSS: usize = 120;
 const UP: usize = 36;
 
-/// A logarithmic scale of nanoseconds, upwards.
-#[derive(Clone, Copy)]
-struct Latencies {
-    low: f64,
-    high: f64,
+/// Latencies in nanoseconds, upwards.
+fn latencies(lowest_ns: u64, highest_ns: u64) -> LogAxis {
+    LogAxis::around([lowest_ns, highest_ns].map(|ns| ns.max(1) as f64), HEIGHT - BOTTOM, TOP)
 }
 
-impl Latencies {
-    /// From one decade to another, around what was recorded.
-    fn around(lowest_ns: u64, highest_ns: u64) -> Self {
-        let low = (lowest_ns.max(1) as f64).log10().floor();
-        let high = (highest_ns.max(1) as f64).log10().ceil().max(low + 1.0);
-        Self { low, high }
-    }
-
-    fn share(self, ns: f64) -> f64 {
-        ((ns.max(1.0).log10() - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
-    }
-
-    fn y(self, ns: f64) -> f64 {
-        HEIGHT - BOTTOM - self.share(ns) * (HEIGHT - BOTTOM - TOP)
-    }
-
-    fn axis(self) -> Markup {
-        let decades = (self.low as i32..=self.high as i32).map(|decade| 10_f64.powi(decade));
-        html! {
-            @for ns in decades {
-                line.axis x1=(LEFT) x2=(WIDTH - RIGHT) y1=(px(self.y(ns))) y2=(px(self.y(ns))) {}
-                text x=(LEFT - 6.0) y=(px(self.y(ns) + 4.0)) text-anchor="end" { (figure("s", ns / 1e9).replace(".00", "").replace(".0", "")) }
-            }
+fn latency_axis(scale: LogAxis) -> Markup {
+    html! {
+        @for ns in scale.decades() {
+            (line((LEFT, scale.at(ns)), (WIDTH - RIGHT, scale.at(ns)), None))
+            (text(LEFT - 6.0, scale.at(ns) + 4.0, "end", decade(ns / 1e9)))
         }
     }
-}
-
-fn px(value: f64) -> String {
-    format!("{value:.1}")
 }
 
 fn svg(height: f64, what: &str, inside: &Markup) -> Markup {
@@ -64,7 +42,7 @@ fn svg(height: f64, what: &str, inside: &Markup) -> Markup {
     }
 }
 
-/// The horizontal place of a time.
+/// The horizontal position of a time.
 fn x_of(history: &History, seconds: f64) -> f64 {
     let (start, end) = history.span().unwrap_or((0.0, 1.0));
     LEFT + (seconds - start) / (end - start).max(f64::MIN_POSITIVE) * (WIDTH - LEFT - RIGHT)
@@ -73,55 +51,54 @@ fn x_of(history: &History, seconds: f64) -> f64 {
 fn time_axis(history: &History, height: f64) -> Markup {
     let (start, end) = history.span().unwrap_or((0.0, 1.0));
     html! {
-        text x=(LEFT) y=(height - 8.0) { (at(start)) }
-        text x=(WIDTH - RIGHT) y=(height - 8.0) text-anchor="end" { "+ " (figure("s", end - start)) }
+        (text(LEFT, height - 8.0, "start", at(start)))
+        (text(WIDTH - RIGHT, height - 8.0, "end", format!("+ {}", seconds(end - start))))
     }
 }
 
-/// Latency over percentiles, which are spaced by how many are beyond: each tenth as wide as the one
-/// before it.
+/// Latency over percentiles, spaced by the share of values beyond: each tenth has the width of the
+/// one before it.
 pub(super) fn percentiles(all: &Histogram<u64>) -> Markup {
     const LAST: f64 = 5.0;
-    let scale = Latencies::around(all.min(), all.max());
+    let scale = latencies(all.min(), all.max());
     let x = |quantile: f64| {
         let nines = -(1.0 - quantile).max(1e-12).log10();
         LEFT + nines.min(LAST) / LAST * (WIDTH - LEFT - RIGHT)
     };
-    // Beyond the last value's share there is nothing to tell apart.
+    // Beyond the share of the last value, all percentiles are the same.
     let finest = (1.0 - 1.0 / all.len().max(1) as f64).min(1.0 - 10_f64.powf(-LAST));
     let steps = (0..=200).map(|step| 1.0 - 10_f64.powf(-LAST * f64::from(step) / 200.0));
-    let points: Vec<_> = steps
+    let points = steps
         .take_while(|&quantile| quantile <= finest)
-        .map(|quantile| format!("{},{}", px(x(quantile)), px(scale.y(all.value_at_quantile(quantile) as f64))))
-        .collect();
+        .map(|quantile| (x(quantile), scale.at(all.value_at_quantile(quantile) as f64)));
     let marks = [(0.0, "0"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %")];
     svg(
         HEIGHT,
         "Latency over percentiles",
         &html! {
-            (scale.axis())
+            (latency_axis(scale))
             @for (quantile, name) in marks {
-                line.axis x1=(px(x(quantile))) x2=(px(x(quantile))) y1=(TOP) y2=(HEIGHT - BOTTOM) {}
-                text x=(px(x(quantile))) y=(HEIGHT - 16.0) text-anchor="middle" { (name) }
+                (line((x(quantile), TOP), (x(quantile), HEIGHT - BOTTOM), None))
+                (text(x(quantile), HEIGHT - 16.0, "middle", name))
             }
-            polyline.curve points=(points.join(" ")) {}
+            (curve(points, None))
         },
     )
 }
 
-/// How often which latency was when.
+/// How often each latency occurred over time.
 pub(super) fn heat_map(history: &History, tag: &str) -> Markup {
     let (start, end) = history.span().unwrap_or((0.0, 1.0));
     let of_tag = || history.intervals().filter(|interval| interval.tag == tag);
     let bounds = of_tag()
         .map(|interval| interval.histogram())
         .fold((u64::MAX, 1), |(low, high), histogram| (low.min(histogram.min()), high.max(histogram.max())));
-    let scale = Latencies::around(bounds.0.min(bounds.1), bounds.1);
+    let scale = latencies(bounds.0.min(bounds.1), bounds.1);
     let mut cells = vec![0_u64; ACROSS * UP];
     for interval in of_tag() {
         let share = (interval.start_s - start) / (end - start).max(f64::MIN_POSITIVE);
         let column = ((share * ACROSS as f64) as usize).min(ACROSS - 1);
-        // An interval that is wider than a column fills all that it spans.
+        // An interval that is wider than a column fills all columns that it spans.
         let wide = (interval.length_s / (end - start).max(f64::MIN_POSITIVE) * ACROSS as f64).ceil().max(1.0) as usize;
         for value in interval.histogram().iter_recorded() {
             let row = ((scale.share(value.value_iterated_to() as f64) * UP as f64) as usize).min(UP - 1);
@@ -134,7 +111,7 @@ pub(super) fn heat_map(history: &History, tag: &str) -> Markup {
     let (width, height) = ((WIDTH - LEFT - RIGHT) / ACROSS as f64, (HEIGHT - BOTTOM - TOP) / UP as f64);
     let filled = cells.iter().enumerate().filter(|&(_, &count)| count > 0).map(|(at, &count)| {
         let (column, row) = (at / UP, at % UP);
-        // By its logarithm: one slow answer among a million shall be seen.
+        // Logarithmic, so that one slow answer among a million is visible.
         let shade = 0.15 + 0.85 * (count as f64).ln_1p() / most.ln_1p();
         (LEFT + column as f64 * width, HEIGHT - BOTTOM - (row + 1) as f64 * height, shade)
     });
@@ -142,7 +119,7 @@ pub(super) fn heat_map(history: &History, tag: &str) -> Markup {
         HEIGHT,
         "Latency over time",
         &html! {
-            (scale.axis())
+            (latency_axis(scale))
             @for (x, y, shade) in filled {
                 rect.heat x=(px(x)) y=(px(y)) width=(px(width + 0.2)) height=(px(height)) fill-opacity=(format!("{shade:.2}")) {}
             }
@@ -162,8 +139,8 @@ pub(super) fn frames(history: &History) -> Markup {
         HIGH,
         "Frames a second over time",
         &html! {
-            line.axis x1=(LEFT) x2=(WIDTH - RIGHT) y1=(floor) y2=(floor) {}
-            text x=(LEFT - 6.0) y=(TOP + 6.0) text-anchor="end" { (format!("{most:.0}/s")) }
+            (line((LEFT, floor), (WIDTH - RIGHT, floor), None))
+            (text(LEFT - 6.0, TOP + 6.0, "end", format!("{most:.0}/s")))
             @for note in history.frames() {
                 @let x = x_of(history, note.start_s);
                 @let width = (x_of(history, note.start_s + note.length_s) - x).max(0.5);
@@ -182,7 +159,7 @@ pub(super) fn frames(history: &History) -> Markup {
 /// A bar for each recovery, by its phases.
 pub(super) fn timelines(resets: &[Reset]) -> Markup {
     const ROW: f64 = 22.0;
-    /// Beyond, the table alone has them.
+    /// Further recoveries appear only in the table.
     const SHOWN: usize = 40;
     const NAME: f64 = 160.0;
     let shown = &resets[..resets.len().min(SHOWN)];
@@ -206,7 +183,7 @@ pub(super) fn timelines(resets: &[Reset]) -> Markup {
                     @let from = if number == 0 { 0 } else { ends[number - 1] };
                     rect class=(class) x=(px(x(from))) y=(px(y)) width=(px((x(ends[number]) - x(from)).max(1.0))) height=(ROW - 8.0) {}
                 }
-                text x=(px(x(ends[2]) + 6.0)) y=(px(y + 12.0)) { (figure("s", ends[2] as f64 / 1e9)) }
+                text x=(px(x(ends[2]) + 6.0)) y=(px(y + 12.0)) { (nanoseconds(ends[2])) }
             }
         },
     )

@@ -1,4 +1,4 @@
-//! What the kernel says that it has sent.
+//! Completions: chunks that the kernel has sent.
 
 use super::ring::Consumer;
 use super::umem::{Area, Chunk, Owner};
@@ -7,14 +7,15 @@ use super::umem::{Area, Chunk, Owner};
 const BATCH: usize = 64;
 
 /// Gives each chunk that was sent to `keep`, once the kernel's entry is released: until then a
-/// successor would be given it again.
+/// successor would get it again.
 ///
-/// A successor takes back what is its process's after it has been given what is left here; a spare
-/// one before. So a spare one is the process's only when its entry is gone: sent with before, it
-/// would be taken for sent by the entry of the last time. In between its word says that it was
-/// sent, and whoever finds that looks whether the entry is still there.
+/// A successor takes back its process's chunks after it was given the remaining completions; a
+/// spare chunk it takes before. So a spare chunk belongs to the process only when its entry is
+/// gone: if it were sent before that, the old entry would later be taken for its completion. In
+/// between its word says `Sent`, and a successor that finds that checks whether the entry is still
+/// there.
 ///
-/// False: there were addresses among them of no chunk at all, which are passed over.
+/// False: some entries contained addresses of no chunk, which are skipped.
 pub(super) fn complete(
     completion: &mut Consumer<u64>,
     area: &Area,

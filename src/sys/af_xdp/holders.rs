@@ -1,8 +1,7 @@
-//! Who has a queue: what the kernel tells of AF_XDP sockets (sock_diag(7)), and which processes
-//! have those open.
+//! Finds out which processes use a queue: the kernel's information on AF_XDP sockets
+//! (sock_diag(7)), and the processes that have those open.
 //!
-//! It is asked for the sake of an error message. Whatever fails on the way makes the message
-//! shorter.
+//! It only serves an error message. If a step fails, the message gets shorter.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +10,8 @@ use rustix::fs::getxattr;
 use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
-/// The processes that have a socket on this queue of this interface open, as `pid 4711 (baton)`;
-/// where the kernel does not tell of queues, those that have any AF_XDP socket.
+/// The processes that have a socket on this queue of this interface open, as `pid 4711 (baton)`; if
+/// the kernel does not tell queues, those that have any AF_XDP socket.
 pub(super) fn of(interface: u32, queue: u32) -> String {
     let sockets = sockets_on(interface, queue).unwrap_or_default();
     let inodes: Vec<_> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
@@ -35,7 +34,7 @@ const DONE: u16 = 3;
 const AF_XDP: u8 = 44;
 const SHOW_INFO: u32 = 1;
 const ATTRIBUTE_INFO: u16 = 1;
-/// Datagrams of an answer: some hundred sockets each.
+/// Datagrams of one answer: some hundred sockets each.
 const ANSWERS_MAX: usize = 64;
 
 /// The inode numbers of the AF_XDP sockets on a queue.
@@ -75,7 +74,7 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// The kind and body of a netlink message, and what lies behind it.
+/// The type and body of a netlink message, and the bytes after it.
 fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = u32_at(bytes, 0)? as usize;
     let kind = u16_at(bytes, 4)?;
@@ -84,7 +83,7 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// Interface and queue from the attributes behind `struct xdp_diag_msg`. A socket that is not bound
+/// Interface and queue from the attributes after `struct xdp_diag_msg`. A socket that is not bound
 /// has none.
 fn info(body: &[u8]) -> Option<(u32, u32)> {
     let mut attributes = body.get(XDP_DIAG_MESSAGE..)?;
@@ -105,8 +104,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// The processes with an open descriptor of which this is true, by its path below /proc and what
-/// that links to.
+/// The processes with an open descriptor for which `is` holds, given its path below /proc and its
+/// link target.
 fn processes_with(is: impl Fn(&Path, &str) -> bool) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let holders = processes.filter_map(|process| {
@@ -120,7 +119,7 @@ fn processes_with(is: impl Fn(&Path, &str) -> bool) -> Vec<String> {
     holders.collect()
 }
 
-/// Sockets bear the name of their protocol as an extended attribute (net/socket.c).
+/// Sockets have the name of their protocol as an extended attribute (net/socket.c).
 fn is_af_xdp(fd: &Path) -> bool {
     let mut name = [0; 16];
     getxattr(fd, "system.sockprotoname", name.as_mut_slice()).is_ok_and(|bytes| name[..bytes].starts_with(b"XDP"))

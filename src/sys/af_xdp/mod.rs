@@ -1,9 +1,9 @@
 //! AF_XDP: frames between a network interface and this process, without the network stack.
 //!
-//! Two halves, because sockets outlive engines. [`bind`] opens everything and needs privileges: the
-//! keeper does it, once. [`map`] maps what was opened, and [`take_over`] gives the sockets to send
-//! with, then to work with: an engine does it, without privileges, with the descriptors that it
-//! inherited. The first engine does it exactly as every later one.
+//! There are two halves, because sockets outlive engines. [`bind`] opens everything and needs
+//! privileges: the keeper does it, once. [`map`] maps what was opened, and [`take_over`] returns
+//! the sockets, first for sending, then for everything: an engine does this without privileges,
+//! with the descriptors that it inherited. The first engine does it exactly as every later one.
 //!
 //! ```text
 //!              fill ──►  kernel  ──► receive ──►  held  ──┐  release: back to fill
@@ -12,11 +12,11 @@
 //!   transmit: free ──►  transmit ring  ──►  kernel  ──►  completion ──► free
 //! ```
 //!
-//! What always holds, whenever the process is killed: each chunk is in exactly one of these places,
-//! and a successor can tell in which. Before an index moves that hands a chunk over, its owner word
-//! says so and with which entry; a word whose entry lies beyond the index was never true. A frame
-//! leaves its receive ring only by [`Socket::release`], so what was not released is received again,
-//! and nothing is lost.
+//! What always holds, at every moment at which the process may be killed: each chunk is in exactly one of
+//! these places, and a successor can tell in which. Before an index moves that hands a chunk over,
+//! the chunk's owner word says so and by which entry; if that entry lies beyond the index, the
+//! hand-over never happened. A frame leaves its receive ring only by [`Socket::release`], so a
+//! frame that was not released is received again, and nothing is lost.
 
 mod completions;
 mod holders;
@@ -42,28 +42,28 @@ use super::bpf::{QUEUES_MAX, RINGS_PER_QUEUE_MAX};
 use super::interface::Interface;
 use crate::limits::{CHUNK_BYTES, CHUNK_ZERO_COPY_BYTES, RING_ENTRIES_MAX, RING_ENTRIES_MIN};
 
-/// What is opened on an interface. The keeper hands it on with the descriptors: both halves derive
-/// every size and place from it.
+/// The settings with which an interface is opened. The keeper hands them on with the descriptors:
+/// both halves derive every size and place from them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
-    /// Where.
+    /// The interface that the sockets are bound to.
     pub interface: Interface,
-    /// How many of its queues, from 0.
+    /// How many of its queues are used, from 0.
     pub queues: u32,
-    /// Sockets on each queue; steering shares the queue's frames among them.
+    /// Sockets on each queue; steering distributes the queue's frames among them.
     pub rings: u32,
-    /// Frames that a queue can hold for its sockets: entries of its fill ring and of each receive
-    /// ring. A power of two.
+    /// Number of frames that a queue can hold for its sockets: entries of its fill ring and of each
+    /// receive ring. A power of two.
     pub receive: u32,
-    /// Frames that a socket can have on their way out: entries of its transmit ring. A power of
-    /// two.
+    /// Number of frames that a socket can have on their way out: entries of its transmit ring. A
+    /// power of two.
     pub transmit: u32,
-    /// Whether to ask for huge pages. Where there are none, small pages do.
+    /// Whether to ask for huge pages. If there are none, small pages are used.
     pub huge_pages: bool,
-    /// Whether the driver shall work on the memory itself. Where it cannot, that is an error.
+    /// Whether the driver shall work on the memory itself. If it cannot, that is an error.
     pub zero_copy: bool,
-    /// Whether the sockets' workers run the driver by looking into their rings. Where the kernel
-    /// cannot, interrupts do.
+    /// Whether the sockets' workers run the driver when they look into their rings. If the kernel
+    /// cannot do that, interrupts run it.
     #[serde(default)]
     pub busy_poll: bool,
 }
@@ -83,7 +83,7 @@ impl Settings {
         }
     }
 
-    /// Sockets in all.
+    /// The number of sockets over all queues.
     pub const fn sockets(&self) -> usize {
         self.queues as usize * self.rings as usize
     }
@@ -122,25 +122,25 @@ impl Settings {
     }
 }
 
-/// Everything that outlives an engine.
+/// The descriptors that outlive an engine.
 #[derive(Debug)]
 pub struct Bound {
-    /// As granted: sizes are halved where memory that may be locked is short.
+    /// As granted: sizes are halved if lockable memory is short.
     pub settings: Settings,
-    /// The memory that frames lie in, a memfd.
+    /// The memory that contains the frames, a memfd.
     pub umem: OwnedFd,
     /// Queue by queue, ring by ring: `queue * rings + ring`.
     pub sockets: Vec<OwnedFd>,
 }
 
-/// What [`bind`] opened, mapped, while somebody else may still be working with it.
+/// What [`bind`] opened, mapped, while another process may still work with it.
 #[derive(Debug)]
 pub struct Mapped {
     settings: Settings,
     queues: Vec<MappedQueue>,
 }
 
-/// Maps what [`bind`] opened, and looks at nothing in it: what a standby does ahead.
+/// Maps what [`bind`] opened, without reading it: a standby does this in advance.
 pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Mapped, XdpError> {
     settings.check()?;
     if sockets.len() != settings.sockets() {
@@ -157,11 +157,10 @@ pub fn map(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<
     Ok(Mapped { settings: settings.clone(), queues })
 }
 
-/// One socket for each descriptor, in their order, to send with: what was mapped of one interface
-/// after what was of the other.
+/// One socket for each descriptor, in their order, for sending: the sockets of one interface follow
+/// those of another.
 ///
-/// Whoever had them before must be dead. What it had flushed is sent with the next flush at the
-/// latest.
+/// The previous owner must be dead. What it had flushed is sent with the next flush at the latest.
 pub fn take_over(all: Vec<Mapped>) -> Result<Senders, XdpError> {
     let mut sockets = Vec::with_capacity(all.iter().map(|mapped| mapped.settings.sockets()).sum());
     let mut shared = Vec::with_capacity(all.iter().map(|mapped| mapped.queues.len()).sum());
@@ -174,25 +173,24 @@ pub fn take_over(all: Vec<Mapped>) -> Result<Senders, XdpError> {
     Ok(Senders { sockets, shared })
 }
 
-/// Sockets that send, and have not looked yet at what was received: a queue's memory is many words,
-/// and the first frame need not wait for the reading of it. It has a chunk of its own; with the
-/// second one a socket takes back what the dead had for sending.
+/// Sockets that send, and have not yet looked at what was received: a queue's memory is many words,
+/// and the first frame need not wait until they are read. The first frame has a chunk of its own;
+/// for the second one a socket takes back the chunks that the dead process had for sending.
 #[derive(Debug)]
 pub struct Senders {
     sockets: Vec<Socket>,
-    /// How many of them, one after the other, share a queue.
+    /// How many consecutive sockets share a queue.
     shared: Vec<usize>,
 }
 
 impl Senders {
-    /// The sockets, for sending alone.
+    /// The sockets, for sending only.
     pub fn sockets(&mut self) -> &mut [Socket] {
         &mut self.sockets
     }
 
-    /// The sockets, for everything. Frames that the dead received and did not release are received
-    /// again, and chunks that they had in their hands go back to the kernel, or are free to send
-    /// with.
+    /// The sockets, for everything. Frames that the dead process received and did not release are
+    /// received again. Chunks that it held go back to the kernel, or are free for sending.
     pub fn receive(mut self) -> Result<Vec<Socket>, XdpError> {
         self.sockets.iter_mut().try_for_each(Socket::take_back_sent)?;
         let mut left = &self.sockets[..];
@@ -205,13 +203,13 @@ impl Senders {
     }
 }
 
-/// [`map`], [`take_over`] and [`Senders::receive`] in one, where whoever had them before is dead
+/// [`map`], [`take_over`] and [`Senders::receive`] in one, for when the previous owner is dead
 /// already.
 pub fn adopt(settings: &Settings, umem: OwnedFd, sockets: Vec<OwnedFd>) -> Result<Vec<Socket>, XdpError> {
     take_over(vec![map(settings, umem, sockets)?])?.receive()
 }
 
-/// Whether this is the memory that [`bind`] made under these settings, as it granted them.
+/// Checks that this is the memory that [`bind`] made under these settings, as it granted them.
 ///
 /// # Errors
 /// [`XdpError::Foreign`]: it is not, or another version made it.
@@ -220,36 +218,36 @@ pub fn check(settings: &Settings, umem: BorrowedFd<'_>) -> Result<(), XdpError> 
     Umem::open(umem, settings).map(drop)
 }
 
-/// Why AF_XDP cannot be had, or failed.
+/// Why AF_XDP is not available, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
-    /// The operator's: a setting out of its range.
-    #[error("{value} {what}: there can be {least} to {most}")]
+    /// The operator's: a setting is out of its range.
+    #[error("{value} {what}: {least} to {most} are possible")]
     Settings {
-        /// Of what.
+        /// The counted resource, in the plural.
         what: &'static str,
-        /// How many were asked for.
+        /// The number that was asked for.
         value: u32,
-        /// The least there can be.
+        /// The smallest allowed number.
         least: u32,
-        /// The most there can be.
+        /// The largest allowed number.
         most: u32,
     },
     /// The operator's: a ring of a size that no ring has.
     #[error("{value} {what}: the kernel's rings have a power of two of them, such as {power}", power = .value.next_power_of_two())]
     NoPowerOfTwo {
-        /// Of what.
+        /// The counted resource, in the plural.
         what: &'static str,
-        /// How many were asked for.
+        /// The number that was asked for.
         value: u32,
     },
-    /// The operator's: the process may not.
+    /// The operator's: the process lacks privileges.
     #[error("AF_XDP sockets need CAP_NET_RAW and CAP_NET_ADMIN, and were refused: start it as root")]
     Privilege,
     /// The operator's: the interface was removed.
     #[error("interface {interface} is gone")]
     InterfaceGone {
-        /// Which.
+        /// The name of the interface.
         interface: String,
     },
     /// The operator's: the interface has fewer queues.
@@ -257,59 +255,59 @@ pub enum XdpError {
         "interface {interface} has no queue {queue} for both directions; `ethtool -l {interface}` lists its queues"
     )]
     NoQueue {
-        /// Which.
+        /// The name of the interface.
         interface: String,
-        /// As asked for.
+        /// The queue that was asked for.
         queue: u32,
     },
-    /// The operator's: somebody else works on the queue.
+    /// The operator's: another process uses the queue.
     #[error("queue {queue} of {interface} is taken, by {holders}: end that, or use another interface")]
     Occupied {
-        /// Where.
+        /// The name of the interface.
         interface: String,
-        /// Which.
+        /// The queue that was asked for.
         queue: u32,
         /// The processes that have it.
         holders: String,
     },
-    /// The operator's: the driver does not work on user memory.
+    /// The operator's: the driver does not support user memory.
     #[error("the driver of {interface} has no zero-copy mode: leave the setting out")]
     NoZeroCopy {
-        /// Where.
+        /// The name of the interface.
         interface: String,
     },
-    /// The machine's: there is not that much memory.
+    /// The machine's: there is not enough memory.
     #[error("no memory of {bytes} bytes for frames: {error}")]
     Memory {
-        /// How much was asked for.
+        /// The size that was asked for.
         bytes: usize,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The operator's: memory that may be locked is short, even for the smallest rings.
+    /// The operator's: lockable memory is short, even for the smallest rings.
     #[error("{bytes} bytes of frames may not be locked in memory: give the process CAP_IPC_LOCK, or raise `ulimit -l`")]
     LockedMemory {
-        /// How much was asked for.
+        /// The size that was asked for.
         bytes: u64,
     },
     /// The machine's: this kernel lacks something.
     #[error("this kernel has no {what}; Baton needs Linux 6.4 or newer")]
     OldKernel {
-        /// What, and since when there is it.
+        /// The missing feature, and since when it exists.
         what: &'static str,
     },
-    /// Ours: the descriptors are not of one opening, or another version opened them.
+    /// Ours: the descriptors do not belong together, or another version opened them.
     #[error("the inherited frames' memory is refused: {what}")]
     Foreign {
-        /// What is wrong with it.
+        /// What is wrong with the memory.
         what: &'static str,
     },
     /// Another call failed.
     #[error("AF_XDP: {what}: {error}")]
     Call {
-        /// What was done.
+        /// The step that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }

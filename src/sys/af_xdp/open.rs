@@ -1,4 +1,4 @@
-//! The privileged half: memory registered, rings made, sockets bound.
+//! The privileged half: registers memory, makes rings, binds sockets.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,11 +17,11 @@ use super::{Bound, Settings, XdpError, holders, options};
 use crate::limits::{BIND_ATTEMPTS, BIND_PAUSE, RING_ENTRIES_MIN};
 
 /// Opens and binds all sockets of an interface. Needs CAP_NET_RAW, and CAP_IPC_LOCK or enough
-/// RLIMIT_MEMLOCK: where the limit is too low for the sizes asked for, smaller ones are tried, and
-/// what was granted is said.
+/// RLIMIT_MEMLOCK: if the limit is too low for the requested sizes, smaller ones are tried, and the
+/// granted sizes are returned.
 ///
-/// Nothing is received into the sockets before they are adopted: what steering gives them until
-/// then is dropped.
+/// The sockets receive nothing before they are adopted: frames that steering gives them until then
+/// are dropped.
 pub fn bind(settings: &Settings) -> Result<Bound, XdpError> {
     settings.check()?;
     let mut settings = settings.clone();
@@ -76,11 +76,11 @@ fn open(settings: &Settings) -> Result<OwnedFd, XdpError> {
     Ok(socket)
 }
 
-/// Tells the kernel of a queue's part of the memory, through the queue's first socket, which brings
+/// Tells the kernel about a queue's part of the memory, through the queue's first socket, which has
 /// the shared rings.
 ///
-/// The kernel pins the memory; that it is mapped here stops mattering. No queue depends on another
-/// one's socket.
+/// The kernel pins the memory; the mapping here no longer matters. No queue depends on the socket
+/// of another queue.
 fn register(settings: &Settings, umem: &Umem, queue: u32, socket: &OwnedFd) -> Result<(), XdpError> {
     let chunks = settings.chunks_of_queue();
     let bytes = (chunks * settings.chunk_bytes()) as u64;
@@ -101,7 +101,7 @@ fn register(settings: &Settings, umem: &Umem, queue: u32, socket: &OwnedFd) -> R
     set_xdp_umem_completion_ring_size(socket, settings.completion()).map_err(ring)
 }
 
-/// Binds the socket to the queue, as its first or in company.
+/// Binds the socket to the queue, as its first socket or as a further one.
 fn attach(settings: &Settings, queue: u32, socket: &OwnedFd, first: Option<&OwnedFd>) -> Result<(), XdpError> {
     let alone = |flags| SocketAddrXdp::new(flags, settings.interface.index, queue);
     let mode = if settings.zero_copy { SocketAddrXdpFlags::XDP_ZEROCOPY } else { SocketAddrXdpFlags::XDP_COPY };
@@ -126,15 +126,15 @@ fn attach(settings: &Settings, queue: u32, socket: &OwnedFd, first: Option<&Owne
     }
 }
 
-/// Whether the interface of a bound socket is gone: then the kernel has unbound it for good, though
-/// there may be another interface of that name since.
+/// Whether the interface of a bound socket is gone: then the kernel has unbound the socket for
+/// good, even if a new interface has the same name.
 pub fn is_gone(socket: BorrowedFd<'_>) -> bool {
-    // A receive call takes nothing from an AF_XDP socket. It first looks whether that is bound
+    // A receive call takes nothing from an AF_XDP socket. It first checks whether that is bound
     // (net/xdp/xsk.c, xsk_check_common).
     matches!(recv(socket, &mut [0; 0], RecvFlags::DONTWAIT), Err(Errno::NXIO | Errno::NODEV))
 }
 
-/// A queue whose last socket was just closed is busy until the kernel has torn that down.
+/// A queue whose last socket was just closed is busy until the kernel has removed that socket.
 fn retry_while_busy(bind: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     for _ in 1..BIND_ATTEMPTS {
         match bind() {
@@ -146,8 +146,8 @@ fn retry_while_busy(bind: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Re
 }
 
 impl XdpError {
-    /// Mapping a ring of a bound socket: kernels before 6.4 do not find the fill and completion
-    /// rings any more.
+    /// Maps a failed mapping of a bound socket's ring to its error: kernels before 6.4 no longer
+    /// find the fill and completion rings.
     pub(super) fn unmapped(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::InvalidInput => Self::OldKernel { what: "rings that are mapped again (Linux 6.4)" },

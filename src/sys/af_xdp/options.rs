@@ -1,5 +1,5 @@
-//! What a socket is told beyond its rings. Kernels that do not know an option go on without it,
-//! slower.
+//! Options of a socket beyond its rings. Kernels that do not know an option work without it, more
+//! slowly.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -10,18 +10,18 @@ use rustix::net::sockopt::set_socket_send_buffer_size_force;
 /// linux/if_xdp.h, since 6.17.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
-/// How a socket sends in copy mode.
+/// Sets how a socket sends in copy mode.
 pub(super) fn set_sending(socket: impl AsFd, settings: &Settings) {
-    // Every frame on its way out counts against the send buffer, at some 2 KiB of the kernel's own
-    // memory. One who may not raise it sends in smaller bursts.
+    // Every outgoing frame counts against the send buffer, with some 2 KiB of the kernel's own
+    // memory. A process that may not raise the limit sends in smaller bursts.
     let _ = set_socket_send_buffer_size_force(&socket, settings.transmit as usize * settings.chunk_bytes());
-    // A call sends 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE), or as many as this says and the
-    // transmit ring holds, which is there already.
+    // A call sends 32 frames (net/xdp/xsk.c, TX_BATCH_SIZE), or as many as this option says and the
+    // transmit ring holds; the ring exists already.
     set(socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, SEND_BUDGET.min(settings.transmit));
 }
 
-/// Has the worker's own looks into its ring run the driver, and not interrupts
-/// (Documentation/networking/napi.rst). Needs CAP_NET_ADMIN. Gives whether the kernel does that.
+/// Makes the worker's own looks into its ring run the driver, instead of interrupts
+/// (Documentation/networking/napi.rst). Needs CAP_NET_ADMIN. Returns whether the kernel does that.
 pub(super) fn set_busy_polling(socket: impl AsFd) -> bool {
     let set = |option, value| set(&socket, libc::SOL_SOCKET, option, value);
     set(libc::SO_PREFER_BUSY_POLL, 1)
@@ -31,6 +31,6 @@ pub(super) fn set_busy_polling(socket: impl AsFd) -> bool {
 
 fn set(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: u32) -> bool {
     let (fd, bytes) = (socket.as_fd().as_raw_fd(), size_of::<u32>() as libc::socklen_t);
-    // SAFETY: the value lives through the call, and its length is given.
+    // SAFETY: the value lives through the call, and its length is passed.
     unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), bytes) == 0 }
 }

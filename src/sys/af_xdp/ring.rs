@@ -1,12 +1,12 @@
-//! A ring: what this process and the kernel hand each other entries by, in memory that both map.
+//! A ring, by which this process and the kernel hand each other entries, in memory that both map.
 //!
 //! ```text
 //! │ producer u32 │ … │ consumer u32 │ … │ flags u32 │ … │ entries, a power of two of them │
 //! ```
 //!
-//! Both indices count on for ever and wrap at 2³²; entry `i` lies at `i mod entries`. One side
-//! moves the producer, the other the consumer. The kernel's side is net/xdp/xsk_queue.h, whose
-//! comment on barriers the orderings here pair with.
+//! Both indices only increase and wrap at 2³²; entry `i` is at `i mod entries`. One side moves the
+//! producer, the other the consumer. The kernel's side is net/xdp/xsk_queue.h; the orderings here
+//! pair with those in its comment on barriers.
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
@@ -20,19 +20,19 @@ use super::XdpError;
 #[cfg(test)]
 use crate::sys::mapping::burn;
 
-/// Which ring of a socket, by the offset that mmap(2) knows it by.
+/// Which ring of a socket, by its offset for mmap(2).
 pub(super) use rustix::net::xdp::{
     XDP_PGOFF_RX_RING as RECEIVE, XDP_PGOFF_TX_RING as TRANSMIT, XDP_UMEM_PGOFF_COMPLETION_RING as COMPLETION,
     XDP_UMEM_PGOFF_FILL_RING as FILL,
 };
 
-/// The kernel wants to be woken, or it does not go on.
+/// The kernel wants to be woken; otherwise it does not continue.
 const NEED_WAKEUP: u32 = 1;
 
-/// What lies in a ring. All of it is loaded and stored atomically, word by word: the other side is
+/// An entry of a ring. It is loaded and stored atomically, word by word, because the other side is
 /// another process.
 pub(super) trait Entry: Copy {
-    /// As it lies in memory. Any bytes are one.
+    /// Its form in memory. Every bit pattern is valid.
     type Shared: Debug;
     fn load(shared: &Self::Shared) -> Self;
     fn store(self, shared: &Self::Shared);
@@ -57,7 +57,7 @@ impl Entry for u64 {
     }
 }
 
-/// `struct xdp_desc`, without its options, of which this crate asks for none.
+/// `struct xdp_desc`, without its options, which this crate does not use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Descriptor {
     pub address: u64,
@@ -91,11 +91,11 @@ impl Entry for Descriptor {
     }
 }
 
-/// The mapping, whichever side is ours. Made, it says nothing yet: another process may be moving
-/// the indices.
+/// The mapping, for either side. A new one has read nothing yet: another process may be moving the
+/// indices.
 #[derive(Debug)]
 pub(super) struct Ring<E: Entry> {
-    /// Keeps the pointers below good.
+    /// Keeps the pointers below valid.
     _map: MmapRaw,
     producer: NonNull<AtomicU32>,
     consumer: NonNull<AtomicU32>,
@@ -104,8 +104,7 @@ pub(super) struct Ring<E: Entry> {
     count: u32,
 }
 
-// SAFETY: the pointers are into the mapping that moves along with them, and what they point to is
-// atomic.
+// SAFETY: the pointers are into the mapping that moves along with them, and point to atomics.
 unsafe impl<E: Entry> Send for Ring<E> {}
 
 impl<E: Entry> Ring<E> {
@@ -131,10 +130,10 @@ impl<E: Entry> Ring<E> {
         })
     }
 
-    /// Whether the indices can be those of a ring. The dead wrote one of the two.
+    /// Whether the indices can be those of a ring. The dead process wrote one of the two.
     fn check(&self) -> Result<(), XdpError> {
-        // The consumer first: it only ever follows the producer. Acquire both: as where they are
-        // used.
+        // The consumer first: it only ever follows the producer. Acquire for both, as where they
+        // are used.
         let consumer = self.consumer().load(Ordering::Acquire);
         if self.producer().load(Ordering::Acquire).wrapping_sub(consumer) > self.count {
             return Err(XdpError::Foreign { what: "a ring's indices are further apart than it has entries" });
@@ -166,22 +165,23 @@ impl<E: Entry> Ring<E> {
     }
 }
 
-/// A ring that we fill: fill and transmit.
+/// A ring that this side fills: fill and transmit.
 #[derive(Debug)]
 pub(super) struct Producer<E: Entry> {
     ring: Ring<E>,
-    /// The entry that is written next. Those from the shared producer on are ours to take back.
+    /// The entry that is written next. Those from the shared producer on may be taken back.
     next: u32,
-    /// How far the kernel was, when it was last looked at.
+    /// The kernel's consumer index when it was last read.
     consumed: u32,
 }
 
 impl<E: Entry> Producer<E> {
-    /// The ring as it is, once nobody else fills it: what is published in it stays, what is not
-    /// never was.
+    /// The ring in its present state, once nobody else fills it: a published entry stays, and one
+    /// that was not published never existed.
     pub fn over(ring: Ring<E>) -> Result<Self, XdpError> {
         ring.check()?;
-        // Acquire: what the dead wrote before it moved the index (its owner words) is read after.
+        // Acquire: what the dead process wrote before it moved the index (its owner words) is read
+        // after.
         let next = ring.producer().load(Ordering::Acquire);
         let consumed = ring.consumer().load(Ordering::Acquire);
         Ok(Self { ring, next, consumed })
@@ -203,8 +203,8 @@ impl<E: Entry> Producer<E> {
         self.next.wrapping_sub(self.consumed) < self.ring.count
     }
 
-    /// The address in the entry that [`Self::put`] overwrites next: of what a dead process put
-    /// there and did not publish, or of what the kernel has taken long ago.
+    /// The address in the entry that [`Self::put`] overwrites next: of a chunk that a dead process
+    /// put there and did not publish, or that the kernel took long ago.
     pub fn overwritten(&self) -> u64 {
         E::load(self.ring.entry(self.next)).address()
     }
@@ -220,36 +220,36 @@ impl<E: Entry> Producer<E> {
         self.next = self.next.wrapping_add(1);
     }
 
-    /// Shows the kernel what was put.
+    /// Shows the kernel the entries that were put.
     pub fn publish(&self) {
         #[cfg(test)]
         if !burn() {
             return;
         }
-        // Release: pairs with the kernel's acquire in __xskq_cons_peek, so that it sees entries,
-        // and frames, whole.
+        // Release: pairs with the kernel's acquire in __xskq_cons_peek, so that it sees complete
+        // entries and frames.
         self.ring.producer().store(self.next, Ordering::Release);
     }
 
-    /// Whether the entry with this index was ever shown to the kernel. What the kernel has not
-    /// given back was shown to it fewer than 2³¹ entries ago, and what was not shown is at most a
-    /// ring ahead: so the sign of the difference tells, across the wrap too.
+    /// Whether the entry with this index was ever shown to the kernel. An entry that the kernel has
+    /// not given back was shown to it fewer than 2³¹ entries ago, and one that was not shown is at
+    /// most a ring ahead: so the sign of the difference tells, across the wrap too.
     pub fn was_published(&self, index: u32) -> bool {
         (self.ring.producer().load(Ordering::Acquire).wrapping_sub(index) as i32) > 0
     }
 
-    /// How many published entries the kernel has not taken.
+    /// The number of published entries that the kernel has not taken.
     pub fn waiting(&mut self) -> u32 {
         self.consumed = self.ring.consumer().load(Ordering::Acquire);
         self.ring.producer().load(Ordering::Relaxed).wrapping_sub(self.consumed)
     }
 
-    /// Whether the kernel has to be woken to go on.
+    /// Whether the kernel has to be woken to continue.
     pub fn needs_wakeup(&self) -> bool {
-        // Keeps the load of the flag behind the store of the producer index, which Release and
-        // Acquire do not. Its partner is the driver that sets the flag and then looks for entries
+        // Keeps the load of the flag after the store of the producer index, which Release and
+        // Acquire do not. Its partner is the driver, which sets the flag and then looks for entries
         // once more (as i40e_clean_xdp_tx_irq does before it calls i40e_xmit_zc): one of the two
-        // sees what the other stored, and no entry is left lying.
+        // sees the other's store, so no entry is left behind.
         fence(Ordering::SeqCst);
         // Relaxed: the fence orders it.
         self.ring.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
@@ -265,8 +265,8 @@ pub(super) struct Consumer<E: Entry> {
 }
 
 impl<E: Entry> Consumer<E> {
-    /// The ring as it is, once nobody else empties it: what a dead process took and did not release
-    /// is there again.
+    /// The ring in its present state, once nobody else empties it: entries that a dead process took
+    /// and did not release are there again.
     pub fn over(ring: Ring<E>) -> Result<Self, XdpError> {
         ring.check()?;
         let next = ring.consumer().load(Ordering::Acquire);
@@ -280,27 +280,27 @@ impl<E: Entry> Consumer<E> {
         Some(entry)
     }
 
-    /// Entries that it has room for.
+    /// Its capacity.
     pub fn entries(&self) -> u32 {
         self.ring.count
     }
 
-    /// How many entries there are to take.
+    /// The number of entries that can be taken.
     pub fn available(&self) -> u32 {
-        // Acquire: pairs with the kernel's release in xskq_prod_submit, so that entries, and
-        // frames, are seen whole.
+        // Acquire: pairs with the kernel's release in xskq_prod_submit, so that entries and frames
+        // are seen complete.
         let available = self.ring.producer().load(Ordering::Acquire).wrapping_sub(self.next);
-        // The kernel never says more; what is written over its index by mistake makes no endless
-        // walk.
+        // The kernel never reports more; if its index was overwritten by mistake, the walk still
+        // ends.
         available.min(self.ring.count)
     }
 
-    /// The entry that is `ahead` behind the one to be taken next, if there is one.
+    /// The entry that is `ahead` places after the next one, if there is one.
     pub fn peek(&self, ahead: u32) -> Option<E> {
         (ahead < self.available()).then(|| E::load(self.ring.entry(self.next.wrapping_add(ahead))))
     }
 
-    /// Gives the oldest `n` taken entries' places back to the kernel.
+    /// Releases the places of the oldest `n` taken entries to the kernel.
     pub fn release(&self, n: u32) {
         let held = self.ring.consumer().load(Ordering::Relaxed);
         assert!(n <= self.next.wrapping_sub(held), "only what was taken is given back");
@@ -308,13 +308,13 @@ impl<E: Entry> Consumer<E> {
         if !burn() {
             return;
         }
-        // Release: the entries were read before the kernel may overwrite them, and owner words
-        // written before this.
+        // Release: the entries were read before the kernel may overwrite them, and the owner words
+        // were written before this.
         self.ring.consumer().store(held.wrapping_add(n), Ordering::Release);
     }
 }
 
-/// Memory that is laid out as a ring, for tests that play the kernel's part.
+/// Memory with the layout of a ring, for tests that simulate the kernel.
 #[cfg(test)]
 pub(super) mod fake {
     use std::os::fd::{AsFd, OwnedFd};
@@ -347,7 +347,7 @@ mod tests {
 
     const ENTRIES: u32 = 8;
 
-    /// We on one side, and what the kernel would be on the other.
+    /// Our side, and the kernel's.
     fn ends() -> (Producer<u64>, Consumer<u64>) {
         let fd = memory();
         (Producer::over(ring(&fd, ENTRIES)).unwrap(), Consumer::over(ring(&fd, ENTRIES)).unwrap())

@@ -27,12 +27,12 @@ pub struct Socket {
     /// Frames taken from the receive ring and not released. It has room for the whole ring and
     /// never grows.
     held: VecDeque<Held>,
-    /// Transmit chunks that nobody else has: one at first, then whatever the predecessor had.
-    /// Likewise.
+    /// Transmit chunks that nobody else has: one at first, then those of the predecessor. It never
+    /// grows either.
     free: Vec<Chunk>,
-    /// Whether those that the predecessor had are among them.
+    /// Whether the predecessor's chunks are among them.
     taken_back: bool,
-    /// Whether to look into an empty ring runs the driver.
+    /// Whether looking into an empty ring runs the driver.
     busy_poll: bool,
 }
 
@@ -46,13 +46,13 @@ struct Held {
 /// A frame that arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// From the destination MAC on.
+    /// From the destination MAC address on.
     pub bytes: &'a [u8],
-    /// When the interface had it; none where the driver has no room for the stamp.
+    /// When the interface received it; none if the driver has no room for the stamp.
     pub arrived: Option<Nanos>,
 }
 
-/// What the kernel counted for a socket since it was bound (`XDP_STATISTICS`).
+/// The kernel's counts for a socket since it was bound (`XDP_STATISTICS`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Statistics {
     /// Frames dropped for other reasons.
@@ -61,9 +61,9 @@ pub struct Statistics {
     pub receive_ring_full: u64,
     /// Frames dropped because the fill ring was empty.
     pub fill_ring_empty: u64,
-    /// Entries of the fill ring that were none.
+    /// Invalid entries of the fill ring.
     pub receive_invalid: u64,
-    /// Entries of the transmit ring that were none.
+    /// Invalid entries of the transmit ring.
     pub transmit_invalid: u64,
     /// How often the kernel found the transmit ring empty.
     pub transmit_ring_empty: u64,
@@ -80,10 +80,10 @@ pub struct Usage {
     pub transmit_entries: u32,
     /// Frames in it that the kernel has not taken.
     pub transmit_waiting: u32,
-    /// Chunks to send with that are nobody's.
+    /// Free chunks for sending.
     pub transmit_free: u32,
     /// Chunks that the kernel has to receive into, for all of the queue's sockets; 0 while another
-    /// socket fills more in.
+    /// socket adds more.
     pub fill_waiting: u32,
 }
 
@@ -112,7 +112,7 @@ impl Socket {
         Self { fd, queue, ring, receive, transmit, held, free, taken_back: false, busy_poll }
     }
 
-    /// Takes back what the dead had for sending, where it was not yet.
+    /// Takes back what the dead process had for sending, if that has not been done yet.
     pub(super) fn take_back_sent(&mut self) -> Result<(), XdpError> {
         if !self.taken_back {
             let back = self.queue.take_back_sent(self.ring, &self.transmit)?;
@@ -123,10 +123,10 @@ impl Socket {
         Ok(())
     }
 
-    /// Takes back what the dead had received: of all of a queue's sockets, before one of them
-    /// receives.
+    /// Takes back what the dead process had received: for all sockets of a queue, before one of
+    /// them receives.
     pub(super) fn take_back_received(of_queue: &[Self]) -> Result<(), XdpError> {
-        // A chunk that one of them holds would be taken for nobody's.
+        // A chunk that one of them holds would be considered free.
         assert!(of_queue.iter().all(|socket| socket.held.is_empty()), "nothing was received yet");
         let rings: Vec<_> = of_queue.iter().map(|socket| &socket.receive).collect();
         if of_queue[0].queue.take_back_received(&rings)? {
@@ -135,7 +135,7 @@ impl Socket {
         Ok(())
     }
 
-    /// The queue of the interface that it is on.
+    /// The number of its queue on the interface.
     pub fn queue(&self) -> u32 {
         self.queue.number
     }
@@ -145,17 +145,17 @@ impl Socket {
         self.ring
     }
 
-    /// Entries of its receive ring.
+    /// Capacity of its receive ring.
     pub fn entries(&self) -> usize {
         self.receive.entries() as usize
     }
 
-    /// How many frames [`Self::receive`] would find.
+    /// The number of frames that [`Self::receive`] would find.
     pub fn waiting(&self) -> usize {
         self.receive.available() as usize
     }
 
-    /// Takes up to `max` more frames from the ring; gives how many are now held, which
+    /// Takes up to `max` more frames from the ring; returns how many are now held, which
     /// [`Self::received`] shows.
     pub fn receive(&mut self, max: usize) -> usize {
         if self.busy_poll && self.receive.available() == 0 {
@@ -164,7 +164,7 @@ impl Socket {
         for _ in 0..max {
             let Some(entry) = self.receive.take() else { break };
             let (chunk, at) = self.queue.area.take(entry.address);
-            // With the stamp before it.
+            // Including the stamp before it.
             let ahead = at.min(ARRIVAL_BYTES);
             self.queue.area.prefetch(&chunk, at - ahead, entry.length as usize + ahead);
             self.held.push_back(Held { chunk, at, length: entry.length as usize });
@@ -172,7 +172,7 @@ impl Socket {
         self.held.len()
     }
 
-    /// The `i`th frame that is held, oldest first.
+    /// The `i`th held frame, oldest first.
     ///
     /// # Panics
     /// If fewer are held.
@@ -184,8 +184,8 @@ impl Socket {
         Received { bytes, arrived }
     }
 
-    /// Gives the `n` oldest frames back: whatever follows from them is done, and flushed. Until
-    /// then a successor receives them again.
+    /// Releases the `n` oldest frames: everything that follows from them is done, and flushed.
+    /// Until then a successor receives them again.
     ///
     /// # Panics
     /// If fewer are held.
@@ -193,8 +193,7 @@ impl Socket {
         assert!(n <= self.held.len(), "{n} frames are released, {} are held", self.held.len());
         let area = &self.queue.area;
         for Held { chunk, at, .. } in self.held.iter_mut().take(n) {
-            // The chunk's next frame may come without a stamp, and must not be taken to have come
-            // with this one's.
+            // The chunk's next frame may have no stamp, and must not be taken to have this one's.
             if let Some(at) = at.checked_sub(ARRIVAL_BYTES) {
                 area.bytes_mut(chunk, at, ARRIVAL_BYTES).fill(0);
             }
@@ -206,15 +205,15 @@ impl Socket {
         }
     }
 
-    /// Has a frame written into a free chunk, its length given back, and queues it; a length of 0
-    /// is no frame. False, and `write` not called, where no chunk or no place in the ring is free:
-    /// [`Self::flush`] and try again.
+    /// Lets `write` write a frame into a free chunk and return its length, and queues it; a length
+    /// of 0 means no frame. False, without calling `write`, if no chunk or no place in the ring is
+    /// free: [`Self::flush`] and try again.
     ///
     /// # Panics
     /// If the length is more than the chunk's.
     pub fn transmit(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         if self.free.is_empty() {
-            // What is refused here is refused again by who takes back for good, and said.
+            // What is refused here is refused again, and reported, when everything is taken back.
             if self.taken_back { self.collect() } else { drop(self.take_back_sent()) }
         }
         if !self.transmit.has_room() {
@@ -237,19 +236,19 @@ impl Socket {
     }
 
     /// Hands the queued frames to the kernel. From here on they are sent even if this process dies,
-    /// by the kernel or by who adopts the socket. False where the kernel could not take all of them
-    /// now: the next flush, even of nothing new, goes on in order. [`XdpError::InterfaceGone`]:
-    /// nothing will ever come or go by this socket again.
+    /// by the kernel or by the process that adopts the socket. False if the kernel could not take
+    /// all of them now: the next flush, even without new frames, continues in order.
+    /// [`XdpError::InterfaceGone`]: this socket will never send or receive again.
     pub fn flush(&mut self) -> Result<bool, XdpError> {
         let flushed = self.hand_over();
-        // Not only when none is left: no frame shall wait for thousands to be collected.
+        // Not only when none is left: no frame shall wait while thousands are collected.
         if self.taken_back && self.queue.transmit as usize - self.free.len() >= UNCOLLECTED_MAX {
             self.collect();
         }
         flushed
     }
 
-    /// Takes back what the kernel has sent.
+    /// Takes back the chunks that the kernel has sent.
     fn collect(&mut self) {
         let (wake, sent) = self.queue.sent(self.ring);
         self.free.extend(sent);
@@ -261,7 +260,7 @@ impl Socket {
     fn hand_over(&mut self) -> Result<bool, XdpError> {
         self.transmit.publish();
         let mut waiting = self.transmit.waiting();
-        // In copy mode a call sends what `open` asked for, or 32 frames (net/xdp/xsk.c,
+        // In copy mode a call sends as many as `open` asked for, or 32 frames (net/xdp/xsk.c,
         // TX_BATCH_SIZE). Each turn leaves fewer, or is the last.
         while waiting > 0 {
             if !self.transmit.needs_wakeup() {
@@ -269,7 +268,7 @@ impl Socket {
             }
             match send(&self.fd, &[], SendFlags::DONTWAIT) {
                 // Its own batch was used up, or buffers are short, or the device is busy or down:
-                // which, only what was taken tells.
+                // only what was taken tells which.
                 Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::BUSY | Errno::NOBUFS | Errno::NETDOWN) => {}
                 Err(Errno::NXIO | Errno::NODEV) => {
                     return Err(XdpError::InterfaceGone { interface: self.queue.interface.clone() });
@@ -287,7 +286,7 @@ impl Socket {
         Ok(true)
     }
 
-    /// How full the rings are.
+    /// The present fill of the rings.
     pub fn usage(&mut self) -> Usage {
         let (fill_waiting, wake) = self.queue.fill_waiting();
         if wake {
@@ -303,7 +302,7 @@ impl Socket {
         }
     }
 
-    /// What the kernel counted.
+    /// The kernel's counts since the socket was bound.
     pub fn statistics(&self) -> Result<Statistics, XdpError> {
         let counted = xdp_statistics(&self.fd)
             .map_err(|error| XdpError::Call { what: "reading what the kernel counted", error: error.into() })?;

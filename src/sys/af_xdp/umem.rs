@@ -1,4 +1,5 @@
-//! The UMEM: memory that frames lie in, seen by this process, its successors and the kernel.
+//! The UMEM: memory that contains the frames, visible to this process, its successors and the
+//! kernel.
 //!
 //! ```text
 //! memfd: │ queue 0's chunks │ queue 1's … │ owner words, u64 a chunk │ … padding │ header 64 │
@@ -7,8 +8,9 @@
 //!
 //! What always holds: a chunk that this process may touch is a [`Chunk`], which cannot be copied
 //! and is consumed when the chunk is handed to the kernel. Its owner word says the same where a
-//! successor can read it. Which chunks are for receiving and which for which ring's sending never
-//! changes: neither can starve the other, and a ring always has room for all that may come into it.
+//! successor can read it. Which chunks are for receiving, and which for sending by which ring,
+//! never changes: so neither can starve the other, and a ring always has room for everything that
+//! may come into it.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -32,7 +34,7 @@ const HEADER_BYTES: usize = 64;
 const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
 
 const LINE_BYTES: usize = 64;
-/// What a worker reads of most frames: the stamp, and a frame of 96 bytes.
+/// The part of most frames that a worker reads: the stamp, and a frame of 96 bytes.
 const LINES_AHEAD: usize = 3;
 
 /// The whole memory, mapped.
@@ -44,8 +46,8 @@ pub(super) struct Umem {
     _claim: Claim,
 }
 
-/// What this process has mapped, by device and inode. Of two that adopted the same memory each
-/// would hold tokens for the other one's chunks.
+/// What this process has mapped, by device and inode. Two mappings of the same memory would each
+/// hold tokens for the other's chunks.
 static CLAIMED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 /// The one mapping of a memory in this process.
@@ -69,8 +71,8 @@ impl Drop for Claim {
 }
 
 impl Umem {
-    /// Makes the memory: of huge pages where they are wanted and there are enough, else of small
-    /// ones. Every page is there before anybody uses it, and its size is sealed, so touching it
+    /// Makes the memory: of huge pages if they are wanted and there are enough, otherwise of small
+    /// ones. Every page is allocated before it is used, and the size is sealed, so touching it
     /// never fails.
     pub fn create(settings: &Settings) -> Result<(Self, OwnedFd), XdpError> {
         let small = || allocate(settings, MemfdFlags::empty(), PAGE);
@@ -88,10 +90,10 @@ impl Umem {
         Ok((umem, fd))
     }
 
-    /// Maps what another process made, if it is what the settings say.
+    /// Maps the memory that another process made, if it matches the settings.
     pub fn open(fd: BorrowedFd<'_>, settings: &Settings) -> Result<Self, XdpError> {
         let foreign = |what| XdpError::Foreign { what };
-        let seals = fcntl_get_seals(fd).map_err(|_| foreign("it is no memfd"))?;
+        let seals = fcntl_get_seals(fd).map_err(|_| foreign("it is not a memfd"))?;
         if !seals.contains(SealFlags::SHRINK) {
             return Err(foreign("its size is not sealed"));
         }
@@ -114,7 +116,7 @@ impl Umem {
         Ok(Self { map, chunks: settings.chunks(), chunk_bytes: settings.chunk_bytes(), _claim: claim })
     }
 
-    /// The first byte of a queue's chunks, where the kernel is told to find them.
+    /// The first byte of a queue's chunks, as told to the kernel.
     pub fn address(&self, first: usize) -> u64 {
         self.map.as_ptr().addr() as u64 + (first * self.chunk_bytes) as u64
     }
@@ -130,8 +132,8 @@ impl Umem {
     fn atomics(&self, at: usize, count: usize) -> &[AtomicU64] {
         assert!(at.is_multiple_of(align_of::<AtomicU64>()) && at + count * size_of::<AtomicU64>() <= self.map.len());
         // SAFETY: the run is within the mapping and aligned (asserted), the mapping lives as long
-        // as `self` and its file cannot shrink (sealed); whoever else maps it goes through atomics
-        // too, for it is this function that gives them.
+        // as `self` and its file cannot shrink (sealed); other processes that map it use atomics
+        // too, because they get them from this function.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at).cast(), count) }
     }
 }
@@ -145,12 +147,12 @@ fn allocate(settings: &Settings, pages: MemfdFlags, page: usize) -> rustix::io::
     Ok(fd)
 }
 
-/// Bytes of the file, in whole pages.
+/// Length of the file in bytes, in whole pages.
 fn length(settings: &Settings, page: usize) -> usize {
     (settings.chunks() * (settings.chunk_bytes() + size_of::<u64>()) + HEADER_BYTES).next_multiple_of(page)
 }
 
-/// What must agree between who made the memory and who adopts it.
+/// What must agree between the process that made the memory and the one that adopts it.
 fn header(settings: &Settings) -> [u64; 6] {
     let Settings { queues, rings, receive, transmit, .. } = settings;
     [
@@ -163,15 +165,15 @@ fn header(settings: &Settings) -> [u64; 6] {
     ]
 }
 
-/// A chunk that this process has in its hands: nobody else reads or writes it.
+/// A chunk that this process owns: nobody else reads or writes it.
 ///
-/// Tokens come from two places, [`Area::take`] and [`Area::reclaim`], and both believe what is
-/// written in memory that the kernel and the dead wrote to: the kernel, that it gives back only
-/// what it was given, once; the dead, that their words said who had what. That they were honest is
-/// assumed and not checked, but for what cannot be at all (an address beyond the memory, a chunk in
-/// two receive rings). A process that was taken over before it died can leave its successor a chunk
-/// that the kernel still writes to. Its frame may then change after its tag was checked, under a
-/// reference, against what that reference promises the compiler.
+/// Tokens come from two places, [`Area::take`] and [`Area::reclaim`]. Both trust data in memory
+/// that the kernel and dead processes wrote to: that the kernel gives back only what it was given,
+/// once; and that the dead processes' words said who had what. Their honesty is assumed and not
+/// checked, except for what is impossible (an address beyond the memory, a chunk in two receive
+/// rings). A process that was compromised before it died can leave its successor a chunk that the
+/// kernel still writes to. Its frame may then change after its tag was checked, under a reference,
+/// contrary to what that reference promises the compiler.
 #[derive(Debug)]
 pub(super) struct Chunk(u32);
 
@@ -182,17 +184,17 @@ impl Chunk {
     }
 }
 
-/// Who has a chunk, in the memory that outlives this process.
+/// The owner of a chunk, in the memory that outlives this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
-    /// A process: this one, or one that is dead, whose successor may have it.
+    /// A process: this one, or a dead one, whose successor may have it.
     Process,
-    /// The kernel, by this entry of the fill ring: if the ring's producer ever went beyond it.
+    /// The kernel, by this entry of the fill ring, if the ring's producer ever went beyond it.
     Fill(u32),
-    /// The kernel, by this entry of its ring's transmit ring: likewise.
+    /// The kernel, by this entry of its ring's transmit ring, under the same condition.
     Transmit(u32),
-    /// A process that has read that the kernel is done with it: if the entry that said so is gone
-    /// from the completion ring. Until then a successor is told so again. Spare chunks alone are in
+    /// A process that has read that the kernel is done with it, if the entry that said so is gone
+    /// from the completion ring. Until then a successor is told again. Only spare chunks are in
     /// between for a moment, see [`super::queue`].
     Sent,
 }
@@ -224,7 +226,7 @@ pub(super) struct Area {
     umem: Arc<Umem>,
     first: usize,
     chunks: usize,
-    /// A chunk's bytes, as a power of two: no division on the way of every frame.
+    /// A chunk's size in bytes, as a power of two: so no frame costs a division.
     shift: u32,
 }
 
@@ -236,43 +238,44 @@ impl Area {
         Self { first, chunks, shift: umem.chunk_bytes.ilog2(), umem }
     }
 
-    /// The chunk that the kernel gives back by this address, anywhere in it, and the place in it.
+    /// The chunk that the kernel gives back by this address, which may be anywhere in it, and the
+    /// offset in it.
     ///
     /// # Panics
-    /// If no chunk of this queue lies there: the rings are not what they are taken for, and no
-    /// frame may be touched.
+    /// If no chunk of this queue is there: the rings are not what they are taken for, and no frame
+    /// may be touched.
     pub fn take(&self, address: u64) -> (Chunk, usize) {
         let number = address >> self.shift;
         assert!(number < self.chunks as u64, "the kernel gave address {address}, beyond the queue's memory");
         (Chunk(number as u32), (address - (number << self.shift)) as usize)
     }
 
-    /// Whether an address lies in one of the queue's chunks.
+    /// Whether an address is in one of the queue's chunks.
     pub fn holds(&self, address: u64) -> bool {
         address >> self.shift < self.chunks as u64
     }
 
-    /// Where the kernel knows a chunk: its place in the queue's memory.
+    /// A chunk's address for the kernel: its offset in the queue's memory.
     pub fn address(&self, chunk: &Chunk) -> u64 {
         u64::from(chunk.0) << self.shift
     }
 
-    /// Hands a chunk to the kernel: `put` gets its address into the ring's next entry, which its
-    /// word then names, and only after both does whoever calls this move the ring's index. The
-    /// token is spent.
+    /// Hands a chunk to the kernel: `put` writes its address into the ring's next entry, which its
+    /// word then names; only after both does the caller move the ring's index. The token is
+    /// consumed.
     ///
-    /// The entry before the word, so that a claim on an entry beyond the index always finds itself
-    /// named there: see [`Self::withdraw`].
+    /// The entry comes before the word, so that a claim on an entry beyond the index always finds
+    /// itself named there: see [`Self::withdraw`].
     pub fn hand_over(&self, chunk: Chunk, owner: Owner, put: impl FnOnce(u64)) {
         put(self.address(&chunk));
-        // Release, as `set_owner` is, keeps the entry in front.
+        // Release, in `set_owner`, keeps the entry before the word.
         self.set_owner(&chunk, owner);
     }
 
     /// Takes back what a dead process claimed for the kernel by an entry that it never published:
-    /// the chunk at `address`, if its word is this claim. To be done before the entry, which held
-    /// that address, is written anew; for when the index then moves beyond it, the claim would seem
-    /// to have been true, and nobody ever gave the chunk back.
+    /// the chunk at `address`, if its word is this claim. This must happen before the entry, which
+    /// held that address, is written anew; otherwise, when the index moves beyond it, the claim
+    /// would seem to have been true, and nobody would ever give the chunk back.
     pub fn withdraw(&self, address: u64, claim: Owner) {
         let number = address >> self.shift;
         if number >= self.chunks as u64
@@ -281,20 +284,20 @@ impl Area {
             return;
         }
         self.set_owner(&Chunk(number as u32), Owner::Process);
-        // Release keeps the word in front of the entry that is written next, for whoever finds what
-        // the killed left.
+        // Release keeps the word before the entry that is written next, for a successor that
+        // examines what a killed process left.
         fence(Ordering::Release);
     }
 
-    /// A chunk that nobody has, when the rings are adopted.
+    /// Takes a chunk that nobody has, when the rings are adopted.
     pub fn reclaim(&self, number: usize) -> Chunk {
         assert!(number < self.chunks, "a chunk of this queue");
         Chunk(number as u32)
     }
 
-    /// Notes who has a chunk. A successor believes it, so it is said before the index that makes it
-    /// true moves, and the order is kept (Release, paired with [`Self::owners`] after this process
-    /// is dead; until then, with nothing).
+    /// Notes the owner of a chunk. A successor trusts it, so it is written before the index moves
+    /// that makes it true, and this order is kept (Release, paired with [`Self::owners`] after this
+    /// process is dead; until then, with nothing).
     pub fn set_owner(&self, chunk: &Chunk, owner: Owner) {
         #[cfg(test)]
         if !crate::sys::mapping::burn() {
@@ -303,7 +306,7 @@ impl Area {
         self.umem.words()[self.first + chunk.0 as usize].store(owner.word(), Ordering::Release);
     }
 
-    /// Who has each of these chunks; none where the word is none of ours. All at once, because a
+    /// The owner of each of these chunks; none if the word is invalid. All at once, because a
     /// successor asks for thousands.
     pub fn owners(&self, numbers: Range<usize>) -> impl Iterator<Item = (usize, Option<Owner>)> {
         assert!(numbers.end <= self.chunks, "chunks of this queue");
@@ -314,21 +317,21 @@ impl Area {
     pub fn bytes<'a>(&'a self, chunk: &'a Chunk, at: usize, length: usize) -> &'a [u8] {
         let start = self.place(chunk, at, length);
         // SAFETY: in the mapping (asserted by `place`), which lives as long as `self`. Nobody
-        // writes it meanwhile: the kernel has given the chunk, this token is the only one of it,
-        // and it is borrowed. That it is the only one is what honest predecessors see to: tokens
-        // are made of the words and ring entries that they left. One that was taken over can have
-        // left a chunk that the kernel receives into as well, and then what is read here changes
-        // under a reader; no more than bytes does, and none leads out of it.
+        // writes it meanwhile: the kernel has given the chunk up, this token is the only one for
+        // it, and it is borrowed. That it is the only one depends on honest predecessors: tokens
+        // are made from the words and ring entries that they left. A compromised one can have left
+        // a chunk that the kernel receives into as well, and then the bytes read here change under
+        // a reader; but only bytes change, and no value of them leads outside the chunk.
         unsafe { std::slice::from_raw_parts(self.umem.map.as_ptr().add(start), length) }
     }
 
     pub fn bytes_mut<'a>(&'a self, chunk: &'a mut Chunk, at: usize, length: usize) -> &'a mut [u8] {
         let start = self.place(chunk, at, length);
-        // SAFETY: as for `bytes`; nobody reads it either, for the token is borrowed mutably.
+        // SAFETY: as for `bytes`; nobody reads it either, because the token is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.umem.map.as_mut_ptr().add(start), length) }
     }
 
-    /// Has bytes fetched that are read soon: another core wrote them.
+    /// Prefetches bytes that are read soon: another core wrote them.
     pub fn prefetch(&self, chunk: &Chunk, at: usize, length: usize) {
         let start = self.place(chunk, at, length);
         for line in (start / LINE_BYTES..(start + length).div_ceil(LINE_BYTES)).take(LINES_AHEAD) {

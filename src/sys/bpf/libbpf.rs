@@ -1,9 +1,8 @@
-//! What libbpf says: its errors as ours, its talk into the log.
+//! Converts libbpf's errors, and redirects its messages into the log.
 
 use std::io;
 
-/// libbpf-rs keeps the errno to itself, but not the words, and not whether it was a matter of
-/// privilege.
+/// libbpf-rs hides the errno, but gives the message, and whether it was a matter of privilege.
 pub(crate) fn os_error(error: &libbpf_rs::Error) -> io::Error {
     let kind = match error.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
@@ -13,7 +12,7 @@ pub(crate) fn os_error(error: &libbpf_rs::Error) -> io::Error {
     io::Error::new(kind, format!("{error:#}"))
 }
 
-/// libbpf talks to stderr by itself; what it says belongs with the rest of what is logged.
+/// libbpf prints to stderr by itself; its messages belong in the log with the others.
 pub(crate) fn talk_through_tracing() {
     fn say(level: libbpf_rs::PrintLevel, text: String) {
         match level {

@@ -1,8 +1,8 @@
 //! Steering: the XDP program of `bpf/` that brings V2V frames to the workers' sockets.
 //!
-//! What always holds: frames that are not ours pass to the kernel, whether or not anybody is there
-//! to work. Steering that is pinned outlives every process, so a successor finds it as it was, and
-//! the interface is never without.
+//! What always holds: frames that are not V2V pass to the kernel, whether or not a process is there
+//! to work. Pinned steering outlives every process, so a successor finds it as it was, and the
+//! interface is never without it.
 
 pub mod abi;
 pub(crate) mod calls;
@@ -24,26 +24,26 @@ use crate::time::Nanos;
 
 const _: () = assert!(abi::BATON_KNOWN_MAX as usize >= DOMAINS_MAX, "every domain's MAC address can be known");
 
-/// What steering goes by. May be changed while frames come.
+/// The settings of steering. They may be changed while frames arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SteerSettings {
-    /// The EtherType that V2V frames bear on this site.
+    /// The EtherType of V2V frames on this site.
     pub ethertype: u16,
-    /// The UDP port that the kernel's packet generator sends probes to; none: no frame is a
+    /// The UDP port to which the kernel's packet generator sends probes; none: no frame is a
     /// generator probe.
     pub probe_port: Option<u16>,
-    /// Rings of each queue that frames are shared among, at most [`RINGS_PER_QUEUE_MAX`]; 0: every
-    /// frame passes.
+    /// Rings of each queue among which frames are distributed, at most [`RINGS_PER_QUEUE_MAX`]; 0:
+    /// every frame passes.
     pub rings: u32,
-    /// Whether V2V frames are dropped that come from other MAC addresses than [`Steering::admit`]
-    /// was told of.
+    /// Whether V2V frames are dropped if they come from MAC addresses that [`Steering::admit`] was
+    /// not told of.
     pub known_only: bool,
-    /// V2V frames a second that a MAC address may send; none: as many as it likes.
+    /// V2V frames a second that a MAC address may send; none: no limit.
     pub source_rate: Option<NonZeroU32>,
 }
 
 impl SteerSettings {
-    /// All that comes, without generator probes.
+    /// Accepts V2V frames from everybody, and no generator probes.
     pub const fn new(ethertype: u16, rings: u32) -> Self {
         Self { ethertype, probe_port: None, rings, known_only: false, source_rate: None }
     }
@@ -71,7 +71,7 @@ impl SteerSettings {
 pub enum Mode {
     /// In the driver, before the kernel makes a packet of the frame.
     Native,
-    /// In the network stack: works with every driver, slower.
+    /// In the network stack: works with every driver, but slower.
     Generic,
 }
 
@@ -84,7 +84,7 @@ impl std::fmt::Display for Mode {
     }
 }
 
-/// What became of a frame.
+/// What the program did with a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u32)]
 pub enum Verdict {
@@ -92,17 +92,17 @@ pub enum Verdict {
     Steered = abi::BATON_STEERED,
     /// A probe of the kernel's packet generator, given to a ring.
     Probe = abi::BATON_PROBE,
-    /// A V2V frame or a probe for a ring in which no socket is: left to the kernel.
+    /// A V2V frame or a probe for a ring without a socket: left to the kernel.
     NoSocket = abi::BATON_NO_SOCKET,
-    /// Not ours: left to the kernel.
+    /// Another EtherType: left to the kernel.
     OtherEtherType = abi::BATON_OTHER_ETHERTYPE,
-    /// Ends before its Ethernet header or its V2V packet does: left to the kernel.
+    /// Shorter than its Ethernet header or its V2V packet: left to the kernel.
     Truncated = abi::BATON_TRUNCATED,
-    /// Ours by its EtherType, but no packet type of V2V: left to the kernel.
+    /// The EtherType of V2V, but not a packet type of V2V: left to the kernel.
     UnknownType = abi::BATON_UNKNOWN_TYPE,
-    /// A V2V frame of a MAC address that is not known, where only those may send: dropped.
+    /// A V2V frame from an unknown MAC address, if only known ones may send: dropped.
     Stranger = abi::BATON_STRANGER,
-    /// A V2V frame beyond what its MAC address may send: dropped.
+    /// A V2V frame above the rate of its MAC address: dropped.
     OverRate = abi::BATON_OVER_RATE,
 }
 
@@ -121,7 +121,7 @@ impl Verdict {
         Self::OverRate,
     ];
 
-    /// Its name in metrics.
+    /// The name that metrics use.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Steered => "steered",
@@ -141,67 +141,67 @@ impl Verdict {
 pub struct Counters([u64; VERDICTS]);
 
 impl Counters {
-    /// Frames with this verdict.
+    /// The number of frames with this verdict.
     pub const fn of(&self, verdict: Verdict) -> u64 {
         self.0[verdict as usize]
     }
 
-    /// Every verdict with its frames.
+    /// Every verdict with its number of frames.
     pub fn iter(&self) -> impl Iterator<Item = (Verdict, u64)> {
         Verdict::ALL.into_iter().zip(self.0)
     }
 }
 
-/// Bytes right before a steered frame: the stamp of its arrival.
+/// Bytes immediately before a steered frame: the stamp of its arrival.
 pub(super) const ARRIVAL_BYTES: usize = size_of::<abi::baton_arrival>();
 
-/// The arrival that steering stamped, if these bytes are a stamp.
+/// The arrival time in these bytes, if they are a stamp of steering.
 pub(super) fn arrival(stamp: &[u8; ARRIVAL_BYTES]) -> Option<Nanos> {
     let (magic, ns) = stamp.split_at(size_of::<u64>());
     let stamped = magic[..4] == abi::BATON_ARRIVAL_MAGIC.to_ne_bytes();
     stamped.then(|| Nanos(u64::from_ne_bytes(ns.try_into().expect("eight bytes are left of sixteen"))))
 }
 
-/// Why steering cannot be had.
+/// Why steering is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum SteerError {
-    /// The operator's: the process may not.
+    /// The operator's: the process lacks privileges.
     #[error("steering frames needs CAP_BPF and CAP_NET_ADMIN, and {what} was refused: start it as root")]
     Privilege {
-        /// What was refused.
+        /// The refused step.
         what: &'static str,
     },
-    /// The kernel does not take the program.
+    /// The kernel rejects the program.
     #[error("the kernel does not take the steering program (Linux 5.18 or newer is needed): {error}")]
     Load {
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// The operator's: somebody else's program is there.
+    /// The operator's: another program is attached.
     #[error(
         "another XDP program (id {program}) is on {interface}; `bpftool prog show id {program}` tells whose, \
          `ip link set dev {interface} xdp off` takes it off"
     )]
     Occupied {
-        /// Where.
+        /// The name of the interface.
         interface: String,
-        /// The id of what is there; 0 where the kernel did not say.
+        /// The id of that program; 0 if the kernel did not tell.
         program: u32,
     },
     /// Neither way of attaching works on this interface.
     #[error("no XDP on {interface}: native mode was tried ({native}), then generic mode ({generic})")]
     Refused {
-        /// Where.
+        /// The name of the interface.
         interface: String,
-        /// What the kernel said to the one.
+        /// The kernel's error for native mode.
         native: io::Error,
-        /// And to the other.
+        /// The kernel's error for generic mode.
         generic: io::Error,
     },
-    /// The operator's: pins live on a BPF file system only.
+    /// The operator's: pins need a BPF file system.
     #[error("{folder} is not on a BPF file system: `mount -t bpf bpf {folder}`, or name a folder of one", folder = .folder.display())]
     NotBpffs {
-        /// Where pins were wanted.
+        /// The folder that was to hold the pins.
         folder: PathBuf,
     },
     /// The operator's: the folder serves another interface.
@@ -211,33 +211,33 @@ pub enum SteerError {
          a folder of its own (`runtime.pin`)", folder = .folder.display()
     )]
     PinnedElsewhere {
-        /// Where the pins are.
+        /// The folder of the pins.
         folder: PathBuf,
         /// The index of the interface that they are for.
         interface: u32,
     },
-    /// Pins cannot be made, opened or removed.
+    /// A pin cannot be made, opened or removed.
     #[error("{path}: {error}", path = .path.display())]
     Pin {
-        /// Which.
+        /// Where the pin is, or was to be.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
     /// Ours: a ring that the maps have no place for.
     #[error("queue {queue}, ring {ring}: there are at most {QUEUES_MAX} queues of {RINGS_PER_QUEUE_MAX} rings")]
     NoSuchRing {
-        /// As asked for.
+        /// The queue that was asked for.
         queue: u32,
-        /// As asked for.
+        /// The ring that was asked for.
         ring: u32,
     },
     /// Another call failed.
     #[error("steering: {what}: {error}")]
     Call {
-        /// What was done.
+        /// The step that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
 }

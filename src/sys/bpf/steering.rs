@@ -1,4 +1,4 @@
-//! The steering program on its interface: loaded, attached, pinned, taken over.
+//! The steering program on its interface: loads, attaches, pins it and takes it over.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,12 +21,12 @@ use crate::wire::Mac;
 pub const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
 const PROGRAM: &str = "steer";
-/// The name of a link's pin; the maps are pinned beside it, and before it: where a link is, they
-/// are.
+/// The name of a link's pin. The maps are pinned beside it, and before it: if a link exists, so do
+/// they.
 const LINK: &str = "link";
 const MAPS: [&str; 4] = ["settings", "rings", "verdicts", "known"];
 
-/// The steering program and, unless it is only loaded, the interface that it is on.
+/// The steering program and, unless it is only loaded, its attachment to an interface.
 ///
 /// Pinned, it outlives the process; not pinned, it leaves the interface when this is dropped.
 #[derive(Debug)]
@@ -34,10 +34,10 @@ pub struct Steering {
     program: ProgramHandle,
     maps: Maps,
     link: Option<Link>,
-    /// Another build's program is on the link yet, and this one follows it when its rings are
+    /// Another build's program is still on the link; this one replaces it when its rings are
     /// filled.
     follows: bool,
-    /// It was there, pinned, before this process took it up.
+    /// An earlier process had pinned it.
     inherited: bool,
 }
 
@@ -57,8 +57,8 @@ pub(crate) struct Link {
 }
 
 impl Drop for Link {
-    /// What is not pinned ends here. Closing it would not do: where another thread is just starting
-    /// a program, the child has a copy of the descriptor until it executes that.
+    /// What is not pinned ends here. Closing it would not be enough: if another thread is just
+    /// starting a program, the child has a copy of the descriptor until it executes that.
     fn drop(&mut self) {
         if self.pins.is_none() {
             let _ = calls::detach_link(self.fd.as_fd());
@@ -66,27 +66,27 @@ impl Drop for Link {
     }
 }
 
-/// What the program answers for a frame.
+/// The program's verdict on a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// To a socket.
     Redirect,
     /// To the kernel.
     Pass,
-    /// To nobody.
+    /// The frame is discarded.
     Drop,
-    /// Another of XDP's actions, none of which the program ever gives.
+    /// Another XDP action, none of which the program ever returns.
     Other(u32),
 }
 
-/// A frame that the program looked at without its having come.
+/// The result of running the program on a frame that did not arrive.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DryRun {
-    /// Where it would go.
+    /// What it would do with the frame.
     pub action: Action,
     /// The frame afterwards.
     pub frame: Vec<u8>,
-    /// The time stamped before it.
+    /// The stamp before the frame, if it wrote one.
     pub arrived: Option<Nanos>,
 }
 
@@ -116,18 +116,19 @@ impl Steering {
         Ok(steering)
     }
 
-    /// Puts steering on the interface: natively, else generically. With a folder (on a bpffs) it is
-    /// pinned there; what an earlier process pinned there goes on, its program replaced without a
-    /// gap where it is another build's. Sockets that are gone have left their rings:
-    /// [`Self::set_ring`] fills them.
+    /// Puts steering on the interface: in native mode if possible, otherwise in generic mode. With
+    /// a folder (on a bpffs) it is pinned there. Steering that an earlier process pinned there
+    /// continues; if it is another build's, its program is replaced without a gap. Closed sockets
+    /// have left their rings: [`Self::set_ring`] fills them.
     pub fn attach(interface: &Interface, settings: &SteerSettings, pins: Option<&Path>) -> Result<Self, SteerError> {
         let mut steering = Self::begin(interface, settings, &BTreeSet::new(), pins)?;
         steering.finish()?;
         Ok(steering)
     }
 
-    /// As [`Self::attach`], where only these may send if that is set, from the first frame on; and
-    /// another build's program stays until [`Self::finish`], so that rings can be filled before.
+    /// As [`Self::attach`], but from the first frame on only these MAC addresses may send, if that
+    /// is set; and another build's program stays until [`Self::finish`], so that rings can be
+    /// filled before.
     pub fn begin(
         interface: &Interface,
         settings: &SteerSettings,
@@ -152,7 +153,7 @@ impl Steering {
         Ok(steering)
     }
 
-    /// Puts the program in the place of another build's, where one is there yet.
+    /// Replaces the program of another build, if that is still there.
     pub fn finish(&mut self) -> Result<(), SteerError> {
         let Some(link) = self.link.as_ref().filter(|_| self.follows) else { return Ok(()) };
         calls::update_link(link.fd.as_fd(), self.program.as_fd()).map_err(call("replacing another build's program"))?;
@@ -161,10 +162,10 @@ impl Steering {
         Ok(())
     }
 
-    /// Puts it on its interface again where somebody took it off. True where that was so.
+    /// Attaches it to its interface again if somebody removed it. True if that was so.
     pub fn mend(&mut self, interface: &Interface) -> Result<bool, SteerError> {
         let Some(there) = &mut self.link else { return Ok(false) };
-        let (index, _) = calls::link_info(there.fd.as_fd()).map_err(call("asking for the link"))?;
+        let (index, _) = calls::link_info(there.fd.as_fd()).map_err(call("reading the link"))?;
         if index != 0 {
             return Ok(false);
         }
@@ -178,29 +179,29 @@ impl Steering {
         Ok(true)
     }
 
-    /// Whether an earlier process had put it there, and pinned it.
+    /// Whether an earlier process had attached and pinned it.
     pub fn is_inherited(&self) -> bool {
         self.inherited
     }
 
-    /// Whether it is this interface that it is on: the index is told by the link, but not the
-    /// network namespace that it is of.
+    /// Whether it is attached to this interface: the link gives the interface's index, but not its
+    /// network namespace.
     pub fn is_on(&self, interface: &Interface) -> bool {
         self.link.as_ref().is_some_and(|link| is_on(link.fd.as_fd(), interface).unwrap_or(false))
     }
 
-    /// The steering that an earlier process pinned, as it is.
+    /// The steering that an earlier process pinned, unchanged.
     pub fn open(folder: &Path) -> Result<Self, SteerError> {
         let path = folder.join(LINK);
         let fd = calls::open_pin(&path).map_err(|error| SteerError::Pin { path, error })?;
-        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
+        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("reading the link"))?;
         let program = attached(program, folder)?;
         let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
         Ok(Self { program, maps: Maps::open(folder)?, link, follows: false, inherited: true })
     }
 
-    /// How it is attached; none where it is only loaded.
+    /// How it is attached; none if it is only loaded.
     pub fn mode(&self) -> Option<Mode> {
         self.link.as_ref().map(|link| link.mode)
     }
@@ -211,13 +212,13 @@ impl Steering {
         update.map_err(|error| call("changing its settings")(os_error(&error)))
     }
 
-    /// Says whose frames are taken where only known MAC addresses may send: these, and no others.
+    /// Sets whose frames are accepted if only known MAC addresses may send: these, and no others.
     pub fn admit(&self, macs: &BTreeSet<Mac>) -> Result<(), SteerError> {
         let key = |mac: &Mac| mac.0.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)).to_ne_bytes();
         let wanted: BTreeSet<_> = macs.iter().map(key).collect();
-        let failed = |error: libbpf_rs::Error| call("saying whose frames are taken")(os_error(&error));
+        let failed = |error: libbpf_rs::Error| call("setting which MAC addresses may send")(os_error(&error));
         let there: Vec<_> = self.maps.known.keys().collect();
-        // First those that go: there may be no room for both.
+        // Removals first: there may be no room for both.
         for gone in there.iter().filter(|there| !wanted.iter().any(|key| key[..] == there[..])) {
             self.maps.known.delete(gone).map_err(failed)?;
         }
@@ -227,18 +228,18 @@ impl Steering {
             .map_err(failed)
     }
 
-    /// Puts a socket in its place: frames for this ring of this queue go to it from now on. When
-    /// its last descriptor is closed it leaves by itself.
+    /// Assigns a socket to a place: frames for this ring of this queue go to it from now on. When
+    /// its last descriptor is closed it leaves the place by itself.
     pub fn set_ring(&self, queue: u32, ring: u32, socket: BorrowedFd<'_>) -> Result<(), SteerError> {
         if queue >= QUEUES_MAX || ring >= RINGS_PER_QUEUE_MAX {
             return Err(SteerError::NoSuchRing { queue, ring });
         }
         let slot = queue * RINGS_PER_QUEUE_MAX + ring;
         let update = self.maps.rings.update(&slot.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY);
-        update.map_err(|error| call("putting a socket in its ring")(os_error(&error)))
+        update.map_err(|error| call("assigning a socket to its ring")(os_error(&error)))
     }
 
-    /// What became of the frames so far.
+    /// The counts of frames by verdict so far.
     pub fn counters(&self) -> Result<Counters, SteerError> {
         let mut counters = Counters::default();
         for (index, count) in counters.0.iter_mut().enumerate() {
@@ -250,12 +251,12 @@ impl Steering {
         Ok(counters)
     }
 
-    /// What it would do with a frame that came to this queue of this interface, `(0, 0)` for none
-    /// in particular. The counters count it. `metadata` bytes in front of the frame are somebody
-    /// else's stamp.
+    /// What the program would do with a frame on this queue of this interface, `(0, 0)` for none in
+    /// particular. The counters count it. `metadata` bytes before the frame are another program's
+    /// stamp.
     pub fn dry_run(&self, data: &[u8], metadata: usize, on: (u32, u32)) -> Result<DryRun, SteerError> {
-        let (action, data, metadata) = calls::test_run(self.program.as_fd(), data, metadata as u32, on)
-            .map_err(call("having it look at a frame"))?;
+        let (action, data, metadata) =
+            calls::test_run(self.program.as_fd(), data, metadata as u32, on).map_err(call("running it on a frame"))?;
         let (before, frame) = data.split_at(metadata as usize);
         let action = match action {
             libbpf_rs::libbpf_sys::XDP_REDIRECT => Action::Redirect,
@@ -267,15 +268,15 @@ impl Steering {
         Ok(DryRun { action, frame: frame.to_owned(), arrived })
     }
 
-    /// Takes steering off the interface and its pins away.
+    /// Removes steering from the interface, and its pins.
     pub fn detach(mut self) -> Result<(), SteerError> {
         let Some(link) = self.link.take() else { return Ok(()) };
-        calls::detach_link(link.fd.as_fd()).map_err(call("taking it off the interface"))?;
+        calls::detach_link(link.fd.as_fd()).map_err(call("removing it from the interface"))?;
         link.pins.as_deref().map_or(Ok(()), unpin)
     }
 
-    /// What is pinned in the folder, if it is there and alive. Where it is another build's, this
-    /// one's, ready to follow it.
+    /// The steering that is pinned in the folder, if it is there and alive. If it is another
+    /// build's, this build's, ready to replace it.
     fn take_up(
         interface: &Interface,
         settings: &SteerSettings,
@@ -291,22 +292,22 @@ impl Steering {
             }
             Err(error) => return Err(SteerError::Pin { path, error }),
         };
-        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("asking for the link"))?;
+        let (index, program) = calls::link_info(fd.as_fd()).map_err(call("reading the link"))?;
         if index == 0 {
-            // The interface went away and took the attachment with it; one that came back is
-            // another.
+            // The interface was removed, and its attachment with it; a new interface of that name
+            // is another one.
             unpin(folder)?;
             return Ok(None);
         }
-        if !is_on(fd.as_fd(), interface).map_err(call("asking what is on the interface"))? {
+        if !is_on(fd.as_fd(), interface).map_err(call("reading which program is on the interface"))? {
             return Err(SteerError::PinnedElsewhere { folder: folder.to_owned(), interface: index });
         }
         let fresh = Self::load(settings)?;
         let mode = mode_on(index)?;
         let link = Some(Link { fd, mode, pins: Some(folder.to_owned()) });
-        // One that cannot be opened is another build's as well: a keeper that died between
-        // replacing the program and pinning the new one leaves a program without a name, and what
-        // that takes a keeper need not have.
+        // One that cannot be opened counts as another build's: a keeper that died between replacing
+        // the program and pinning the new one leaves a program without a name, and a keeper may
+        // lack the privileges to open that.
         if let Ok(found) = attached(program, folder)
             && let Some(maps) = Maps::of_build(folder, &found, &fresh)?
         {
@@ -334,16 +335,17 @@ impl Steering {
     }
 }
 
-/// Puts a program on an interface: natively, else generically, which is said with its reason.
+/// Attaches a program to an interface: natively if possible, otherwise generically, which is logged
+/// with its reason.
 pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(OwnedFd, Mode), SteerError> {
     let attach = |mode| calls::link_xdp(program, interface.index, mode).map(|fd| (fd, mode));
     let native = match interface.unites() {
-        // The kernel would run the program in the members' drivers, whose frames no socket of the
-        // whole may have (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has to be the
-        // queue's): all would be lost, and counted nowhere.
-        Some(kind) => {
-            io::Error::other(format!("it is a {kind}, whose members would get the program, and not its sockets"))
-        }
+        // The kernel would run the program in the members' drivers, whose frames cannot go to a
+        // socket of the combined interface (`xsk_rcv_check`, net/xdp/xsk.c: the socket's device has
+        // to be the queue's): all would be lost without being counted.
+        Some(kind) => io::Error::other(format!(
+            "it is a {kind}: native mode would put the program on its members, where its sockets get no frames"
+        )),
         None => match attach(Mode::Native) {
             Ok(link) => return Ok(link),
             Err(error) => error,
@@ -356,7 +358,7 @@ pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
         }
         Err(error) => error,
     };
-    // Busy either way, or busy with a program of the other mode (EEXIST): the place is taken.
+    // Busy in both modes, or busy with a program of the other mode (EEXIST): the place is taken.
     let taken = |error: &io::Error| matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists);
     if taken(&native) || taken(&generic) {
         let program = calls::xdp_on(interface.index).map_or(0, |(program, _)| program);
@@ -368,13 +370,13 @@ pub(crate) fn link(program: BorrowedFd<'_>, interface: &Interface) -> Result<(Ow
     Err(SteerError::Refused { interface: interface.name.clone(), native, generic })
 }
 
-/// Whether steering has room on an interface: no program is there, or the one that is pinned in the
-/// folder. Changes nothing.
+/// Whether steering can be attached to an interface: no program is there, or only the one that is
+/// pinned in the folder. Changes nothing.
 ///
 /// # Errors
-/// Another is, and which; or the kernel does not tell.
+/// Another program is there, and which; or the kernel does not tell.
 pub fn check_free(interface: &Interface, pins: Option<&Path>) -> Result<(), SteerError> {
-    let (program, _) = calls::xdp_on(interface.index).map_err(call("asking what is on the interface"))?;
+    let (program, _) = calls::xdp_on(interface.index).map_err(call("reading which program is on the interface"))?;
     let ours = || {
         let link = calls::open_pin(&pins?.join(LINK)).ok()?;
         is_on(link.as_fd(), interface).ok()
@@ -385,8 +387,8 @@ pub fn check_free(interface: &Interface, pins: Option<&Path>) -> Result<(), Stee
     Err(SteerError::Occupied { interface: interface.name.clone(), program })
 }
 
-/// Whether what a link attaches is what is on this interface. Programs are numbered over all
-/// network namespaces, interfaces are not.
+/// Whether a link's program is the one on this interface. Programs are numbered over all network
+/// namespaces, interfaces are not.
 fn is_on(link: BorrowedFd<'_>, interface: &Interface) -> io::Result<bool> {
     let (index, program) = calls::link_info(link)?;
     Ok(index == interface.index && calls::xdp_on(index)?.0 == program)
@@ -407,14 +409,14 @@ impl Maps {
     }
 
     /// The folder's maps, if the program that was found is of this build and really uses them. The
-    /// tag is the kernel's hash over the instructions. That the maps are its own is asked too: a
-    /// replacement may have been cut short.
+    /// tag is the kernel's hash over the instructions. The maps are checked too, because a
+    /// replacement may have been interrupted.
     fn of_build(folder: &Path, found: &ProgramHandle, fresh: &Steering) -> Result<Option<Self>, SteerError> {
         if found.tag() != fresh.program.tag() {
             return Ok(None);
         }
         let Ok(maps) = Self::open(folder) else { return Ok(None) };
-        let used = calls::maps_of(found.as_fd()).map_err(call("asking for its maps"))?;
+        let used = calls::maps_of(found.as_fd()).map_err(call("reading its maps"))?;
         let own =
             maps.each().iter().all(|(_, map)| MapInfo::new(map.as_fd()).is_ok_and(|info| used.contains(&info.info.id)));
         Ok(own.then_some(maps))
@@ -424,7 +426,7 @@ impl Maps {
         [("settings", &self.settings), ("rings", &self.rings), ("verdicts", &self.verdicts), ("known", &self.known)]
     }
 
-    /// Pins each under its name, in the place of what may be there.
+    /// Pins each under its name, and replaces an existing pin.
     fn pin(&self, folder: &Path) -> Result<(), SteerError> {
         self.each().into_iter().try_for_each(|(name, map)| {
             let path = folder.join(name);
@@ -442,7 +444,7 @@ fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<(), SteerError> {
     calls::pin(fd, path).map_err(|error| SteerError::Pin { path: path.to_owned(), error })
 }
 
-/// Removes a pin; one that is not there is removed.
+/// Removes a pin; a missing one counts as removed.
 fn remove(path: &Path) -> Result<(), SteerError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SteerError::Pin { path: path.to_owned(), error }),
@@ -450,7 +452,8 @@ fn remove(path: &Path) -> Result<(), SteerError> {
     }
 }
 
-/// Removes all pins, the link's first: what is left of an interrupted removal is taken for nothing.
+/// Removes all pins, the link's first: what remains of an interrupted removal is treated as
+/// nothing.
 fn unpin(folder: &Path) -> Result<(), SteerError> {
     remove(&folder.join(LINK))?;
     MAPS.into_iter().chain([PROGRAM]).try_for_each(|name| remove(&folder.join(name)))
@@ -463,8 +466,8 @@ fn prepare(folder: &Path) -> Result<(), SteerError> {
     if is_bpf(folder).map_err(failed)? { Ok(()) } else { Err(SteerError::NotBpffs { folder: folder.to_owned() }) }
 }
 
-/// The program that is attached, from its pin: to open one by its id takes CAP_SYS_ADMIN, and is
-/// left for what a replacement that was cut short, or an older version, pinned otherwise.
+/// The attached program, from its pin. Opening a program by its id takes CAP_SYS_ADMIN, and is used
+/// only if an interrupted replacement, or an older version, pinned something else.
 fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
     if let Ok(pinned) = ProgramHandle::from_pinned_path(folder.join(PROGRAM))
         && calls::program_id(pinned.as_fd()).is_ok_and(|pinned| pinned == id)
@@ -474,7 +477,7 @@ fn attached(id: u32, folder: &Path) -> Result<ProgramHandle, SteerError> {
     ProgramHandle::from_prog_id(id).map_err(|error| call("opening the attached program")(os_error(&error)))
 }
 
-/// How the interface is steered.
+/// The mode in which the interface is steered.
 fn mode_on(interface: u32) -> Result<Mode, SteerError> {
-    Ok(calls::xdp_on(interface).map_err(call("asking how it is attached"))?.1)
+    Ok(calls::xdp_on(interface).map_err(call("reading how it is attached"))?.1)
 }

@@ -1,18 +1,16 @@
-//! Snapshots that people ask for: what a file says of itself, whoever wrote it, and one written
-//! where they want it.
+//! Snapshots for people: reading the header of a file that any version wrote, and writing one to a
+//! path of their choice.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use super::snapshot::{
-    HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, beside, failed, folder_of,
-    header,
+    HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, failed, header, to_archive,
 };
+use crate::sys::durable::{Existing, replace_file};
 
-/// What a snapshot's header says, whatever version wrote it.
+/// A snapshot's header, which every version writes alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
     /// The version of the format.
@@ -26,7 +24,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether this program reads what comes behind it.
+    /// Whether this program can read the archive after it.
     pub const fn is_ours(&self) -> bool {
         self.version == VERSION && self.layout == LAYOUT_HASH
     }
@@ -47,60 +45,46 @@ impl Head {
     }
 }
 
-/// What a snapshot's header says. What is behind it is not looked at.
+/// Reads a snapshot's header, and nothing after it.
 ///
 /// # Errors
 /// It cannot be read, or is no snapshot.
 pub fn head(path: &Path) -> Result<Head, SnapshotError> {
-    let read = || {
-        let mut file = File::open(path).map_err(failed("open it"))?;
-        let mut head = [0; HEADER_BYTES];
-        match file.read_exact(&mut head) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(SnapshotFault::NotASnapshot),
-            Err(error) => Err(failed("read it")(error)),
-            Ok(()) => Head::parse(&head).ok_or(SnapshotFault::NotASnapshot),
-        }
-    };
-    read().map_err(|what| SnapshotError { path: path.to_owned(), what })
+    read_head(path).map_err(|what| SnapshotError { path: path.to_owned(), what })
 }
 
-/// Writes a snapshot to a place that somebody named, durably. One that was there gives way;
-/// anything else stays, and is an error. Never meets the snapshot that a server writes to the same
-/// place meanwhile: each has a file of its own until it is whole. And it follows no link of
-/// somebody's who may write to the folder, for it may be root's.
+fn read_head(path: &Path) -> Result<Head, SnapshotFault> {
+    let mut file = File::open(path).map_err(failed("open it"))?;
+    let mut head = [0; HEADER_BYTES];
+    match file.read_exact(&mut head) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(SnapshotFault::NotASnapshot),
+        Err(error) => Err(failed("read it")(error)),
+        Ok(()) => Head::parse(&head).ok_or(SnapshotFault::NotASnapshot),
+    }
+}
+
+/// Writes a snapshot to a given path, durably. It replaces a snapshot that is there; anything else
+/// stays, and is an error. It does not collide with a snapshot that a server writes to the same
+/// path meanwhile: each has its own file until it is whole. And it follows no link, because root
+/// may run it in a folder that others can write to.
 ///
 /// # Errors
 /// What is there is as it was.
 pub fn write_by_hand(snapshot: &Snapshot, path: &Path) -> Result<Head, SnapshotError> {
     let wrong = |what| SnapshotError { path: path.to_owned(), what };
-    let replace = match path.symlink_metadata() {
-        Ok(found) if found.is_file() => head(path).map(|_| true)?,
+    let existing = match path.symlink_metadata() {
+        Ok(found) if found.is_file() => head(path).map(|_| Existing::Replaced)?,
         Ok(_) => return Err(wrong(SnapshotFault::NotASnapshot)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Existing::Kept,
         Err(error) => return Err(wrong(failed("look at what is there")(error))),
     };
-    write_beside(snapshot, path, &beside(path), replace).map_err(wrong)
-}
-
-fn write_beside(snapshot: &Snapshot, path: &Path, beside: &Path, replace: bool) -> Result<Head, SnapshotFault> {
-    let archive = rkyv::to_bytes::<rkyv::rancor::Error>(&snapshot.archive())
-        .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
-    let head = header(&archive);
-    let mut file = File::create_new(beside).map_err(failed("create the file beside it"))?;
-    let written = (|| {
-        let written = file.write_all(&head).and_then(|()| file.write_all(&archive));
-        written.map_err(failed("write it"))?;
-        file.sync_all().map_err(failed("make it durable"))?;
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let renamed = renameat_with(CWD, beside, CWD, path, flags).map_err(io::Error::from);
-        renamed.map_err(failed("put it in its place"))?;
-        File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed("make its name durable"))
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(beside);
-    }
-    written?;
-    Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
+    let write = || {
+        let archive = to_archive(snapshot)?;
+        let head = header(&archive);
+        replace_file(path, existing, &[&head, &archive])?;
+        Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
+    };
+    write().map_err(wrong)
 }
 
 #[cfg(test)]
@@ -133,18 +117,19 @@ mod tests {
     fn one_by_hand_meets_neither_the_servers_nor_what_is_none() {
         let folder = Folder::new();
         let table = furnished(&folder.file("table"));
-        let (path, taken) = (folder.file("snapshot"), Snapshot::of(&table));
-        // The server's own, half written.
+        let path = folder.file("snapshot");
+        let taken = Snapshot::of(&table);
+        // The server's own snapshot, half written.
         std::fs::write(folder.file("snapshot.new"), "half").unwrap();
         let first = write_by_hand(&taken, &path).unwrap();
         assert_eq!(read(&path).unwrap(), taken);
         assert_eq!(first, head(&path).unwrap());
-        // Another takes its place.
+        // Another snapshot replaces it.
         let mut control = Arc::clone(&table).writer(super::super::super::OwnerId::CONTROL);
         control.remove_part(crate::wire::MeetingId(1), crate::wire::Domain::new(2).unwrap()).unwrap();
         assert_ne!(write_by_hand(&Snapshot::of(&table), &path).unwrap().digest, first.digest);
         assert_eq!(std::fs::read(folder.file("snapshot.new")).unwrap(), b"half");
-        // What is none does not give way: a file, a link, a folder.
+        // What is not a snapshot is not replaced: a file, a link, a folder.
         std::fs::write(folder.file("mine"), "mine").unwrap();
         std::os::unix::fs::symlink(&path, folder.file("link")).unwrap();
         std::fs::create_dir(folder.file("folder")).unwrap();

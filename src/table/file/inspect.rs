@@ -1,9 +1,8 @@
-//! Looking at a table without being able to change it, whoever has it.
+//! Looking at a table without being able to change it, whether or not a server uses it.
 //!
-//! The memory is mapped for reading alone, so that no mistake here can disturb a server. Of the
-//! table within, an [`Inspection`] lends out what reads and nothing else: neither the table, nor a
-//! writer, nor its words. That what it does lend out reaches no store is shown by a test, under
-//! which a store is a death.
+//! The memory is mapped read-only, so that no mistake here can disturb a server. An [`Inspection`]
+//! gives access only to methods that read: not to the table, a writer or the words. A test shows
+//! that these methods store nothing: a store would kill it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +18,7 @@ use crate::table::layout::LAYOUT_HASH;
 use crate::table::{Capacity, Looked, Part, Progress, Table, Terminal};
 use crate::wire::{Domain, Epoch, Level, MeetingId, MeetingState};
 
-/// A table that is only looked at.
+/// A table that is only read.
 #[derive(Debug)]
 pub struct Inspection {
     table: Table,
@@ -27,25 +26,20 @@ pub struct Inspection {
 
 /// What a table or a snapshot holds, counted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "numbers of parts and of their members")]
 pub struct Counts {
-    /// Parts.
     pub parts: u64,
-    /// Members of these parts.
     pub members: u64,
-    /// Parts by state.
     pub states: BTreeMap<MeetingState, u64>,
-    /// Parts by level.
     pub levels: BTreeMap<Level, u64>,
-    /// Parts and members by domain.
     pub domains: BTreeMap<Domain, DomainCount>,
 }
 
 /// What there is in one domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "numbers of parts and of their members")]
 pub struct DomainCount {
-    /// Parts.
     pub parts: u64,
-    /// Their members.
     pub members: u64,
 }
 
@@ -68,8 +62,8 @@ impl Counts {
 }
 
 impl Table {
-    /// The table in a file, to be looked at: while a server has it, or nobody. It takes the right
-    /// to read the file.
+    /// Opens the table in a file for reading, whether or not a server uses it. The caller needs
+    /// read permission on the file only.
     ///
     /// # Errors
     /// As [`Table::open`].
@@ -84,7 +78,8 @@ impl Inspection {
         Self { table }
     }
 
-    /// Who took the lock of its file, if it is held: the keeper of the server that lives by it.
+    /// The process that holds the lock of its file, if one does: the keeper of the server that uses
+    /// it.
     ///
     /// # Errors
     /// The system's.
@@ -112,7 +107,7 @@ impl Inspection {
         self.table.boot_id()
     }
 
-    /// The epoch of who controls.
+    /// The epoch of the engine that controls.
     pub fn epoch(&self) -> Epoch {
         self.table.epoch()
     }
@@ -154,7 +149,7 @@ impl Inspection {
         self.table.members(meeting, domain)
     }
 
-    /// Reads every record, and gives how many could not be read.
+    /// Reads every record, and returns how many could not be read.
     pub fn count_unreadable(&self, progress: Progress<'_>) -> u64 {
         let before = self.table.unreadable();
         let total = u64::from(self.table.count_parts()) + u64::from(self.table.count_terminals());
@@ -167,12 +162,12 @@ impl Inspection {
         self.table.unreadable() - before
     }
 
-    /// [`Table::verify_with`]: where nobody writes.
+    /// [`Table::verify_with`], for a table that no writer changes.
     pub fn verify(&self, progress: Progress<'_>) -> Vec<String> {
         self.table.verify_with(progress)
     }
 
-    /// [`Table::verify_living`]: where somebody may.
+    /// [`Table::verify_living`], for a table in use.
     pub fn verify_living(&self, progress: Progress<'_>, wait: impl FnMut()) -> Looked {
         self.table.verify_living(progress, wait)
     }

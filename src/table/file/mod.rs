@@ -1,5 +1,4 @@
-//! The table as a file: opened, inspected, resized, and written down as a snapshot that survives a
-//! reboot.
+//! The table as a file: opening, inspection, resizing, and snapshots that survive a reboot.
 
 mod export;
 mod inspect;

@@ -1,4 +1,4 @@
-//! A table's beginning: creation, opening, and the epoch in its header.
+//! Creating and opening a table, and the epoch in its header.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -11,49 +11,34 @@ use crate::table::slot::checksum;
 use crate::table::{Capacity, OwnerId, Table};
 use crate::wire::Epoch;
 
-/// Why there is no table. A file that was there is as it was.
+/// Why a table could not be created or opened. An existing file is as it was.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each field is")]
 pub enum OpenError {
     /// The file could not be made or mapped.
     #[error(transparent)]
     Mapping(MappingError),
-    /// It was mapped, and is not to be trusted.
+    /// It was mapped, and is not a table to be trusted.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// It was asked for with a capacity that no table has.
     #[error("a table holds 1 to {max} meetings and terminals; asked for {meetings} and {terminals}")]
-    Capacity {
-        /// Asked for.
-        meetings: u32,
-        /// Asked for.
-        terminals: u32,
-        /// The most of each.
-        max: u32,
-    },
+    Capacity { meetings: u32, terminals: u32, max: u32 },
 }
 
 /// What is wrong with a table that exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each field is")]
 pub enum Refusal {
     /// It does not begin as one.
     #[error("this is not a table of Baton's")]
     NotATable,
     /// Another version of this program laid it out.
     #[error("its layout is {found:016x}, and this program's is {ours:016x}: another version of Baton made it")]
-    OtherLayout {
-        /// What the file says.
-        found: u64,
-        /// What this program lays out.
-        ours: u64,
-    },
+    OtherLayout { found: u64, ours: u64 },
     /// It is shorter or longer than it should be.
     #[error("it should be {expected} bytes long and is {found}: it was cut, or something was added")]
-    Length {
-        /// As its capacity says.
-        expected: u64,
-        /// As it is.
-        found: u64,
-    },
+    Length { expected: u64, found: u64 },
     /// The header does not fit its checksum.
     #[error("its header is damaged")]
     Header,
@@ -65,8 +50,7 @@ pub enum Refusal {
 impl From<MappingError> for OpenError {
     fn from(error: MappingError) -> Self {
         match error {
-            // Nothing that a table could be was found: it is the content that is wrong, not the
-            // file system.
+            // No table has this size: the content is wrong, not the file system.
             MappingError::Size { bytes, .. } => Self::Refused(Refusal::Length {
                 expected: bytes.next_multiple_of(8).max(HEADER as u64 * 8),
                 found: bytes,
@@ -91,15 +75,14 @@ impl Table {
         }
         let header = header(&layout, boot);
         for (word, value) in mapping.words().iter().zip(header).rev() {
-            // Release keeps the magic, which is first in the file, last: a header is complete where
-            // it is there.
+            // Release makes the magic, the first word of the file, the last to be stored: a header
+            // that has it is complete.
             word.store(value, Ordering::Release);
         }
         Ok(Self::over(mapping, layout))
     }
 
-    /// Takes a table as it is. Nothing is written: what is wrong with it is said, and it stays
-    /// untouched.
+    /// Opens an existing table. Nothing is written, even if it is refused.
     pub fn open(mapping: Mapping) -> Result<Self, OpenError> {
         let found = mapping.bytes();
         if found < HEADER as u64 * 8 {
@@ -135,7 +118,7 @@ impl Table {
         Ok(table)
     }
 
-    /// A new table in a new file, which gets its name when it is complete.
+    /// Creates a table in a new file, which gets its name when it is complete.
     pub fn create_at(path: &Path, capacity: Capacity, boot: BootId) -> Result<Self, OpenError> {
         let mapping = Mapping::create(path, layout_of(capacity)?.bytes())?;
         let table = Self::create(mapping, capacity, boot)?;
@@ -143,7 +126,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The table in a file; [`Table::open`].
+    /// Opens the table in a file, as [`Table::open`] does.
     pub fn open_at(path: &Path) -> Result<Self, OpenError> {
         Self::open(Mapping::open(path)?)
     }
@@ -161,7 +144,7 @@ impl Table {
         BootId(half(4) | half(5) << 64)
     }
 
-    /// The epoch of who controls.
+    /// The epoch of the engine that controls.
     pub fn epoch(&self) -> Epoch {
         self.epoch_record().0
     }
@@ -172,14 +155,14 @@ impl Table {
         self.epoch_record().1
     }
 
-    /// Enters a block that the database has reserved: `epoch` is in use now, and generations below
-    /// `end` may follow it under its term and nonce.
+    /// Enters a block of generations that the database has reserved: `epoch` is in use now, and
+    /// generations below `end` may follow it under the same term and nonce.
     pub fn set_reservation(&self, epoch: Epoch, end: u32) {
         self.change_epoch(|_, _| Some((epoch, end)));
     }
 
-    /// Begins the next generation of the block; none where the block is used up, and nothing is
-    /// changed then.
+    /// Begins the next generation of the block; none, and nothing is changed, if the block is used
+    /// up.
     pub fn bump_generation(&self) -> Option<Epoch> {
         self.change_epoch(|epoch, end| {
             let next = epoch.generation().checked_add(1).filter(|&next| u32::from(next) < end)?;
@@ -198,7 +181,7 @@ impl Table {
                 None
             })
         });
-        let claim = claim.expect("the epoch is whole and nobody's: recovery comes before, and one thread controls");
+        let claim = claim.expect("the epoch is whole and unclaimed: recovery has run, and only this thread changes it");
         let (epoch, end) = self.epoch_record();
         let (epoch, end) = change(epoch, end)?;
         let mut bank = [0; BANK];

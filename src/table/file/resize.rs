@@ -1,11 +1,11 @@
-//! Another capacity for a table: a new file with all that the old one holds, put in its place.
+//! Changing a table's capacity: a new file with the old one's content replaces it.
 //!
 //! What always holds: the table's name leads to the old table, whole, or to the new one, whole. The
 //! new one is filled without a name, compared with the old one, and named `<path>.resizing`; one
-//! rename puts it in place. Whoever is killed leaves at most that name and one more for the old
-//! table, `<path>.before-resize`, which the next attempt knows for what they are.
+//! rename puts it in place. A resize that is killed leaves at most that name and one more for the
+//! old table, `<path>.before-resize`; the next attempt recognises both.
 //!
-//! The lock of the old table's file is held all the while, so no server can begin to use it.
+//! The lock of the old table's file is held throughout, so that no server can begin to use it.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,127 +19,87 @@ use crate::sys::mapping::{Mapping, MappingError};
 use crate::table::{Capacity, OwnerId, Part, Table, TableError, Terminal};
 use crate::wire::Epoch;
 
-/// Why a table was not resized. It is as it was.
+/// Why a table was not resized. It is unchanged.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each field is")]
 pub enum ResizeError {
     /// It cannot be opened, or the new one cannot be made.
     #[error("{}: {error}", path.display())]
-    Table {
-        /// The table.
-        path: PathBuf,
-        /// What is wrong.
-        error: OpenError,
-    },
-    /// A server lives by it.
+    Table { path: PathBuf, error: OpenError },
+    /// A server uses it.
     #[error(
         "{}: {} has this table; stop that server (SIGTERM to `baton run`), resize, and start it again",
         path.display(), by(*.pid)
     )]
     Held {
-        /// The table.
         path: PathBuf,
         /// Who took its lock.
         pid: Option<u32>,
     },
-    /// Another file got its name just now.
+    /// Another file has got its name meanwhile.
     #[error("{}: another file got this name just now; look who did that, and try again", .0.display())]
     Moved(PathBuf),
     /// It holds more than the new one could.
     #[error("{}: it holds {holds} {what}, and was to have room for {room}; ask for more", path.display())]
-    TooSmall {
-        /// The table.
-        path: PathBuf,
-        /// Of what there would be too little.
-        what: &'static str,
-        /// How many it holds.
-        holds: u32,
-        /// How many were asked for.
-        room: u32,
-    },
+    TooSmall { path: PathBuf, what: &'static str, holds: u32, room: u32 },
     /// What it holds does not fit for another reason.
     #[error("{}: what it holds does not fit into a table of this capacity: {error}; ask for more", path.display())]
-    Unfit {
-        /// The table.
-        path: PathBuf,
-        /// Why.
-        error: TableError,
-    },
+    Unfit { path: PathBuf, error: TableError },
     /// A file is in the way.
     #[error("{}: is in the way; look what it is, and take it away or rename it", .0.display())]
     InTheWay(PathBuf),
-    /// It does not agree with itself.
+    /// It has flaws.
     #[error(
         "{}: something is wrong with this table, which copying would hide: {flaw} (`baton table verify` says all)",
         path.display()
     )]
-    Flawed {
-        /// The table.
-        path: PathBuf,
-        /// The first flaw.
-        flaw: String,
-    },
-    /// The copy is not like the original.
+    Flawed { path: PathBuf, flaw: String },
+    /// The copy differs from the original.
     #[error("{}: the new table does not hold what the old one does, {what}; it was thrown away", path.display())]
-    Differs {
-        /// The table.
-        path: PathBuf,
-        /// In what.
-        what: String,
-    },
+    Differs { path: PathBuf, what: String },
     /// The system refused a step.
     #[error("{}: cannot {step}: {error}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        step: &'static str,
-        /// What the system said.
-        error: io::Error,
-    },
+    Io { path: PathBuf, step: &'static str, error: io::Error },
 }
 
 fn by(pid: Option<u32>) -> String {
     pid.map_or("another process".into(), |pid| format!("process {pid}"))
 }
 
-/// What is asked for; what is not named stays.
+/// What to change; fields that are none stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wanted {
     /// Parts of meetings.
     pub meetings: Option<u32>,
     /// Terminals.
     pub terminals: Option<u32>,
-    /// Whether the old table goes, instead of staying as `<path>.before-resize`.
+    /// Whether to delete the old table, instead of keeping it as `<path>.before-resize`.
     pub discard_old: bool,
 }
 
 /// What was done.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "the names say it: counts, and what was before and after")]
 pub struct Resized {
-    /// The capacity that it had.
     pub before: Capacity,
-    /// The capacity that it has.
     pub after: Capacity,
-    /// Parts that were copied.
     pub parts: u32,
-    /// Terminals that were copied.
     pub terminals: u32,
-    /// Terminals whose records were damaged: they were thrown away, and their parts are in doubt.
+    /// Terminals whose records were damaged: they were discarded, and their parts are in doubt.
     pub damaged: u32,
-    /// The length of the new file.
     pub bytes: u64,
-    /// Where the old table is.
+    /// Where the old table is, if it was kept.
     pub kept: Option<PathBuf>,
 }
 
 /// How far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// The old table is looked at: so much, of so much.
+    /// The old table is verified: so much, of so much.
     Verifying(u64, u64),
-    /// Its records are put into the new one: so many, of so many.
+    /// Its records are copied: so many, of so many.
     Copying(u64, u64),
-    /// Both are compared.
+    /// Both are compared: so many records, of so many.
     Comparing(u64, u64),
     /// The new one is whole, and has a name beside the old one.
     Named,
@@ -149,10 +109,10 @@ pub enum Step {
     Swapped,
 }
 
-/// Makes a table's capacity another one. `tell` hears of every step after it was made.
+/// Changes a table's capacity. `tell` is called after each step.
 ///
 /// # Errors
-/// The table is as it was, but that what the dead had begun in it may have been brought to its end.
+/// The table is unchanged, except that operations of dead writers may have been finished.
 pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Result<Resized, ResizeError> {
     let broken = |error| ResizeError::Table { path: path.to_owned(), error };
     let failed = |step| move |error| ResizeError::Io { path: path.to_owned(), step, error };
@@ -183,16 +143,16 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
     }
     let names = Names { path, new: beside(path, ".resizing"), old: beside(path, ".before-resize") };
     names.clear(&old, wanted.discard_old)?;
-    // Without a name until it is whole, and gone with us if it never is.
+    // It has no name until it is whole, and goes with this process if it never is.
     let mapping = Mapping::create(path, bytes).map_err(|error| broken(error.into()))?;
     let new = Table::create(mapping, after, old.boot_id()).map_err(broken)?;
     let new = Arc::new(new);
 
-    // We have the lock: all who wrote are dead.
+    // We have the lock: all its writers are dead.
     old.recover();
-    // Their autonomous servers still know them, and are asked, for the parts that had them are in
-    // doubt. A damaged part is not thrown away here: whether it comes back the database says, which
-    // nobody has open.
+    // Their autonomous servers still know them, and are asked, because their parts are in doubt. A
+    // damaged part is not discarded here: only the database, which is not open now, can bring it
+    // back.
     let old = Arc::new(old);
     let damaged = old.writer(OwnerId::CONTROL).discard_damaged_terminals();
     let damaged = damaged.map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
@@ -221,7 +181,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Takes away what a killed resize left, and nothing else.
+    /// Removes what a killed resize left, and nothing else.
     fn clear(&self, old: &Table, discard_old: bool) -> Result<(), ResizeError> {
         let io = |path: &Path, step| {
             let path = path.to_owned();
@@ -232,7 +192,7 @@ impl Names<'_> {
             fs::remove_file(&self.new).map_err(io(&self.new, "take away what a killed resize left"))?;
         }
         if !discard_old && self.old.symlink_metadata().is_ok() {
-            // The table's own second name, from a death in front of the last step.
+            // The table's own second name: a resize was killed before its last step.
             if !old.mapping().is_at(&self.old).map_err(io(&self.old, "look at it"))? {
                 return Err(ResizeError::InTheWay(self.old.clone()));
             }
@@ -241,7 +201,7 @@ impl Names<'_> {
         Ok(())
     }
 
-    /// Puts the new table in the old one's place. Gives where the old one is now.
+    /// Puts the new table in the old one's place. Returns where the old one is now.
     fn swap(
         &self,
         new: &Mapping,
@@ -277,7 +237,7 @@ impl Names<'_> {
     }
 }
 
-/// Puts all that one table holds into an empty one.
+/// Copies all that one table holds into an empty one.
 fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(), TableError> {
     let epoch = old.epoch();
     if epoch != Epoch::NONE || old.generation_end() != 0 {
@@ -293,7 +253,7 @@ fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(),
         writer.insert_part(&part)?;
         pace.done(|done, of| tell(Step::Copying(done, of)));
         let members: Vec<_> = old.members(part.meeting, part.domain).collect();
-        // A member that joins stands in front of those who are there.
+        // A member that joins goes in front of the others.
         for member in members.iter().rev() {
             writer.join(part.meeting, part.domain, member)?;
             pace.done(|done, of| tell(Step::Copying(done, of)));
@@ -302,7 +262,7 @@ fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(),
     Ok(())
 }
 
-/// Says in what two tables differ: every part, every member, and what the header holds.
+/// Says how two tables differ: in a part, a member, or the header.
 fn compare(old: &Table, new: &Table, tell: &mut dyn FnMut(Step)) -> Result<(), String> {
     let head = |table: &Table| (table.boot_id(), table.epoch(), table.generation_end());
     let counts = |table: &Table| (table.count_parts(), table.count_terminals());
@@ -340,7 +300,7 @@ fn compare(old: &Table, new: &Table, tell: &mut dyn FnMut(Step)) -> Result<(), S
     }
 }
 
-/// Counts records, and tells now and then.
+/// Counts records, and reports now and then.
 struct Pace {
     done: u64,
     of: u64,

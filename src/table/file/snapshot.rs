@@ -7,16 +7,15 @@
 //!
 //! The header comes first and never changes its shape, so any version of Baton can say what it
 //! cannot read. All is little-endian. A snapshot is written beside its place, made durable, and
-//! renamed: what is there is whole, old or new. Beside it each process has a file of its own, for
-//! an engine that was followed may be writing its last while its successor writes the first.
+//! renamed: the file is whole, old or new. Each process writes a file of its own there, because an
+//! engine may still be writing its last snapshot while its successor writes the first.
 //!
-//! Taking one stops nobody: each record is read as any reader does. It is not one instant of the
-//! table, and need not be: what changed while it was taken, the autonomous servers say again in the
-//! update.
+//! Taking one stops no writer: each record is read as by any reader. It is not one instant of the
+//! table, and need not be: the autonomous servers report what changed meanwhile in the update.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,57 +24,51 @@ use rkyv::{Archive, Deserialize, Serialize, rancor};
 
 pub use super::export::{Head, head, write_by_hand};
 
+use crate::sys::durable::{self, Existing, FileSystem, Files, ReplaceError, beside, folder_of};
 use crate::sys::mapping::BootId;
 use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind,
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"BATONSNP";
 pub(super) const VERSION: u32 = 1;
-/// Counted up with each change to [`Contents`]'s fields.
+/// Increase the number with each change to [`Contents`]'s fields.
 pub(super) const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
 pub(super) const HEADER_BYTES: usize = 64;
-/// Nobody writes a snapshot for as long.
+/// No snapshot takes as long to write: an older file was left by a killed process.
 const LEFT_AFTER: Duration = Duration::from_secs(600);
 
 /// What a table held.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "as the methods of [`Table`] of these names document them")]
 pub struct Snapshot {
-    /// Under which boot.
     pub boot_id: BootId,
-    /// Under which epoch.
     pub epoch: Epoch,
-    /// The end of the block of generations that it had.
     pub generation_end: u32,
-    /// Its capacity.
     pub capacity: Capacity,
     /// Its parts, each with its members, in the order of meetings and domains.
     pub parts: Vec<(Part, Vec<Terminal>)>,
 }
 
-/// Why a snapshot was not written or not read. One that was there is as it was.
+/// Why a snapshot was not written or not read. An existing one is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("snapshot {}: {what}", path.display())]
+#[expect(missing_docs, reason = "the file, and what is wrong with it")]
 pub struct SnapshotError {
-    /// The file.
     pub path: PathBuf,
-    /// What is wrong.
     pub what: SnapshotFault,
 }
 
 /// What is wrong with a snapshot.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each field is")]
 pub enum SnapshotFault {
     /// The kernel refused a step.
     #[error("cannot {step}: {error}")]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// It does not begin as one.
+    Io { step: &'static str, error: io::Error },
+    /// It does not begin like a snapshot.
     #[error("this is not a snapshot of Baton's")]
     NotASnapshot,
     /// Another version wrote it.
@@ -83,44 +76,39 @@ pub enum SnapshotFault {
         "it is of version {version}, layout {layout:016x}; this program reads version {VERSION}, layout \
              {LAYOUT_HASH:016x}"
     )]
-    OtherVersion {
-        /// As it says.
-        version: u32,
-        /// As it says.
-        layout: u64,
-    },
+    OtherVersion { version: u32, layout: u64 },
     /// It is shorter or longer than it says.
     #[error("it should be {expected} bytes long and is {found}: it was cut, or something was added")]
-    Length {
-        /// As its header says.
-        expected: u64,
-        /// As it is.
-        found: u64,
-    },
-    /// Its bytes do not fit its digest.
+    Length { expected: u64, found: u64 },
+    /// Its bytes do not match its digest.
     #[error("it is damaged: its bytes do not fit its digest")]
     Digest,
     /// It was written whole, and holds what no table holds.
     #[error("it holds what no table holds: {0}")]
     Content(String),
-    /// There is more of it than an archive holds.
+    /// There is more than an archive holds.
     #[error("the table is too large for an archive: {0}")]
     TooLarge(String),
 }
 
+impl From<ReplaceError> for SnapshotFault {
+    fn from(ReplaceError { step, error }: ReplaceError) -> Self {
+        Self::Io { step, error }
+    }
+}
+
 /// What was put back into a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[expect(missing_docs, reason = "counts of what was added")]
 pub struct Restored {
-    /// Parts.
     pub parts: u32,
-    /// Terminals.
     pub terminals: u32,
-    /// Parts and terminals that the table had already, or that another meeting has.
+    /// Parts and terminals that the table had already, and terminals that another meeting has.
     pub known: u32,
 }
 
 #[derive(Archive, Serialize, Deserialize)]
-pub(super) struct Contents {
+struct Contents {
     boot_id: u128,
     epoch: u64,
     generation_end: u32,
@@ -168,7 +156,7 @@ impl Snapshot {
         for (part, members) in &mut parts {
             members.sort_by_key(|member| member.terminal);
             part.participants = members.len() as u16;
-            // Whatever it is put back into, all of it is in doubt there.
+            // Wherever it is restored, all of it is in doubt.
             part.in_doubt = false;
         }
         Self {
@@ -180,8 +168,8 @@ impl Snapshot {
         }
     }
 
-    /// Puts it into a table, beside what that holds: what is there is newer, and stays. Epoch and
-    /// reservation are the database's to say, and are left. Stops where the table is full.
+    /// Adds its content to a table. What the table has already is newer, and stays. Epoch and
+    /// reservation come from the database, and are not restored. Stops if the table is full.
     pub fn restore(&self, writer: &mut Writer) -> Result<Restored, TableError> {
         let mut restored = Restored::default();
         for (part, members) in &self.parts {
@@ -201,7 +189,7 @@ impl Snapshot {
         Ok(restored)
     }
 
-    pub(super) fn archive(&self) -> Contents {
+    fn archive(&self) -> Contents {
         Contents {
             boot_id: self.boot_id.0,
             epoch: self.epoch.0,
@@ -279,7 +267,7 @@ impl ArchivedTerminal {
             channel: terminal.channel,
             stream: terminal.stream.wire(),
             window: terminal.window,
-            info: terminal.info().to_vec(),
+            info: terminal.info.to_vec(),
         }
     }
 }
@@ -295,12 +283,13 @@ impl TerminalArchive {
         terminal.channel = self.channel;
         terminal.stream = StreamKind::from_wire(self.stream)?;
         terminal.window = self.window;
-        terminal.set_info(&self.info);
+        terminal.info = Info::new(&self.info);
         Some(terminal)
     }
 }
 
-/// Writes a snapshot of a table, durably, in the place of the last one. Gives its length in bytes.
+/// Writes a snapshot of a table, durably, in the place of the last one. Returns its length in
+/// bytes.
 pub fn write(table: &Table, path: &Path) -> Result<u64, SnapshotError> {
     write_snapshot(&Snapshot::of(table), path).map_err(|what| SnapshotError { path: path.to_owned(), what })
 }
@@ -312,11 +301,11 @@ pub fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
 
 fn write_snapshot(snapshot: &Snapshot, path: &Path) -> Result<u64, SnapshotFault> {
     sweep(path);
-    write_to(&mut Files(None), snapshot, path)
+    write_to(&mut Files::default(), snapshot, path)
 }
 
-/// Removes what processes that were killed as they wrote have left beside the snapshot: what nobody
-/// has written to for long. That it could not be is no reason to write none.
+/// Removes the files that killed processes have left beside the snapshot: those not written to for
+/// long. A failure to remove them is no reason to write no snapshot.
 fn sweep(path: &Path) {
     let (Some(name), Ok(beside)) = (path.file_name().and_then(OsStr::to_str), fs::read_dir(folder_of(path))) else {
         return;
@@ -332,85 +321,19 @@ fn sweep(path: &Path) {
     }
 }
 
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Where this process writes what is to be at this path.
-pub(super) fn beside(path: &Path) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    beside.into()
-}
-
-/// What writing a snapshot asks of a file system: steps between which the power may go.
-pub(in crate::table) trait Place {
-    /// A new empty file, in the place of what has that name.
-    fn create(&mut self, path: &Path) -> io::Result<()>;
-    /// Puts bytes behind those that the file has.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes what the file holds durable.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Gives a file another's name.
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes a folder's names durable.
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()>;
-}
-
-/// The file system, and the file that is being written.
-struct Files(Option<File>);
-
-impl Files {
-    fn file(&mut self) -> io::Result<&mut File> {
-        self.0.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl Place for Files {
-    fn create(&mut self, path: &Path) -> io::Result<()> {
-        // Unlinked and not emptied: where a power cut tore a rename, it is the last snapshot's
-        // other name.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.0 = Some(File::create_new(path)?);
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file()?.write_all(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file()?.sync_all()
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
-    }
-
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
-    }
-}
-
+/// Writes a snapshot on this file system. Gives its length in bytes.
 pub(in crate::table) fn write_to(
-    place: &mut impl Place,
+    files: &mut impl FileSystem,
     snapshot: &Snapshot,
     path: &Path,
 ) -> Result<u64, SnapshotFault> {
-    let archive = rkyv::to_bytes::<rancor::Error>(&snapshot.archive())
-        .map_err(|error| SnapshotFault::TooLarge(error.to_string()))?;
-    let beside = beside(path);
-    place.create(&beside).map_err(failed("create the file beside it"))?;
-    let written = place.write(&header(&archive)).and_then(|()| place.write(&archive));
-    written.map_err(failed("write it"))?;
-    place.sync().map_err(failed("make it durable"))?;
-    place.rename(&beside, path).map_err(failed("put it in its place"))?;
-    // The name is durable with its folder.
-    place.sync_folder(folder_of(path)).map_err(failed("make its name durable"))?;
+    let archive = to_archive(snapshot)?;
+    durable::replace(files, path, &beside(path), Existing::Replaced, &[&header(&archive), &archive])?;
     Ok((HEADER_BYTES + archive.len()) as u64)
+}
+
+pub(super) fn to_archive(snapshot: &Snapshot) -> Result<AlignedVec, SnapshotFault> {
+    rkyv::to_bytes::<rancor::Error>(&snapshot.archive()).map_err(|error| SnapshotFault::TooLarge(error.to_string()))
 }
 
 pub(super) fn header(archive: &[u8]) -> [u8; HEADER_BYTES] {

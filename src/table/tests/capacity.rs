@@ -1,12 +1,12 @@
-//! Full in every way that there is: an error that names what is full, and a table in which all
-//! agrees.
+//! A table that is full in each possible way: the error names what is full, and the table still has
+//! no flaw.
 
 use std::sync::Arc;
 
 use super::{domain, part, report};
 use crate::limits::{EXTENTS_MIN, MEMBERS_MAX, PARTS_MAX};
 use crate::table::*;
-use crate::wire::Role;
+use crate::wire::{Info, Role};
 
 fn table(meetings: u32, terminals: u32) -> Arc<Table> {
     Arc::new(Table::on_heap(Capacity { meetings, terminals }))
@@ -14,11 +14,11 @@ fn table(meetings: u32, terminals: u32) -> Arc<Table> {
 
 fn member(device: u16, info: usize) -> Terminal {
     let mut member = Terminal::new(domain(1).device(device), MeetingId(1), Role::Participant);
-    member.set_info(&[device as u8; 64][..info]);
+    member.info = Info::new(&[device as u8; 64][..info]);
     member
 }
 
-/// The full table refuses what comes on top, twice the same, and takes it once there is room.
+/// A full table refuses one more, twice with the same error, and takes it once there is room.
 fn full<T: PartialEq + std::fmt::Debug>(
     table: &Table,
     what: &'static str,
@@ -119,7 +119,7 @@ fn no_more_extents() {
     );
     one.join(MeetingId(1), domain(1), &member(101, 16)).unwrap();
     let longer = |terminal: &mut Terminal| {
-        terminal.set_info(&[1; 17]);
+        terminal.info = Info::new(&[1; 17]);
         true
     };
     full(

@@ -1,4 +1,4 @@
-//! Control words that something has damaged: they say that a slot is claimed, and nobody has it.
+//! Damaged control words: they say that a slot is claimed, and no writer has it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use crate::table::intent::Cell;
 use crate::table::layout::LINK;
 use crate::table::*;
 
-/// Writes a claim into the control word in front of a link.
+/// Writes a claim into the control word of a slot, found by its link.
 fn claim(table: &Table, link: &crate::sys::mapping::SharedWord, number: u64) {
     let words = table.mapping().words();
     let at = words.iter().position(|word| std::ptr::eq(word, link)).unwrap();
@@ -45,7 +45,7 @@ fn a_claim_that_no_cell_names_keeps_nobody_out() {
         assert_eq!(control.leave(MeetingId(1), domain(1).device(2)), Ok(true), "{number}");
         let mut worker = table.writer(OwnerId::worker(5));
         let reported = report(&mut worker, domain(1).device(3), 7, b"seven");
-        // The control thread's number the control thread alone judges.
+        // Only the control thread judges a claim by its own number.
         let expected = if number == 1 { Reported::Contended } else { Reported::Applied };
         assert_eq!(reported, expected, "{number}");
         assert_eq!(control.update_terminal(domain(1).device(3), update), Ok(true), "{number}");

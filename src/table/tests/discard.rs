@@ -1,4 +1,4 @@
-//! Parts whose records something has damaged, taken out whole.
+//! Parts with damaged records, removed completely.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ fn slot_of(table: &Table, meeting: u64, number: u64) -> u32 {
     table.words().find_part(MeetingId(meeting), domain(number)).unwrap().unwrap().0
 }
 
-/// Changes a word of a part's current bank. Gives its slot.
+/// Changes a word of a part's current bank. Returns its slot.
 fn damage(table: &Table, (meeting, number): (u64, u64), word: usize) -> u32 {
     let slot = slot_of(table, meeting, number);
     let bank = (table.words().part(slot).unwrap().control() >> 8 & 1) as usize;
@@ -80,7 +80,7 @@ fn what_is_whole_or_not_there_is_not_discarded() {
     assert_eq!((dump(&table), table.verify()), (before, vec![]));
 }
 
-/// Killed in front of each store, and its recovery in front of each of its own.
+/// Killed before each store, and the recovery before each of its own.
 #[test]
 fn it_is_damaged_as_before_or_out_whenever_its_writer_dies() {
     for of in PARTS {
@@ -135,7 +135,7 @@ fn the_earlier_record_tells_whose_it_is() {
     assert!(table.words().part_index().insert(part_hash(MeetingId(9), domain(1)), slot));
     assert_eq!(discard(&table, (9, 1)), Ok(false));
     assert_eq!(table.words().read_part(slot).map(|_| ()), Err(Unreadable::Damaged));
-    // Every entry goes, under whatever key it is.
+    // Every entry is removed, under any key.
     assert_eq!(discard(&table, (1, 1)), Ok(true));
     assert_eq!(table.verify(), Vec::<String>::new());
 }
@@ -183,7 +183,7 @@ fn chains_that_damage_has_parted_are_one_again() {
     assert_eq!(table.parts_of(MeetingId(1)).count(), 3);
 }
 
-/// The damage goes on into the link of its members: it leads nowhere, or to another part's.
+/// The link to its members is damaged too: it leads nowhere, or to another part's members.
 #[test]
 fn its_members_go_and_anothers_stay_wherever_its_chain_leads() {
     let (other, ..) = furnished().words().find_terminal(domain(2).device(1)).unwrap().unwrap();
@@ -200,7 +200,7 @@ fn its_members_go_and_anothers_stay_wherever_its_chain_leads() {
 
 #[test]
 fn none_of_its_members_stays_behind_whenever_its_writer_dies() {
-    // One that leads nowhere and says that there are more: they are looked for among all.
+    // One that leads nowhere and says that there are more: all terminals are searched.
     let damaged = || {
         let table = furnished();
         let slot = damage(&table, (1, 1), 1);

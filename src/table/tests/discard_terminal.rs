@@ -1,4 +1,4 @@
-//! Terminals whose records something has damaged, taken out and come back.
+//! Terminals with damaged records, removed and entered again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use crate::sys::mapping::killed_after;
 use crate::table::layout::{BANK, LINK};
 use crate::table::slot::Unreadable;
 use crate::table::*;
-use crate::wire::{Address, Role, mix};
+use crate::wire::{Address, Info, Role, mix};
 
 /// Members of the furnished table: the first, two in the middle and the last of a chain, some with
 /// an extent, and an only one.
@@ -19,7 +19,7 @@ fn address((number, device): (u64, u16)) -> Address {
     domain(number).device(device)
 }
 
-/// Changes a word of a terminal's current bank, or of its extent. Gives its slot; none where there
+/// Changes a word of a terminal's current bank, or of its extent. Returns its slot; none if there
 /// is no such word.
 fn damage(table: &Table, of: (u64, u16), word: usize) -> Option<u32> {
     let words = table.words();
@@ -90,7 +90,7 @@ fn a_damaged_terminal_goes_its_part_is_in_doubt_and_nothing_else_changes() {
     }
 }
 
-/// What asks for a terminal by its address heals it.
+/// Every operation on a terminal by its address discards the damaged record.
 #[test]
 fn whoever_joins_changes_or_takes_out_a_damaged_terminal_gets_it_out_of_the_way() {
     for of in MEMBERS {
@@ -101,7 +101,7 @@ fn whoever_joins_changes_or_takes_out_a_damaged_terminal_gets_it_out_of_the_way(
             };
             let Some(table) = damaged() else { continue };
             let mut terminal = Terminal::new(address(of), MeetingId(2), Role::Participant);
-            terminal.set_info(&[5; 64]);
+            terminal.info = Info::new(&[5; 64]);
             assert_eq!(control(&table).join(MeetingId(2), domain(1), &terminal), Ok(()), "{of:?}, word {word}");
             assert_eq!(table.terminal(address(of)), Some(terminal));
             assert_eq!(table.verify(), Vec::<String>::new(), "{of:?}, word {word}");
@@ -133,7 +133,7 @@ fn what_is_whole_or_not_there_stays() {
     assert_eq!((dump(&table), table.verify()), (before, vec![]));
 }
 
-/// Killed in front of each store, and its recovery in front of each of its own.
+/// Killed before each store, and the recovery before each of its own.
 fn kill_everywhere(of: (u64, u16), name: &str, act: impl Fn(&Arc<Table>)) {
     let damaged = || {
         let table = furnished();
@@ -147,7 +147,7 @@ fn kill_everywhere(of: (u64, u16), name: &str, act: impl Fn(&Arc<Table>)) {
     };
     let mut deaths = 0;
     let settle = |table: &Arc<Table>, story: &str| {
-        // Damaged as before, or out: and where it is as before, doing it again does it.
+        // Still damaged, or removed; if still damaged, another attempt removes it.
         if table.verify().iter().any(|flaw| flaw.contains("unreadable")) {
             act(table);
         }
@@ -212,8 +212,7 @@ fn all_that_are_damaged_go_at_once() {
     assert_eq!((dump(&table), table.verify()), (after, vec![]));
 }
 
-/// A free slot that something writes over costs the table nothing: the next one who takes it makes
-/// it good.
+/// A free slot that is overwritten costs the table nothing: its next user repairs it.
 #[test]
 fn a_damaged_free_slot_is_used_again() {
     let table = furnished();
@@ -241,7 +240,7 @@ fn a_damaged_free_slot_is_used_again() {
     assert_usable(&table, &found, "both slots are used again");
 }
 
-/// What no list of an autonomous server names cannot be asked for by name.
+/// A terminal that no autonomous server lists cannot be removed by its address.
 #[test]
 fn damaged_parts_are_found_and_discarded_by_their_domain() {
     let table = furnished();

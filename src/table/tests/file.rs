@@ -1,5 +1,5 @@
-//! Tables and snapshots in files: what is whole is taken, what is not is refused, named, and left
-//! untouched.
+//! Tables and snapshots in files: a whole one is opened; any other is refused with the reason, and
+//! left unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::sys::process::copies;
 use crate::table::file::snapshot::{self, Snapshot, SnapshotFault};
 use crate::table::file::{OpenError, Refusal};
 use crate::table::*;
-use crate::wire::{Epoch, Role};
+use crate::wire::{Epoch, Info, Role};
 
 const CAPACITY: Capacity = Capacity { meetings: 8, terminals: 16 };
 
@@ -42,7 +42,7 @@ pub(in crate::table) fn furnish(table: &Arc<Table>) {
     }
     for device in 1..=6 {
         let mut terminal = Terminal::new(domain(2).device(device), MeetingId(1), Role::Participant);
-        terminal.set_info(&[device as u8; 64][..usize::from(device) * 10]);
+        terminal.info = Info::new(&[device as u8; 64][..usize::from(device) * 10]);
         control.join(MeetingId(1), domain(2), &terminal).unwrap();
     }
 }
@@ -77,7 +77,8 @@ fn the_lock_is_free_only_when_its_holders_are_gone() {
     assert!(first.mapping().try_lock().unwrap());
     let second = Table::open_at(&path).unwrap();
     assert!(!second.mapping().try_lock().unwrap());
-    // A descriptor that was handed on is of the same description: it holds the lock as well.
+    // A descriptor that was passed on belongs to the same open file description: it holds the lock
+    // too.
     let handed_on = first.mapping().fd().unwrap().try_clone_to_owned().unwrap();
     drop(first);
     assert!(!second.mapping().try_lock().unwrap());
@@ -132,12 +133,12 @@ fn what_is_no_whole_table_is_refused_and_left_as_it_is() {
     for word in 2..=6 {
         assert_eq!(says(&flipped(word)), Refusal::Header, "word {word}");
     }
-    // The epoch is claimed by an owner that there is none of: no recovery would ever evict it.
+    // The epoch is claimed by an owner that does not exist: no recovery would ever evict it.
     let mut nobody = whole.clone();
     nobody[16 * 8] = 0xFF;
     assert_eq!(says(&nobody), Refusal::Epoch);
     for word in 17..=30 {
-        // One bank of the epoch's slot is current. The other is of the past, and nobody's loss.
+        // One bank of the epoch's slot is current. The other is outdated, and its loss harmless.
         fs::write(&path, flipped(word)).unwrap();
         match Table::open_at(&path) {
             Err(OpenError::Refused(refusal)) => assert_eq!(refusal, Refusal::Epoch),
@@ -146,8 +147,8 @@ fn what_is_no_whole_table_is_refused_and_left_as_it_is() {
     }
 }
 
-/// Whatever a bit of the memory becomes, the table errs and does not panic, and no record is read
-/// that nobody wrote.
+/// Whichever bit of the memory flips, the table returns errors and does not panic, and reads no
+/// record that was not written.
 #[test]
 fn damage_is_an_error_and_never_a_panic_or_a_wrong_record() {
     let original = Arc::new(Table::on_heap(CAPACITY));
@@ -273,7 +274,7 @@ fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
     assert!(matches!(snapshot::read(&path).unwrap_err().what, SnapshotFault::Io { .. }));
 }
 
-/// An engine that was followed writes its last while its successor writes its first.
+/// An engine writes its last snapshot while its successor writes its first.
 #[test]
 fn a_snapshot_that_another_process_writes_is_not_met_and_what_the_dead_left_goes() {
     let folder = Folder::new();

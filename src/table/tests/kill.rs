@@ -1,6 +1,6 @@
-//! Death in front of every store: each operation is killed before each change of a shared word that
-//! it makes, and so is the recovery from each of these deaths. What is found then is the table
-//! before the operation or after it.
+//! Death before every store: each operation is killed before each of its changes of a shared word,
+//! and so is the recovery from each of these deaths. The table is then as before the operation or
+//! as after it.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::walk::walked;
 use super::{domain, part, report};
 use crate::sys::mapping::killed_after;
 use crate::table::*;
-use crate::wire::{Epoch, Level, MeetingState, Role};
+use crate::wire::{Epoch, Info, Level, MeetingState, Role};
 
 pub(super) type Dump = (Epoch, u32, Vec<Part>, Vec<Terminal>);
 
@@ -37,7 +37,7 @@ pub(super) fn furnished() -> Arc<Table> {
 
 fn member(number: u64, device: u16, info: usize) -> Terminal {
     let mut terminal = Terminal::new(domain(number).device(device), MeetingId(1), Role::Participant);
-    terminal.set_info(&[device as u8; 64][..info]);
+    terminal.info = Info::new(&[device as u8; 64][..info]);
     terminal
 }
 
@@ -72,8 +72,7 @@ pub(super) fn assert_usable(table: &Arc<Table>, found: &Dump, story: &str) {
     assert_eq!((table.verify(), table.count_terminals()), (Vec::new(), 0), "{story}");
 }
 
-/// Kills `act` in front of each of its stores, and the recovery from that in front of each of its
-/// own.
+/// Kills `act` before each of its stores, and the recovery from that before each of its own.
 fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
     let (before, after) = (dump(&furnished()), {
         let table = furnished();
@@ -87,7 +86,7 @@ fn kill_everywhere(name: &str, act: impl Fn(&Arc<Table>)) {
         if killed_after(first, || act(&table)).is_some() {
             break;
         }
-        // What readers find with the dead writer's claims in place is a record, old or new, and no
+        // While the dead writer's claims are in place, readers find a record, old or new, without
         // waiting.
         for part in table.parts() {
             assert!(table.members(part.meeting, part.domain).count() <= 5);
@@ -185,7 +184,7 @@ fn a_change_is_in_or_not() {
     kill_everywhere("a window and a caption are set", |table| {
         let changed = control(table).update_terminal(domain(1).device(1), |terminal| {
             terminal.window = 3;
-            terminal.set_info(&[7; 50]);
+            terminal.info = Info::new(&[7; 50]);
             true
         });
         assert_eq!(changed, Ok(true));
@@ -196,8 +195,8 @@ fn a_change_is_in_or_not() {
     kill_everywhere("a new reservation", |table| table.set_reservation(Epoch::new(2, 7), 9));
 }
 
-/// Kills what comes to nothing in front of each of its stores, and the recovery from that in front
-/// of each of its own: the table stays as it is.
+/// Kills an operation that fails before each of its stores, and the recovery from that before each
+/// of its own: the table does not change.
 fn kill_in_vain(name: &str, act: impl Fn(&Arc<Table>)) {
     let before = dump(&furnished());
     for first in 0.. {
@@ -280,7 +279,7 @@ fn information_changes_its_length_or_not() {
         for info in [0, 16, 17, 64] {
             kill_everywhere(&format!("terminal {device} is given {info} bytes"), |table| {
                 let changed = control(table).update_terminal(domain(1).device(device), |terminal| {
-                    terminal.set_info(&[7; 64][..info]);
+                    terminal.info = Info::new(&[7; 64][..info]);
                     terminal.window = 5;
                     true
                 });

@@ -1,4 +1,4 @@
-//! Looking does not disturb, and tells a writer that is at it from a flaw.
+//! Verification does not disturb a table in use, and tells a writer's change from a flaw.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -47,7 +47,7 @@ fn an_inspection_reaches_no_store() {
     assert_eq!((parts, in_domain, members, archived), (3, 6, 6, 3));
     assert_eq!((capacity, flaws, living), (Capacity { meetings: 8, terminals: 16 }, 0, Looked::default()));
     assert_eq!(counted, ((5, 64), 6, 0), "20 to 60 bytes are in extents");
-    // And that a store would have been one.
+    // And a store would have killed it.
     let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 1 }));
     assert!(killed_after(0, || table.set_reservation(Epoch::new(1, 1), 2)).is_none());
 }
@@ -105,13 +105,14 @@ fn what_a_living_writer_is_at_is_no_flaw_and_what_stands_still_is_one() {
             while !stop.load(Ordering::Relaxed) {
                 version += 1;
                 reported.store(version, Ordering::Relaxed);
-                // Long and short in turn: extents are taken and given back.
+                // Long and short in turn: extents are taken and freed.
                 let info = &[7; 64][..if version % 2 == 0 { 64 } else { 3 }];
                 report(&mut worker, domain(1).device(1 + version as u16 % 20), version, info);
             }
         };
         scope.spawn(reporting);
-        // Both writers go on meanwhile: one that is not let run stands still.
+        // Both writers have to make progress meanwhile: one that gets no processor would leave the
+        // table at rest.
         let so_far = || (table.words().sequence().load(Ordering::Relaxed), reported.load(Ordering::Relaxed));
         let wait = || {
             let before = so_far();
@@ -125,7 +126,7 @@ fn what_a_living_writer_is_at_is_no_flaw_and_what_stands_still_is_one() {
             momentary += looked.momentary;
             assert_eq!(looked.flaws, Vec::<String>::new());
         }
-        // Damage where no writer is at: a part that says that it has a member more.
+        // Damage that no writer causes: a part whose count is one too high.
         let link = table.words().part_link(slot).unwrap();
         link.store(link.load(Ordering::Relaxed) + (1 << 32), Ordering::Release);
         let mut found = 0;
@@ -150,7 +151,7 @@ fn a_flaw_of_a_living_table_has_been_seen_as_often_as_is_said() {
     let mut looks = 1;
     let looked = table.verify_living(&mut nobody(), || looks += 1);
     assert_eq!((looks, looked.flaws.len(), looked.undecided), (LOOKS, 1, 0), "{looked:?}");
-    // It is put right between two looks: it was a moment's.
+    // It is repaired between two looks: it was a passing state.
     set_bit(bits, 1, false);
     let looked = table.verify_living(&mut nobody(), || set_bit(bits, 1, true));
     assert_eq!((looked.flaws, looked.momentary), (vec![], 1));

@@ -1,4 +1,4 @@
-//! The table against an oracle, and what its other tests build theirs from.
+//! The table against an oracle, and what the other tests build their tables from.
 
 mod capacity;
 mod claims;
@@ -20,8 +20,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::DOMAINS_MAX;
 use crate::wire::{
-    Address, Business, Decode, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, StreamKind,
-    digest_of,
+    Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
+    StreamKind, digest_of,
 };
 use walk::walked;
 
@@ -125,7 +125,7 @@ fn only_a_newer_report_counts() {
     control.insert_part(&part(1, 5)).unwrap();
     control.join(MeetingId(1), domain(5), &Terminal::new(terminal, MeetingId(1), Role::Participant)).unwrap();
     for (version, reported) in [
-        // Nothing is known of it yet: whatever it counts from.
+        // It has not reported yet: any first version counts.
         (0xffff_fff0, Reported::Applied),
         (0xffff_fff0, Reported::Known),
         (0xffff_ffef, Reported::Known),
@@ -165,10 +165,10 @@ fn long_information_takes_an_extent_and_gives_it_back() {
         let expected = if device <= extents { Reported::Applied } else { Reported::Full };
         assert_eq!(report(&mut worker, terminal, 1, &[device as u8; 64]), expected);
     }
-    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info(), [7; 64]);
+    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info[..], [7; 64]);
     let last = domain(5).device(extents + 1);
     assert_eq!(report(&mut worker, domain(5).device(7), 2, b"short"), Reported::Applied);
-    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info(), b"short");
+    assert_eq!(table.terminal(domain(5).device(7)).unwrap().info[..], *b"short");
     assert_eq!(report(&mut worker, last, 1, &[1; 17]), Reported::Applied);
     assert_eq!(table.verify(), Vec::<String>::new());
     control.remove_part(MeetingId(1), domain(5)).unwrap();
@@ -183,7 +183,7 @@ fn a_taken_beginning_does_not_hide_the_free_extents() {
     let probes = crate::limits::EXTENT_PROBES_MAX as u16;
     let member = |device: u16| {
         let mut member = Terminal::new(domain(5).device(device), MeetingId(1), Role::Participant);
-        member.set_info(&[device as u8; 64]);
+        member.info = Info::new(&[device as u8; 64]);
         member
     };
     let mut control = table.writer(OwnerId::CONTROL);
@@ -250,7 +250,7 @@ fn an_owner_number_is_one_writers() {
     table.writer(OwnerId::worker(0));
 }
 
-/// What a table should hold, by the plainest means.
+/// What a table should hold, implemented in the plainest way.
 #[derive(Default)]
 struct Oracle {
     parts: BTreeMap<(u64, u64), Part>,
@@ -329,7 +329,7 @@ impl Oracle {
             }
             Step::Join(m, d, device, info) => {
                 let mut terminal = Terminal::new(domain(d).device(device), MeetingId(m), Role::Participant);
-                terminal.set_info(&[device as u8; 64][..info]);
+                terminal.info = Info::new(&[device as u8; 64][..info]);
                 let expected = match self.terminals.get(&terminal.terminal) {
                     _ if !self.parts.contains_key(&(m, d)) => Err(TableError::UnknownPart(MeetingId(m), domain(d))),
                     Some((_, other)) if other.meeting.0 == m => Err(TableError::Exists),
@@ -353,7 +353,7 @@ impl Oracle {
             Step::Change(d, device, window, info) => {
                 let change = |terminal: &mut Terminal| {
                     terminal.window = window;
-                    terminal.set_info(&[window; 64][..info]);
+                    terminal.info = Info::new(&[window; 64][..info]);
                     window % 2 == 0
                 };
                 let address = domain(d).device(device);
@@ -381,7 +381,7 @@ impl Oracle {
                         terminal.flags = Flags(version as u8);
                         terminal.channel = version as u8;
                         terminal.stream = StreamKind::Main;
-                        terminal.set_info(info);
+                        terminal.info = Info::new(info);
                         Reported::Applied
                     }
                 };
@@ -470,7 +470,7 @@ fn a_fence_counts_until_the_own_term_is_above_it() {
     assert_eq!(table.fence(domain(1)), Some(Epoch::new(1, 9)), "a lower epoch lowers none");
     table.set_reservation(Epoch::new(2, 1), 90);
     assert_eq!((table.fence(domain(1)), table.fence(domain(2))), (None, Some(Epoch::new(3, 1))));
-    // What does not count any more makes room, and only then is there none.
+    // Fences that no longer hold make room, and only after them is there none.
     for number in 10..10 + DOMAINS_MAX as u64 - 1 {
         assert!(table.set_fence(domain(number), Epoch::new(2, 9)), "{number}");
     }

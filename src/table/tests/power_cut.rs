@@ -1,6 +1,5 @@
 //! A power cut between any two steps of writing a snapshot, on a file system that loses, tears and
-//! reorders whatever was not made durable: what is read afterwards is the old snapshot or the new
-//! one, whole.
+//! reorders all that was not made durable: the old or the new snapshot is read afterwards, whole.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{domain, part};
-use crate::table::file::snapshot::{Place, Snapshot, SnapshotFault, parse, write_to};
+use crate::sys::durable::{Existing, FileSystem};
+use crate::table::file::snapshot::{Snapshot, SnapshotFault, parse, write_to};
 use crate::table::*;
-use crate::wire::{Epoch, Role, mix};
+use crate::wire::{Epoch, Info, Role, mix};
 
 const SECTOR: usize = 512;
 const PATH: &str = "/snapshots/snapshot";
@@ -24,7 +24,7 @@ struct Disk {
     durable_names: BTreeMap<PathBuf, usize>,
     open: Option<usize>,
     steps_left: Option<usize>,
-    /// It says that something is durable, and it is not.
+    /// Whether it reports data as durable that is not.
     lies: bool,
 }
 
@@ -90,7 +90,7 @@ fn tear(now: &[u8], durable: &[u8], dice: &mut Dice) -> Vec<u8> {
     left
 }
 
-impl Place for Disk {
+impl FileSystem for Disk {
     fn create(&mut self, path: &Path) -> io::Result<()> {
         self.step()?;
         let file = self.files.len();
@@ -115,8 +115,9 @@ impl Place for Disk {
         Ok(())
     }
 
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&mut self, from: &Path, to: &Path, existing: Existing) -> io::Result<()> {
         self.step()?;
+        assert_eq!(existing, Existing::Replaced);
         let file = self.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         self.names.insert(to.to_owned(), file);
         Ok(())
@@ -146,8 +147,8 @@ fn dice() -> (u64, Dice) {
     (seed, Dice(seed))
 }
 
-/// The snapshot number so of a table that changes: some are longer than the one before, some
-/// shorter.
+/// The snapshot with this number, of a table that changes: some are longer than the one before,
+/// some shorter.
 fn snapshot(number: usize) -> Snapshot {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 64 }));
     table.set_reservation(Epoch::new(1, 1 + number as u16), 1000);
@@ -155,7 +156,7 @@ fn snapshot(number: usize) -> Snapshot {
     control.insert_part(&part(1 + number as u64, 1)).unwrap();
     for device in 1..=(number * 17 % 40) as u16 {
         let mut member = Terminal::new(domain(1).device(device), MeetingId(1 + number as u64), Role::Participant);
-        member.set_info(&[number as u8; 60]);
+        member.info = Info::new(&[number as u8; 60]);
         control.join(member.meeting, domain(1), &member).unwrap();
     }
     Snapshot::of(&table)
@@ -198,7 +199,7 @@ fn a_power_cut_leaves_the_old_snapshot_or_the_new_one() {
     println!("{old} times the old one, {new} times the new one");
 }
 
-/// A disk that lies about its flushes may lose a snapshot; it never makes one that nobody took.
+/// A disk that lies about its flushes may lose a snapshot; it never makes one that was not taken.
 #[test]
 fn a_disk_that_lies_loses_a_snapshot_and_never_makes_a_wrong_one() {
     let (seed, mut dice) = dice();

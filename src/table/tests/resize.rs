@@ -1,7 +1,7 @@
-//! Resizing: all of it or nothing, at whatever step it ends.
+//! Resizing: all or nothing, at whichever step it ends.
 //!
-//! A killed process leaves the folder as its last system call did. So death at any instant is what
-//! the folder holds after each step, and that is looked at here; `tests/table_command.rs` kills the
+//! A killed process leaves the folder as its last system call did. So the states after each step
+//! are all that a death can leave, and they are checked here; `tests/table_command.rs` kills the
 //! command itself.
 
 use std::fs;
@@ -13,6 +13,7 @@ use crate::sys::process::copies;
 use crate::table::file::resize::{ResizeError, Resized, Step, Wanted, resize};
 use crate::table::file::snapshot::Snapshot;
 use crate::table::*;
+use crate::wire::Info;
 
 const LARGER: Wanted = Wanted { meetings: Some(100), terminals: Some(1000), discard_old: false };
 const ROOM: Capacity = Capacity { meetings: 100, terminals: 1000 };
@@ -139,7 +140,7 @@ fn extents_that_the_new_table_has_not_are_missed_before_anything_is_changed() {
     control.insert_part(&super::part(1, 2)).unwrap();
     for device in 1..=80 {
         let mut terminal = Terminal::new(home.device(device), meeting, crate::wire::Role::Participant);
-        terminal.set_info(&[1; 40]);
+        terminal.info = Info::new(&[1; 40]);
         control.join(meeting, home, &terminal).unwrap();
     }
     drop((control, table));

@@ -1,12 +1,12 @@
-//! Verifying a table that lives: what does not agree for a moment, because a writer is at it, is no
+//! Verifying a table in use: what disagrees for a moment, because a writer is changing it, is no
 //! flaw.
 //!
-//! What seems wrong is looked at again, by itself, and a look counts only if no membership changed
-//! during it and nobody had the claim to change it: then what was seen was at rest, but for
-//! reports, which change one record each. (Where there is no such time, each of very many tries has
-//! to show it.) And it is a flaw only if several looks, pauses between them, agree to the letter,
-//! and the words of what is looked at are the same in all of them. What is good in one look is
-//! good.
+//! What seems wrong is looked at again, by itself, and a look counts only if membership did not
+//! change during it and no writer had the claim to change it: then everything was at rest, apart
+//! from reports, which change one record each. (If there is no such time, each of very many tries
+//! has to show it.) It is a flaw only if several looks, with pauses between them, agree to the
+//! letter, and the words of the subject are the same in all of them. A subject that is good in one
+//! look is good.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -19,19 +19,19 @@ use crate::table::levels::is_of_level;
 use crate::table::membership::pause;
 use crate::wire::{Level, mix};
 
-/// What came of verifying a living table.
+/// The result of verifying a table in use.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Looked {
-    /// What is wrong with it, up to a bound.
+    /// Flaws, up to a bound.
     pub flaws: Vec<String>,
-    /// What seemed wrong, and was not when it was looked at again.
+    /// Subjects that seemed wrong, and were not in a later look.
     pub momentary: u64,
-    /// What seemed wrong, and did not stand still long enough to tell.
+    /// Subjects that seemed wrong, and changed too often to tell.
     pub undecided: u64,
 }
 
 impl Table {
-    /// As [`Table::verify`], beside whoever writes. `wait` is what lies between two looks.
+    /// As [`Table::verify`], while writers may write. `wait` is called between two looks.
     pub fn verify_living(&self, progress: Progress<'_>, mut wait: impl FnMut()) -> Looked {
         let words = self.words();
         let mut looked = Looked::default();
@@ -41,7 +41,7 @@ impl Table {
             if check.look(subject).is_empty() {
                 continue;
             }
-            // Most of what is seen in passing is gone at once: so the list is for what is not.
+            // Most of what is seen in passing is gone at once; the list has what is not.
             match look(words, subject) {
                 Look::Good => looked.momentary += 1,
                 seen if suspects.len() < SUSPECTS_MAX => suspects.push(Suspect { subject, seen, agreed: 1 }),
@@ -92,7 +92,7 @@ impl Suspect {
 #[derive(PartialEq, Eq, Debug)]
 enum Look {
     Good,
-    /// A writer was there every time.
+    /// A writer was active every time.
     Disturbed,
     Flawed {
         flaws: Vec<String>,
@@ -100,18 +100,17 @@ enum Look {
     },
 }
 
-/// One look that nobody disturbed; or, where membership never rests for as long as a look takes,
-/// one that was flawed at every try while the words stood still: a moment that is met so often is
-/// none.
+/// One undisturbed look; or, if membership never rests for as long as a look takes, one that was
+/// flawed at every try while the words did not change: what is seen so often is no passing state.
 fn look(words: Words<'_>, subject: Subject) -> Look {
-    // Who has the structure, and what owners are at, is what is asked there.
+    // There the subject is the structure's holder and the owners' cells themselves.
     let needs_rest = !matches!(subject, Subject::Structure | Subject::Cell(_));
     let stood = stamp(words, subject);
     let mut last = Vec::new();
     for tried in 0..LOOK_TRIES_MAX {
-        // In this order: an operation that is under way when the claim is looked at has begun
-        // before, and has the claim; one that begins later counts on. Acquire pairs with the
-        // Release of whoever gives the claim back, or counts.
+        // In this order: an operation that is under way when the claim is read has the claim; one
+        // that begins later increases the count. Acquire pairs with the Release of releasing the
+        // claim, and of counting.
         let sequence = words.sequence().load(Ordering::Acquire);
         let free = words.structure().load(Ordering::Acquire) == 0;
         let before = (sequence, stamp(words, subject));

@@ -1,10 +1,10 @@
 //! Whether everything in a table agrees with everything else: for inspection, and for tests that
-//! kill.
+//! kill writers.
 //!
-//! All that can be wrong is wrong with a *subject*: a slot, an entry, an extent, a claim. Each is
-//! looked at by itself, so that what a living table shows for a moment can be looked at again
-//! ([`super::verify::live`]). What is as large as the table is remembered as bits: a table of ten
-//! million terminals takes a megabyte or two to verify.
+//! Each flaw is one of a *subject*: a slot, an entry, an extent, a claim. Each subject is looked at
+//! by itself, so that what a table in use shows for a moment can be looked at again
+//! ([`super::verify::live`]). Sets as large as the table are bitmaps: a table of ten million
+//! terminals takes a megabyte or two to verify.
 
 pub mod live;
 
@@ -25,18 +25,18 @@ use crate::limits::{FLAWS_MAX, OWNERS_MAX, PROGRESS_EVERY};
 use crate::sys::mapping::SharedWord;
 use crate::wire::{Level, MeetingId};
 
-/// Gets how much of a long work is done, of how much, every now and then.
+/// Called now and then during a long piece of work, with how much is done, of how much.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 impl Table {
-    /// Looks at every slot, chain, index and extent, and says what does not agree, up to a bound.
-    /// Nobody may write meanwhile; what a dead writer left is a flaw until [`Table::recover`] was
-    /// there. It reads the whole table.
+    /// Checks every slot, chain, index and extent, and returns the flaws, up to a bound. No writer
+    /// may write meanwhile; what a dead writer left is a flaw until [`Table::recover`] has run. It
+    /// reads the whole table.
     pub fn verify(&self) -> Vec<String> {
         self.verify_with(&mut |_, _| {})
     }
 
-    /// As [`Table::verify`], telling how far it is.
+    /// As [`Table::verify`], with progress.
     pub fn verify_with(&self, progress: Progress<'_>) -> Vec<String> {
         let mut flaws = Vec::new();
         let mut check = Check::of_all(self.words());
@@ -79,8 +79,8 @@ impl Which {
     }
 }
 
-/// All of a table, parts before terminals: whose chains name a terminal is known when it is looked
-/// at.
+/// All subjects of a table, parts before terminals: when a terminal is checked, the chains that
+/// name it are known.
 pub(super) fn subjects<'a>(words: Words<'a>, progress: Progress<'a>) -> impl Iterator<Item = Subject> + 'a {
     let capacity = words.capacity();
     let entries = move |which: Which| (0..which.of(words).room()).map(move |place| Subject::Entry(which, place));
@@ -107,17 +107,17 @@ pub(super) fn subjects<'a>(words: Words<'a>, progress: Progress<'a>) -> impl Ite
 pub(super) struct Check<'a> {
     words: Words<'a>,
     flaws: Vec<String>,
-    /// Terminals' slots that some part's chain names; none where not all parts are looked at.
+    /// Terminals' slots that some part's chain names; none if not all parts are checked.
     members: Option<SlotSet>,
 }
 
 impl<'a> Check<'a> {
-    /// For looking at all subjects in their order.
+    /// For checking all subjects in order.
     pub fn of_all(words: Words<'a>) -> Self {
         Self { words, flaws: Vec::new(), members: Some(SlotSet::new(words.capacity().terminals)) }
     }
 
-    /// For looking at some.
+    /// For checking some.
     pub fn of_some(words: Words<'a>) -> Self {
         Self { words, flaws: Vec::new(), members: None }
     }
@@ -234,9 +234,8 @@ impl<'a> Check<'a> {
         });
     }
 
-    /// That each record is found is looked at with the record. So what is left to be wrong with an
-    /// entry is that it names no record, or one that is not looked for here, or that it is there
-    /// twice.
+    /// That each record is found is checked with the record. What remains to be wrong with an
+    /// entry: it names no record, or one that is not looked up here, or it is there twice.
     fn entry(&mut self, which: Which, place: usize) {
         let words = self.words;
         let Some(slot) = which.of(words).slot_at(place) else { return };

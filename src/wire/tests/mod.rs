@@ -1,5 +1,5 @@
-//! The format held against frames that an independent implementation made, and against itself over
-//! arbitrary values.
+//! The format against frames from an independent implementation, and against itself with arbitrary
+//! values.
 
 mod properties;
 mod vectors;

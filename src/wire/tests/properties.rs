@@ -190,7 +190,7 @@ fn message_of(opcode: Opcode) -> Option<BoxedStrategy<Message>> {
     })
 }
 
-/// Every message that there is, each as likely as any other.
+/// Every message, each with the same probability.
 fn message() -> impl Strategy<Value = Message> {
     proptest::strategy::Union::new(Opcode::ALL.iter().filter_map(|&opcode| message_of(opcode)))
 }
@@ -214,14 +214,12 @@ fn terminal_state() -> impl Strategy<Value = TerminalState> {
     let one = (meeting(), address(), any::<u32>(), select(Business::ALL), select(Decode::ALL), select(Role::ALL));
     let two = (flags(), any::<u8>(), select(StreamKind::ALL), vec(any::<u8>(), 0..=INFO_BYTES_MAX));
     (one, two).prop_map(|((meeting, terminal, version, business, decode, role), (flags, channel, stream, bytes))| {
-        let mut info = [0; INFO_BYTES_MAX];
-        info[..bytes.len()].copy_from_slice(&bytes);
-        let info_len = bytes.len() as u8;
-        TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info }
+        let info = Info::new(&bytes);
+        TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info }
     })
 }
 
-/// Writes a page, reads it back and holds what came against what fitted.
+/// Writes a page, reads it back, and compares what was read with what fitted.
 fn page_round_trip<R: Record + PartialEq + Clone + std::fmt::Debug>(
     opcode: Opcode,
     envelope: &Envelope,
@@ -245,21 +243,19 @@ fn page_round_trip<R: Record + PartialEq + Clone + std::fmt::Debug>(
     Ok(())
 }
 
-/// Reads whatever can be read of these bytes, as every kind of thing that they could be.
-/// The state that a REPORT tells, by its message.
+/// The state that a REPORT has, read by its message.
 fn reported(frame: &Frame<'_>) -> Option<TerminalState> {
     let Ok(Message::Report { terminal, version, business, decode, role, flags, channel, stream, info: short }) =
         frame.message()
     else {
         return None;
     };
-    let mut info = [0; INFO_BYTES_MAX];
-    info[..short.len()].copy_from_slice(&short);
-    let info_len = (0..=6).rev().find(|&len| len == 0 || short[len - 1] != 0).unwrap() as u8;
+    let info = Info::new(&short[..(0..=6).rev().find(|&len| len == 0 || short[len - 1] != 0).unwrap()]);
     let meeting = frame.header().meeting;
-    Some(TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info_len, info })
+    Some(TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info })
 }
 
+/// Reads these bytes as every kind of frame, page and record.
 fn read_in_every_way(bytes: &[u8]) {
     let _ = GeneratorProbe::parse(bytes);
     let Ok(frame) = Frame::parse(bytes, DEFAULT_ETHERTYPE) else { return };
@@ -381,7 +377,7 @@ proptest! {
     }
 
     /// Arbitrary bytes seldom get past the EtherType; these are V2V up to the header and arbitrary
-    /// behind it.
+    /// after it.
     #[test]
     fn an_arbitrary_payload_never_panics(
         kind in select(vec![1_u8, 2, 3, 0x81, 0x82, 0x83]),

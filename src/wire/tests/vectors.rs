@@ -104,7 +104,7 @@ fn encoded(frame: &Frame<'_>, key: &Key) -> Vec<u8> {
     buffer[..length].to_vec()
 }
 
-/// What our types say of the field that the file calls `name`.
+/// The value in our types of the field that the file calls `name`.
 fn field(name: &str, frame: &Frame<'_>, key: &Key) -> Value {
     let header = frame.header();
     let page = || frame.page().unwrap();
@@ -144,7 +144,7 @@ fn field(name: &str, frame: &Frame<'_>, key: &Key) -> Value {
             page().records::<ReportAck>().unwrap().flatten().map(|ack| ack.version).collect()
         }
         ("info_lengths", Opcode::State) => {
-            page().records::<TerminalState>().unwrap().flatten().map(|state| state.info().len()).collect()
+            page().records::<TerminalState>().unwrap().flatten().map(|state| state.info.len()).collect()
         }
         (name, _) => message_field(name, &message()),
     }
@@ -275,8 +275,8 @@ fn the_digest_is_the_sum_over_the_meetings() {
     assert_eq!(frame.message(), Ok(Message::Audit { count: 3, digest }));
 }
 
-/// Hops swap the label, so it is no part of what the tag covers; the rest of the packet is, and the
-/// MACs are not.
+/// Hops swap the label, so the tag does not cover it, nor the MACs; it covers the rest of the
+/// packet.
 #[test]
 fn a_tag_covers_the_packet_but_for_its_label() {
     let vectors = Vectors::read();

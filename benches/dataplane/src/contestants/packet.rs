@@ -192,7 +192,7 @@ pub fn version_3(run: &Run, interface: &Interface) -> Result<u64, Failure> {
         let packets = packet.word(block + 12).load(Ordering::Relaxed);
         let mut at = block + packet.word(block + 16).load(Ordering::Relaxed) as usize;
         for _ in 0..packets {
-            // Each is looked at, as whoever receives does.
+            // Each is looked at, as a receiver does.
             std::hint::black_box(packet.word(at + 12).load(Ordering::Relaxed));
             at += packet.word(at).load(Ordering::Relaxed) as usize;
         }

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use baton::lab::testbed::netns::Side;
+
 use super::Run;
 use crate::Failure;
 
@@ -15,7 +17,18 @@ pub fn run(run: &Run) -> Result<u64, Failure> {
     let forward = if run.mode.echoes() { "macswap" } else { "rxonly" };
     let prefix = format!("--file-prefix=baton-{}", std::process::id());
     let mut child = Command::new("ip")
-        .args(["netns", "exec", run.pair.right(), "dpdk-testpmd", "-l", "0,1", "--no-pci", "--no-huge", "-m", "512"])
+        .args([
+            "netns",
+            "exec",
+            run.pair.name(Side::Right),
+            "dpdk-testpmd",
+            "-l",
+            "0,1",
+            "--no-pci",
+            "--no-huge",
+            "-m",
+            "512",
+        ])
         .args([&prefix, "--vdev", "net_af_xdp,iface=right", "--", "-i"])
         .arg(format!("--forward-mode={forward}"))
         .args(["--burst=64", "--rxd=2048", "--txd=2048", "--no-mlockall", "--total-num-mbufs=16384"])

@@ -24,8 +24,8 @@ impl Lmdb {
     pub fn open(folder: &Path) -> Result<Self, Failure> {
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP_BYTES).max_dbs(2);
-        // SAFETY: the folder was made by this run for itself, with mode 0700, and whoever had the
-        // environment before is dead: nobody changes the file behind LMDB's back.
+        // SAFETY: the folder was made by this run for itself, with mode 0700, and the process that
+        // had the environment before is dead: nobody changes the file behind LMDB's back.
         let env = unsafe { options.open(folder)? };
         // A successor finds its databases without a write.
         let reader = env.read_txn()?;

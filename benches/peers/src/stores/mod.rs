@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::records::{Meeting, Member, Tally};
 
-/// Whatever went wrong: it ends the run, and is told to a person.
+/// A failure of any part: it ends the run, and is printed.
 pub type Failure = Box<dyn std::error::Error>;
 
 /// Meetings that are written, and made durable, at once.
@@ -59,7 +59,7 @@ pub trait Store {
     /// the reading and nothing is kept.
     fn read(&mut self, meetings: u64, reading: &mut Reading) -> Result<(), Failure>;
 
-    /// Writes meeting 0 once more, as it is: whoever is killed next has written.
+    /// Writes meeting 0 once more, as it is: the process that is killed next has written.
     fn touch(&mut self) -> Result<(), Failure>;
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use baton::limits::BURST;
 use baton::sys::mapping::boot_id;
-use baton::table::{Capacity, SlotHint, OwnerId, Reported, Table, Writer};
+use baton::table::{Capacity, OwnerId, Reported, SlotHint, Table, Writer};
 use baton::wire::{self, Address, MeetingId};
 
 use super::Store;

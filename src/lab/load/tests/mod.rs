@@ -1,5 +1,5 @@
-//! Loads are composed, paced and counted as they were asked for; frames pass over memory, not over
-//! an interface.
+//! Loads are composed, paced and counted as requested; frames pass over memory, not over an
+//! interface.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -139,7 +139,7 @@ fn pace_names_every_moment_once() {
     }
 }
 
-/// What a dispatch server would answer.
+/// Gives the answers of a dispatch server.
 struct Desk<'a>(&'a Composer);
 
 impl Desk<'_> {
@@ -178,7 +178,8 @@ fn latency_counts_from_when_a_frame_was_to_be_sent() {
     let composer = composer(Kind::Probes, Some(Secret([3; 32])));
     let mut tally = Tally::new(0);
     tally.set_pace(Pace::new(Nanos(1_000_000), NonZeroU64::new(1000).unwrap()));
-    // The sender was held up for 10 ms, and all of ten probes were sent and answered at its end.
+    // The sender was delayed by 10 ms, and all ten probes were sent and answered at the end of that
+    // time.
     let late = Nanos(11_000_000);
     for sequence in 0..10 {
         tally.note_sent(late);
@@ -236,7 +237,7 @@ fn versions_of_an_earlier_load_are_strangers_to_a_later_one() {
     assert_eq!(*tally.counts(), Counts { answered: 1, strange: 1, ..Counts::default() });
 }
 
-/// A server that bears so much, and loses a growing part of what is above.
+/// Simulates a server that can take this rate, and loses a growing share of what is above.
 fn find(bears: f64, sender: f64, settings: SearchSettings) -> Search {
     let mut search = Search::new(settings);
     while let Some(asked) = search.next() {

@@ -417,8 +417,8 @@ fn encode_report(buffer: &mut [u8], server: &Envelope, report: &Report, key: &Ke
     let flags = if report.ack_now { FlagsHeader::ACK_NOW } else { FlagsHeader::default() };
     // A version said again is the same request again.
     let header = Header { flags, ..Header::request(Transaction(state.version), Epoch::NONE, state.meeting) };
-    match state.info().first_chunk::<INFO_BYTES_SHORT>() {
-        Some(&info) if state.info().len() == INFO_BYTES_SHORT => {
+    match state.info.first_chunk::<INFO_BYTES_SHORT>() {
+        Some(&info) if state.info.len() == INFO_BYTES_SHORT => {
             let &TerminalState { terminal, version, business, decode, role, flags, channel, stream, .. } = state;
             let message = Message::Report { terminal, version, business, decode, role, flags, channel, stream, info };
             encode_message(buffer, &envelope, &header, &message, key)

@@ -10,9 +10,9 @@ use super::{AutonomousServer, Random, Settings};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Direction, Domain, Envelope, Epoch, Flags, FlagsHeader, Frame, Header, Key, Layout, Level, Mac, MeetingId,
-    MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Run, Secret, Status, TakeoverEntry, TakeoverResult,
-    TerminalState, Transaction, digest_of, encode_message, encode_page,
+    Address, Direction, Domain, Envelope, Epoch, Flags, FlagsHeader, Frame, Header, Info, Key, Layout, Level, Mac,
+    MeetingId, MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Run, Secret, Status, TakeoverEntry,
+    TakeoverResult, TerminalState, Transaction, digest_of, encode_message, encode_page,
 };
 
 const SECRET: Secret = Secret([7; 32]);
@@ -155,22 +155,8 @@ fn report_of(frame: &Frame<'_>) -> TerminalState {
         panic!("not a report: {:?}", frame.opcode())
     };
     assert_eq!(frame.envelope().from, terminal, "a terminal's frame is relayed under its own address");
-    let mut long = [0; 64];
-    long[..6].copy_from_slice(&info);
     let meeting = frame.header().meeting;
-    TerminalState {
-        meeting,
-        terminal,
-        version,
-        business,
-        decode,
-        role,
-        flags,
-        channel,
-        stream,
-        info_len: 6,
-        info: long,
-    }
+    TerminalState { meeting, terminal, version, business, decode, role, flags, channel, stream, info: Info::new(&info) }
 }
 
 #[test]

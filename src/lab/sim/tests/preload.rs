@@ -122,9 +122,9 @@ fn few_words_say_what_the_whole_says() {
     assert_eq!(world.recovery_after(epoch, Nanos(1)).epoch, Epoch::NONE);
     assert_eq!(world.digests(epoch)[0].digest, digest);
     let (sample, whole) = (world.sample(MeetingId(5), 1000), world.dump());
-    let ids: Vec<_> = sample.meetings.iter().map(|it| it.meeting.0).collect();
+    let ids: Vec<_> = sample.parts().map(|part| part.meeting.0).collect();
     assert_eq!(ids, [2, 5, 2000, 5000, 8000]);
-    assert!(sample.meetings.iter().all(|it| whole.meetings.contains(it)));
+    assert!(sample.parts.iter().all(|it| whole.parts.contains(it)));
     assert_eq!((sample.terminals.len(), whole.terminals.len()), (50, 30_000));
     assert!(sample.terminals.iter().all(|it| whole.terminals.contains(it)));
 }

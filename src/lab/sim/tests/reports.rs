@@ -55,7 +55,7 @@ fn reports_come_at_the_set_rate_and_none_is_lost_or_repeated_while_acknowledged(
     desk.server.reset_counters();
     let reports = desk.run(Duration::from_secs(1));
     assert!((4990..=5010).contains(&reports.len()), "{}", reports.len());
-    let captions = reports.iter().filter(|(_, state, _)| state.info_len > 6).count();
+    let captions = reports.iter().filter(|(_, state, _)| state.info.len() > 6).count();
     assert!(captions > 50, "some information takes a REPORT_INFO: {captions}");
     desk.server.set_quiesced(true);
     desk.run(Duration::from_millis(100));

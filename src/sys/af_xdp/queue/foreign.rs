@@ -1,4 +1,4 @@
-//! What a predecessor that was taken over can leave in the rings.
+//! What a compromised predecessor can leave in the rings.
 
 use super::super::ring::fake::{self, memory};
 use super::super::umem::Umem;
@@ -7,14 +7,14 @@ use crate::sys::interface::Interface;
 
 const ENTRIES: u32 = 64;
 
-/// Both ends of a ring, ours and the one that the kernel has.
+/// Both ends of a ring, ours and the kernel's.
 fn ring<E: crate::sys::af_xdp::ring::Entry>() -> (Producer<E>, Consumer<E>) {
     let fd = memory();
     let ends = (Producer::over(fake::ring(&fd, ENTRIES)), Consumer::over(fake::ring(&fd, ENTRIES)));
     (ends.0.unwrap(), ends.1.unwrap())
 }
 
-/// It can have had any chunk sent, and can write to the ring itself.
+/// It can have sent any chunk, and can write to the ring itself.
 #[test]
 fn completions_of_what_is_no_transmit_chunk_are_an_error_once() {
     let interface = Interface { name: "none".into(), index: 0 };
@@ -40,7 +40,7 @@ fn completions_of_what_is_no_transmit_chunk_are_an_error_once() {
         receive: ENTRIES,
         transmit: ENTRIES,
     };
-    // A spare whose word says that it was sent has the entries looked at before anything is taken
+    // If a spare chunk's word says that it was sent, the entries are read before anything is taken
     // back.
     let spare = queue.spare(0).start;
     queue.area.set_owner(&queue.area.reclaim(spare), Owner::Sent);

@@ -1,10 +1,11 @@
 //! What the sockets of one queue share: the fill and the completion ring.
 //!
-//! Any of the sockets serves the two rings, whichever comes by first. The others do not wait for
-//! it: they leave what they have in bounded queues, and whoever has the rings takes care of that
-//! too, or comes back for it. So no worker depends on another one's being awake; only the kernel
-//! does, which gets no chunk while a thread that has the rings is not let run, and drops, and
-//! counts, what finds none (`receive_dropped`). Cores that run one worker each have no such thread.
+//! Any of the sockets serves the two rings, whichever comes first. The others do not wait for it:
+//! they leave what they have in bounded queues, and the socket that has the rings takes care of
+//! that too, or comes back for it. So no worker depends on another one being awake. Only the kernel
+//! does: while a thread that has the rings is not scheduled, the kernel gets no chunk, and drops
+//! and counts frames that find none (`receive_dropped`). Cores that run one worker each have no
+//! such thread.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,16 +29,16 @@ use super::{Settings, XdpError};
 pub(super) struct Queue {
     pub area: Area,
     pub number: u32,
-    /// The interface's name, for an error's sake.
+    /// The interface's name, for error messages.
     pub interface: String,
     rings: Mutex<Rings>,
-    /// Receive chunks that wait for a place in the fill ring. It has room for all that there are.
+    /// Receive chunks that wait for a place in the fill ring. It has room for all of them.
     returned: ArrayQueue<Chunk>,
     /// Transmit chunks that the kernel has sent, by the ring that they belong to. Each has room for
-    /// all of its ring's.
+    /// all of its ring's chunks.
     sent: Box<[ArrayQueue<Chunk>]>,
     receive: u32,
-    /// Transmit chunks of each ring.
+    /// Number of transmit chunks of each ring.
     pub transmit: u32,
 }
 
@@ -45,12 +46,12 @@ pub(super) struct Queue {
 struct Rings {
     fill: Producer<u64>,
     completion: Consumer<u64>,
-    /// For each ring, whether its transmit chunks were taken back: before, their words alone say
-    /// where they are.
+    /// For each ring, whether its transmit chunks were taken back: before that, only their words
+    /// say where they are.
     taken_back: Box<[bool]>,
 }
 
-/// The rings of a queue's sockets, mapped, and whoever works with them still may.
+/// The rings of a queue's sockets, mapped while their previous owner may still work with them.
 #[derive(Debug)]
 pub(super) struct MappedQueue {
     number: u32,
@@ -60,13 +61,13 @@ pub(super) struct MappedQueue {
     completion: Ring<u64>,
     /// Receive and transmit ring of each socket.
     pairs: Vec<(Ring<Descriptor>, Ring<Descriptor>)>,
-    /// What the queue's sockets will share, made ahead.
+    /// What the queue's sockets will share, made in advance.
     returned: ArrayQueue<Chunk>,
     sent: Box<[ArrayQueue<Chunk>]>,
 }
 
 impl MappedQueue {
-    /// Maps the rings, and looks at nothing in them.
+    /// Maps the rings, without reading them.
     pub fn map(settings: &Settings, number: u32, area: Area, sockets: Vec<OwnedFd>) -> Result<Self, XdpError> {
         assert_eq!(sockets.len(), settings.rings as usize, "a socket for each ring");
         let offsets = |socket| {
@@ -87,8 +88,9 @@ impl MappedQueue {
         Ok(Self { number, area, sockets, fill, completion, pairs, returned, sent })
     }
 
-    /// The sockets, each with the one chunk to send that its predecessor left alone. Of the others
-    /// see [`Queue::take_back_sent`], of what was received [`Queue::take_back_received`].
+    /// The sockets, each with the one chunk for sending that its predecessor left unused. For the
+    /// other chunks see [`Queue::take_back_sent`], for received frames
+    /// [`Queue::take_back_received`].
     pub fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
         let Self { number, area, sockets, fill, completion, pairs, returned, sent } = self;
         let taken_back = vec![false; pairs.len()].into();
@@ -120,28 +122,29 @@ impl MappedQueue {
 }
 
 impl Queue {
-    /// The transmit chunks of a ring that are sent with.
+    /// The range of a ring's transmit chunks.
     fn transmitted(&self, ring: u32) -> Range<usize> {
         let first = (self.receive + ring * self.transmit) as usize;
         first..first + self.transmit as usize - 1
     }
 
-    /// The last transmit chunk of a ring, which a successor sends its first frame with: it has to
-    /// look at one word for it, and not at those of all. Nobody else sends with it.
+    /// The last transmit chunk of a ring, with which a successor sends its first frame: so it has
+    /// to read one word, and not those of all chunks. Nothing else is sent with it.
     fn spare(&self, ring: u32) -> Range<usize> {
         let transmitted = self.transmitted(ring);
         transmitted.end..transmitted.end + 1
     }
 
-    /// Takes the transmit chunks of a ring back that the kernel does not have: what the dead held,
-    /// or all where nobody worked yet. Once, and before any of them is sent with.
+    /// Takes back the transmit chunks of a ring that the kernel does not have: those that the dead
+    /// process held, or all if no process worked yet. Once, and before any of them is used for
+    /// sending.
     ///
-    /// While this runs the kernel goes on sending. It only ever has chunks whose words say so. The
-    /// spare may have gone out before, and moved the ring's index: the claim that this would have
-    /// made true was withdrawn first ([`Area::withdraw`]), so words and index say the same now as
-    /// they did when the predecessor died. Other sockets of the queue may be at work: chunks of
-    /// this ring that they find sent meanwhile they leave to this, which begins after them, or hand
-    /// on after it.
+    /// While this runs the kernel continues to send. It only ever has chunks whose words say so.
+    /// The spare may have gone out before, and moved the ring's index; the claim that this would
+    /// have made true was withdrawn first ([`Area::withdraw`]), so words and index say the same now
+    /// as they did when the predecessor died. Other sockets of the queue may be at work: if they
+    /// find chunks of this ring that were sent, they leave them to this call, which begins after
+    /// them, or hand them on after it.
     pub fn take_back_sent(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
         let mut rings = self.rings.lock();
         self.collect(&mut rings)?;
@@ -151,19 +154,20 @@ impl Queue {
         Ok(free)
     }
 
-    /// The spare of a ring, if the kernel does not have it. Before any socket of the queue works.
+    /// The spare of a ring, if the kernel does not have it. Must run before any socket of the queue
+    /// works.
     fn take_spare(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
         let spare = self.spare(ring);
         if self.area.owners(spare.clone()).all(|(_, owner)| owner != Some(Owner::Sent)) {
             return free_to_transmit(&self.area, spare, transmit);
         }
         let Rings { completion, .. } = &*self.rings.lock();
-        // What is no chunk's address a predecessor has written itself; it is said when all is taken
-        // back.
+        // An address of no chunk was written by a compromised predecessor; this is reported when
+        // everything is taken back.
         let said = (0..completion.available()).filter_map(|ahead| completion.peek(ahead));
         let said = said.filter(|address| self.area.holds(*address));
         if said.map(|address| self.area.take(address).0).any(|chunk| spare.contains(&(chunk.number() as usize))) {
-            // It is told once more by that entry, and is the next successor's.
+            // That entry reports it once more, and it belongs to the next successor.
             return Ok(Vec::new());
         }
         let chunk = self.area.reclaim(spare.start);
@@ -171,9 +175,9 @@ impl Queue {
         Ok(vec![chunk])
     }
 
-    /// Takes what the kernel has sent, and hands it on to the sockets whose it is. What is no
-    /// transmit chunk, which a predecessor must have had sent or written there itself, is passed
-    /// over and said.
+    /// Takes the chunks that the kernel has sent, and hands them on to their sockets. An address
+    /// that is no transmit chunk, which a predecessor must have sent or written there itself, is
+    /// skipped and reported.
     fn collect(&self, rings: &mut Rings) -> Result<(), XdpError> {
         let Rings { completion, taken_back, .. } = rings;
         let ring_of = |chunk: &Chunk| Some(chunk.number().checked_sub(self.receive)? / self.transmit);
@@ -190,21 +194,21 @@ impl Queue {
                 None => foreign = true,
             }
         });
-        if foreign { Err(XdpError::Foreign { what: "what is no transmit chunk was sent" }) } else { Ok(()) }
+        if foreign { Err(XdpError::Foreign { what: "something other than a transmit chunk was sent" }) } else { Ok(()) }
     }
 
-    /// Takes the receive chunks back that nobody has, and gives them to the kernel. `rings` are
+    /// Takes back the receive chunks that nobody has, and gives them to the kernel. `rings` are
     /// those of all the queue's sockets, and nothing was received from one yet. True: the kernel
     /// wants to be woken to take the chunks.
     ///
-    /// While this runs the kernel goes on receiving. It only ever has chunks whose words say so,
-    /// and it gets none from here but at the end, so what is decided here stays true.
+    /// While this runs the kernel continues to receive. It only ever has chunks whose words say so,
+    /// and gets none from here until the end, so what is decided here stays true.
     pub fn take_back_received(&self, rings: &[&Consumer<Descriptor>]) -> Result<bool, XdpError> {
         let unfilled = free_to_receive(self.receive, &self.area, rings, &self.rings.lock().fill)?;
         Ok(self.refill(unfilled.into_iter()))
     }
 
-    /// Gives receive chunks back to the kernel. True: it wants to be woken to take them.
+    /// Gives receive chunks back to the kernel. True: the kernel wants to be woken to take them.
     ///
     /// Their words say that a process has them, and no receive ring has them any more.
     pub fn refill(&self, mut chunks: impl Iterator<Item = Chunk>) -> bool {
@@ -218,40 +222,40 @@ impl Queue {
         wake | self.settle()
     }
 
-    /// Chunks that the kernel has to receive into; 0 where the rings are held elsewhere just now.
-    /// True: as for [`Self::refill`].
+    /// Number of chunks that the kernel has to receive into; 0 if another thread has the rings at
+    /// the moment. True: as for [`Self::refill`].
     pub fn fill_waiting(&self) -> (u32, bool) {
         let waiting = self.rings.try_lock().map_or(0, |mut rings| rings.fill.waiting());
         (waiting, self.settle())
     }
 
-    /// Takes back what the kernel has sent; gives a ring's own chunks. True: as for
+    /// Takes back the chunks that the kernel has sent; returns the ring's own ones. True: as for
     /// [`Self::refill`].
     pub fn sent(&self, ring: u32) -> (bool, impl Iterator<Item = Chunk>) {
         if let Some(mut rings) = self.rings.try_lock() {
-            // What a predecessor left has been looked at (`take_back_sent`); the kernel has sent
-            // only what it was given since.
+            // The predecessor's remains were checked (`take_back_sent`); since then the kernel has
+            // sent only what it was given.
             let _ = self.collect(&mut rings);
         }
         (self.settle(), std::iter::from_fn(move || self.sent[ring as usize].pop()))
     }
 
-    /// Fills in what others left while the rings were held here. Everyone who had them, or could
-    /// not have them, comes through here: of two that pass each other one sees the other (by both
-    /// one's fences), so nothing is left lying while all rest.
+    /// Fills in what others left while this thread had the rings. Every thread that had them, or
+    /// could not have them, comes through here: if two pass each other, one sees the other's chunks
+    /// (because both have a fence), so nothing is left behind when all are idle.
     fn settle(&self) -> bool {
         let mut wake = false;
         fence(Ordering::SeqCst);
-        // A turn for each of the others, who can all have left something meanwhile; they then come
-        // through here themselves.
+        // One turn for each of the others, who can all have left something in the meantime; they
+        // then come through here themselves.
         for _ in 0..=self.sent.len() {
             if self.returned.is_empty() {
                 break;
             }
             let Some(mut rings) = self.rings.try_lock() else { break };
             if !rings.fill.has_room() {
-                // The kernel has more than enough to receive into; who releases those frames finds
-                // room.
+                // The kernel has more than enough to receive into; the socket that releases those
+                // frames will find room.
                 break;
             }
             wake |= rings.fill(&self.area, &mut std::iter::from_fn(|| self.returned.pop()));
@@ -262,22 +266,21 @@ impl Queue {
     }
 }
 
-/// Has the driver look into the transmit ring where a send call does not: for a socket that prefers
-/// busy polling that call runs only what receives (net/xdp/xsk.c, xsk_no_wakeup), and igb and
-/// virtio-net send in another poll function. A poll call wakes that.
+/// Makes the driver look into the transmit ring if a send call does not: for a socket that prefers
+/// busy polling, that call runs only the receiving poll function (net/xdp/xsk.c, xsk_no_wakeup),
+/// and igb and virtio-net send in another one. A poll call wakes that.
 pub(super) fn wake_to_transmit(socket: &OwnedFd) {
     let _ = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
 }
 
-/// Has the kernel look at the fill ring, by any socket of its queue.
+/// Makes the kernel look at the fill ring, by any socket of its queue.
 pub(super) fn wake_to_receive(socket: &OwnedFd) {
-    // Only drivers that work on the memory themselves ask for this. What it answers changes
-    // nothing: the flag stays.
+    // Only zero-copy drivers ask for this. The result changes nothing: the flag stays.
     let _ = recv(socket, &mut [0; 0], RecvFlags::DONTWAIT);
 }
 
 impl Rings {
-    /// Puts chunks in the fill ring while it has room; what is left stays in the iterator.
+    /// Puts chunks in the fill ring while it has room; the remaining ones stay in the iterator.
     fn fill(&mut self, area: &Area, chunks: &mut impl Iterator<Item = Chunk>) -> bool {
         while self.fill.has_room() {
             let Some(chunk) = chunks.next() else { break };
@@ -289,7 +292,7 @@ impl Rings {
     }
 }
 
-/// Those of a ring's transmit chunks that the kernel does not have.
+/// The transmit chunks of a ring that the kernel does not have.
 fn free_to_transmit(
     area: &Area,
     numbers: Range<usize>,
@@ -305,7 +308,7 @@ fn free_to_transmit(
                 area.set_owner(&chunk, Owner::Process);
                 free.push(chunk);
             }
-            _ => return Err(XdpError::Foreign { what: "an owner word is none of a transmit chunk" }),
+            _ => return Err(XdpError::Foreign { what: "the owner word of a transmit chunk is invalid" }),
         }
     }
     Ok(free)
@@ -333,14 +336,14 @@ fn free_to_receive(
     let mut free = Vec::new();
     for ((number, owner), received) in area.owners(0..received.len()).zip(&received) {
         match owner {
-            // The dead had finished with it, or nearly: where it is still in the ring it will be
-            // received again.
+            // The dead process had finished with it, or nearly: if it is still in the ring it will
+            // be received again.
             Some(Owner::Process) if *received => continue,
             Some(Owner::Process) => {}
             // The kernel has it, or has given it back through a receive ring.
             Some(Owner::Fill(index)) if fill.was_published(index) => continue,
             Some(Owner::Fill(_)) => {}
-            _ => return Err(XdpError::Foreign { what: "an owner word is none of a receive chunk" }),
+            _ => return Err(XdpError::Foreign { what: "the owner word of a receive chunk is invalid" }),
         }
         let chunk = area.reclaim(number);
         area.set_owner(&chunk, Owner::Process);

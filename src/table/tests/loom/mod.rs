@@ -157,7 +157,7 @@ fn a_dead_writer_stops_nobody_and_spoils_nothing() {
                     std::mem::forget(claim);
                 }
             });
-            // That the dead are dead comes to recovery by a lock of the kernel's; here by the join.
+            // Recovery knows that a writer is dead from a lock of the kernel's; here from the join.
             dead.join().unwrap();
             assert_eq!(read(&slot[..]).1, 0);
             assert!(Small::new(&slot[..]).evict(ONE));

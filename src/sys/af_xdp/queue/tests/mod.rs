@@ -1,5 +1,5 @@
-//! The moments at which a process can die, one by one, and many after each other: they are too
-//! short for a test that kills at random to find each.
+//! The moments at which a process can die, one by one, and many in sequence: they are too short for
+//! a test that kills at random to hit each.
 
 use super::super::ring::fake::{self, memory};
 use super::super::umem::Umem;
@@ -20,7 +20,7 @@ fn area() -> Area {
     Area::new(Arc::new(Umem::create(&settings()).unwrap().0), &settings(), 0)
 }
 
-/// Both ends of a ring, ours and the one that the kernel has.
+/// Both ends of a ring, ours and the kernel's.
 fn ring<E: crate::sys::af_xdp::ring::Entry>() -> (Producer<E>, Consumer<E>) {
     let fd = memory();
     let ends = (Producer::over(fake::ring(&fd, ENTRIES)), Consumer::over(fake::ring(&fd, ENTRIES)));
@@ -111,7 +111,7 @@ fn a_transmission_can_be_cut_anywhere() {
     assert_eq!(left(&transmit), ENTRIES, "it was sent, and that is known");
 }
 
-/// As if it died with the entry in its hands: the next one reads the same entry again.
+/// As if the process died while it held the entry: the next one reads the same entry again.
 #[test]
 fn a_spare_chunk_is_free_only_when_the_kernels_entry_for_it_is_gone() {
     let area = area();
@@ -121,8 +121,8 @@ fn a_spare_chunk_is_free_only_when_the_kernels_entry_for_it_is_gone() {
     kernel.put(area.address(&spare));
     kernel.publish();
     let owner = || area.owners(ENTRIES as usize..ENTRIES as usize + 1).next().unwrap().1;
-    // It is asked when the entry is read, and when it was released: both come before the word is
-    // the process's.
+    // It is asked when the entry is read, and when it is released: both come before the word says
+    // that the process has it.
     let asked = std::cell::Cell::new(0);
     let is_spare = |_: &Chunk| {
         assert_eq!(owner(), Some(if asked.get() == 0 { Owner::Transmit(0) } else { Owner::Sent }));
@@ -151,8 +151,8 @@ fn words_and_rings_that_cannot_be_are_refused() {
     ));
 }
 
-/// A queue with one socket, the kernel's side of whose rings is here: what outlives each process
-/// that works with it.
+/// A queue with one socket, with the kernel's side of its rings in this test: what outlives each
+/// process that works with it.
 struct Rig {
     area: Area,
     /// Fill, completion, receive and transmit ring.
@@ -194,7 +194,7 @@ impl Rig {
         }
     }
 
-    /// A successor's socket, for sending alone.
+    /// A successor's socket, for sending only.
     fn sender(&self) -> Socket {
         self.map().take_over(&settings()).unwrap().remove(0)
     }
@@ -217,7 +217,7 @@ impl Rig {
         }
     }
 
-    /// It gives one back that it has sent, in whatever order.
+    /// The kernel gives back one chunk that it has sent, in any order.
     fn complete(&mut self, which: usize) {
         if !self.sending.is_empty() && self.completion.has_room() {
             let address = self.sending.swap_remove(which % self.sending.len());
@@ -234,13 +234,13 @@ impl Rig {
         }
     }
 
-    /// When all rest, every chunk can be counted: each takes a frame, and the kernel has all that
-    /// it may receive into.
+    /// When nothing runs, every chunk can be counted: each takes a frame, and the kernel has all
+    /// that it may receive into.
     fn assert_whole(&mut self, story: &str) {
         self.take();
         (0..ENTRIES).for_each(|_| self.complete(0));
-        // Two, for a spare chunk that the kernel had when it began is not this one's but the next
-        // one's.
+        // Two, because a spare chunk that the kernel had at the start belongs not to this successor
+        // but to the next one.
         for last in [false, true] {
             let mut socket = self.sender();
             socket.take_back_sent().unwrap();
@@ -260,13 +260,14 @@ fn send(socket: &mut Socket) {
     assert!(socket.flush().unwrap());
 }
 
-/// The dead had written frames, and not published them. Each successor sends its first frame by the
-/// entry of the oldest of them, and dies; there are more of these than the ring has entries.
+/// The dead process had written frames, and not published them. Each successor sends its first
+/// frame by the entry of the oldest of them, and dies; there are more successors than the ring has
+/// entries.
 #[test]
 fn first_frames_make_no_claim_of_the_dead_true() {
     for successors in [0, 1, 2, ENTRIES - 1, ENTRIES, 3 * ENTRIES] {
         for frames in [1, 3, ENTRIES - 1] {
-            // In front of each store of the last of these frames, or behind them all.
+            // Before each store of the last of these frames, or after all of them.
             for store in 0..3 {
                 let story = format!("{frames} frames unpublished, the last cut at {store}, {successors} successors");
                 let mut rig = Rig::new();
@@ -278,8 +279,8 @@ fn first_frames_make_no_claim_of_the_dead_true() {
                     send(&mut rig.sender());
                     rig.take();
                     rig.complete(0);
-                    // As another socket of the queue would: the next one's spare is there to be
-                    // sent first again.
+                    // As another socket of the queue would: the next successor's spare is then
+                    // there to be sent first again.
                     drop(rig.sender().queue.sent(0).1);
                 }
                 rig.assert_whole(&story);
@@ -288,8 +289,8 @@ fn first_frames_make_no_claim_of_the_dead_true() {
     }
 }
 
-/// Processes after each other, each killed in front of a store of its own, while the kernel sends
-/// and receives as it likes.
+/// Processes in sequence, each killed before a different store, while the kernel sends and receives
+/// at random.
 #[test]
 fn no_chunk_is_lost_however_many_die_at_whatever_store() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(u64::from(std::process::id()));
@@ -304,7 +305,7 @@ fn no_chunk_is_lost_however_many_die_at_whatever_store() {
         for death in 0..100 {
             let story = format!("seed {seed}, round {round}, death {death}");
             let mut lives = random(40);
-            // Runs one act of the process; none where it was its last, cut at whatever store.
+            // Runs one act of the process; none if it was its last, cut at any store.
             let mut last = |act: &mut dyn FnMut()| {
                 if lives > 0 {
                     lives -= 1;

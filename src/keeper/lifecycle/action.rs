@@ -1,0 +1,238 @@
+//! What the lifecycle is told, and what it wants done.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::event::Event;
+use super::exit::Exit;
+use crate::cascade::Hop;
+use crate::handover::protocol::{Death, Notice, Order};
+use crate::limits::STANDBY_READY;
+use crate::time::Nanos;
+use crate::wire::{Domain, Epoch};
+
+/// An engine, by its number in the order of starts. The process id, which the system gives to
+/// another process once this one is reaped, is for people.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EngineId(pub u32);
+
+/// What was seen of engines and signals.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// An engine says this, and it is what an engine can say at this time.
+    Notice(EngineId, Notice),
+    /// An engine says what none says: why, in words. It is not listened to any longer.
+    Distrusted(EngineId, &'static str),
+    /// An engine can say nothing more: it closed its end, or is not listened to any longer.
+    Silent(EngineId),
+    /// An engine has ended, and is reaped.
+    Exited(EngineId, Exit),
+    /// The keeper was asked to stop.
+    Stop,
+}
+
+impl Input {
+    /// Which engine it is about.
+    pub const fn engine(&self) -> Option<EngineId> {
+        match self {
+            Self::Notice(engine, _) | Self::Distrusted(engine, _) | Self::Silent(engine) | Self::Exited(engine, _) => {
+                Some(*engine)
+            }
+            Self::Stop => None,
+        }
+    }
+}
+
+/// What is to be done, in the order in which it is given out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Start an engine and hand it the resources. The answer is due before the next action:
+    /// [`Lifecycle::handle_started`](super::Lifecycle::handle_started).
+    Start(Start),
+    /// Have it killed. Its end comes as [`Input::Exited`].
+    Kill { engine: EngineId, pid: u32, why: Kill },
+    /// Have it killed and wait until it is gone, if it is not already; nothing more is heard of it.
+    Discard { engine: EngineId },
+    /// Send it this. Whether that arrives matters for [`Order::Stop`] alone:
+    /// [`Lifecycle::handle_unheard_stop`](super::Lifecycle::handle_unheard_stop).
+    Order { engine: EngineId, order: Order },
+    /// Tell it how the last upgrade does.
+    ReportUpgrade { engine: EngineId, outcome: Outcome },
+    /// New locks. Whoever had those of before is dead, or has given them back and wants none.
+    RenewLocks,
+    /// Nobody is to succeed by the locks alone.
+    CloseLocks,
+    /// The next may succeed by the locks.
+    OpenLocks,
+    /// Note beside the locks since when their owner has hung: it is killed for that, and whoever is
+    /// handed them learns that control was lost earlier than they came.
+    NoteHang { since: Nanos },
+    /// Read so many threads' counts and give them to
+    /// [`Lifecycle::handle_pulses`](super::Lifecycle::handle_pulses).
+    ReadPulses { threads: usize },
+    /// From now on [`Program::Kept`] is what was [`Program::New`].
+    KeepProgram,
+    /// This one is not started again.
+    DropProgram(Program),
+    /// Look at the table as at a start, and replace one that cannot be used, or end, as the
+    /// configuration says. The answer is due before the next action:
+    /// [`Lifecycle::handle_table`](super::Lifecycle::handle_table).
+    JudgeTable,
+    /// Make anew all that engines can have damaged. Every engine is dead.
+    RenewResources,
+    /// The table holds all that the database holds.
+    CompleteTable,
+    /// Remember where frames to a domain go, for engines that are started later.
+    LearnHop { domain: Domain, hop: Hop },
+    /// Tell the service manager that this process controls.
+    AnnounceControl { pid: u32 },
+    /// Tell the service manager that the service stops.
+    AnnounceStop,
+    /// Write it to the log.
+    Log(Event),
+    /// End, with [`Lifecycle::engines`](super::Lifecycle::engines) let go from the last to the
+    /// first.
+    End(End),
+}
+
+/// An engine that is to be started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Start {
+    pub engine: EngineId,
+    pub program: Program,
+    pub purpose: Purpose,
+}
+
+/// The file that an engine is started from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Program {
+    /// The keeper's own, as it is running.
+    Own,
+    /// What lies on disk by the keeper's path now. It is opened, and stays open to be kept or
+    /// dropped.
+    New,
+    /// What the last upgrade brought that stood its trial.
+    Kept,
+}
+
+/// What an engine is started for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To control, after this death, if there was one under this keeper.
+    Control { predecessor: Option<Death> },
+    /// To stand by the process that controls.
+    StandBy { active: u32 },
+    /// As a standby, but in place of the present one once it stands by. Where the program is new,
+    /// that then has the locks given to it, and is on trial for this time.
+    Replace { active: u32, trial: Option<Duration> },
+}
+
+/// Why no engine was started, with the system's words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StartFailure {
+    /// The program on disk cannot be opened.
+    NoFile(String),
+    /// The program cannot be executed: another may do.
+    Program(String),
+    /// It may be tried again: the system could not just then.
+    Refused(String),
+}
+
+impl fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NoFile(why) | Self::Program(why) | Self::Refused(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// Why an engine is killed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kill {
+    /// It controls, and this thread, 0 being the control thread, stands still for longer than it
+    /// may.
+    Hangs { thread: usize, limit: Duration },
+    /// It is to come to control, and this thread stands still for longer than it may.
+    NoControl { thread: usize, limit: Duration },
+    /// It said that it ends, or says nothing more, and lives.
+    DoesNotEnd,
+    /// The engine before it is dead, and it has not come to control in time.
+    NotTakenOver,
+    /// [`STANDBY_READY`] is over, and it does not stand by.
+    NotStanding,
+    /// Its standby controls, and it lives.
+    Followed,
+    /// It says what no engine says.
+    Distrusted(&'static str),
+    /// It was ordered to hand over, and has not in time.
+    DoesNotYield,
+    /// It does not stand by yet, and the engine that it was to follow is dead.
+    Late,
+    /// The order to stop does not reach it.
+    StopUnheard,
+    /// The keeper was asked to stop more than once.
+    StopAgain,
+    /// It was ordered to stop, and has not in time.
+    StopOverdue,
+}
+
+/// Thread 0 is the control thread, the others are workers, counted from 0.
+struct Thread(usize);
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.checked_sub(1) {
+            None => f.write_str("control thread"),
+            Some(worker) => write!(f, "worker {worker}"),
+        }
+    }
+}
+
+/// What an engine does, or is, that it is killed for: behind "engine 7".
+impl fmt::Display for Kill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stands_still = |what, thread, limit: Duration| {
+            let (thread, limit) = (Thread(thread), limit.as_millis());
+            write!(f, "{what}: its {thread} has stood still for {limit} ms (`hang_ms` in [runtime])")
+        };
+        match *self {
+            Self::Hangs { thread, limit } => stands_still("hangs", thread, limit),
+            Self::NoControl { thread, limit } => stands_still("does not come to control", thread, limit),
+            Self::DoesNotEnd => f.write_str("does not end"),
+            Self::NotTakenOver => f.write_str("was to follow a dead engine and has not taken over in time"),
+            Self::NotStanding => write!(f, "did not stand by within {} s", STANDBY_READY.as_secs()),
+            Self::Followed => f.write_str("was followed and does not end"),
+            Self::Distrusted(what) => f.write_str(what),
+            Self::DoesNotYield => f.write_str("does not hand over in time"),
+            Self::Late => f.write_str("does not stand by yet, and its engine is dead"),
+            Self::StopUnheard => f.write_str("cannot be told to stop"),
+            Self::StopAgain | Self::StopOverdue => f.write_str("has not stopped"),
+        }
+    }
+}
+
+/// How the last upgrade does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Outcome {
+    /// There was none under this keeper.
+    #[default]
+    None,
+    /// The new program controls until then, and the one before stands by.
+    Trial { until: Nanos },
+    /// The new program has stood its trial.
+    Kept,
+    /// The new program failed, and the one before controls again.
+    Returned { why: String },
+}
+
+/// Why a keeper ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It was asked to.
+    Stopped,
+    /// Another dispatch server controls every domain, under this epoch.
+    Fenced(Epoch),
+    /// The first engine said that it cannot go on, and why. What stopped it would stop the next.
+    Failed(String),
+    /// Not even the first engine can be started.
+    NotStarted(StartFailure),
+}
