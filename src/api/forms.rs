@@ -8,9 +8,13 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{DEADLINE, DEADLINE_MAX};
 use crate::cms::{NewMember, Refusal, RefusalKind, object};
 use crate::wire::{Address, Domain, Flags, Layout, MeetingId, Role};
+
+/// How long a request may take that has no `deadline_ms`.
+pub const DEADLINE: Duration = Duration::from_secs(8);
+/// The longest that a request may ask for.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 /// The query, which any request may have.
 #[derive(Debug, Default, Deserialize)]

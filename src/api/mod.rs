@@ -1,10 +1,10 @@
 //! The HTTP/JSON API, on a Unix socket that outlives the engine: a client that connects while one
 //! engine dies is answered by the next.
 //!
-//! What always holds here: the size of a body and the number of connections are bounded; every error
-//! is answered as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). A request that
-//! changes a conference goes to the control thread over a bounded queue and waits for its answer; one
-//! that only reads is answered here, from the [`View`].
+//! What always holds here: the size of a body and the number of connections are bounded; every
+//! error is answered as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). A
+//! request that changes a conference goes to the control thread over a bounded queue and waits for
+//! its answer; one that only reads is answered here, from the [`View`].
 
 pub mod client;
 mod forms;
@@ -33,6 +33,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+pub use self::forms::DEADLINE;
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body, meeting, terminal};
 pub use self::listener::Bounded;
 use self::serving::Grant;
@@ -47,10 +48,6 @@ pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
 pub use status::{ControlState, DatabaseState, DomainStatus, Status};
 pub use view::{Census, MeetingRow, MeetingView, View};
 
-/// How long a request may take that has no `deadline_ms`.
-pub const DEADLINE: Duration = Duration::from_secs(8);
-/// The longest that a request may ask for.
-const DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// How long the control thread may be late with an answer before the client gets a refusal.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long clients that are being answered may delay a stop.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::wire::{Address, Layout, Role};
 
-/// What is to be made so in one conference. A later wish for the same thing replaces an earlier one.
+/// What is to be made so in one conference. A later wish for the same thing replaces an earlier
+/// one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wanted {
     /// For every part.

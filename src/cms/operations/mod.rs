@@ -7,11 +7,11 @@
 //! one command                                       command  ──► acknowledgement  → table ──► commit ──► reply
 //! ```
 //!
-//! Each verb has a file: `start`, `add`, `remove`, `role`, `flags`, `layout` and `end`, which clients
-//! ask for, and `resume` and `settle`, which finish or undo what a death or a failure left. What
-//! they have in common: the course of an operation ([`verb`]), what a verb works with ([`context`]),
-//! parts and members that come into a conference ([`joining`]), and the chair ([`chair`]). Whose
-//! turn it is, deadlines and errands are in [`turns`].
+//! Each verb has a file: `start`, `add`, `remove`, `role`, `flags`, `layout` and `end`, which
+//! clients ask for, and `resume` and `settle`, which finish or undo what a death or a failure left.
+//! What they have in common: the course of an operation ([`verb`]), what a verb works with
+//! ([`context`]), parts and members that come into a conference ([`joining`]), and the chair
+//! ([`chair`]). Whose turn it is, deadlines and errands are in [`turns`].
 //!
 //! What always holds here:
 //! - The autonomous server has the truth: the table says that something is so after its
