@@ -160,7 +160,7 @@ pub struct DomainStatus {
     /// Its next hop, once known.
     #[serde(default)]
     pub mac: Option<String>,
-    /// The interface that it is at.
+    /// The network interface that it is reached by, once known.
     #[serde(default)]
     pub interface: Option<String>,
     /// Under which epoch another dispatch server controls it, if one does.

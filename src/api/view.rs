@@ -19,8 +19,8 @@ pub struct View {
 
 /// A conference in a listing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in `KeyParameters`")]
 pub struct MeetingRow {
-    /// Its id.
     pub meeting: MeetingId,
     /// What people call it; empty also while the database is not open.
     #[serde(default)]
@@ -30,11 +30,9 @@ pub struct MeetingRow {
     pub created_ms: u64,
     /// Of all parts, the state that most wants attention.
     pub state: MeetingState,
-    /// Its level.
     pub level: Level,
     /// Windows on the screen.
     pub layout: Layout,
-    /// Its chairman.
     pub chairman: Option<Address>,
     /// Members in all domains.
     pub participants: u32,
@@ -55,7 +53,7 @@ pub struct MeetingView {
 /// How many parts of meetings there are, by what they are in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Census {
-    /// By state.
+    /// By the name of the state; those without parts too.
     pub states: BTreeMap<&'static str, u64>,
     /// By domain: all, those taken over under the epoch, those that the autonomous server does not
     /// have.

@@ -12,12 +12,12 @@ use super::context::Context;
 use super::joining::Joining;
 use super::lanes::Answered;
 use super::operation::{Errand, Scope};
-use super::refusals::{NotNow, bad, declined, undurable};
+use super::refusals::{NotNow, bad, declined};
 use super::role::{role_set, send_roles};
 use super::table_access::chairmen;
 use super::verb::Verb;
 use crate::cms::{ConferenceReply, NewMember, Refusal, RefusalKind};
-use crate::database::{Change, CommitError, KeyParameters, Member, PartParameters, WINDOW_NONE, Wanted};
+use crate::database::{Change, KeyParameters, Member, PartParameters, WINDOW_NONE, Wanted};
 use crate::limits::{MEMBERS_MAX, PARTS_MAX};
 use crate::wire::{Domain, Flags, MeetingState, Message, Role};
 
@@ -93,14 +93,8 @@ impl Verb for Add {
         send_roles(context)
     }
 
-    fn not_written_ahead(&mut self, context: &mut Context<'_>, error: CommitError) {
-        if context.is_rewritten_for(&error) {
-            let changes = context.whole();
-            context.log_wanted(changes);
-        } else {
-            self.joining.take_back(context);
-            context.operation.finish(Err(undurable(&error)));
-        }
+    fn take_back(&mut self, context: &mut Context<'_>) {
+        self.joining.take_back(context);
     }
 
     fn answered(&mut self, context: &mut Context<'_>, answered: &Answered) {
@@ -119,11 +113,9 @@ impl Verb for Add {
     }
 
     fn conclude(&mut self, context: &mut Context<'_>) {
-        if let Err(refusal) = self.joining.conclude(context) {
-            context.operation.fail(refusal);
-            return self.undo(context);
+        if !self.joining.conclude(context) {
+            self.undo(context);
         }
-        context.commit_done();
     }
 
     /// The members that it added leave, the parts that it started are ended, and the chair goes
@@ -194,7 +186,7 @@ impl Add {
     fn plan_undo(&self, context: &mut Context<'_>) {
         for &Member { terminal, role, .. } in &self.members {
             context.operation.wants.members.insert(terminal, Some(role));
-            if self.joining.joined.contains(&terminal) {
+            if context.operation.joined.contains(&terminal) {
                 context.operation.undo.members.insert(terminal, None);
                 continue;
             }

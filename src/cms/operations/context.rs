@@ -143,12 +143,18 @@ impl Context<'_> {
         Ok(domain)
     }
 
-    /// Enters a member into the table, and remembers the version of its state.
-    pub fn join(&mut self, domain: Domain, member: &Member) -> Result<Joined, Refusal> {
-        let joined = join(self.writer, self.operation.meeting, domain, member)?;
-        let version = if let Joined::Before(version) = joined { version } else { 0 };
+    /// Enters a member into the table. Remembers whether it is new there, and the version of its
+    /// state.
+    pub fn join(&mut self, domain: Domain, member: &Member) -> Result<(), Refusal> {
+        let version = match join(self.writer, self.operation.meeting, domain, member)? {
+            Joined::Now => {
+                self.operation.joined.insert(member.terminal);
+                0
+            }
+            Joined::Before(version) => version,
+        };
         self.operation.seen.insert(member.terminal, version);
-        Ok(joined)
+        Ok(())
     }
 
     /// Commands an autonomous server; refused where none can be reached.
@@ -296,13 +302,7 @@ impl Context<'_> {
             }
             changes.push(self.shared.want(operation.meeting, left));
         }
-        if changes.is_empty()
-            && let Some(refusal) = operation.failure.take()
-        {
-            operation.finish(Err(refusal));
-        } else {
-            self.commit(changes);
-        }
+        if changes.is_empty() { operation.finish_failed() } else { self.commit(changes) }
     }
 
     /// What autonomous servers have acknowledged: the parts that changed, as the table has them

@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::context::Context;
 use super::lanes::Answered;
 use super::operation::{Errand, Scope, Step};
-use super::refusals::{NotNow, declined, nothing_left, undurable, unreachable};
+use super::refusals::{NotNow, declined, nothing_left, undurable};
 use super::verb::Verb;
-use crate::cms::{Changed, ConferenceAnswer, ConferenceReply, Refusal};
+use crate::cms::{ConferenceReply, Refusal};
 use crate::database::{Change, CommitError, PartParameters, Wanted};
 use crate::table::Part;
 use crate::wire::{Domain, Epoch, MeetingState, Message, Run, Status};
@@ -121,9 +121,11 @@ impl Verb for End {
         }
     }
 
+    fn unreachable_remedy(&self) -> &'static str {
+        "the conference is ended there as soon as they do: see `baton status`"
+    }
+
     fn expired(&mut self, context: &mut Context<'_>) {
-        let remedy = "the conference is ended there as soon as they do: see `baton status`";
-        context.operation.fail(unreachable(context.operation.outstanding.keys(), remedy));
         self.undo(context);
     }
 
@@ -141,10 +143,8 @@ impl Verb for End {
 
     /// What was begun is not undone: the errand goes on with it.
     fn undo(&mut self, context: &mut Context<'_>) {
-        if let Some(refusal) = context.operation.failure.take() {
-            self.go_on_later(context);
-            context.operation.finish(Err(refusal));
-        }
+        self.go_on_later(context);
+        context.operation.finish_failed();
     }
 
     fn answer(&mut self, context: &mut Context<'_>, result: Result<(), Refusal>) -> ConferenceReply {
@@ -154,7 +154,7 @@ impl Verb for End {
                 for &domain in &self.domains {
                     context.write(|writer| writer.remove_part(meeting, domain));
                 }
-                Ok(ConferenceAnswer::Changed(Changed { meeting, parts: Vec::new(), refused: Vec::new() }))
+                Ok(nothing_left(meeting))
             }
             Err(refusal) => {
                 self.go_on_later(context);

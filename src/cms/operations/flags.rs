@@ -5,7 +5,6 @@ use super::context::Context;
 use super::lanes::Answered;
 use super::refusals::{NotNow, declined};
 use super::verb::Verb;
-use crate::database::Wanted;
 use crate::wire::{Address, Flags, Message};
 
 #[derive(Debug)]
@@ -16,10 +15,6 @@ pub(super) struct SetFlags {
 }
 
 impl Verb for SetFlags {
-    fn commands(&self, _parts: usize, _wanted: Option<&Wanted>) -> usize {
-        1
-    }
-
     fn begin(&mut self, context: &mut Context<'_>) -> Result<(), NotNow> {
         let Self { terminal, mask, value } = *self;
         let domain = context.member(terminal)?;

@@ -34,8 +34,6 @@ pub(super) struct Joining {
     pub starting: Vec<Domain>,
     /// Members that are to be added and were not sent yet.
     pub adding: BTreeMap<Domain, Vec<Member>>,
-    /// Terminals that this operation entered into the table.
-    pub joined: BTreeSet<Address>,
     /// Members that their autonomous server took.
     pub accepted: Vec<Address>,
     pub refused: Vec<Refused>,
@@ -86,9 +84,7 @@ impl Joining {
         }
         for (&domain, members) in &self.adding {
             for member in members {
-                if context.join(domain, member)? == Joined::Now {
-                    self.joined.insert(member.terminal);
-                }
+                context.join(domain, member)?;
             }
         }
         Ok(())
@@ -97,7 +93,7 @@ impl Joining {
     /// Takes out of the table again what [`Self::enter`] has entered.
     pub fn take_back(&mut self, context: &mut Context<'_>) {
         let meeting = context.operation.meeting;
-        for terminal in std::mem::take(&mut self.joined) {
+        for terminal in std::mem::take(&mut context.operation.joined) {
             context.write(|writer| writer.leave(meeting, terminal));
         }
         for domain in std::mem::take(&mut self.starting) {
@@ -164,7 +160,7 @@ impl Joining {
     /// A member was taken, or was there before.
     fn added(&mut self, context: &mut Context<'_>, domain: Domain, terminal: Address, role: Role) {
         let meeting = context.operation.meeting;
-        let is_new = self.joined.contains(&terminal);
+        let is_new = context.operation.joined.contains(&terminal);
         let member = Member { terminal, role, flags: Flags::default(), window: WINDOW_NONE };
         // An update that was answered before this command may have taken the new member out again.
         match join(context.writer, meeting, domain, &member) {
@@ -186,34 +182,37 @@ impl Joining {
 
     fn not_added(&mut self, context: &mut Context<'_>, terminal: Address, why: Status) {
         let meeting = context.operation.meeting;
-        if self.joined.remove(&terminal) {
+        if context.operation.joined.remove(&terminal) {
             context.write(|writer| writer.leave(meeting, terminal));
             context.operation.changes.push(Change::RemoveMember(meeting, terminal));
         }
         self.refused.push(Refused { terminal, why });
     }
 
-    /// The parts that were started are in meeting; refused where no member was taken.
-    pub fn conclude(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
+    /// Commits that the parts that were started are in meeting. False where no member was taken:
+    /// the operation failed.
+    pub fn conclude(&mut self, context: &mut Context<'_>) -> bool {
         if self.accepted.is_empty() {
-            return Err(no_member(&self.refused));
+            context.operation.fail(no_member(&self.refused));
+            return false;
         }
         for &domain in &self.starting {
             context.write_part(domain, |part| part.state = MeetingState::InMeeting);
         }
-        Ok(())
+        context.commit_done();
+        true
     }
 
     /// Takes out the members that were added, and marks what was started as ending. Gives what is
     /// to be committed, and the parts that their autonomous servers are still to end.
     pub fn undo(&mut self, context: &mut Context<'_>) -> (Vec<Change>, Vec<Domain>) {
         let meeting = context.operation.meeting;
-        for terminal in std::mem::take(&mut self.joined) {
+        for terminal in std::mem::take(&mut context.operation.joined) {
             // At once: it is free for other conferences, and need not wait for a domain that may be
             // silent for long.
             context.write(|writer| writer.leave(meeting, terminal));
-            let of_it = |change: &Change| matches!(change, Change::Member(_, it) if it.terminal == terminal);
-            context.operation.changes.retain(|change| !of_it(change));
+            let changes = &mut context.operation.changes;
+            changes.retain(|change| !matches!(change, Change::Member(_, member) if member.terminal == terminal));
             context.operation.changes.push(Change::RemoveMember(meeting, terminal));
         }
         let started = std::mem::take(&mut self.starting);

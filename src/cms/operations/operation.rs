@@ -20,9 +20,10 @@ pub struct OperationId(pub u64);
 pub struct ReplyId(pub u64);
 
 /// How far an operation is.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(super) enum Step {
     /// It has not begun.
+    #[default]
     Waiting,
     /// What it is about to do is being written ahead.
     Logging,
@@ -106,7 +107,7 @@ impl Acknowledged {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Operation {
     pub meeting: MeetingId,
     /// The client to be answered; none once it was, or where no client asked.
@@ -128,6 +129,8 @@ pub(super) struct Operation {
     pub homes: BTreeMap<Address, Domain>,
     /// The version of a terminal's state when a command about it was sent.
     pub seen: BTreeMap<Address, u32>,
+    /// Terminals that this operation entered into the table.
+    pub joined: BTreeSet<Address>,
     /// What the last commit is to write besides the parts.
     pub changes: Vec<Change>,
     /// Whether it makes somebody chairman. The old chairman gives the chair up in favour of that
@@ -150,28 +153,7 @@ pub(super) struct Operation {
 
 impl Operation {
     pub fn new(meeting: MeetingId, reply: Option<ReplyId>, deadline: Nanos) -> Self {
-        Self {
-            meeting,
-            reply,
-            errand: None,
-            tries: 0,
-            deadline,
-            step: Step::Waiting,
-            waits_for: Waiting::Turn,
-            outstanding: BTreeMap::new(),
-            given_up: BTreeSet::new(),
-            versions: BTreeMap::new(),
-            homes: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            changes: Vec::new(),
-            promotes: false,
-            wants: Wanted::default(),
-            undo: Wanted::default(),
-            commands: 0,
-            failure: None,
-            is_rewritten: false,
-            leaves: Vec::new(),
-        }
+        Self { meeting, reply, deadline, ..Self::default() }
     }
 
     /// Whether no client waits for it.
@@ -196,6 +178,13 @@ impl Operation {
     /// Remembers what failed first: what failed after it is often its consequence.
     pub fn fail(&mut self, refusal: Refusal) {
         self.failure.get_or_insert(refusal);
+    }
+
+    /// It is over, and the client is told what failed.
+    pub fn finish_failed(&mut self) {
+        if let Some(refusal) = self.failure.take() {
+            self.finish(Err(refusal));
+        }
     }
 
     /// Leaves something to be done at once when it is over.

@@ -18,8 +18,9 @@ impl From<Refusal> for NotNow {
 }
 
 /// What an operation that has not begun waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Waiting {
+    #[default]
     Turn,
     Database,
     TakeOver(Domain),
@@ -83,14 +84,14 @@ pub(super) fn undurable(error: &CommitError) -> Refusal {
 }
 
 /// The autonomous servers of these domains did not answer in time.
-pub(super) fn unreachable<'a>(domains: impl Iterator<Item = &'a Domain>, remedy: &str) -> Refusal {
-    let domains: Vec<_> = domains.map(|domain| domain.to_string()).collect();
+pub(super) fn unreachable(domains: &[Domain], remedy: &str) -> Refusal {
+    let domains: Vec<_> = domains.iter().map(|domain| domain.to_string()).collect();
     let (plural, verb) = if domains.len() == 1 { ("", "does") } else { ("s", "do") };
     let what = format!("the autonomous server{plural} of domain{plural} {} {verb} not answer", domains.join(", "));
     Refusal::new(RefusalKind::Unreachable, what, remedy)
 }
 
-/// The answer of an errand that was done already.
+/// The answer where a conference is over, or an errand was done already.
 pub(super) fn nothing_left(meeting: MeetingId) -> ConferenceAnswer {
     ConferenceAnswer::Changed(Changed { meeting, parts: Vec::new(), refused: Vec::new() })
 }

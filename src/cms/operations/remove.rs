@@ -5,7 +5,7 @@ use super::context::Context;
 use super::lanes::Answered;
 use super::refusals::{NotNow, declined};
 use super::verb::Verb;
-use crate::database::{Change, Wanted};
+use crate::database::Change;
 use crate::wire::{Address, Message, Status};
 
 #[derive(Debug)]
@@ -14,10 +14,6 @@ pub(super) struct Remove {
 }
 
 impl Verb for Remove {
-    fn commands(&self, _parts: usize, _wanted: Option<&Wanted>) -> usize {
-        1
-    }
-
     fn begin(&mut self, context: &mut Context<'_>) -> Result<(), NotNow> {
         let domain = context.member(self.terminal)?;
         // In place of what was wanted of this terminal before.

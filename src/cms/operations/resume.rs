@@ -10,8 +10,8 @@ use super::context::{Context, Shared};
 use super::joining::Joining;
 use super::lanes::Answered;
 use super::operation::{Errand, Scope};
-use super::refusals::{NotNow, nothing_left, unreachable};
-use super::table_access::{Joined, part_of};
+use super::refusals::{NotNow, nothing_left};
+use super::table_access::part_of;
 use super::verb::Verb;
 use crate::database::{Change, KeyParameters, Wanted};
 use crate::table::{Part, Writer};
@@ -102,11 +102,7 @@ impl Verb for Resume {
     }
 
     fn expired(&mut self, context: &mut Context<'_>) {
-        let remedy = "see `baton status` for the link, and ask again";
-        context.operation.fail(unreachable(context.operation.outstanding.keys(), remedy));
-        if let Some(refusal) = context.operation.failure.take() {
-            context.operation.finish(Err(refusal));
-        }
+        context.operation.finish_failed();
     }
 
     /// The conference goes on with the parts that were started and the members that were taken;
@@ -148,12 +144,7 @@ impl Resume {
         let meeting = context.operation.meeting;
         for (&domain, members) in &mut self.joining.adding {
             members.retain(|member| match context.join(domain, member) {
-                Ok(joined) => {
-                    if joined == Joined::Now {
-                        self.joining.joined.insert(member.terminal);
-                    }
-                    true
-                }
+                Ok(()) => true,
                 Err(refusal) => {
                     let what = format!("a start goes on without {}: {refusal}", member.terminal);
                     context.shared.warn(meeting, what);

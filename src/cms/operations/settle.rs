@@ -13,7 +13,7 @@ use super::operation::Step;
 use super::refusals::{NotNow, Waiting, nothing_left};
 use super::remove::removed;
 use super::role::{role_set, send_roles};
-use super::table_access::{Joined, place};
+use super::table_access::place;
 use super::verb::Verb;
 use crate::cms::{Refusal, RefusalKind};
 use crate::database::{Change, Member, WINDOW_NONE, Wanted};
@@ -131,7 +131,7 @@ impl Verb for Settle {
         // A terminal that was entered and not taken is not in it.
         let not_taken: Vec<_> = context.operation.wants.members.keys().copied().collect();
         for terminal in not_taken {
-            if self.joining.joined.remove(&terminal) {
+            if context.operation.joined.remove(&terminal) {
                 context.write(|writer| writer.leave(meeting, terminal));
             }
         }
@@ -162,12 +162,7 @@ impl Settle {
                 (Can::Command(domain), Some(role)) => {
                     let member = Member { terminal, role, flags: Flags::default(), window: WINDOW_NONE };
                     match context.join(domain, &member) {
-                        Ok(joined) => {
-                            if joined == Joined::Now {
-                                self.joining.joined.insert(terminal);
-                            }
-                            context.send(domain, Message::MemberAdd { terminal, role })?;
-                        }
+                        Ok(()) => context.send(domain, Message::MemberAdd { terminal, role })?,
                         // It is in another conference since.
                         Err(refusal) => {
                             context.shared.warn(meeting, format!("{terminal} is not added after all: {refusal}"));

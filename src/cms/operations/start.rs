@@ -132,11 +132,9 @@ impl Verb for Start {
     }
 
     fn conclude(&mut self, context: &mut Context<'_>) {
-        if let Err(refusal) = self.joining.conclude(context) {
-            context.operation.fail(refusal);
-            return self.undo(context);
+        if !self.joining.conclude(context) {
+            self.undo(context);
         }
-        context.commit_done();
     }
 
     /// What was started is ended. Where no part of it is left, there never was such a conference.

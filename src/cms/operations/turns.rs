@@ -9,7 +9,7 @@ use super::context::Context;
 use super::event::OperationsEvent;
 use super::lanes::Answered;
 use super::operation::{Errand, Operation, OperationId, Step};
-use super::refusals::{NotNow, Waiting, not_in_control};
+use super::refusals::{NotNow, Waiting, not_in_control, unreachable};
 use super::verb::Verb;
 use crate::cms::{ConferenceReply, Refusal, RefusalKind};
 use crate::database::CommitError;
@@ -212,7 +212,9 @@ impl Operations {
             Step::Commanding => {
                 // Before both sides are compared: what is sent later, a comparison would miss.
                 context.shared.lanes.give_up(id);
-                context.shared.unanswered.extend(context.operation.outstanding.keys());
+                let domains: Vec<_> = context.operation.outstanding.keys().copied().collect();
+                context.operation.fail(unreachable(&domains, verb.unreachable_remedy()));
+                context.shared.unanswered.extend(domains);
                 verb.expired(context);
             }
             Step::Logging | Step::Committing | Step::Renumbering | Step::Done(_) => {}

@@ -14,15 +14,16 @@ use std::fmt::Debug;
 use super::context::Context;
 use super::lanes::Answered;
 use super::operation::Step;
-use super::refusals::{NotNow, undurable, unreachable};
+use super::refusals::{NotNow, undurable};
 use crate::cms::{ConferenceReply, Refusal};
 use crate::database::{Change, CommitError, Wanted};
 
-/// The course of an operation, where it depends on what is to be done. The verb has its plan and
-/// what came of it; [`Context`] has everything else.
+/// A verb has its plan and what came of it; [`Context`] has everything else.
 pub(super) trait Verb: Debug + Send {
     /// How many commands it may send at most, roughly, in a conference of so many parts.
-    fn commands(&self, parts: usize, wanted: Option<&Wanted>) -> usize;
+    fn commands(&self, _parts: usize, _wanted: Option<&Wanted>) -> usize {
+        1
+    }
 
     /// Plans, and writes ahead or sends the first commands. It is called again after it said that
     /// it has to wait, and begins with a new plan then.
@@ -59,18 +60,26 @@ pub(super) trait Verb: Debug + Send {
             let changes = context.whole();
             context.log_wanted(changes);
         } else {
+            self.take_back(context);
             context.operation.finish(Err(undurable(&error)));
         }
     }
 
+    /// Takes out of the table again what was entered before it was written ahead.
+    fn take_back(&mut self, _context: &mut Context<'_>) {}
+
     /// An autonomous server has answered a command. The versions are noted already.
     fn answered(&mut self, context: &mut Context<'_>, answered: &Answered);
 
-    /// The deadline has come, and some commands are not answered; they are given up already.
+    /// The advice where a domain does not answer.
+    fn unreachable_remedy(&self) -> &'static str {
+        "see `baton status` for the link, and ask again"
+    }
+
+    /// The deadline has come, and some commands are not answered. They are given up already, and
+    /// the operation has failed.
     fn expired(&mut self, context: &mut Context<'_>) {
         let operation = &mut *context.operation;
-        let remedy = "see `baton status` for the link, and ask again";
-        operation.fail(unreachable(operation.outstanding.keys(), remedy));
         operation.given_up.extend(std::mem::take(&mut operation.outstanding).into_keys());
     }
 
