@@ -109,7 +109,7 @@ fn families(open: &str) -> usize {
 
 #[test]
 fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
-    let stage = testbed(0);
+    let testbed = testbed(0);
     let mut cluster = cluster(&testbed);
     wait_for_reports(&testbed, 0, 2);
     let (old, engine) = (cluster.status().unwrap().epoch(), cluster.engine().unwrap());
@@ -188,7 +188,7 @@ fn logs_are_read_by_another_implementation_and_tell_of_a_death() {
 
 #[test]
 fn metrics_are_as_prometheus_wants_them_and_no_scraper_holds_anything_up() {
-    let stage = testbed(1);
+    let testbed = testbed(1);
     let mut cluster = cluster(&testbed);
     wait_for_reports(&testbed, 0, 2);
 
