@@ -54,7 +54,8 @@ const HOUSE: [Room; 24] = [
         "table", "config", "limits",
     ]),
     room("lab", "plays the world around a server: autonomous servers, load, network namespaces", &[
-        "table", "telemetry", "config", "sdk", "sys", "wire", "output", "text", "limits", "time",
+        "api", "cms", "table", "telemetry", "config", "sdk", "sys", "wire", "output", "text",
+        "limits", "time",
     ]),
     room("engine", "one process: joins all that decides with all that carries out", &[
         "link", "api", "recovery", "cms", "handover", "cascade", "database", "table/file",
@@ -64,12 +65,12 @@ const HOUSE: [Room; 24] = [
         "handover", "cascade", "database", "table/file", "table", "config", "sys", "wire",
         "limits", "time",
     ]),
-    room("sla", "judges a server by its logs alone, on any machine", &["telemetry", "config"]),
+    room("sla", "judges a server by its logs alone, on any machine", &["telemetry", "config", "text"]),
     room("link", "workers between rings and table; what is slow they hand up, unnamed", &[
         "handover", "cascade", "table", "telemetry", "config", "sys", "wire", "limits", "time",
     ]),
     room("api", "puts what clients say into the words of cms, and shows what it is given", &[
-        "cms", "handover", "database", "table", "telemetry", "sys", "wire", "limits",
+        "recovery", "cms", "handover", "database", "table", "telemetry", "sys", "wire", "limits",
     ]),
     room("recovery", "pure: holds what autonomous servers say against table or database", &[
         "cascade", "database", "table", "config", "wire", "limits", "time",

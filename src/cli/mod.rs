@@ -4,30 +4,30 @@
 //! done, and standard error says why; 2 it was typed wrong, or the configuration is; 3 (`run`)
 //! another dispatch server controls.
 
-pub mod client;
+mod client;
 mod columns;
-pub mod config;
-pub mod control;
+mod config;
+mod control;
 #[cfg(feature = "lab")]
-pub mod demo;
-pub mod doctor;
-pub mod engine;
+mod demo;
+mod doctor;
+mod engine;
 mod exit;
 #[cfg(feature = "lab")]
-pub mod load;
+mod load;
 mod log_filter;
-pub mod meeting;
-pub mod metrics;
-pub mod recovery;
-pub mod run;
+mod meeting;
+mod metrics;
+mod recovery;
+mod run;
 #[cfg(feature = "lab")]
-pub mod sim;
-pub mod sla;
-pub mod starter;
-pub mod status;
-pub mod table;
-pub mod top;
-pub mod upgrade;
+mod sim;
+mod sla;
+mod starter;
+mod status;
+mod table;
+mod top;
+mod upgrade;
 
 use std::process::ExitCode;
 

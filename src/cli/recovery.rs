@@ -43,7 +43,6 @@ enum Command {
     },
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
     let mut client = args.client.client();

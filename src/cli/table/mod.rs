@@ -35,7 +35,6 @@ enum Command {
     Snapshot(snapshot::Args),
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let done = match &args.command {
         Command::Inspect(args) => inspect::run(args),
