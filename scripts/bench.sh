@@ -5,7 +5,8 @@
 #   scripts/bench.sh worker|serving|sla|table|wire|dataplane [--json FILE] …
 #
 #   recovery   kills dispatch servers under load at up to 1,000,000 meetings; then, for comparison,
-#              how long other software takes to have its meetings back (benches/peers), unless --no-peers
+#              how long other software takes to have its meetings back (benches/peers), unless
+#              --no-peers
 # worker     what a report costs a worker over rings in memory, in time, instructions and
 #            allocations; two workers against one
 # serving    a real dispatch server under load: waiting, idling, a minute without loss, a flood of

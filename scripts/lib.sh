@@ -1,5 +1,5 @@
-# Functions that the scripts share; sourced, never run. Each script has set -euo pipefail before it sources
-# this.
+# Functions that the scripts share; sourced, never run. Each script has set -euo pipefail before it
+# sources this.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -76,4 +76,6 @@ RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --quiet
 say "every test: pure, under loom, simulated, killed, and on veth"
 cargo test --no-fail-fast
 
+scripts/simulate.sh --seeds 1000
+
 say "all passed"

@@ -3,7 +3,9 @@
 //! ```text
 //! cli     as typed → run                                                   doctor
 //! ────────────────────────────────────────────────────────────────────────────────
-//! engine  one process                keeper  the other         lab       sla
+//! lab     the world around a server
+//! ────────────────────────────────────────────────────────────────────────────────
+//! engine  one process                keeper  the other                   sla
 //! ────────────────────────────────────────────────────────────────────────────────
 //! link · api · recovery · cms        handover  what the two processes agree on
 //! ────────────────────────────────────────────────────────────────────────────────
@@ -54,7 +56,8 @@ const HOUSE: [Room; 24] = [
         "table", "config", "limits",
     ]),
     room("lab", "plays the world around a server: autonomous servers, load, network namespaces", &[
-        "table", "telemetry", "config", "sdk", "sys", "wire", "output", "text", "limits", "time",
+        "engine", "link", "api", "recovery", "cms", "handover", "cascade", "database", "table",
+        "telemetry", "config", "sdk", "sys", "wire", "output", "text", "limits", "time",
     ]),
     room("engine", "one process: joins all that decides with all that carries out", &[
         "link", "api", "recovery", "cms", "handover", "cascade", "database", "table/file",
@@ -64,12 +67,12 @@ const HOUSE: [Room; 24] = [
         "handover", "cascade", "database", "table/file", "table", "config", "sys", "wire",
         "limits", "time",
     ]),
-    room("sla", "judges a server by its logs alone, on any machine", &["telemetry", "config"]),
+    room("sla", "judges a server by its logs alone, on any machine", &["telemetry", "config", "text"]),
     room("link", "workers between rings and table; what is slow they hand up, unnamed", &[
         "handover", "cascade", "table", "telemetry", "config", "sys", "wire", "limits", "time",
     ]),
     room("api", "puts what clients say into the words of cms, and shows what it is given", &[
-        "cms", "handover", "database", "table", "telemetry", "sys", "wire", "limits",
+        "recovery", "cms", "handover", "database", "table", "telemetry", "sys", "wire", "limits",
     ]),
     room("recovery", "pure: holds what autonomous servers say against table or database", &[
         "cascade", "database", "table", "config", "wire", "limits", "time",

@@ -41,7 +41,7 @@ fn repeat(line: &OwnedFd, words: &Words<'_>) {
             Err(_) => return,
             Ok(()) => {}
         }
-        assert!(number < 100_000_000, "nobody minds");
+        assert!(number < 100_000_000, "it is never ended for it");
     }
 }
 

@@ -82,7 +82,7 @@ fn where_the_standby_hangs_too_a_new_engine_is_started() {
     let successor = server.engine();
     assert!(successor != engine && successor != standby, "{}", server.heard);
     assert!(
-        server.heard.contains(&format!("engine {standby} is the standby of the dead and has not taken over in time"))
+        server.heard.contains(&format!("engine {standby} was to follow a dead engine and has not taken over in time"))
     );
     [engine, standby].into_iter().for_each(gone);
 }

@@ -11,8 +11,10 @@ use baton::wire::Epoch;
 use rustix::process::Signal;
 use serde::Serialize;
 
-use super::measure::UNDISTURBED;
-
+/// How long things run undisturbed before a fault. A keeper takes deaths for accidents that come
+/// more than a quarter of a second after the engine came to control; quicker ones it takes for a
+/// crash loop, and pauses.
+pub const UNDISTURBED: Duration = Duration::from_millis(300);
 /// How often a kill during a recovery is tried.
 const TRIES: usize = 20;
 /// How long a successor's first frame is waited for.

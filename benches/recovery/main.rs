@@ -2,6 +2,7 @@
 //! meetings and at a million. `scripts/bench.sh recovery` builds and runs it; benches/README.md
 //! says what the figures mean.
 
+mod args;
 mod faults;
 mod figures;
 mod losses;
@@ -13,136 +14,17 @@ mod sizes;
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::LazyLock;
-use std::time::Duration;
 
 use baton::lab::testbed;
 use baton::text::time;
 use clap::Parser;
 use serde_json::{Value, json};
 
+use args::{Args, FRAME_BYTES};
 use figures::{OfSize, Target};
 use measure::say;
-use sizes::{ALL, Size};
-
-/// Bytes of an Ethernet frame with a REPORT or PROBE: Ethernet 14, addresses and reserved 18,
-/// payload 64.
-const FRAME_BYTES: u32 = 96;
-
-/// Kill dispatch servers under load, and measure how control comes back.
-#[derive(Parser, Debug)]
-struct Args {
-    /// Measure with so many conferences; may be given several times. Default: 1,000, 20,736,
-    /// 100,000 and 1,000,000
-    #[arg(long, value_name = "COUNT")]
-    meetings: Vec<u32>,
-    /// Kills of the engine at each size; other faults come a third or a sixth as often
-    #[arg(long, value_name = "COUNT")]
-    trials: Option<u32>,
-    /// Reports a second, over all terminals
-    #[arg(long, value_name = "RATE", default_value_t = 10_000)]
-    reports: u64,
-    /// Probes a second; each one unanswered is a frame lost
-    #[arg(long, value_name = "RATE", default_value_t = 2000)]
-    probes: u64,
-    /// What a worker does while its ring is empty
-    #[arg(long, value_enum, default_value_t = Wait::Sleep)]
-    wait: Wait,
-    /// Let threads run where they are put, not simulation on core 0 and worker on core 1
-    #[arg(long)]
-    no_pin: bool,
-    /// Let the simulation sleep when it has nothing to do: its wake-up is in the figures then
-    #[arg(long)]
-    no_spin: bool,
-    /// Seconds that one fault at one size may take, over all trials
-    #[arg(long, value_name = "SECONDS", default_value_t = 75)]
-    budget_s: u64,
-    /// Seconds that a recovery is waited for to be reconciled before the next trial
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    reconcile_s: u64,
-    /// Write everything that was measured to this file
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw time over size into this file
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-    /// Measure nothing but the simulation itself
-    #[arg(long)]
-    simulation_only: bool,
-    /// Enter another bench's JSON under its name in ours, and its targets among ours
-    #[arg(long, value_name = "FILE", requires = "json", hide = true)]
-    merge: Option<PathBuf>,
-    /// The testbed's name
-    #[arg(long, value_name = "TESTBED", hide = true)]
-    testbed: Option<String>,
-    /// Do nothing but clear away what a testbed of this name has left
-    #[arg(long, value_name = "TESTBED", hide = true)]
-    clear: Option<String>,
-    /// As cargo says to every bench
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-/// What a worker does while its ring is empty.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-enum Wait {
-    Busy,
-    Adaptive,
-    Sleep,
-}
-
-impl Wait {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            Self::Adaptive => "adaptive",
-            Self::Sleep => "sleep",
-        }
-    }
-}
-
-impl Args {
-    /// How many there are: asked once, for this program is on one of its own soon.
-    fn cores() -> usize {
-        static CORES: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
-        *CORES
-    }
-
-    fn pins(&self) -> bool {
-        !self.no_pin && Self::cores() >= 2
-    }
-
-    fn spins(&self) -> bool {
-        !self.no_spin
-    }
-
-    fn budget(&self) -> Duration {
-        Duration::from_secs(self.budget_s)
-    }
-
-    fn reconcile(&self) -> Duration {
-        Duration::from_secs(self.reconcile_s)
-    }
-
-    fn sizes(&self) -> Vec<Size> {
-        if self.meetings.is_empty() { ALL.into() } else { self.meetings.iter().map(|&it| Size::with(it)).collect() }
-    }
-
-    fn settings(&self) -> Value {
-        json!({
-            "reports_per_second": self.reports,
-            "probes_per_second": self.probes,
-            "frame_bytes": FRAME_BYTES,
-            "operators": testbed::workload::OPERATORS,
-            "worker_wait": self.wait.word(),
-            "simulation_spins": self.spins(),
-            "simulation_core": self.pins().then_some(0),
-            "worker_core": self.pins().then_some(1),
-        })
-    }
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();

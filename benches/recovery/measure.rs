@@ -17,7 +17,7 @@ use baton::wire::Epoch;
 use serde_json::Value;
 
 use super::Args;
-use super::faults::{Fault, Kill};
+use super::faults::{Fault, Kill, UNDISTURBED};
 use super::figures::{Memory, OfFault, OfSize, Process, Trial};
 use super::losses;
 use super::prepare::{self, OPERATED};
@@ -26,10 +26,6 @@ use super::sizes::{FIRST_DEVICE, MEMBERS, Size};
 /// Huge pages for the rings of both sides.
 const PAGES_OF_RINGS: u64 = 48;
 const HUGE_PAGE: u64 = 2 << 20;
-/// How long things run undisturbed before a fault. A keeper takes deaths for accidents that come
-/// more than a quarter of a second after the engine came to control; quicker ones it takes for a
-/// crash loop, and pauses.
-pub const UNDISTURBED: Duration = Duration::from_millis(300);
 /// What a dispatch server that does not tell of its standby is given to have one.
 const STANDBY_PAUSE: Duration = Duration::from_millis(150);
 /// Between two looks at the autonomous servers: seldom enough not to disturb what is measured.

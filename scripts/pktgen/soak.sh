@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sends for a long time, and reports the progress: probes, or with WHAT=reports reports (see reports.sh
-# for what those take).
+# Sends for a long time, and reports the progress: probes, or with WHAT=reports reports (see
+# reports.sh for what those take).
 #
 #   scripts/pktgen/soak.sh -i eth1 -m 02:00:00:00:00:01 -l 3600 -w 10000
 #

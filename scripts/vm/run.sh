@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs Baton under pktgen in a QEMU guest, under software emulation: native copy mode and zero
-# copy, on igb and on virtio-net. The guest is scripts/vm/init. Prints the guest's output, keeps it in
+# Runs Baton under pktgen in a QEMU guest, under software emulation: native copy mode and zero copy,
+# on igb and on virtio-net. The guest is scripts/vm/init. Prints the guest's output, keeps it in
 # target/vm/guest.log, and fails if a step did.
 #
 #   scripts/vm/run.sh [--only WORD]    WORD: igb or virtio, copy, zero or busy, or net (a VLAN, a

@@ -1,10 +1,10 @@
-//! The client of the API: HTTP/1.1 over the engine's Unix socket. The command line, the testbed, the
-//! tests and the benches all use this one.
+//! The client of the API: HTTP/1.1 over the engine's Unix socket. The command line, the testbed,
+//! the tests and the benches all use this one.
 //!
-//! A request has one of three ends: an answer, a refusal ([`ClientError::Refused`]), or nobody knows
-//! ([`ClientError::Lost`], [`ClientError::Silent`]), because the engine died with the request in its
-//! hands. After the last, what changes nothing, or changes the same thing each time, may be asked
-//! again.
+//! A request has one of three ends: an answer, a refusal ([`ClientError::Refused`]), or nobody
+//! knows ([`ClientError::Lost`], [`ClientError::Silent`]), because the engine died with the request
+//! in its hands. After the last, what changes nothing, or changes the same thing each time, may be
+//! asked again.
 
 use std::cell::OnceCell;
 use std::io;
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens on the socket.
+    /// No process listens on the socket.
     #[error("no server answers on {socket}: {source}; start one with `baton run`, or name its socket with --socket")]
     Unreachable {
         /// The API's socket.
@@ -50,7 +50,7 @@ pub enum ClientError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody listens and says nothing.
+    /// A process listens and does not answer.
     #[error(
         "no answer on {socket} within {} s: no engine runs, or it hangs; a change may have been carried out or may be \
          yet: see the server's log, look, and ask again, or wait longer with --timeout", .timeout.as_secs()
@@ -277,7 +277,7 @@ pub struct BlockingClient {
 }
 
 impl BlockingClient {
-    /// As [`Client::new`].
+    /// `timeout` is for each answer, as in [`Client::new`].
     pub const fn new(socket: PathBuf, timeout: Duration) -> Self {
         Self { socket, timeout }
     }

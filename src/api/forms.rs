@@ -1,4 +1,4 @@
-//! What clients send, parsed; and what they are told when it cannot be.
+//! What clients send, parsed; and the refusals where that fails.
 
 use std::time::Duration;
 
@@ -8,11 +8,15 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{DEADLINE, DEADLINE_MAX};
 use crate::cms::{NewMember, Refusal, RefusalKind, object};
 use crate::wire::{Address, Domain, Flags, Layout, MeetingId, Role};
 
-/// What any request may say besides its body.
+/// How long a request may take that has no `deadline_ms`.
+pub const DEADLINE: Duration = Duration::from_secs(8);
+/// The longest that a request may ask for.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+/// The query, which any request may have.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
@@ -29,7 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     }
 }
 
-/// What the variable parts of a path say.
+/// The variable parts of a path.
 #[derive(Debug)]
 pub(super) struct Within<T>(pub T);
 
@@ -48,7 +52,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Within<
 }
 
 impl Asked {
-    /// How long it may take.
+    /// How long the request may take.
     pub fn deadline(&self) -> Duration {
         self.deadline_ms.map_or(DEADLINE, Duration::from_millis).min(DEADLINE_MAX)
     }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// Accepts as many connections at once as it is told, each for as long as it is told.
+/// Bounds the number of connections at once, and the time that each may last.
 #[derive(Debug)]
 pub struct Bounded<L> {
     listener: L,
@@ -52,7 +52,7 @@ pub struct Connection<S> {
 }
 
 impl<S: Unpin> Connection<S> {
-    /// The stream, while its time is not over.
+    /// The stream; an error once its time is over.
     fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<Pin<&mut S>> {
         let is_over = self.until.as_mut().poll(cx).is_ready();
         if is_over { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Pin::new(&mut self.stream)) }

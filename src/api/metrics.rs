@@ -1,4 +1,4 @@
-//! How the server does, as metrics. Names are `baton_<what>_<unit>`, units SI's.
+//! The state of the server as metrics. Names are `baton_<what>_<unit>`, units SI's.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -60,8 +60,7 @@ const COUNTERS: &[Family] = &[
     ("baton_busy_answers", "Answers BUSY to what was shed.", "", &[("", "busy_told")]),
 ];
 
-/// Counters that begin like this are of one family, by the rest of their name or by the whole of
-/// it.
+/// Counters whose names begin so are one family, labelled by the whole name.
 const REFUSED: [&str; 5] = ["malformed_", "unknown_domain", "unauthentic", "misaddressed", "misdirected"];
 
 /// Writes all of it. `recovery` is what `/recovery/last` answers.

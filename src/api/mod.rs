@@ -1,10 +1,10 @@
 //! The HTTP/JSON API, on a Unix socket that outlives the engine: a client that connects while one
 //! engine dies is answered by the next.
 //!
-//! What always holds here: a body and a number of connections are bounded; whatever goes wrong is
-//! told as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). What changes a
-//! conference goes to the control thread over a bounded queue and waits for its answer; what only
-//! reads is read here, from the [`View`].
+//! What always holds here: the size of a body and the number of connections are bounded; every
+//! error is answered as `{"error", "what", "do"}` with a fitting HTTP status ([`Refusal`]). A
+//! request that changes a conference goes to the control thread over a bounded queue and waits for
+//! its answer; one that only reads is answered here, from the [`View`].
 
 pub mod client;
 mod forms;
@@ -33,6 +33,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+pub use self::forms::DEADLINE;
 use self::forms::{AddForm, Asked, FlagsForm, LayoutForm, RoleForm, Within, body, meeting, terminal};
 pub use self::listener::Bounded;
 use self::serving::Grant;
@@ -46,24 +47,19 @@ use crate::wire::Epoch;
 pub use request::{Answer, GivenControl, Orphan, OrphanFate, Reply, Request};
 pub use status::{ControlState, DatabaseState, DomainStatus, Status};
 pub use view::{Census, MeetingRow, MeetingView, View};
-
-/// How long a request may take that does not say.
-pub const DEADLINE: Duration = Duration::from_secs(8);
-/// The most that one may ask for.
-const DEADLINE_MAX: Duration = Duration::from_secs(60);
-/// How long the control thread may be late with an answer before the client is told that it is.
+/// How long the control thread may be late with an answer before the client gets a refusal.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long clients that are being answered may hold a stop up.
+/// How long clients that are being answered may delay a stop.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 
 /// A request on its way to the control thread.
 #[derive(Debug)]
 pub struct ApiRequest {
-    /// What is asked.
+    #[expect(missing_docs, reason = "see the type")]
     pub request: Request,
     /// How long it may take.
     pub deadline: Duration,
-    /// Where the answer goes; it may be gone with its client.
+    /// For the answer. Closed where the client is gone.
     pub reply: oneshot::Sender<Reply>,
 }
 
@@ -75,8 +71,8 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// A bounded queue and its end for the control thread, which `wake` calls whenever something
-    /// was put in.
+    /// A bounded queue, and its end for the control thread, which `wake` wakes after each request
+    /// that was put in.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> (Self, Receiver<ApiRequest>) {
         let (queue, requests) = bounded(REQUEST_QUEUE);
         (Self { queue, wake: Arc::new(wake) }, requests)
@@ -100,7 +96,8 @@ impl Submitter {
     }
 }
 
-/// The API's thread. Dropping it lets the requests that it has be answered, and stops it.
+/// The API's thread. Dropping it waits until the requests under way are answered, for a bounded
+/// time, and stops it.
 #[derive(Debug)]
 pub struct Api {
     stop: Option<watch::Sender<()>>,
@@ -131,30 +128,29 @@ impl Api {
             let _inside = runtime.enter();
             tokio::net::UnixListener::from_std(listener)?
         };
-        // The sender's end is the signal.
+        // Nothing is sent: that the sender is dropped is the signal.
         let (stop, mut stopped) = watch::channel(());
         let serve = async move {
             let router = router(Shared { submitter, view, telemetry });
             let served = serving::serve(listener, router, grant, stopped.clone());
-            // A client that holds its connection open and asks nothing must not hold a stop up.
-            let enough = async move {
+            // A client that holds its connection open and asks nothing must not delay a stop.
+            let grace_is_over = async move {
                 while stopped.changed().await.is_ok() {}
                 tokio::time::sleep(STOP_GRACE).await;
             };
             tokio::select! {
                 () = served => {}
-                () = enough => {}
+                () = grace_is_over => {}
             }
         };
-        let run = move || runtime.block_on(serve);
-        let thread = spawn_nice("api", Nice::ClientsWait, run)?;
+        let thread = spawn_nice("api", Nice::ClientsWait, move || runtime.block_on(serve))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
 impl Api {
-    /// Takes no more connections, which wait for the next engine, and lets requests that it has be
-    /// answered. Does not wait for that.
+    /// Takes no more connections, which wait for the next engine. Requests under way are answered;
+    /// this does not wait for that.
     pub fn stop(&mut self) {
         drop(self.stop.take());
     }
@@ -164,7 +160,7 @@ impl Drop for Api {
     fn drop(&mut self) {
         self.stop();
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed by its hook; there is nobody else to tell.
+            // A panic of the thread was printed by its hook already.
             let _ = thread.join();
         }
     }
@@ -196,9 +192,9 @@ fn router(shared: Shared) -> Router {
         .route("/upgrade", post(upgrade))
         .route("/control/take", post(|shared, asked| ask(shared, asked, Request::TakeControl)))
         .route("/table", get(table))
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(not_so)
-        // How large a body may be is looked at before: see `serving`.
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        // The size of a body is checked before: see `serving`.
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)
 }
@@ -236,7 +232,9 @@ async fn set_role(
     Within((id, domain, device)): Within<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
-    let (meeting, terminal, RoleForm { role }) = (meeting(&id)?, terminal(&domain, &device)?, body(&bytes)?);
+    let meeting = meeting(&id)?;
+    let terminal = terminal(&domain, &device)?;
+    let RoleForm { role } = body(&bytes)?;
     change((shared, asked), ConferenceRequest::SetRole { meeting, terminal, role }).await
 }
 
@@ -246,7 +244,8 @@ async fn set_flags(
     Within((id, domain, device)): Within<(String, String, String)>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
-    let (meeting, terminal) = (meeting(&id)?, terminal(&domain, &device)?);
+    let meeting = meeting(&id)?;
+    let terminal = terminal(&domain, &device)?;
     let (mask, value) = body::<FlagsForm>(&bytes)?.flags()?;
     change((shared, asked), ConferenceRequest::SetFlags { meeting, terminal, mask, value }).await
 }
@@ -257,7 +256,8 @@ async fn set_layout(
     Within(id): Within<String>,
     bytes: Bytes,
 ) -> Result<Response, Refusal> {
-    let (meeting, LayoutForm { layout }) = (meeting(&id)?, body(&bytes)?);
+    let meeting = meeting(&id)?;
+    let LayoutForm { layout } = body(&bytes)?;
     change((shared, asked), ConferenceRequest::SetLayout { meeting, layout }).await
 }
 
@@ -276,7 +276,7 @@ async fn upgrade(State(shared): State<Shared>, bytes: Bytes) -> Result<Response,
     json(StatusCode::OK, &shared.submitter.ask(Request::Upgrade(form), UPGRADE_READY).await?)
 }
 
-/// Answered when it is begun: how it goes is seen in the listings.
+/// Answered when it has begun: the listings show how it goes.
 async fn decide(
     shared: State<Shared>,
     asked: Asked,
@@ -297,15 +297,15 @@ async fn ask(State(shared): State<Shared>, asked: Asked, request: Request) -> Re
     } else {
         StatusCode::OK
     };
-    json(status, &told(&answer)?)
+    json(status, &with_epoch_texts(&answer)?)
 }
 
 async fn status(shared: State<Shared>, asked: Asked) -> Result<Response, Refusal> {
     let (status, _) = counted(&shared, asked.deadline()).await?;
-    json(StatusCode::OK, &told(&status)?)
+    json(StatusCode::OK, &with_epoch_texts(&status)?)
 }
 
-/// How the server does, with what the control thread leaves to be counted.
+/// The status, with the counts of parts, which the control thread does not make.
 async fn counted(shared: &Shared, deadline: Duration) -> Result<(Box<Status>, Census), Refusal> {
     let answer = shared.submitter.ask(Request::Status, deadline).await?;
     let Answer::Status(mut status) = answer else { unreachable!("a status is answered with one") };
@@ -318,7 +318,7 @@ async fn counted(shared: &Shared, deadline: Duration) -> Result<(Box<Status>, Ce
     Ok((status, census))
 }
 
-/// What Prometheus reads, in the form that it asks for.
+/// For Prometheus, in the dialect that it asks for.
 async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Result<Response, Refusal> {
     let (status, census) = counted(&shared, DEADLINE).await?;
     let answer = shared.submitter.ask(Request::RecoveryLast, DEADLINE).await?;
@@ -354,8 +354,7 @@ async fn show(shared: State<Shared>, Within(id): Within<String>) -> Result<Respo
     .await
 }
 
-/// Reads on a thread of its own: a listing of a full table takes long enough to keep other clients
-/// waiting.
+/// Reads on a thread of its own: to list a full table takes so long that other clients would wait.
 async fn read<T: Send + 'static>(
     shared: &Shared,
     read: impl FnOnce(&View) -> Result<T, Refusal> + Send + 'static,
@@ -365,11 +364,11 @@ async fn read<T: Send + 'static>(
     joined.unwrap_or_else(|_| Err(Refusal::new(RefusalKind::Internal, "the listing failed", "report it, with the log")))
 }
 
-async fn nothing_here() -> Refusal {
+async fn no_such_path() -> Refusal {
     Refusal::new(RefusalKind::NotFound, "there is nothing under this path", "see docs/api.md")
 }
 
-async fn not_so() -> Response {
+async fn no_such_method() -> Response {
     let refusal =
         Refusal::new(RefusalKind::BadRequest, "this path has no such method", "see docs/api.md for those it has");
     (StatusCode::METHOD_NOT_ALLOWED, refusal.into_response()).into_response()
@@ -384,17 +383,16 @@ fn json(status: StatusCode, body: &impl serde::Serialize) -> Result<Response, Re
     Ok((status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
-/// An answer with each epoch also as people write it: a number alone does not say how it is made
-/// up.
-fn told(answer: &impl serde::Serialize) -> Result<Value, Refusal> {
-    let mut told = serde_json::to_value(answer).map_err(|error| internal(&error))?;
-    tell_epochs(&mut told);
-    Ok(told)
+/// An answer with each epoch also as text: a number alone does not show its parts.
+fn with_epoch_texts(answer: &impl serde::Serialize) -> Result<Value, Refusal> {
+    let mut value = serde_json::to_value(answer).map_err(|error| internal(&error))?;
+    add_epoch_texts(&mut value);
+    Ok(value)
 }
 
-fn tell_epochs(value: &mut Value) {
+fn add_epoch_texts(value: &mut Value) {
     match value {
-        Value::Array(values) => values.iter_mut().for_each(tell_epochs),
+        Value::Array(values) => values.iter_mut().for_each(add_epoch_texts),
         Value::Object(fields) => {
             for key in ["epoch", "controller"] {
                 let epoch = fields.get(key).filter(|epoch| epoch.is_number()).cloned();
@@ -402,7 +400,7 @@ fn tell_epochs(value: &mut Value) {
                     fields.insert(format!("{key}_text"), epoch.to_string().into());
                 }
             }
-            fields.values_mut().for_each(tell_epochs);
+            fields.values_mut().for_each(add_epoch_texts);
         }
         _ => {}
     }

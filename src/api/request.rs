@@ -1,4 +1,4 @@
-//! What a client asks the control thread for, and what it is told.
+//! What a client asks the control thread for, and the answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,28 +11,24 @@ use crate::wire::{Domain, Epoch, Level, MeetingId, MeetingState};
 /// [`crate::api::View`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// Do something to a conference: [`crate::cms::Operations`] does it.
+    /// For [`crate::cms::Operations`].
     Conference(ConferenceRequest),
-    /// How the server does.
+    /// See [`crate::api::Status`].
     Status,
     /// The report of the last recovery.
     RecoveryLast,
     /// Meetings that autonomous servers hold and we do not know.
     Orphans,
     /// Adopt or end one of them.
-    Orphan {
-        /// Which.
-        meeting: MeetingId,
-        /// What is to become of it.
-        become_of: OrphanFate,
-    },
+    #[expect(missing_docs, reason = "the types say it")]
+    Orphan { meeting: MeetingId, become_of: OrphanFate },
     /// Hand over to the program as it is on disk now.
     Upgrade(UpgradeForm),
-    /// Give this server a term above every epoch that is known of.
+    /// Give this server a term above every epoch that is known.
     TakeControl,
 }
 
-/// What an operator has become of an orphan.
+/// What an operator decides about an orphan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OrphanFate {
     /// It becomes a conference of ours.
@@ -41,20 +37,20 @@ pub enum OrphanFate {
     Ended,
 }
 
-/// What became of a request.
+/// The answer to a request.
 pub type Reply = Result<Answer, Refusal>;
 
-/// What a client is told when its request is done: durable, and known to the autonomous servers.
+/// The answer when a request is carried out: durable, and known to the autonomous servers.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// It is done to the conference.
+    /// To [`Request::Conference`].
     Conference(ConferenceAnswer),
-    /// How the server does.
+    /// To [`Request::Status`].
     Status(Box<Status>),
     /// The report of the last recovery, `null` where there was none.
     Recovery(serde_json::Value),
-    /// What autonomous servers hold and we do not know.
+    /// To [`Request::Orphans`].
     Orphans(Vec<Orphan>),
     /// The hand-over begins.
     Upgrading(Upgrading),
@@ -71,17 +67,13 @@ pub struct GivenControl {
 
 /// A meeting that an autonomous server holds and we do not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as the domain's autonomous server lists it")]
 pub struct Orphan {
-    /// Which.
     pub meeting: MeetingId,
-    /// Where.
     pub domain: Domain,
-    /// What it is in there.
     pub state: MeetingState,
-    /// Its level.
     pub level: Level,
-    /// Members there.
     pub participants: u16,
-    /// Under which epoch it was taken last.
+    /// The epoch under which it was taken over last.
     pub controller: Epoch,
 }

@@ -1,7 +1,7 @@
 //! The connections of the API: how many there are, how long each may do nothing, and which of them
 //! makes room.
 //!
-//! What always holds: nobody can shut the API for others by holding connections. One that has no
+//! What always holds: no client can shut the API for others by holding connections. One that has no
 //! request under way (none yet, half a header, half a body, or the time between two requests) is
 //! closed after a while; and when all places are taken, the one that has been idle longest makes
 //! room at once. A request that is being worked on is never broken off for another.
@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use crate::cms::{Refusal, RefusalKind};
 use crate::limits::{ACCEPT_PAUSE, BODY_BYTES_MAX, BODY_MAX, CONNECTIONS_MAX, IDLE_MAX};
 
-/// What clients are granted.
+/// The limits that clients are held to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
     /// Connections at once.
@@ -73,8 +73,9 @@ pub(super) async fn serve(listener: UnixListener, router: Router, grant: Grant, 
                     let attended = attend(stream, Arc::clone(&place), router.clone(), grant, stopped.clone());
                     places.insert(tasks.spawn(attended).id(), place);
                 }
-                // Of a client that is gone already, or for want of descriptors, which come back.
+                // The client is gone already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // No descriptor is free, until others close theirs.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
@@ -91,38 +92,38 @@ fn make_room(places: &HashMap<Id, Arc<Place>>) {
     }
 }
 
-/// One connection's.
+/// The place that one connection takes.
 struct Place {
     state: Mutex<State>,
-    /// To close it.
+    /// Asks the connection's task to close it.
     close: Notify,
-    /// Tells that a place may be had.
+    /// Tells the accepting loop that a connection became idle, and may make room.
     freed: Arc<Notify>,
 }
 
 struct State {
     is_working: bool,
-    /// When it last got somewhere: was accepted, began or ended work, or took a part of an answer.
-    moved: Instant,
+    /// When it last made progress: was accepted, began or ended work, or took a part of an answer.
+    progressed: Instant,
 }
 
 impl Place {
     fn new(freed: Arc<Notify>) -> Self {
-        Self { state: Mutex::new(State { is_working: false, moved: Instant::now() }), close: Notify::new(), freed }
+        Self { state: Mutex::new(State { is_working: false, progressed: Instant::now() }), close: Notify::new(), freed }
     }
 
     /// Since when it has had no request under way; none while it has one.
     fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        (!state.is_working).then_some(state.moved)
+        (!state.is_working).then_some(state.progressed)
     }
 
-    fn moves(&self) {
-        self.state.lock().moved = Instant::now();
+    fn note_progress(&self) {
+        self.state.lock().progressed = Instant::now();
     }
 
-    fn works(&self, is_working: bool) {
-        *self.state.lock() = State { is_working, moved: Instant::now() };
+    fn set_working(&self, is_working: bool) {
+        *self.state.lock() = State { is_working, progressed: Instant::now() };
         if !is_working {
             self.freed.notify_one();
         }
@@ -162,7 +163,7 @@ async fn attend(stream: UnixStream, place: Arc<Place>, router: Router, grant: Gr
     }
 }
 
-/// A request, once it is here as a whole, is what keeps its connection.
+/// Answers one request. Once all of it has arrived, its connection is not closed for another.
 async fn answer(
     request: Request<Incoming>,
     place: &Place,
@@ -178,16 +179,17 @@ async fn answer(
             return Ok(refused(StatusCode::REQUEST_TIMEOUT, what, "send it as a whole, and again"));
         }
     };
-    place.works(true);
+    place.set_working(true);
     let answered = router.call(Request::from_parts(head, Body::from(body))).await;
-    place.works(false);
+    place.set_working(false);
     answered
 }
 
-/// What is too large is read to its end all the same, and not kept: a client that is still sending
-/// would not hear the answer.
+/// A body that is too large is read to its end all the same, and not kept: a client that is still
+/// sending would not read the answer.
 async fn whole(mut body: Incoming) -> Result<Vec<u8>, Response> {
-    let (mut kept, mut is_too_large) = (Vec::new(), false);
+    let mut kept = Vec::new();
+    let mut is_too_large = false;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let what = format!("the body cannot be read: {error}");
@@ -210,7 +212,7 @@ fn refused(status: StatusCode, what: String, remedy: &str) -> Response {
     (status, Refusal::new(RefusalKind::BadRequest, what, remedy).into_response()).into_response()
 }
 
-/// A stream that tells when its client took something.
+/// A stream that notes when its client took a part of an answer.
 struct Watched {
     stream: UnixStream,
     place: Arc<Place>,
@@ -219,7 +221,7 @@ struct Watched {
 impl Watched {
     fn wrote(&self, wrote: &Poll<io::Result<usize>>) {
         if matches!(wrote, Poll::Ready(Ok(1..))) {
-            self.place.moves();
+            self.place.note_progress();
         }
     }
 }

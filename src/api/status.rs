@@ -160,7 +160,7 @@ pub struct DomainStatus {
     /// Its next hop, once known.
     #[serde(default)]
     pub mac: Option<String>,
-    /// The interface that it is at.
+    /// The network interface that it is reached by, once known.
     #[serde(default)]
     pub interface: Option<String>,
     /// Under which epoch another dispatch server controls it, if one does.
@@ -170,8 +170,8 @@ pub struct DomainStatus {
     /// fallen silent since.
     #[serde(default)]
     pub in_control: bool,
-    /// Where its recovery is, or came to while its autonomous server answered; none where nothing is
-    /// recovered from it.
+    /// Where its recovery is, or came to while its autonomous server answered; none where nothing
+    /// is recovered from it.
     #[serde(with = "phase")]
     pub recovery: Option<Phase>,
     /// Our parts in it.

@@ -19,8 +19,8 @@ pub struct View {
 
 /// A conference in a listing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "as in `KeyParameters`")]
 pub struct MeetingRow {
-    /// Its id.
     pub meeting: MeetingId,
     /// What people call it; empty also while the database is not open.
     #[serde(default)]
@@ -30,11 +30,9 @@ pub struct MeetingRow {
     pub created_ms: u64,
     /// Of all parts, the state that most wants attention.
     pub state: MeetingState,
-    /// Its level.
     pub level: Level,
     /// Windows on the screen.
     pub layout: Layout,
-    /// Its chairman.
     pub chairman: Option<Address>,
     /// Members in all domains.
     pub participants: u32,
@@ -55,7 +53,7 @@ pub struct MeetingView {
 /// How many parts of meetings there are, by what they are in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Census {
-    /// By state.
+    /// By the name of the state; those without parts too.
     pub states: BTreeMap<&'static str, u64>,
     /// By domain: all, those taken over under the epoch, those that the autonomous server does not
     /// have.
@@ -73,7 +71,7 @@ impl View {
         let _ = self.database.set(database);
     }
 
-    /// The parts, as they are under the epoch of who controls.
+    /// The parts, as they are under the epoch of the table.
     fn parts(&self) -> impl Iterator<Item = Part> + '_ {
         let epoch = self.table.epoch();
         self.table.parts().map(move |part| under(epoch, part))
@@ -131,8 +129,8 @@ impl View {
     }
 }
 
-/// A part that was not taken over under this epoch, or not yet, is not controlled, whatever it was
-/// in before.
+/// A part that was not taken over under this epoch, or not yet, is not controlled, even if it was
+/// in meeting before.
 fn under(epoch: Epoch, part: Part) -> Part {
     let state = match part.state {
         MeetingState::InMeeting if part.epoch != epoch => MeetingState::Recovering,
@@ -160,7 +158,7 @@ fn row(name: String, created_ms: u64, mut parts: Vec<Part>) -> Option<MeetingRow
         state,
         level: first.level,
         layout: first.layout,
-        // Only the part of the chairman's own domain hears of another one.
+        // Only the part of the chairman's own domain is told of another one.
         chairman: parts.iter().find(|part| part.chairman.domain() == Some(part.domain)).map(|part| part.chairman),
         participants: parts.iter().map(|part| u32::from(part.participants)).sum(),
         parts,

@@ -305,8 +305,8 @@ impl Exchange {
         self.requests.iter().filter(|request| request.purpose == purpose).map(|request| request.due).min()
     }
 
-    /// Gives a request the next number; gives where it is then. What was sampled of it, or is to be,
-    /// was of the old one.
+    /// Gives a request the next number; gives where it is then. What was sampled of it, or is to
+    /// be, was of the old one.
     fn renumber(&mut self, at: usize) -> usize {
         let mut request = self.requests.remove(at);
         request.transaction = self.draw();

@@ -29,7 +29,6 @@ enum Command {
     Example,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     match &args.command {
         Command::Example => output::put(EXAMPLE),

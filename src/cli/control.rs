@@ -75,7 +75,6 @@ impl Seen {
     }
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     // A server that runs knows best; where none does, its files say it. One whose socket may not be
     // opened runs, for all that is known.
@@ -95,7 +94,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Of a server that runs.
+/// As a server that runs says it.
 async fn ask(args: &Args) -> Result<(), CommandError> {
     let mut client = args.client.client();
     let (status, _) = client.get::<Status>("/status").await?;
@@ -116,7 +115,7 @@ async fn ask(args: &Args) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Of a server that does not run.
+/// As the files of a server that does not run say it.
 fn look(args: &Args) -> Result<(), (String, u8)> {
     let config = Config::read(&args.config, &Overrides::default()).map_err(|error| (error.to_string(), WRONG))?;
     let failed = |error: MandateError| (error.to_string(), FAILED);

@@ -1,4 +1,4 @@
-//! `baton demo`: the main job on real frames, and everything that can die, dying.
+//! `baton demo`: the main job on real frames, while each process of the server is killed in turn.
 //!
 //! A dispatch server in one network namespace and autonomous servers in another, a veth pair
 //! between them, and reports, operators and probes at work throughout. What was lost is judged at
@@ -37,7 +37,6 @@ pub struct Args {
     testbed: Option<String>,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     if let Some(name) = &args.clear {
         return match testbed::clear(name) {

@@ -32,7 +32,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let overrides = Overrides { interface: args.interface.clone(), ..Overrides::default() };
     // An interface alone can be looked at before anything is configured.

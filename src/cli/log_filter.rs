@@ -1,7 +1,11 @@
 //! What `BATON_LOG` asks for.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::sys::stderr;
 
 /// The variable.
 const VARIABLE: &str = "BATON_LOG";
@@ -43,6 +47,24 @@ fn read(text: &str) -> Result<Option<EnvFilter>, String> {
         return Ok(None);
     }
     EnvFilter::try_new(text).map(Some).map_err(|error| error.to_string())
+}
+
+/// Log lines of keeper and engine: to standard error, without colour where that is no terminal.
+/// `BATON_LOG` filters (`debug`, or by module such as `baton::keeper=debug`). Nobody waits for who
+/// reads them ([`stderr`]).
+pub(super) fn log_to_stderr() {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(|| stderr::Log)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        // It would say on standard error that standard error cannot be written to, and panic over
+        // that: nobody may lose a conference because a log's reader went away.
+        .log_internal_errors(false);
+    let _ = match filter() {
+        Some(filter) => log.with_env_filter(filter).try_init(),
+        None => log.try_init(),
+    };
 }
 
 #[cfg(test)]

@@ -42,7 +42,6 @@ pub struct Args {
     openmetrics: bool,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     client::run(async {
         let Some(address) = args.listen else {

@@ -4,42 +4,43 @@
 //! done, and standard error says why; 2 it was typed wrong, or the configuration is; 3 (`run`)
 //! another dispatch server controls.
 
-pub mod client;
+mod client;
 mod columns;
-pub mod config;
-pub mod control;
+mod config;
+mod control;
 #[cfg(feature = "lab")]
-pub mod demo;
-pub mod doctor;
-pub mod engine;
+mod demo;
+mod doctor;
+mod engine;
+mod exit;
 #[cfg(feature = "lab")]
-pub mod load;
+mod load;
 mod log_filter;
-pub mod meeting;
-pub mod metrics;
-pub mod recovery;
-pub mod run;
+mod meeting;
+mod metrics;
+mod recovery;
+mod run;
 #[cfg(feature = "lab")]
-pub mod sim;
-pub mod sla;
-pub mod starter;
-pub mod status;
-pub mod table;
-pub mod top;
-pub mod upgrade;
+mod sim;
+mod sla;
+mod starter;
+mod status;
+mod table;
+mod top;
+mod upgrade;
 
 use std::process::ExitCode;
 
-use crate::output::{self, tell};
-use crate::sys::{clock, stderr};
+use crate::output;
+use crate::sys::clock;
 use crate::time::Nanos;
 use clap::{Parser, Subcommand};
 
 pub use crate::output::FAILED;
-/// It was typed wrong, or the configuration is.
-pub const WRONG: u8 = 2;
-/// Exit code of a server that another one has replaced.
-pub const FENCED: u8 = 3;
+pub use exit::{FENCED, WRONG};
+
+use exit::complain;
+use log_filter::log_to_stderr;
 
 /// A V2V conference dispatch server that survives its own death.
 #[derive(Debug, Parser)]
@@ -139,39 +140,4 @@ fn run(command: Command, born: Nanos) -> ExitCode {
         Command::Engine(engine::Args {}) => engine::run(born),
         Command::Starter(args) => starter::run(&args),
     }
-}
-
-/// Says on standard error what went wrong, with what caused it.
-pub(crate) fn complain(error: &dyn std::error::Error) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some errors repeat their cause in their own words already.
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    // By a writer that takes it if nobody reads it any more.
-    tell!("baton: {text}");
-}
-
-/// Log lines of keeper and engine: to standard error, without colour where that is no terminal.
-/// `BATON_LOG` filters (`debug`, or by module such as `baton::keeper=debug`). Nobody waits for who
-/// reads them ([`stderr`]).
-pub(crate) fn log_to_stderr() {
-    use std::io::IsTerminal;
-    let log = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::INFO)
-        .with_writer(|| stderr::Log)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        // It would say on standard error that standard error cannot be written to, and panic over
-        // that: nobody may lose a conference because a log's reader went away.
-        .log_internal_errors(false);
-    let _ = match log_filter::filter() {
-        Some(filter) => log.with_env_filter(filter).try_init(),
-        None => log.try_init(),
-    };
 }

@@ -28,7 +28,8 @@ enum Command {
     Last,
     /// Meetings that autonomous servers hold and this server does not know
     Orphans,
-    /// Make some of these conferences of this server's, even if the configuration says to leave orphans
+    /// Make some of these conferences of this server's, even if the configuration says to leave
+    /// orphans
     Adopt {
         /// Their ids
         #[arg(required = true)]
@@ -42,7 +43,6 @@ enum Command {
     },
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
     let mut client = args.client.client();

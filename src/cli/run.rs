@@ -30,7 +30,6 @@ pub struct Args {
     pin: Option<PathBuf>,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     stderr::never_wait();
     log_to_stderr();

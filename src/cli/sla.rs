@@ -98,7 +98,6 @@ enum SlaError {
     Junit(#[from] quick_junit::SerializeError),
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let done = match &args.command {
         Command::Check(args) => check(args),

@@ -19,7 +19,6 @@ pub struct Args {
     counters: bool,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     client::run(async {
         let (status, value) = args.client.client().get::<Status>("/status").await?;

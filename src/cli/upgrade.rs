@@ -29,7 +29,6 @@ pub struct Args {
     within: u64,
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let mut client = args.client.client();
     client::run(async move {

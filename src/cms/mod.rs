@@ -8,9 +8,9 @@
 //!                                     └──Change──► database (its own thread, group commit)
 //! ```
 //!
-//! What always holds here: the autonomous server is the truth of a conference, the database is what
-//! we promised. A client is told that something is done after both know it. [`Operations`] decides,
-//! sans I/O.
+//! What always holds here: the autonomous server has the truth about a conference, the database has
+//! our promises. A client is told that something is done after both know it. [`Operations`]
+//! decides, sans I/O.
 
 mod operations;
 mod request;

@@ -12,54 +12,38 @@ use crate::wire::{self, Address, Flags, Layout, Level, MeetingId, Role};
 
 /// What may be done to a conference.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(missing_docs, reason = "a file of `operations` says of each what it does")]
 pub enum ConferenceRequest {
-    /// Start one.
     Start(StartMeeting),
-    /// Add members.
     Add {
-        /// Which.
         meeting: MeetingId,
-        /// Whom.
         members: Vec<NewMember>,
     },
-    /// Take a member out.
     Remove {
-        /// Which.
         meeting: MeetingId,
-        /// Whom.
         terminal: Address,
     },
-    /// Give a member another role. Who was chairman becomes a participant when another becomes
-    /// chairman.
+    /// The chairman becomes a participant when another member becomes chairman.
     SetRole {
-        /// Which.
         meeting: MeetingId,
-        /// Whom.
         terminal: Address,
-        /// What it becomes.
         role: Role,
     },
-    /// Give it another layout, in every domain.
+    /// In every domain.
     SetLayout {
-        /// Which.
         meeting: MeetingId,
-        /// How many windows.
         layout: Layout,
     },
-    /// Set and clear flags of a member.
     SetFlags {
-        /// Which.
         meeting: MeetingId,
-        /// Whom.
         terminal: Address,
         /// The flags that are changed.
         mask: Flags,
         /// What they are changed to.
         value: Flags,
     },
-    /// End it, in every domain.
+    /// In every domain.
     End {
-        /// Which.
         meeting: MeetingId,
     },
 }
@@ -84,7 +68,8 @@ pub struct NotThat {
     pub place: Option<(usize, usize)>,
 }
 
-/// Reads an object. An array, which would be taken for the object's values in their order, is none.
+/// Reads an object. An array is refused: serde would take it for the object's values in their
+/// order.
 pub fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, NotThat> {
     let is_array = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
     if is_array {
@@ -102,19 +87,19 @@ pub fn object<T: DeserializeOwned>(text: &[u8]) -> Result<T, NotThat> {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartMeeting {
-    /// Its id; the next free one where none is given.
+    /// The next free id where none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meeting: Option<MeetingId>,
     /// What people call it.
     #[serde(default, deserialize_with = "name", skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Its level; 3 where none is given.
+    /// 3 where none is given.
     #[serde(default = "level_default")]
     pub level: Level,
     /// Windows on the screen; 4 where none is given.
     #[serde(default = "layout_default")]
     pub layout: Layout,
-    /// Its chairman: a member, whose role becomes that. A member with that role may say so too.
+    /// One of the members, whose role becomes that. Instead, a member may be given with that role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chairman: Option<Address>,
     /// At least one.
@@ -135,14 +120,14 @@ fn layout_default() -> Layout {
 /// A member to be added. In JSON either an object or, for a participant, the address alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct NewMember {
-    /// Who.
+    #[expect(missing_docs, reason = "the address says it all")]
     pub terminal: Address,
-    /// Its role; participant where none is given.
+    /// Participant where none is given.
     pub role: Role,
 }
 
 impl NewMember {
-    /// A participant.
+    #[expect(missing_docs, reason = "the role is the name")]
     pub const fn participant(terminal: Address) -> Self {
         Self { terminal, role: Role::Participant }
     }
@@ -161,8 +146,7 @@ impl<'de> Deserialize<'de> for NewMember {
     }
 }
 
-/// Tells the two forms apart by what comes, so that what is wrong is told of the form that was
-/// meant.
+/// Tells the two forms apart by what comes, so that an error is about the form that was meant.
 struct NewMemberVisitor;
 
 impl<'de> Visitor<'de> for NewMemberVisitor {
@@ -182,30 +166,28 @@ impl<'de> Visitor<'de> for NewMemberVisitor {
     }
 }
 
-/// What became of a request to do something to a conference.
+/// The answer to a [`ConferenceRequest`].
 pub type ConferenceReply = Result<ConferenceAnswer, Refusal>;
 
-/// What a client is told when what it asked for is done: durable, and known to the autonomous
-/// servers.
+/// The answer when a request is carried out: durable, and known to the autonomous servers.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(untagged)]
+#[expect(missing_docs, reason = "the types say it")]
 pub enum ConferenceAnswer {
-    /// The conference goes on.
     Started(Started),
-    /// The change is made.
     Changed(Changed),
 }
 
 /// A conference that was started.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Started {
-    /// Its id.
+    /// The id that was asked for, or the one that was chosen.
     pub meeting: MeetingId,
     /// One per autonomous server.
     pub parts: Vec<PartParameters>,
-    /// How many terminals are in it.
+    /// The number of terminals in it.
     pub members: usize,
-    /// Those that their autonomous server did not take.
+    /// Members that their autonomous server did not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refused>,
 }
@@ -213,7 +195,7 @@ pub struct Started {
 /// A conference that was changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Changed {
-    /// Its id.
+    #[expect(missing_docs, reason = "the request names it")]
     pub meeting: MeetingId,
     /// The parts that changed, as they are now; none after an end.
     pub parts: Vec<PartParameters>,
@@ -225,34 +207,34 @@ pub struct Changed {
 /// A terminal that an autonomous server did not take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Refused {
-    /// Whom.
+    #[expect(missing_docs, reason = "the request names it")]
     pub terminal: Address,
-    /// What its autonomous server said.
+    /// The status of its autonomous server's answer.
     pub why: wire::Status,
 }
 
-/// Why a request was not done.
+/// Why a request was not carried out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("{what}; {remedy}")]
 pub struct Refusal {
-    /// Who is at fault, for scripts.
+    /// At whose fault, for scripts.
     #[serde(rename = "error")]
     pub kind: RefusalKind,
-    /// What is wrong, in a sentence.
+    /// What is wrong, in a sentence without a full stop.
     pub what: String,
-    /// What to do about it.
+    /// What the reader can do about it.
     #[serde(rename = "do")]
     pub remedy: String,
 }
 
 impl Refusal {
-    /// A refusal.
+    #[expect(missing_docs, reason = "the fields say it")]
     pub fn new(kind: RefusalKind, what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { kind, what: what.into(), remedy: remedy.into() }
     }
 }
 
-/// Who is at fault.
+/// At whose fault a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
@@ -260,7 +242,7 @@ pub enum RefusalKind {
     BadRequest,
     /// There is no such meeting, member or domain.
     NotFound,
-    /// Something else has what is asked for.
+    /// The id, or the terminal, belongs to another conference.
     Conflict,
     /// The table, or an autonomous server, is full.
     Capacity,
@@ -274,12 +256,12 @@ pub enum RefusalKind {
     NotInControl,
     /// The database failed.
     Database,
-    /// A fault of ours.
+    /// A bug of Baton.
     Internal,
 }
 
 impl RefusalKind {
-    /// The HTTP status that says so.
+    /// The HTTP status of the answer.
     pub const fn http(self) -> u16 {
         match self {
             Self::BadRequest => 400,

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use example::EXAMPLE;
 pub use file::ConfigError;
 pub(crate) use file::Place;
+pub use values::{Auto, Cores};
 
 use crate::limits::{HANG_DEFAULT, MEETINGS_DEFAULT, TERMINALS_DEFAULT, WORKERS_MAX};
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Domain, Key, Mac, Secret};
@@ -397,30 +398,6 @@ pub struct Worker {
     pub control_core: Option<u16>,
     /// What a worker does with an empty ring.
     pub wait: Wait,
-}
-
-/// CPUs that workers are pinned to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(untagged)]
-pub enum Cores {
-    /// These, in the order of the workers; a worker without one is not pinned.
-    These(Vec<u16>),
-    /// Cores near the interface that the machine can spare.
-    Chosen(Auto),
-}
-
-/// The word for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Auto {
-    /// `auto`
-    Auto,
-}
-
-impl Default for Cores {
-    fn default() -> Self {
-        Self::These(Vec::new())
-    }
 }
 
 impl Worker {

@@ -9,7 +9,6 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Auto, Cores};
 use crate::limits::{HANG_MS_MIN, INTERFACES_MAX, SLOTS_MAX, WORKERS_MAX};
 use crate::wire::{Address, Mac, Secret};
 
@@ -227,5 +226,29 @@ pub(super) mod secret {
         let wrong =
             || Error::custom("a secret is 64 hexadecimal digits (32 bytes); make one with `openssl rand -hex 32`");
         parse_secret(&text).map(Some).ok_or_else(wrong)
+    }
+}
+
+/// CPUs that workers are pinned to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Cores {
+    /// These, in the order of the workers; a worker without one is not pinned.
+    These(Vec<u16>),
+    /// Cores near the interface that the machine can spare.
+    Chosen(Auto),
+}
+
+/// The word for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// `auto`
+    Auto,
+}
+
+impl Default for Cores {
+    fn default() -> Self {
+        Self::These(Vec::new())
     }
 }

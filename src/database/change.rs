@@ -8,12 +8,12 @@ use crate::wire::{Address, Domain, Epoch, Layout, Level, MeetingId, Run, Termina
 pub enum Change {
     /// A conference that was not there. Refused where its id is taken.
     Create(KeyParameters),
-    /// A conference as it is known now, in place of whatever was known of it.
+    /// A conference as it is known now, in place of all that was known of it.
     Replace(KeyParameters),
     /// A part, new or changed.
     Part(MeetingId, PartParameters),
-    /// A part as its autonomous server says that it is. What was written ahead of it, `starting` or
-    /// `ending`, stays: that is for whoever finishes it to change.
+    /// A part as its autonomous server says that it is. A state that was written ahead, `starting`
+    /// or `ending`, stays: the operation that finishes it changes that.
     Learned(MeetingId, PartParameters),
     /// A conference that is known to be there, of this level and run. Creates it where it is not,
     /// without a name: the table, or an autonomous server, can know of one that a lost or older
@@ -21,14 +21,13 @@ pub enum Change {
     Known(MeetingId, Level, Run),
     /// A part's members are gone.
     RemoveMembers(MeetingId, Domain),
-    /// What the conference is to come to yet, in place of what was wanted before; nothing where it
-    /// is empty.
+    /// What is still to be made so in the conference, in place of what was wanted before.
     Want(MeetingId, Wanted),
     /// A part is gone, and with it its members.
     RemovePart(MeetingId, Domain),
-    /// Another layout.
+    /// In place of the layout before.
     Layout(MeetingId, Layout),
-    /// Another chairman; [`Address`] 0 for none.
+    /// In place of the chairman before; [`Address`] 0 for none.
     Chairman(MeetingId, Address),
     /// A member, new or changed.
     Member(MeetingId, Member),
@@ -37,7 +36,7 @@ pub enum Change {
     /// The conference is over. Its id is remembered as that of one that ended until it is used
     /// again.
     End(MeetingId),
-    /// A conference that was never there for anybody: all of it is forgotten, its id included.
+    /// A conference that no client was ever told of: all of it is forgotten, its id included.
     Forget(MeetingId),
     /// This id was chosen here: the next one is above it.
     Chosen(MeetingId),

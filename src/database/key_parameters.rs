@@ -2,39 +2,39 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
+use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, mix};
 
 /// What the database keeps of a conference that has not ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyParameters {
-    /// Its id, the same in every domain.
+    /// The same in every domain.
     pub meeting: MeetingId,
-    /// Which conference it is that bears the number.
+    /// Tells this conference from others that had or have the same number.
     #[serde(default)]
     pub run: Run,
     /// What people call it; may be empty. At most [`crate::limits::NAME_BYTES_MAX`] bytes.
     pub name: String,
-    /// Its level.
+    #[expect(missing_docs, reason = "see the type")]
     pub level: Level,
     /// Windows on the screen.
     pub layout: Layout,
-    /// Its chairman; [`Address`] 0 where there is none.
+    /// [`Address`] 0 where there is none.
     pub chairman: Address,
     /// When it was asked for, milliseconds since 1970.
     pub created_ms: u64,
     /// One per autonomous server, by ascending domain.
     pub parts: Vec<PartParameters>,
-    /// Who is in it, or is to be, by ascending address.
+    /// Terminals that are in it, or are to be, by ascending address.
     pub members: Vec<Member>,
 }
 
 impl KeyParameters {
-    /// Its part in a domain.
+    #[expect(missing_docs, reason = "a conference has one part in a domain, or none")]
     pub fn part(&self, domain: Domain) -> Option<&PartParameters> {
         self.parts.iter().find(|part| part.domain == domain)
     }
 
-    /// Its members in a domain.
+    /// By the domains of their addresses.
     pub fn members_in(&self, domain: Domain) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |member| member.terminal.domain() == Some(domain))
     }
@@ -49,7 +49,7 @@ impl KeyParameters {
 /// What belongs to one autonomous server of a conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PartParameters {
-    /// Where.
+    #[expect(missing_docs, reason = "a part is in one domain")]
     pub domain: Domain,
     /// The last version that the autonomous server is known to have said.
     pub version: u64,
@@ -61,12 +61,20 @@ pub struct PartParameters {
 /// One terminal of a conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
-    /// Who.
+    #[expect(missing_docs, reason = "a member is a terminal")]
     pub terminal: Address,
-    /// Its part in the conference.
+    /// As last set by an operation.
     pub role: Role,
     /// Muted and so on, as last set by an operation.
     pub flags: Flags,
     /// The window that it is shown in, from 0; [`WINDOW_NONE`](crate::wire::WINDOW_NONE).
     pub window: u8,
+}
+
+impl Member {
+    /// Of one member. The sum of all says in one number who is a member, and with which role by its
+    /// number on the wire.
+    pub const fn digest(terminal: Address, role: u8) -> u64 {
+        mix(terminal.number() << 8 | role as u64)
+    }
 }

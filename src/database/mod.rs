@@ -24,6 +24,7 @@
 //! must not write thousands.
 
 mod change;
+mod error;
 mod key_parameters;
 #[cfg(any(test, feature = "lab"))]
 mod memory;
@@ -46,6 +47,7 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 pub use crate::wire::WINDOW_NONE;
 pub use change::Change;
+pub use error::CommitError;
 pub use key_parameters::{KeyParameters, Member, PartParameters};
 pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 pub use wanted::Wanted;
@@ -61,115 +63,53 @@ const GENERATIONS: u32 = 1 << 16;
 
 /// The form of the rows. The first is brought into it when a file of that is opened; any other is
 /// refused.
-const FORMAT: u64 = 2;
+pub(crate) const FORMAT: u64 = 2;
 const FIRST_FORMAT: u64 = 1;
 
-/// Generations that nobody else will ever use: `first..end` of `term`, with `nonce`.
+/// Generations that no other engine will ever use: `first..end` of `term`, with `nonce`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reservation {
-    /// The term.
+    #[expect(missing_docs, reason = "see `Epoch`")]
     pub term: u32,
-    /// The first generation of the block.
+    #[expect(missing_docs, reason = "see `Epoch`")]
     pub first: u16,
-    /// One behind its last.
+    /// One behind the last.
     pub end: u32,
-    /// Drawn for this block.
+    /// Random, another one for each block.
     pub nonce: u16,
 }
 
 impl Reservation {
-    /// The first epoch of the block.
+    /// The first one of the block.
     pub const fn epoch(&self) -> Epoch {
         Epoch::new(self.term, self.first).with_nonce(self.nonce)
     }
 }
 
-/// Why the database cannot be used. Who is at fault: the operator or the disk.
+/// Why the database cannot be used: by a fault of the operator or of the disk.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each is about")]
 pub enum DatabaseError {
     /// Another process has it open.
     #[error("database {path} is held by another process; stop that one, or wait if it is just dying")]
-    Held {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// There is none, and there was one.
+    Held { path: PathBuf },
+    /// There is no file, and there was one.
     #[error(
         "there is no database {path}, and {witness} says that there was one: bring it back, or have one begun with nothing in it by [database] create = \"always\", for one start"
     )]
     Lost {
-        /// Which file.
         path: PathBuf,
-        /// What says so.
+        /// What says that there was one.
         witness: String,
     },
     /// Not a database of ours, or one of another version.
     #[error(
         "{path} is not a database that this version reads ({why}); it was left as it is: name another file in [database] path, or bring back the version that wrote it"
     )]
-    Foreign {
-        /// Which file.
-        path: PathBuf,
-        /// What was found.
-        why: String,
-    },
+    Foreign { path: PathBuf, why: String },
     /// The disk or file system failed.
     #[error("database {path}: {source}")]
-    Storage {
-        /// Which file.
-        path: PathBuf,
-        /// What it said.
-        source: Box<redb::Error>,
-    },
-}
-
-/// Why a commit wrote nothing.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CommitError {
-    /// A newer dispatch server has written: we are not in control any more.
-    #[error("the database was written under epoch {highest}, above this one: another dispatch server controls")]
-    StaleEpoch {
-        /// The highest epoch that wrote.
-        highest: Epoch,
-    },
-    /// The id of a new conference is in use.
-    #[error("{0:?} exists already")]
-    Exists(MeetingId),
-    /// A change to a conference that the database does not have.
-    #[error("{0:?} is not in the database")]
-    Unknown(MeetingId),
-    /// The disk or file system failed; nothing of the commit is promised.
-    #[error("the database could not be written: {0}")]
-    Storage(String),
-    /// The generations of the term are used up, and a higher term would pass a fence that an
-    /// operator is to lift.
-    #[error(
-        "the generations of term {term} are used up, and domain {domain} is controlled by another dispatch server under \
-         epoch {by}: `baton control take` gives this one a higher term"
-    )]
-    Fenced {
-        /// The term.
-        term: u32,
-        /// A domain that is fenced.
-        domain: Domain,
-        /// Who controls it.
-        by: Epoch,
-    },
-    /// There is no term above the highest one that is known of.
-    #[error(
-        "there is no term above {highest}, which an autonomous server says that it has seen: see `baton control show` for \
-         which, and what is wrong with it"
-    )]
-    NoTerm {
-        /// The highest term.
-        highest: u32,
-    },
-}
-
-impl From<redb::Error> for CommitError {
-    fn from(error: redb::Error) -> Self {
-        Self::Storage(error.to_string())
-    }
+    Storage { path: PathBuf, source: Box<redb::Error> },
 }
 
 /// The open database. Clones share it; reads see the last commit and never wait for a writer.
@@ -185,8 +125,7 @@ impl Database {
     /// of it.
     pub fn open_as(path: &Path, witness: Option<&str>) -> Result<Self, DatabaseError> {
         match witness {
-            // Made by somebody just now, it is opened in the next moment; gone in this one, it is
-            // created. Nobody does either.
+            // Between this look and the opening nothing else creates the file or deletes it.
             Some(witness) if !path.exists() => {
                 Err(DatabaseError::Lost { path: path.to_owned(), witness: witness.to_owned() })
             }
@@ -194,22 +133,22 @@ impl Database {
         }
     }
 
-    /// Whether it can be written: writes a row that says nothing, durably.
+    /// Whether it can be written: writes a row that means nothing, durably.
     pub fn probe(&self) -> Result<(), CommitError> {
-        let write = || {
-            let redb = self.redb.read();
-            let transaction = begin_write(&redb)?;
-            {
-                let mut facts = transaction.open_table(FACTS)?;
-                let probes = facts.get("probes")?.map_or(0, |fact| fact.value());
-                facts.insert("probes", probes.wrapping_add(1))?;
-            }
-            Ok::<_, redb::Error>(transaction.commit()?)
-        };
-        write().map_err(CommitError::from)
+        Ok(self.write_probe()?)
     }
 
-    /// A part and its number of members, as they are kept; none where there is no such part.
+    fn write_probe(&self) -> Result<(), redb::Error> {
+        let transaction = begin_write(&self.redb.read())?;
+        {
+            let mut facts = transaction.open_table(FACTS)?;
+            let probes = facts.get("probes")?.map_or(0, |fact| fact.value());
+            facts.insert("probes", probes.wrapping_add(1))?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// A part and the digest of its members ([`Member::digest`]), as they are kept; none where there is no such part.
     pub fn part(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, DatabaseError> {
         self.read(|reader| reader.part(meeting, domain))
     }
@@ -230,7 +169,7 @@ impl Database {
         Ok(())
     }
 
-    /// The file.
+    #[expect(missing_docs, reason = "the path that it was opened by")]
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -269,8 +208,8 @@ impl Database {
         Ok(results)
     }
 
-    /// Reserves the next `count` generations, durably: after this returns nobody is ever given one
-    /// of them again.
+    /// Reserves the next `count` generations, durably: once this returns none of them is ever given
+    /// out again.
     ///
     /// # Errors
     /// The disk's, and [`CommitError::Fenced`]: where a term's generations are used up the next
@@ -307,8 +246,8 @@ impl Database {
         Ok(reservation)
     }
 
-    /// Every fence that was ever written down: domains, and under which epoch another dispatch
-    /// server controls them. Those below our own term do not count any more.
+    /// Every fence that was ever written: a domain, and the epoch under which another dispatch
+    /// server controls it. Those below our own term do not count any more.
     pub fn fences(&self) -> Result<Vec<(Domain, Epoch)>, DatabaseError> {
         self.read(|reader| reader.fences())
     }
@@ -367,7 +306,7 @@ impl Database {
         Ok(found)
     }
 
-    /// What conferences are to come to yet, by ascending id.
+    /// What is still to be made so in conferences, by ascending id.
     pub fn wanted(&self) -> Result<Vec<(MeetingId, Wanted)>, DatabaseError> {
         self.read(|reader| reader.wanted())
     }
@@ -388,11 +327,13 @@ impl Database {
     }
 
     fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
-        let with = || {
-            let redb = self.redb.read();
-            read(&Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)?)
-        };
-        with().map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
+        let result = self.reader().and_then(|reader| read(&reader));
+        result.map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
+    }
+
+    fn reader(&self) -> Result<Reader, redb::Error> {
+        let redb = self.redb.read();
+        Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)
     }
 }
 
@@ -432,8 +373,7 @@ fn begin_write(redb: &Option<redb::Database>) -> Result<WriteTransaction, redb::
 }
 
 fn open_file(path: &Path) -> Result<redb::Database, DatabaseError> {
-    let settle = || sync_folder(folder_of(path));
-    open_with(path, |builder| builder.create(path), settle)
+    open_with(path, |builder| builder.create(path), || sync_folder(folder_of(path)))
 }
 
 /// Opens what `create` makes of redb's settings; `path` is how errors name it. `settle` makes the

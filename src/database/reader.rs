@@ -30,7 +30,7 @@ impl Reader {
         read_fences(&self.fences)
     }
 
-    /// What conferences are to come to yet, by ascending id.
+    /// What is still to be made so in conferences, by ascending id.
     pub fn wanted(&self) -> Result<Vec<(MeetingId, Wanted)>, redb::Error> {
         let mut all: Vec<(MeetingId, Wanted)> = Vec::new();
         for entry in self.wanted.iter()? {
@@ -119,16 +119,16 @@ impl Reader {
         })
     }
 
-    /// A part and its number of members.
+    /// A part and the digest of its members ([`Member::digest`]).
     pub fn part(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, redb::Error> {
         let Some(row) = self.parts.get((meeting.0, domain.number()))?.map(|row| row.value()) else { return Ok(None) };
         let members = (meeting.0, domain.device(0).number())..=(meeting.0, domain.device(u16::MAX).number());
-        let mut count = 0;
+        let mut digest = 0_u64;
         for entry in self.members.range(members)? {
-            entry?;
-            count += 1;
+            let (key, row) = entry?;
+            digest = digest.wrapping_add(Member::digest(Address::from_number(key.value().1), row.value().0));
         }
-        Ok(Some((part(meeting, domain.number(), row)?, count)))
+        Ok(Some((part(meeting, domain.number(), row)?, digest)))
     }
 
     pub fn parts_in(

@@ -42,8 +42,7 @@ impl Writer<'_> {
                 | Change::Layout(meeting, _)
                 | Change::Chairman(meeting, _)
                 | Change::Member(meeting, _) => (*meeting, true),
-                // Nothing is wanted of what is not there, which is as good as there being nothing
-                // to be wanted.
+                // That nothing is wanted is true of a conference that is not there, too.
                 Change::Want(meeting, wanted) => (*meeting, !wanted.is_empty()),
                 Change::RemovePart(..)
                 | Change::RemoveMembers(..)
@@ -137,7 +136,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The id is used again, or ends again: when it ended before does not count.
+    /// The id is used again, or ends again: its earlier end does not count.
     fn forget_end_of(&mut self, meeting: MeetingId) -> Result<(), redb::Error> {
         let ended = self.ended.remove(meeting.0)?.map(|row| row.value());
         if let Some((ended_ms, _)) = ended {
@@ -156,15 +155,15 @@ impl Writer<'_> {
         for time in times {
             self.by_time.insert(time, ())?;
         }
-        // It counted behind whatever id a client chose, or an autonomous server had.
+        // That format counted on from ids that a client chose, or an autonomous server had.
         if self.fact("next meeting")? > MEETING_ID_MAX {
             self.facts.insert("next meeting", 1)?;
         }
         Ok(())
     }
 
-    /// Whether the id is taken. By the very same conference does not count: a commit whose flush
-    /// failed is written again, and may have reached the disk the first time.
+    /// Whether the id is taken by another conference. The very same one does not count: a commit
+    /// whose flush failed is written again, and may have reached the disk the first time.
     fn holds_other(&self, parameters: &KeyParameters) -> Result<bool, redb::Error> {
         let KeyParameters { meeting, name, level, layout, chairman, created_ms, .. } = parameters;
         let same = (level.number(), layout.windows(), chairman.number(), *created_ms, name.as_str());

@@ -22,7 +22,7 @@ const MENDING_MAX: Duration = Duration::from_secs(10);
 /// Between two tries to write what could not be written.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Which commit; chosen by whoever asks for it.
+/// The number of a commit; chosen by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct JobId(pub u64);
 
@@ -33,46 +33,46 @@ pub struct DatabaseSettings {
     pub path: PathBuf,
     /// What says that there was a file, so that none may be created in place of it.
     pub witness: Option<String>,
-    /// How long a process that holds it may take to die after this one was to end, with what is to
-    /// be written yet; and how often it is said that one holds it.
+    /// How long this thread still waits for a process that holds the file, after it was to end with
+    /// changes yet to be written; and how often it says that a process holds it.
     pub patience: Duration,
 }
 
 /// What the thread is asked for.
 #[derive(Debug)]
 pub enum Job {
-    /// Write these durably.
+    /// Write all of the changes or none, durably.
     Commit {
         /// Given back in [`Outcome::Committed`].
         id: JobId,
-        /// What.
+        #[expect(missing_docs, reason = "see `Database::commit`")]
         changes: Vec<Change>,
-        /// Under which epoch it was decided.
+        /// The epoch under which they were decided.
         epoch: Epoch,
     },
-    /// Reserve generations durably.
+    /// Reserve generations durably; see [`Database::reserve_generations`].
     Reserve {
-        /// How many.
+        /// The number of generations.
         count: u16,
     },
-    /// Reserve generations of a term that is above this epoch's and every fence's, durably.
+    /// Reserve generations of a new term, durably; see [`Database::take_control`].
     TakeControl {
-        /// The highest epoch that is known of.
+        /// The highest epoch that is known.
         seen: Epoch,
-        /// How many.
+        /// The number of generations.
         count: u16,
     },
 }
 
-/// What the thread tells.
+/// What the thread reports.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It cannot be opened, and is tried on for as long as anybody wants it. That another process
+    /// The file cannot be opened, and is tried until the thread is dropped. That another process
     /// has it is said every so often, anything else once.
     Waiting(DatabaseError),
     /// It is open. Comes before any other outcome but [`Outcome::Waiting`].
     Opened(Opened),
-    /// Nobody wants it any more, and it never was open; every job is answered with an error.
+    /// The thread was dropped before the file could be opened; every job is answered with an error.
     Failed(DatabaseError),
     /// It is open, and was not written: nothing is, until [`Outcome::Writable`] says so.
     Unwritable(CommitError),
@@ -80,9 +80,9 @@ pub enum Outcome {
     Writable,
     /// A commit is durable, or refused.
     Committed {
-        /// Whose.
+        /// As in [`Job::Commit`].
         id: JobId,
-        /// What became of it.
+        #[expect(missing_docs, reason = "see the error")]
         result: Result<(), CommitError>,
     },
     /// Generations are reserved, durably.
@@ -91,7 +91,7 @@ pub enum Outcome {
     Given(Result<Reservation, CommitError>),
 }
 
-/// What is learned when the database opens.
+/// What the database says when it opens.
 #[derive(Debug)]
 pub struct Opened {
     /// For reading, from any thread.
@@ -104,7 +104,7 @@ pub struct Opened {
     pub unfinished: Vec<KeyParameters>,
     /// Domains that another dispatch server controls, and under which epochs.
     pub fences: Vec<(Domain, Epoch)>,
-    /// What conferences are to come to yet.
+    /// What is still to be made so in conferences, by ascending id.
     pub wanted: Vec<(MeetingId, Wanted)>,
 }
 
@@ -112,7 +112,7 @@ pub struct Opened {
 #[derive(Debug)]
 pub struct DatabaseThread {
     jobs: Option<Sender<Job>>,
-    /// Nothing is sent: its end is the word to end.
+    /// Nothing is sent: that it is dropped is the signal to end.
     alive: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -123,8 +123,8 @@ impl DatabaseThread {
     pub fn spawn(settings: DatabaseSettings, tell: impl FnMut(Outcome) + Send + 'static) -> io::Result<Self> {
         let (sender, jobs) = bounded(DATABASE_QUEUE);
         let (alive, wanted) = bounded(0);
-        let run = move || Run { jobs, wanted, tell, unwritable: false }.run(&settings);
-        let thread = spawn_nice("database", Nice::ClientsWait, run)?;
+        let run = Run { jobs, wanted, tell, unwritable: false };
+        let thread = spawn_nice("database", Nice::ClientsWait, move || run.run(&settings))?;
         Ok(Self { jobs: Some(sender), alive: Some(alive), thread: Some(thread) })
     }
 
@@ -139,9 +139,10 @@ impl DatabaseThread {
 
 impl Drop for DatabaseThread {
     fn drop(&mut self) {
-        drop((self.jobs.take(), self.alive.take()));
+        self.jobs = None;
+        self.alive = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed by its hook; there is nobody else to tell.
+            // A panic of the thread was printed by its hook already.
             let _ = thread.join();
         }
     }
@@ -181,8 +182,8 @@ impl<F: FnMut(Outcome)> Run<F> {
 
     /// Opens the file. The lock of a process that was killed is released with its last descriptor,
     /// which is some milliseconds after others learn of its death. A thread of it that hangs in the
-    /// kernel keeps it for longer, and even then it comes free some day; and a disk that cannot be
-    /// read or written is mended some day: as long as anybody wants the database it is tried for.
+    /// kernel keeps the lock for longer, but not for ever; and a disk that cannot be read or
+    /// written is repaired some day. So it is tried for as long as the database is wanted.
     fn open(&mut self, settings: &DatabaseSettings) -> Result<Database, DatabaseError> {
         let begun = Instant::now();
         let mut pause = RETRY;
@@ -204,7 +205,7 @@ impl<F: FnMut(Outcome)> Run<F> {
                 say = Instant::now() + settings.patience.max(RETRY_MAX);
             }
             if self.is_wanted() {
-                // Nothing is ever sent: it ends early when nobody wants it any more.
+                // Nothing is ever sent: it ends early when the database is not wanted any more.
                 let _ = self.wanted.recv_timeout(pause);
             } else {
                 std::thread::sleep(pause);
@@ -217,8 +218,8 @@ impl<F: FnMut(Outcome)> Run<F> {
         self.wanted.try_recv() != Err(TryRecvError::Disconnected)
     }
 
-    /// The next job; while the disk takes nothing, tries it now and then until one comes. None
-    /// where there are no more.
+    /// Waits for the next job, and tries now and then to write while the disk fails. None where no
+    /// more jobs come.
     fn next_job(&mut self, database: &Database) -> Option<Job> {
         while self.unwritable {
             match self.jobs.recv_timeout(PROBE) {
@@ -226,9 +227,9 @@ impl<F: FnMut(Outcome)> Run<F> {
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
                     let written = database.probe();
-                    self.heard(written.as_ref().map(drop));
+                    self.note_written(written.as_ref().map(drop));
                     if written.is_err() {
-                        // What a failed flush left in memory goes.
+                        // To get rid of what a failed flush left in memory.
                         let _ = database.reopen();
                     }
                 }
@@ -237,8 +238,8 @@ impl<F: FnMut(Outcome)> Run<F> {
         self.jobs.recv().ok()
     }
 
-    /// Tells when the disk begins to fail, and when it has ended to.
-    fn heard(&mut self, written: Result<(), &CommitError>) {
+    /// Reports when the disk begins to fail, and when it works again.
+    fn note_written(&mut self, written: Result<(), &CommitError>) {
         match written {
             Ok(()) if std::mem::take(&mut self.unwritable) => (self.tell)(Outcome::Writable),
             Err(error) if !std::mem::replace(&mut self.unwritable, true) => {
@@ -278,7 +279,7 @@ impl<F: FnMut(Outcome)> Run<F> {
             return;
         }
         let commits: Vec<_> = group.iter().map(|(_, changes, epoch)| (changes.as_slice(), *epoch)).collect();
-        // After a failed flush nobody knows what reached the disk, so the file is read anew, and
+        // After a failed flush it is unknown what reached the disk, so the file is read anew, and
         // everything that was not promised yet is written again. Applying a commit twice writes the
         // same rows.
         let written = database.commit_group(&commits).or_else(|error| {
@@ -286,7 +287,7 @@ impl<F: FnMut(Outcome)> Run<F> {
             database.reopen().map_err(|error| CommitError::Storage(error.to_string()))?;
             database.commit_group(&commits)
         });
-        self.heard(written.as_ref().map(drop));
+        self.note_written(written.as_ref().map(drop));
         match written {
             Ok(results) => {
                 for ((id, ..), result) in group.drain(..).zip(results) {

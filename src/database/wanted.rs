@@ -1,19 +1,19 @@
-//! What a conference is to come to yet: written ahead of the first command of an operation that has
-//! several, so that a death, or a refusal in the midst, does not leave it half done.
+//! What is still to be made so in a conference: written ahead of the first command of an operation
+//! that has several, so that a death, or a refusal in the midst, does not leave it half done.
 
 use std::collections::BTreeMap;
 
 use crate::wire::{Address, Layout, Role};
 
-/// What is to be made so in one conference. A later word on the same thing stands in place of an
-/// earlier one.
+/// What is to be made so in one conference. A later wish for the same thing replaces an earlier
+/// one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wanted {
-    /// The layout of every part.
+    /// For every part.
     pub layout: Option<Layout>,
-    /// Roles of members; who is none by then needs none.
+    /// By member; a terminal that is no member by then needs no role.
     pub roles: BTreeMap<Address, Role>,
-    /// Who is to be a member, and with which role; none for who is to be no member.
+    /// The role with which a terminal is to be a member; none where it is to be no member.
     pub members: BTreeMap<Address, Option<Role>>,
 }
 
@@ -38,11 +38,28 @@ impl Wanted {
         self
     }
 
+    fn names_chairman(&self) -> bool {
+        let of_members = self.members.values().flatten();
+        self.roles.values().chain(of_members).any(|&role| role == Role::Chairman)
+    }
+
+    /// There is one chairman: a later one replaces every terminal that was to be it before, and
+    /// perhaps is.
+    fn demote_chairmen(&mut self) {
+        let of_members = self.members.values_mut().flatten();
+        for role in self.roles.values_mut().chain(of_members).filter(|role| **role == Role::Chairman) {
+            *role = Role::Participant;
+        }
+    }
+
     /// This but for what `done` speaks of.
     #[must_use]
     pub fn without(mut self, done: &Self) -> Self {
         if done.layout.is_some() {
             self.layout = None;
+        }
+        if done.names_chairman() {
+            self.demote_chairmen();
         }
         for terminal in done.members.keys() {
             self.members.remove(terminal);
@@ -64,7 +81,25 @@ mod tests {
     use crate::wire::Domain;
 
     #[test]
-    fn a_later_word_stands_in_place_of_an_earlier_one() {
+    fn a_later_chairman_replaces_every_earlier_one() {
+        let terminal = |device| Domain::new(1).unwrap().device(device);
+        let earlier = Wanted {
+            roles: [(terminal(1), Role::Chairman)].into(),
+            members: [(terminal(2), Some(Role::Chairman))].into(),
+            ..Wanted::default()
+        };
+        let newer = Wanted { roles: [(terminal(3), Role::Chairman)].into(), ..Wanted::default() };
+        let left = Wanted {
+            roles: [(terminal(1), Role::Participant)].into(),
+            members: [(terminal(2), Some(Role::Participant))].into(),
+            ..Wanted::default()
+        };
+        assert_eq!(earlier.clone().without(&newer), left);
+        assert_eq!(earlier.with(&newer).roles[&terminal(3)], Role::Chairman);
+    }
+
+    #[test]
+    fn a_later_wish_replaces_an_earlier_one() {
         let terminal = |device| Domain::new(1).unwrap().device(device);
         let layout = |windows| Layout::new(windows);
         let earlier = Wanted {

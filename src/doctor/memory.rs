@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Finding, Machine, Place, mebibytes};
+use super::Finding;
+use super::machine::{Machine, Place, mebibytes};
 
 /// <linux/magic.h>.
 const TMPFS: u64 = 0x0102_1994;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{AskedInterface, Finding, Machine, cpus, listed};
+use super::Finding;
+use super::machine::{AskedInterface, Machine, cpus, listed};
 
 /// Drivers with native XDP and zero copy, by the kernel's sources.
 const ZERO_COPY: [&str; 11] =

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, Machine, cpus, listed};
+use super::Finding;
+use super::machine::{Machine, cpus, listed};
 
 /// Microseconds: a core that takes longer to wake shows in latencies.
 const WAKES_WITHIN_US: u64 = 20;

@@ -1,6 +1,7 @@
 //! The kernel, the caller's rights, and its supervisor.
 
-use super::{Finding, Machine};
+use super::Finding;
+use super::machine::{Machine, listed};
 
 /// The first kernel in which a new process can map the rings of a socket that it was passed.
 const REMAP: (u32, u32) = (6, 4);
@@ -45,7 +46,7 @@ fn capabilities(machine: &Machine<'_>) -> Finding {
     }
     Finding::problem(
         "capabilities",
-        format!("the caller lacks {}", super::listed(lacking)),
+        format!("the caller lacks {}", listed(lacking)),
         "sockets cannot be bound, or the steering program not attached",
         "run it as root, or by the systemd unit, which gives it these alone",
     )

@@ -67,7 +67,7 @@ impl KeeperChannel {
 }
 
 fn note(hops: &mut BTreeMap<Domain, Hop>, domain: Domain, hop: Hop) {
-    // There are no more domains than that, whatever is said.
+    // There are no more domains than that: a further one is a fault of the keeper's.
     if hops.len() < DOMAINS_MAX || hops.contains_key(&domain) {
         hops.insert(domain, hop);
     }

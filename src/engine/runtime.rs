@@ -99,9 +99,9 @@ impl Runtime {
     pub fn start(&mut self, sockets: Vec<Socket>, table: &Arc<Table>) {
         assert_eq!(sockets.len(), self.workers.len(), "a socket for each worker");
         let started = self.workers.len();
-        for (number, (kit, socket)) in self.workers.drain(..).zip(sockets).enumerate() {
+        for (number, (slot, socket)) in self.workers.drain(..).zip(sockets).enumerate() {
             let writer = table.writer(OwnerId::worker(number as u8));
-            let WorkerSlot { start, interface, outbox, counters, recorder } = kit;
+            let WorkerSlot { start, interface, outbox, counters, recorder } = slot;
             let worker = Worker::new((socket, interface), writer, Arc::clone(&self.shared), outbox, counters, recorder);
             // A thread that is gone has panicked, and the process ends with it.
             let _ = start.send(worker);

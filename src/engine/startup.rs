@@ -1,4 +1,4 @@
-//! The engine: what a keeper starts, from its inheritance to its end.
+//! The engine: what a keeper starts, from the hand-over to its end.
 //!
 //! ```text
 //! new       map ─ locks ─ epoch ─ first takeover frames ─ threads, queues ─ database, API
@@ -19,7 +19,7 @@ use crossbeam::channel::RecvTimeoutError;
 
 use super::control::database::DatabaseHandle;
 use super::control::dispatcher::Journal;
-use super::control::{Control, Inheritance};
+use super::control::{Control, Start};
 use super::first_frames;
 use super::runtime::{Made, Runtime};
 use crate::cascade::Topology;
@@ -81,7 +81,7 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
         Err(error) => return end(system("the locks of the succession")(error)),
     };
     let prepare = || {
-        // Whoever waits for the locks may be handed them before its keeper has heard what it is.
+        // A standby may get the locks before its keeper has heard what it is.
         manifest.keeper.admit(&Identity::ours()).map_err(EngineError::Program)?;
         // As above; and the lock of its file, which proves deaths, lasts as long as the mapping and
         // cannot be given back.
@@ -108,8 +108,7 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             }
-            // Whoever stands by goes on here, and does not wait for database and clients to be let
-            // go.
+            // The standby goes on here, and does not wait for database and clients to be let go.
             drop(lock);
             code
         }
@@ -122,7 +121,7 @@ pub fn run(handover: Handover, born: Nanos) -> ExitCode {
 }
 
 /// Waits until nobody works with table and rings any more, by the locks of all who could; gives the
-/// control thread's own. None where whoever had them meant nobody to follow, or the keeper died
+/// control thread's own. None where their last owner meant nobody to follow, or the keeper died
 /// with them: its engines are dying too, and what was its is the next keeper's.
 fn succeed<'a>(succession: &'a RobustLocks, successor: &Successor) -> Result<Option<Held<'a>>, EngineError> {
     let refused = system("a lock of the succession");
@@ -159,7 +158,7 @@ struct Successor {
     keeper: Arc<KeeperLine>,
     path: Path,
     /// What a standby has made ahead.
-    equipment: Option<Runtime>,
+    runtime: Option<Runtime>,
     recovery: Option<Recovery>,
 }
 
@@ -182,9 +181,9 @@ impl Successor {
         let path = if manifest.table == TableOrigin::Kept { Path::Cache } else { Path::Database };
         let table = Arc::new(table);
         let mut successor =
-            Self { manifest, table, topology, peers, ports, succession, keeper, path, equipment: None, recovery: None };
+            Self { manifest, table, topology, peers, ports, succession, keeper, path, runtime: None, recovery: None };
         if successor.manifest.role == Role::Standby {
-            successor.equipment = Some(successor.equip()?);
+            successor.runtime = Some(successor.make_runtime()?);
             successor.rehearse();
             successor.recovery = Some(successor.new_recovery(successor.table.epoch(), clock::now()));
             memory::reserve_heap(STANDBY_HEAP_BYTES);
@@ -196,7 +195,7 @@ impl Successor {
         Ok(successor)
     }
 
-    fn equip(&self) -> Result<Runtime, EngineError> {
+    fn make_runtime(&self) -> Result<Runtime, EngineError> {
         let made = Made {
             manifest: &self.manifest,
             peers: &self.peers,
@@ -229,7 +228,8 @@ impl Successor {
         Recovery::new(self.topology.domains(), epoch, self.path, &settings, now)
     }
 
-    /// Nothing is sent to domains that another dispatch server controls, whoever has heard of it.
+    /// Nothing is sent to domains that another dispatch server controls, whichever engine heard of
+    /// it.
     fn observe_fences(&self, recovery: &mut Recovery) {
         for (domain, by) in self.table.fences().filter(|(_, by)| by.term() >= self.table.epoch().term()) {
             recovery.fence(domain, by);
@@ -248,14 +248,14 @@ impl Successor {
     ) -> Result<(Control, Vec<JoinHandle<()>>), EngineError> {
         let begun = clock::now();
         let mut heard = Vec::new();
-        if let Some(equipment) = &self.equipment {
-            for (domain, hop) in equipment.line.controls() {
+        if let Some(runtime) = &self.runtime {
+            for (domain, hop) in runtime.line.controls() {
                 self.topology.handle_authentic(domain, hop);
             }
             self.peers.follow(&self.topology);
-            // To stop, or that the keeper is gone: the control thread's to heed, before it waits
+            // To stop, or that the keeper is gone: the control thread obeys before it waits
             // for more.
-            heard.extend(equipment.line.orders.try_iter());
+            heard.extend(runtime.line.orders.try_iter());
         }
         self.succession.beat(0);
         let recovered = self.table.recover();
@@ -290,11 +290,11 @@ impl Successor {
         let rings = senders.receive()?;
         self.succession.beat(0);
         self.say(&recovered);
-        let mut equipment = match self.equipment.take() {
-            Some(equipment) => equipment,
-            None => self.equip()?,
+        let mut runtime = match self.runtime.take() {
+            Some(runtime) => runtime,
+            None => self.make_runtime()?,
         };
-        let shared = Arc::clone(&equipment.shared);
+        let shared = Arc::clone(&runtime.shared);
         let (epoch, recovery, first_sent, store) = match sent {
             Some((epoch, recovery, first)) => (epoch, recovery, first, None),
             None => {
@@ -307,15 +307,15 @@ impl Successor {
             }
         };
         shared.begin(epoch);
-        equipment.start(rings, &self.table);
+        runtime.start(rings, &self.table);
         let stood_by = self.manifest.role == Role::Standby;
         let (noticed, how) = match self.succession.take_hang() {
             Some(since) if since < begun => (since, "hung, and was killed"),
             _ => (begun, "ended, and its standby had its locks"),
         };
         let followed = self.manifest.active.map(|pid| Death { pid, noticed_ns: noticed.0, how: how.into() });
-        let Runtime { poll, line, collector, counters, outboxes, threads, .. } = equipment;
-        let control = Control::new(Inheritance {
+        let Runtime { poll, line, collector, counters, outboxes, threads, .. } = runtime;
+        let control = Control::new(Start {
             begun,
             path: self.path,
             epoch,

@@ -1,8 +1,8 @@
 //! What the two processes, keeper and engine, agree on.
 //!
-//! [`protocol`] is what they say to each other and which descriptors pass between them, [`compat`]
-//! what has to be the same in two programs for one to take over from the other, [`Upgrading`] and
-//! its forms a hand-over to another program as clients see it.
+//! [`protocol`]: what they tell each other, and which descriptors pass between them. [`compat`]:
+//! what has to be the same in two programs for one to understand the other. [`Upgrading`] and its
+//! forms: a hand-over to another program, as clients see it.
 
 pub mod compat;
 pub mod protocol;

@@ -1,4 +1,4 @@
-//! What a keeper hands to an engine, and what the two say to each other afterwards.
+//! What a keeper hands to an engine, and what the two tell each other afterwards.
 //!
 //! An engine's standard input is a Unix `SOCK_SEQPACKET` socket, so that nothing has to be arranged
 //! between fork and exec. The keeper sends one packet over it, which says the version, with the
@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::compat::Identity;
+use super::compat::{HANDOVER, Identity};
 use super::{Attached, AttachedAll, StandbyState, UpgradeForm, UpgradeState, Upgrading};
 use crate::cascade::Hop;
 use crate::config::Config;
@@ -25,9 +25,6 @@ use crate::sys::fd_passing::{self, Received};
 use crate::sys::sealed;
 use crate::wire::{Domain, Mac};
 
-/// The version of this conversation. Keeper and engine are one program, but a keeper that has run
-/// for long may start an engine whose file was replaced meanwhile.
-pub(crate) const VERSION: u32 = 7;
 /// Bytes of a notice or order, at most.
 pub(crate) const NOTE_BYTES: usize = 4096;
 
@@ -69,12 +66,11 @@ pub struct Death {
 /// What an engine is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The version of this conversation.
+    /// [`HANDOVER`].
     pub version: u32,
-    /// What the keeper runs: an engine of a program that does not match takes nothing over, whoever
-    /// asks it to.
+    /// What the keeper runs: an engine of a program that does not match takes nothing over.
     pub keeper: Identity,
-    /// What it is for.
+    /// Whether it is to control at once.
     pub role: Role,
     /// Engines that this keeper has started, this one included.
     pub incarnation: u32,
@@ -128,20 +124,20 @@ pub struct Frames<D> {
     pub sockets: Vec<D>,
 }
 
-/// An engine's inheritance.
+/// What an engine is handed.
 pub struct Handover {
-    /// What it is told.
+    /// The rest of what it needs to know.
     pub manifest: Manifest,
-    /// The table's file. It bears the keeper's lock, which lives until the last process that
-    /// inherited it is gone.
+    /// The table's file. It bears the keeper's lock, which lasts until the last process that was
+    /// handed it is gone.
     pub table: OwnedFd,
-    /// The locks of who works with table and rings: [`crate::sys::robust_locks`].
+    /// The locks of the threads that work with table and rings: [`crate::sys::robust_locks`].
     pub succession: OwnedFd,
-    /// For each interface.
+    /// Interface by interface.
     pub frames: Vec<Frames<OwnedFd>>,
     /// The API's listening socket: clients wait in its backlog from one engine to the next.
     pub api: UnixListener,
-    /// The line to the keeper.
+    /// For notices and orders.
     pub keeper: KeeperLine,
 }
 
@@ -157,19 +153,18 @@ pub enum Notice {
     /// It controls: workers run and hold their locks, and the first takeover frames are on their
     /// way.
     Ready,
-    /// The table holds every meeting that the database holds: from now on it serves whoever comes
-    /// next.
+    /// The table holds every meeting that the database holds: from now on it serves the next engine.
     Complete,
     /// Where frames to a domain go, as learned from its authentic frames. For the next engine.
     NextHop {
-        /// Which domain.
+        /// The domain that has been heard.
         domain: Domain,
-        /// Where.
+        /// Its interface and MAC address.
         hop: Hop,
     },
     /// A client asks for an upgrade.
     Upgrade {
-        /// What it says.
+        /// As the client sent it.
         form: UpgradeForm,
     },
     /// It cannot go on, and ends. Starting another at once would not help.
@@ -180,7 +175,7 @@ pub enum Notice {
     /// Another dispatch server controls under a higher epoch. It has stopped controlling; another
     /// engine must not be started.
     Fenced {
-        /// That epoch.
+        /// As [`crate::wire::Epoch`] has it.
         epoch: u64,
     },
 }
@@ -193,9 +188,9 @@ pub enum Order {
     Stop,
     /// To a standby: where frames to a domain go, as the one that controls has learned.
     NextHop {
-        /// Which domain.
+        /// The domain that has been heard.
         domain: Domain,
-        /// Where.
+        /// Its interface and MAC address.
         hop: Hop,
     },
     /// To the one that controls: how its standby does, for the status.
@@ -231,7 +226,7 @@ pub enum Order {
 pub struct KeeperLine(OwnedFd);
 
 impl KeeperLine {
-    /// Tells the keeper. Never waits: the few notices of an engine's life fit the socket's buffer.
+    /// Sends a notice. Never waits: the few notices of an engine's life fit the socket's buffer.
     ///
     /// # Errors
     /// The keeper is gone.
@@ -239,7 +234,7 @@ impl KeeperLine {
         fd_passing::send(self.0.as_fd(), &serde_json::to_vec(notice)?, &[])
     }
 
-    /// Whether the keeper is gone.
+    /// Whether the keeper has closed its end, or is gone.
     pub fn is_closed(&self) -> bool {
         let mut watched = [PollFd::new(&self.0, PollFlags::empty())];
         let looked = rustix::io::retry_on_intr(|| poll(&mut watched, Some(&Timespec::default())));
@@ -264,7 +259,7 @@ impl AsFd for KeeperLine {
     }
 }
 
-/// Why an engine has no inheritance.
+/// Why an engine was handed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
     /// Standard input is not a keeper's socket.
@@ -286,7 +281,7 @@ impl From<OwnedFd> for KeeperLine {
     }
 }
 
-/// Waits for the inheritance on standard input.
+/// Waits on standard input for what the keeper hands over.
 ///
 /// # Errors
 /// See [`HandoverError`].
@@ -310,11 +305,10 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     let foreign = |error: serde_json::Error| HandoverError::Foreign(error.to_string());
     let value: serde_json::Value = serde_json::from_slice(&buffer[..received.bytes]).map_err(foreign)?;
     let version = value.get("version").and_then(serde_json::Value::as_u64);
-    if version != Some(u64::from(VERSION)) {
+    if version != Some(u64::from(HANDOVER)) {
         let version = version.map_or("none".into(), |version| version.to_string());
-        let error = HandoverError::Foreign(format!("version {version} where {VERSION} is expected"));
-        // Of all that is said, this is what every version understands; a keeper that does not needs
-        // no telling.
+        let error = HandoverError::Foreign(format!("version {version} where {HANDOVER} is expected"));
+        // Every version understands this notice; where the keeper is gone it does not matter.
         let _ = KeeperLine::from(socket).tell(&Notice::Failed { why: error.to_string() });
         return Err(error);
     }
@@ -329,15 +323,16 @@ pub fn receive_from(socket: OwnedFd) -> Result<Handover, HandoverError> {
     };
     let mut frames = Vec::with_capacity(manifest.interfaces.len());
     for interface in &manifest.interfaces {
-        let (umem, sockets) = (next(), (0..interface.xdp.sockets()).map_while(|_| next()).collect::<Vec<_>>());
+        let umem = next();
+        let sockets: Vec<_> = (0..interface.xdp.sockets()).map_while(|_| next()).collect();
         let Some(umem) = umem.filter(|_| sockets.len() == interface.xdp.sockets()) else {
             let what = format!("{all} descriptors where {} sockets are expected", manifest.sockets());
             return Err(HandoverError::Foreign(what));
         };
         frames.push(Frames { umem, sockets });
     }
-    let (api, keeper) = (UnixListener::from(api), KeeperLine(socket));
-    Ok(Handover { manifest, table, succession, frames, api, keeper })
+    let api = UnixListener::from(api);
+    Ok(Handover { manifest, table, succession, frames, api, keeper: KeeperLine(socket) })
 }
 
 /// The keeper's side: sends the manifest with what it names.
@@ -362,7 +357,7 @@ pub(crate) fn send(
     fd_passing::send(line, &serde_json::to_vec(&Envelope { version: manifest.version })?, &all)
 }
 
-/// What the packet itself says: what every version understands of every other.
+/// The packet itself: what every version understands of every other.
 #[derive(Serialize)]
 struct Envelope {
     version: u32,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{UPGRADE_TRIAL_S, UPGRADE_TRIAL_S_MAX};
 
-/// What a client may say when it asks for an upgrade. Which program is not among it: that is the
-/// one on disk.
+/// What a client may set when it asks for an upgrade. The program is not among it: that is the one
+/// on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpgradeForm {
@@ -73,7 +73,7 @@ pub struct Upgrading {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum UpgradeState {
-    /// There was none under this keeper.
+    /// This keeper has been asked for none.
     #[default]
     None,
     /// The new program controls, and the one before stands by.

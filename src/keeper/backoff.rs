@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::limits::{RESTART_PAUSE_MS_MAX, RESTARTS_FREE};
 
-/// How long an engine must have controlled for its death to be an accident and not its habit.
+/// How long an engine must have controlled for its death to be an accident, not a failure.
 const ACCIDENT_AFTER: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Counts engines that died without having come to anything.
+/// Counts engines in a row that failed: that died before they had controlled for long.
 ///
-/// The first few are followed at once: that somebody kills one engine in the middle of the recovery
-/// from the death of another is the very case that this product is for. Then each pause is twice
+/// The first few are replaced at once: that one engine is killed in the middle of the recovery from
+/// the death of another is the very case that this product is for. Then each pause is twice
 /// the one before, up to [`RESTART_PAUSE_MS_MAX`].
 #[derive(Debug, Default)]
 pub struct Backoff {
@@ -32,13 +32,13 @@ impl Backoff {
         FIRST_PAUSE.saturating_mul(1 << paused.min(16)).min(longest)
     }
 
-    /// An engine said that it cannot go on: what stopped it is there for the next one too. The
-    /// pause before that.
+    /// An engine said that it cannot go on: what stopped it will stop the next one too. The pause
+    /// before that.
     pub fn failed(&mut self, controlled: Option<Duration>) -> Duration {
         self.died(controlled).max(Duration::from_secs(1))
     }
 
-    /// Engines in a row that came to nothing.
+    /// Since an engine last controlled for long.
     pub const fn consecutive_failures(&self) -> u32 {
         self.consecutive_failures
     }

@@ -27,19 +27,19 @@ fn interface_of(folder: &str) -> String {
     folder.replace("%2e", ".").replace("%25", "%")
 }
 
-/// What only one keeper of an interface has.
+/// Asks for what only one keeper of an interface can hold.
 pub(super) fn hold(interface: &str) -> Result<Asked<InterfaceHold>, KeeperError> {
     InterfaceHold::ask(Path::new(exclusive::FOLDER), Interface::find(interface)?.index)
         .map_err(|error| KeeperError::System { doing: "take hold of the interface", error })
 }
 
-/// Whether the folder of all can be had: it is ours, or can be made, and a BPF file system is
-/// there, or can be mounted. Changes nothing.
+/// Whether the folder that has those of all interfaces can be used: it is ours, or can be made, and
+/// a BPF file system is there, or can be mounted. Changes nothing.
 pub(crate) fn check(folder: &Path) -> Result<(), KeeperError> {
     folders::check_own(folder)?;
     let none = |error: io::ErrorKind| KeeperError::NoBpffs { folder: folder.into(), error: error.into() };
-    // As root one may write there, and no folder can be made: /sys/fs/bpf is of it until a BPF file
-    // system is mounted there.
+    // Root may write there, and yet no folder can be made: /sys/fs/bpf is part of sysfs until a BPF
+    // file system is mounted there.
     if !folder.exists() && folder.ancestors().find(|above| above.exists()).is_some_and(mounts::is_sysfs) {
         return Err(none(io::ErrorKind::NotFound));
     }
@@ -50,7 +50,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), KeeperError> {
     Err(none(io::ErrorKind::PermissionDenied))
 }
 
-/// The folder of all, which nobody else uses as long as this lives.
+/// The folder that has those of all interfaces. No other process uses it as long as this lives.
 #[derive(Debug)]
 pub(super) struct Pins {
     folder: PathBuf,
@@ -80,8 +80,8 @@ impl Pins {
         }
     }
 
-    /// Takes steering off interfaces that a keeper of before served and this one does not, unless
-    /// somebody else does.
+    /// Takes steering off interfaces that an earlier keeper served and this one does not, unless
+    /// another keeper does.
     pub fn clear_others(&self, config: &Config) {
         let Ok(folders) = fs::read_dir(&self.folder) else { return };
         for folder in folders.flatten() {
@@ -96,7 +96,7 @@ impl Pins {
             };
             // One of this name may be in another network namespace too.
             if steering.is_on(&interface) {
-                tracing::info!("{name} is not served any more: its steering of before goes");
+                tracing::info!("{name} is not served any more: its steering is removed");
                 clear(&folder.path(), steering);
             }
         }
@@ -112,12 +112,12 @@ impl Pins {
     }
 }
 
-/// Takes steering off its interface, and its pins away.
+/// Takes steering off its interface, and removes its pins.
 pub(super) fn clear(folder: &Path, steering: Steering) {
     if let Err(error) = steering.detach() {
         tracing::warn!("{} stays steered: {error}", folder.display());
     }
-    // What is in it all the same is none of ours.
+    // It stays where it has something else in it, which is not ours.
     let _ = fs::remove_dir(folder);
 }
 

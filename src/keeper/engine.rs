@@ -26,8 +26,7 @@ pub(super) struct Engine {
     id: EngineId,
     pub process: Started,
     line: OwnedFd,
-    /// The other end has been closed, or what it says is not listened to any longer: polling it
-    /// would only spin.
+    /// The other end has been closed, or is not listened to any longer: polling it would only spin.
     silent: bool,
     hearing: Hearing,
     known: Rc<Known>,
@@ -52,7 +51,7 @@ impl Engine {
         self.line.as_fd()
     }
 
-    /// What is to be waited for: its end, and, while it can say something, its words.
+    /// What is to be polled: its end, and, while it can say something, its line.
     pub fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [self.process.as_fd()].into_iter().chain((!self.silent).then(|| self.line()))
     }
@@ -62,8 +61,8 @@ impl Engine {
         fd_passing::send(self.line(), &serde_json::to_vec(order)?, &[])
     }
 
-    /// Adds what is new of it: its words, to the last if it has ended, else some; and its end,
-    /// where `table_is_bad` is asked only if it can be the table that it died of.
+    /// Adds what is new of it: what it said, all of it if it has ended, else some; and its end.
+    /// `table_is_bad` is asked only if a bad table may be what it died of.
     ///
     /// # Errors
     /// The system's.
@@ -90,7 +89,7 @@ impl Engine {
                 Ok(received) => Some(&buffer[..received.bytes]),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => None,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Whatever is wrong with the line, its pidfd says how the engine fares.
+                // What is wrong with the line does not matter: the pidfd says how the engine is.
                 Err(_) => {
                     self.silent = true;
                     seen.push(Input::Silent(self.id));
@@ -99,7 +98,7 @@ impl Engine {
             };
             match self.hearing.hear(packet, &self.known, clock::now()) {
                 Heard::Notice(notice) => seen.push(Input::Notice(self.id, brief(notice))),
-                Heard::Nothing => tracing::debug!("engine {} said what is passed over", self.process.id()),
+                Heard::Nothing => tracing::debug!("engine {} said something that is ignored", self.process.id()),
                 Heard::Enough(why) => {
                     self.silent = true;
                     seen.push(Input::Distrusted(self.id, why));
@@ -125,9 +124,9 @@ fn exit_status(status: process::ExitStatus) -> ExitStatus {
     }
 }
 
-/// With words that can be said on. They come from a program that may be any, and go into orders to
-/// another, whose line ends with one that is too long: control characters would be written as six
-/// bytes each.
+/// With its texts cut to what can be passed on. They come from a program that may be any, and go
+/// into orders to another engine, whose line ends with a packet that is too long: control characters
+/// would be written as six bytes each.
 fn brief(notice: Notice) -> Notice {
     let cut = |words: String| {
         let fits = |&(at, letter): &(usize, char)| at + letter.len_utf8() <= WORDS_BYTES_MAX;
@@ -148,9 +147,9 @@ mod tests {
     use super::*;
     use crate::handover::protocol::NOTE_BYTES;
 
-    /// What a failing candidate said came back to the engine that controls, and ended it.
+    /// What a failing candidate said was passed to the engine that controls, and ended it.
     #[test]
-    fn whatever_an_engine_says_fits_an_order_to_another() {
+    fn what_an_engine_says_fits_an_order_to_another_however_long_it_is() {
         for said in ["\"", "\u{1}", "\u{20ac}", "a"].map(|letter| letter.repeat(3000)) {
             let Notice::Failed { why } = brief(Notice::Failed { why: said.clone() }) else {
                 panic!("it is the same notice")

@@ -1,19 +1,19 @@
 //! The service manager's descriptor store: rings that outlive the keeper.
 //!
-//! A keeper that is killed or restarted takes its AF_XDP sockets along, unless somebody else has
-//! them too. With `baton run --store` the service manager has: the sockets, the UMEM, the API's
-//! listening socket, and an [`Inventory`] that says what they are. Frames and clients that come
-//! while no process of ours lives wait there for the next.
+//! AF_XDP sockets end with a keeper that is killed or restarted, unless another process has them
+//! too. With `baton run --store` the service manager has: the sockets, the UMEM, the API's listening
+//! socket, and an [`Inventory`] that says what they are. Frames and clients that come while no
+//! process of ours lives wait there for the next.
 //!
 //! What always holds:
 //!
 //! - What is taken up is what this configuration would open: same interfaces, same queues and
-//!   sizes, same layout, all of it there and bound. Else it is closed, at the manager's too, and
+//!   sizes, same layout, all of it there and bound. Else it is closed, by the manager too, and
 //!   opened anew.
-//! - Before the rings are taken up, whoever worked on them is dead. The proof is a lock of each
-//!   UMEM, on a description of our own that engines inherit: it is free when the last of them is
-//!   gone. What the manager has is another description of the same memory, without a lock, which
-//!   would otherwise never come free.
+//! - Before the rings are taken up, every engine that worked on them is dead. The proof is a lock of
+//!   each UMEM, on an open file description of our own that engines are handed: it is free when the
+//!   last of them is gone. What the manager has is another description of the same memory, without
+//!   a lock, which would otherwise never come free.
 //! - The table is not kept there. Its file has a name and outlives every process by that; and its
 //!   lock must not.
 
@@ -29,25 +29,24 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::handover::compat::DESCRIPTOR_STORE;
 use crate::limits::{INTERFACES_MAX, PREDECESSOR_WAIT_MS, STORED_MAX, WORKERS_MAX};
 use crate::sys::af_xdp::{self, Bound, Settings};
 use crate::sys::sd_notify::{ServiceManager, Stored};
 use crate::sys::sealed;
 
-/// The version of what is kept, in which the UMEM has its own, too.
-const VERSION: u32 = 2;
 const INVENTORY: &str = "manifest";
 const API: &str = "api";
 const _: () = assert!(WORKERS_MAX + INTERFACES_MAX + 2 <= STORED_MAX, "all of it fits what the unit allows");
-/// How often the lock of the dead is asked for while the kernel takes them apart.
+/// How often the lock of dead engines is asked for while the kernel takes them apart.
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
-/// Of all sockets, interface by interface.
+/// The name by which a socket is kept; they are numbered interface by interface.
 fn socket_name(number: usize) -> String {
     format!("socket-{number}")
 }
 
-/// Of an interface.
+/// The name by which an interface's UMEM is kept.
 fn umem_name(number: usize) -> String {
     format!("umem-{number}")
 }
@@ -62,7 +61,7 @@ struct Inventory {
     granted: Vec<Settings>,
 }
 
-/// What the manager kept, and keeps.
+/// What the manager kept for us, and is to keep.
 #[derive(Debug)]
 pub(super) struct Store<'a> {
     manager: &'a ServiceManager,
@@ -85,10 +84,11 @@ impl<'a> Store<'a> {
         self.keeps
     }
 
-    /// The rings that were kept, if they are what is wanted. Waits until nobody else works on them.
+    /// The rings that were kept, if they are what is wanted. Waits until no other process works on
+    /// them.
     ///
     /// # Errors
-    /// Somebody works on them still.
+    /// One still does.
     pub fn rings(&mut self, wanted: &[Settings]) -> io::Result<Option<Vec<Bound>>> {
         if self.stored.is_empty() {
             return Ok(None);
@@ -102,9 +102,9 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// In words, why not.
+    /// As [`Self::rings`], without waiting; or, in words, why not.
     fn take_rings(&mut self, wanted: &[Settings]) -> Result<Vec<Bound>, String> {
-        let inventory = self.take(INVENTORY).ok_or("there is no word of what they are")?;
+        let inventory = self.take(INVENTORY).ok_or("nothing says what they are")?;
         let inventory = read_inventory(inventory)?;
         let Inventory { wanted: was, granted, .. } = inventory;
         let other = was.iter().zip(wanted).find(|(was, now)| was.interface != now.interface);
@@ -145,14 +145,14 @@ impl<'a> Store<'a> {
             return Ok(bound);
         }
         let granted = bound.iter().map(|bound| bound.settings.clone()).collect();
-        let inventory = write_inventory(&Inventory { version: VERSION, wanted: wanted.to_vec(), granted })?;
+        let inventory = write_inventory(&Inventory { version: DESCRIPTOR_STORE, wanted: wanted.to_vec(), granted })?;
         for (number, bound) in bound.iter().enumerate() {
             self.keep(&umem_name(number), bound.umem.as_fd());
         }
         for (number, socket) in bound.iter().flat_map(|bound| &bound.sockets).enumerate() {
             self.keep(&socket_name(number), socket.as_fd());
         }
-        // What it speaks of is there before it is.
+        // What it names is there before it is.
         self.keep(INVENTORY, inventory.as_fd());
         bound.into_iter().map(owned).collect()
     }
@@ -187,7 +187,7 @@ impl<'a> Store<'a> {
 
     fn forget(&self, name: &str) {
         if let Err(error) = self.manager.forget(name) {
-            tracing::warn!("the service manager does not hear that `{name}` is not kept any more: {error}");
+            tracing::warn!("the service manager cannot be told that `{name}` is not kept any more: {error}");
         }
     }
 
@@ -197,11 +197,11 @@ impl<'a> Store<'a> {
         self.forget(API);
     }
 
-    /// Closes what was kept of the rings, here and there: their queues are to be free for others.
+    /// Closes what was kept of the rings, by the manager too: their queues are to be free.
     fn clear(&mut self, why: &str) {
         tracing::warn!("the rings that the service manager kept are not taken up: {why}");
         let api = self.take(API);
-        // Of another version's some may have names that this one would not give, and are in the way
+        // Those of another version may have names that this one would not give, and are in the way
         // all the same.
         let found: BTreeSet<_> = self.stored.drain(..).map(|(name, _)| name).collect();
         let ours = (0..INTERFACES_MAX).map(umem_name).chain((0..WORKERS_MAX).map(socket_name));
@@ -220,7 +220,8 @@ fn owned(bound: Bound) -> io::Result<Bound> {
     Ok(Bound { umem: own(bound.umem.as_fd())?, ..bound })
 }
 
-/// Another description of the same memory, locked: whoever inherits it and lives holds the lock.
+/// Another open file description of the same memory, locked: every living process that was handed
+/// it holds the lock.
 fn own(memory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
     let file = File::options().read(true).write(true).open(path)?;
@@ -242,16 +243,16 @@ fn write_inventory(inventory: &Inventory) -> io::Result<OwnedFd> {
 }
 
 fn read_inventory(memory: OwnedFd) -> Result<Inventory, String> {
-    let foreign = |error: &dyn std::fmt::Display| format!("what they are is not to be understood: {error}");
+    let foreign = |error: &dyn std::fmt::Display| format!("what says what they are cannot be read: {error}");
     let mut file = File::from(memory);
     file.rewind().map_err(|error| foreign(&error))?;
     let text = io::read_to_string(&file).map_err(|error| foreign(&error))?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| foreign(&error))?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
-        Some(version) if version == u64::from(VERSION) => {
+        Some(version) if version == u64::from(DESCRIPTOR_STORE) => {
             serde_json::from_value(value).map_err(|error| foreign(&error))
         }
-        version => Err(format!("they are of version {version:?}, and this program's are of {VERSION}")),
+        version => Err(format!("they are of version {version:?}, and this program's are of {DESCRIPTOR_STORE}")),
     }
 }
 
@@ -267,7 +268,7 @@ mod tests {
     fn inventory() -> Inventory {
         let settings = Settings::new(Interface { name: "eth0".into(), index: 2 }, 4);
         Inventory {
-            version: VERSION,
+            version: DESCRIPTOR_STORE,
             wanted: vec![settings.clone()],
             granted: vec![Settings { receive: 64, ..settings }],
         }
@@ -283,12 +284,12 @@ mod tests {
 
     #[test]
     fn an_inventory_of_another_version_is_refused_by_its_version() {
-        let memory = write_inventory(&Inventory { version: VERSION + 1, ..inventory() }).unwrap();
+        let memory = write_inventory(&Inventory { version: DESCRIPTOR_STORE + 1, ..inventory() }).unwrap();
         assert!(read_inventory(memory).unwrap_err().contains("version"));
     }
 
     #[test]
-    fn memory_is_owned_by_one_at_a_time_whoever_keeps_it() {
+    fn memory_is_owned_by_one_at_a_time_though_others_keep_it() {
         let _none_copied = crate::sys::process::copies::forbidden();
         let kept = memfd_create("test", MemfdFlags::CLOEXEC).unwrap();
         let owned = own(kept.as_fd()).unwrap();

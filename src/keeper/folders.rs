@@ -1,5 +1,5 @@
-//! The folders that a keeper works in. What each has to be is looked at by functions that change
-//! nothing, so that `baton doctor` asks the same ones.
+//! The folders that a keeper works in. What each has to be is checked by functions that change
+//! nothing, so that `baton doctor` calls the same ones.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -16,8 +16,8 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> KeeperError + '_ {
     move |error| KeeperError::Folder { path: path.into(), error }
 }
 
-/// Whether a folder can be had: it is this user's, nobody else's to write to, and takes files; or
-/// it can be made.
+/// Whether a folder can be used: it is this user's, no other user may write to it, and it takes
+/// files; or it can be made.
 pub(crate) fn check_own(path: &Path) -> Result<(), KeeperError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -35,7 +35,7 @@ pub(crate) fn check_own(path: &Path) -> Result<(), KeeperError> {
     Err(KeeperError::Foreign { path: path.into(), whose })
 }
 
-/// Whether the nearest folder above it that is there lets it be made.
+/// Whether the nearest existing folder above it lets it be made.
 fn check_room_for(path: &Path) -> Result<(), KeeperError> {
     let above = path.ancestors().skip(1).map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
     let there = above.into_iter().find(|above| above.exists()).unwrap_or(Path::new("/"));
@@ -49,15 +49,14 @@ fn check_writable(folder: &Path) -> Result<(), KeeperError> {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(folder)(error.into()))
 }
 
-/// Makes a folder if there is none. What is there must be this user's, and nobody else's to write
-/// to.
+/// Makes a folder if there is none. One that exists must be this user's, and no other user may
+/// write to it.
 pub(super) fn own(path: &Path, mode: u32) -> Result<(), KeeperError> {
     check_own(path)?;
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed(path))?;
     check_own(path)
 }
 
-/// The folder of the database.
 fn database_folder(config: &Config) -> &Path {
     match config.database.path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -65,7 +64,7 @@ fn database_folder(config: &Config) -> &Path {
     }
 }
 
-/// Whether the engine can get at the database's folder, and at its file where there is one.
+/// Whether the engine's user may write to the database's folder, and to its file if there is one.
 pub(crate) fn check_database(config: &Config, user: Option<&User>) -> Result<(), KeeperError> {
     let folder = database_folder(config);
     if !folder.try_exists().map_err(failed(folder))? {
@@ -88,7 +87,8 @@ pub(crate) fn check_database(config: &Config, user: Option<&User>) -> Result<(),
     }
 }
 
-/// Makes the database's folder if there is none, and sees to it that the engine can get there.
+/// Makes the database's folder if there is none, and checks that the engine's user may write to
+/// it.
 pub(super) fn open_database(config: &Config, user: Option<&User>) -> Result<(), KeeperError> {
     let folder = database_folder(config);
     if !folder.try_exists().map_err(failed(folder))? {

@@ -1,9 +1,9 @@
-//! What an engine says, held against what an engine can have to say.
+//! What an engine says, checked against what an engine can have to say.
 //!
-//! An engine works on what comes in frames, and may have been taken over by one. So its words are
-//! frames from outside as well: none is believed that names what the configuration does not, comes
-//! twice where it can come once, or before it can come; and who says too much, or what makes no
-//! sense, is no engine that anybody is to go on with.
+//! An engine works on what comes in frames, and a frame may have taken it over. So its notices are
+//! checked as frames are: one is ignored that names what the configuration does not, that comes a
+//! second time where it can come once, or that comes before it can. An engine that says too much, or
+//! says several things that make no sense, is to be killed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::limits::{NEXT_HOPS_PER_SECOND, NOTICES_NONSENSE_MAX, NOTICES_PER_SECO
 use crate::time::Nanos;
 use crate::wire::Domain;
 
-/// What there is that notices may speak of.
+/// What notices may name.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub domains: BTreeSet<Domain>,
     pub interfaces: usize,
 }
 
-/// One engine's words so far.
+/// What one engine has said so far.
 #[derive(Debug)]
 pub(super) struct Hearing {
     role: Role,
@@ -29,33 +29,33 @@ pub(super) struct Hearing {
     notices: u32,
     hops: u32,
     nonsense: u32,
-    /// What can be said once, and was.
+    // What can be said once, and was.
     stands: bool,
     ready: bool,
     complete: bool,
 }
 
-/// What came of a packet.
+/// What a packet was.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Heard {
-    /// To be heeded.
     Notice(Notice),
-    /// Makes no sense, or comes too often, and is passed over.
+    /// It makes no sense, or comes too often, and is ignored.
     Nothing,
-    /// It is enough: why, in words.
+    /// The engine is to be killed: why, in words.
     Enough(&'static str),
 }
 
 impl Hearing {
     pub fn new(role: Role, now: Nanos) -> Self {
-        let (notices, hops, nonsense) = (0, 0, 0);
-        Self { role, since: now, notices, hops, nonsense, stands: false, ready: false, complete: false }
+        Self { role, since: now, notices: 0, hops: 0, nonsense: 0, stands: false, ready: false, complete: false }
     }
 
-    /// Takes a packet; none is one that does not fit.
+    /// Takes a packet; `None` is one that is too long.
     pub fn hear(&mut self, packet: Option<&[u8]>, known: &Known, now: Nanos) -> Heard {
         if now.since(self.since) >= Duration::from_secs(1) {
-            (self.since, self.notices, self.hops) = (now, 0, 0);
+            self.since = now;
+            self.notices = 0;
+            self.hops = 0;
         }
         self.notices += 1;
         if self.notices > NOTICES_PER_SECOND {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_passed_over() {
+    fn what_cannot_be_is_ignored() {
         let now = Nanos(1);
         let standing = Notice::Standing { program: Identity::ours() };
         let mut standby = Hearing::new(Role::Standby, now);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn next_hops_beyond_what_there_can_be_are_passed_over_and_a_flood_ends_it() {
+    fn next_hops_beyond_what_there_can_be_are_ignored_and_a_flood_ends_it() {
         let now = Nanos(1);
         let mut hearing = Hearing::new(Role::Active, now);
         say(&mut hearing, &Notice::Ready, now);
@@ -175,10 +175,9 @@ mod tests {
         }
     }
 
-    /// Whatever comes: no panic, nothing heeded that names what there is not, and soon enough is
-    /// enough.
+    /// Any bytes: no panic, no notice that names what there is not, and it is soon enough.
     #[test]
-    fn an_engine_that_says_anything_at_all_is_not_believed_for_long() {
+    fn an_engine_that_says_anything_at_all_is_not_listened_to_for_long() {
         let now = Nanos(1);
         let words: [&[u8]; 8] = [
             b"\"ready\"",
@@ -193,7 +192,7 @@ mod tests {
         for seed in 1..200 {
             let mut random = Random::new(seed);
             let mut hearing = Hearing::new(if seed % 2 == 0 { Role::Active } else { Role::Standby }, now);
-            let mut heeded = Vec::new();
+            let mut accepted = Vec::new();
             for round in 0.. {
                 assert!(round <= NOTICES_PER_SECOND, "seed {seed}");
                 let mut packet = words[random.below(words.len() as u64) as usize].to_vec();
@@ -204,14 +203,14 @@ mod tests {
                     }
                 }
                 match hearing.hear(Some(&packet), &known(), now) {
-                    Heard::Notice(notice) => heeded.push(notice),
+                    Heard::Notice(notice) => accepted.push(notice),
                     Heard::Nothing => {}
                     Heard::Enough(_) => break,
                 }
             }
-            let count = |of: &Notice| heeded.iter().filter(|notice| *notice == of).count();
+            let count = |of: &Notice| accepted.iter().filter(|notice| *notice == of).count();
             assert!(count(&Notice::Ready) <= 1 && count(&Notice::Complete) <= 1, "seed {seed}");
-            let hops = heeded.iter().filter_map(|notice| match notice {
+            let hops = accepted.iter().filter_map(|notice| match notice {
                 Notice::NextHop { domain, .. } => Some(domain),
                 _ => None,
             });

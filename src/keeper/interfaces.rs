@@ -1,8 +1,8 @@
-//! The interfaces: what they have to be for a start, what the start changes of them, and what
-//! becomes of them afterwards.
+//! The interfaces: what they have to be for a start, what the start changes of them, and how they
+//! are watched afterwards.
 //!
-//! What a start needs is looked at by functions that change nothing, so that `baton doctor` asks
-//! the same ones.
+//! What a start needs is checked by functions that change nothing, so that `baton doctor` calls the
+//! same ones.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::wire::Mac;
 pub(crate) struct Found {
     pub interface: Interface,
     pub mac: Mac,
-    /// Receive queues that it has.
+    /// Receive queues.
     pub queues: u32,
 }
 
@@ -29,14 +29,14 @@ pub(crate) fn find(name: &str) -> Result<Found, InterfaceError> {
     Ok(Found { mac: interface.mac()?, queues: interface.queues()?, interface })
 }
 
-/// Finds all that the configuration names. Their MAC addresses differ: which interface a frame
-/// leaves by is told by the one that it bears.
+/// Finds all that the configuration names. Their MAC addresses differ: the one in a frame says
+/// which interface it leaves by.
 pub(crate) fn find_all(config: &Config) -> Result<Vec<Found>, KeeperError> {
     let found = config.interface.names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?;
     for (n, Found { interface, mac, .. }) in found.iter().enumerate() {
         if let Some(first) = found[..n].iter().find(|other| other.mac == *mac) {
-            let (one, other) = (first.interface.name.clone(), interface.name.clone());
-            return Err(KeeperError::SameMac { one, other, mac: *mac });
+            let one = first.interface.name.clone();
+            return Err(KeeperError::SameMac { one, other: interface.name.clone(), mac: *mac });
         }
     }
     Ok(found)
@@ -56,13 +56,13 @@ pub(crate) fn share_out(config: &Config, found: &[Found]) -> Result<(Vec<u32>, u
     Ok((queues, rings))
 }
 
-/// The names of interfaces that took VLAN tags off before a start, and are to do so again after it.
+/// Interfaces that took VLAN tags off before this keeper started, and are to do so again after it.
 #[derive(Debug, Default)]
 pub(super) struct Tags(Vec<Interface>);
 
 impl Tags {
-    /// Has the tags left on frames of interfaces at which a domain with a `vlan` may be: one that
-    /// is taken off is seen neither by steering nor by a worker, who could not tell the domain's
+    /// Has the tags left on frames of interfaces at which a domain with a `vlan` may be: neither
+    /// steering nor a worker sees a tag that is taken off, and a worker could not tell the domain's
     /// frames from another VLAN's.
     pub fn keep(config: &Config, found: &[Found]) -> Self {
         let mut changed = Vec::new();
@@ -104,19 +104,18 @@ pub(crate) fn bears_tags(config: &Config, number: usize) -> bool {
     config.domains.iter().any(|domain| domain.vlan.is_some() && at(domain))
 }
 
-/// Looks after an interface while it is served. What changes is said once.
+/// Watches an interface while it is served. A change is logged once.
 #[derive(Debug)]
 pub(super) struct Watch {
     next: Instant,
     runs: bool,
     queues: u32,
     mtu: u32,
-    /// Why steering that somebody took off cannot be put there again.
+    /// Why steering that another program took off cannot be put there again.
     off: Option<String>,
 }
 
 impl Watch {
-    /// Of an interface as it was found.
     pub fn begin(found: &Found) -> Self {
         let Found { interface, queues, .. } = found;
         let mut watch =
@@ -128,7 +127,7 @@ impl Watch {
     /// Looks, if it is time to.
     ///
     /// # Errors
-    /// It is not the interface any more that was served.
+    /// It is no longer the interface that was served.
     pub fn look(&mut self, now: Instant, found: &Found, steering: &mut Steering) -> Result<(), KeeperError> {
         if now < self.next {
             return Ok(());
@@ -136,8 +135,8 @@ impl Watch {
         self.next = now + INTERFACES_CHECKED;
         let Found { interface, mac, .. } = found;
         let name = &interface.name;
-        // It may have another name by now, or be gone, which the sockets tell: what cannot be asked
-        // is as it was.
+        // It may have another name by now, or be gone, which the sockets tell: what cannot be read
+        // counts as unchanged.
         if let Ok(now) = interface.mac()
             && now != *mac
         {

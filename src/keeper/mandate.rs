@@ -1,10 +1,10 @@
 //! Who controls, as a stopped server knows it, and how an operator gives it control.
 //!
-//! A server that was replaced has written down which domains are controlled by somebody else, and
-//! under which epochs: in the table, which survives its processes, and in the database, which
-//! survives the machine. It does not control those again however often it is started. Control is
-//! given by a term above every epoch that is known of: durable in the database before it is in the
-//! table, so that a death in between gives at worst a term that nobody uses.
+//! A server that was replaced has written down which domains another server controls, and under
+//! which epochs: in the table, which survives its processes, and in the database, which survives the
+//! machine. It does not control those again however often it is started. Control is given by a term
+//! above every known epoch: durable in the database before it is in the table, so that a death in
+//! between costs at worst a term that is never used.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub enum MandateError {
     Database(#[from] DatabaseError),
     /// There is no database: nothing durable could be given.
     #[error(
-        "there is no database {path}: start the server once (`baton run`), so that it makes one and hears who controls, \
+        "there is no database {path}: start the server once (`baton run`), so that it makes one and learns who controls, \
          then ask again"
     )]
     NoDatabase {
@@ -41,7 +41,7 @@ pub enum MandateError {
         /// The table.
         path: PathBuf,
     },
-    /// The table cannot be looked at, whatever it is worth.
+    /// The table cannot be read by this user.
     #[error("the table {0}; ask as root")]
     TableBarred(MappingError),
     /// The table cannot be used.
@@ -63,7 +63,7 @@ pub struct Mandate {
     domains: Vec<Domain>,
 }
 
-/// Who controls what.
+/// Which server controls which domain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Standing {
     /// The last epoch of this server; [`Epoch::NONE`] where it had none.
@@ -76,10 +76,10 @@ pub struct Standing {
 }
 
 impl Mandate {
-    /// Opens what the configuration names, and holds it: no server can start meanwhile.
+    /// Opens what the configuration names, and locks it: no server can start meanwhile.
     pub fn open(config: &Config) -> Result<Self, MandateError> {
         let path = &config.database.path;
-        // One that may not be looked at is there, for all that is known: opening it says why not.
+        // One that this user may not look at may be there: opening it says why not.
         if matches!(path.try_exists(), Ok(false)) {
             return Err(MandateError::NoDatabase { path: path.clone() });
         }
@@ -89,7 +89,7 @@ impl Mandate {
         Ok(Self { database: Database::open(path)?, table, domains })
     }
 
-    /// Who controls what.
+    /// Which server controls which domain.
     pub fn standing(&self) -> Result<Standing, MandateError> {
         let term = self.database.term()?.unwrap_or(0);
         let written = self.database.epoch()?;
@@ -104,8 +104,8 @@ impl Mandate {
         let passable = fences.values().copied().filter(|by| by.is_passable(highest.term()));
         let highest = passable.fold(highest, Epoch::max);
         // A fence below our own term was passed when an operator gave that term. Where there is a
-        // table the next start goes by its term: a higher one that the database alone has is of a
-        // giver that died in between.
+        // table the next start goes by its term: a higher one that the database alone has was given
+        // by a process that died in between.
         let of_table = self.table.as_ref().map(|table| table.epoch().term()).filter(|term| *term != 0);
         let counts_from = of_table.unwrap_or_else(|| term.max(own.term()));
         fences.retain(|_, by| by.term() >= counts_from);
@@ -113,13 +113,13 @@ impl Mandate {
         Ok(Standing { own, domains, highest })
     }
 
-    /// Gives this server control, from its next start on. Gives the epoch that is above every one
-    /// that is known of.
+    /// Gives this server control, from its next start on. Returns the epoch that it will have, which
+    /// is above every known one.
     pub fn take(self) -> Result<Epoch, MandateError> {
         let seen = self.standing()?.highest;
         let block = self.database.take_control(seen, GENERATION_BLOCK)?;
         if let Some(table) = &self.table {
-            // We have the lock: all who wrote are dead.
+            // We have the lock: every writer is dead.
             table.recover();
             table.set_reservation(block.epoch(), block.end);
         }
@@ -217,8 +217,8 @@ mod tests {
                 Table::create_at(&config.table.path, Capacity { meetings: 4, terminals: 4 }, BootId(1)).unwrap();
             table.set_reservation(block.epoch(), block.end);
             assert!(table.set_fence(domain(366), by));
-            // Dead before the table had it: the next start counts on under the table's term, where
-            // the fence counts.
+            // The process died before the table had it: the next start goes on under the table's
+            // term, in which the fence counts.
             database.take_control(by, 8).unwrap();
             assert_eq!((table.bump_generation().map(Epoch::term), table.fence(domain(366))), (Some(1), Some(by)));
         }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_runs_is_not_gone_round() {
+    fn a_server_that_runs_is_not_bypassed() {
         let folder = tempfile::tempdir().unwrap();
         let config = files(folder.path());
         let database = Database::open(&config.database.path).unwrap();

@@ -1,5 +1,5 @@
-//! What would keep a keeper from starting, asked without starting one: by the functions that the
-//! start itself goes by.
+//! What would keep a keeper from starting, found without starting one, by the functions that the
+//! start itself calls.
 
 use std::io;
 use std::os::unix::net::SocketAddr;
@@ -11,16 +11,16 @@ use crate::config::Config;
 use crate::sys::bpf::check_free;
 use crate::sys::process::User;
 
-/// One of it.
+/// A reason why a keeper would not start.
 #[derive(Debug)]
 pub(crate) struct Obstacle {
-    /// What was looked at, in a word or two.
+    /// What was checked, in a word or two.
     pub check: &'static str,
-    /// With what words the start would end.
+    /// The error that the start would end with.
     pub error: KeeperError,
 }
 
-/// All that is found: each for itself, so that one does not hide another.
+/// All of them: each check runs on its own, so that one does not hide another.
 pub(crate) fn obstacles(config: &Config, user: Option<&User>) -> Vec<Obstacle> {
     let mut all = Vec::new();
     let mut look = |check, result: Result<(), KeeperError>| {

@@ -1,11 +1,10 @@
 //! What engines can have damaged, made anew.
 //!
-//! Whatever an engine can write to it can leave so that none after it comes to anything: a lock
-//! that nobody has and nobody gets, an entry of a ring that leads nowhere, memory with a hole in
-//! it, a socket that sends no more. The locks are new for every engine that is started to control;
-//! of the others, whose making costs the frames that wait in them, the keeper gets new ones when
-//! engines come to nothing one after the other, and then the service manager is to keep the new
-//! ones as well.
+//! An engine can leave what it can write to in a state in which every engine after it fails: a lock
+//! that no thread has and none can get, a ring's entry that leads nowhere, memory with a hole in it,
+//! a socket that sends no more. The locks are new for every engine that is started to control. To
+//! make the others anew costs the frames that wait in them: the keeper does so when engines fail one
+//! after the other, and then the service manager is to keep the new ones as well.
 
 use std::io;
 
@@ -18,7 +17,7 @@ use crate::sys::sd_notify::ServiceManager;
 use crate::table::file::OpenError;
 
 impl Resources {
-    /// New locks. Whoever had those of before is dead, or has none of them any more and wants none.
+    /// New locks. Every engine that had the old ones is dead, or has given them back and wants none.
     ///
     /// # Errors
     /// The system's.
@@ -32,7 +31,7 @@ impl Resources {
     /// is forgotten. Every engine is dead.
     ///
     /// # Errors
-    /// See [`KeeperError`]. What was not made is not there: this keeper cannot go on.
+    /// See [`KeeperError`]. What could not be made is missing: this keeper cannot go on.
     pub(super) fn renew(&mut self, manager: &ServiceManager) -> Result<(), KeeperError> {
         self.renew_locks()?;
         self.next_hops.clear();
@@ -41,7 +40,7 @@ impl Resources {
         if self.is_kept {
             store.forget_all();
         }
-        // A queue is free for others when its last socket is closed.
+        // A queue is free when its last socket is closed.
         for interface in &mut self.interfaces {
             interface.bound.sockets.clear();
         }
@@ -53,8 +52,8 @@ impl Resources {
             interface.bound = bound;
         }
         let path = self.config.runtime.api_socket();
-        // Our own, in which clients wait whom nobody will answer; a socket that is gone already is
-        // as good.
+        // Our own, in which clients wait that no engine will answer; one that is gone already is as
+        // good.
         let _ = std::fs::remove_file(&path);
         self.api = listen(&path)?;
         store.keep_api(&self.api);
@@ -71,9 +70,9 @@ impl Resources {
         self.flaw().is_some()
     }
 
-    /// Looks at the table as at a start. One that cannot be used is moved aside, and a new one
-    /// made, or it is what ends this keeper, as the configuration says. Every engine is dead, or
-    /// there is nothing wrong with it.
+    /// Looks at the table as at a start. One that cannot be used is moved aside and a new one made,
+    /// or it ends this keeper, as the configuration says. Every engine is dead, or there is nothing
+    /// wrong with it.
     ///
     /// # Errors
     /// See [`KeeperError`].

@@ -19,7 +19,7 @@ use super::table::KeptTable;
 use crate::cascade::Hop;
 use crate::config::{Auto, Config, Cores, Wait};
 use crate::handover::Attached;
-use crate::handover::compat::Identity;
+use crate::handover::compat::{HANDOVER, Identity};
 use crate::handover::protocol::{self, Death, Frames, Manifest, Role, Served, TableOrigin};
 use crate::sys::af_xdp::{self, Bound};
 use crate::sys::bpf::{SteerError, SteerSettings, Steering};
@@ -52,7 +52,7 @@ pub struct Resources {
     _holds: (Vec<InterfaceHold>, LockFile, Pins),
 }
 
-/// What engines work with, as it was opened.
+/// The part of it that a service manager may have kept.
 struct Opened {
     bound: Vec<Bound>,
     api: UnixListener,
@@ -75,7 +75,7 @@ impl Resources {
     /// See [`KeeperError`].
     pub(super) fn open(mut config: Config, user: Option<&User>, mut store: Store<'_>) -> Result<Self, KeeperError> {
         let found = interfaces::find_all(&config)?;
-        // Before anything is touched: what follows belongs to whoever has these.
+        // Before anything is touched: what follows belongs to the holder of these.
         let holds = hold(&config)?;
         let table = KeptTable::open(&config)?;
         folders::open_database(&config, user)?;
@@ -141,15 +141,15 @@ impl Resources {
         })
     }
 
-    /// What it was opened with.
+    /// With processors chosen, where the operator left that open.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What it is, in a line for the log.
+    /// In a line for the log.
     pub fn describe(&self) -> String {
         let table = match &self.table.origin {
-            TableOrigin::Kept => "the table of before serves".into(),
+            TableOrigin::Kept => "the table of the last run serves".into(),
             TableOrigin::Fresh { why } => format!("the database serves: {why}"),
         };
         let served = self.config.interface.names.iter().zip(&self.interfaces).map(|(name, interface)| {
@@ -188,7 +188,7 @@ impl Resources {
         }
     }
 
-    /// Sends it to an engine.
+    /// Sends all of it to an engine.
     pub(super) fn hand_over(
         &self,
         line: BorrowedFd<'_>,
@@ -198,7 +198,7 @@ impl Resources {
         active: Option<u32>,
     ) -> io::Result<()> {
         let manifest = Manifest {
-            version: protocol::VERSION,
+            version: HANDOVER,
             keeper: Identity::ours(),
             role,
             incarnation,
@@ -222,7 +222,7 @@ impl Resources {
         protocol::send(line, &manifest, [table, self.succession.1.as_fd(), self.api.as_fd()], &frames)
     }
 
-    /// What engines may speak of.
+    /// What notices of engines may name.
     pub(super) fn known(&self) -> Known {
         let domains = self.config.domains.iter().map(|domain| domain.number).collect();
         Known { domains, interfaces: self.interfaces.len() }
@@ -233,30 +233,30 @@ impl Resources {
         self.interfaces.iter().map(|interface| interface.bound.sockets.len()).sum()
     }
 
-    /// The locks of who works with table and rings.
+    /// The locks of the threads that work with table and rings.
     pub(super) fn succession(&self) -> &RobustLocks {
         &self.succession.0
     }
 
-    /// Whether the table holds all that the database holds, so that whoever comes next goes by it.
+    /// Whether the table holds all that the database holds, so that the next engine goes by it.
     pub(super) fn is_complete(&self) -> bool {
         self.table.origin == TableOrigin::Kept
     }
 
-    /// An engine has learned where frames to a domain go.
+    /// Where frames to a domain go, for engines that are started later.
     pub(super) fn learned(&mut self, domain: Domain, hop: Hop) {
         self.next_hops.insert(domain, hop);
     }
 
-    /// An engine has said that the table holds all that the database holds.
+    /// The table holds all that the database holds.
     pub(super) fn complete(&mut self) {
         self.table.complete();
     }
 
-    /// Takes away what serves nobody after a stop: steering, pins, the API's socket. The table
-    /// stays, for the next start, and so does an empty BPF file system: to unmount it takes
-    /// CAP_SYS_ADMIN. What the service manager keeps is for the next keeper, whose start may be
-    /// what this stop is for.
+    /// Removes what is of no use after a stop: steering, pins, the API's socket. The table stays, for
+    /// the next start, and so does an empty BPF file system: to unmount it takes CAP_SYS_ADMIN. What
+    /// the service manager keeps is for the next keeper, whose start may be the reason for this
+    /// stop.
     pub(super) fn clear_away(self) {
         if self.is_kept {
             return;
@@ -280,8 +280,8 @@ impl InterfaceResources {
     }
 }
 
-/// Puts steering on an interface, by the configuration; or, where another build's is there, makes
-/// that which follows it.
+/// Puts steering on an interface, by the configuration; where another build's is there, makes the
+/// one that replaces it.
 fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering, KeeperError> {
     let settings = SteerSettings {
         probe_port: config.interface.probe_port,
@@ -293,7 +293,7 @@ fn steer(config: &Config, interface: &Interface, rings: u32) -> Result<Steering,
     Ok(Steering::begin(interface, &settings, &known, Some(&bpf_pins::folder_of(config, &interface.name)))?)
 }
 
-/// Chooses processors where the operator leaves that to us.
+/// Chooses processors where the configuration leaves that open.
 fn choose_cores(config: &mut Config, interfaces: &[Interface], workers: usize) {
     if config.worker.cores != Cores::Chosen(Auto::Auto) {
         return;
@@ -337,8 +337,8 @@ fn open_sockets(
     };
     for (bound, steering) in bound.iter().zip(steerings) {
         fill_rings(bound, steering)?;
-        // Where another build's program is there yet: nothing that comes meanwhile finds an empty
-        // ring.
+        // Another build's program may be there until now: no frame that comes meanwhile finds an
+        // empty ring.
         steering.finish()?;
     }
     let path = config.runtime.api_socket();
@@ -350,7 +350,7 @@ fn open_sockets(
     Ok(Opened { bound, api, wanted, taken_up })
 }
 
-/// Has steering give frames to these sockets.
+/// Has steering hand frames to these sockets.
 pub(super) fn fill_rings(bound: &Bound, steering: &Steering) -> Result<(), SteerError> {
     let rings = bound.settings.rings;
     for (n, socket) in (0..).zip(&bound.sockets) {
@@ -380,8 +380,8 @@ fn hold(config: &Config) -> Result<(Vec<InterfaceHold>, LockFile), KeeperError> 
     }
 }
 
-/// The API's socket. A socket on which nobody answers is what a dead keeper left, and goes;
-/// anything else in its place stays.
+/// The API's socket. A socket on which no process answers was left by a dead keeper, and is
+/// removed; anything else in its place stays.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, KeeperError> {
     let failed = |error| KeeperError::Folder { path: path.into(), error };
     let taken = |what| failed(io::Error::new(io::ErrorKind::AlreadyExists, what));

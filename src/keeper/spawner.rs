@@ -1,14 +1,14 @@
 //! The starter: the process that starts engines, so that the keeper need not be able to.
 //!
 //! To run something as another user takes CAP_SETUID and CAP_SETGID, and to end it CAP_KILL: each
-//! is worth more to whoever takes a process over than all that a keeper works with. So the keeper
-//! starts one process as the engines' user while it still may, gives the capabilities up, and has
-//! that process start and end engines. It has no privileges at all.
+//! is worth more to an attacker who takes a process over than all that a keeper works with. So the
+//! keeper starts one process as the engines' user while it still may, gives the capabilities up, and
+//! has that process start and end engines. It has no privileges at all.
 //!
 //! What always holds: engines do not outlive their starter (the kernel kills them,
 //! [`crate::sys::process::tie_to_parent`]), nor the starter its keeper: it ends with the line
-//! between them. A keeper whose starter is gone, or answers too late for its answers to be told
-//! apart, cannot go on, and ends as well: what was lost on the line once is never tried again
+//! between them. A keeper whose starter is gone, or answers so late that its answers cannot be told
+//! apart, cannot go on, and ends as well: a line that was lost once is never used again
 //! ([`Starter::check`]).
 //!
 //! ```text
@@ -35,7 +35,7 @@ use crate::limits::{ENGINES_MAX, STARTER_WAIT_MS};
 use crate::sys::fd_passing::{self, Received};
 use crate::sys::process::{Process, User};
 
-/// Bytes of what the two say, at most.
+/// Bytes of a request or answer, at most.
 const NOTE_BYTES: usize = 4096;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(super) enum StartError {
     /// Another program may do: this one cannot be executed.
     #[error("{0}")]
     Program(io::Error),
-    /// There is nobody to start one, and will not be.
+    /// The starter is lost, and with it every further start.
     #[error("{0}")]
     Line(Lost),
 }
@@ -80,14 +80,14 @@ impl From<io::Error> for StartError {
     }
 }
 
-/// The line to the starter is of no use any more.
+/// Why the line to the starter cannot be used any more.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Lost {
     #[error("the process that starts engines is gone")]
     Gone,
     #[error("the process that starts engines does not answer")]
     Silent,
-    #[error("the process that starts engines says what nobody understands: {0}")]
+    #[error("the process that starts engines says something that is not understood: {0}")]
     Foreign(String),
 }
 
@@ -156,8 +156,8 @@ impl AsFd for Starter {
 impl Drop for Starter {
     fn drop(&mut self) {
         if self.line.is_silent() {
-            // Who does not answer may not end either, and to kill it takes CAP_KILL. It ends with
-            // the line, if it ever does anything; the keeper does not wait for that.
+            // A starter that does not answer may not end either, and to kill it takes CAP_KILL. It
+            // ends with the line, once it runs again; the keeper does not wait for that.
             std::mem::forget(self.process.take());
         }
     }
@@ -166,10 +166,10 @@ impl Drop for Starter {
 #[derive(Debug)]
 struct Line {
     socket: OwnedFd,
-    /// Ends that were heard of while something else was waited for.
+    /// Ends that were received while another answer was waited for.
     ended: RefCell<BTreeMap<u32, ExitStatus>>,
-    /// Why it is of no use any more. An answer that is not waited for any longer would be taken for
-    /// the next one's.
+    /// Why it cannot be used any more. An answer that is not waited for any longer would be taken
+    /// for the answer to the next request.
     lost: OnceCell<Lost>,
 }
 
@@ -206,7 +206,7 @@ impl Line {
         self.lost.get().map_or(Ok(()), |lost| Err(lost.clone()))
     }
 
-    /// Never to be used again.
+    /// It is never used again.
     fn lose(&self, how: Lost) -> Lost {
         self.lost.get_or_init(|| how).clone()
     }
@@ -224,7 +224,7 @@ impl Line {
         self.ended.borrow_mut().insert(id, ExitStatus::from_raw(status));
     }
 
-    /// Waits for how this process ended, which is certain that it has.
+    /// Waits for how this process ended. It is certain that it has.
     fn end_of(&self, id: u32) -> Result<ExitStatus, Lost> {
         loop {
             if let Some(status) = self.ended.borrow_mut().remove(&id) {
@@ -237,7 +237,7 @@ impl Line {
     }
 }
 
-/// An engine's process, a child of the starter's.
+/// An engine's process, a child of the starter.
 #[derive(Debug)]
 pub(super) struct Started {
     id: u32,
@@ -247,7 +247,6 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Its id.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -257,7 +256,7 @@ impl Started {
     /// is past `exit_mm`.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() && readable(self.pidfd.as_fd(), Some(Duration::ZERO))? {
-            // The starter was woken with us, and has the word on its way.
+            // The starter was woken with us, and its answer is on its way.
             self.status = Some(self.line.end_of(self.id)?);
         }
         Ok(self.status)
@@ -265,7 +264,7 @@ impl Started {
 
     /// Has it killed. It has not [ended](Self::ended) by that yet.
     pub fn kill(&mut self) {
-        // A starter that is gone took it along.
+        // With the starter all engines end.
         let _ = self.line.ask(&Request::Kill(self.id), &[]);
     }
 }
@@ -277,12 +276,12 @@ impl AsFd for Started {
 }
 
 impl Drop for Started {
-    /// No engine outlives who is responsible for it.
+    /// No engine outlives the keeper's record of it.
     fn drop(&mut self) {
         if !matches!(self.ended(), Ok(Some(_))) {
             self.kill();
-            // A starter that answers has it killed at once; how long the kernel takes to take it
-            // apart is its own affair.
+            // A starter that answers kills it at once; how long the kernel takes to take it apart is
+            // not known.
             let longest = Duration::from_millis(if self.line.is_silent() { 0 } else { STARTER_WAIT_MS });
             match readable(self.pidfd.as_fd(), Some(longest)) {
                 Ok(true) => drop(self.ended()),
@@ -381,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_gone_is_said_to_be() {
+    fn a_starter_that_is_gone_is_said_to_be() {
         let (ours, theirs) = fd_passing::pair().unwrap();
         drop(theirs);
         let line = Line::new(ours);
@@ -400,7 +399,7 @@ mod tests {
         assert_eq!(line.end_of(7).unwrap().into_raw(), 9);
     }
 
-    /// A late answer would be taken for that to what is asked next.
+    /// A late answer would be taken for the answer to the next request.
     #[test]
     fn a_line_that_was_lost_is_never_used_again() {
         let (ours, theirs) = fd_passing::pair().unwrap();

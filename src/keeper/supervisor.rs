@@ -38,7 +38,7 @@ pub(super) struct Supervisor {
     stop: StopSignals,
     engines: BTreeMap<EngineId, Engine>,
     programs: Programs,
-    /// What engines may speak of.
+    /// What notices may name.
     known: Rc<Known>,
     steered: Steered,
 }
@@ -113,7 +113,7 @@ impl Supervisor {
                 return said(end);
             }
             self.tell_steered();
-            // After what was to be started and before anything is waited for: one that could not be
+            // After what was to be started and before anything is waited for: a starter that could not be
             // asked is not asked again.
             self.starter.check().map_err(lost)?;
             self.manager.beat();
@@ -217,11 +217,12 @@ impl Supervisor {
     /// Starts an engine and hands it the resources; gives its process id.
     ///
     /// # Errors
-    /// Nobody is there to start engines, and nobody will be.
+    /// The process that starts engines is lost.
     fn start(&mut self, start: Start) -> Result<Result<u32, StartFailure>, KeeperError> {
         let Start { engine: id, program, purpose } = start;
         if program == Program::New {
-            // By its path alone: whether it may be executed is for those to find out who execute it.
+            // By its path alone: whether it may be executed is for those to find out who execute
+            // it.
             match open(&self.programs.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(program) => self.programs.new = Some(program),
                 Err(error) => return Ok(Err(StartFailure::NoFile(error.to_string()))),

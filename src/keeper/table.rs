@@ -19,7 +19,7 @@ use crate::sys::process;
 use crate::table::file::OpenError;
 use crate::table::{Capacity, Table};
 
-/// How often the lock of a dead keeper's engine is asked for while the kernel takes that apart.
+/// How often the lock of a dead keeper's engine is asked for while the kernel takes it apart.
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 /// Refused tables that are kept beside each other.
 const ASIDE_MAX: u32 = 1000;
@@ -60,7 +60,7 @@ impl KeptTable {
         let name = filling_name(path);
         let refused = |error| KeeperError::Table { path: path.into(), error };
         let mapping = Mapping::create(&name, Table::bytes(capacity)).map_err(|error| refused(error.into()))?;
-        // Nobody else can have a file without a name.
+        // No other process can have a file without a name.
         mapping.try_lock().map_err(|error| KeeperError::System { doing: "lock the new table", error })?;
         let table = Table::create(mapping, capacity, boot).map_err(refused)?;
         table.mapping().publish(&name).map_err(|error| refused(error.into()))?;
@@ -72,20 +72,19 @@ impl KeptTable {
     pub(super) fn look_again(&self) -> Result<(), OpenError> {
         let Some(file) = self.table.mapping().fd() else { return Ok(()) };
         let file = file.try_clone_to_owned().map_err(|error| {
-            let (path, step) = (self.path.clone(), "look at it again");
-            OpenError::from(MappingError::Io { path, step, error })
+            OpenError::from(MappingError::Io { path: self.path.clone(), step: "look at it again", error })
         })?;
         Table::open(Mapping::adopt(file)?).map(drop)
     }
 
-    /// The table cannot be used any more: another takes its place, if the configuration wants that.
+    /// The table cannot be used any more: a new one takes its place, if the configuration says so.
     pub(super) fn replace(&mut self, config: &Config, error: OpenError) -> Result<(), KeeperError> {
         let name = if self.filling { filling_name(&self.path) } else { self.path.clone() };
         if config.recovery.on_bad_table != OnBadTable::Database {
             return Err(KeeperError::BadTable { path: name, error });
         }
         let boot = boot_id().map_err(|error| KeeperError::System { doing: "read the boot id", error })?;
-        let mut why = String::from("the one of before went bad while it was in use");
+        let mut why = String::from("the last one went bad while it was in use");
         let is_there = |file: &Path| self.table.mapping().is_at(file).unwrap_or(false);
         if is_there(&name) {
             let aside = move_aside(&name)?;
@@ -99,7 +98,7 @@ impl KeptTable {
         Ok(())
     }
 
-    /// From now on the table serves whoever comes next.
+    /// From now on the table serves the next engine, and the next keeper.
     pub(super) fn complete(&mut self) {
         if self.filling {
             match fs::rename(filling_name(&self.path), &self.path) {

@@ -108,7 +108,7 @@ impl Acknowledgements {
         let dropped = Flushed { acknowledged: 0, dropped: count, frames: 0 };
         let By { shared, interface } = by;
         let peer = shared.peers.peer(domain);
-        // It was given up since: our epoch may be above that of whoever controls it.
+        // It was given up since: our epoch may be above that of the server that controls it.
         if peer.is_fenced() {
             return dropped;
         }

@@ -18,7 +18,7 @@ use crate::wire::{
 /// What a burst leads to. It is written only when the frames' bytes are not borrowed any more: the
 /// ring has both.
 pub(super) struct Answers {
-    /// Acknowledgements that wait for company, with their domain, for which the domain's page had
+    /// Acknowledgements that wait for more, with their domain, for which the domain's page had
     /// no room.
     pub batched: Vec<(usize, ReportAck)>,
     /// What is answered at once.
@@ -82,14 +82,14 @@ pub(super) struct Burst<'w> {
     pub counters: &'w Counters,
     pub acknowledgements: &'w mut Acknowledgements,
     pub answers: &'w mut Answers,
-    /// Set where there is something for the control thread: whoever has the burst wakes it.
+    /// Set where there is something for the control thread: the worker wakes it after the burst.
     pub for_control: &'w mut bool,
     /// Frames of reports that were taken.
     pub reports: u64,
 }
 
 impl Answers {
-    /// Room for whatever one burst can lead to.
+    /// Room for all that one burst can lead to.
     pub fn new() -> Self {
         let batched = Vec::with_capacity(BURST * REPORTS_PER_PAGE);
         Self { batched, prompt: Vec::with_capacity(BURST * REPORTS_PER_PAGE + BUSY_PER_BURST) }
@@ -152,7 +152,7 @@ impl Burst<'_> {
                 };
                 self.prompt(opened, Says::Echo { sent_ns, sequence });
             }
-            // ANSWER bears whatever opcode was asked with: the control thread knows what it asked.
+            // ANSWER bears the opcode that was asked with: the control thread knows what it asked.
             Ok(opcode) if speakers.may_send(from, opcode) => self.hand_on(opened),
             Ok(_) if frame.is_error_answer() && speakers.server(from).is_some() => self.hand_on(opened),
             Ok(_) => return Err(Counter::Misdirected),
@@ -223,9 +223,8 @@ impl Burst<'_> {
         self.answers.prompt.push(Prompt { held: opened.held, domain: opened.domain, says });
     }
 
-    /// Hands a frame to the control thread. There it bears, as where it came to, the address of the
-    /// interface that it came by, whatever it was sent to: what answers it leaves by that
-    /// interface.
+    /// Hands a frame to the control thread. Its destination there is the address of the interface
+    /// that it came by, also where it was sent to a group: the answer leaves by that interface.
     fn hand_on(&mut self, opened: &Opened<'_>) {
         let Opened { bytes, arrived, .. } = opened;
         let posted = self.shared.inbox.post(*arrived, |buffer| {

@@ -12,7 +12,7 @@ use crate::wire::Mac;
 pub(crate) struct Ports(Vec<(Mac, Range<usize>)>);
 
 impl Ports {
-    /// Those of an inheritance: rings are numbered interface by interface.
+    /// As the keeper handed them over: rings are numbered interface by interface.
     pub fn new(manifest: &Manifest) -> Self {
         let mut next = 0;
         let port = |interface: &crate::handover::protocol::Served| {

@@ -1,7 +1,7 @@
 //! When a worker is overloaded, and what it sheds.
 //!
 //! More reports can arrive than a worker can enter. Left alone, its ring fills, everything in it
-//! waits for everything before it, and what finds no room is dropped by the kernel, whatever it is.
+//! waits for everything before it, and what finds no room is dropped by the kernel, control frames too.
 //! So a worker looks at how much waits, and from some backlog on lets go what can be missed most
 //! easily:
 //!

@@ -88,7 +88,7 @@ impl Peer {
         known(&self.seen)
     }
 
-    /// Where frames to it go, whoever asked.
+    /// Where frames to it go.
     pub fn hop(&self) -> Option<Hop> {
         known(&self.hop)
     }

@@ -80,7 +80,7 @@ impl Ring for Socket {
             Ok(true) => Flushed::All,
             Err(XdpError::InterfaceGone { .. }) => Flushed::Gone,
             // Where the kernel refuses, the frames stay queued: the next flush tries again, and
-            // whoever waits repeats.
+            // what is not answered is repeated.
             Ok(false) | Err(_) => Flushed::Later,
         }
     }

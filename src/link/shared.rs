@@ -95,7 +95,7 @@ impl Shared {
 
     /// Tells every thread to end.
     pub fn stop(&self) {
-        // Relaxed: a stop orders nothing but itself; whoever waits for the end joins the threads.
+        // Relaxed: a stop orders nothing but itself; the control thread joins the others.
         self.stop.store(true, Ordering::Relaxed);
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn spawn(start: Start, shared: Arc<Shared>, manner: Manner) -> io::Re
     let run = move || {
         pin(manner);
         let Ok(worker) = start.rings.recv() else { return };
-        // Held to the thread's end: whoever waits for it must know that the rings are nobody's.
+        // Held to the thread's end: a successor that has it knows that nobody works with the rings.
         let lock = start.succession.take(manner.number + 1);
         let (_held, _) = lock.expect("the locks of the succession are what the keeper made");
         let _ = start.begun.send(());
@@ -104,7 +104,7 @@ fn run(mut worker: Worker<Socket>, mut poll: Poll, wake: &Waker, shared: &Shared
         worker.settle();
         let longest = if worker.is_settled() { LONGEST_WAIT } else { KERNEL_WAIT };
         wake.announce();
-        // Whoever stops the threads wakes them after it has said so.
+        // The control thread says so before it wakes the others.
         if !worker.step(clock::now()) && !shared.is_stopping() {
             // An interrupted wait is a short one.
             let _ = poll.poll(&mut events, Some(longest));

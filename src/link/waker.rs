@@ -12,7 +12,7 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Wakes whoever polls this registry.
+    /// Wakes the thread that polls this registry.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         Ok(Self { waker: mio::Waker::new(registry, token)?, waiting: AtomicBool::new(false) })
     }

@@ -121,7 +121,7 @@ impl<R: Ring> Worker<R> {
         &self.ring
     }
 
-    /// Its rings, for whoever plays the other end.
+    /// Its rings, for a test that plays the other end.
     pub fn ring_mut(&mut self) -> &mut R {
         &mut self.ring
     }

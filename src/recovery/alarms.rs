@@ -1,6 +1,6 @@
 //! What the engine is told. Each alarm is raised once, however often the machine begins again, so
-//! that a peer that repeats itself, or comes and goes, fills no log. What has become good in between
-//! is told anew.
+//! that a peer that repeats itself, or comes and goes, fills no log. What has become good in
+//! between is told anew.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -2,7 +2,7 @@
 //! one, or a new one in place of one that was lost.
 
 use super::{KeyStore, TableStore};
-use crate::database::{Change, PartParameters};
+use crate::database::{Change, Member, PartParameters};
 use crate::table::Part;
 use crate::wire::MeetingState;
 
@@ -19,7 +19,8 @@ impl<S: KeyStore> TableStore<'_, S> {
         // Members of the domains behind it are filed under those; a change of theirs changes the
         // version.
         let members = self.table().members(part.meeting, part.domain);
-        let own = members.filter(|member| member.terminal.domain() == Some(part.domain)).count() as u64;
+        let own = members.filter(|member| member.terminal.domain() == Some(part.domain));
+        let digest = own.map(|member| Member::digest(member.terminal, member.role.wire())).fold(0, u64::wrapping_add);
         let kept = match self.store.kept(part.meeting, part.domain) {
             Ok(kept) => kept,
             // What cannot be read now is left to the next recovery.
@@ -27,7 +28,7 @@ impl<S: KeyStore> TableStore<'_, S> {
         };
         let is_kept = |(kept, members): (PartParameters, u64)| {
             let is_state = part.state == MeetingState::Recovering || kept.state == part.state;
-            kept.version == part.version && members == own && is_state
+            kept.version == part.version && members == digest && is_state
         };
         if kept.is_some_and(is_kept) {
             return true;

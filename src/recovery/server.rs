@@ -269,12 +269,13 @@ impl ServerRecovery {
             self.takeovers.due(),
             self.updates.again.due(),
             self.audit.next(&self.shared),
-            exchange.due(Purpose::Audit),
         ];
         let later = later.map(|at| at.filter(|at| at > now));
-        use Purpose::{End, Listing, State, Takeover};
+        use Purpose::{Audit, End, Listing, State, Takeover};
         let due = [Takeover, Listing, State, End].map(|purpose| exchange.due(purpose));
-        let steps = due.into_iter().chain([self.audit.resume()]).chain(later);
+        // A proof is not repeated while something else goes on that it would be about.
+        let proof = exchange.due(Audit).filter(|_| self.is_updated());
+        let steps = due.into_iter().chain([proof, self.audit.resume()]).chain(later);
         let steps = steps.flatten().map(|due| due.max(*quiet_until));
         let others = [Purpose::Connect, Purpose::Command].map(|purpose| exchange.due(purpose));
         steps.chain(others.into_iter().flatten()).min()

@@ -2,8 +2,8 @@
 //! flushed.
 //!
 //! What always holds: whenever the power is cut, or the process killed, the name leads to the old
-//! file or to the new one, whole. After [`replace`] has returned without an error it leads to the new
-//! one. Snapshots and histogram logs are written so.
+//! file or to the new one, whole. After [`replace`] has returned without an error it leads to the
+//! new one. Snapshots and histogram logs are written so.
 //!
 //! The table's own file is not: it is memory that no reboot outlives, and a rename alone keeps it
 //! whole when a process dies (`table::file::resize`, the keeper's `.filling`).
@@ -33,8 +33,8 @@ pub struct ReplaceError {
     pub error: io::Error,
 }
 
-/// What [`replace`] asks of a file system: steps between which the power may be cut. Tests put a disk
-/// that loses and reorders in the place of [`Files`].
+/// What [`replace`] asks of a file system: steps between which the power may be cut. Tests put a
+/// disk that loses and reorders in the place of [`Files`].
 pub trait FileSystem {
     /// A new empty file, instead of one that has that name.
     ///
@@ -124,8 +124,8 @@ impl FileSystem for Files {
     }
 }
 
-/// Puts a file of these pieces, one behind the other, at `path`. Until it is whole it is at `beside`,
-/// in the same folder.
+/// Puts a file of these pieces, one behind the other, at `path`. Until it is whole it is at
+/// `beside`, in the same folder.
 ///
 /// # Errors
 /// A step failed. What is at `path` is the old file or the new one, whole; something may be left at
@@ -146,8 +146,8 @@ pub fn replace(
     files.sync_folder(folder_of(path)).map_err(failed("make its name durable"))
 }
 
-/// As [`replace`], on the real file system, with a name beside it that is this process's own. Where a
-/// step fails, nothing is left there.
+/// As [`replace`], on the real file system, with a name beside it that is this process's own. Where
+/// a step fails, nothing is left there.
 ///
 /// # Errors
 /// See [`replace`].

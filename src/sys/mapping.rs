@@ -242,6 +242,12 @@ impl fmt::Debug for Mapping {
 pub struct SharedWord(AtomicU64);
 
 impl SharedWord {
+    /// Lets another thread have the processor: the one that is to change a word that is waited for
+    /// may have lost it.
+    pub fn yield_now() {
+        std::thread::yield_now();
+    }
+
     /// As [`AtomicU64::load`].
     #[inline]
     pub fn load(&self, ordering: Ordering) -> u64 {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -173,26 +173,8 @@ impl Drop for Process {
     }
 }
 
-/// Describes in words how a process ended.
-pub fn describe(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => match Signal::from_named_raw(signal) {
-            Some(Signal::KILL) => "killed (SIGKILL)".into(),
-            Some(Signal::ABORT) => "aborted (SIGABRT)".into(),
-            Some(Signal::SEGV) => "crashed (SIGSEGV)".into(),
-            Some(Signal::BUS) => "crashed (SIGBUS)".into(),
-            Some(Signal::SYS) => "killed for a system call that engines do not make (SIGSYS)".into(),
-            Some(Signal::TERM) => "terminated (SIGTERM)".into(),
-            _ => format!("ended by signal {signal}"),
-        },
-        (None, Some(0)) => "exited with success, without having been asked to".into(),
-        (None, Some(code)) => format!("exited with status {code}"),
-        (None, None) => "ended".into(),
-    }
-}
-
-/// Whether a process of this id exists that has not ended. A process that has ended, but whose
-/// parent has not collected it yet, is still listed.
+/// Whether there is a process of this id that has not ended. One that has ended and that its parent
+/// has not heard of yet is still listed.
 pub fn lives(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !has_ended(&stat))
 }

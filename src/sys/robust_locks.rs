@@ -35,9 +35,9 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use crate::limits::OWNERS_MAX;
 use crate::time::Nanos;
 
-/// Includes the size of this program's mutex type: each C library has its own, and a program with
-/// another one would wait for ever, or find a held lock free.
-const MAGIC: u64 = magic(
+/// With what a mutex is to this program: each C library has its own, and one that took the other's
+/// would wait for ever, or find free what is held.
+pub(crate) const MAGIC: u64 = magic(
     if cfg!(target_env = "gnu") {
         b'g'
     } else if cfg!(target_env = "musl") {

@@ -16,7 +16,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::OwnerId;
 use super::intent::Cell;
 use super::layout::{TableSlot, Words};
-use super::membership::pause;
+use super::slot::pause;
 use crate::limits::{CLAIM_JUDGED_EVERY, OWNERS_MAX};
 
 /// A slot, as a cell names it.

@@ -14,11 +14,10 @@
 use std::sync::atomic::Ordering;
 
 use super::claims::{Named, wait};
-use super::discard_terminal::is_damaged;
 use super::intent::Operation;
-use super::layout::Words;
+use super::layout::{TableClaim, Words};
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
-use super::membership::{Structure, TableClaim, chain, live, members};
+use super::membership::{Structure, chain, is_damaged, live, members};
 use super::slot::Unreadable;
 use super::{TableError, Writer};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};

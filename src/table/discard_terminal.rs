@@ -15,11 +15,11 @@ use super::claims::{Named, wait};
 use super::domains::{Tag, has_tag};
 use super::extents::give_back;
 use super::intent::Operation;
-use super::layout::Words;
+use super::layout::{TableClaim, Words};
 use super::meetings::Part;
-use super::membership::{Structure, TableClaim, chain_link, claim_part, live, members, set_bit};
+use super::membership::{Structure, chain_link, claim_part, damaged_terminal, is_damaged, live, members, set_bit};
 use super::slot::Unreadable;
-use super::terminals::{Head, Raw, terminal_hash};
+use super::terminals::Raw;
 use super::{Table, TableError, Writer};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
 use crate::wire::{Address, Domain, MeetingId};
@@ -109,22 +109,6 @@ fn damaged_parts(words: Words<'_>, domain: Domain) -> impl Iterator<Item = (u32,
         .filter(is_here)
         .filter(is_damaged)
         .map(move |slot| (slot, earlier(slot).filter(|part| part.domain == domain).map(|part| part.meeting)))
-}
-
-/// The slot of a terminal, if its record is damaged.
-pub(super) fn damaged_terminal(words: Words<'_>, terminal: Address) -> Option<u32> {
-    words.terminal_index().find(terminal_hash(terminal), |slot| {
-        if !is_damaged(words, slot) {
-            return None;
-        }
-        let earlier = words.terminal(slot).and_then(|slot| Head::alone(&slot.other_bank()));
-        // A free slot's earlier record says nothing.
-        earlier.is_none_or(|earlier| earlier.is_free() || earlier.address() == terminal).then_some(slot)
-    })
-}
-
-pub(super) fn is_damaged(words: Words<'_>, slot: u32) -> bool {
-    matches!(words.read_terminal(slot), Err(Unreadable::Damaged))
 }
 
 /// The part whose chain has a slot, found without its record.

@@ -7,9 +7,12 @@
 
 use std::sync::atomic::Ordering;
 
+use super::TableError;
 use super::intent::Cell;
-use super::layout::Words;
+use super::layout::{TableClaim, Words};
 use super::slot::Word;
+use super::terminals::Raw;
+use crate::limits::INFO_BYTES_INLINE;
 
 /// Takes a free extent for a terminal's slot, from among `probes` extents from `hint` on. If all of
 /// them are taken, the next call looks at those after them.
@@ -54,4 +57,32 @@ pub(super) fn give_back_owner<W: Word>(owner: &W, slot: u32) -> bool {
         owner.store(0, Ordering::Release);
     }
     ours
+}
+
+/// The extent that information of this length needs: the one that the terminal has, or a free one,
+/// or none. The hint comes with the number of extents to look at: a worker looks at a few for a
+/// report, a change of membership at all.
+pub(super) fn extent_for(
+    words: Words<'_>,
+    cell: Cell<'_>,
+    slot: u32,
+    has: Option<u32>,
+    info: &[u8],
+    (hint, probes): (&mut u32, u32),
+) -> Result<Option<u32>, TableError> {
+    if info.len() <= INFO_BYTES_INLINE {
+        return Ok(None);
+    }
+    let extent = has.or_else(|| take(words, cell, slot, hint, probes));
+    extent.map(Some).ok_or(TableError::Full("extents for additional information"))
+}
+
+/// Publishes a terminal's new record, and frees the extent that only the old one named.
+pub(super) fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, claim: TableClaim<'_>) {
+    let unused = old.extent().filter(|_| new.extent().is_none());
+    if let Some(extent) = unused {
+        cell.note_extent(extent);
+    }
+    new.publish(words, claim);
+    give_back(words, unused, slot);
 }

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use super::domains::TAG_WORDS;
 use super::index::{BUCKET, Index, STASH};
-use super::slot::Slot;
+use super::slot::{Claim, Slot};
 use super::{Capacity, OwnerId};
 use crate::limits::{
     DOMAINS_MAX, EXTENTS_MIN, INFO_BYTES_INLINE, INFO_BYTES_MAX, OWNERS_MAX, SLOTS_MAX, TERMINALS_PER_EXTENT,
@@ -33,6 +33,8 @@ const _: () = assert!(cfg!(target_endian = "little"), "the table's words are lit
 pub(super) const BANK: usize = 7;
 /// A slot of the table.
 pub(super) type TableSlot<'a> = Slot<'a, SharedWord, BANK>;
+/// A claim of one.
+pub(super) type TableClaim<'a> = Claim<'a, SharedWord, BANK>;
 
 pub(super) const SLOT: usize = 16;
 pub(super) const LINK: usize = 15;

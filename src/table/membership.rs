@@ -14,14 +14,15 @@ use super::claims::{Named, wait};
 use super::domains::{Tag, set_tag};
 use super::extents::give_back;
 use super::intent::{Cell, Operation};
-use super::layout::Words;
+use super::layout::{TableClaim, Words};
 use super::levels::fit_levels;
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
-use super::slot::{Claim, Unreadable, Word};
-use super::terminals::{Raw, terminal_hash};
+use super::slot::{Unreadable, Word, pause};
+use super::terminals::{Head, Raw, terminal_hash};
 use super::{OwnerId, TableError};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX, PARTS_MAX, WALK_TRIES_MAX};
 use crate::sys::mapping::SharedWord;
+use crate::wire::Address;
 
 /// The claim to change membership.
 #[derive(Debug)]
@@ -246,8 +247,6 @@ pub(super) fn release_structure<W: Word>(holder: &W) {
     holder.store(0, Ordering::Release);
 }
 
-pub(super) type TableClaim<'a> = Claim<'a, SharedWord, { super::layout::BANK }>;
-
 /// Counts an operation that begins, for concurrent walks.
 pub(super) fn count_operation<W: Word>(sequence: &W) {
     // Relaxed: the writer that begins one has the structure's claim, and so sees the last count.
@@ -348,11 +347,6 @@ impl From<Unreadable> for TableError {
     }
 }
 
-/// Waits for a claim to end: some twenty stores, unless its holder was preempted.
-pub(super) fn pause(tried: u32) {
-    if tried % 64 == 63 { std::thread::yield_now() } else { <SharedWord as Word>::pause() }
-}
-
 /// The first free slot from `hint` on.
 pub(super) fn first_free(bits: &[SharedWord], capacity: u32, hint: u32) -> Option<u32> {
     let start = (hint / 64) as usize % bits.len();
@@ -393,6 +387,22 @@ pub(super) fn slots_of(group: usize, mut set: u64) -> impl Iterator<Item = u32> 
         set &= set.wrapping_sub(1);
         (bit < 64).then_some(group as u32 * 64 + bit)
     })
+}
+
+/// The slot of a terminal, if its record is damaged.
+pub(super) fn damaged_terminal(words: Words<'_>, terminal: Address) -> Option<u32> {
+    words.terminal_index().find(terminal_hash(terminal), |slot| {
+        if !is_damaged(words, slot) {
+            return None;
+        }
+        let earlier = words.terminal(slot).and_then(|slot| Head::alone(&slot.other_bank()));
+        // A free slot's earlier record says nothing.
+        earlier.is_none_or(|earlier| earlier.is_free() || earlier.address() == terminal).then_some(slot)
+    })
+}
+
+pub(super) fn is_damaged(words: Words<'_>, slot: u32) -> bool {
+    matches!(words.read_terminal(slot), Err(Unreadable::Damaged))
 }
 
 const fn pair(high: u32, low: u32) -> u64 {

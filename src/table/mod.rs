@@ -23,12 +23,14 @@
 //! writer leaves is a value and never undefined behaviour; and every process that maps them sees
 //! the same bytes.
 
+mod capacity;
 mod changes;
 mod claims;
 mod discard;
 mod discard_terminal;
 mod domains;
 mod dump;
+mod error;
 mod extents;
 mod fences;
 pub mod file;
@@ -38,6 +40,7 @@ mod layout;
 mod levels;
 mod meetings;
 mod membership;
+mod owner;
 mod prefetch;
 mod quota;
 mod read;
@@ -51,12 +54,14 @@ mod verify;
 mod version_order;
 mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use capacity::Capacity;
 pub use discard_terminal::Discarded;
 pub use dump::TableDump;
+pub use error::TableError;
 pub use meetings::Part;
+pub use owner::OwnerId;
 pub use prefetch::SlotHint;
 pub use read::Cursor;
 pub use recover::Recovered;
@@ -68,58 +73,8 @@ pub use writer::{Reported, Writer};
 
 use crate::limits::OWNERS_MAX;
 use crate::sys::mapping::Mapping;
-use crate::wire::{Domain, MeetingId};
 pub use layout::LAYOUT_HASH;
 use layout::{Layout, Words};
-
-/// How much a table holds, fixed when it is created.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Capacity {
-    /// Parts of meetings.
-    pub meetings: u32,
-    /// Terminals.
-    pub terminals: u32,
-}
-
-/// A writer's number, in its claims and of its owner cell. Each thread has its own.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct OwnerId(pub u8);
-
-impl OwnerId {
-    /// The control thread.
-    pub const CONTROL: Self = Self(0);
-
-    /// Worker `n`, counted from 0.
-    pub const fn worker(n: u8) -> Self {
-        Self(n + 1)
-    }
-}
-
-/// Why a change was not made. Unless its method says otherwise, the table is as it was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum TableError {
-    /// Of what there is no free slot.
-    #[error("the table has no more {0}; create it with a larger capacity")]
-    Full(&'static str),
-    /// The part or terminal is in the table already.
-    #[error("it is in the table already")]
-    Exists,
-    /// There is no such part.
-    #[error("{0:?} has no part in {1:?}")]
-    UnknownPart(MeetingId, Domain),
-    /// The terminal is a member of this other meeting.
-    #[error("the terminal is in {0:?}")]
-    Conflict(MeetingId),
-    /// The terminal has no address in a domain.
-    #[error("a terminal needs an address in a domain")]
-    NoAddress,
-    /// Another writer has claimed the record. Nothing is wrong; try again.
-    #[error("another writer is changing it; try again")]
-    Contended,
-    /// A record's checksum does not match its bytes.
-    #[error("a record of the table is damaged; its autonomous server still knows it")]
-    Damaged,
-}
 
 /// Shared by all threads of a process; each thread that writes has its own [`Writer`].
 #[derive(Debug)]
@@ -155,24 +110,6 @@ impl Table {
     /// bytes ([`INFO_BYTES_INLINE`](crate::limits::INFO_BYTES_INLINE)).
     pub fn information_max(&self) -> u32 {
         self.layout.extents
-    }
-
-    /// Finishes or undoes what dead writers had begun. Call it before any writer starts, and only
-    /// with proof that all earlier writers are dead: the lock of the table's file.
-    pub fn recover(&self) -> Recovered {
-        recover::recover(self.words())
-    }
-
-    /// The writer with this number. Panics if a living writer of this process has the number
-    /// already, or if there is no such number.
-    pub fn writer(self: &Arc<Self>, owner: OwnerId) -> Writer {
-        assert!(usize::from(owner.0) < OWNERS_MAX, "owner numbers end at {OWNERS_MAX}");
-        let (word, bit) = self.writer_bit(owner);
-        // AcqRel pairs with itself in `give_back_writer`: a number's next writer sees what its last
-        // one did.
-        let before = word.fetch_or(bit, Ordering::AcqRel);
-        assert!(before & bit == 0, "owner {} writes already", owner.0);
-        Writer::new(Arc::clone(self), owner)
     }
 
     fn give_back_writer(&self, owner: OwnerId) {

@@ -13,9 +13,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 
+use super::Table;
 use super::membership::live;
 use super::read::Share;
-use super::{Table, Writer};
 use crate::limits::{QUOTA_LAST_PART, QUOTA_RECOUNT_EVERY, QUOTA_SLOTS};
 use crate::wire::Domain;
 
@@ -33,26 +33,21 @@ pub(super) struct Quota {
     counting: (HashMap<Domain, u32>, usize),
 }
 
-impl Writer {
-    /// Whether a domain may have one more terminal from its autonomous server's list; if so, that
-    /// terminal is counted as entered. Allocates where room is short, and reads [`QUOTA_SLOTS`] of
-    /// the table's slots then.
-    pub fn may_list(&mut self, domain: Domain) -> bool {
-        let table = self.table().clone();
-        self.quota.look(&table);
-        if !self.quota.counts {
+impl Quota {
+    /// See [`Writer::may_list`](super::Writer::may_list).
+    pub fn may_list(&mut self, table: &Table, domain: Domain) -> bool {
+        self.look(table);
+        if !self.counts {
             return true;
         }
-        self.quota.count_on(&table);
-        let Some((held, share)) = &mut self.quota.held else { return true };
+        self.count_on(table);
+        let Some((held, share)) = &mut self.held else { return true };
         let held = held.entry(domain).or_default();
-        let may = !self.quota.is_short || *held < *share;
+        let may = !self.is_short || *held < *share;
         *held += u32::from(may);
         may
     }
-}
 
-impl Quota {
     /// Checks now and then how much room there is.
     fn look(&mut self, table: &Table) {
         if self.left == 0 {

@@ -9,10 +9,10 @@ use super::intent::{Cell, Operation};
 use super::layout::Words;
 use super::levels::fit_levels;
 use super::membership::{Structure, claim_part, members, set_bit};
-use super::{OwnerId, TableError};
+use super::{OwnerId, Table, TableError};
 use crate::limits::OWNERS_MAX;
 
-/// What [`super::Table::recover`] found in the cells of dead writers.
+/// What [`Table::recover`] found in the cells of dead writers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
     /// Claims that dead writers still held.
@@ -25,7 +25,15 @@ pub struct Recovered {
     pub extents: u32,
 }
 
-pub(super) fn recover(words: Words<'_>) -> Recovered {
+impl Table {
+    /// Finishes or undoes what dead writers had begun. Call it before any writer starts, and only
+    /// with proof that all earlier writers are dead: the lock of the table's file.
+    pub fn recover(&self) -> Recovered {
+        recover(self.words())
+    }
+}
+
+fn recover(words: Words<'_>) -> Recovered {
     let mut recovered = Recovered::default();
     let owners = || (0..OWNERS_MAX as u8).map(OwnerId);
     for owner in owners() {

@@ -336,3 +336,8 @@ const fn blank(words: usize) -> u64 {
     };
     BLANK[words]
 }
+
+/// Waits for a claim to end: some twenty stores, unless its holder was preempted.
+pub(super) fn pause(tried: u32) {
+    if tried % 64 == 63 { SharedWord::yield_now() } else { <SharedWord as Word>::pause() }
+}

@@ -2,24 +2,23 @@
 //! changes at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::changes::PartChanges;
 use super::claims::{Named, evict_nobody, wait};
-use super::discard_terminal::damaged_terminal;
+use super::extents::{self, extent_for, publish};
 use super::intent::{Cell, Operation};
-use super::layout::Words;
 use super::levels::set_level_bit;
 use super::meetings::Part;
-use super::membership::{Structure, TableClaim, chain, claim_part, claim_raw, count_of, first_free, pause};
+use super::membership::{Structure, chain, claim_part, claim_raw, count_of, damaged_terminal, first_free};
 use super::prefetch::SlotHint;
 use super::quota::Quota;
-use super::slot::Unreadable;
+use super::slot::{Unreadable, pause};
 use super::terminals::{Head, Raw, Terminal};
 use super::version_order::is_newer;
-use super::{Cursor, OwnerId, Table, TableError, extents};
+use super::{Cursor, OwnerId, Table, TableError};
 use crate::limits::{
-    CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, INFO_BYTES_INLINE, MEMBERS_MAX,
-    PARTS_MAX,
+    CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, MEMBERS_MAX, OWNERS_MAX, PARTS_MAX,
 };
 use crate::wire::{Address, Business, Decode, Domain, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState};
 
@@ -86,6 +85,20 @@ pub struct Writer {
     pub(super) quota: Quota,
 }
 
+impl Table {
+    /// The writer with this number. Panics if a living writer of this process has the number
+    /// already, or if there is no such number.
+    pub fn writer(self: &Arc<Self>, owner: OwnerId) -> Writer {
+        assert!(usize::from(owner.0) < OWNERS_MAX, "owner numbers end at {OWNERS_MAX}");
+        let (word, bit) = self.writer_bit(owner);
+        // AcqRel pairs with itself in `give_back_writer`: a number's next writer sees what its last
+        // one did.
+        let before = word.fetch_or(bit, Ordering::AcqRel);
+        assert!(before & bit == 0, "owner {} writes already", owner.0);
+        Writer::new(Arc::clone(self), owner)
+    }
+}
+
 impl Writer {
     pub(super) fn new(table: Arc<Table>, owner: OwnerId) -> Self {
         // Writers begin at different places, so that they do not contend for the same extents.
@@ -103,6 +116,13 @@ impl Writer {
     /// How often this writer has changed parts of a domain, or of one that shares its counter.
     pub fn changes_in(&self, domain: Domain) -> u64 {
         self.changes.of(domain)
+    }
+
+    /// Whether a domain may have one more terminal from its autonomous server's list; if so, that
+    /// terminal is counted as entered. Allocates where room is short, and reads
+    /// [`QUOTA_SLOTS`](crate::limits::QUOTA_SLOTS) of the table's slots then.
+    pub fn may_list(&mut self, domain: Domain) -> bool {
+        self.quota.may_list(&self.table, domain)
     }
 
     /// Enters a terminal's report, if it is newer. [`MeetingId::NONE`] stands for the meeting that
@@ -407,7 +427,7 @@ impl Writer {
             let other = raw.meeting();
             return Err(if other == meeting { TableError::Exists } else { TableError::Conflict(other) });
         }
-        let count = words.part_link(part).map_or(0, |link| count_of(link.load(std::sync::atomic::Ordering::Relaxed)));
+        let count = words.part_link(part).map_or(0, |link| count_of(link.load(Ordering::Relaxed)));
         if count as usize >= MEMBERS_MAX {
             return Err(TableError::Full("members of one part"));
         }
@@ -469,32 +489,4 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.table.give_back_writer(self.owner);
     }
-}
-
-/// The extent that information of this length needs: the one that the terminal has, or a free one,
-/// or none. The hint comes with the number of extents to look at: a worker looks at a few for a
-/// report, a change of membership at all.
-fn extent_for(
-    words: Words<'_>,
-    cell: Cell<'_>,
-    slot: u32,
-    has: Option<u32>,
-    info: &[u8],
-    (hint, probes): (&mut u32, u32),
-) -> Result<Option<u32>, TableError> {
-    if info.len() <= INFO_BYTES_INLINE {
-        return Ok(None);
-    }
-    let extent = has.or_else(|| extents::take(words, cell, slot, hint, probes));
-    extent.map(Some).ok_or(TableError::Full("extents for additional information"))
-}
-
-/// Publishes a terminal's new record, and frees the extent that only the old one named.
-fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, claim: TableClaim<'_>) {
-    let unused = old.extent().filter(|_| new.extent().is_none());
-    if let Some(extent) = unused {
-        cell.note_extent(extent);
-    }
-    new.publish(words, claim);
-    extents::give_back(words, unused, slot);
 }

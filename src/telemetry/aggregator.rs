@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::annotations::{EngineNote, FramesNote, Note, RecoveryNote};
 use super::counters::{Counter, Counters};
-use super::hlog::HistogramLog;
+use super::hlog::{HistogramLog, head};
 use super::latency::{Collector, HAND_OVER_NS, Totals};
 use super::log_state::LogState;
 use super::rotation::{LogFolder, Rotation};
@@ -82,14 +82,6 @@ impl Published {
     pub fn state(&self) -> LogState {
         self.state.lock().clone()
     }
-}
-
-/// The header of a log.
-pub(super) fn head(engine: &EngineNote, start: SystemTime, base: SystemTime) -> io::Result<Vec<u8>> {
-    let comment = concat!("Baton ", env!("CARGO_PKG_VERSION"), ": nanoseconds, a line a second and stage");
-    let mut log = HistogramLog::begin_part(Vec::new(), comment, start, base)?;
-    log.note(&Note::Engine(engine.clone()))?;
-    log.finish()
 }
 
 impl Aggregator {

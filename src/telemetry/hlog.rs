@@ -22,7 +22,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
 
-use super::annotations::Note;
+use super::annotations::{EngineNote, Note};
 
 const VERSION: &str = "#[Histogram log format version 1.3]";
 const LEGEND: &str = r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
@@ -108,6 +108,14 @@ impl<W: Write> HistogramLog<W> {
         self.out.flush()?;
         Ok(self.out)
     }
+}
+
+/// The header of a log.
+pub(super) fn head(engine: &EngineNote, start: SystemTime, base: SystemTime) -> io::Result<Vec<u8>> {
+    let comment = concat!("Baton ", env!("CARGO_PKG_VERSION"), ": nanoseconds, a line a second and stage");
+    let mut log = HistogramLog::begin_part(Vec::new(), comment, start, base)?;
+    log.note(&Note::Engine(engine.clone()))?;
+    log.finish()
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::aggregator::head;
 use super::annotations::{EngineNote, Note};
+use super::hlog::head;
 use crate::sys::durable::{self, Existing, Files};
 
 /// When a new file is begun, and how many are kept.

@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// The two addresses of a frame, and two reserved bytes.
+pub(super) const ADDRESSES_BYTES: usize = 18;
+pub(super) const LABEL_BYTES: usize = 4;
+
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Mac(pub [u8; 6]);

@@ -3,10 +3,12 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::address::{ADDRESSES_BYTES, LABEL_BYTES};
 use super::malformed::Malformed;
 use super::message::BODY_BYTES;
+use super::page::PAGE_BYTES;
 use super::pdu::{HeaderBytes, VERSION};
-use super::records::{PAGE_BYTES, PageBytes};
+use super::records::PageBytes;
 use super::report::ReportBytes;
 use super::tag::TAG_BYTES;
 use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Report, Status};
@@ -17,8 +19,6 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 
 const ETHERNET_BYTES: usize = 14;
 const VLAN_BYTES: usize = 4;
-pub(super) const ADDRESSES_BYTES: usize = 18;
-pub(super) const LABEL_BYTES: usize = 4;
 const HEADER_BYTES: usize = 24;
 const PROTOCOL_BYTES: usize = HEADER_BYTES + BODY_BYTES + TAG_BYTES;
 const DATA_BYTES: usize = HEADER_BYTES + size_of::<PageBytes>() + PAGE_BYTES + TAG_BYTES;

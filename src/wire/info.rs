@@ -1,4 +1,5 @@
-//! Additional information: what a terminal adds to its state, which Baton carries and does not read.
+//! Additional information: what a terminal adds to its state, which Baton carries and does not
+//! read.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -10,11 +10,9 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::malformed::Malformed;
+use super::page::{PAGE_BYTES, Record};
 use super::terminal_state::TerminalStateBytes;
 use super::{Address, Domain, Epoch, Layout, Level, MeetingId, MeetingState, Run, Status};
-
-/// Bytes of records in a page.
-pub(super) const PAGE_BYTES: usize = 1008;
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -114,21 +112,6 @@ impl<R: Record> Iterator for Records<'_, R> {
 }
 
 impl<R: Record> std::iter::FusedIterator for Records<'_, R> {}
-
-/// A type of record.
-pub trait Record: Sized {
-    /// Its length; none if it varies.
-    const BYTES: Option<usize>;
-    /// How many fit a page, also if all have the greatest length.
-    const PER_PAGE: usize;
-
-    /// Reads one from the front. Returns it, or what is wrong with its values, with the bytes after
-    /// it; the outer error means that its end is unknown.
-    fn read(bytes: &[u8]) -> Result<(Result<Self, Malformed>, &[u8]), Malformed>;
-
-    /// Writes it to the front. Returns its length, or none if there is no room.
-    fn write(&self, bytes: &mut [u8]) -> Option<usize>;
-}
 
 /// A record of fixed length, through its zerocopy layout.
 macro_rules! fixed_record {

@@ -9,7 +9,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 
 use super::MeetingId;
-use super::frame::{ADDRESSES_BYTES, LABEL_BYTES};
+use super::address::{ADDRESSES_BYTES, LABEL_BYTES};
 
 /// Bytes of a tag.
 pub(super) const TAG_BYTES: usize = 16;

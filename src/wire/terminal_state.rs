@@ -4,7 +4,7 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::malformed::Malformed;
-use super::records::{PAGE_BYTES, Record};
+use super::page::{PAGE_BYTES, Record};
 use super::{Address, Business, Decode, Flags, Info, MeetingId, Role, StreamKind};
 use crate::limits::INFO_BYTES_MAX;
 

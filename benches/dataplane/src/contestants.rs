@@ -6,19 +6,17 @@ mod testpmd;
 mod xdpilone;
 mod xsk_rs;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use baton::lab::testbed::netns::{Pair, Side};
+use baton::lab::testbed::netns::Side;
 use baton::sys::interface::Interface;
 use baton::sys::threads;
-use baton::table::Table;
 use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::Failure;
 use crate::kernel::Kernel;
+use crate::run::{Mode, Run};
 
 /// A contestant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
@@ -58,50 +56,6 @@ impl Kind {
             Mode::Echo | Mode::RoundTrip => !matches!(self, Self::BatonWorker | Self::TpacketV3),
             Mode::Report | Mode::ReportTagged => self == Self::BatonWorker,
         }
-    }
-}
-
-/// What is done with a frame.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    Drop,
-    Echo,
-    /// As `Echo`, one frame at a time: how long until it is back.
-    RoundTrip,
-    /// Read, entered in the table, acknowledged by the page.
-    Report,
-    /// The same with tags checked and made.
-    ReportTagged,
-}
-
-/// What the two sides of a run share.
-pub struct Run {
-    pub pair: Arc<Pair>,
-    pub mode: Mode,
-    /// The table of the worker, where there is one.
-    pub table: Option<Arc<Table>>,
-    pub ready: AtomicBool,
-    pub stop: AtomicBool,
-}
-
-impl Mode {
-    /// Whether frames are sent back.
-    pub fn echoes(self) -> bool {
-        matches!(self, Self::Echo | Self::RoundTrip)
-    }
-}
-
-impl Run {
-    fn begin(&self) {
-        // Release pairs with the Acquire of who waits for it: the programs and sockets are in
-        // place.
-        self.ready.store(true, Ordering::Release);
-    }
-
-    fn goes_on(&self) -> bool {
-        // Relaxed: it orders nothing but itself.
-        !self.stop.load(Ordering::Relaxed)
     }
 }
 

@@ -6,10 +6,12 @@
 //! with what it said.
 
 mod contestants;
+mod failure;
 mod kernel;
 mod net;
 mod reports;
 mod round_trip;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,13 +30,12 @@ use baton::table::Table;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
-use contestants::{Kind, Mode, Run};
+use contestants::Kind;
+use failure::Failure;
 use kernel::{FRAME, FRAMES, Frames, Kernel};
 use libbpf_rs::Link;
 use round_trip::Prober;
-
-/// A failure of any part.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+use run::{Mode, Run};
 
 /// Nobody takes as long to set itself up.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,25 +5,22 @@
 //! counted). What the stops themselves cost is measured the same way, and taken off. Then the child
 //! does the same again under an allocator that counts.
 
-use std::path::Path;
+use std::env;
 use std::process::{Command, Stdio};
-use std::{env, fs};
 
 use nix::sys::ptrace;
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use crate::stores::{self, Kind, Store};
-use crate::{Failure, records, wire};
+use crate::Failure;
+use crate::stores::Kind;
 
 /// How often the operation is done in one count.
-const TIMES: u32 = 1024;
-/// Terminals in a store for counting: how many do not change the number.
-const RECORDS: u32 = 20_000;
+pub const TIMES: u32 = 1024;
 /// The count of doing nothing.
-const NOTHING: &str = "nothing";
+pub const NOTHING: &str = "nothing";
 
 /// Of one operation.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -78,46 +75,4 @@ fn steps(name: &str) -> Result<(u64, u64), Failure> {
     let output = child.wait_with_output()?;
     let allocations = String::from_utf8(output.stdout)?.trim().parse()?;
     Ok((steps, allocations))
-}
-
-/// What the child does.
-pub fn child(name: &str, folder: &Path) -> Result<(), Failure> {
-    let mut act = action(name, folder)?;
-    // Once before: what is done at first use only is no part of an operation.
-    act();
-    // A child that stands still would outlive a parent that was killed.
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    ptrace::traceme()?;
-    raise(Signal::SIGSTOP)?;
-    act();
-    raise(Signal::SIGSTOP)?;
-    let info = allocation_counter::measure(&mut act);
-    println!("{}", info.count_total);
-    Ok(())
-}
-
-/// The operation of a name, `TIMES` times.
-fn action(name: &str, folder: &Path) -> Result<Box<dyn FnMut()>, Failure> {
-    if name == NOTHING {
-        return Ok(Box::new(|| {}));
-    }
-    if let Some(mut once) = wire::operation(name) {
-        return Ok(Box::new(move || (0..TIMES).for_each(|_| once())));
-    }
-    let (what, kind) = name.split_once(':').ok_or_else(|| format!("nothing is called {name}"))?;
-    let kind = <Kind as clap::ValueEnum>::from_str(kind, false)?;
-    fs::create_dir_all(folder)?;
-    let store: Box<dyn Store> = stores::make(kind, RECORDS, folder)?;
-    let mut terminals = records::shuffled(RECORDS);
-    terminals.truncate(TIMES as usize);
-    let mut version = 0;
-    Ok(match what {
-        "update" => Box::new(move || {
-            version += 1;
-            assert_eq!(store.update(0, &terminals, version), terminals.len() as u64);
-        }),
-        _ => Box::new(move || {
-            std::hint::black_box(store.look_up(&terminals));
-        }),
-    })
 }

@@ -7,6 +7,8 @@
 //! number each time.
 
 mod count;
+mod counted;
+mod failure;
 mod records;
 mod report;
 mod stores;
@@ -19,8 +21,7 @@ use std::process::ExitCode;
 use baton::lab::testbed::huge_pages;
 use clap::{Parser, Subcommand};
 
-/// What the program can be asked for, and a failure of any part.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+use failure::Failure;
 
 #[derive(Parser)]
 #[command(about = "The table and the wire format, measured against what others use")]
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         What::Table(options) => table::run(options),
         What::Wire(options) => wire::run(&options),
         What::GiveBack => huge_pages::give_back_for_the_dead().map(|()| true).map_err(Into::into),
-        What::Count { name, folder } => count::child(&name, &folder).map(|()| true),
+        What::Count { name, folder } => counted::child(&name, &folder).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,12 +3,14 @@
 mod lmdb;
 mod maps;
 mod ours;
+mod store;
 
 use std::path::Path;
 
-use baton::wire::Address;
 use clap::ValueEnum;
 use serde::Serialize;
+
+pub use store::Store;
 
 use crate::Failure;
 
@@ -46,16 +48,6 @@ impl Kind {
     pub fn takes_two_writers(self) -> bool {
         self != Self::Lmdb
     }
-}
-
-/// What is done with a contestant.
-pub trait Store: Sync {
-    /// Enters a report of each of these terminals; gives how many were newer, which is to be all.
-    /// `thread` tells the callers apart that do so at the same time.
-    fn update(&self, thread: usize, terminals: &[Address], version: u32) -> u64;
-
-    /// Copies the record of each of these terminals; gives the sum of the versions.
-    fn look_up(&self, terminals: &[Address]) -> u64;
 }
 
 /// Makes a contestant with so many terminals. `folder` is an empty one of its own, on the memory

@@ -33,7 +33,7 @@ fn published() -> Arc<Published> {
 struct Served {
     api: Option<Api>,
     control: Option<JoinHandle<()>>,
-    heard: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<Request>,
     view: View,
     folder: TempDir,
 }
@@ -69,15 +69,15 @@ fn serve_with(grant: Grant, mut answer: impl FnMut(&Request) -> Reply + Send + '
     }
     let view = View::new(table);
     let (submitter, requests) = Submitter::new(|| {});
-    let (tell, heard) = mpsc::channel();
+    let (seen, requests_seen) = mpsc::channel();
     let control = std::thread::spawn(move || {
         while let Ok(ApiRequest { request, reply, .. }) = requests.recv() {
             let _ = reply.send(answer(&request));
-            let _ = tell.send(request);
+            let _ = seen.send(request);
         }
     });
     let api = Api::granting(grant, listener, submitter, view.clone(), published()).unwrap();
-    Served { api: Some(api), control: Some(control), heard, view, folder }
+    Served { api: Some(api), control: Some(control), requests: requests_seen, view, folder }
 }
 
 impl Served {
@@ -90,7 +90,7 @@ impl Served {
     }
 
     fn asked(&self) -> Request {
-        self.heard.recv().unwrap()
+        self.requests.recv().unwrap()
     }
 }
 
@@ -181,8 +181,8 @@ fn each_path_asks_for_what_it_says() {
     assert_eq!(Value::from(shown.epoch.to_string()), epoch_text, "as people write it");
     assert_eq!(served.ask("GET", "/recovery/last", ""), (200, Value::Null));
     assert_eq!(served.ask("GET", "/orphans", ""), (200, json!([])));
-    let heard = [(); 3].map(|()| served.asked());
-    assert_eq!(heard, [Request::Status, Request::RecoveryLast, Request::Orphans]);
+    let asked = [(); 3].map(|()| served.asked());
+    assert_eq!(asked, [Request::Status, Request::RecoveryLast, Request::Orphans]);
     for (word, become_of) in [("adopt", OrphanFate::Adopted), ("end", OrphanFate::Ended)] {
         assert_eq!(served.ask("POST", &format!("/orphans/9/{word}"), ""), (200, json!([])));
         assert_eq!(served.asked(), Request::Orphan { meeting: MeetingId(9), become_of });
@@ -214,7 +214,7 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
     assert_eq!((shown.meeting.name.as_str(), shown.meeting.created_ms, shown.members.len()), ("Board", 77, 2));
     assert_eq!((shown.meeting.chairman, shown.members[0].role), (Some(terminal(1001)), Role::Chairman));
     let (_, dump) = served.ask("GET", "/table", "");
-    // Another epoch controls, under which nobody has taken it over yet.
+    // Another epoch controls, under which it is not taken over yet.
     let epoch = Epoch::new(1, 1);
     assert_eq!((&dump["epoch"], &dump["epoch_text"]), (&json!(Epoch::NONE), &json!(Epoch::NONE.to_string())));
     assert_eq!(
@@ -236,7 +236,7 @@ fn listings_are_read_from_the_table_and_names_from_the_database() {
     let read: TableDump = serde_json::from_value(dump.clone()).unwrap();
     assert_eq!((read.parts.len(), read.terminals.len()), (1, 2));
     assert_eq!(json!(read), dump, "what is read is what was told");
-    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+    assert!(served.requests.try_recv().is_err(), "the control thread was not asked");
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_client_is_told_when_the_engine_stops_with_its_request() {
     let (status, answer) = client.join().unwrap();
     assert_eq!((status, &answer["error"]), (503, &json!("busy")), "{answer}");
     drop(api);
-    // The socket outlives the engine: who comes in between is answered by the next one.
+    // The socket outlives the engine: a client that connects in between is answered by the next.
     let client = std::thread::spawn(move || ask(&socket, "GET", "/orphans", ""));
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 4 }));
     let (submitter, requests) = Submitter::new(|| {});
@@ -328,7 +328,7 @@ fn an_upgrade_is_asked_for_with_a_time_and_nothing_else() {
     }
 }
 
-/// Whoever asks, and whatever: what is wrong is told as JSON with its reason and a way out.
+/// Every error is answered as JSON with its reason and a remedy.
 #[test]
 fn refusals_of_the_transport_are_told_like_all_others() {
     let served = serve(|_| changed());
@@ -355,7 +355,7 @@ fn refusals_of_the_transport_are_told_like_all_others() {
         assert_eq!(found, status, "{method} {path}: {told}");
         assert!(told.what.contains(what) && !told.remedy.is_empty(), "{method} {path}: {told:?}");
     }
-    assert!(served.heard.try_recv().is_err(), "the control thread was not asked");
+    assert!(served.requests.try_recv().is_err(), "the control thread was not asked");
 }
 
 /// Every flag has a bit of the mask of all.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Failure, Rate, What, duration, rate, show};
+use super::options::{Failure, Rate, What, duration, rate};
+use super::show;
 use crate::lab::load::{Plan, Search, SearchSettings, Trial};
 use crate::output::{self, say, tell};
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{Failure, duration, ethertype};
+use super::options::{Failure, duration};
+use crate::cli::sim::ethertype;
 use crate::lab::load::sink::Sink;
 use crate::lab::load::{By, LoadError};
 use crate::output::{self, say, tell};

@@ -161,7 +161,6 @@ fn member(text: &str) -> Result<NewMember, String> {
     Ok(NewMember { terminal: terminal.parse()?, role: role(role_name)? })
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let json = args.client.json;
     let mut client = args.client.client();

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::{Failure, Holder, Place, System, advance, bar, inspect_at};
+use super::place::{Failure, Holder, Place, System, advance, bar, inspect_at};
 use crate::cli::columns::print_table;
 use crate::sys::mapping::{BootId, boot_id};
-use crate::table::file::snapshot::{self, Head, Snapshot};
+use crate::table::file::export::{self, Head};
+use crate::table::file::snapshot::{self, Snapshot};
 use crate::table::file::{Counts, Inspection};
 use crate::table::{Capacity, Part, Table, Terminal};
 use crate::wire::{Domain, Epoch, MeetingId, WINDOW_NONE};
@@ -102,7 +103,7 @@ fn of_table(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
-    let head = snapshot::head(path).map_err(Failure::of)?;
+    let head = export::head(path).map_err(Failure::of)?;
     let said = json!({
         "path": path, "version": head.version, "layout": format!("{:016x}", head.layout), "bytes": head.bytes,
         "blake3": head.digest_text(), "readable": head.is_ours(),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Failure, Place, advance, bar};
+use super::place::{Failure, Place, advance, bar};
 use crate::cli::WRONG;
 use crate::table::Capacity;
 use crate::table::file::OpenError;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Failure, Holder, Place, inspect_at};
-use crate::table::file::snapshot::write_by_hand;
+use super::place::{Failure, Holder, Place, inspect_at};
+use crate::table::file::export::write_by_hand;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

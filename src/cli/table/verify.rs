@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Failure, Holder, Place, advance, bar, inspect_at};
+use super::place::{Failure, Holder, Place, advance, bar, inspect_at};
 use crate::cli::FAILED;
 use crate::limits::{FLAWS_MAX, LOOK_PAUSE};
 use crate::table::Looked;

@@ -33,7 +33,6 @@ fn interval(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|seconds| (0.1..=60.0).contains(seconds)).ok_or_else(expected)
 }
 
-/// Runs it.
 pub fn run(args: &Args) -> ExitCode {
     let interval = Duration::from_secs_f64(args.interval);
     let size = |name: &str, otherwise: u16| {

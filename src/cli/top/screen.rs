@@ -1,4 +1,4 @@
-//! The terminal: asking the server, keys, and leaving everything as it was.
+//! The terminal: asks the server, takes keys, and restores the terminal at the end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const PAGE: usize = 10;
 
 type Heard = Result<Answer, (Instant, String)>;
 
-/// Shows the server until somebody has seen enough.
+/// Shows the server until the user quits, or this process is told to stop.
 pub fn show(socket: PathBuf, interval: Duration, palette: Palette) -> io::Result<()> {
     let stop = StopSignals::install()?;
     let heard = ask_always(socket, interval)?;
@@ -60,7 +60,7 @@ fn hear(model: &mut Model, heard: Heard) {
     }
 }
 
-/// Does what a key says; true: to end.
+/// Does what a key stands for; true where that is to end.
 fn is_over(model: &mut Model, event: &Event) -> bool {
     let Event::Key(key) = event else { return false };
     if key.kind == KeyEventKind::Release {

@@ -7,19 +7,26 @@
 //! one command                                       command  ──► acknowledgement  → table ──► commit ──► reply
 //! ```
 //!
+//! Each verb has a file: `start`, `add`, `remove`, `role`, `flags`, `layout` and `end`, which
+//! clients ask for, and `resume` and `settle`, which finish or undo what a death or a failure left.
+//! What they have in common: the course of an operation ([`verb`]), what a verb works with
+//! ([`context`]), parts and members that come into a conference ([`joining`]), and the chair
+//! ([`chair`]). Whose turn it is, deadlines and errands are in [`turns`].
+//!
 //! What always holds here:
-//! - The autonomous server is the truth: the table says that something is so after its
+//! - The autonomous server has the truth: the table says that something is so after its
 //!   acknowledgement. Only joining is entered ahead, for a new member's first report may overtake
-//!   the acknowledgement. Its version of a part stands for every change up to it: past a change
-//!   that was not acknowledged it does not go.
-//! - Whatever takes more than one command is written ahead, so that a death in the midst leaves
-//!   `starting`, `ending` or what was wanted ([`Wanted`]) behind in the database, and the next
-//!   engine finishes it ([`Operations::handle_opened`]).
-//! - What fails in the midst is undone, and a client is told of its refusal after that is durable.
-//!   Undoing, as finishing, is an errand: it belongs to no client, and is tried with growing pauses
-//!   until it is done.
-//! - A member is commanded by way of the part that it is a member of, whatever its address says; a
-//!   domain that is not in the configuration is a refusal. No request reaches a panic.
+//!   the acknowledgement. The table's version of a part stands for every change up to it: it does
+//!   not go past a change that was not acknowledged.
+//! - An operation of more than one command is written ahead, so that a death in the midst leaves
+//!   `starting`, `ending` or what was wanted ([`Wanted`]) in the database, and the next engine
+//!   finishes it ([`Operations::handle_opened`]).
+//! - What fails in the midst is undone, and the client gets its refusal after that is durable.
+//!   Undoing, like finishing, is an errand: it belongs to no client, and is tried with growing
+//!   pauses until it is done.
+//! - A member is commanded by way of the part that it is a member of, even where its address names
+//!   another domain; a domain that is not in the configuration is refused. No request reaches a
+//!   panic.
 //! - A conference has one operation at a time, in the order of the requests; conferences do not
 //!   wait for each other. All commands of an operation that do not depend on one another are
 //!   outstanding at once.
@@ -30,150 +37,111 @@
 //! `poll_event` until each gives none, then `poll_timeout` says when [`Operations::handle_timeout`]
 //! is due.
 
-mod begin;
-mod check;
-mod conclude;
-mod enter;
-mod follow;
+mod add;
+mod chair;
+mod context;
+mod end;
+mod event;
+mod flags;
+mod joining;
 mod lanes;
+mod layout;
 mod operation;
+mod refusals;
+mod remove;
 mod resume;
-mod route;
+mod role;
 mod settle;
+mod start;
+mod table_access;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod verb;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
+pub use event::OperationsEvent;
 pub use lanes::{Command, CommandSettings};
-pub use operation::OperationId;
+pub use operation::{OperationId, ReplyId};
 
+use self::context::Shared;
 use self::lanes::{Heard, Lanes};
-use self::operation::{Errand, Operation, Scope, Step, Task};
-use super::{ConferenceRequest, Refusal, RefusalKind};
+use self::operation::{Errand, ErrandKind, Operation, Scope, Step};
+use self::verb::Verb;
+use super::{ConferenceReply, ConferenceRequest, Refusal, RefusalKind};
 use crate::cascade::Exchanges;
-use crate::cms::ConferenceReply;
-use crate::database::{Change, CommitError, JobId, Wanted};
+use crate::database::{Change, CommitError, JobId, KeyParameters, Wanted};
 use crate::limits::{OPERATIONS_BACKGROUND_MAX, OPERATIONS_MAX, TAKEN_IDS_MAX};
 use crate::table::Writer;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Header, MeetingId, Message};
 
-/// Round trips that are kept until somebody takes them.
+/// Round trips that are kept until they are taken.
 const ROUND_TRIPS_MAX: usize = 4096;
-
-/// Which client waits; chosen by whoever hands the request in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ReplyId(pub u64);
-
-/// What the engine should know of at once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum OperationsEvent {
-    /// Commands to this domain were given up unanswered, and nobody knows whether they were carried
-    /// out; or they were after all; or an answer named a version that tells of a change which
-    /// nobody here has heard of, or of a memory that went back.
-    Unanswered {
-        /// Whose autonomous server.
-        domain: Domain,
-    },
-    /// What must come to be, and no client waits for, could not be done, and is tried again.
-    Unfinished {
-        /// Of which conference.
-        meeting: MeetingId,
-        /// Why not.
-        why: Refusal,
-        /// When it is tried again.
-        pause: Duration,
-    },
-    /// Another dispatch server controls this domain. Nothing more is sent there.
-    Fenced {
-        /// Whose autonomous server said so.
-        domain: Domain,
-        /// Under which epoch.
-        by: Epoch,
-    },
-    /// A newer dispatch server has written to the database. Nothing more is sent, and every request
-    /// is refused.
-    Stale {
-        /// The highest epoch that was heard of.
-        highest: Epoch,
-    },
-}
 
 /// Every operation under way.
 #[derive(Debug)]
 pub struct Operations {
-    epoch: Epoch,
-    lanes: Lanes,
-    operations: HashMap<OperationId, Operation>,
-    /// Who is next, by conference; the first one is under way or waits to begin.
-    turns: HashMap<MeetingId, VecDeque<OperationId>>,
+    shared: Shared,
+    operations: HashMap<OperationId, (Operation, Box<dyn Verb>)>,
     /// May begin, or be looked at again, now.
     ready: VecDeque<OperationId>,
-    /// First in its conference's turn, and something else is missing.
+    /// First in their conference's turn; something else is missing.
     waiting: VecDeque<OperationId>,
+    /// When those are looked at again.
     recheck: Option<Nanos>,
     deadlines: BinaryHeap<Reverse<(Nanos, OperationId)>>,
-    /// What a death, a failure or a server that did not answer has left to be done, not before
-    /// when, and how often it was tried.
-    backlog: BTreeMap<(Nanos, u64), (MeetingId, Task, u32)>,
+    /// Errands that are left to be done, by the time before which they are not, and how often each
+    /// was tried.
+    backlog: BTreeMap<(Nanos, u64), (MeetingId, Errand, u32)>,
     /// What is in the backlog: each errand of a conference once.
-    errands: BTreeSet<(MeetingId, Errand)>,
-    /// What conferences are to come to yet, as the database has it or is about to.
-    wanted: HashMap<MeetingId, Wanted>,
+    errands: BTreeSet<(MeetingId, ErrandKind)>,
+    /// Operations under way that no client waits for.
     background: usize,
     /// Commands that the operations under way may still send.
     commands_promised: usize,
-    commits: VecDeque<(JobId, Vec<Change>)>,
     replies: VecDeque<(ReplyId, ConferenceReply)>,
     round_trips: Vec<Duration>,
-    /// None while the database is not open.
-    next_meeting: Option<MeetingId>,
-    /// Ids that autonomous servers were seen to use for conferences of others: none of them is
-    /// chosen.
-    taken: BTreeSet<MeetingId>,
     next_operation: u64,
-    /// Runs drawn so far, and what they are drawn from.
-    runs: (u64, u64),
-    unanswered: BTreeSet<Domain>,
-    unfinished: VecDeque<(MeetingId, Refusal, Duration)>,
-    fenced: VecDeque<(Domain, Epoch)>,
+    /// The epoch of the dispatch server that controls instead.
     stale: Option<Epoch>,
-    stale_said: bool,
 }
 
 impl Operations {
     /// No operation yet. `domains` are those of the configuration.
     pub fn new(epoch: Epoch, domains: impl IntoIterator<Item = Domain>, settings: CommandSettings) -> Self {
-        Self {
+        let runs_from = settings.runs;
+        let shared = Shared {
             epoch,
-            runs: (0, settings.runs),
             lanes: Lanes::new(epoch, domains),
-            operations: HashMap::new(),
             turns: HashMap::new(),
+            wanted: HashMap::new(),
+            commits: VecDeque::new(),
+            unanswered: BTreeSet::new(),
+            events: VecDeque::new(),
+            next_meeting: None,
+            taken: BTreeSet::new(),
+            runs_from,
+            runs_drawn: 0,
+        };
+        Self {
+            shared,
+            operations: HashMap::new(),
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             recheck: None,
             deadlines: BinaryHeap::new(),
             backlog: BTreeMap::new(),
             errands: BTreeSet::new(),
-            wanted: HashMap::new(),
             background: 0,
             commands_promised: 0,
-            commits: VecDeque::new(),
             replies: VecDeque::new(),
             round_trips: Vec::new(),
-            next_meeting: None,
-            taken: BTreeSet::new(),
             next_operation: 0,
-            unanswered: BTreeSet::new(),
-            unfinished: VecDeque::new(),
-            fenced: VecDeque::new(),
             stale: None,
-            stale_said: false,
         }
     }
 
@@ -192,31 +160,69 @@ impl Operations {
             self.replies.push_back((reply, Err(Refusal::new(RefusalKind::Busy, what, "ask again in a second"))));
             return;
         }
-        match self.understand(request) {
-            Ok((meeting, task)) => {
-                self.enter(meeting, Operation::new(meeting, task, Some(reply), deadline));
+        match self.check(request) {
+            Ok((meeting, verb)) => {
+                self.enter(Operation::new(meeting, Some(reply), deadline), verb);
                 self.run(now, writer);
             }
             Err(refusal) => self.replies.push_back((reply, Err(refusal))),
         }
     }
 
-    fn understand(&self, request: ConferenceRequest) -> Result<(MeetingId, Task), Refusal> {
-        let has_domain = |domain| self.lanes.has(domain);
+    /// What a client asked for, made into what can be done.
+    fn check(&self, request: ConferenceRequest) -> Result<(MeetingId, Box<dyn Verb>), Refusal> {
+        let has_domain = |domain| self.shared.lanes.has(domain);
         Ok(match request {
             ConferenceRequest::Start(asked) => {
-                let parameters = check::start(&asked, has_domain)?;
-                (parameters.meeting, Task::Start(Box::new(parameters)))
+                let start = start::Start::check(&asked, has_domain)?;
+                (start.meeting(), Box::new(start))
             }
-            ConferenceRequest::Add { meeting, members } => (meeting, Task::Add(check::members(&members, has_domain)?)),
-            ConferenceRequest::Remove { meeting, terminal } => (meeting, Task::Remove(terminal)),
-            ConferenceRequest::SetRole { meeting, terminal, role } => (meeting, Task::SetRole(terminal, role)),
-            ConferenceRequest::SetLayout { meeting, layout } => (meeting, Task::SetLayout(layout)),
+            ConferenceRequest::Add { meeting, members } => (meeting, Box::new(add::Add::check(&members, has_domain)?)),
+            ConferenceRequest::Remove { meeting, terminal } => (meeting, Box::new(remove::Remove { terminal })),
+            ConferenceRequest::SetRole { meeting, terminal, role } => {
+                (meeting, Box::new(role::SetRole { terminal, role }))
+            }
+            ConferenceRequest::SetLayout { meeting, layout } => (meeting, Box::new(layout::SetLayout::new(layout))),
             ConferenceRequest::SetFlags { meeting, terminal, mask, value } => {
-                (meeting, Task::SetFlags { terminal, mask, value })
+                (meeting, Box::new(flags::SetFlags { terminal, mask, value }))
             }
-            ConferenceRequest::End { meeting } => (meeting, Task::End(Scope::All)),
+            ConferenceRequest::End { meeting } => (meeting, Box::new(end::End::new(Scope::All))),
         })
+    }
+
+    fn verb(errand: &Errand) -> Box<dyn Verb> {
+        match errand {
+            Errand::Resume(parameters) => Box::new(resume::Resume::new(parameters.clone())),
+            Errand::Settle => Box::new(settle::Settle::default()),
+            Errand::End(scope) => Box::new(end::End::new(*scope)),
+        }
+    }
+
+    /// The database is open: operations that wait for it may begin, and what the last engine left
+    /// unfinished is finished. `next_meeting`, `unfinished` and `wanted` are what the database
+    /// says; see [`crate::database::Opened`].
+    pub fn handle_opened(
+        &mut self,
+        now: Nanos,
+        next_meeting: MeetingId,
+        unfinished: Vec<KeyParameters>,
+        wanted: Vec<(MeetingId, Wanted)>,
+        writer: &mut Writer,
+    ) {
+        self.shared.next_meeting = Some(next_meeting);
+        resume::take_out_unknown(&mut self.shared, &unfinished, writer);
+        for parameters in unfinished {
+            let meeting = parameters.meeting;
+            for errand in resume::errands(&mut self.shared, parameters, writer) {
+                self.leave(now, meeting, errand, 0);
+            }
+        }
+        for (meeting, wanted) in wanted {
+            self.shared.wanted.insert(meeting, wanted);
+            self.leave(now, meeting, Errand::Settle, 0);
+        }
+        self.ready.append(&mut self.waiting);
+        self.run(now, writer);
     }
 
     /// Takes an authentic message of this domain's autonomous server; gives whether it answered a
@@ -230,37 +236,34 @@ impl Operations {
         exchanges: &mut dyn Exchanges,
         writer: &mut Writer,
     ) -> bool {
-        match self.lanes.handle_message(now, domain, header, message, exchanges) {
+        match self.shared.lanes.handle_message(now, domain, header, message, exchanges) {
             Heard::NotOurs => return false,
             Heard::Later => {}
-            Heard::Late => drop(self.unanswered.insert(domain)),
+            Heard::Late => drop(self.shared.unanswered.insert(domain)),
             Heard::Stale(highest) => {
-                self.fenced.push_back((domain, highest));
+                self.shared.events.push_back(OperationsEvent::Fenced { domain, by: highest });
                 self.handle_fence(now, domain, highest, writer);
             }
             Heard::Answered(answered) => {
                 if self.round_trips.len() < ROUND_TRIPS_MAX {
                     self.round_trips.push(answered.round_trip);
                 }
-                if let Some(mut operation) = self.operations.remove(&answered.operation) {
-                    self.answered(answered.operation, &mut operation, &answered, writer);
-                    self.proceed(now, answered.operation, operation, writer);
-                }
+                self.answered(now, &answered, writer);
                 self.run(now, writer);
             }
         }
         true
     }
 
-    /// Another dispatch server controls a domain: nothing is sent there any more, and what waits
-    /// for an answer of it is refused.
+    /// Another dispatch server controls a domain: nothing is sent there any more, and operations
+    /// that wait for an answer of it are refused.
     pub fn handle_fence(&mut self, now: Nanos, domain: Domain, by: Epoch, writer: &mut Writer) {
-        for id in self.lanes.fence(domain, by) {
-            let Some(mut operation) = self.operations.remove(&id) else { continue };
-            operation.fail(route::given_up(domain, by));
-            operation.outstanding.remove(&domain);
-            operation.given_up.insert(domain);
-            self.proceed(now, id, operation, writer);
+        for id in self.shared.lanes.fence(domain, by) {
+            self.advance(now, id, writer, |context, _| {
+                context.operation.fail(refusals::controlled_elsewhere(domain, by));
+                context.operation.outstanding.remove(&domain);
+                context.operation.given_up.insert(domain);
+            });
         }
         self.run(now, writer);
     }
@@ -271,45 +274,44 @@ impl Operations {
             self.handle_stale(highest);
             return;
         }
-        let id = OperationId(job.0);
-        if let Some(mut operation) = self.operations.remove(&id) {
-            self.committed(id, &mut operation, result, writer);
-            self.proceed(now, id, operation, writer);
-        }
+        self.committed(now, OperationId(job.0), result, writer);
         self.run(now, writer);
     }
 
-    /// Stops for good: a newer dispatch server controls, as somebody else of the engine has heard.
+    /// Stops for good: a newer dispatch server controls.
     pub fn handle_stale(&mut self, highest: Epoch) {
         if self.stale.replace(highest).is_some() {
             return;
         }
-        self.lanes.stop();
-        self.commits.clear();
+        self.shared.events.push_back(OperationsEvent::Stale { highest });
+        self.shared.lanes.stop();
+        self.shared.commits.clear();
+        self.shared.turns.clear();
         self.backlog.clear();
         self.errands.clear();
-        for (_, operation) in self.operations.drain() {
+        for (_, (operation, _)) in self.operations.drain() {
             if let Some(reply) = operation.reply {
-                self.replies.push_back((reply, Err(not_in_control(highest))));
+                self.replies.push_back((reply, Err(refusals::not_in_control(highest))));
             }
         }
-        (self.background, self.commands_promised, self.recheck) = (0, 0, None);
-        self.turns.clear();
+        self.background = 0;
+        self.commands_promised = 0;
+        self.recheck = None;
         self.waiting.clear();
         self.ready.clear();
         self.deadlines.clear();
     }
 
     /// An autonomous server holds a conference of this id that is not ours: no new one is given it.
-    /// Where nobody knew, the autonomous server refuses the start.
+    /// Where it is not known, the autonomous server refuses the start.
     pub fn handle_orphan(&mut self, meeting: MeetingId) {
-        if self.taken.len() < TAKEN_IDS_MAX {
-            self.taken.insert(meeting);
+        if self.shared.taken.len() < TAKEN_IDS_MAX {
+            self.shared.taken.insert(meeting);
         }
     }
 
-    /// A part was taken over: whoever waits for it may begin. Without this call they begin some
-    /// milliseconds later.
+    /// A part was taken over: operations that wait for it may begin. Without this call they begin
+    /// some milliseconds later.
     pub fn handle_taken_over(&mut self, now: Nanos, writer: &mut Writer) {
         self.ready.append(&mut self.waiting);
         self.run(now, writer);
@@ -321,10 +323,7 @@ impl Operations {
             && at <= now
         {
             self.deadlines.pop();
-            if let Some(mut operation) = self.operations.remove(&id) {
-                self.expired(id, &mut operation);
-                self.proceed(now, id, operation, writer);
-            }
+            self.expire(now, id, writer);
         }
         if self.recheck.is_some_and(|at| at <= now) {
             self.recheck = None;
@@ -335,14 +334,14 @@ impl Operations {
 
     /// The next command to send. When to look for repeats, the exchanges say.
     pub fn poll_transmit(&mut self, now: Nanos, exchanges: &mut dyn Exchanges) -> Option<Command> {
-        self.lanes.poll_transmit(now, exchanges)
+        self.shared.lanes.poll_transmit(now, exchanges)
     }
 
     /// The next commit to hand to the database, under the epoch of these operations. Ids have their
-    /// top bit clear; whoever else hands commits in uses the others. At most one is out per
+    /// top bit clear; commits that are not made here use the others. At most one is out per
     /// operation.
     pub fn poll_commit(&mut self) -> Option<(JobId, Vec<Change>)> {
-        self.commits.pop_front()
+        self.shared.commits.pop_front()
     }
 
     /// The next answer to a client.
@@ -352,18 +351,10 @@ impl Operations {
 
     /// The next thing that the engine should know.
     pub fn poll_event(&mut self) -> Option<OperationsEvent> {
-        if let Some(domain) = self.unanswered.pop_first() {
-            return Some(OperationsEvent::Unanswered { domain });
+        match self.shared.unanswered.pop_first() {
+            Some(domain) => Some(OperationsEvent::Unanswered { domain }),
+            None => self.shared.events.pop_front(),
         }
-        if let Some((meeting, why, pause)) = self.unfinished.pop_front() {
-            return Some(OperationsEvent::Unfinished { meeting, why, pause });
-        }
-        if let Some((domain, by)) = self.fenced.pop_front() {
-            return Some(OperationsEvent::Fenced { domain, by });
-        }
-        let highest = self.stale.filter(|_| !self.stale_said)?;
-        self.stale_said = true;
-        Some(OperationsEvent::Stale { highest })
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -381,8 +372,8 @@ impl Operations {
 
     /// Whether an operation on this conference has begun and is not done.
     pub fn is_under_way(&self, meeting: MeetingId) -> bool {
-        let first = self.turns.get(&meeting).and_then(VecDeque::front);
-        first.and_then(|id| self.operations.get(id)).is_some_and(|operation| operation.step != Step::Waiting)
+        let first = self.shared.turns.get(&meeting).and_then(VecDeque::front);
+        first.and_then(|id| self.operations.get(id)).is_some_and(|(operation, _)| operation.step != Step::Waiting)
     }
 
     /// Operations under way, those without a client included.
@@ -390,23 +381,18 @@ impl Operations {
         self.operations.len()
     }
 
-    /// What is left to be done without a client and has not begun.
+    /// Errands that have not begun.
     pub fn left(&self) -> usize {
         self.backlog.len()
     }
 
     /// Commands that are not answered yet, sent or waiting for room in their lane.
     pub fn commands(&self) -> usize {
-        self.lanes.in_flight() + self.lanes.waiting()
+        self.shared.lanes.in_flight() + self.shared.lanes.waiting()
     }
 
     /// Round trips of commands answered since this was last called, from first sending to answer.
     pub fn take_round_trips(&mut self) -> impl Iterator<Item = Duration> + '_ {
         self.round_trips.drain(..)
     }
-}
-
-fn not_in_control(highest: Epoch) -> Refusal {
-    let what = format!("another dispatch server controls, under epoch {highest}");
-    Refusal::new(RefusalKind::NotInControl, what, "ask that one")
 }

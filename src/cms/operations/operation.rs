@@ -1,56 +1,67 @@
-//! One operation, and where it is.
+//! What every operation has, whatever its verb: who waits for it, how far it is, and what
+//! autonomous servers have acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::ReplyId;
-use super::enter::Joined;
-use crate::cms::ConferenceReply;
-use crate::cms::{Refusal, RefusalKind, Refused};
-use crate::database::{Change, KeyParameters, Member, Wanted};
+use super::refusals::Waiting;
+use crate::cms::{ConferenceReply, Refusal};
+use crate::database::{Change, KeyParameters, Wanted};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, Role, Run};
+use crate::wire::{Address, Domain, MeetingId};
 
-/// Which operation.
+/// The number of an operation. Its commits have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OperationId(pub u64);
 
-/// What is to be done.
+/// The client that waits for an answer; numbered by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ReplyId(pub u64);
+
+/// How far an operation is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) enum Step {
+    /// It has not begun.
+    #[default]
+    Waiting,
+    /// What it is about to do is being written ahead.
+    Logging,
+    /// Commands are outstanding.
+    Commanding,
+    /// What it did is being written.
+    Committing,
+    /// The number that was chosen for a new conference is another one's: it begins again under the
+    /// next.
+    Renumbering,
+    /// It is over; what the client is told, once.
+    Done(Option<ConferenceReply>),
+}
+
+/// What is to be done without a client. It is tried until it is done.
 #[derive(Clone, Debug)]
-pub(super) enum Task {
-    /// A new conference; id [`MeetingId::NONE`] until one is chosen.
-    Start(Box<KeyParameters>),
-    /// A start, of all or some parts, that a death cut short.
-    Resume(Box<KeyParameters>),
-    /// What the conference is to come to yet: see [`Wanted`].
+pub(super) enum Errand {
+    /// Finish a start, of all or some parts, that a death cut short.
+    Resume(Arc<KeyParameters>),
+    /// Do what is [`Wanted`] of the conference.
     Settle,
-    Add(Vec<Member>),
-    Remove(Address),
-    SetRole(Address, Role),
-    SetLayout(Layout),
-    SetFlags {
-        terminal: Address,
-        mask: Flags,
-        value: Flags,
-    },
     End(Scope),
 }
 
-/// What is to be done without a client, but for how: of each there is one in the backlog.
+/// An errand without its parameters: the backlog has one of each for a conference.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Errand {
+pub(super) enum ErrandKind {
     Resume,
     Settle,
     End(Scope),
 }
 
-impl Task {
-    /// Which errand it is; none where only a client asks for it.
-    pub fn errand(&self) -> Option<Errand> {
+impl Errand {
+    pub fn kind(&self) -> ErrandKind {
         match self {
-            Self::Resume(_) => Some(Errand::Resume),
-            Self::Settle => Some(Errand::Settle),
-            Self::End(scope) => Some(Errand::End(*scope)),
-            _ => None,
+            Self::Resume(_) => ErrandKind::Resume,
+            Self::Settle => ErrandKind::Settle,
+            Self::End(scope) => ErrandKind::End(*scope),
         }
     }
 }
@@ -60,46 +71,6 @@ impl Task {
 pub(super) enum Scope {
     All,
     Part(Domain),
-}
-
-/// Where an operation is.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Step {
-    /// It has not begun.
-    Waiting,
-    /// What it is about to do is being written ahead.
-    Logging,
-    /// Commands are outstanding.
-    Commanding,
-    /// What it did is being written.
-    Committing,
-    /// What the client is told, once.
-    Done(Option<ConferenceReply>),
-}
-
-/// What an operation that has not begun waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Waiting {
-    Turn,
-    Database,
-    TakeOver(Domain),
-    Room,
-}
-
-impl Waiting {
-    /// What a client is told whose request waited for this till its deadline.
-    pub fn refusal(self) -> Refusal {
-        let (what, remedy) = match self {
-            Self::Turn => ("earlier operations on this conference took all the time".to_owned(), "ask again"),
-            Self::Database => ("the database is not open yet".to_owned(), "see `baton status`, and ask again"),
-            Self::TakeOver(domain) => (
-                format!("the conference is not taken over in domain {domain} yet"),
-                "see `baton status`, and ask again",
-            ),
-            Self::Room => ("too many commands are waiting".to_owned(), "ask again"),
-        };
-        Refusal::new(RefusalKind::Busy, what, remedy)
-    }
 }
 
 /// The versions that an autonomous server has acknowledged commands to one part with.
@@ -112,8 +83,8 @@ pub(super) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Hears an answer; `already` where the command changed nothing.
-    pub fn hear(&mut self, version: u64, already: bool) {
+    /// Takes the version of an answer; `already` where the command changed nothing.
+    pub fn note(&mut self, version: u64, already: bool) {
         self.highest = self.highest.max(version);
         if !already {
             self.made.insert(version);
@@ -121,7 +92,7 @@ impl Acknowledged {
     }
 
     /// How far the table's version may go: it stands for every change up to it, so it does not go
-    /// past one that nobody here has heard of.
+    /// past one that is unknown here.
     pub fn reach(&self, mut version: u64) -> u64 {
         while version.checked_add(1).is_some_and(|next| self.made.contains(&next)) {
             version += 1;
@@ -130,151 +101,76 @@ impl Acknowledged {
     }
 
     /// Whether the autonomous server has another version of the part than this one: newer, by a
-    /// change that nobody here has heard of, or older, for its memory went back.
+    /// change that is unknown here, or older, for its memory went back.
     pub fn differs_from(&self, version: u64) -> bool {
         self.highest != version
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Operation {
     pub meeting: MeetingId,
-    pub task: Task,
-    /// Who is told; none once told, or where nobody asked.
+    /// The client to be answered; none once it was, or where no client asked.
     pub reply: Option<ReplyId>,
-    /// Whether nobody waits for it.
-    pub is_background: bool,
-    /// Whether nobody asked: it comes from the backlog, where it goes back to until it is done.
-    pub is_errand: bool,
-    /// How often it was tried before.
+    /// What it goes back to the backlog as until it is done; none where a client asked for it.
+    pub errand: Option<Errand>,
+    /// How often the errand was tried before.
     pub tries: u32,
-    /// Whether the id was ours to choose.
-    pub chose_id: bool,
     pub deadline: Nanos,
     pub step: Step,
     pub waits_for: Waiting,
-    /// What a MEETING_START of this operation says.
-    pub head: Option<(Level, Layout, Address, Run)>,
-    /// Parts that this operation starts.
-    pub starting: Vec<Domain>,
-    /// Members that it adds, and has not asked for yet.
-    pub adding: BTreeMap<Domain, Vec<Member>>,
-    /// Terminals that it entered into the table.
-    pub joined: BTreeSet<Address>,
-    /// Commands that are not answered.
+    /// How many commands of each domain are not answered.
     pub outstanding: BTreeMap<Domain, usize>,
     /// Domains whose commands were given up.
     pub given_up: BTreeSet<Domain>,
-    /// Parts that acknowledged something, and with which versions.
+    /// The parts that acknowledged something.
     pub versions: BTreeMap<Domain, Acknowledged>,
     /// The domains of the parts that terminals are members of.
     pub homes: BTreeMap<Address, Domain>,
     /// The version of a terminal's state when a command about it was sent.
     pub seen: BTreeMap<Address, u32>,
+    /// Terminals that this operation entered into the table.
+    pub joined: BTreeSet<Address>,
     /// What the last commit is to write besides the parts.
     pub changes: Vec<Change>,
-    pub refused: Vec<Refused>,
-    /// Members that were taken.
-    pub accepted: Vec<Address>,
-    /// Whether it makes somebody chairman: who was it gives the chair up for that one then, and not
-    /// for nobody.
+    /// Whether it makes somebody chairman. The old chairman gives the chair up in favour of that
+    /// one then, and the conference is not without.
     pub promotes: bool,
     /// What it makes so, where several commands do; what of it is left, where it settles what
     /// others left.
     pub wants: Wanted,
     /// What is to be so again where it fails.
     pub undo: Wanted,
-    /// Parts that have not taken the layout that is to be settled.
-    pub layouts: BTreeSet<Domain>,
-    /// Commands that it was begun with room for.
+    /// Room for this many commands was reserved when it began.
     pub commands: usize,
     /// The first thing that failed.
     pub failure: Option<Refusal>,
-    /// Parts that their autonomous server would not start: it has none of it.
-    pub declined: BTreeSet<Domain>,
     /// Whether all of the conference is written for it, because the database lacked it.
     pub is_rewritten: bool,
-    /// Whether another conference has its number.
-    pub is_taken: bool,
-    /// What is left to be done when it is over.
-    pub leaves: Vec<Task>,
+    /// What is left to be done when it is over, each after a pause.
+    pub leaves: Vec<(Duration, Errand)>,
 }
 
 impl Operation {
-    pub fn new(meeting: MeetingId, task: Task, reply: Option<ReplyId>, deadline: Nanos) -> Self {
-        Self {
-            meeting,
-            task,
-            reply,
-            is_background: reply.is_none(),
-            is_errand: reply.is_none(),
-            tries: 0,
-            chose_id: meeting == MeetingId::NONE,
-            deadline,
-            step: Step::Waiting,
-            waits_for: Waiting::Turn,
-            head: None,
-            starting: Vec::new(),
-            adding: BTreeMap::new(),
-            joined: BTreeSet::new(),
-            outstanding: BTreeMap::new(),
-            given_up: BTreeSet::new(),
-            versions: BTreeMap::new(),
-            homes: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            changes: Vec::new(),
-            refused: Vec::new(),
-            accepted: Vec::new(),
-            promotes: false,
-            wants: Wanted::default(),
-            undo: Wanted::default(),
-            layouts: BTreeSet::new(),
-            commands: 0,
-            failure: None,
-            declined: BTreeSet::new(),
-            is_rewritten: false,
-            is_taken: false,
-            leaves: Vec::new(),
-        }
+    pub fn new(meeting: MeetingId, reply: Option<ReplyId>, deadline: Nanos) -> Self {
+        Self { meeting, reply, deadline, ..Self::default() }
+    }
+
+    /// Whether no client waits for it.
+    pub fn is_background(&self) -> bool {
+        self.reply.is_none()
     }
 
     /// It begins anew: what was planned when it could not begin does not count.
     pub fn forget_plan(&mut self) {
-        self.starting.clear();
-        self.adding.clear();
         self.seen.clear();
         self.homes.clear();
-        self.layouts.clear();
-        (self.wants, self.undo, self.promotes) = (Wanted::default(), Wanted::default(), false);
+        self.wants = Wanted::default();
+        self.undo = Wanted::default();
+        self.promotes = false;
     }
 
-    /// Remembers since when a member is in the table.
-    pub fn note_joined(&mut self, terminal: Address, joined: Joined) {
-        let version = match joined {
-            Joined::Now => {
-                self.joined.insert(terminal);
-                0
-            }
-            Joined::Before(version) => version,
-        };
-        self.seen.insert(terminal, version);
-    }
-
-    /// It begins anew under another id: what came of the one before does not count.
-    pub fn begin_anew(&mut self) {
-        self.forget_plan();
-        self.joined.clear();
-        self.given_up.clear();
-        self.versions.clear();
-        self.changes.clear();
-        self.refused.clear();
-        self.accepted.clear();
-        self.declined.clear();
-        (self.failure, self.is_taken) = (None, false);
-        (self.meeting, self.step) = (MeetingId::NONE, Step::Waiting);
-    }
-
-    /// It is over, and this is what the client is told.
+    /// It is over, and the client is told this.
     pub fn finish(&mut self, reply: ConferenceReply) {
         self.step = Step::Done(Some(reply));
     }
@@ -284,6 +180,19 @@ impl Operation {
         self.failure.get_or_insert(refusal);
     }
 
+    /// It is over, and the client is told what failed.
+    pub fn finish_failed(&mut self) {
+        if let Some(refusal) = self.failure.take() {
+            self.finish(Err(refusal));
+        }
+    }
+
+    /// Leaves something to be done at once when it is over.
+    pub fn leave(&mut self, errand: Errand) {
+        self.leaves.push((Duration::ZERO, errand));
+    }
+
+    /// Counts an answer of this domain.
     pub fn answered_by(&mut self, domain: Domain) {
         if let Some(count) = self.outstanding.get_mut(&domain) {
             *count -= 1;

@@ -1,79 +1,159 @@
-//! Finishing what a death cut short.
+//! Resume what a death cut short: which errands that takes, and the one that finishes a start.
+//!
+//! A start goes on with the parts and members that can be had, for nobody was promised the rest:
+//! parts that their autonomous servers decline are left out, and so are terminals that are in
+//! another conference since.
 
-use super::Operations;
-use super::enter::{part_of, warn};
-use super::operation::{Scope, Task};
-use crate::database::{KeyParameters, Wanted};
+use std::sync::Arc;
+
+use super::context::{Context, Shared};
+use super::joining::Joining;
+use super::lanes::Answered;
+use super::operation::{Errand, Scope};
+use super::refusals::{NotNow, nothing_left};
+use super::table_access::part_of;
+use super::verb::Verb;
+use crate::database::{Change, KeyParameters, Wanted};
 use crate::table::{Part, Writer};
-use crate::time::Nanos;
-use crate::wire::{MeetingId, MeetingState};
+use crate::wire::{Domain, MeetingState};
 
-impl Operations {
-    /// The database is open: whoever waits for it may begin, and what the last engine left
-    /// unfinished is finished. `next_meeting`, `unfinished` and `wanted` are what the database
-    /// says; see [`crate::database::Opened`].
-    ///
-    /// The table is held against that. A part that is `starting`, `ending` or `ended` in the table
-    /// alone is taken out: a start is written ahead before anybody hears of it, so nobody has; an
-    /// end is entered into the database before the table forgets it, so everybody has.
-    pub fn handle_opened(
-        &mut self,
-        now: Nanos,
-        next_meeting: MeetingId,
-        unfinished: Vec<KeyParameters>,
-        wanted: Vec<(MeetingId, Wanted)>,
-        writer: &mut Writer,
-    ) {
-        self.next_meeting = Some(next_meeting);
-        let is_known = |part: &Part| {
-            let found = unfinished.binary_search_by_key(&part.meeting, |parameters| parameters.meeting).ok();
-            found.and_then(|index| unfinished[index].part(part.domain)).is_some()
-        };
-        let left = |part: &Part| {
-            matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended) && !is_known(part)
-        };
-        let alone: Vec<_> = writer.table().parts().filter(left).collect();
-        for part in alone {
-            warn(|| writer.remove_part(part.meeting, part.domain));
-        }
-        for parameters in unfinished {
-            self.resume(now, parameters, writer);
-        }
-        for (meeting, wanted) in wanted {
-            self.wanted.insert(meeting, wanted);
-            self.leave(now, meeting, Task::Settle, 0);
-        }
-        self.ready.append(&mut self.waiting);
-        self.run(now, writer);
+/// Takes the parts out of the table that are `starting`, `ending` or `ended` in it and not in the
+/// database: a start is written ahead before anybody is told of it, so nobody was; an end is in the database
+/// before the table forgets it, so it is done.
+pub(super) fn take_out_unknown(shared: &mut Shared, unfinished: &[KeyParameters], writer: &mut Writer) {
+    let is_known = |part: &Part| {
+        let found = unfinished.binary_search_by_key(&part.meeting, |parameters| parameters.meeting).ok();
+        found.and_then(|index| unfinished[index].part(part.domain)).is_some()
+    };
+    let is_begun =
+        |part: &Part| matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended);
+    let is_left = |part: &Part| is_begun(part) && !is_known(part);
+    let left: Vec<_> = writer.table().parts().filter(is_left).collect();
+    for Part { meeting, domain, .. } in left {
+        shared.write(writer, meeting, |writer| writer.remove_part(meeting, domain));
     }
+}
 
-    /// Leaves what one conference needs in the backlog. All of it is idempotent at the autonomous
-    /// servers.
-    fn resume(&mut self, now: Nanos, parameters: KeyParameters, writer: &mut Writer) {
-        let meeting = parameters.meeting;
-        let in_state = |state| parameters.parts.iter().filter(move |part| part.state == state);
-        let unfinished = in_state(MeetingState::Ending).chain(in_state(MeetingState::Starting));
-        for part in unfinished {
-            let entered = part_of(&parameters, part.domain, part.state);
-            match writer.table().part(meeting, part.domain) {
-                // The last engine died between the database and the table.
-                Some(found) if found.state != part.state => {
-                    warn(|| writer.update_part(meeting, part.domain, |found| found.state = part.state));
-                }
-                Some(_) => {}
-                None => warn(|| writer.insert_part(&entered)),
+/// Enters into the table what the database says of an unfinished conference, and gives the errands
+/// that finish it. All of them are idempotent at the autonomous servers.
+pub(super) fn errands(shared: &mut Shared, parameters: KeyParameters, writer: &mut Writer) -> Vec<Errand> {
+    let meeting = parameters.meeting;
+    let in_state = |state| parameters.parts.iter().filter(move |part| part.state == state);
+    for part in in_state(MeetingState::Ending).chain(in_state(MeetingState::Starting)) {
+        match writer.table().part(meeting, part.domain) {
+            // The last engine died between the database and the table.
+            Some(found) if found.state != part.state => shared.write(writer, meeting, |writer| {
+                writer.update_part(meeting, part.domain, |found| found.state = part.state)
+            }),
+            Some(_) => {}
+            None => {
+                let entered = part_of(&parameters, part.domain, part.state);
+                shared.write(writer, meeting, |writer| writer.insert_part(&entered));
             }
         }
-        let ending: Vec<_> = in_state(MeetingState::Ending).map(|part| part.domain).collect();
-        if ending.len() == parameters.parts.len() {
-            self.leave(now, meeting, Task::End(Scope::All), 0);
-            return;
+    }
+    let ending: Vec<_> = in_state(MeetingState::Ending).map(|part| part.domain).collect();
+    if ending.len() == parameters.parts.len() {
+        return vec![Errand::End(Scope::All)];
+    }
+    let mut errands: Vec<_> = ending.into_iter().map(|domain| Errand::End(Scope::Part(domain))).collect();
+    if in_state(MeetingState::Starting).next().is_some() {
+        errands.push(Errand::Resume(Arc::new(parameters)));
+    }
+    errands
+}
+
+#[derive(Debug)]
+pub(super) struct Resume {
+    parameters: Arc<KeyParameters>,
+    joining: Joining,
+}
+
+impl Resume {
+    pub fn new(parameters: Arc<KeyParameters>) -> Self {
+        Self { parameters, joining: Joining::default() }
+    }
+}
+
+impl Verb for Resume {
+    fn commands(&self, _parts: usize, _wanted: Option<&Wanted>) -> usize {
+        self.parameters.members.len() + self.parameters.parts.len()
+    }
+
+    fn begin(&mut self, context: &mut Context<'_>) -> Result<(), NotNow> {
+        let meeting = context.operation.meeting;
+        self.joining = Joining::default();
+        self.joining.plan(context, &self.parameters);
+        let is_starting = |&domain: &Domain| {
+            context.table().part(meeting, domain).is_some_and(|part| part.state == MeetingState::Starting)
+        };
+        // A client may have ended it meanwhile, and what is ended is not started again.
+        self.joining.starting.retain(is_starting);
+        self.joining.adding.retain(|domain, _| is_starting(domain));
+        if self.joining.starting.is_empty() {
+            context.operation.finish(Ok(nothing_left(meeting)));
+            return Ok(());
         }
-        for domain in ending {
-            self.leave(now, meeting, Task::End(Scope::Part(domain)), 0);
+        self.enter(context);
+        self.joining.send(context);
+        Ok(())
+    }
+
+    fn answered(&mut self, context: &mut Context<'_>, answered: &Answered) {
+        self.joining.answered(context, answered);
+    }
+
+    fn expired(&mut self, context: &mut Context<'_>) {
+        context.operation.finish_failed();
+    }
+
+    /// The conference goes on with the parts that were started and the members that were taken;
+    /// where there is none of these, the parts are ended.
+    fn conclude(&mut self, context: &mut Context<'_>) {
+        let meeting = context.operation.meeting;
+        let is_empty = self.joining.accepted.is_empty();
+        let mut ended = Vec::new();
+        for domain in std::mem::take(&mut self.joining.starting) {
+            if self.joining.declined.contains(&domain) {
+                context.write(|writer| writer.remove_part(meeting, domain));
+                ended.push(Change::RemovePart(meeting, domain));
+            } else if is_empty {
+                context.operation.leave(Errand::End(Scope::Part(domain)));
+            } else {
+                context.write_part(domain, |part| part.state = MeetingState::InMeeting);
+            }
         }
-        if in_state(MeetingState::Starting).next().is_some() {
-            self.leave(now, meeting, Task::Resume(Box::new(parameters)), 0);
+        let mut changes = context.acknowledged();
+        changes.append(&mut ended);
+        if context.table().parts_of(meeting).next().is_none() {
+            changes = vec![Change::Forget(meeting)];
+        }
+        context.commit(changes);
+    }
+
+    fn undo(&mut self, context: &mut Context<'_>) {
+        if let Some(refusal) = context.operation.failure.take() {
+            let what = format!("a start that was cut short goes on without some of it: {refusal}");
+            context.shared.warn(context.operation.meeting, what);
+        }
+        self.conclude(context);
+    }
+}
+
+impl Resume {
+    /// Enters the members into the table, as far as that can be done.
+    fn enter(&mut self, context: &mut Context<'_>) {
+        let meeting = context.operation.meeting;
+        for (&domain, members) in &mut self.joining.adding {
+            members.retain(|member| match context.join(domain, member) {
+                Ok(()) => true,
+                Err(refusal) => {
+                    let what = format!("a start goes on without {}: {refusal}", member.terminal);
+                    context.shared.warn(meeting, what);
+                    context.operation.changes.push(Change::RemoveMember(meeting, member.terminal));
+                    false
+                }
+            });
         }
     }
 }

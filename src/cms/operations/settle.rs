@@ -1,17 +1,33 @@
-//! Bringing a conference to what is wanted of it: what a death cut short is finished, what failed
-//! in the midst is undone.
+//! Settle what is wanted of a conference: what a death cut short is finished, what failed in the
+//! midst is undone. What cannot be done yet stays wanted, and the errand is tried again.
 //!
-//! Every command of it is idempotent, so that nothing need be known of how far it came.
+//! Every command of it is idempotent, so that it need not be known how far the last attempt came.
 
-use super::Operations;
-use super::begin::{NotNow, nothing_left};
-use super::enter::{join, warn};
-use super::operation::{Operation, OperationId, Step, Task, Waiting};
-use super::route::place;
+use std::collections::BTreeSet;
+
+use super::context::Context;
+use super::joining::Joining;
+use super::lanes::Answered;
+use super::layout::layout_set;
+use super::operation::Step;
+use super::refusals::{NotNow, Waiting, nothing_left};
+use super::remove::removed;
+use super::role::{role_set, send_roles};
+use super::table_access::place;
+use super::verb::Verb;
 use crate::cms::{Refusal, RefusalKind};
-use crate::database::{Change, Member, WINDOW_NONE};
-use crate::table::{Part, Writer};
-use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role};
+use crate::database::{Change, Member, WINDOW_NONE, Wanted};
+use crate::table::Part;
+use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role, Status};
+
+#[derive(Debug, Default)]
+pub(super) struct Settle {
+    joining: Joining,
+    /// Parts that have not taken the layout.
+    layouts: BTreeSet<Domain>,
+    /// A domain that something waits for.
+    later: Option<Domain>,
+}
 
 /// What can be done about one thing that is wanted.
 enum Can {
@@ -23,148 +39,188 @@ enum Can {
     Nothing,
 }
 
-impl Operations {
-    pub(super) fn begin_settle(
-        &mut self,
-        id: OperationId,
-        operation: &mut Operation,
-        writer: &mut Writer,
-    ) -> Result<(), NotNow> {
-        let meeting = operation.meeting;
-        let parts: Vec<_> = writer.table().parts_of(meeting).collect();
-        let Some(wanted) = self.wanted.get(&meeting).cloned() else {
-            operation.finish(Ok(nothing_left(meeting)));
+impl Verb for Settle {
+    fn commands(&self, parts: usize, wanted: Option<&Wanted>) -> usize {
+        wanted.map_or(0, |wanted| wanted.commands(parts))
+    }
+
+    fn begin(&mut self, context: &mut Context<'_>) -> Result<(), NotNow> {
+        let meeting = context.operation.meeting;
+        *self = Self::default();
+        let parts: Vec<_> = context.table().parts_of(meeting).collect();
+        let Some(wanted) = context.shared.wanted.get(&meeting).filter(|_| !parts.is_empty()).cloned() else {
+            // Where there are no parts it has ended, and what the database kept of it with it.
+            context.shared.wanted.remove(&meeting);
+            context.operation.finish(Ok(nothing_left(meeting)));
             return Ok(());
         };
-        if parts.is_empty() {
-            // It has ended, and what the database kept of it with it.
-            self.wanted.remove(&meeting);
-            operation.finish(Ok(nothing_left(meeting)));
-            return Ok(());
-        }
-        operation.wants = wanted.clone();
+        context.operation.wants = wanted.clone();
         let becomes_chairman = |role: &Role| *role == Role::Chairman;
-        operation.promotes = wanted.roles.values().chain(wanted.members.values().flatten()).any(becomes_chairman);
-        let mut later = None;
-        for (&terminal, &role) in &wanted.members {
-            let can = match role {
-                None => self.can(&parts, place(writer.table(), meeting, terminal).map(|(_, domain)| domain), terminal),
-                Some(_) => self.can(&parts, None, terminal),
-            };
-            match (can, role) {
-                (Can::Command(domain), None) => self.send(id, operation, domain, Message::MemberRemove { terminal })?,
-                (Can::Command(domain), Some(role)) => {
-                    let member = Member { terminal, role, flags: Flags::default(), window: WINDOW_NONE };
-                    match join(writer, meeting, domain, &member) {
-                        Ok(joined) => {
-                            operation.note_joined(terminal, joined);
-                            self.send(id, operation, domain, Message::MemberAdd { terminal, role })?;
-                        }
-                        // It is in another conference since.
-                        Err(refusal) => {
-                            tracing::warn!(%meeting, %terminal, %refusal, "it is not added after all");
-                            operation.changes.push(Change::RemoveMember(meeting, terminal));
-                            operation.wants.members.remove(&terminal);
-                        }
-                    }
-                }
-                (Can::Later(domain), _) => later = Some(domain),
-                (Can::Nothing, _) => drop(operation.wants.members.remove(&terminal)),
-            }
-        }
+        context.operation.promotes =
+            wanted.roles.values().chain(wanted.members.values().flatten()).any(becomes_chairman);
+        self.send_members(context, &parts, &wanted)?;
         if wanted.layout.is_some() {
-            for part in &parts {
-                match self.can_command(part) {
-                    Can::Command(domain) => drop(operation.layouts.insert(domain)),
-                    Can::Later(domain) => later = Some(domain),
-                    Can::Nothing => {}
-                }
-            }
+            self.plan_layouts(context, &parts);
         }
-        for &terminal in wanted.roles.keys() {
-            let found = place(writer.table(), meeting, terminal);
-            let can = found.as_ref().map_or(Can::Nothing, |&(_, domain)| self.can(&parts, Some(domain), terminal));
-            match (can, found) {
-                (Can::Command(domain), Some((state, _))) => {
-                    operation.homes.insert(terminal, domain);
-                    operation.seen.insert(terminal, state.version);
-                }
-                (Can::Later(domain), _) => later = Some(domain),
-                _ => drop(operation.wants.roles.remove(&terminal)),
+        self.plan_roles(context, &parts, &wanted);
+        self.send(context)?;
+        if let Some(domain) = self.later {
+            let waiting = Waiting::TakeOver(domain);
+            if context.operation.outstanding.is_empty() && context.operation.wants == wanted {
+                return Err(NotNow::Wait(waiting));
             }
-        }
-        self.send_wanted(id, operation)?;
-        match later {
-            Some(domain) if operation.outstanding.is_empty() && operation.wants == wanted => {
-                return Err(NotNow::Wait(Waiting::TakeOver(domain)));
-            }
-            Some(domain) => operation.fail(Waiting::TakeOver(domain).refusal()),
-            None => {}
+            context.operation.fail(waiting.refusal());
         }
         // Where nothing was to be sent, it is concluded at once.
-        operation.step = Step::Commanding;
+        context.operation.step = Step::Commanding;
         Ok(())
     }
 
-    /// What can be done about a terminal, at the part that it is a member of, or else at that of
-    /// its address's domain.
-    fn can(&self, parts: &[Part], home: Option<Domain>, terminal: Address) -> Can {
-        let home = home.or(terminal.domain());
-        let part = parts.iter().find(|part| Some(part.domain) == home);
-        part.map_or(Can::Nothing, |part| self.can_command(part))
+    /// Layouts and roles; what is wanted of members was sent when it was planned.
+    fn send(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
+        if let Some(layout) = context.operation.wants.layout {
+            self.layouts.iter().try_for_each(|&domain| context.send(domain, Message::LayoutSet { layout }))?;
+        }
+        send_roles(context)
     }
 
-    fn can_command(&self, part: &Part) -> Can {
-        match part.state {
-            // What is ended, or not held any more, comes to nothing; nor does what no way leads to.
-            MeetingState::Ending | MeetingState::Ended | MeetingState::Missing => Can::Nothing,
-            _ if !self.lanes.has(part.domain) || self.lanes.fenced_by(part.domain).is_some() => Can::Nothing,
-            _ => match self.controlled(part) {
-                Ok(()) => Can::Command(part.domain),
-                Err(_) => Can::Later(part.domain),
-            },
-        }
-    }
-
-    /// Hears that one thing is so, or that nothing is to be done about it.
-    pub(super) fn settled(&self, operation: &mut Operation, asked: &Message, domain: Domain) {
-        if !matches!(operation.task, Task::Settle) {
-            return;
-        }
-        match *asked {
-            Message::LayoutSet { .. } => drop(operation.layouts.remove(&domain)),
-            Message::MemberAdd { terminal, .. } | Message::MemberRemove { terminal } => {
-                operation.wants.members.remove(&terminal);
+    fn answered(&mut self, context: &mut Context<'_>, answered: &Answered) {
+        // A terminal that is gone wants nothing any more.
+        let is_gone = answered.result == Err(Status::UnknownTerminal);
+        let is_over = answered.result.is_ok() || is_gone;
+        let wants = &mut context.operation.wants;
+        match answered.asked {
+            Message::MemberAdd { terminal, .. } => {
+                wants.members.remove(&terminal);
+                self.joining.answered(context, answered);
             }
-            Message::RoleSet { terminal, .. } => drop(operation.wants.roles.remove(&terminal)),
+            Message::MemberRemove { terminal } => {
+                if is_over {
+                    wants.members.remove(&terminal);
+                }
+                removed(context, answered, terminal);
+            }
+            Message::RoleSet { terminal, .. } => {
+                if is_over {
+                    wants.roles.remove(&terminal);
+                }
+                if !is_gone {
+                    role_set(context, answered);
+                }
+            }
+            Message::LayoutSet { layout } => {
+                if is_over {
+                    self.layouts.remove(&answered.domain);
+                }
+                if !is_gone {
+                    layout_set(context, answered, layout);
+                }
+            }
             _ => {}
         }
     }
 
-    /// Every command is answered, or given up: what is left is tried again.
-    pub(super) fn conclude_settle(&mut self, id: OperationId, operation: &mut Operation, writer: &mut Writer) {
-        let waits = operation.failure.is_some();
-        if operation.layouts.is_empty()
-            && !waits
-            && let Some(layout) = operation.wants.layout.take()
+    fn conclude(&mut self, context: &mut Context<'_>) {
+        let meeting = context.operation.meeting;
+        if self.layouts.is_empty()
+            && context.operation.failure.is_none()
+            && let Some(layout) = context.operation.wants.layout.take()
         {
-            operation.changes.push(Change::Layout(operation.meeting, layout));
+            context.operation.changes.push(Change::Layout(meeting, layout));
         }
-        // Who was entered and not taken is not in it.
-        for &terminal in operation.wants.members.keys() {
-            if operation.joined.remove(&terminal) {
-                warn(|| writer.leave(operation.meeting, terminal));
+        // A terminal that was entered and not taken is not in it.
+        let not_taken: Vec<_> = context.operation.wants.members.keys().copied().collect();
+        for terminal in not_taken {
+            if context.operation.joined.remove(&terminal) {
+                context.write(|writer| writer.leave(meeting, terminal));
             }
         }
-        self.look_for_gaps(operation, writer);
-        if !operation.wants.is_empty() {
+        let mut changes = context.acknowledged();
+        let left = context.operation.wants.clone();
+        if !left.is_empty() {
             let what = "not all of what the conference is to come to could be done";
-            operation.fail(Refusal::new(RefusalKind::Busy, what, "see `baton status`"));
+            context.operation.fail(Refusal::new(RefusalKind::Busy, what, "see `baton status`"));
         }
-        let left = operation.wants.clone();
-        let mut changes = self.parts_now(operation, writer);
-        changes.append(&mut operation.changes);
-        changes.push(self.want(operation.meeting, left));
-        self.commit(id, operation, changes);
+        changes.push(context.shared.want(meeting, left));
+        context.commit(changes);
+    }
+
+    /// What is done is done, and what is left is tried again.
+    fn undo(&mut self, context: &mut Context<'_>) {
+        self.conclude(context);
+    }
+}
+
+impl Settle {
+    fn send_members(&mut self, context: &mut Context<'_>, parts: &[Part], wanted: &Wanted) -> Result<(), Refusal> {
+        let meeting = context.operation.meeting;
+        for (&terminal, &role) in &wanted.members {
+            let home = place(context.table(), meeting, terminal).filter(|_| role.is_none());
+            let can = can(context, parts, home.map(|(_, domain)| domain), terminal);
+            match (can, role) {
+                (Can::Command(domain), None) => context.send(domain, Message::MemberRemove { terminal })?,
+                (Can::Command(domain), Some(role)) => {
+                    let member = Member { terminal, role, flags: Flags::default(), window: WINDOW_NONE };
+                    match context.join(domain, &member) {
+                        Ok(()) => context.send(domain, Message::MemberAdd { terminal, role })?,
+                        // It is in another conference since.
+                        Err(refusal) => {
+                            context.shared.warn(meeting, format!("{terminal} is not added after all: {refusal}"));
+                            context.operation.changes.push(Change::RemoveMember(meeting, terminal));
+                            context.operation.wants.members.remove(&terminal);
+                        }
+                    }
+                }
+                (Can::Later(domain), _) => self.later = Some(domain),
+                (Can::Nothing, _) => drop(context.operation.wants.members.remove(&terminal)),
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_layouts(&mut self, context: &Context<'_>, parts: &[Part]) {
+        for part in parts {
+            match can_command(context, part) {
+                Can::Command(domain) => drop(self.layouts.insert(domain)),
+                Can::Later(domain) => self.later = Some(domain),
+                Can::Nothing => {}
+            }
+        }
+    }
+
+    fn plan_roles(&mut self, context: &mut Context<'_>, parts: &[Part], wanted: &Wanted) {
+        for &terminal in wanted.roles.keys() {
+            let found = place(context.table(), context.operation.meeting, terminal);
+            let can = found.as_ref().map_or(Can::Nothing, |&(_, domain)| can(context, parts, Some(domain), terminal));
+            match (can, found) {
+                (Can::Command(domain), Some((state, _))) => {
+                    context.operation.homes.insert(terminal, domain);
+                    context.operation.seen.insert(terminal, state.version);
+                }
+                (Can::Later(domain), _) => self.later = Some(domain),
+                _ => drop(context.operation.wants.roles.remove(&terminal)),
+            }
+        }
+    }
+}
+
+/// What can be done about a terminal, at the part that it is a member of, or else at that of its
+/// address's domain.
+fn can(context: &Context<'_>, parts: &[Part], home: Option<Domain>, terminal: Address) -> Can {
+    let home = home.or(terminal.domain());
+    let part = parts.iter().find(|part| Some(part.domain) == home);
+    part.map_or(Can::Nothing, |part| can_command(context, part))
+}
+
+fn can_command(context: &Context<'_>, part: &Part) -> Can {
+    let lanes = &context.shared.lanes;
+    match part.state {
+        // What is ended, or not held any more, comes to nothing; nor does what cannot be reached.
+        MeetingState::Ending | MeetingState::Ended | MeetingState::Missing => Can::Nothing,
+        _ if !lanes.has(part.domain) || lanes.fenced_by(part.domain).is_some() => Can::Nothing,
+        _ => match context.controlled(part) {
+            Ok(()) => Can::Command(part.domain),
+            Err(_) => Can::Later(part.domain),
+        },
     }
 }

@@ -71,7 +71,7 @@ fn restart_keeps_committed_meetings() {
     assert_eq!(database.meeting(MeetingId(5)).unwrap(), Some(conference(5)));
     assert_eq!(database.meeting(MeetingId(4)).unwrap(), None);
     assert_eq!(database.epoch().unwrap(), EPOCH);
-    assert_eq!(database.next_meeting().unwrap(), MeetingId(1), "nobody chose an id here");
+    assert_eq!(database.next_meeting().unwrap(), MeetingId(1), "no id was chosen here");
     assert_eq!(database.names().unwrap()[&MeetingId(3)], ("Conference 3".to_owned(), 1_700_000_000_000));
     assert_eq!(database.name(MeetingId(4)).unwrap(), None);
 }
@@ -151,7 +151,7 @@ fn parts_of_a_domain_are_listed_in_pages() {
     assert_eq!(ids(4, 2), [(4, 7), (5, 7)]);
     assert_eq!(ids(6, 2), []);
     let second = database.meeting(MeetingId(2)).unwrap().unwrap();
-    assert_eq!(second.members.len(), 2, "who was in the removed part has left: {second:?}");
+    assert_eq!(second.members.len(), 2, "the members of the removed part have left: {second:?}");
 }
 
 #[test]

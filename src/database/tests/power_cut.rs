@@ -112,7 +112,7 @@ fn after_cut(start: &[u8], steps: &[Step], end: usize, cut: Cut, dice: &mut Dice
     for step in &steps[durable..end] {
         match step {
             Step::Write(at, bytes) => {
-                // Sectors are those of the disk, whatever a write begins with.
+                // Sectors are those of the disk, wherever a write begins.
                 let mut begin = 0;
                 while begin < bytes.len() {
                     let end = (begin + SECTOR - (*at as usize + begin) % SECTOR).min(bytes.len());

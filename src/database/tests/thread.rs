@@ -23,7 +23,7 @@ fn the_thread_waits_for_a_holder_and_says_so() {
 }
 
 #[test]
-fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_asked() {
+fn the_thread_gives_up_only_when_it_is_dropped_and_then_refuses_what_it_was_asked() {
     let (_folder, database) = open();
     let settings = DatabaseSettings { path: database.path().to_owned(), witness: None, patience: Duration::ZERO };
     let (tell, told) = mpsc::channel();
@@ -40,7 +40,7 @@ fn the_thread_gives_up_only_when_nobody_wants_it_and_then_refuses_what_it_was_as
     assert!(matches!(rest.next().unwrap(), Outcome::Given(Err(CommitError::Storage(_)))), "who asked waits for it");
 }
 
-/// A file that somebody mends, brings back or gives to this user is opened, however long that
+/// A file that is repaired, brought back or given to this user is opened, however long that
 /// takes.
 #[test]
 fn the_thread_opens_a_file_that_is_mended_and_says_once_what_is_wrong() {
@@ -97,7 +97,7 @@ fn the_thread_says_when_the_disk_takes_nothing_and_when_it_does_again() {
     thread.submit(job(2)).unwrap();
     assert!(matches!(told.recv().unwrap(), Outcome::Committed { result: Err(_), .. }), "it is said once");
     drop(other);
-    assert!(matches!(told.recv().unwrap(), Outcome::Writable), "nobody asked for anything");
+    assert!(matches!(told.recv().unwrap(), Outcome::Writable), "without a job");
     thread.submit(job(3)).unwrap();
     assert!(matches!(told.recv().unwrap(), Outcome::Committed { id: JobId(3), result: Ok(()) }));
     assert_eq!(all(&opened.database), [conference(3)]);

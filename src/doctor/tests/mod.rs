@@ -1,6 +1,8 @@
 //! Machines, as their kernels present them.
 
 use super::*;
+use std::fs;
+use std::path::PathBuf;
 
 struct Shown(tempfile::TempDir);
 

@@ -1,12 +1,10 @@
 //! All that the control thread decides: what follows from each frame, each outcome of the database,
 //! each request of a client, each order of the keeper, and from time.
 //!
-//! Here recovery, operations, links, terms and the journal meet: what is written before what is
-//! sent or answered, which domain is given up and when the engine ends. No I/O, no clock, no
-//! channel and no thread: inputs are `handle_*`, outputs `poll_*`, and time is an argument. So a
-//! simulation (`lab::sim::cluster`) drives the very code that production runs. The table is memory
-//! that outlives the process, and is worked on directly; what is to be durable leaves as jobs for
-//! the database.
+//! Recovery, operations, links, terms and the journal meet here. No I/O, no clock, no channel and no
+//! thread: inputs are `handle_*`, outputs `poll_*`, and time is an argument. So a simulation
+//! (`lab::sim::cluster`) drives the code that production runs. The table is memory that outlives
+//! the process, and is worked on directly; what is to be durable leaves as jobs for the database.
 
 mod beginning;
 mod counted;
@@ -346,9 +344,8 @@ impl Dispatcher {
         }
     }
 
-    /// Gives a domain up that recovery has heard of, for good. Every other part that hears tells
-    /// recovery ([`Recovery::fence`]), so that each is given up, written down and said in one place,
-    /// once. Where it was the last one, the server ends.
+    /// Gives a domain up for good. Every part that hears of a fence tells recovery, which says so
+    /// once ([`Recovery::fence`]). Where it was the last domain, the server ends.
     fn give_up(&mut self, now: Nanos, domain: Domain, by: Epoch) {
         self.terms.write_fence(domain, by, &mut self.records, &mut self.output);
         self.operations.handle_fence(now, domain, by, &mut self.records.writer);
@@ -376,6 +373,7 @@ impl Dispatcher {
                     self.is_due = true;
                 }
                 OperationsEvent::Unanswered { domain } => self.recovery.doubt(domain),
+                OperationsEvent::Warning { meeting, what } => self.output.event(Event::Warning { meeting, what }),
                 OperationsEvent::Unfinished { meeting, why, pause } => {
                     self.output.event(Event::Unfinished { meeting, why, pause });
                 }

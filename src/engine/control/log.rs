@@ -20,6 +20,7 @@ pub(super) fn write(event: &Event, config: &Config) {
         Event::Unfinished { meeting, why, pause } => {
             tracing::warn!(%meeting, %why, ?pause, "what was begun is not finished yet; it is tried again");
         }
+        Event::Warning { meeting, what } => tracing::warn!(%meeting, "{what}"),
         Event::GivenUp(domain, by) => tracing::error!(
             %domain, epoch = %by,
             "not in control: another dispatch server controls this domain; `baton control take` takes it back"

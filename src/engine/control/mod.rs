@@ -53,7 +53,7 @@ use crate::wire::Epoch;
 pub(super) const CONTROL_WAKE: Token = Token(0);
 
 /// What a control thread begins with.
-pub(super) struct Inheritance {
+pub(super) struct Start {
     pub begun: Nanos,
     pub path: Path,
     pub epoch: Epoch,
@@ -123,11 +123,10 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub fn new(inheritance: Inheritance) -> Self {
-        let Inheritance { begun, path, epoch, config, topology, shared, recovery, journal, writer, .. } = inheritance;
-        let Inheritance { outboxes, ports, counters, collector, store, keeper, heard, orders, succession, .. } =
-            inheritance;
-        let Inheritance { api, poll, mode, predecessor, first_sent, born, .. } = inheritance;
+    pub fn new(start: Start) -> Self {
+        let Start { begun, path, epoch, config, topology, shared, recovery, journal, writer, .. } = start;
+        let Start { outboxes, ports, counters, collector, store, keeper, heard, orders, succession, .. } = start;
+        let Start { api, poll, mode, predecessor, first_sent, born, .. } = start;
         let program = Program::running();
         let facts = Facts { begun, path, epoch, config, program, mode, predecessor, first_sent, born };
         let view = View::new(writer.table().clone());
@@ -164,7 +163,7 @@ impl Control {
     /// Works until the end: an order of the keeper, its death, or a newer controller. Afterwards
     /// nothing of this touches the table; dropping it closes the rest.
     pub fn run(&mut self) -> ExitCode {
-        // Whatever the first frames did not need, and what they left.
+        // What did not fit into the first frames.
         self.workers.give(clock::now(), &mut self.dispatcher, CONTROL_BATCH);
         if let Err(error) = self.open_the_rest() {
             tracing::error!(%error, "the engine cannot go on");

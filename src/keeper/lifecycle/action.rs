@@ -191,8 +191,9 @@ impl fmt::Display for Thread {
 impl fmt::Display for Kill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut stands_still = |what, thread, limit: Duration| {
-            let (thread, limit) = (Thread(thread), limit.as_millis());
-            write!(f, "{what}: its {thread} has stood still for {limit} ms (`hang_ms` in [runtime])")
+            let limit_ms = limit.as_millis();
+            let thread = Thread(thread);
+            write!(f, "{what}: its {thread} has stood still for {limit_ms} ms (`hang_ms` in [runtime])")
         };
         match *self {
             Self::Hangs { thread, limit } => stands_still("hangs", thread, limit),

@@ -73,7 +73,8 @@ impl Lifecycle {
             self.fall_back("comes to nothing");
         }
         let renewed = self.count_failure(&dead, exit, &mut late, now);
-        let (pid, why) = (dead.pid, dead.failed);
+        let pid = dead.pid;
+        let why = dead.failed;
         if pause.is_zero() {
             // The successor first, the log line after.
             if late.is_none() && !renewed {
@@ -91,7 +92,8 @@ impl Lifecycle {
 
     pub(super) fn handle_standby_exit(&mut self, exit: Exit, now: Nanos) {
         let Some(standby) = self.standby.take() else { return };
-        let (pid, how) = (standby.pid, standby.ending(exit.status));
+        let pid = standby.pid;
+        let how = standby.ending(exit.status);
         self.end_trial(standby.id, pid, &how);
         if exit.status == ExitStatus::SUCCESS && self.locks_are_closed {
             // The one that controls ends in a way in which nobody is to follow, and this one knows.

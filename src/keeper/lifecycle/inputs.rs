@@ -149,10 +149,10 @@ impl Lifecycle {
         let Some(standby) = &mut self.standby else { return };
         match notice {
             Notice::Standing { program } => {
-                let (id, pid) = (standby.id, standby.pid);
+                let pid = standby.pid;
                 if let Err(why) = Identity::ours().admit(&program) {
-                    self.standby = None;
-                    self.actions.discard(Some(id));
+                    let id = self.standby.take().map(|standby| standby.id);
+                    self.actions.discard(id);
                     self.fall_back(&why);
                     return self.lack_standby(format!("may not take over: {why}"), now);
                 }
@@ -191,7 +191,8 @@ impl Lifecycle {
     fn handle_control(&mut self, now: Nanos) {
         let Some(engine) = &mut self.engine else { return };
         engine.phase = Phase::Controls { since: now };
-        let (id, pid) = (engine.id, engine.pid);
+        let id = engine.id;
+        let pid = engine.pid;
         self.watch.begin(now);
         self.successor_due = None;
         self.has_controlled = true;

@@ -112,7 +112,8 @@ impl Lifecycle {
     /// The engine that was started to stand by is let go. Those that control and stand by go on.
     pub(super) fn dismiss_candidate(&mut self, why: &str) {
         let Stage::Awaited { candidate, trial, .. } = &self.stage else { return };
-        let (id, is_new) = (candidate.id, trial.is_some());
+        let id = candidate.id;
+        let is_new = trial.is_some();
         self.stage = Stage::Idle;
         if is_new {
             self.refuse_upgrade(why);
@@ -138,7 +139,8 @@ impl Lifecycle {
         if candidate.silent {
             candidate.ends_within(self.settings.hang, now);
         }
-        let (id, successor) = (candidate.id, candidate.pid);
+        let id = candidate.id;
+        let successor = candidate.pid;
         self.actions.log(Event::StandsBy { pid: successor });
         // The one that it replaces is gone before the locks are free.
         let replaced = self.standby.replace(*candidate).map(|standby| standby.id);
@@ -157,7 +159,8 @@ impl Lifecycle {
         if let Stage::Trial { engine, time, until, yield_due } = &mut self.stage
             && *engine == id
         {
-            let (end, time) = (now + *time, *time);
+            let time = *time;
+            let end = now + time;
             *until = Some(end);
             *yield_due = None;
             self.outcome = Outcome::Trial { until: end };
@@ -210,7 +213,8 @@ impl Lifecycle {
         match &mut self.stage {
             Stage::Idle => {}
             Stage::Awaited { candidate, .. } => {
-                let (pid, seconds) = (candidate.pid, UPGRADE_READY.as_secs());
+                let pid = candidate.pid;
+                let seconds = UPGRADE_READY.as_secs();
                 self.dismiss_candidate(&format!("the new program (engine {pid}) does not stand by within {seconds} s"));
             }
             Stage::Trial { until: Some(_), .. } => self.keep_program(),

@@ -66,7 +66,8 @@ fn play(seed: u64, is_told: bool) -> Played {
         world.step(end);
     }
     let controlled = world.lifecycle.controller().is_some();
-    let (upgrades_kept, upgrades_returned) = (world.check.upgrades_kept, world.check.upgrades_returned);
+    let upgrades_kept = world.check.upgrades_kept;
+    let upgrades_returned = world.check.upgrades_returned;
     Played { ended: world.ended, upgrades_kept, upgrades_returned, controlled }
 }
 

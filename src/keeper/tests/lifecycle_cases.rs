@@ -355,7 +355,8 @@ fn what_a_standby_says_is_judged_before_its_engines_end_and_before_a_stop() {
 #[test]
 fn what_an_engine_learns_of_next_hops_is_for_all_that_may_follow_it() {
     let mut case = Case::with_candidate();
-    let (domain, hop) = (Domain::new(366).unwrap(), Hop { interface: 0, mac: Mac([2, 0, 0, 0, 0, 9]) });
+    let domain = Domain::new(366).unwrap();
+    let hop = Hop { interface: 0, mac: Mac([2, 0, 0, 0, 0, 9]) };
     case.sees_only(Input::Notice(EngineId(1), Notice::NextHop { domain, hop }));
     let to = |engine| Action::Order { engine: EngineId(engine), order: Order::NextHop { domain, hop } };
     assert_eq!(case.actions(), [Action::LearnHop { domain, hop }, to(2), to(3)]);

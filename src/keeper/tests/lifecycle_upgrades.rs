@@ -144,6 +144,14 @@ fn a_trial_ends_with_an_engine_that_is_ended_for_another_reason() {
     let done = case.exits_with(1, ExitStatus::Bus, true);
     assert_eq!(done, ["3 followed", "let 3 go", "3 failed in its trial", "judge the table"]);
     assert!(case.lifecycle.is_at_rest());
+    let mut case = Case::with_standby();
+    case.says(2, Notice::Ready);
+    case.after(HANG);
+    case.says(3, standing());
+    case.says(2, upgrade());
+    assert_eq!(case.says(4, standing()), ["4 stands by", "let 3 go", "2 yields"]);
+    let done = case.exits_with(1, ExitStatus::Bus, true);
+    assert_eq!(done, ["2 followed", "let 4 go", "4 failed in its trial", "2 stays", "let 2 go", "judge the table"]);
 
     // It died, its end is not seen yet, and what engines work with is made anew.
     let mut case = Case::with_trial();

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::lifecycle_check::Check;
+use super::lifecycle_engine::{Engine, Ill, State, random_time};
 use crate::handover::UpgradeForm;
-use crate::handover::compat::Identity;
 use crate::handover::protocol::{Notice, Order, Role};
 use crate::keeper::lifecycle::{
     Action, End, EngineId, Event, Exit, ExitStatus, Input, Kill, Lifecycle, Purpose, Settings, Start, StartFailure,
@@ -17,90 +17,11 @@ use crate::keeper::lifecycle::{
 use crate::lab::sim::Random;
 use crate::time::Nanos;
 
-pub const HANG: Duration = Duration::from_secs(1);
-pub const STOP: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(1);
+const STOP: Duration = Duration::from_secs(10);
 const WORKERS: usize = 2;
 /// A thread that lives counts at least as often.
 const PULSE_NS: u64 = 100_000_000;
-
-/// What becomes of an engine that does not do as it should.
-#[derive(Clone, Copy, Debug)]
-enum Ill {
-    Dies(ExitStatus, bool),
-    Hangs,
-    /// It says that it cannot go on; whether it then ends.
-    Fails(bool),
-    Fenced(bool),
-    Babbles,
-    Closes,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum State {
-    Starting(Nanos),
-    /// It has asked for the locks.
-    Waits,
-    /// It has the locks.
-    TakesOver(Nanos),
-    Controls,
-    /// It has given the locks back and will end.
-    Leaves(Nanos, ExitStatus),
-    /// The kernel takes it apart: its threads run no more, and the locks are handed on.
-    Dying(Nanos, ExitStatus),
-    Ended(ExitStatus),
-}
-
-#[derive(Debug)]
-struct Engine {
-    pid: u32,
-    role: Role,
-    /// Which locks it was handed: the first of this keeper, the second, and so on.
-    locks: usize,
-    state: State,
-    says: VecDeque<Input>,
-    ill: Option<(Nanos, Ill)>,
-    /// Since when its threads stand still.
-    still: Option<Nanos>,
-    kill: Option<Nanos>,
-    leave: Option<Nanos>,
-    complete: Option<Nanos>,
-    table_is_bad: bool,
-    /// What it says it is.
-    identity: Identity,
-    /// It does not do what it is ordered to.
-    deaf: bool,
-    /// It does, or did, what it should not.
-    is_ill: bool,
-    /// Nothing that it says is heard any longer.
-    is_mute: bool,
-}
-
-impl Engine {
-    fn runs(&self) -> bool {
-        !matches!(self.state, State::Dying(..) | State::Ended(_))
-    }
-
-    /// It has the locks or may get them.
-    fn works(&self) -> bool {
-        self.runs() && !matches!(self.state, State::Leaves(..))
-    }
-
-    fn has_locks(&self) -> bool {
-        matches!(self.state, State::TakesOver(_) | State::Controls)
-    }
-
-    /// When something happens to it next by itself.
-    fn next(&self) -> Option<Nanos> {
-        let moves = match self.state {
-            State::Starting(at) | State::TakesOver(at) | State::Leaves(at, _) if self.still.is_none() => Some(at),
-            State::Dying(at, _) => Some(at),
-            _ => None,
-        };
-        let wills = [self.ill.map(|(at, _)| at), self.leave, self.complete].into_iter().flatten();
-        let wills = wills.filter(|_| self.works() && self.still.is_none());
-        moves.into_iter().chain(wills).chain(self.kill.filter(|_| self.runs())).min()
-    }
-}
 
 /// A keeper's lifecycle with all that it looks after.
 #[derive(Debug)]
@@ -174,7 +95,7 @@ impl World {
     }
 
     fn within(&mut self, most: Duration) -> Nanos {
-        self.now + Duration::from_nanos(self.random.below(most.as_nanos() as u64))
+        random_time(&mut self.random, self.now, most)
     }
 
     /// Goes on to what happens next, or to a time before it; sometimes the keeper is not let run,
@@ -221,15 +142,7 @@ impl World {
         self.lifecycle.handle_closed_locks(*self.locks.last().expect("there are locks"));
         self.lifecycle.arrange(&mut seen);
         if self.is_unordered {
-            for at in (1..seen.len()).rev() {
-                let other = self.random.below(at as u64 + 1) as usize;
-                // What one engine says comes in its order.
-                if seen[at].engine() != seen[other].engine()
-                    && seen[other..=at].iter().all(|input| input.engine() != seen[at].engine() || input == &seen[at])
-                {
-                    seen.swap(at, other);
-                }
-            }
+            seen = self.mix(seen);
         }
         for input in seen {
             if let Input::Exited(id, _) = &input {
@@ -244,6 +157,24 @@ impl World {
         self.lifecycle.handle_timeout(self.now);
         self.act();
         self.check_state();
+    }
+
+    /// In any order in which what is of one engine keeps its own.
+    fn mix(&mut self, seen: Vec<Input>) -> Vec<Input> {
+        let mut queues = BTreeMap::<_, VecDeque<Input>>::new();
+        for input in seen {
+            queues.entry(input.engine()).or_default().push_back(input);
+        }
+        let mut mixed = Vec::new();
+        while !queues.is_empty() {
+            let at = self.random.below(queues.len() as u64) as usize;
+            let Some((&engine, queue)) = queues.iter_mut().nth(at) else { continue };
+            match queue.pop_front() {
+                Some(input) => mixed.push(input),
+                None => drop(queues.remove(&engine)),
+            }
+        }
+        mixed
     }
 
     /// What has to be so whenever the keeper has done all that it wants to.
@@ -349,68 +280,14 @@ impl World {
         }
         let role = if matches!(start.purpose, Purpose::Control { .. }) { Role::Active } else { Role::Standby };
         self.next_pid += 1;
-        let mut identity = Identity::ours();
-        let mut ill = None;
-        let mut deaf = false;
-        let mut lingers = false;
-        let mut still = None;
-        let mut ready = self.within(Duration::from_millis(300));
+        let locks = self.locks.len() - 1;
+        let mut engine = Engine::new(self.next_pid, role, locks, self.now, &mut self.random);
         if !self.calm {
-            if role == Role::Standby && self.random.chance(50_000) {
-                identity.wire += 1;
-            }
-            deaf = self.random.chance(100_000);
-            lingers = self.random.chance(100_000);
-            if self.random.chance(30_000) {
-                // It never gets there: it stands still, or is busy for ever. One that is to control
-                // and counts on waits for what it needs, such as a database that somebody has.
-                ready = Nanos(u64::MAX);
-                still = (role == Role::Active || self.random.chance(500_000)).then_some(self.now);
-            }
-            if self.random.chance(600_000) {
-                let spans = [10, 500, 5_000, 40_000].map(Duration::from_millis);
-                let span = spans[self.random.below(4) as usize];
-                let at = self.within(span);
-                ill = Some((at, self.draw_illness()));
-            }
+            engine.may_be_ill(self.now, &mut self.random);
         }
-        let engine = Engine {
-            pid: self.next_pid,
-            role,
-            locks: self.locks.len() - 1,
-            state: State::Starting(ready),
-            says: VecDeque::new(),
-            ill,
-            still,
-            kill: None,
-            leave: None,
-            complete: None,
-            table_is_bad: false,
-            is_ill: deaf || lingers || ready == Nanos(u64::MAX) || identity != Identity::ours(),
-            identity,
-            deaf,
-            is_mute: false,
-        };
         self.engines.insert(start.engine, engine);
         assert!(self.engines.len() <= crate::limits::ENGINES_MAX, "the starter would refuse: {:#?}", self.engines);
         Ok(self.next_pid)
-    }
-
-    fn draw_illness(&mut self) -> Ill {
-        let ends = self.random.chance(700_000);
-        match self.random.below(20) {
-            0..8 => Ill::Dies(ExitStatus::Kill, false),
-            8 => Ill::Dies(ExitStatus::Segv, false),
-            9 => Ill::Dies(ExitStatus::Code(1), false),
-            10 => Ill::Dies(ExitStatus::Bus, self.random.chance(500_000)),
-            11 => Ill::Dies(ExitStatus::SUCCESS, false),
-            12..15 => Ill::Hangs,
-            15 => Ill::Fails(ends),
-            16 => Ill::Babbles,
-            17 => Ill::Closes,
-            18 if self.random.chance(300_000) => Ill::Fenced(ends),
-            _ => Ill::Dies(ExitStatus::Abrt, false),
-        }
     }
 
     fn order(&mut self, id: EngineId, order: &Order) {

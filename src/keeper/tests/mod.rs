@@ -5,6 +5,7 @@ mod lifecycle;
 mod lifecycle_case;
 mod lifecycle_cases;
 mod lifecycle_check;
+mod lifecycle_engine;
 mod lifecycle_upgrades;
 mod lifecycle_world;
 
@@ -16,7 +17,7 @@ use std::path::Path;
 use crate::cascade::Hop;
 use crate::config::{Config, Overrides};
 use crate::handover::Attached;
-use crate::handover::compat::Identity;
+use crate::handover::compat::{HANDOVER, Identity};
 use crate::handover::protocol::{
     self, Death, Frames, HandoverError, KeeperLine, Manifest, Notice, Order, Role, Served, TableOrigin,
 };
@@ -37,7 +38,7 @@ fn manifest() -> Manifest {
         );
     }
     Manifest {
-        version: protocol::VERSION,
+        version: HANDOVER,
         keeper: Identity::ours(),
         role: Role::Active,
         incarnation: 3,

@@ -115,8 +115,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Does it to a server under load, waits until control is back, and finds out what was lost. `words`
-    /// are those for each kill of the action.
+    /// Does it to a server under load, waits until control is back, and finds out what was lost.
+    /// `words` are those for each kill of the action.
     fn fault(&mut self, words: &[&str], action: Action) -> Result<(), ClusterError> {
         self.progress.fault(self.faults.len() + 1, words[0]);
         self.progress.now("undisturbed");

@@ -1,14 +1,15 @@
 //! Frames by their sequence number: the same number gives the same frame.
 
 use crate::lab::sim::Random;
-use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, INFO_BYTES_SHORT, LOAD_FRAME_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, INFO_BYTES_MAX, LOAD_FRAME_BYTES_MAX};
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Info, Key, Mac, MeetingId, Message,
+    Address, Business, Decode, Domain, Envelope, Epoch, Flags, FlagsHeader, Header, Info, Mac, MeetingId, Message,
     Opcode, StreamKind, TerminalState, Transaction, encode_message, encode_page,
 };
 
 use super::every;
+use super::frames::{header, report};
 use super::population::{Party, Speaker};
 use super::{Class, Kind, Population};
 
@@ -112,7 +113,10 @@ impl Composer {
                 let message = Message::MemberAck { opcode: Opcode::MemberAddAck, version: 1, terminal };
                 encode_message(buffer, &envelope, &header, &message, key)
             }
-            Class::Example => every::write(self, sequence, sent, buffer),
+            Class::Example => {
+                let state = self.state(&speaker, sequence);
+                every::write(&speaker, &state, envelope, sequence, sent, buffer)
+            }
             Class::Forgery => self.forgery(sequence, &speaker, envelope, buffer),
             Class::Garbage => return self.garbage(sequence, &speaker, envelope, buffer),
         };
@@ -138,7 +142,7 @@ impl Composer {
         Envelope { dst_mac, src_mac, vlan: party.vlan, ethertype, to: dispatch, from, label: party.label }
     }
 
-    pub(super) fn state(&self, speaker: &Speaker<'_>, sequence: u64) -> TerminalState {
+    fn state(&self, speaker: &Speaker<'_>, sequence: u64) -> TerminalState {
         let version = self.version(sequence);
         // Letters, so that the last byte is not zero, which a reader might take for padding.
         let info = Info::new(&[b'a' + (sequence % 26) as u8; INFO_BYTES_MAX]);
@@ -240,26 +244,9 @@ impl Composer {
 const _: () = assert!(FRAME_BYTES_MAX <= LOAD_FRAME_BYTES_MAX);
 const _: () = assert!(PROTOCOL_FRAME_BYTES == 96 && DATA_FRAME_BYTES == 1088);
 
-/// A request's header; its transaction is the low half of the sequence number.
-pub(super) fn header(sequence: u64, meeting: MeetingId) -> Header {
-    Header::request(Transaction(sequence as u32), Epoch::NONE, meeting)
-}
-
-pub(super) fn report(state: &TerminalState) -> Message {
-    let TerminalState { terminal, version, business, decode, role, flags, channel, stream, .. } = *state;
-    let mut info = [0; INFO_BYTES_SHORT];
-    info.copy_from_slice(&state.info[..INFO_BYTES_SHORT]);
-    Message::Report { terminal, version, business, decode, role, flags, channel, stream, info }
-}
-
 fn noise(random: &mut Random, bytes: &mut [u8]) {
     for run in bytes.chunks_mut(8) {
         let noise = random.number().to_ne_bytes();
         run.copy_from_slice(&noise[..run.len()]);
     }
-}
-
-/// Only the encoders compute tags; this says with which key an example is tagged.
-pub(super) fn key_of(party: &Party, from_dispatch: bool) -> &Key {
-    if from_dispatch { &party.inbound } else { &party.outbound }
 }

@@ -1,12 +1,12 @@
 //! One valid frame of every opcode, to test readers of captures.
 
-use super::Composer;
-use super::compose::{header, key_of, report};
+use super::frames::{header, report};
+use super::population::{Party, Speaker};
 use crate::time::Nanos;
 use crate::wire::{
-    Domain, Epoch, Flags, Header, Layout, Level, Link, LinkKind, MeetingId, MeetingState, MeetingSummary, Message,
-    Opcode, ReportAck, Role, Run, Status, StreamKind, TakeoverEntry, TakeoverResult, Transaction, digest_of,
-    encode_message, encode_page,
+    Domain, Envelope, Epoch, Flags, Header, Key, Layout, Level, Link, LinkKind, MeetingId, MeetingState,
+    MeetingSummary, Message, Opcode, ReportAck, Role, Run, Status, StreamKind, TakeoverEntry, TakeoverResult,
+    TerminalState, Transaction, digest_of, encode_message, encode_page,
 };
 
 /// The epoch of the dispatch server in the examples.
@@ -46,16 +46,23 @@ const fn is_from_dispatch(opcode: Opcode) -> bool {
     )
 }
 
-/// Writes the example of this sequence number; returns its length.
-pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mut [u8]) -> usize {
+/// Writes the example of this sequence number; returns its length. `from_speaker` is the envelope
+/// of a frame of this terminal, which is in this state.
+pub(super) fn write(
+    speaker: &Speaker<'_>,
+    state: &TerminalState,
+    from_speaker: Envelope,
+    sequence: u64,
+    sent: Nanos,
+    buffer: &mut [u8],
+) -> usize {
     let opcode = Opcode::ALL[(sequence % Opcode::ALL.len() as u64) as usize];
-    let speaker = composer.population.speaker(sequence);
     let (party, meeting, terminal) = (speaker.party, speaker.meeting, speaker.address);
     let speaks = matches!(opcode, Opcode::Report | Opcode::ReportInfo | Opcode::Probe);
     let answered = matches!(opcode, Opcode::ReportAck | Opcode::ReportInfoAck | Opcode::ProbeEcho);
     let sender = if speaks || answered { terminal } else { party.domain.server() };
     let from_dispatch = is_from_dispatch(opcode);
-    let envelope = composer.envelope(party, sender);
+    let envelope = Envelope { from: sender, ..from_speaker };
     let envelope = if from_dispatch { envelope.reply() } else { envelope };
     let key = key_of(party, from_dispatch);
     // Unsolicited frames of terminals and autonomous servers have epoch 0, and so have the answers
@@ -63,7 +70,7 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
     let asked = !matches!(opcode, Opcode::Heartbeat | Opcode::HeartbeatAck) && !speaks && !answered;
     let header = Header { epoch: if asked { EPOCH } else { Epoch::NONE }, ..header(sequence, meeting) };
     let all = Header { meeting: MeetingId::NONE, ..header };
-    let version = composer.version(sequence);
+    let version = state.version;
     let mut page = |records: Records| {
         let header = if matches!(records, Records::State(_)) { &header } else { &all };
         match records {
@@ -78,7 +85,6 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
     };
     let (level, layout) = (Level::new(3).expect("a level"), Layout::new(9).expect("a layout"));
     let (number, participants) = (u64::from(version), 10);
-    let state = composer.state(&speaker, sequence);
     let message = match opcode {
         Opcode::Info => {
             return page(Records::Summary(MeetingSummary {
@@ -98,7 +104,7 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
             let (status, state) = (Status::Already, MeetingState::InMeeting);
             return page(Records::Result(TakeoverResult { meeting, status, state, participants }));
         }
-        Opcode::State | Opcode::ReportInfo | Opcode::InfoSet => return page(Records::State(Box::new(state))),
+        Opcode::State | Opcode::ReportInfo | Opcode::InfoSet => return page(Records::State(Box::new(*state))),
         Opcode::ReportAckBatch => return page(Records::Ack(ReportAck { terminal, version, status: Status::Ok })),
         Opcode::Topology => {
             let domain = Domain::new(party.domain.number() % Domain::MAX + 1).expect("1 to the highest");
@@ -143,7 +149,7 @@ pub(super) fn write(composer: &Composer, sequence: u64, sent: Nanos, buffer: &mu
         | Opcode::InfoSetAck
         | Opcode::MemberCallAck
         | Opcode::TerminalReleaseAck => Message::MemberAck { opcode, version: number, terminal },
-        Opcode::Report => report(&state),
+        Opcode::Report => report(state),
         Opcode::ReportAck => Message::ReportAck { terminal, version },
         Opcode::ReportInfoAck => Message::ReportInfoAck { terminal, version },
         Opcode::TopologyQuery => Message::TopologyQuery,
@@ -179,7 +185,12 @@ enum Records {
     Summary(MeetingSummary),
     Entry(TakeoverEntry),
     Result(TakeoverResult),
-    State(Box<crate::wire::TerminalState>),
+    State(Box<TerminalState>),
     Ack(ReportAck),
     Link(Link),
+}
+
+/// Only the encoders compute tags; this says with which key an example is tagged.
+pub(super) fn key_of(party: &Party, from_dispatch: bool) -> &Key {
+    if from_dispatch { &party.inbound } else { &party.outbound }
 }

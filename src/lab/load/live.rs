@@ -13,12 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::live_frames::{LiveFrames, LiveHow, takes_redirected};
-use super::rings::LATE_MAX;
+use super::rings::{LATE_MAX, since};
 use super::summary::Sent;
 use super::{By, Composer, Kind, LoadError, Moment, Pace, Plan, Population, Summary, Tally, Watch, pin, rings};
 use crate::limits::{LOAD_FRAME_BYTES_MAX, LOAD_FRAMES_MAX};
 use crate::sdk::Endpoint;
-use crate::sys::af_xdp::Statistics;
 use crate::sys::interface::Interface;
 use crate::sys::{clock, interrupt};
 use crate::time::Nanos;
@@ -229,17 +228,5 @@ impl Running {
             Ok(ended) => ended.map(|()| frames),
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    }
-}
-
-/// The difference between two readings of the kernel's counters.
-pub(super) fn since(after: Statistics, before: Statistics) -> Statistics {
-    Statistics {
-        receive_dropped: after.receive_dropped - before.receive_dropped,
-        receive_ring_full: after.receive_ring_full - before.receive_ring_full,
-        fill_ring_empty: after.fill_ring_empty - before.fill_ring_empty,
-        receive_invalid: after.receive_invalid - before.receive_invalid,
-        transmit_invalid: after.transmit_invalid - before.transmit_invalid,
-        transmit_ring_empty: after.transmit_ring_empty - before.transmit_ring_empty,
     }
 }

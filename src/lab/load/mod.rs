@@ -12,6 +12,7 @@
 
 mod compose;
 mod every;
+mod frames;
 mod kind;
 mod live;
 pub mod live_frames;

@@ -7,6 +7,7 @@ use super::summary::Sent;
 use super::{By, Composer, LoadError, Moment, Pace, Plan, Summary, Tally, Watch, pin};
 use crate::limits::{BURST, LOAD_FRAME_BYTES_MAX};
 use crate::sdk::{Endpoint, EndpointSettings};
+use crate::sys::af_xdp::Statistics;
 use crate::sys::clock;
 use crate::time::Nanos;
 
@@ -109,7 +110,7 @@ impl Rings {
         }
         listen(endpoint, &mut tally, composer, plan, watch)?;
         let received = endpoint.statistics()?;
-        let received = super::live::since(received, before);
+        let received = since(received, before);
         // Between the first and the last frame there is one interval less than frames.
         let timed = tally.sent().saturating_sub(1);
         let sent = Sent {
@@ -145,4 +146,16 @@ pub(super) fn listen(
     }
     watch(Moment { now, sent: tally.sent(), over: true }, tally);
     Ok(())
+}
+
+/// The difference between two readings of the kernel's counters.
+pub(super) fn since(after: Statistics, before: Statistics) -> Statistics {
+    Statistics {
+        receive_dropped: after.receive_dropped - before.receive_dropped,
+        receive_ring_full: after.receive_ring_full - before.receive_ring_full,
+        fill_ring_empty: after.fill_ring_empty - before.fill_ring_empty,
+        receive_invalid: after.receive_invalid - before.receive_invalid,
+        transmit_invalid: after.transmit_invalid - before.transmit_invalid,
+        transmit_ring_empty: after.transmit_ring_empty - before.transmit_ring_empty,
+    }
 }

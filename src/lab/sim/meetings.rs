@@ -192,7 +192,7 @@ impl Meetings {
             if meeting.run != run || (run == Run::NONE && epoch != Epoch::NONE) {
                 return Err(Status::Conflict);
             }
-            // Whoever starts what is there already controls it, with the level, layout and chairman
+            // A server that starts what is there already controls it, with the level, layout and chairman
             // that it has.
             meeting.controller = epoch;
             let version = meeting.version;

@@ -1,10 +1,10 @@
-//! Huge pages of 2 MiB that the kernel lends and gets back. Every test, bench and demonstration that
-//! wants some borrows them here.
+//! Huge pages of 2 MiB that the kernel lends and gets back. Every test, bench and demonstration
+//! that wants some borrows them here.
 //!
-//! What always holds: `nr_hugepages` is raised by as many as were lent, and lowered by as many, under
-//! a lock, so borrowers beside each other do not give back each other's. A note in shared memory
-//! says how many a borrower has, so that those of a process that was killed are given back too: by
-//! name ([`give_back`]), or by the next borrower.
+//! What always holds: `nr_hugepages` is raised by as many as were lent, and lowered by as many,
+//! under a lock, so borrowers beside each other do not give back each other's. A note in shared
+//! memory says how many a borrower has, so that those of a process that was killed are given back
+//! too: by name ([`give_back`]), or by the next borrower.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -46,8 +46,8 @@ pub struct ChildProcess {
 }
 
 impl ChildProcess {
-    /// Starts the testbed's program with these arguments, on one side of it and, where CPUs are given,
-    /// on those alone. It is killed when this process ends.
+    /// Starts the testbed's program with these arguments, on one side of it and, where CPUs are
+    /// given, on those alone. It is killed when this process ends.
     pub fn start(
         testbed: &Testbed,
         side: Side,

@@ -1,5 +1,5 @@
-//! The testbed that the demonstration and the benches run on: two network namespaces with a veth pair
-//! between them, folders, huge pages.
+//! The testbed that the demonstration and the benches run on: two network namespaces with a veth
+//! pair between them, folders, huge pages.
 //!
 //! All of it bears the testbed's name and is found by it, so that it can be cleared away in every
 //! case: by the testbed when it is dropped, or by name when its process was killed

@@ -127,8 +127,8 @@ pub fn start_body(meeting: MeetingId, expected: &Expected) -> Value {
 struct Shared {
     api: BlockingClient,
     ledger: Mutex<Ledger>,
-    /// Held by an operator for the length of a change, so that a thread that holds all of them sees no
-    /// change half made.
+    /// Held by an operator for the length of a change, so that a thread that holds all of them sees
+    /// no change half made.
     gates: [Mutex<()>; OPERATORS],
     acknowledged: AtomicU64,
     stop: AtomicBool,

@@ -1,4 +1,4 @@
-//! Where answers go, whatever the frames that they answer bear.
+//! Where answers go, for every mark that the frames which they answer can bear.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn sent(rig: &Rig) -> Vec<(Mac, Mac, Option<u16>)> {
 }
 
 #[test]
-fn acknowledgements_go_to_the_next_hop_whoever_repeats_a_report() {
+fn acknowledgements_go_to_the_next_hop_even_if_another_repeats_a_report() {
     let mut rig = Rig::new(4, 16);
     report_between(&rig, (THEIRS, OWN), 1, FlagsHeader::default());
     rig.step();

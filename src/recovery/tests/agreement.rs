@@ -61,6 +61,19 @@ fn a_proof_finds_what_happened_without_a_word() {
     assert_eq!(hand.store.takeovers, 3, "who had lost control of meeting 2 is asked for it once more");
 }
 
+/// The proof was due, and went out no more before the question was answered: the control thread went
+/// round without a pause for as long as that took.
+#[test]
+fn a_proof_that_waits_for_a_question_wakes_nobody() {
+    let mut hand = agreed(&[1]);
+    hand.wait();
+    assert_eq!(opcodes(&hand.requests()), [Opcode::ReplayDone]);
+    hand.server.handle_stray(hand.now, [MeetingId(1), MeetingId::NONE], &mut hand.store);
+    hand.wait();
+    assert_eq!(opcodes(&hand.requests()), [Opcode::StateQuery]);
+    assert!(hand.server.poll_timeout() > Some(hand.now));
+}
+
 #[test]
 fn a_sign_against_agreement_has_it_proven_at_once() {
     let mut hand = agreed(&[1]);

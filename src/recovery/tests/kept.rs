@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::cascade::Speakers;
-use crate::database::{Change, Database};
+use crate::database::{Change, Database, Member, PartParameters};
 use crate::recovery::{Absence, DatabaseStore, NoOrphans, Standing, Store, TableStore};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{Domain, Epoch, Layout, Level, MeetingId, MeetingState, Role, Run};
@@ -91,12 +91,38 @@ fn what_the_database_lacks_or_has_older_is_written_from_the_table() {
     assert_eq!((kept.run, kept.layout.windows(), kept.chairman), (Run(77), 9, domain().device(1)));
     assert_eq!((kept.parts[0].version, kept.members.len()), (5, 2));
     assert_eq!(rig.with(false, |holdings| holdings.keep(&part)).1, 0, "what is kept is not written again");
-    let older = crate::database::PartParameters { version: 4, ..kept.parts[0] };
-    for change in [Change::Part(ONE, older), Change::RemoveMember(ONE, domain().device(2))] {
-        rig.database.commit(&[change], EPOCH).unwrap();
+    let whole = rig.database.part(ONE, domain()).unwrap();
+    let older = PartParameters { version: 4, ..kept.parts[0] };
+    let another = Member { terminal: domain().device(3), ..kept.members[1] };
+    let promoted = Member { role: Role::SpeakerOne, ..kept.members[1] };
+    let changes = [
+        vec![Change::Part(ONE, older)],
+        vec![Change::RemoveMember(ONE, domain().device(2))],
+        // As many as before, at the same version.
+        vec![Change::RemoveMember(ONE, domain().device(2)), Change::Member(ONE, another)],
+        vec![Change::Member(ONE, promoted)],
+    ];
+    for changes in changes {
+        rig.database.commit(&changes, EPOCH).unwrap();
         assert_eq!(rig.with(true, |holdings| holdings.keep(&part)).1, 0, "an operation under way writes it itself");
         assert_eq!(rig.with(false, |holdings| holdings.keep(&part)).1, 1);
-        assert_eq!(rig.database.part(ONE, domain()).unwrap(), Some((5, 2)));
+        assert_eq!(rig.database.part(ONE, domain()).unwrap(), whole);
+    }
+}
+
+/// The last commit of a start failed, and its client was told so: no operation has it any more.
+#[test]
+fn a_start_that_is_done_and_was_not_written_does_not_stay_begun_in_the_database() {
+    for state in [MeetingState::Starting, MeetingState::Ending] {
+        let mut rig = Rig::new(MeetingState::InMeeting);
+        let part = rig.part();
+        rig.with(false, |holdings| holdings.keep(&part));
+        let begun = PartParameters { domain: domain(), version: 5, state };
+        rig.database.commit(&[Change::Part(ONE, begun)], EPOCH).unwrap();
+        assert_eq!(rig.with(true, |holdings| holdings.keep(&part)).1, 0, "an operation under way ends it itself");
+        rig.with(false, |holdings| holdings.keep(&part));
+        let (kept, _) = rig.database.part(ONE, domain()).unwrap().unwrap();
+        assert_eq!(kept.state, MeetingState::InMeeting);
     }
 }
 

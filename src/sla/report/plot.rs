@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
-use super::{History, Reset, at};
-use crate::sla::Phase;
+use super::when::at;
 use crate::sla::chart::{LogAxis, curve, decade, line, px, text};
+use crate::sla::{History, Phase, Reset};
 use crate::text::{nanoseconds, seconds};
 
 const WIDTH: f64 = 600.0;

@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::xdp_statistics;
 use rustix::net::{SendFlags, send};
 
-use super::XdpError;
-use super::queue::{Queue, wake_to_receive, wake_to_transmit};
+use super::queue::{MappedQueue, Queue, wake_to_receive, wake_to_transmit};
 use super::ring::{Consumer, Descriptor, Producer};
 use super::umem::{Chunk, Owner};
+use super::{Settings, XdpError};
 use crate::limits::{CHUNK_BYTES, UNCOLLECTED_MAX};
 use crate::sys::bpf::{ARRIVAL_BYTES, arrival};
 use crate::time::Nanos;
@@ -98,8 +98,25 @@ impl std::ops::AddAssign for Statistics {
     }
 }
 
+impl MappedQueue {
+    /// The sockets, each with the one chunk for sending that its predecessor left unused. For the
+    /// other chunks see [`Queue::take_back_sent`], for received frames
+    /// [`Queue::take_back_received`].
+    pub(super) fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
+        let (queue, sockets) = self.share(settings)?;
+        let sockets = sockets.into_iter().enumerate();
+        sockets
+            .map(|(ring, (fd, (receive, transmit)))| {
+                let spare = queue.take_spare(ring as u32, &transmit)?;
+                let busy_poll = settings.busy_poll;
+                Ok(Socket::new(fd, queue.clone(), ring as u32, receive, transmit, spare, busy_poll))
+            })
+            .collect()
+    }
+}
+
 impl Socket {
-    pub(super) fn new(
+    fn new(
         fd: OwnedFd,
         queue: Arc<Queue>,
         ring: u32,

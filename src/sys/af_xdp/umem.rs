@@ -31,7 +31,7 @@ use crate::sys::memory;
 const PAGE: usize = 4096;
 const HUGE_PAGE: usize = 2 << 20;
 const HEADER_BYTES: usize = 64;
-const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
+pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"BatonUM1");
 
 const LINE_BYTES: usize = 64;
 /// The part of most frames that a worker reads: the stamp, and a frame of 96 bytes.

@@ -1,6 +1,6 @@
 //! The table as a file: opening, inspection, resizing, and snapshots that survive a reboot.
 
-mod export;
+pub mod export;
 mod inspect;
 mod open;
 pub mod resize;

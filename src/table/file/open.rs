@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use crate::limits::{CLAIM_TRIES_CONTROL, OWNERS_MAX, SLOTS_MAX};
 use crate::sys::mapping::{BootId, Mapping, MappingError};
 use crate::table::layout::{BANK, HEADER, LAYOUT_HASH, Layout, MAGIC};
-use crate::table::membership::pause;
 use crate::table::slot::checksum;
+use crate::table::slot::pause;
 use crate::table::{Capacity, OwnerId, Table};
 use crate::wire::Epoch;
 

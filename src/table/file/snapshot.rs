@@ -22,8 +22,6 @@ use std::time::Duration;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
-pub use super::export::{Head, head, write_by_hand};
-
 use crate::sys::durable::{self, Existing, FileSystem, Files, ReplaceError, beside, folder_of};
 use crate::sys::mapping::BootId;
 use crate::table::{Capacity, Part, Table, TableError, Terminal, Writer};
@@ -33,9 +31,9 @@ use crate::wire::{
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"BATONSNP";
-pub(super) const VERSION: u32 = 1;
-/// Increase the number with each change to [`Contents`]'s fields.
-pub(super) const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
+pub(crate) const VERSION: u32 = 1;
+/// Counted up with each change to [`Contents`]'s fields.
+pub(crate) const LAYOUT_HASH: u64 = crate::wire::mix(u64::from_le_bytes(MAGIC) ^ 2);
 pub(super) const HEADER_BYTES: usize = 64;
 /// No snapshot takes as long to write: an older file was left by a killed process.
 const LEFT_AFTER: Duration = Duration::from_secs(600);

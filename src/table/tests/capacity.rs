@@ -1,6 +1,7 @@
 //! A table that is full in each possible way: the error names what is full, and the table still has
 //! no flaw.
 
+use crate::wire::MeetingId;
 use std::sync::Arc;
 
 use super::{domain, part, report};

@@ -1,5 +1,6 @@
 //! Damaged control words: they say that a slot is claimed, and no writer has it.
 
+use crate::wire::MeetingId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -1,5 +1,6 @@
 //! Parts with damaged records, removed completely.
 
+use crate::wire::MeetingId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

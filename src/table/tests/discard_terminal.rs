@@ -1,5 +1,6 @@
 //! Terminals with damaged records, removed and entered again.
 
+use crate::wire::MeetingId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -1,6 +1,7 @@
 //! Tables and snapshots in files: a whole one is opened; any other is refused with the reason, and
 //! left unchanged.
 
+use crate::wire::MeetingId;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

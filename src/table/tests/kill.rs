@@ -2,6 +2,7 @@
 //! and so is the recovery from each of these deaths. The table is then as before the operation or
 //! as after it.
 
+use crate::wire::MeetingId;
 use std::sync::Arc;
 
 use super::walk::walked;

@@ -1,5 +1,6 @@
 //! Verification does not disturb a table in use, and tells a writer's change from a flaw.
 
+use crate::wire::MeetingId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 

@@ -1,6 +1,7 @@
 //! A power cut between any two steps of writing a snapshot, on a file system that loses, tears and
 //! reorders all that was not made durable: the old or the new snapshot is read afterwards, whole.
 
+use crate::wire::MeetingId;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

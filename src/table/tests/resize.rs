@@ -4,8 +4,10 @@
 //! are all that a death can leave, and they are checked here; `tests/table_command.rs` kills the
 //! command itself.
 
+use crate::wire::MeetingId;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::file::{Folder, furnish, furnished};
 use crate::sys::mapping::BootId;

@@ -1,5 +1,6 @@
 //! Walks over the parts of a domain, by level.
 
+use crate::wire::MeetingId;
 use std::collections::BTreeMap;
 
 use super::{domain, part, table};

@@ -16,7 +16,7 @@ use crate::table::Table;
 use crate::table::domains::tag_at;
 use crate::table::layout::Words;
 use crate::table::levels::is_of_level;
-use crate::table::membership::pause;
+use crate::table::slot::pause;
 use crate::wire::{Level, mix};
 
 /// The result of verifying a table in use.

@@ -10,22 +10,22 @@ use crate::cms::ConferenceRequest;
 use crate::lab::sim::{AutonomousServer, NetworkSettings, Random};
 use crate::wire::{MeetingId, MeetingState, Role};
 
-/// What is asked for, and its name.
-type Scene = (&'static str, fn() -> ConferenceRequest);
+/// A request and its name.
+type Case = (&'static str, fn() -> ConferenceRequest);
 
 /// Death after every single step of a start, of a growth into a new domain, of a change of layout
 /// and of chairman in two domains, and of an end.
 #[test]
 fn what_a_death_cuts_short_is_finished() {
     let a = terminal(1, 1);
-    let scenes: [Scene; 5] = [
+    let cases: [Case; 5] = [
         ("start", || conference(2, &[terminal(1, 11), terminal(2, 11)])),
         ("add", || add(MeetingId(1), &[terminal(1, 21), terminal(2, 21)])),
         ("layout", || ConferenceRequest::SetLayout { meeting: MeetingId(1), layout: layout(9) }),
         ("chairman", || role(terminal(2, 1), Role::Chairman)),
         ("end", || ConferenceRequest::End { meeting: MeetingId(1) }),
     ];
-    for (what, request) in scenes {
+    for (what, request) in cases {
         for reboot in [false, true] {
             for steps in 0..40 {
                 let mut world = World::open(2, 100, NetworkSettings::PERFECT, 3);
@@ -54,7 +54,7 @@ fn what_a_death_cuts_short_is_finished() {
     }
 }
 
-/// Whatever was begun is done everywhere, or nowhere.
+/// An operation that was begun is done everywhere, or nowhere.
 fn never_by_halves(world: &World, what: &str) {
     let held: Vec<_> =
         world.servers.iter().flat_map(AutonomousServer::meetings).filter(|it| it.meeting.0 == 1).collect();
@@ -134,7 +134,7 @@ fn what_was_told_is_so_after_any_death() {
                 (Some(Ok(ConferenceAnswer::Started(_))), _) => drop(must.insert(meeting, 4)),
                 (Some(Ok(_)), ConferenceRequest::End { .. }) => drop(must.remove(&meeting)),
                 (Some(Ok(_)), _) => drop(must.insert(meeting, windows)),
-                // Nobody was told: as it was before, or as it was to be.
+                // No client was told: as it was before, or as it was to be.
                 (None, ConferenceRequest::SetLayout { .. }) => {
                     let is = now.expect(&shown).layout.windows();
                     assert!(is == windows || Some(&is) == must.get(&meeting), "{shown}");

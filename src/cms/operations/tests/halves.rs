@@ -21,7 +21,7 @@ fn a_role_that_was_acknowledged_is_in_table_and_database() {
     let mut world = perfect(2);
     let (a, b, c) = (terminal(1, 1), terminal(1, 2), terminal(2, 1));
     world.must(conference(1, &[a, b, c]));
-    // Nobody reports: what the acknowledgement says is all that is heard.
+    // No terminal reports: the acknowledgement is all that comes.
     world.reports = false;
     world.must(role(b, Role::SpeakerThree));
     assert_eq!(member(&world, b).0, Role::SpeakerThree);
@@ -77,7 +77,7 @@ fn who_is_there_already_keeps_its_flags_when_it_is_added_again() {
 }
 
 /// Layout, chairman and members, one domain of two being silent: all is as it was, or becomes so
-/// when it is heard of again.
+/// when that domain answers again.
 #[test]
 fn what_one_domain_does_not_answer_is_undone_in_the_others() {
     let mut world = perfect(2);

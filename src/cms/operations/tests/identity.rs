@@ -1,4 +1,5 @@
-//! A conference is its number and its run: that of somebody else is neither joined nor ended.
+//! A conference is its number and its run: one that another server started is neither joined nor
+//! ended.
 
 use super::world::{World, conference, domain, terminal};
 use super::{ONE, perfect};
@@ -8,7 +9,8 @@ use crate::wire::{Address, MeetingId, MeetingState, Message, Role, Run};
 
 /// Autonomous server 1 starts a conference of its own.
 fn starts_its_own(world: &mut World, meeting: u64, member: Address) {
-    let (now, meeting) = (world.now, MeetingId(meeting));
+    let now = world.now;
+    let meeting = MeetingId(meeting);
     let start = Message::MeetingStart {
         level: crate::wire::Level::HIGHEST,
         layout: super::layout(4),
@@ -35,7 +37,7 @@ fn a_number_that_another_conference_bears_is_passed_over() {
     for number in 1..=3 {
         starts_its_own(&mut world, number, terminal(1, 50 + number as u16));
     }
-    // Of the third nobody has told.
+    // The third is not known to be an orphan.
     for number in [1, 2] {
         world.operations.handle_orphan(MeetingId(number));
     }

@@ -208,7 +208,7 @@ fn members_of_a_domain_that_does_not_answer_are_not_added() {
     world.network.set_cut(port, false);
     world.settle();
     world.check();
-    assert_eq!(world.writer.table().count_terminals(), 1, "nor is who answered: all of it or nothing");
+    assert_eq!(world.writer.table().count_terminals(), 1, "nor is the one that answered: all of it or nothing");
     world.must(add(ONE, &[terminal(2, 1)]));
     world.settle();
     world.check();
@@ -275,7 +275,8 @@ fn nobody_is_told_before_it_is_durable() {
 fn a_newer_dispatch_server_has_the_domain_to_itself() {
     let mut world = perfect(2);
     world.must(conference(1, &[terminal(1, 1)]));
-    let (old, newer) = (world.epoch, Epoch::new(2, 1));
+    let old = world.epoch;
+    let newer = Epoch::new(2, 1);
     let asked = world.ask(ConferenceRequest::SetLayout { meeting: ONE, layout: layout(9) });
     let command = world.poll_transmit().unwrap();
     let header = Header { status: Status::StaleEpoch.wire(), ..command.header };
@@ -292,8 +293,8 @@ fn a_newer_dispatch_server_has_the_domain_to_itself() {
     world.must(conference(3, &[terminal(2, 2)]));
 }
 
-/// It would be ended as soon as an operator gives control back, however long whoever controls it
-/// has gone on with it.
+/// It would be ended as soon as an operator gives control back, however long the other dispatch
+/// server has gone on with it.
 #[test]
 fn an_end_that_is_refused_for_another_dispatch_server_is_not_left_for_later() {
     let mut world = perfect(1);
@@ -350,7 +351,7 @@ fn a_busy_server_is_asked_again_when_it_said() {
 }
 
 /// An autonomous server gives a repeated request the answer that it remembers (wire.md), BUSY too;
-/// and whoever recorded that answer may repeat it.
+/// and anyone who recorded that answer may repeat it.
 #[test]
 fn what_was_busy_is_asked_under_another_transaction_and_a_repeated_refusal_puts_nothing_off() {
     let mut world = perfect(1);

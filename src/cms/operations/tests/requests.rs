@@ -1,4 +1,4 @@
-//! Whatever a client asks for, and whatever the table holds: there is an answer, and no panic.
+//! For any request and any content of the table there is an answer, and no panic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -155,7 +155,7 @@ proptest! {
     }
 }
 
-/// Of a terminal behind another domain's autonomous server the part says who commands it, not its
+/// A terminal behind another domain's autonomous server is commanded by way of its part, not of its
 /// address.
 #[test]
 fn a_member_is_commanded_by_way_of_its_part() {

@@ -26,7 +26,7 @@ use crate::wire::{
 const DISPATCH: Address = Address::from_number(0x1_0001);
 const DISPATCH_MAC: Mac = Mac([2, 0xd1, 0, 0, 0, 1]);
 const ETHERTYPE: u16 = 0x88B5;
-/// The network flips bits, and only a tag tells.
+/// The network flips bits, and only a tag shows that.
 const SECRET: Secret = Secret([7; 32]);
 
 pub fn domain(number: u64) -> Domain {
@@ -144,7 +144,8 @@ impl World {
     }
 
     pub fn open_database(&mut self) {
-        let (next, unfinished) = (self.database.next_meeting().unwrap(), self.database.unfinished().unwrap());
+        let next = self.database.next_meeting().unwrap();
+        let unfinished = self.database.unfinished().unwrap();
         let wanted = self.database.wanted().unwrap();
         self.operations.handle_opened(self.now, next, unfinished, wanted, &mut self.writer);
     }
@@ -216,7 +217,6 @@ impl World {
         self.exchange();
         if self.commits_run && !self.commits.is_empty() {
             let mut jobs: Vec<_> = self.commits.drain(..).collect();
-            let (now, writer) = (self.now, &mut self.writer);
             let mut fails = Vec::new();
             jobs.retain(|&(job, _)| {
                 self.commits_seen += 1;
@@ -229,7 +229,7 @@ impl World {
             }
             for job in fails {
                 let full = CommitError::Storage("no space left on device".into());
-                self.operations.handle_committed(now, job, Err(full), writer);
+                self.operations.handle_committed(self.now, job, Err(full), &mut self.writer);
             }
             let group: Vec<_> = jobs.iter().map(|(_, changes)| (changes.as_slice(), self.epoch)).collect();
             let results = self.database.commit_group(&group).unwrap();
@@ -255,7 +255,7 @@ impl World {
             self.send(command.domain, &command.header, &command.message);
         }
         assert!(self.operations.commands() <= crate::limits::COMMANDS_WAITING_MAX);
-        assert!(self.operations.lanes.in_flight() <= COMMANDS_IN_FLIGHT_MAX);
+        assert!(self.operations.shared.lanes.in_flight() <= COMMANDS_IN_FLIGHT_MAX);
         for server in &mut self.servers {
             while let Some(length) = server.poll_transmit(self.now, &mut buffer) {
                 self.network.send(self.now, &buffer[..length]);
@@ -266,7 +266,7 @@ impl World {
                 Some(server) => self.servers[server].handle_frame(self.now, &bytes),
                 None => {
                     assert_eq!(port, self.dispatch);
-                    self.hear(&bytes);
+                    self.receive(&bytes);
                 }
             }
         }
@@ -280,7 +280,7 @@ impl World {
             match event {
                 OperationsEvent::Unanswered { domain } => drop(self.doubted.insert(domain)),
                 OperationsEvent::Unfinished { .. } => self.unfinished += 1,
-                OperationsEvent::Stale { .. } | OperationsEvent::Fenced { .. } => {}
+                OperationsEvent::Stale { .. } | OperationsEvent::Fenced { .. } | OperationsEvent::Warning { .. } => {}
             }
         }
     }
@@ -312,7 +312,7 @@ impl World {
     }
 
     /// What a worker and the control thread do with a frame.
-    fn hear(&mut self, bytes: &[u8]) {
+    fn receive(&mut self, bytes: &[u8]) {
         let Ok(frame) = Frame::parse(bytes, ETHERTYPE) else { return };
         if !frame.authentic(&Key::derive(Some(&SECRET), Direction::Autonomous)) {
             return;
@@ -343,7 +343,8 @@ impl World {
         self.commits.clear();
         if reboot {
             let table = Arc::new(Table::on_heap(Capacity { meetings: 4096, terminals: 16_384 }));
-            (self.writer, self.worker) = (table.writer(OwnerId::CONTROL), table.writer(OwnerId::worker(0)));
+            self.writer = table.writer(OwnerId::CONTROL);
+            self.worker = table.writer(OwnerId::worker(0));
             self.database.clone().for_each_meeting(|meeting| self.restore(&meeting)).unwrap();
         }
         self.take_over(|_| true);
@@ -378,7 +379,8 @@ impl World {
     fn take_over(&mut self, is_meant: impl Fn(Domain) -> bool) {
         let parts: Vec<_> = self.writer.table().parts().filter(|part| is_meant(part.domain)).collect();
         for part in parts.into_iter().filter(|part| part.state == MeetingState::InMeeting) {
-            let (meeting, epoch) = (part.meeting, self.epoch);
+            let meeting = part.meeting;
+            let epoch = self.epoch;
             let server = self.servers.iter().find(|server| server.domain() == part.domain).unwrap();
             let Some(held) = server.meetings().find(|held| held.meeting == meeting) else {
                 panic!("{meeting:?} was promised, and its autonomous server does not have it");

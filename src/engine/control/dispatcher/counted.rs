@@ -1,7 +1,7 @@
 //! How many parts a domain has, counted no oftener than they change.
 //!
 //! Counting walks the whole table, and a heartbeat is cheap to repeat: one that was recorded is
-//! authentic for ever, whoever sends it.
+//! authentic for ever, also if another sends it.
 
 use std::collections::HashMap;
 

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_makes_room_for_another_term_leaves_whatever_becomes_of_an_upgrade() {
+    fn an_engine_that_makes_room_for_another_term_leaves_even_if_an_upgrade_is_refused() {
         let (mut departure, mut output) = (Departure::default(), Output::default());
         departure.leave_for_term(Nanos(1));
         departure.refuse("the new program (engine 7) does not stand by within 30 s".into(), &mut output);

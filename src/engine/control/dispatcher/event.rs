@@ -32,6 +32,13 @@ pub enum Event {
         /// When it is tried again.
         pause: Duration,
     },
+    /// Something about a conference that somebody should look at.
+    Warning {
+        /// Which.
+        meeting: MeetingId,
+        /// In words.
+        what: String,
+    },
     /// Another dispatch server controls the domain, under this epoch.
     GivenUp(Domain, Epoch),
     /// The table has no room to say so.

@@ -8,8 +8,7 @@ use crate::cms::ReplyId;
 use crate::handover::protocol::Notice;
 use crate::limits::CONTROL_BATCH;
 
-/// Bounded by what a round takes in: whoever drives the dispatcher fetches everything between two
-/// rounds.
+/// Bounded by what a round takes in, for everything is fetched between two rounds.
 #[derive(Default)]
 pub(super) struct Output {
     /// Answers to heartbeats.

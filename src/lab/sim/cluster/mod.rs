@@ -91,13 +91,13 @@ pub struct Cluster {
     pub disk: Disk,
     /// The engine that controls, while there is one.
     pub engine: Option<Engine>,
-    /// For whoever drives the cluster.
+    /// For the test that drives the cluster.
     pub random: Random,
     /// Under which the last engine was started.
     pub epoch: Epoch,
     /// When the engine dies. Nothing by itself.
     pub fate: Fate,
-    /// What happens, for whoever wonders.
+    /// What happens, where that is wanted.
     pub trace: Trace,
     operators: Operators,
     ring: MemoryRing,
@@ -295,7 +295,8 @@ impl Cluster {
         let copy = Disk::new();
         let mut changes = Vec::new();
         let all = self.disk.database.for_each_meeting(|meeting| changes.push(Change::Create(meeting)));
-        all.and_then(|()| Ok(copy.database.commit(&changes, Epoch::NONE))).expect("memory").expect("a new database");
+        all.expect("memory can be read");
+        copy.database.commit(&changes, Epoch::NONE).expect("a new database takes them");
         self.ring = MemoryRing::new(RING);
         Some((engine, std::mem::replace(&mut self.disk, copy)))
     }

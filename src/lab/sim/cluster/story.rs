@@ -23,7 +23,7 @@ const STRANGER: u64 = 7000;
 const TERMINALS: u16 = 24;
 const OPERATED: usize = 10;
 
-/// What has happened in a story, for who wonders whether anything did.
+/// What has happened in a story: that it was one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Told {
     /// Engines that were started.

@@ -1,4 +1,4 @@
-//! What happens in a simulation, line by line, for whoever wonders how it came to its end.
+//! What happens in a simulation, line by line, to see how it came to its end.
 
 use crate::time::Nanos;
 use crate::wire::{DEFAULT_ETHERTYPE, Frame, Opcode};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Desk, domain, terminal};
+use super::{Rig, domain, terminal};
 use crate::lab::sim::{Preload, World};
 use crate::time::Nanos;
 use crate::wire::{
@@ -13,67 +13,64 @@ const PRELOAD: (u32, u16) = (9000, 10);
 
 /// A domain that holds every third of 9,000 meetings, with more terminals than have device numbers
 /// from 45,001 on.
-fn desk() -> (Desk, Preload) {
+fn rig() -> (Rig, Preload) {
     let preload = Preload::new(PRELOAD.0, PRELOAD.1, None, 3).unwrap();
-    let desk = Desk::new(|settings| {
+    let rig = Rig::new(|settings| {
         settings.first_device = 45_001;
         settings.terminals = 0;
         settings.preload = Some(preload.domain(1, domain(), 45_001));
     });
-    (desk, preload)
+    (rig, preload)
 }
 
 #[test]
 fn preloaded_meetings_are_taken_over_and_their_digest_is_that_of_the_rule() {
-    let (mut desk, preload) = desk();
+    let (mut rig, preload) = rig();
     let rule = preload.domain(1, domain(), 45_001);
     assert_eq!((rule.len(), rule.terminals()), (3000, 30_000));
     let summaries: Vec<_> = rule.meetings().collect();
-    assert_eq!(desk.server.meetings().collect::<Vec<_>>(), summaries);
-    let all = desk.server.digest(preload.epoch());
+    assert_eq!(rig.server.meetings().collect::<Vec<_>>(), summaries);
+    let all = rig.server.digest(preload.epoch());
     assert_eq!(all.0, 3000);
     for page in summaries.chunks(63) {
-        let header = desk.header(MeetingId::NONE);
+        let header = rig.header(MeetingId::NONE);
         let entries = page.iter().map(|it| TakeoverEntry { meeting: it.meeting, version: it.version }).collect();
-        let answer = desk.page(&header, Opcode::TakeoverBatch, entries).remove(0);
+        let answer = rig.page(&header, Opcode::TakeoverBatch, entries).remove(0);
         let frame = Frame::parse(&answer, 0x88B5).unwrap();
         let results = frame.page().unwrap().records::<TakeoverResult>().unwrap().flatten();
         let taken = results.filter(|result| result.status == Status::Ok && result.participants == 10).count();
         assert_eq!(taken, page.len());
     }
-    assert_eq!((desk.server.digest(preload.epoch()), desk.server.digest(desk.epoch)), ((0, 0), all));
+    assert_eq!((rig.server.digest(preload.epoch()), rig.server.digest(rig.epoch)), ((0, 0), all));
 }
 
 #[test]
 fn commands_change_preloaded_meetings_and_only_what_changed_has_a_record() {
-    let (mut desk, preload) = desk();
+    let (mut rig, preload) = rig();
     let rule = preload.domain(1, domain(), 45_001);
     let (first, second) = (MeetingId(2), MeetingId(5));
     let members: Vec<_> = rule.members(0).collect();
-    assert_eq!(
-        desk.server.members(first).collect::<Vec<_>>(),
-        members.iter().map(|it| it.terminal).collect::<Vec<_>>()
-    );
-    assert!(members.iter().all(|it| desk.server.terminal(it.terminal) == Some(*it)));
-    assert_eq!(desk.server.terminals_changed().count(), 0);
+    assert_eq!(rig.server.members(first).collect::<Vec<_>>(), members.iter().map(|it| it.terminal).collect::<Vec<_>>());
+    assert!(members.iter().all(|it| rig.server.terminal(it.terminal) == Some(*it)));
+    assert_eq!(rig.server.terminals_changed().count(), 0);
 
     let leaves = members[3].terminal;
-    let (status, answer) = desk.ask(first, Message::MemberRemove { terminal: leaves });
+    let (status, answer) = rig.ask(first, Message::MemberRemove { terminal: leaves });
     assert_eq!(
         (status, answer),
         (Status::Ok, Message::MemberAck { opcode: Opcode::MemberRemoveAck, version: 12, terminal: leaves })
     );
-    assert_eq!(desk.server.members(first).count(), 9);
-    assert_eq!(desk.ask(second, Message::MemberAdd { terminal: leaves, role: Role::Participant }).0, Status::Ok);
-    assert_eq!(desk.server.members(second).count(), 11);
-    assert_eq!(desk.server.count_members(), 30_000);
+    assert_eq!(rig.server.members(first).count(), 9);
+    assert_eq!(rig.ask(second, Message::MemberAdd { terminal: leaves, role: Role::Participant }).0, Status::Ok);
+    assert_eq!(rig.server.members(second).count(), 11);
+    assert_eq!(rig.server.count_members(), 30_000);
     let stranger = terminal(1);
     assert_eq!(
-        desk.ask(first, Message::MemberAdd { terminal: stranger, role: Role::Participant }).0,
+        rig.ask(first, Message::MemberAdd { terminal: stranger, role: Role::Participant }).0,
         Status::UnknownTerminal
     );
 
-    assert_eq!(desk.ask(first, Message::MeetingEnd { reason: 0 }).0, Status::Ok);
+    assert_eq!(rig.ask(first, Message::MeetingEnd { reason: 0 }).0, Status::Ok);
     let start = Message::MeetingStart {
         level: Level::LOWEST,
         layout: Layout::new(4).unwrap(),
@@ -81,41 +78,41 @@ fn commands_change_preloaded_meetings_and_only_what_changed_has_a_record() {
         participants: 0,
         run: Run(7),
     };
-    assert_eq!(desk.ask(first, start).0, Status::Ok);
-    assert_eq!((desk.server.count_meetings(), desk.server.count_members()), (3000, 29_991));
-    desk.run(Duration::from_secs(1));
-    assert!(desk.server.is_quiet());
+    assert_eq!(rig.ask(first, start).0, Status::Ok);
+    assert_eq!((rig.server.count_meetings(), rig.server.count_members()), (3000, 29_991));
+    rig.run(Duration::from_secs(1));
+    assert!(rig.server.is_quiet());
     // Ten of the first meeting, and for each that left who took its place among those that report.
-    let changed = desk.server.terminals_changed().count();
+    let changed = rig.server.terminals_changed().count();
     assert!((10..=20).contains(&changed), "{changed}");
 }
 
 #[test]
 fn only_terminals_of_the_own_domain_report() {
-    let (mut desk, preload) = desk();
+    let (mut rig, preload) = rig();
     let rule = preload.domain(1, domain(), 45_001);
     let behind = rule.members(2999).last().unwrap().terminal;
     assert_ne!(behind.domain(), Some(domain()), "the last terminal has no device number left");
-    assert_eq!(desk.server.terminal(behind).unwrap().meeting, MeetingId(8999));
-    desk.ask(MeetingId::NONE, Message::Connect { window: 1 });
-    desk.server.set_rates(20_000, 0);
-    let reports = desk.run(Duration::from_secs(2));
+    assert_eq!(rig.server.terminal(behind).unwrap().meeting, MeetingId(8999));
+    rig.ask(MeetingId::NONE, Message::Connect { window: 1 });
+    rig.server.set_rates(20_000, 0);
+    let reports = rig.run(Duration::from_secs(2));
     assert!(reports.len() > 39_000, "{}", reports.len());
     assert!(reports.iter().all(|(_, state, _)| state.terminal.domain() == Some(domain())));
-    let changed = desk.server.terminals_changed().count();
+    let changed = rig.server.terminals_changed().count();
     assert_eq!(changed, usize::from(u16::MAX - 45_001) + 1, "each has had its turn");
 }
 
 #[test]
 fn few_words_say_what_the_whole_says() {
-    let (mut desk, preload) = desk();
+    let (mut rig, preload) = rig();
     let entry = TakeoverEntry { meeting: MeetingId(2), version: 11 };
-    let header = desk.header(MeetingId::NONE);
-    desk.page(&header, Opcode::TakeoverBatch, vec![entry]);
-    let (count, digest) = desk.server.digest(desk.epoch);
-    desk.ask(MeetingId::NONE, Message::ReplayDone { count, digest });
-    let (epoch, now) = (desk.epoch, desk.now);
-    let world = World::new(0x88B5, vec![desk.server]);
+    let header = rig.header(MeetingId::NONE);
+    rig.page(&header, Opcode::TakeoverBatch, vec![entry]);
+    let (count, digest) = rig.server.digest(rig.epoch);
+    rig.ask(MeetingId::NONE, Message::ReplayDone { count, digest });
+    let (epoch, now) = (rig.epoch, rig.now);
+    let world = World::new(0x88B5, vec![rig.server]);
     let seen = world.recovery_after(preload.epoch(), now);
     assert_eq!((seen.epoch, seen.taken_over, seen.meetings), (epoch, 1, 3000));
     assert_eq!([seen.takeover_first_ns, seen.takeover_last_ns, seen.replay_done_ns], [Some(now.0); 3]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Desk, ONE, SECRET, domain, report_of, terminal};
+use super::{ONE, Rig, SECRET, domain, report_of, terminal};
 use crate::lab::sim::{AutonomousServer, Network, NetworkSettings, Settings};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::time::Nanos;
@@ -14,11 +14,11 @@ use crate::wire::{
 
 #[test]
 fn called_terminal_rings_takes_the_call_and_reports_until_acknowledged() {
-    let mut desk = Desk::new(|_| ());
-    desk.acknowledges = false;
-    desk.start(ONE, 3, [1]);
-    let begin = desk.now;
-    let reports = desk.run(Duration::from_secs(10));
+    let mut rig = Rig::new(|_| ());
+    rig.acknowledges = false;
+    rig.start(ONE, 3, [1]);
+    let begin = rig.now;
+    let reports = rig.run(Duration::from_secs(10));
     let told: Vec<_> = reports.iter().map(|(at, r, now)| (at.since(begin).as_millis(), r.business, *now)).collect();
     let took = told[1].0;
     assert!((20..=40).contains(&took), "{told:?}");
@@ -32,59 +32,59 @@ fn called_terminal_rings_takes_the_call_and_reports_until_acknowledged() {
             (took + 7000, Business::InMeeting, true),
         ]
     );
-    assert!(!desk.server.is_quiet());
-    desk.acknowledges = true;
-    assert_eq!(desk.run(Duration::from_secs(30)).len(), 1);
-    assert!(desk.server.is_quiet());
-    let counters = *desk.server.counters();
+    assert!(!rig.server.is_quiet());
+    rig.acknowledges = true;
+    assert_eq!(rig.run(Duration::from_secs(30)).len(), 1);
+    assert!(rig.server.is_quiet());
+    let counters = *rig.server.counters();
     assert_eq!((counters.reports_sent, counters.reports_retransmitted), (2, 4));
     assert_eq!((counters.reports_acknowledged, counters.reports_unanswered), (1, 2), "one overtaken, one late");
-    let state = desk.server.terminal(terminal(1)).unwrap();
+    let state = rig.server.terminal(terminal(1)).unwrap();
     assert_eq!((state.decode, state.version), (Decode::Decoding, 2));
-    assert_eq!(desk.server.terminals().next().unwrap().1, Some(2));
+    assert_eq!(rig.server.terminals().next().unwrap().1, Some(2));
 }
 
 #[test]
 fn reports_come_at_the_set_rate_and_none_is_lost_or_repeated_while_acknowledged() {
-    let mut desk = Desk::new(|settings| {
+    let mut rig = Rig::new(|settings| {
         settings.reports_per_second = 5000;
         settings.terminals = 400;
     });
-    desk.start(ONE, 3, 1..=400);
-    desk.run(Duration::from_secs(1));
-    desk.server.reset_counters();
-    let reports = desk.run(Duration::from_secs(1));
+    rig.start(ONE, 3, 1..=400);
+    rig.run(Duration::from_secs(1));
+    rig.server.reset_counters();
+    let reports = rig.run(Duration::from_secs(1));
     assert!((4990..=5010).contains(&reports.len()), "{}", reports.len());
     let captions = reports.iter().filter(|(_, state, _)| state.info.len() > 6).count();
     assert!(captions > 50, "some information takes a REPORT_INFO: {captions}");
-    desk.server.set_quiesced(true);
-    desk.run(Duration::from_millis(100));
-    assert!(desk.server.is_quiet());
-    let counters = desk.server.counters();
+    rig.server.set_quiesced(true);
+    rig.run(Duration::from_millis(100));
+    assert!(rig.server.is_quiet());
+    let counters = rig.server.counters();
     assert_eq!(counters.reports_sent, counters.reports_acknowledged);
     assert_eq!((counters.reports_retransmitted, counters.reports_unanswered, counters.reports_held_back), (0, 0, 0));
-    assert!(desk.server.terminals().all(|(state, acknowledged)| acknowledged == Some(state.version)));
+    assert!(rig.server.terminals().all(|(state, acknowledged)| acknowledged == Some(state.version)));
 }
 
 #[test]
 fn probes_leave_from_terminal_after_terminal_and_are_never_repeated() {
-    let mut desk = Desk::new(|settings| settings.probes_per_second = 1000);
-    desk.ask(MeetingId::NONE, Message::Connect { window: 1 });
-    desk.now = desk.now + Duration::from_millis(1);
-    let first = desk.sent();
+    let mut rig = Rig::new(|settings| settings.probes_per_second = 1000);
+    rig.ask(MeetingId::NONE, Message::Connect { window: 1 });
+    rig.now = rig.now + Duration::from_millis(1);
+    let first = rig.sent();
     let frame = Frame::parse(&first[0], 0x88B5).unwrap();
     let Ok(Message::Probe { sent_ns, sequence }) = frame.message() else { panic!("a probe") };
     let from = frame.envelope().from;
     let (mut bytes, header) = (vec![0; FRAME_BYTES_MAX], frame.header());
-    let back = Envelope { to: from, ..desk.envelope() };
+    let back = Envelope { to: from, ..rig.envelope() };
     let echo = Message::ProbeEcho { sent_ns, sequence };
-    let length = encode_message(&mut bytes, &back, &header, &echo, &desk.key());
-    desk.give(&bytes[..length]);
-    desk.give(&bytes[..length]);
-    let counters = desk.server.counters();
+    let length = encode_message(&mut bytes, &back, &header, &echo, &rig.key());
+    rig.give(&bytes[..length]);
+    rig.give(&bytes[..length]);
+    let counters = rig.server.counters();
     assert_eq!((counters.probes_echoed, counters.probes_strange), (1, 1));
-    desk.now = desk.now + Duration::from_millis(5);
-    assert_eq!(desk.sent().len(), 5);
+    rig.now = rig.now + Duration::from_millis(5);
+    assert_eq!(rig.sent().len(), 5);
 }
 
 /// A dispatch server that acknowledges what reaches it, each report by itself, and remembers the

@@ -20,7 +20,6 @@ use rustix::net::{RecvFlags, recv};
 
 use super::completions::complete;
 use super::ring::{COMPLETION, Consumer, Descriptor, FILL, Producer, RECEIVE, Ring, TRANSMIT};
-use super::socket::Socket;
 use super::umem::{Area, Chunk, Owner};
 use super::{Settings, XdpError};
 
@@ -66,6 +65,11 @@ pub(super) struct MappedQueue {
     sent: Box<[ArrayQueue<Chunk>]>,
 }
 
+/// Receive and transmit ring of a socket.
+pub(super) type Pair = (Consumer<Descriptor>, Producer<Descriptor>);
+/// Sockets with their rings, in the order of their numbers.
+pub(super) type SocketRings = Vec<(OwnedFd, Pair)>;
+
 impl MappedQueue {
     /// Maps the rings, without reading them.
     pub fn map(settings: &Settings, number: u32, area: Area, sockets: Vec<OwnedFd>) -> Result<Self, XdpError> {
@@ -88,17 +92,15 @@ impl MappedQueue {
         Ok(Self { number, area, sockets, fill, completion, pairs, returned, sent })
     }
 
-    /// The sockets, each with the one chunk for sending that its predecessor left unused. For the
-    /// other chunks see [`Queue::take_back_sent`], for received frames
-    /// [`Queue::take_back_received`].
-    pub fn take_over(self, settings: &Settings) -> Result<Vec<Socket>, XdpError> {
+    /// The shared part at work, and the sockets with their receive and transmit rings.
+    pub fn share(self, settings: &Settings) -> Result<(Arc<Queue>, SocketRings), XdpError> {
         let Self { number, area, sockets, fill, completion, pairs, returned, sent } = self;
         let taken_back = vec![false; pairs.len()].into();
         let rings = Rings { fill: Producer::over(fill)?, completion: Consumer::over(completion)?, taken_back };
-        let pairs: Vec<(Consumer<_>, Producer<_>)> = pairs
-            .into_iter()
-            .map(|(receive, transmit)| Ok((Consumer::over(receive)?, Producer::over(transmit)?)))
-            .collect::<Result<_, XdpError>>()?;
+        let pairs =
+            pairs.into_iter().map(|(receive, transmit)| Ok((Consumer::over(receive)?, Producer::over(transmit)?)));
+        let sockets =
+            sockets.into_iter().zip(pairs).map(|(fd, pair)| Ok((fd, pair?))).collect::<Result<_, XdpError>>()?;
 
         let queue = Arc::new(Queue {
             number,
@@ -110,14 +112,7 @@ impl MappedQueue {
             transmit: settings.transmit,
             area,
         });
-        let parts = sockets.into_iter().zip(pairs).enumerate();
-        parts
-            .map(|(ring, (fd, (receive, transmit)))| {
-                let spare = queue.take_spare(ring as u32, &transmit)?;
-                let busy_poll = settings.busy_poll;
-                Ok(Socket::new(fd, queue.clone(), ring as u32, receive, transmit, spare, busy_poll))
-            })
-            .collect()
+        Ok((queue, sockets))
     }
 }
 
@@ -156,7 +151,7 @@ impl Queue {
 
     /// The spare of a ring, if the kernel does not have it. Must run before any socket of the queue
     /// works.
-    fn take_spare(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
+    pub fn take_spare(&self, ring: u32, transmit: &Producer<Descriptor>) -> Result<Vec<Chunk>, XdpError> {
         let spare = self.spare(ring);
         if self.area.owners(spare.clone()).all(|(_, owner)| owner != Some(Owner::Sent)) {
             return free_to_transmit(&self.area, spare, transmit);
@@ -352,7 +347,5 @@ fn free_to_receive(
     Ok(free)
 }
 
-#[cfg(test)]
-mod foreign;
 #[cfg(test)]
 mod tests;

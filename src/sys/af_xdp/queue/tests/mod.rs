@@ -1,7 +1,10 @@
 //! The moments at which a process can die, one by one, and many in sequence: they are too short for
 //! a test that kills at random to hit each.
 
+mod foreign;
+
 use super::super::ring::fake::{self, memory};
+use super::super::socket::Socket;
 use super::super::umem::Umem;
 use super::*;
 use crate::sys::interface::Interface;

@@ -1,8 +1,8 @@
 //! What a compromised predecessor can leave in the rings.
 
-use super::super::ring::fake::{self, memory};
-use super::super::umem::Umem;
-use super::*;
+use super::super::super::ring::fake::{self, memory};
+use super::super::super::umem::Umem;
+use super::super::*;
 use crate::sys::interface::Interface;
 
 const ENTRIES: u32 = 64;

@@ -1,0 +1,50 @@
+//! The chair of a conference: how it passes from one terminal to another.
+//!
+//! Two commands do that, at autonomous servers that need not be the same: one makes the new
+//! chairman, the other makes the old one a participant. The acknowledgements say who is chairman,
+//! in the table and for the database; the functions here are the only ones that write it.
+
+use super::context::Context;
+use super::refusals::NotNow;
+use super::table_access::chairmen;
+use crate::database::Change;
+use crate::wire::{Address, Domain, Role};
+
+/// Plans that a terminal becomes chairman: the present one gives the chair up.
+pub(super) fn plan_chairman(context: &mut Context<'_>, terminal: Address) -> Result<(), NotNow> {
+    context.operation.promotes = true;
+    let chairmen = chairmen(context.table(), &context.parts()?);
+    for other in chairmen.into_iter().filter(|&other| other != terminal) {
+        match context.member(other) {
+            Ok(_) => {
+                context.operation.wants.roles.insert(other, Role::Participant);
+                context.operation.undo.roles.insert(other, Role::Chairman);
+            }
+            // One that is no member any more cannot be asked to give the chair up, and need not.
+            Err(NotNow::Refuse(_)) => {}
+            Err(wait) => return Err(wait),
+        }
+    }
+    Ok(())
+}
+
+/// A terminal was made chairman.
+pub(super) fn takes_chair(context: &mut Context<'_>, domain: Domain, terminal: Address) {
+    context.note(domain, |part| part.chairman = terminal);
+    context.operation.changes.push(Change::Chairman(context.operation.meeting, terminal));
+}
+
+/// A terminal is chairman no more, if it was. Where the same operation makes another one chairman,
+/// that one's own acknowledgement says who is.
+pub(super) fn leaves_chair(context: &mut Context<'_>, domain: Domain, terminal: Address) {
+    let meeting = context.operation.meeting;
+    let part = context.table().part(meeting, domain);
+    if part.is_some_and(|part| part.chairman == terminal) && !context.operation.promotes {
+        context.operation.changes.push(Change::Chairman(meeting, Address::default()));
+    }
+    context.note(domain, |part| {
+        if part.chairman == terminal {
+            part.chairman = Address::default();
+        }
+    });
+}
