@@ -5,17 +5,17 @@
 //! the API's listening socket), starts an engine without privileges, hands it the descriptors
 //! ([`crate::handover`]), sees it die, and hands them to the next.
 //!
-//! What it decides is [`lifecycle`], which is pure; what it does is [`supervisor`], the shell around
-//! that.
+//! What it decides is [`lifecycle`], which is pure; what it does is [`supervisor`], the shell
+//! around that.
 //!
 //! What always holds:
 //!
 //! - One engine works with table and rings at a time. Its standby has all of it mapped and touches
 //!   none of it before the kernel has handed it every lock of the engine's threads
-//!   ([`crate::sys::robust_locks`]). Where there is no standby, a new engine is handed the resources
-//!   when the pidfd has proven the death of the one before: readable only when its last thread has
-//!   left the address space for good. That is later by what unmapping takes, 40 to 80 µs for each
-//!   MB of 4 KiB pages (`do_exit`, kernel/exit.c).
+//!   ([`crate::sys::robust_locks`]). Where there is no standby, a new engine is handed the
+//!   resources when the pidfd has proven the death of the one before: readable only when its last
+//!   thread has left the address space for good. That is later by what unmapping takes, 40 to 80 µs
+//!   for each MB of 4 KiB pages (`do_exit`, kernel/exit.c).
 //! - An engine that hangs counts as dead and is killed ([`lifecycle`]). What an engine says is
 //!   trusted no more than what comes in a frame ([`hearing`]). What it can write to is replaced
 //!   when engines fail one after the other ([`renewal`]).

@@ -17,7 +17,7 @@ pub struct Picture {
     pub terminals: BTreeMap<Address, TerminalState>,
 }
 
-/// The table's picture.
+/// What the dispatch server's table says of every part and member.
 pub fn of_table(world: &World) -> Picture {
     Picture {
         parts: world.table.parts().map(|part| ((part.meeting, part.domain), part)).collect(),
