@@ -17,10 +17,13 @@ pub struct Picture {
     pub terminals: BTreeMap<Address, TerminalState>,
 }
 
-/// What the dispatch server's table says of every part and member.
+/// What the dispatch server's table says of every part and member. Whether a missing part is in doubt
+/// is left out: doubt is about members, and it has none at its autonomous server.
 pub fn of_table(world: &World) -> Picture {
+    let in_doubt = |part: &Part| part.in_doubt && part.state != MeetingState::Missing;
+    let parts = world.table.parts().map(|part| Part { in_doubt: in_doubt(&part), ..part });
     Picture {
-        parts: world.table.parts().map(|part| ((part.meeting, part.domain), part)).collect(),
+        parts: parts.map(|part| ((part.meeting, part.domain), part)).collect(),
         terminals: world.table.terminals().map(|terminal| (terminal.terminal, (&terminal).into())).collect(),
     }
 }
