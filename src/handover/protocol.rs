@@ -66,7 +66,7 @@ pub struct Death {
 /// What an engine is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`HANDOVER`].
+    /// `HANDOVER`.
     pub version: u32,
     /// What the keeper runs: an engine of a program that does not match takes nothing over.
     pub keeper: Identity,
