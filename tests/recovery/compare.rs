@@ -17,8 +17,8 @@ pub struct Picture {
     pub terminals: BTreeMap<Address, TerminalState>,
 }
 
-/// What the dispatch server's table says of every part and member. Whether a missing part is in doubt
-/// is left out: doubt is about members, and it has none at its autonomous server.
+/// What the dispatch server's table says of every part and member. Whether a missing part is in
+/// doubt is left out: doubt is about members, and it has none at its autonomous server.
 pub fn of_table(world: &World) -> Picture {
     let in_doubt = |part: &Part| part.in_doubt && part.state != MeetingState::Missing;
     let parts = world.table.parts().map(|part| Part { in_doubt: in_doubt(&part), ..part });
