@@ -59,7 +59,7 @@ cargo build --all-targets --quiet
 if command -v systemd-analyze >/dev/null; then
     say "systemd's units"
     # They are checked with the program that was built, because a unit whose program is missing is
-# reported as wrong.
+    # reported as wrong.
     units="$(mktemp -d)"
     trap 'rm -r "$units"' EXIT
     for unit in baton.service baton-metrics.service; do

@@ -42,7 +42,7 @@ struct Measurement<'a> {
     operators: Operators,
 }
 
-/// Measures a size.
+/// Runs every fault at one size, trial after trial.
 pub fn measure(size: Size, args: &Args, testbed_name: &str) -> Result<OfSize, Box<dyn Error>> {
     let preload = size.preload()?;
     let begun = Instant::now();

@@ -11,7 +11,7 @@ report_settings() {
     DISPATCH="${DISPATCH:-1/65535}" DOMAIN="${DOMAIN:-366}" BASE="${BASE:-1001}" TERMINALS="${TERMINALS:-200}"
     MEMBERS="${MEMBERS:-10}" ETHERTYPE="${ETHERTYPE:-0x88b5}" OBJECT="${OBJECT:-}"
     # Reports count upwards from run to run, in serial arithmetic: a second advances the version
-# by more than a terminal can report in it.
+    # by more than a terminal can report in it.
     VERSION="${VERSION:-$((($(date +%s) * 8192) % 4294967296))}"
     [[ "$DISPATCH" =~ ^[0-9]{1,12}/[0-9]{1,5}$ ]] || wrong "DISPATCH is an address such as 1/65535, not '$DISPATCH'"
     [[ "$ETHERTYPE" =~ ^0x[0-9A-Fa-f]{4}$ ]] || wrong "ETHERTYPE is such as 0x88b5, not '$ETHERTYPE'"

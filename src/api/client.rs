@@ -193,11 +193,25 @@ impl Client {
         {
             kept = None;
         }
-        let mut connection = match kept {
-            Some(connection) => connection,
-            None => Connection::open(&self.socket).await?,
+        let lost = |error: hyper::Error| ClientError::Lost(error.to_string());
+        let mut request = request;
+        if let Some(mut connection) = kept {
+            match connection.exchange(request).await {
+                Ok(answer) => {
+                    self.connection = Some(connection);
+                    return Ok(answer);
+                }
+                Err(Failed::Sent(error)) => return Err(lost(error)),
+                // The engine closed it meanwhile, and has seen nothing of the request.
+                Err(Failed::Unsent(back)) => request = *back,
+            }
+        }
+        let mut connection = Connection::open(&self.socket).await?;
+        let answer = match connection.exchange(request).await {
+            Ok(answer) => answer,
+            Err(Failed::Sent(error)) => return Err(lost(error)),
+            Err(Failed::Unsent(_)) => return Err(ClientError::Lost("the connection was closed".into())),
         };
-        let answer = connection.exchange(request).await.map_err(|error| ClientError::Lost(error.to_string()))?;
         self.connection = Some(connection);
         Ok(answer)
     }
@@ -215,8 +229,11 @@ fn refused(status: StatusCode, bytes: &[u8]) -> ClientError {
 #[derive(Debug)]
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<TokioIo<UnixStream>, Full<Bytes>>>>,
+    /// None once it is over.
+    driver: Option<Driver>,
 }
+
+type Driver = Pin<Box<http1::Connection<TokioIo<UnixStream>, Full<Bytes>>>>;
 
 impl Connection {
     async fn open(socket: &PathBuf) -> Result<Self, ClientError> {
@@ -235,38 +252,62 @@ impl Connection {
         };
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| ClientError::Lost(error.to_string()))?;
-        Ok(Self { sender, driver: Box::pin(driver) })
+        Ok(Self { sender, driver: Some(Box::pin(driver)) })
     }
 
     /// Whether the engine has not closed it since the last answer.
     async fn is_alive(&mut self) -> bool {
         let Self { sender, driver } = self;
-        drive(driver, sender.ready()).await.is_ok()
+        let Some(running) = driver else { return false };
+        let is_over = tokio::select! {
+            biased;
+            _ = running => true,
+            ready = sender.ready() => ready.is_err(),
+        };
+        if is_over {
+            *driver = None;
+        }
+        !is_over
     }
 
-    async fn exchange(&mut self, request: hyper::Request<Full<Bytes>>) -> hyper::Result<(StatusCode, Bytes)> {
+    async fn exchange(&mut self, request: Asking) -> Result<(StatusCode, Bytes), Failed> {
         let Self { sender, driver } = self;
         let answer = async {
-            let answer = sender.send_request(request).await?;
+            let answer = sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+                Some(request) => Failed::Unsent(Box::new(request)),
+                None => Failed::Sent(error.into_error()),
+            })?;
             let status = answer.status();
-            Ok((status, answer.into_body().collect().await?.to_bytes()))
+            let body = answer.into_body().collect().await.map_err(Failed::Sent)?;
+            Ok((status, body.to_bytes()))
         };
         drive(driver, answer).await
     }
 }
 
-/// Waits for `work`, which the connection has to be driven for.
-async fn drive<T>(
-    driver: &mut Pin<Box<http1::Connection<TokioIo<UnixStream>, Full<Bytes>>>>,
-    work: impl Future<Output = hyper::Result<T>>,
-) -> hyper::Result<T> {
+type Asking = hyper::Request<Full<Bytes>>;
+
+/// Why there is no answer.
+enum Failed {
+    /// The request did not leave, and may be sent on another connection.
+    Unsent(Box<Asking>),
+    /// The engine may have seen it.
+    Sent(hyper::Error),
+}
+
+/// Waits for `work`, which the connection has to be driven for. A driver that is over is dropped: a
+/// request that it has not sent is given back by that, and would be waited for otherwise.
+async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
-    tokio::select! {
-        biased;
-        done = &mut work => done,
-        // Over: what had come by then is in the hands of `work`, and it waits for no more.
-        _ = driver => work.await,
+    if let Some(running) = driver {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = running => {}
+        }
+        *driver = None;
     }
+    work.await
 }
 
 /// A client for threads: each request has a connection of its own, and none is repeated.

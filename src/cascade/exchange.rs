@@ -33,7 +33,7 @@ use crate::wire::{Domain, Epoch, Header, MeetingId, Opcode, Transaction};
 /// What a request is for. Each has a window of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// CONNECT.
+    /// Sets the link up; one at a time.
     Connect,
     /// A page of takeovers.
     Takeover,

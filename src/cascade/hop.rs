@@ -22,7 +22,7 @@ impl Hop {
         u64::from_le_bytes([a, b, c, d, e, f, self.interface, 0])
     }
 
-    /// From its [`Self::number`].
+    /// The inverse of [`Self::number`]; the highest byte is ignored.
     pub fn from_number(number: u64) -> Self {
         let [a, b, c, d, e, f, interface, _] = number.to_le_bytes();
         Self { interface, mac: Mac([a, b, c, d, e, f]) }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::config::Heartbeat;
 use crate::time::Nanos;
 
-/// The state of a link.
+/// Whether an autonomous server answers heartbeats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
@@ -52,7 +52,7 @@ impl Liveness {
         }
     }
 
-    /// Its state.
+    /// As of the last heartbeat or timeout that was handled.
     pub const fn state(&self) -> LinkState {
         self.state
     }

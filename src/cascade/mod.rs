@@ -39,7 +39,7 @@ use crate::wire::{Address, Direction, Domain, Envelope, Epoch, Header, Key, Mac,
 /// How frames to a domain are addressed and tagged.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// The domain.
+    /// Whose autonomous server the route leads to.
     pub domain: Domain,
     hop: Option<Hop>,
     /// What may be its next hop, and when the last heartbeat went there. The first is the one that

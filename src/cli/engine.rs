@@ -13,7 +13,8 @@ use crate::time::Nanos;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Waits for what the keeper hands over, and takes control with it. `born` is when the process began its main.
+/// Waits for what the keeper hands over, and takes control with it. `born` is when the process
+/// began its main.
 pub fn run(born: Nanos) -> ExitCode {
     log_to_stderr();
     abort_on_panic();

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::sys::stderr;
 
-/// The variable.
+/// The environment variable that filters log lines.
 const VARIABLE: &str = "BATON_LOG";
 
 /// What it asks for; none where it is not set, empty, or makes no sense: then all from INFO on is

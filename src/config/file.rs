@@ -24,7 +24,7 @@ pub enum ConfigError {
         file.display()
     )]
     Unreadable {
-        /// The file.
+        /// Where it was looked for.
         file: PathBuf,
         /// What the system said.
         error: io::Error,
@@ -32,7 +32,7 @@ pub enum ConfigError {
     /// A key has an invalid value, is unknown, or is missing.
     #[error("{}:{line}: {key}{what}", file.display(), key = key_text(.key))]
     Wrong {
-        /// The file.
+        /// Which was read.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -44,7 +44,7 @@ pub enum ConfigError {
     /// Queues and workers do not fit the interfaces' actual queues.
     #[error("{}: `interface`: {what}", file.display())]
     Unfit {
-        /// The file.
+        /// Which holds the fault.
         file: PathBuf,
         /// What was found and what was expected.
         what: String,
@@ -52,7 +52,7 @@ pub enum ConfigError {
     /// A command-line option has an invalid value.
     #[error("{option}: {what}")]
     Option {
-        /// The option.
+        /// As typed on the command line.
         option: &'static str,
         /// What was expected.
         what: String,

@@ -157,7 +157,7 @@ impl Interface {
 /// An autonomous domain and the link to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AutonomousDomain {
-    /// Its number.
+    /// From 1, unique in the configuration.
     pub number: Domain,
     /// The next hop to it on this Ethernet; learned from its authentic frames if it is not given.
     #[serde(with = "values::mac")]

@@ -243,7 +243,7 @@ pub enum Cores {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auto {
-    /// `auto`
+    /// Left to Baton, which decides by the machine.
     Auto,
 }
 

@@ -30,7 +30,7 @@ pub struct Asked {
 /// An interface's properties.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AskedInterface {
-    /// Its name.
+    /// As the configuration has it.
     pub name: String,
     /// Its driver's name; empty if it does not tell.
     pub driver: String,

@@ -1,11 +1,11 @@
 //! What has to be the same in two programs for one to understand what the other wrote or says.
 //!
-//! [`NUMBERS`] lists every number that stands for such a thing, and what a change of it costs. Three
-//! of them are an [`Identity`]: they have to be the same for an engine of one program to take table
-//! and rings over from an engine of another. That is looked at from both sides. The manifest says
-//! what the keeper is, and an engine that does not match ends before it waits for a lock: one that
-//! waits may be handed all of them before anybody has looked at it. A standby says what it is, too,
-//! and its keeper lets it go if that does not match.
+//! [`NUMBERS`] lists every number that stands for such a thing, and what a change of it costs.
+//! Three of them are an [`Identity`]: they have to be the same for an engine of one program to take
+//! table and rings over from an engine of another. That is looked at from both sides. The manifest
+//! says what the keeper is, and an engine that does not match ends before it waits for a lock: one
+//! that waits may be handed all of them before anybody has looked at it. A standby says what it is,
+//! too, and its keeper lets it go if that does not match.
 
 use serde::{Deserialize, Serialize};
 

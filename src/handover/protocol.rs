@@ -66,7 +66,7 @@ pub struct Death {
 /// What an engine is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`HANDOVER`].
+    /// `HANDOVER`.
     pub version: u32,
     /// What the keeper runs: an engine of a program that does not match takes nothing over.
     pub keeper: Identity,
@@ -153,7 +153,8 @@ pub enum Notice {
     /// It controls: workers run and hold their locks, and the first takeover frames are on their
     /// way.
     Ready,
-    /// The table holds every meeting that the database holds: from now on it serves the next engine.
+    /// The table holds every meeting that the database holds: from now on it serves the next
+    /// engine.
     Complete,
     /// Where frames to a domain go, as learned from its authentic frames. For the next engine.
     NextHop {

@@ -125,8 +125,8 @@ fn exit_status(status: process::ExitStatus) -> ExitStatus {
 }
 
 /// With its texts cut to what can be passed on. They come from a program that may be any, and go
-/// into orders to another engine, whose line ends with a packet that is too long: control characters
-/// would be written as six bytes each.
+/// into orders to another engine, whose line ends with a packet that is too long: control
+/// characters would be written as six bytes each.
 fn brief(notice: Notice) -> Notice {
     let cut = |words: String| {
         let fits = |&(at, letter): &(usize, char)| at + letter.len_utf8() <= WORDS_BYTES_MAX;

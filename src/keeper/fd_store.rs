@@ -1,19 +1,19 @@
 //! The service manager's descriptor store: rings that outlive the keeper.
 //!
 //! AF_XDP sockets end with a keeper that is killed or restarted, unless another process has them
-//! too. With `baton run --store` the service manager has: the sockets, the UMEM, the API's listening
-//! socket, and an [`Inventory`] that says what they are. Frames and clients that come while no
-//! process of ours lives wait there for the next.
+//! too. With `baton run --store` the service manager has: the sockets, the UMEM, the API's
+//! listening socket, and an [`Inventory`] that says what they are. Frames and clients that come
+//! while no process of ours lives wait there for the next.
 //!
 //! What always holds:
 //!
 //! - What is taken up is what this configuration would open: same interfaces, same queues and
 //!   sizes, same layout, all of it there and bound. Else it is closed, by the manager too, and
 //!   opened anew.
-//! - Before the rings are taken up, every engine that worked on them is dead. The proof is a lock of
-//!   each UMEM, on an open file description of our own that engines are handed: it is free when the
-//!   last of them is gone. What the manager has is another description of the same memory, without
-//!   a lock, which would otherwise never come free.
+//! - Before the rings are taken up, every engine that worked on them is dead. The proof is a lock
+//!   of each UMEM, on an open file description of our own that engines are handed: it is free when
+//!   the last of them is gone. What the manager has is another description of the same memory,
+//!   without a lock, which would otherwise never come free.
 //! - The table is not kept there. Its file has a name and outlives every process by that; and its
 //!   lock must not.
 

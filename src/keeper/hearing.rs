@@ -2,8 +2,8 @@
 //!
 //! An engine works on what comes in frames, and a frame may have taken it over. So its notices are
 //! checked as frames are: one is ignored that names what the configuration does not, that comes a
-//! second time where it can come once, or that comes before it can. An engine that says too much, or
-//! says several things that make no sense, is to be killed.
+//! second time where it can come once, or that comes before it can. An engine that says too much,
+//! or says several things that make no sense, is to be killed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

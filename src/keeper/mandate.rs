@@ -1,10 +1,10 @@
 //! Who controls, as a stopped server knows it, and how an operator gives it control.
 //!
 //! A server that was replaced has written down which domains another server controls, and under
-//! which epochs: in the table, which survives its processes, and in the database, which survives the
-//! machine. It does not control those again however often it is started. Control is given by a term
-//! above every known epoch: durable in the database before it is in the table, so that a death in
-//! between costs at worst a term that is never used.
+//! which epochs: in the table, which survives its processes, and in the database, which survives
+//! the machine. It does not control those again however often it is started. Control is given by a
+//! term above every known epoch: durable in the database before it is in the table, so that a death
+//! in between costs at worst a term that is never used.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -113,8 +113,8 @@ impl Mandate {
         Ok(Standing { own, domains, highest })
     }
 
-    /// Gives this server control, from its next start on. Returns the epoch that it will have, which
-    /// is above every known one.
+    /// Gives this server control, from its next start on. Returns the epoch that it will have,
+    /// which is above every known one.
     pub fn take(self) -> Result<Epoch, MandateError> {
         let seen = self.standing()?.highest;
         let block = self.database.take_control(seen, GENERATION_BLOCK)?;

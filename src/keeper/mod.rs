@@ -5,28 +5,28 @@
 //! the API's listening socket), starts an engine without privileges, hands it the descriptors
 //! ([`crate::handover`]), sees it die, and hands them to the next.
 //!
-//! What it decides is [`lifecycle`], which is pure; what it does is [`supervisor`], the shell around
-//! that.
+//! What it decides is `lifecycle`, which is pure; what it does is `supervisor`, the shell
+//! around that.
 //!
 //! What always holds:
 //!
 //! - One engine works with table and rings at a time. Its standby has all of it mapped and touches
 //!   none of it before the kernel has handed it every lock of the engine's threads
-//!   ([`crate::sys::robust_locks`]). Where there is no standby, a new engine is handed the resources
-//!   when the pidfd has proven the death of the one before: readable only when its last thread has
-//!   left the address space for good. That is later by what unmapping takes, 40 to 80 µs for each
-//!   MB of 4 KiB pages (`do_exit`, kernel/exit.c).
-//! - An engine that hangs counts as dead and is killed ([`lifecycle`]). What an engine says is
-//!   trusted no more than what comes in a frame ([`hearing`]). What it can write to is replaced
-//!   when engines fail one after the other ([`renewal`]).
+//!   ([`crate::sys::robust_locks`]). Where there is no standby, a new engine is handed the
+//!   resources when the pidfd has proven the death of the one before: readable only when its last
+//!   thread has left the address space for good. That is later by what unmapping takes, 40 to 80 µs
+//!   for each MB of 4 KiB pages (`do_exit`, kernel/exit.c).
+//! - An engine that hangs counts as dead and is killed (`lifecycle`). What an engine says is
+//!   trusted no more than what comes in a frame (`hearing`). What it can write to is replaced
+//!   when engines fail one after the other (`renewal`).
 //! - An engine that cannot come to control anything is not started in a tight loop ([`Backoff`]).
 //! - Once the resources are open the keeper holds three capabilities and can act as no other user:
-//!   engines are started by the starter ([`spawner`]), which has none. They run confined
+//!   engines are started by the starter (`spawner`), which has none. They run confined
 //!   ([`crate::sys::seccomp`]).
 //! - A program that is put in the place of the keeper's own starts nothing before an upgrade is
 //!   asked for, and takes nothing over that it would understand otherwise
 //!   ([`crate::handover::compat`]).
-//! - Under a service manager that keeps descriptors ([`fd_store`]) the rings outlive the keeper as
+//! - Under a service manager that keeps descriptors (`fd_store`) the rings outlive the keeper as
 //!   well.
 
 mod backoff;

@@ -1,10 +1,10 @@
 //! What engines can have damaged, made anew.
 //!
 //! An engine can leave what it can write to in a state in which every engine after it fails: a lock
-//! that no thread has and none can get, a ring's entry that leads nowhere, memory with a hole in it,
-//! a socket that sends no more. The locks are new for every engine that is started to control. To
-//! make the others anew costs the frames that wait in them: the keeper does so when engines fail one
-//! after the other, and then the service manager is to keep the new ones as well.
+//! that no thread has and none can get, a ring's entry that leads nowhere, memory with a hole in
+//! it, a socket that sends no more. The locks are new for every engine that is started to control.
+//! To make the others anew costs the frames that wait in them: the keeper does so when engines fail
+//! one after the other, and then the service manager is to keep the new ones as well.
 
 use std::io;
 
@@ -17,7 +17,8 @@ use crate::sys::sd_notify::ServiceManager;
 use crate::table::file::OpenError;
 
 impl Resources {
-    /// New locks. Every engine that had the old ones is dead, or has given them back and wants none.
+    /// New locks. Every engine that had the old ones is dead, or has given them back and wants
+    /// none.
     ///
     /// # Errors
     /// The system's.

@@ -253,10 +253,10 @@ impl Resources {
         self.table.complete();
     }
 
-    /// Removes what is of no use after a stop: steering, pins, the API's socket. The table stays, for
-    /// the next start, and so does an empty BPF file system: to unmount it takes CAP_SYS_ADMIN. What
-    /// the service manager keeps is for the next keeper, whose start may be the reason for this
-    /// stop.
+    /// Removes what is of no use after a stop: steering, pins, the API's socket. The table stays,
+    /// for the next start, and so does an empty BPF file system: to unmount it takes CAP_SYS_ADMIN.
+    /// What the service manager keeps is for the next keeper, whose start may be the reason for
+    /// this stop.
     pub(super) fn clear_away(self) {
         if self.is_kept {
             return;

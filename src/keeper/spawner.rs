@@ -2,8 +2,8 @@
 //!
 //! To run something as another user takes CAP_SETUID and CAP_SETGID, and to end it CAP_KILL: each
 //! is worth more to an attacker who takes a process over than all that a keeper works with. So the
-//! keeper starts one process as the engines' user while it still may, gives the capabilities up, and
-//! has that process start and end engines. It has no privileges at all.
+//! keeper starts one process as the engines' user while it still may, gives the capabilities up,
+//! and has that process start and end engines. It has no privileges at all.
 //!
 //! What always holds: engines do not outlive their starter (the kernel kills them,
 //! [`crate::sys::process::tie_to_parent`]), nor the starter its keeper: it ends with the line
@@ -280,8 +280,8 @@ impl Drop for Started {
     fn drop(&mut self) {
         if !matches!(self.ended(), Ok(Some(_))) {
             self.kill();
-            // A starter that answers kills it at once; how long the kernel takes to take it apart is
-            // not known.
+            // A starter that answers kills it at once; how long the kernel takes to take it apart
+            // is not known.
             let longest = Duration::from_millis(if self.line.is_silent() { 0 } else { STARTER_WAIT_MS });
             match readable(self.pidfd.as_fd(), Some(longest)) {
                 Ok(true) => drop(self.ended()),

@@ -113,8 +113,8 @@ impl Supervisor {
                 return said(end);
             }
             self.tell_steered();
-            // After what was to be started and before anything is waited for: a starter that could not be
-            // asked is not asked again.
+            // After what was to be started and before anything is waited for: a starter that could
+            // not be asked is not asked again.
             self.starter.check().map_err(lost)?;
             self.manager.beat();
             self.wait()?;

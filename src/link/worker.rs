@@ -116,7 +116,7 @@ impl<R: Ring> Worker<R> {
         }
     }
 
-    /// Its rings.
+    /// For tests that look at the other end.
     pub fn ring(&self) -> &R {
         &self.ring
     }

@@ -90,7 +90,7 @@ pub struct Moments {
 /// The recovery of one autonomous server. Times are nanoseconds since the recovery began.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerReport {
-    /// Its domain.
+    /// Whose autonomous server it is about.
     pub domain: Domain,
     /// How far it is.
     pub phase: Phase,

@@ -9,7 +9,7 @@ pub(super) enum Step {
     Taken,
     /// It is taken over, and its members cannot be had: they are asked for again later.
     Untold,
-    /// It is updated.
+    /// The autonomous server's state is written over ours.
     Updated,
     /// The autonomous server does not have it.
     Missing,

@@ -63,7 +63,7 @@ impl Default for EndpointSettings {
 /// Why an endpoint cannot be opened, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// The interface.
+    /// The interface is missing or cannot be used.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
     /// The program that brings V2V frames to this process.

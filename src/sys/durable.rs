@@ -17,7 +17,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 /// What becomes of a file that has the name already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Existing {
-    /// It is replaced.
+    /// What is there is written over.
     Replaced,
     /// It stays, and that is an error.
     Kept,

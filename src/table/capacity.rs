@@ -5,6 +5,6 @@
 pub struct Capacity {
     /// Parts of meetings.
     pub meetings: u32,
-    /// Terminals.
+    /// Over all parts; a terminal is in one part at a time.
     pub terminals: u32,
 }

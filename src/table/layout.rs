@@ -31,7 +31,7 @@ const _: () = assert!(cfg!(target_endian = "little"), "the table's words are lit
 
 /// Words of a record: six of content, the last its checksum.
 pub(super) const BANK: usize = 7;
-/// A slot of the table.
+/// As it lies in the mapped file.
 pub(super) type TableSlot<'a> = Slot<'a, SharedWord, BANK>;
 /// A claim of one.
 pub(super) type TableClaim<'a> = Claim<'a, SharedWord, BANK>;

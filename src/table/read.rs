@@ -122,7 +122,7 @@ impl Table {
         }
     }
 
-    /// A terminal.
+    /// A whole copy; none where it is unknown or its record is damaged.
     pub fn terminal(&self, terminal: Address) -> Option<Terminal> {
         self.readable(self.words().find_terminal(terminal)).and_then(|(_, _, raw)| raw.terminal())
     }
@@ -155,7 +155,7 @@ impl Table {
         self.terminals_in_share(Share::WHOLE)
     }
 
-    /// The terminals in a share of the table.
+    /// Those whose slots fall into a share of the table, in the order of slots.
     #[inline]
     pub fn terminals_in_share(&self, share: Share) -> impl Iterator<Item = Terminal> + '_ {
         let words = self.words();

@@ -78,7 +78,7 @@ impl Domain {
         self.device(0)
     }
 
-    /// The address of a device in it.
+    /// Joins the two numbers into one address.
     pub const fn device(self, device: u16) -> Address {
         Address(self.0 << 16 | device as u64)
     }

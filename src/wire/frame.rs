@@ -197,7 +197,7 @@ impl<'a> Frame<'a> {
         Address::from_number(self.addresses.from.get())
     }
 
-    /// Its packet type.
+    /// As the first header says.
     pub const fn packet_type(&self) -> PacketType {
         self.packet
     }

@@ -145,7 +145,7 @@ impl Epoch {
         Self(self.0 & !0xFFFF | nonce as u64)
     }
 
-    /// Its term.
+    /// Bits 32 to 63.
     pub const fn term(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -157,12 +157,12 @@ impl Epoch {
         self.term() <= term.saturating_add(limits::TERMS_PASSED_MAX)
     }
 
-    /// Its generation.
+    /// Bits 16 to 31: each engine that takes over has a higher one.
     pub const fn generation(self) -> u16 {
         (self.0 >> 16) as u16
     }
 
-    /// Its nonce.
+    /// Bits 0 to 15: drawn at random for each block of generations.
     pub const fn nonce(self) -> u16 {
         self.0 as u16
     }

@@ -11,7 +11,7 @@ use sha2::Sha256;
 use super::MeetingId;
 use super::address::{ADDRESSES_BYTES, LABEL_BYTES};
 
-/// Bytes of a tag.
+/// An AES block: the tag is not shortened.
 pub(super) const TAG_BYTES: usize = 16;
 
 /// Which way a packet goes. A tag of one direction fails in the other, so a frame cannot be sent

@@ -11,7 +11,7 @@ const MEETINGS_OF_DOMAIN: u64 = 5_000;
 /// A meeting's key parameters, without its members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Meeting {
-    /// Its id.
+    /// The number that every peer stores it under.
     pub id: u64,
     /// The domain whose autonomous server holds it.
     pub domain: u64,
@@ -21,7 +21,7 @@ pub struct Meeting {
     pub version: u64,
     /// As on the wire.
     pub state: u8,
-    /// Its level.
+    /// From 1, the highest, to 5.
     pub level: u8,
     /// Windows on the screen.
     pub layout: u8,
@@ -144,9 +144,9 @@ pub fn meeting_id(n: u64) -> MeetingId {
 /// What was read: how many, and a sum over every field of each, in any order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// Meetings.
+    /// How many conferences were read back.
     pub meetings: u64,
-    /// Members.
+    /// How many members were read back, over all conferences.
     pub members: u64,
     sum: u64,
 }
@@ -178,7 +178,7 @@ impl Tally {
         self.add([member.meeting, member.terminal, kind, 0]);
     }
 
-    /// The sum.
+    /// Of all that was added so far: equal where the same was read.
     pub fn sum(&self) -> u64 {
         self.sum
     }

@@ -35,7 +35,7 @@ enum Command {
     List,
     /// Show a conference and its members
     Show {
-        /// Its id
+        /// The number that `meeting start` printed
         meeting: MeetingId,
     },
     /// Add members

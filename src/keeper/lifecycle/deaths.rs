@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::action::{Action, End, EngineId, Kill};
+use super::action::{Action, End, EngineId};
 use super::event::Event;
 use super::exit::{Exit, ExitStatus};
 use super::inputs::STANDBY_AFTER;
 use super::process::{Followed, Process};
+use super::reason::Kill;
 use super::state::Lifecycle;
 use crate::handover::protocol::Death;
 use crate::limits::RENEW_AFTER;

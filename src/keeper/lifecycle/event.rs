@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::action::{Kill, StartFailure};
+use super::reason::{Kill, StartFailure};
 use crate::limits::RENEW_AFTER;
 
 /// How much it matters, by the names of log levels.

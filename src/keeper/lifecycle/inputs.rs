@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::action::{Action, End, EngineId, Input, Kill};
+use super::action::{Action, End, EngineId, Input};
 use super::event::Event;
 use super::process::{Followed, Phase};
+use super::reason::Kill;
 use super::state::Lifecycle;
 use crate::handover::compat::Identity;
 use crate::handover::protocol::{Notice, Order};

@@ -41,15 +41,17 @@ mod event;
 mod exit;
 mod inputs;
 mod process;
+mod reason;
 mod stage;
 mod starts;
 mod state;
 mod upgrade;
 mod watch;
 
-#[cfg(test)]
-pub(super) use action::Kill;
-pub(super) use action::{Action, End, EngineId, Input, Outcome, Program, Purpose, Start, StartFailure};
+pub(super) use action::{Action, End, EngineId, Input, Outcome, Program, Purpose, Start};
 pub(super) use event::{Event, Severity};
 pub(super) use exit::{Exit, ExitStatus};
+#[cfg(test)]
+pub(super) use reason::Kill;
+pub(super) use reason::StartFailure;
 pub(super) use state::{Lifecycle, Settings};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::action::{EngineId, Kill};
+use super::action::EngineId;
 use super::exit::ExitStatus;
+use super::reason::Kill;
 use crate::time::Nanos;
 
 /// A started engine that is not known to have ended.

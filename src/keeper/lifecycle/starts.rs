@@ -1,13 +1,14 @@
 //! Engines and standbys are started, and the answers of starts.
 
-use super::action::{Action, End, EngineId, Program, Purpose, Start, StartFailure};
+use super::action::{Action, End, EngineId, Program, Purpose, Start};
 use super::event::Event;
 use super::process::Process;
+use super::reason::StartFailure;
 use super::state::Lifecycle;
 use crate::time::Nanos;
 
 impl Lifecycle {
-    /// Starts what is due.
+    /// Starts an engine, a standby or a candidate where its time has come.
     pub(super) fn start_what_is_due(&mut self, now: Nanos) {
         if self.stopping.is_some() || self.pending.is_some() {
             return;

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::action::{Action, End, EngineId, Kill, Outcome, Start};
+use super::action::{Action, End, EngineId, Outcome, Start};
 use super::event::Event;
 use super::process::{Followed, Process};
+use super::reason::Kill;
 use super::stage::Stage;
 use super::watch::Watch;
 use crate::handover::protocol::{Death, Order};

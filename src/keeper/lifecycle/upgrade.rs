@@ -13,10 +13,11 @@
 use std::mem::take;
 use std::time::Duration;
 
-use super::action::{Action, EngineId, Kill, Outcome, Program, Purpose, StartFailure};
+use super::action::{Action, EngineId, Outcome, Program, Purpose};
 use super::event::Event;
 use super::exit::ExitStatus;
 use super::process::{Phase, Process};
+use super::reason::{Kill, StartFailure};
 use super::stage::Stage;
 use super::state::Lifecycle;
 use crate::handover::compat::Identity;

@@ -41,7 +41,7 @@ use crate::wire::{Domain, Epoch, Layout, Level, MeetingId};
 const QUESTIONS_MAX: usize = 16;
 /// Clients at once.
 const CLIENTS_MAX: usize = 16;
-/// Bytes of a question.
+/// The longest line that is read from the control socket.
 const QUESTION_BYTES_MAX: u64 = 4096;
 /// How long a question may wait for the loop before the client is told that it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 pub struct Counters {
     /// Frames taken in.
     pub frames_received: u64,
-    /// Frames sent.
+    /// Handed to the ring; the kernel may still drop them.
     pub frames_sent: u64,
     /// Frames with another EtherType, or for another domain.
     pub frames_foreign: u64,
@@ -51,13 +51,13 @@ pub struct Counters {
     /// Acknowledgements of an earlier leader's term: they say nothing of what the present one
     /// holds.
     pub acks_stale: u64,
-    /// Probes sent.
+    /// To the dispatch server, whether answered or not.
     pub probes_sent: u64,
     /// Probes echoed; each once.
     pub probes_echoed: u64,
     /// Echoes of a probe that was echoed already, or of none.
     pub probes_strange: u64,
-    /// Heartbeats sent.
+    /// To the dispatch server, of all domains together.
     pub heartbeats_sent: u64,
     /// Heartbeats answered by the dispatch server.
     pub heartbeats_answered: u64,

@@ -80,7 +80,7 @@ struct UnderWay {
 /// a frame, and at [`Self::poll_timeout`] [`Self::receive`] until it gives none.
 ///
 /// ```
-/// use baton::sim::{Network, NetworkSettings};
+/// use baton::lab::sim::{Network, NetworkSettings};
 /// use baton::time::Nanos;
 /// use baton::wire::Mac;
 ///

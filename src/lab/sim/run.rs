@@ -40,7 +40,7 @@ pub enum RunError {
         /// What the kernel said.
         error: io::Error,
     },
-    /// Its core.
+    /// The CPU that the thread could not be pinned to.
     #[error("cannot be pinned to core {0}: name one that is here and that this process may use")]
     Core(usize),
 }

@@ -9,7 +9,7 @@ use crate::wire::{Address, DEFAULT_ETHERTYPE, Domain, Link, Mac, Secret};
 /// matters.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its domain.
+    /// The domain that it speaks for.
     pub domain: Domain,
     /// What it shares with the dispatch server; none: the laboratory's zero tag.
     pub secret: Option<Secret>,

@@ -15,7 +15,7 @@ const EPOCHS_MAX: usize = 64;
 /// not come to that.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EpochSeen {
-    /// The epoch.
+    /// Of the controller whose frames these are.
     pub epoch: Epoch,
     /// The first authentic frame under it.
     pub first_frame_ns: Option<u64>,
@@ -37,9 +37,9 @@ pub struct EpochSeen {
     pub ended: u64,
     /// The first INFO_QUERY.
     pub info_query_ns: Option<u64>,
-    /// The first STATE_QUERY.
+    /// When the first STATE_QUERY came; none if there was none.
     pub state_query_first_ns: Option<u64>,
-    /// The last STATE_QUERY.
+    /// When the last STATE_QUERY came; none if there was none.
     pub state_query_last_ns: Option<u64>,
     /// The first REPLAY_DONE whose count and digest were those of this server.
     pub replay_done_ns: Option<u64>,

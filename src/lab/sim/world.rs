@@ -24,7 +24,7 @@ pub struct World {
 /// One autonomous server, counted.
 #[derive(Clone, Debug, Serialize)]
 pub struct DomainStatus {
-    /// Its domain.
+    /// The domain that it speaks for.
     pub domain: Domain,
     /// The highest epoch that it has seen.
     pub epoch: Epoch,
@@ -48,7 +48,7 @@ pub struct DomainStatus {
 /// of `CLOCK_MONOTONIC`, when frames arrived.
 #[derive(Clone, Debug, Serialize)]
 pub struct Recovery {
-    /// The epoch.
+    /// As the frames of the controller bore it.
     pub epoch: Epoch,
     /// Domains that saw it.
     pub domains: usize,
@@ -92,7 +92,7 @@ pub struct WorldStatus {
     pub probe_round_trip: Latency,
     /// The epochs seen, lowest first.
     pub recoveries: Vec<Recovery>,
-    /// Domain by domain.
+    /// One for each, by ascending number.
     pub domains: Vec<DomainStatus>,
 }
 

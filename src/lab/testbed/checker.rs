@@ -12,9 +12,9 @@ use crate::wire::{Address, Flags, MeetingId, MeetingState, Role};
 /// What does not agree, each with the reason.
 #[derive(Clone, Debug, Default)]
 pub struct Differences {
-    /// Meetings.
+    /// What differs in each, in words.
     pub meetings: BTreeMap<MeetingId, String>,
-    /// Terminals.
+    /// What differs of each, in words.
     pub terminals: BTreeMap<Address, String>,
     /// Terminals of which a report was acknowledged and is not in the table.
     pub reports_lost: BTreeSet<Address>,

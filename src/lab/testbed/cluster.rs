@@ -44,7 +44,7 @@ pub enum ClusterError {
     /// Namespaces, folders.
     #[error(transparent)]
     Testbed(#[from] TestbedError),
-    /// A process.
+    /// A process could not be started, or ended too early.
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The simulation's control socket, or a file.
@@ -66,7 +66,7 @@ pub enum ClusterError {
     /// Something that had to come did not.
     #[error("{what} did not come about in {seconds} seconds; last words of the dispatch server:\n{last_words}")]
     Late {
-        /// What.
+        /// What was waited for.
         what: String,
         /// How long it was waited for.
         seconds: u64,
@@ -79,7 +79,7 @@ pub enum ClusterError {
     /// A dump without what is compared.
     #[error("the dump of the {whose} cannot be read: {error}")]
     Dump {
-        /// Whose.
+        /// Which process it is.
         whose: &'static str,
         /// What is wrong with it.
         error: serde_json::Error,

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-/// A command that failed.
+/// An external command that could not be run, or ended with a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("`{command}` failed: {said}")]
 pub struct CommandFailed {

@@ -51,7 +51,7 @@ pub struct DomainStatus {
 /// What was seen of one epoch at this end of the wire.
 #[derive(Clone, Debug, Deserialize)]
 pub struct EpochSeen {
-    /// The epoch.
+    /// As the frames of the controller bore it.
     pub epoch: Epoch,
     /// The first takeover frame's arrival.
     pub takeover_first_ns: Option<u64>,

@@ -61,8 +61,8 @@ fn a_proof_finds_what_happened_without_a_word() {
     assert_eq!(hand.store.takeovers, 3, "who had lost control of meeting 2 is asked for it once more");
 }
 
-/// The proof was due, and went out no more before the question was answered: the control thread went
-/// round without a pause for as long as that took.
+/// The proof was due, and went out no more before the question was answered: the control thread
+/// went round without a pause for as long as that took.
 #[test]
 fn a_proof_that_waits_for_a_question_wakes_nobody() {
     let mut hand = agreed(&[1]);

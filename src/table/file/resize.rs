@@ -71,7 +71,7 @@ fn by(pid: Option<u32>) -> String {
 pub struct Wanted {
     /// Parts of meetings.
     pub meetings: Option<u32>,
-    /// Terminals.
+    /// None keeps what the file has.
     pub terminals: Option<u32>,
     /// Whether to delete the old table, instead of keeping it as `<path>.before-resize`.
     pub discard_old: bool,

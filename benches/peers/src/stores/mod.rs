@@ -26,7 +26,7 @@ pub enum Kind {
     Baton,
     /// LMDB, through heed.
     Lmdb,
-    /// redb.
+    /// An embedded database of B-trees, as Baton uses it.
     Redb,
     /// SQLite, through rusqlite.
     Sqlite,

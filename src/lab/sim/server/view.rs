@@ -83,7 +83,7 @@ impl AutonomousServer {
         self.terminals.is_quiet() && self.answers.is_empty()
     }
 
-    /// Its domain.
+    /// The domain that it speaks for.
     pub const fn domain(&self) -> Domain {
         self.settings.domain
     }
@@ -129,7 +129,7 @@ impl AutonomousServer {
         self.meetings.find(meeting).map(|held| held.summary(meeting))
     }
 
-    /// A terminal's state.
+    /// What it would report now; none where it simulates no such terminal.
     pub fn terminal(&self, terminal: Address) -> Option<TerminalState> {
         self.terminals.state(terminal)
     }
