@@ -148,7 +148,8 @@ impl Database {
         Ok(transaction.commit()?)
     }
 
-    /// A part and the digest of its members ([`Member::digest`]), as they are kept; none where there is no such part.
+    /// A part and the digest of its members ([`Member::digest`]), as they are kept; none where
+    /// there is no such part.
     pub fn part(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, DatabaseError> {
         self.read(|reader| reader.part(meeting, domain))
     }

@@ -1,9 +1,9 @@
 //! When a worker is overloaded, and what it sheds.
 //!
 //! More reports can arrive than a worker can enter. Left alone, its ring fills, everything in it
-//! waits for everything before it, and what finds no room is dropped by the kernel, control frames too.
-//! So a worker looks at how much waits, and from some backlog on lets go what can be missed most
-//! easily:
+//! waits for everything before it, and what finds no room is dropped by the kernel, control frames
+//! too. So a worker looks at how much waits, and from some backlog on lets go what can be missed
+//! most easily:
 //!
 //! ```text
 //! backlog     1/8 of the ring   1/4             1/2           (512, 1,024, 2,048 at most)

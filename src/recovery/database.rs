@@ -28,8 +28,8 @@ pub trait KeyStore {
     /// The part of this domain with the lowest id from `first` on.
     fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable>;
 
-    /// A part and the digest of its members ([`Member::digest`](crate::database::Member::digest)), as
-    /// they are kept; none where there is no such part.
+    /// A part and the digest of its members ([`crate::database::Member::digest`]), as they are
+    /// kept; none where there is no such part.
     fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable>;
 
     /// A terminal's state when it was last written.

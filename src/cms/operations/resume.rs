@@ -18,8 +18,8 @@ use crate::table::{Part, Writer};
 use crate::wire::{Domain, MeetingState};
 
 /// Takes the parts out of the table that are `starting`, `ending` or `ended` in it and not in the
-/// database: a start is written ahead before anybody is told of it, so nobody was; an end is in the database
-/// before the table forgets it, so it is done.
+/// database: a start is written ahead before anybody is told of it, so nobody was; an end is in the
+/// database before the table forgets it, so it is done.
 pub(super) fn take_out_unknown(shared: &mut Shared, unfinished: &[KeyParameters], writer: &mut Writer) {
     let is_known = |part: &Part| {
         let found = unfinished.binary_search_by_key(&part.meeting, |parameters| parameters.meeting).ok();

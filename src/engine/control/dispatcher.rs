@@ -1,8 +1,8 @@
 //! All that the control thread decides: what follows from each frame, each outcome of the database,
 //! each request of a client, each order of the keeper, and from time.
 //!
-//! Recovery, operations, links, terms and the journal meet here. No I/O, no clock, no channel and no
-//! thread: inputs are `handle_*`, outputs `poll_*`, and time is an argument. So a simulation
+//! Recovery, operations, links, terms and the journal meet here. No I/O, clock, channel or thread:
+//! inputs are `handle_*`, outputs `poll_*`, and time is an argument. So a simulation
 //! (`lab::sim::cluster`) drives the code that production runs. The table is memory that outlives
 //! the process, and is worked on directly; what is to be durable leaves as jobs for the database.
 
@@ -30,15 +30,14 @@ pub(crate) use self::event::{Body, End, Event, Transmit, WorkerChange};
 use self::journal::Committed;
 pub(crate) use self::journal::Journal;
 use self::links::Links;
-use self::orphans::OrphanTable;
 use self::output::Output;
 use self::records::Records;
-use self::status::KeeperWords;
+use self::status::{KeeperWords, Seen};
 use self::terms::Terms;
 use self::troubles::Troubles;
 use self::unfinished::Unfinished;
 use self::walks::Walks;
-use crate::api::{Answer, Reply, Request};
+use crate::api::{Answer, Reply, Request, Status};
 use crate::cascade::{Hop, Topology};
 use crate::cms::{CommandSettings, Operations, OperationsEvent, ReplyId};
 use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
@@ -70,10 +69,6 @@ pub(crate) struct Dispatcher {
     troubles: Troubles,
     keeper: KeeperWords,
     output: Output,
-    /// Frames that no part expected.
-    unexpected: u64,
-    /// Frames for which no next hop was known. They are repeated, as any that is lost.
-    unroutable: u64,
     /// Conclusions are to be drawn.
     is_due: bool,
     end: Option<End>,
@@ -96,8 +91,6 @@ impl Dispatcher {
             troubles: Troubles::default(),
             keeper: KeeperWords::default(),
             output: Output::default(),
-            unexpected: 0,
-            unroutable: 0,
             is_due: true,
             end: None,
         }
@@ -112,7 +105,7 @@ impl Dispatcher {
         // same.
         let domain = self.records.speakers().server(frame.envelope().from);
         let is_expected = domain.is_some_and(|domain| self.take_frame(now, domain, &frame));
-        self.unexpected += u64::from(!is_expected);
+        self.output.unexpected += u64::from(!is_expected);
     }
 
     fn take_frame(&mut self, now: Nanos, domain: Domain, frame: &Frame<'_>) -> bool {
@@ -255,7 +248,7 @@ impl Dispatcher {
             Request::TakeControl => terms.take_control(client, departure.is_ordered(), records, output),
             Request::Upgrade(form) => departure.ask(form, client, output),
             Request::Status => {
-                let status = status::status(self);
+                let status = self.status();
                 self.output.reply(client, Ok(Answer::Status(Box::new(status))));
             }
             Request::RecoveryLast => {
@@ -263,10 +256,16 @@ impl Dispatcher {
             }
             Request::Orphans => output.reply(client, Ok(Answer::Orphans(records.orphans.all()))),
             Request::Orphan { meeting, become_of } => {
-                let reply = OrphanTable::decide(records, recovery, operations, meeting, become_of);
-                output.reply(client, reply);
+                output.reply(client, records.decide_orphan(meeting, become_of, recovery, operations));
             }
         }
+    }
+
+    fn status(&self) -> Status {
+        let Self { links, recovery, operations, records, keeper, output, terms, .. } = self;
+        let (epoch, counted) = (terms.epoch, output.counted());
+        let seen = Seen { epoch, links, recovery, operations, records, keeper, counted };
+        status::status(&seen)
     }
 
     /// A client went away before it was answered.
@@ -421,7 +420,7 @@ impl Dispatcher {
             if let Some(envelope) = links.topology.next_hop(domain) {
                 return Some(Transmit { domain, envelope, body });
             }
-            self.unroutable += 1;
+            self.output.unroutable += 1;
         }
         self.is_due = true;
         None

@@ -7,6 +7,7 @@
 mod clients;
 pub(super) mod database;
 pub(crate) mod dispatcher;
+mod facts;
 mod log;
 pub(crate) mod sender;
 mod snapshots;
@@ -25,6 +26,7 @@ use mio::{Events, Poll, Token};
 use self::clients::Clients;
 use self::database::DatabaseHandle;
 use self::dispatcher::{Beginning, Dispatcher, End, Journal};
+use self::facts::Facts;
 use self::sender::Sender;
 use self::snapshots::Snapshots;
 use self::telemetry::Telemetry;
@@ -83,19 +85,6 @@ pub(super) struct Start {
     pub first_sent: Option<Nanos>,
     /// When the process began, where it was started to take over at once.
     pub born: Option<Nanos>,
-}
-
-/// What does not change in an engine's life.
-struct Facts {
-    begun: Nanos,
-    path: Path,
-    epoch: Epoch,
-    config: Config,
-    program: Program,
-    mode: AttachedAll,
-    predecessor: Option<Death>,
-    first_sent: Option<Nanos>,
-    born: Option<Nanos>,
 }
 
 /// The line to the keeper.

@@ -5,14 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Facts;
 use super::dispatcher::Dispatcher;
+use super::facts::Facts;
 use super::workers::Workers;
 use crate::api::Status;
 use crate::cascade::Route;
 use crate::config;
 use crate::limits::RECOVERY_NOTED_AFTER;
-use crate::recovery::{Path, ServerReport};
+use crate::recovery::ServerReport;
 use crate::telemetry::{Aggregator, Collector, Counters, EngineNote, Recorder, RecoveryNote, Rotation, Sources, Stage};
 use crate::time::Nanos;
 
@@ -145,23 +145,5 @@ impl Telemetry {
         for (name, count) in Counters::sum(self.counters.iter().map(|counters| &**counters)).chain(unsent) {
             *status.counters.entry(name.to_owned()).or_default() += count;
         }
-    }
-}
-
-impl Facts {
-    fn path_in_words(&self) -> &'static str {
-        match self.path {
-            Path::Cache => "cache",
-            Path::Database => "database",
-        }
-    }
-
-    /// Adds to the report of this engine's recovery whose death it followed, and when the first
-    /// frame was handed to the kernel.
-    pub fn complete(&self, report: &mut serde_json::Value) {
-        report["predecessor"] = serde_json::json!(self.predecessor);
-        let since = |begun: Nanos| self.first_sent.map(|sent| sent.since(begun).as_nanos() as u64);
-        report["first_takeover_sent_ns"] = serde_json::json!(since(self.begun));
-        report["main_to_first_takeover_ns"] = serde_json::json!(self.born.and_then(since));
     }
 }

@@ -192,8 +192,8 @@ impl Meetings {
             if meeting.run != run || (run == Run::NONE && epoch != Epoch::NONE) {
                 return Err(Status::Conflict);
             }
-            // A server that starts what is there already controls it, with the level, layout and chairman
-            // that it has.
+            // A server that starts what is there already controls it, with the level, layout and
+            // chairman that it has.
             meeting.controller = epoch;
             let version = meeting.version;
             return Ok((Status::Already, Message::MeetingAck { opcode: Opcode::MeetingStartAck, version }));

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::records::Records;
-use crate::api::{Answer, Orphan, OrphanFate, Reply};
-use crate::cms::{Operations, Refusal, RefusalKind};
-use crate::recovery::{OrphanList, Orphans, Recovery};
+use crate::api::Orphan;
+use crate::cms::{Refusal, RefusalKind};
+use crate::recovery::OrphanList;
 use crate::wire::{Domain, MeetingId, MeetingSummary};
 
 /// Those that were seen and are still there. Recovery bounds how many.
@@ -24,39 +23,26 @@ impl OrphanTable {
         self.0.range((domain, MeetingId(0))..=(domain, MeetingId(u64::MAX))).count()
     }
 
-    /// Adopts or ends one orphan, in every domain where it is held.
-    pub fn decide(
-        records: &mut Records,
-        recovery: &mut Recovery,
-        operations: &Operations,
-        meeting: MeetingId,
-        become_of: OrphanFate,
-    ) -> Reply {
-        let become_of = match become_of {
-            OrphanFate::Adopted => Orphans::Adopt,
-            OrphanFate::Ended => Orphans::End,
-        };
-        let held: Vec<_> = records.orphans.0.values().filter(|orphan| orphan.meeting == meeting).copied().collect();
-        if held.is_empty() {
-            let what = format!("no autonomous server was heard to hold an orphan {meeting}");
-            return Err(Refusal::new(RefusalKind::NotFound, what, "see `baton recovery orphans`"));
-        }
-        let mut decided = Vec::with_capacity(held.len());
-        for orphan in held {
-            let is_decided =
-                records.with(operations, |store| recovery.decide_orphan(orphan.domain, meeting, become_of, store));
-            if is_decided {
-                records.orphans.0.remove(&(orphan.domain, meeting));
-                decided.push(orphan);
-            }
-        }
-        if decided.is_empty() {
-            let what =
-                format!("orphan {meeting} cannot be had: its number is a conference's of ours, or there is no room");
-            return Err(Refusal::new(RefusalKind::Conflict, what, "see `baton meeting show` and the log"));
-        }
-        Ok(Answer::Orphans(decided))
+    /// Those of one number, one for each domain where it is held.
+    pub fn held(&self, meeting: MeetingId) -> Vec<Orphan> {
+        self.0.values().filter(|orphan| orphan.meeting == meeting).copied().collect()
     }
+
+    pub fn remove(&mut self, domain: Domain, meeting: MeetingId) {
+        self.0.remove(&(domain, meeting));
+    }
+}
+
+/// What an operator is told who has decided on one that is nowhere held.
+pub(super) fn not_held(meeting: MeetingId) -> Refusal {
+    let what = format!("no autonomous server was heard to hold an orphan {meeting}");
+    Refusal::new(RefusalKind::NotFound, what, "see `baton recovery orphans`")
+}
+
+/// The same of one that is held, and cannot be had.
+pub(super) fn not_to_be_had(meeting: MeetingId) -> Refusal {
+    let what = format!("orphan {meeting} cannot be had: its number is a conference's of ours, or there is no room");
+    Refusal::new(RefusalKind::Conflict, what, "see `baton meeting show` and the log")
 }
 
 impl OrphanList for OrphanTable {

@@ -17,8 +17,12 @@ pub(super) struct Output {
     pub notices: VecDeque<Notice>,
     pub changes: VecDeque<WorkerChange>,
     pub events: VecDeque<Event>,
+    /// Frames that no part expected.
+    pub unexpected: u64,
+    /// Frames for which no next hop was known. They are repeated, as any that is lost.
+    pub unroutable: u64,
     /// Answers for which there was no room.
-    pub overflowed: u64,
+    overflowed: u64,
 }
 
 impl Output {
@@ -30,6 +34,15 @@ impl Output {
         } else {
             self.overflowed += 1;
         }
+    }
+
+    /// What was counted of frames, by name.
+    pub fn counted(&self) -> [(&'static str, u64); 3] {
+        [
+            ("control_unexpected", self.unexpected),
+            ("control_unroutable", self.unroutable),
+            ("control_overflowed", self.overflowed),
+        ]
     }
 
     pub fn reply(&mut self, client: ReplyId, reply: Reply) {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::counted::Counted;
 use super::journal::Journal;
-use super::orphans::OrphanTable;
-use crate::api;
+use super::orphans::{OrphanTable, not_held, not_to_be_had};
+use crate::api::{self, Answer, OrphanFate, Reply};
 use crate::cascade::Speakers;
 use crate::cms::Operations;
 use crate::database::{Change, Database, DatabaseError, Job, KeyParameters, Opened, Wanted};
 use crate::limits::GENERATION_BLOCK;
-use crate::recovery::{DatabaseStore, TableStore};
+use crate::recovery::{DatabaseStore, Orphans, Recovery, TableStore};
 use crate::table::Writer;
 use crate::wire::{Domain, Epoch, MeetingId};
 
@@ -123,6 +123,33 @@ impl Records {
     pub fn take_unfinished(&mut self) -> Option<Unfinished> {
         let DatabaseState::Open { opened, .. } = &mut self.database else { return None };
         Some((opened.next_meeting, std::mem::take(&mut opened.unfinished), std::mem::take(&mut opened.wanted)))
+    }
+
+    /// Adopts or ends one orphan, in every domain where it is held.
+    pub fn decide_orphan(
+        &mut self,
+        meeting: MeetingId,
+        become_of: OrphanFate,
+        recovery: &mut Recovery,
+        operations: &Operations,
+    ) -> Reply {
+        let become_of = match become_of {
+            OrphanFate::Adopted => Orphans::Adopt,
+            OrphanFate::Ended => Orphans::End,
+        };
+        let mut held = self.orphans.held(meeting);
+        if held.is_empty() {
+            return Err(not_held(meeting));
+        }
+        held.retain(|orphan| {
+            let domain = orphan.domain;
+            let is_decided = self.with(operations, |store| recovery.decide_orphan(domain, meeting, become_of, store));
+            if is_decided {
+                self.orphans.remove(domain, meeting);
+            }
+            is_decided
+        });
+        if held.is_empty() { Err(not_to_be_had(meeting)) } else { Ok(Answer::Orphans(held)) }
     }
 
     pub fn speakers(&self) -> &Speakers {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mio::{Poll, Token};
 
 use super::database::{DatabaseModel, Disk};
+use super::site::{DISPATCH_MAC, dispatch_address};
 use super::trace::Trace;
-use super::{DISPATCH_MAC, dispatch_address};
 use crate::api::{Reply, Request};
 use crate::cascade::Topology;
 use crate::cms::ReplyId;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::site::Site;
 use crate::cms::{ConferenceAnswer, ConferenceReply, ConferenceRequest, NewMember, RefusalKind};
-use crate::lab::sim::cluster::Cluster;
 use crate::wire::{Address, Flags, Layout, MeetingId, Role};
 
 /// The values that something may have.
@@ -145,9 +145,9 @@ impl Expected {
     }
 
     /// What of the autonomous servers' conference is not as it may be.
-    pub fn flaws(&self, cluster: &Cluster, muted: &Muted) -> Vec<String> {
+    pub fn flaws(&self, sites: &[Site], muted: &Muted) -> Vec<String> {
         let meeting = self.meeting;
-        let parts: Vec<_> = cluster.sites.iter().filter_map(|site| site.server.meeting(meeting)).collect();
+        let parts: Vec<_> = sites.iter().filter_map(|site| site.server.meeting(meeting)).collect();
         let mut flaws = Vec::new();
         if !self.is_there.allows(!parts.is_empty()) {
             flaws.push(format!("{meeting}: held by {}, and expected {:?}", parts.len(), self.is_there));
@@ -159,8 +159,7 @@ impl Expected {
             flaws.push(format!("{meeting}: layout {:?}, and expected {:?}", part.layout, self.layout));
         }
         for (&terminal, member) in &self.members {
-            let state =
-                cluster.sites.iter().find_map(|site| site.server.terminal(terminal)).expect("it is one of theirs");
+            let state = sites.iter().find_map(|site| site.server.terminal(terminal)).expect("it is one of theirs");
             let is_there = state.meeting == meeting;
             if !member.is_there.allows(is_there) {
                 flaws.push(format!("{meeting}: {terminal} a member: {is_there}, and expected {:?}", member.is_there));

@@ -19,6 +19,7 @@ mod database;
 mod engine;
 mod expected;
 mod operators;
+mod site;
 pub mod story;
 mod trace;
 
@@ -30,8 +31,10 @@ pub use self::database::Disk;
 pub use self::engine::{Engine, Fate};
 use self::engine::{Outside, Start};
 use self::operators::Operators;
+pub use self::site::Site;
+use self::site::{DISPATCH_MAC, dispatch_address};
 pub use self::trace::Trace;
-use super::{AutonomousServer, Network, NetworkSettings, Port, Random, Settings as ServerSettings};
+use super::{AutonomousServer, Network, NetworkSettings, Random, Settings as ServerSettings};
 use crate::config::AutonomousDomain;
 use crate::database::{Change, KeyParameters, Member, PartParameters, WINDOW_NONE};
 use crate::handover::protocol::Notice;
@@ -40,19 +43,14 @@ use crate::link::memory_ring::MemoryRing;
 use crate::recovery::{Path, Settings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, Mac, MeetingId, MeetingState, Role, Run, Secret};
+use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, Secret};
 
-const DISPATCH_MAC: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 /// Frames that a worker's rings have room for on their way out.
 const RING: usize = 4096;
 /// Frames that wait in the rings while there is no engine; further ones are lost.
 const UNREAD_MAX: usize = 256;
 /// Moments of a simulation, at most: more means that it goes round without getting anywhere.
 const MOMENTS_MAX: u32 = 5_000_000;
-
-fn dispatch_address() -> Address {
-    Domain::new(1).expect("1 is a domain").device(1)
-}
 
 /// How large a cluster is, and its network.
 #[derive(Clone, Copy, Debug)]
@@ -67,14 +65,6 @@ pub struct ClusterSettings {
     pub network: NetworkSettings,
     /// Of the table.
     pub capacity: Capacity,
-}
-
-/// One autonomous server and its place in the network.
-pub struct Site {
-    /// The server.
-    pub server: AutonomousServer,
-    /// Where it is plugged in.
-    pub port: Port,
 }
 
 /// All of it.

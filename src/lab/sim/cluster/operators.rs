@@ -1,14 +1,16 @@
-//! Operators, each with terminals and a conference of its own, one request at a time. What they were
-//! told they hold the servers to at the end.
+//! Operators, each with terminals and a conference of its own, one request at a time. What they
+//! were told they hold the servers to at the end.
 
 use std::time::Duration;
 
-use super::Cluster;
 use super::expected::{Expected, Muted};
+use super::site::Site;
 use crate::api::{Answer, OrphanFate, Reply, Request};
 use crate::cms::{ConferenceReply, ConferenceRequest, NewMember, ReplyId, StartMeeting};
+use crate::database::Database;
 use crate::handover::UpgradeForm;
 use crate::lab::sim::Random;
+use crate::table::Table;
 use crate::time::Nanos;
 use crate::wire::{Address, Flags, Layout, Level, MeetingId, Role};
 
@@ -162,16 +164,16 @@ impl Operators {
     }
 
     /// What went wrong, and what is not as it was said to be.
-    pub fn flaws(&self, cluster: &Cluster) -> Vec<String> {
+    pub fn flaws(&self, sites: &[Site], table: &Table, database: &Database) -> Vec<String> {
         let mut flaws = self.flaws.clone();
         for operator in &self.all {
             if let Some(expected) = &operator.meeting {
-                flaws.extend(expected.flaws(cluster, &operator.muted));
+                flaws.extend(expected.flaws(sites, &operator.muted));
             }
             for &meeting in &operator.ended {
-                let held = cluster.sites.iter().filter(|site| site.server.meeting(meeting).is_some()).count();
-                let in_table = cluster.table.parts_of(meeting).count();
-                let in_database = cluster.disk.database.meeting(meeting).expect("memory can be read").is_some();
+                let held = sites.iter().filter(|site| site.server.meeting(meeting).is_some()).count();
+                let in_table = table.parts_of(meeting).count();
+                let in_database = database.meeting(meeting).expect("memory can be read").is_some();
                 if held + in_table > 0 || in_database {
                     flaws.push(format!(
                         "{meeting} has ended: {held} servers hold it, {in_table} parts, in the database: {in_database}"

@@ -270,7 +270,7 @@ impl Story {
 
     fn flaws(&self) -> Vec<String> {
         let cluster = &self.cluster;
-        let mut flaws = cluster.operators.flaws(cluster);
+        let mut flaws = cluster.operators.flaws(&cluster.sites, &cluster.table, &cluster.disk.database);
         if !cluster.is_at_rest() {
             let recovery = cluster.engine.as_ref().map(|engine| engine.recovery());
             let idle = cluster.engine.as_ref().map(|engine| engine.is_idle());
