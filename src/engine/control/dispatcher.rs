@@ -359,7 +359,7 @@ impl Dispatcher {
             return;
         }
         self.end = Some(End::Fenced(by));
-        self.terms.leave_fences(&mut self.records);
+        self.terms.leave_fences(&mut self.records, &self.recovery);
         self.output.notices.push_back(Notice::Fenced { epoch: by.0 });
     }
 

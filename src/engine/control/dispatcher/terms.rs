@@ -54,13 +54,20 @@ impl Terms {
         }
     }
 
-    /// Has a database that is not open yet write the fences down, for this process ends before it
-    /// is, and the next one may have no table.
-    pub fn leave_fences(&self, records: &mut Records) {
+    /// This process ends. It may have heard of fences that it has not come to write into the table;
+    /// and a database that is not open yet writes all of them down when it is, for the next process
+    /// may have no table.
+    pub fn leave_fences(&self, records: &mut Records, recovery: &Recovery) {
+        let table = records.writer.table();
+        for (domain, by) in recovery.fenced() {
+            // That there is no room is said of each as it is given up.
+            let _ = table.set_fence(domain, by);
+        }
+        let changes = table.fences().map(|(domain, by)| Change::Fence(domain, by)).collect();
         if records.database.is_open() {
+            records.journal.update(changes);
             return;
         }
-        let changes = records.writer.table().fences().map(|(domain, by)| Change::Fence(domain, by)).collect();
         records.journal.hurry(Job::Commit { id: JobId(0), changes, epoch: self.epoch });
     }
 
