@@ -37,6 +37,8 @@ pub(crate) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl 
             is_busy: &|_| false,
             speakers: topology.speakers(),
             orphans: &mut NoOrphans,
+            // The control thread meets what is damaged again, and says so.
+            replaced: &mut Vec::new(),
         };
         let Some(request) = recovery.poll_transmit(now, &mut holdings) else { break };
         // One without a next hop is repeated, as any that is lost.

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::event::Event;
 use super::listing::Listing;
 use super::orphans;
 use super::request::Request;
@@ -210,7 +211,13 @@ impl Lookups {
                     shared.meetings.update(meeting);
                 }
             }
-            Some(Step::Unfinished) if is_of_this_round => drop(shared.update_meeting(summary, holdings)),
+            // The engine may have finished it meanwhile, and taken it for settled: it is told once
+            // more, for its members are to be asked for as soon as no operation has it.
+            Some(Step::Unfinished) if is_of_this_round => {
+                if shared.update_meeting(summary, holdings) {
+                    shared.alarms.tell(Event::Unfinished { domain: shared.domain, meeting });
+                }
+            }
             Some(Step::Refused) if is_of_this_round => {}
             _ => self.look_up(shared, summary, holdings),
         }

@@ -1,7 +1,7 @@
 //! What recovery looks up and writes back to: the cache and the database, as one thing.
 
 use super::database::Unreadable;
-use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState};
+use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingSummary, Run, TakeoverEntry, TerminalState};
 
 /// Where a walk over the parts of a domain stands. What the number means is the walked thing's own
 /// affair; 0 is the beginning.
@@ -174,7 +174,6 @@ pub trait Store {
         meeting: MeetingId,
         found: Option<Cursor>,
         epoch: Epoch,
-        state: MeetingState,
         participants: u16,
     ) -> Standing;
 

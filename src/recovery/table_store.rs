@@ -26,6 +26,9 @@ pub struct TableStore<'a, S> {
     pub speakers: &'a Speakers,
     /// The orphans that operators are shown.
     pub orphans: &'a mut dyn OrphanList,
+    /// Parts whose records were damaged, by something other than Baton: each was thrown away and
+    /// written anew.
+    pub replaced: &'a mut Vec<(MeetingId, Domain)>,
 }
 
 /// Where a terminal of a list is afterwards.
@@ -92,13 +95,7 @@ impl<S: KeyStore> TableStore<'_, S> {
     fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
         match self.writer.insert_part(part) {
             Err(TableError::Damaged) if self.writer.discard_damaged(part.meeting, part.domain)? => {
-                let (meeting, domain) = (part.meeting.0, part.domain.number());
-                tracing::warn!(
-                    meeting,
-                    domain,
-                    "the table's record of a meeting was damaged, by something other than Baton; it was thrown away, and \
-                     is written anew"
-                );
+                self.replaced.push((part.meeting, part.domain));
                 self.writer.insert_part(part)
             }
             other => other,
@@ -308,7 +305,6 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         meeting: MeetingId,
         found: Option<Cursor>,
         epoch: Epoch,
-        _: MeetingState,
         participants: u16,
     ) -> Standing {
         // A part that is not there is not held up by it; the audit will differ and bring the

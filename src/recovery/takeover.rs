@@ -195,8 +195,8 @@ impl Takeovers {
             Status::Ok | Status::Already => {
                 self.refused.settle(meeting);
                 shared.alarms.held(meeting);
-                let (state, participants) = (result.state, result.participants);
-                let standing = holdings.taken_over(shared.domain, meeting, wanted.1, shared.epoch, state, participants);
+                let (epoch, participants) = (shared.epoch, result.participants);
+                let standing = holdings.taken_over(shared.domain, meeting, wanted.1, epoch, participants);
                 if let Some(summary) = shared.meetings.take_summary(meeting) {
                     shared.update_meeting(&summary, holdings);
                 }

@@ -120,7 +120,9 @@ impl Verb for Resume {
             } else if is_empty {
                 context.operation.leave(Errand::End(Scope::Part(domain)));
             } else {
-                context.write_part(domain, |part| part.state = MeetingState::InMeeting);
+                // Its members may have been there before, and have said what this table has not
+                // heard, or has forgotten with a start that was taken back: they are asked for.
+                context.write_part(domain, |part| (part.state, part.in_doubt) = (MeetingState::InMeeting, true));
             }
         }
         let mut changes = context.acknowledged();

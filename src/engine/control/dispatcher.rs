@@ -447,7 +447,8 @@ impl Dispatcher {
 
     /// The next thing for the log.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.output.events.pop_front()
+        let replaced = || self.records.replaced.pop().map(|(meeting, domain)| Event::PartReplaced(domain, meeting));
+        self.output.events.pop_front().or_else(replaced)
     }
 
     /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do again. A time

@@ -43,6 +43,12 @@ pub(super) fn write(event: &Event, config: &Config) {
         Event::FullNamed => {
             tracing::error!("further terminals that find no room are counted (reports_full), and not named");
         }
+        Event::PartReplaced(domain, meeting) => tracing::warn!(
+            %domain,
+            %meeting,
+            "the table's record of a meeting was damaged, by something other than Baton; it was thrown away, and is written \
+             anew"
+        ),
         Event::PartDiscarded(domain, meeting) => {
             let meeting = meeting.map(|meeting| meeting.0);
             tracing::warn!(%domain, meeting, "the table's record of a meeting that nobody knows was damaged; it was thrown away");

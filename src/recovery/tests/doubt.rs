@@ -56,7 +56,14 @@ impl Memory {
         let (database, write) = (Some(&*database), |changes| written.push(changes));
         let mut store = DatabaseStore { database, is_lost: false, write };
         let is_busy = &|_| *busy;
-        act(&mut TableStore { writer, store: &mut store, is_busy, speakers, orphans: &mut NoOrphans })
+        act(&mut TableStore {
+            writer,
+            store: &mut store,
+            is_busy,
+            speakers,
+            orphans: &mut NoOrphans,
+            replaced: &mut Vec::new(),
+        })
     }
 
     fn part(&self, meeting: u64) -> Part {
@@ -71,8 +78,7 @@ impl Memory {
     }
 
     fn taken_over(&mut self, meeting: u64, participants: u16) -> Standing {
-        let state = MeetingState::InMeeting;
-        self.with(|holdings| holdings.taken_over(domain(), MeetingId(meeting), None, EPOCH, state, participants))
+        self.with(|holdings| holdings.taken_over(domain(), MeetingId(meeting), None, EPOCH, participants))
     }
 
     fn update_meeting(&mut self, summary: &MeetingSummary) -> bool {

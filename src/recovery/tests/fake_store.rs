@@ -156,7 +156,6 @@ impl Store for FakeStore {
         meeting: MeetingId,
         _: Option<Cursor>,
         epoch: Epoch,
-        _: MeetingState,
         participants: u16,
     ) -> Standing {
         self.takeovers += 1;

@@ -62,6 +62,7 @@ impl Rig {
             is_busy: &|_| busy,
             speakers: &Speakers::new([(domain(), &[][..])]),
             orphans: &mut NoOrphans,
+            replaced: &mut Vec::new(),
         });
         (done, written)
     }
@@ -134,7 +135,7 @@ fn an_end_that_is_under_way_is_not_written_over() {
         assert_eq!((absence, written, rig.part().state), (Absence::Unfinished, 0, state));
     }
     let mut rig = Rig::new(MeetingState::Ended);
-    let take = |holdings: &mut dyn Act| holdings.taken_over(domain(), ONE, None, EPOCH, MeetingState::InMeeting, 2);
+    let take = |holdings: &mut dyn Act| holdings.taken_over(domain(), ONE, None, EPOCH, 2);
     assert_eq!(rig.with(false, take).0, Standing::Unfinished);
     assert_eq!(rig.part().state, MeetingState::Ended, "what has ended there is not in meeting again");
 }

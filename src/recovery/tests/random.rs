@@ -170,6 +170,7 @@ proptest! {
             is_busy: &|_| false,
             speakers: &speakers,
             orphans: &mut NoOrphans,
+            replaced: &mut Vec::new(),
         };
         let mut now = Nanos(0);
         let mut whims = whims.iter().cycle();

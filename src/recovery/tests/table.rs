@@ -39,6 +39,7 @@ fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
         is_busy: &|_| false,
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
+        replaced: &mut Vec::new(),
     };
     let first = server.poll_transmit(Nanos(0), &mut holdings).expect("a request");
     assert_eq!(first.opcode(), Opcode::TakeoverBatch.wire());
@@ -96,6 +97,7 @@ fn a_member_that_cannot_be_read_comes_back_with_its_meeting() {
         is_busy: &|_| false,
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
+        replaced: &mut Vec::new(),
     };
     assert_eq!(holdings.look_up(domain(), &summary(7, 5)), Lookup::Found { version: 3, epoch: Epoch::NONE });
     let mut there: Vec<_> = table.members(meeting, domain()).map(|member| (member.terminal, member.window)).collect();
@@ -125,11 +127,12 @@ fn a_part_with_a_member_that_cannot_be_read_is_made_whole_by_its_list() {
         is_busy: &|_| false,
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
+        replaced: &mut Vec::new(),
     };
-    let taken = (meeting, None, EPOCH, MeetingState::InMeeting, 3);
+    let taken = (meeting, None, EPOCH, 3);
     let take_over = |holdings: &mut TableStore<'_, _>| {
-        let (meeting, found, epoch, state, participants) = taken;
-        holdings.taken_over(domain(), meeting, found, epoch, state, participants)
+        let (meeting, found, epoch, participants) = taken;
+        holdings.taken_over(domain(), meeting, found, epoch, participants)
     };
     assert_eq!(take_over(&mut holdings), Standing::InMeeting);
     damage(&table, members[1].number());
@@ -164,6 +167,7 @@ fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
         is_busy: &|_| false,
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
+        replaced: &mut Vec::new(),
     };
     let listed = summary(7, 5);
     assert_eq!(holdings.look_up(domain(), &listed), Lookup::Unknown);
@@ -199,6 +203,7 @@ fn a_part_that_cannot_be_read_comes_back_though_nobody_lists_it() {
         is_busy: &|_| false,
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
+        replaced: &mut Vec::new(),
     };
     let mut server = ServerRecovery::new(domain(), EPOCH, Path::Cache, Settings::default(), Nanos(0));
     let requests = std::iter::from_fn(|| server.poll_transmit(Nanos(0), &mut holdings));

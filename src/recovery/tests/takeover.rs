@@ -3,7 +3,7 @@
 use super::fake_store::{FakeStore, Item};
 use super::scripted_peer::{EPOCH, ScriptedPeer, domain, entries, opcodes, result, summary, the};
 use crate::recovery::{Body, Event, Phase, Settings};
-use crate::wire::{MeetingId, MeetingState, Message, Opcode, Status};
+use crate::wire::{MeetingId, MeetingState, MeetingSummary, Message, Opcode, Status};
 
 #[test]
 fn cache_path_takes_over_before_it_is_told_anything() {
@@ -123,6 +123,22 @@ fn what_the_death_cut_short_is_the_engines_to_finish() {
     let unfinished = |meeting| Event::Unfinished { domain, meeting: MeetingId(meeting) };
     assert_eq!(hand.events(), [unfinished(1), unfinished(2), Event::AllAcknowledged { domain }]);
     assert_eq!((hand.store.state(1), hand.store.state(2)), (MeetingState::Starting, MeetingState::Ending));
+}
+
+/// The engine had taken it for settled when the listing came: nobody asked for its members then.
+#[test]
+fn what_was_cut_short_and_is_listed_otherwise_is_told_once_more() {
+    let mut store = FakeStore::cached([1]);
+    store.cache.insert(MeetingId(1), Item::new(2, MeetingState::Starting));
+    let mut hand = ScriptedPeer::cache(store);
+    let requests = hand.requests();
+    hand.page(&the(&requests, Opcode::TakeoverBatch), Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok)]);
+    let unfinished = Event::Unfinished { domain: domain(), meeting: MeetingId(1) };
+    assert!(hand.events().contains(&unfinished));
+    hand.store.cache.insert(MeetingId(1), Item { epoch: EPOCH, ..Item::new(2, MeetingState::InMeeting) });
+    hand.connect_ack(&the(&requests, Opcode::Connect), 9);
+    hand.play(&[MeetingSummary { controller: EPOCH, ..summary(1, 9) }]);
+    assert!(hand.events().contains(&unfinished));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::{add, domain, role};
 use crate::cms::ConferenceAnswer;
 use crate::cms::ConferenceRequest;
 use crate::lab::sim::{AutonomousServer, NetworkSettings, Random};
+use crate::table::Part;
 use crate::wire::{MeetingId, MeetingState, Role};
 
 /// A request and its name.
@@ -52,6 +53,31 @@ fn what_a_death_cuts_short_is_finished() {
             }
         }
     }
+}
+
+/// A start that was taken back, though not for good, has forgotten what its members reported, and
+/// they do not report it again.
+#[test]
+fn the_members_of_a_start_that_was_resumed_are_in_doubt() {
+    let mut resumed = 0;
+    for steps in 0..40 {
+        let mut world = World::open(2, 100, NetworkSettings::PERFECT, 3);
+        world.ask(conference(1, &[terminal(1, 1), terminal(2, 1)]));
+        for _ in 0..steps {
+            world.step();
+        }
+        let starting = |part: &Part| part.state == MeetingState::Starting;
+        let begun: Vec<_> = world.writer.table().parts().filter(starting).map(|part| part.domain).collect();
+        world.die(false);
+        world.open_database();
+        world.settle();
+        for domain in begun {
+            let part = world.writer.table().part(MeetingId(1), domain);
+            resumed += part.iter().filter(|part| part.state == MeetingState::InMeeting).count();
+            assert!(part.is_none_or(|part| part.in_doubt), "death after {steps} steps");
+        }
+    }
+    assert!(resumed > 0);
 }
 
 /// An operation that was begun is done everywhere, or nowhere.

@@ -56,6 +56,8 @@ pub enum Event {
     },
     /// As many of them were named as are named.
     FullNamed,
+    /// The damaged record of a part was thrown away, and is written anew.
+    PartReplaced(Domain, MeetingId),
     /// The damaged record of a part that neither side has was thrown away. Its meeting, where that
     /// could be read.
     PartDiscarded(Domain, Option<MeetingId>),

@@ -26,6 +26,8 @@ pub(super) struct Records {
     pub database: DatabaseState,
     pub journal: Journal,
     pub orphans: OrphanTable,
+    /// Parts whose records were damaged and are written anew, for the log.
+    pub replaced: Vec<(MeetingId, Domain)>,
     speakers: Arc<Speakers>,
     counted: Counted,
 }
@@ -83,12 +85,20 @@ impl Records {
             Some(opened) => DatabaseState::Open { opened, unwritable: None },
             None => DatabaseState::Opening,
         };
-        Self { writer, database, journal, orphans: OrphanTable::default(), speakers, counted: Counted::default() }
+        Self {
+            writer,
+            database,
+            journal,
+            orphans: OrphanTable::default(),
+            replaced: Vec::new(),
+            speakers,
+            counted: Counted::default(),
+        }
     }
 
     /// Has `work` done on all of it as one store.
     pub fn with<T>(&mut self, operations: &Operations, work: impl FnOnce(&mut Store<'_>) -> T) -> T {
-        let Self { writer, database, journal, orphans, speakers, .. } = self;
+        let Self { writer, database, journal, orphans, replaced, speakers, .. } = self;
         let mut write = |changes| journal.update(changes);
         let mut store = DatabaseStore {
             database: database.database(),
@@ -96,7 +106,7 @@ impl Records {
             write: &mut write as &mut dyn FnMut(Vec<Change>),
         };
         let is_busy = |meeting| operations.is_under_way(meeting);
-        work(&mut TableStore { writer, store: &mut store, is_busy: &is_busy, speakers, orphans })
+        work(&mut TableStore { writer, store: &mut store, is_busy: &is_busy, speakers, orphans, replaced })
     }
 
     /// The database is open. Gives whether that was in doubt.
