@@ -136,7 +136,9 @@ fn what_was_cut_short_and_is_listed_otherwise_is_told_once_more() {
     let unfinished = Event::Unfinished { domain: domain(), meeting: MeetingId(1) };
     assert!(hand.events().contains(&unfinished));
     hand.store.cache.insert(MeetingId(1), Item { epoch: EPOCH, ..Item::new(2, MeetingState::InMeeting) });
-    hand.connect_ack(&the(&requests, Opcode::Connect), 9);
+    // One more than was asked for: it is listed.
+    let ack = Message::ConnectAck { highest_epoch: EPOCH, boot_generation: 1, held: 2, window: 8 };
+    hand.answer(&the(&requests, Opcode::Connect), ack);
     hand.play(&[MeetingSummary { controller: EPOCH, ..summary(1, 9) }]);
     assert!(hand.events().contains(&unfinished));
 }
