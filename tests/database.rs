@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use baton::database::{
     Change, Database, DatabaseSettings, DatabaseThread, Job, JobId, KeyParameters, Member, Outcome, PartParameters,
-    WINDOW_NONE,
 };
-use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run};
+use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, WINDOW_NONE};
 
 const FOLDER: &str = "BATON_TEST_DATABASE_FOLDER";
 const KILLS: u64 = 25;

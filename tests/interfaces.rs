@@ -353,7 +353,7 @@ fn an_answer_leaves_from_the_interface_with_the_tag_of_the_link_whatever_was_ask
     let mut answers = Vec::new();
     until("both are answered", || {
         for question in &questions {
-            endpoint.send(|buffer| encode_message(buffer, &asked, &header, question, &Key::Laboratory));
+            endpoint.send(|buffer| encode_message(buffer, &asked, &header, question, &Key::Unauthenticated));
         }
         endpoint.flush().unwrap();
         let note = |bytes: &[u8], _| {

@@ -192,7 +192,7 @@ fn intervals(path: &Path) -> u64 {
 }
 
 #[test]
-fn laboratory_probes_come_back_by_live_frames_too() {
+fn unauthenticated_probes_come_back_by_live_frames_too() {
     let (pair, place) = (veth_pair(1), Place::new());
     let _server = server(&pair, &place, None);
     let sent = send(

@@ -112,7 +112,7 @@ fn the_generators_frames_leave_as_reports_of_terminal_after_terminal() {
             bytes[14..32],
             [&[1, 0, 0, 0, 0, 1, 255, 255, 0, 0, 0, 0, 1, 110][..], &(device as u16).to_be_bytes(), &[0, 0]].concat()
         );
-        assert_eq!(bytes[80..], [0; 16], "the laboratory's tag");
+        assert_eq!(bytes[80..], [0; 16], "the tag of no authentication");
     }
 }
 

@@ -58,7 +58,7 @@ fn header(meeting: MeetingId) -> Header {
 fn protocol(vlan: Option<u16>, label: Option<u16>, meeting: MeetingId) -> Vec<u8> {
     let mut frame = vec![0; 2048];
     let message = Message::Heartbeat { sent_ns: 1 };
-    let length = encode_message(&mut frame, &envelope(vlan, label), &header(meeting), &message, &Key::Laboratory);
+    let length = encode_message(&mut frame, &envelope(vlan, label), &header(meeting), &message, &Key::Unauthenticated);
     frame.truncate(length);
     frame
 }
@@ -68,7 +68,7 @@ fn data(vlan: Option<u16>, label: Option<u16>) -> Vec<u8> {
     let none: [MeetingSummary; 0] = [];
     let envelope = envelope(vlan, label);
     let (length, _) =
-        encode_page(&mut frame, &envelope, Opcode::Info, &header(MEETING), (0, 1), none, &Key::Laboratory);
+        encode_page(&mut frame, &envelope, Opcode::Info, &header(MEETING), (0, 1), none, &Key::Unauthenticated);
     frame.truncate(length);
     frame
 }

@@ -10,14 +10,14 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 use std::sync::Arc;
 
-use baton::database::{Change, Database, KeyParameters, Member, PartParameters, Reservation, WINDOW_NONE};
+use baton::database::{Change, Database, KeyParameters, Member, PartParameters, Reservation};
 use baton::lab::sim::{Preload, PreloadedDomain};
 use baton::lab::testbed::Testbed;
 use baton::lab::testbed::workload::{Expected, Ledger};
 use baton::limits::GENERATION_BLOCK;
 use baton::sys::mapping::boot_id;
 use baton::table::{Capacity, OwnerId, Table};
-use baton::wire::{Flags, MeetingId, MeetingState, MeetingSummary};
+use baton::wire::{Flags, MeetingId, MeetingState, MeetingSummary, WINDOW_NONE};
 
 use super::sizes::{FIRST_DEVICE, Size};
 

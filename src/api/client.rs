@@ -224,8 +224,8 @@ fn refused(status: StatusCode, bytes: &[u8]) -> ClientError {
     }
 }
 
-/// One connection. It is driven by whoever waits for an answer on it, not by a task of its own, so
-/// it closes when it is dropped.
+/// One connection. It is driven by the caller that waits for an answer on it, not by a task of its
+/// own, so it closes when it is dropped.
 #[derive(Debug)]
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,

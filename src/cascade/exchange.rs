@@ -13,14 +13,14 @@
 //! the number. What is asked, and what an answer does, are its users' to know: they keep that by
 //! transaction and write the frame anew for each repeat.
 //!
-//! A request is repeated for ever, for a link may be down for long; whoever asked gives it up. The
-//! first pause is that of RFC 6298, within the configured bounds: SRTT + 4 · RTTVAR, and twice the
-//! pause after each repeat, for later requests too until one is answered that was sent once. Only
-//! such an answer tells a time (Karn), for another's could answer any of its copies. One thing
+//! A request is repeated for ever, for a link may be down for long; it is given up by its asker.
+//! The first pause is that of RFC 6298, within the configured bounds: SRTT + 4 · RTTVAR, and twice
+//! the pause after each repeat, for later requests too until one is answered that was sent once.
+//! Only such an answer tells a time (Karn), for another's could answer any of its copies. One thing
 //! differs from TCP: before the first sample the pause is the shortest one and not a second,
 //! because the frames of a takeover must not wait that long for a lost one.
 //!
-//! Recovery goes before commands: whoever polls both polls recovery first, and no window of
+//! Recovery goes before commands: their caller polls recovery first, and no window of
 //! commands takes a place of recovery's.
 
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl Due {
     }
 }
 
-/// Whoever has the exchange with each domain.
+/// Owner of the exchange with each domain.
 pub trait Exchanges {
     /// That of one domain; none for a domain that the configuration does not name.
     fn exchange(&mut self, domain: Domain) -> Option<&mut Exchange>;

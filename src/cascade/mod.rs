@@ -272,8 +272,8 @@ impl Topology {
     }
 
     fn event(&mut self, event: LinkEvent) {
-        // Whoever does not fetch the events does not get them all; the links themselves say how
-        // things stand.
+        // A caller that does not fetch the events does not get them all; the links themselves say
+        // how things stand.
         if self.events.len() < self.routes.len() * EVENTS_A_LINK {
             self.events.push_back(event);
         }

@@ -18,7 +18,7 @@ use crate::wire::{Address, Domain, Opcode};
 /// Who sends an opcode to a dispatch server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Voice {
-    /// Whoever is in a domain: terminals and autonomous servers.
+    /// All that is in a domain: terminals and autonomous servers.
     Anybody,
     /// Autonomous servers.
     Server,

@@ -8,7 +8,7 @@ use super::{Database, DatabaseError, open_with};
 
 impl Database {
     /// A new database that is gone with its last clone. What it has was never flushed anywhere:
-    /// whether a death loses a commit is for whoever drives it to say.
+    /// whether a death loses a commit is for its caller to say.
     ///
     /// # Errors
     /// Those of redb.

@@ -45,7 +45,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::RwLock;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
-pub use crate::wire::WINDOW_NONE;
 pub use change::Change;
 pub use error::CommitError;
 pub use key_parameters::{KeyParameters, Member, PartParameters};

@@ -1,4 +1,4 @@
-//! The tables of the file: named and typed once, for whoever writes and whoever reads.
+//! The tables of the file: named and typed once, for those who write and those who read.
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 

@@ -180,7 +180,7 @@ mod tests {
         for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             let name = entry.file_stem().unwrap().to_str().unwrap();
             let path = if name == "mod" { path.to_owned() } else { format!("{path}::{name}") };
-            // What others write and read, of whatever version, is what the lab is for.
+            // What others write and read, of any version, is what the lab is for.
             if entry.is_dir() && !["lab", "tests"].contains(&name) {
                 numbers_below(&entry, &path, found);
             }

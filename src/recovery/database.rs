@@ -44,7 +44,7 @@ pub trait KeyStore {
     fn write(&mut self, changes: Vec<Change>);
 }
 
-/// The database behind [`KeyStore`]: reads go to it, writes to whatever commits them.
+/// The database behind [`KeyStore`]: reads go to it, writes to a function that has them committed.
 pub struct DatabaseStore<'a, W> {
     /// None while another process still has it open.
     pub database: Option<&'a Database>,

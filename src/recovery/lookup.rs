@@ -238,7 +238,7 @@ impl Lookups {
             Lookup::Found { version, .. } => shared.meetings.take_over(meeting, version, Some(summary)),
             _ if matches!(summary.state, MeetingState::None | MeetingState::Ended) => {}
             Lookup::Unknown => self.handle_orphan(shared, summary, shared.settings.orphans, holdings),
-            // Nobody can say any more whether it is ours: it is left alone, whatever is set.
+            // Nobody can say any more whether it is ours: it is left alone under any setting.
             Lookup::Unknowable => self.handle_orphan(shared, summary, Orphans::Leave, holdings),
             // Ours is not there any more: another conference has its number, and that one is an
             // orphan.
@@ -249,7 +249,7 @@ impl Lookups {
                 }
                 shared.alarms.orphan(summary);
             }
-            // Somebody was told that it has ended: that is made true, whatever is set for orphans.
+            // Somebody was told that it has ended: that is made true under any setting for orphans.
             Lookup::Ended => orphans::end_remnant(shared, meeting),
             Lookup::Full => {
                 shared.meetings.set_step(meeting, Step::Refused);

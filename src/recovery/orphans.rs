@@ -46,7 +46,7 @@ pub(super) fn handle_orphan(
     true
 }
 
-/// Makes of one orphan what an operator says, whatever is set for all. False where none is held
+/// Makes of one orphan what an operator says, against the setting for all. False where none is held
 /// under that number that was listed, or the number is one of ours, or there is no room to adopt
 /// it.
 pub(super) fn decide(shared: &mut Shared, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Store) -> bool {

@@ -37,7 +37,8 @@ impl Request {
         }
     }
 
-    /// Whether this is a takeover frame: what the time to the first takeover is measured by.
+    /// Whether this is a takeover frame.
+    #[cfg(test)]
     pub fn is_takeover(&self) -> bool {
         matches!(self.body, Body::Takeover(_))
     }

@@ -286,8 +286,8 @@ impl ServerRecovery {
         self.shared.alarms.poll()
     }
 
-    /// Makes of one orphan what an operator says, whatever is set for all. False where none is held
-    /// under that number that was listed, or the number is one of ours, or there is no room to
+    /// Makes of one orphan what an operator says, against the setting for all. False where none is
+    /// held under that number that was listed, or the number is one of ours, or there is no room to
     /// adopt it.
     pub fn decide_orphan(&mut self, meeting: MeetingId, become_of: Orphans, holdings: &mut dyn Store) -> bool {
         orphans::decide(&mut self.shared, meeting, become_of, holdings)

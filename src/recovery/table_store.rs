@@ -82,8 +82,9 @@ impl<S: KeyStore> TableStore<'_, S> {
             }
             (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
             match self.writer.join(meeting, domain, &terminal) {
-                // Whoever has it was told so later: the autonomous server's list will say who is
-                // right. A damaged record is not worth its meeting, which comes back without it.
+                // The meeting that has it was told so later: the autonomous server's list will say
+                // who is right. A damaged record is not worth its meeting, which comes back without
+                // it.
                 Ok(()) | Err(TableError::Exists | TableError::Conflict(_) | TableError::Damaged) => {}
                 Err(error) => return Err(error),
             }
@@ -129,7 +130,7 @@ impl<S: KeyStore> TableStore<'_, S> {
             Some((known, _)) if known.meeting == meeting => {
                 let change = |known: &mut Terminal| {
                     // A version that is the one of our question has not been reported since: the
-                    // answer is younger, whatever it counts from.
+                    // answer is younger, wherever it began to count.
                     let counts = asked == Some(known.version)
                         || state.version == known.version
                         || is_newer(state.version, known.version);
@@ -175,7 +176,7 @@ impl<S: KeyStore> TableStore<'_, S> {
         (parts.first().map_or(part.layout, |first| first.layout), chairman.unwrap_or_default())
     }
 
-    /// Has the database no longer hold terminals where they were: whoever asks again finds them
+    /// Has the database no longer hold terminals where they were: one that asks again finds them
     /// here already.
     fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
         if !moved.is_empty() {
@@ -370,8 +371,8 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             return Written::Later;
         }
         let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
-        // Whoever finishes it has its members, written ahead; in its autonomous server only some of
-        // them may be yet.
+        // The operation that finishes it has its members, written ahead; in its autonomous server
+        // only some of them may be yet.
         if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
             return Written::Whole;
         }

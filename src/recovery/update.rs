@@ -5,14 +5,15 @@
 //! information of the terminals with STATE. STATE is asked for of every meeting that came from the
 //! database, and from a living cache only of one whose version or number of members differs, or
 //! that is marked as in doubt: a version counts every command, and what terminals did meanwhile
-//! they report until it is acknowledged. The mark is in the cache itself, because whatever asks may
-//! die between writing the version and writing the members. Only a whole answer counts, because a
-//! terminal that it lacks left; and only one to a question asked when the part had the version that
-//! it has now, because a member may have been added since, and the answer would not know.
+//! they report until it is acknowledged. The mark is in the cache itself, because the engine that
+//! asks may die between writing the version and writing the members. Only a whole answer counts,
+//! because a terminal that it lacks left; and only one to a question asked when the part had the
+//! version that it has now, because a member may have been added since, and the answer would not
+//! know.
 //!
-//! An answer to our own question is the truth, whatever versions it bears: a terminal whose version
-//! in the table is still the one that it was when we asked is what the answer says, though that be
-//! older. Its memory, or its autonomous server's, went back.
+//! An answer to our own question is the truth, though its versions be older: a terminal whose
+//! version in the table is still the one that it was when we asked is what the answer says, though
+//! that be older. Its memory, or its autonomous server's, went back.
 //!
 //! Records that cannot be, and those about terminals that are not this domain's, are dropped and
 //! told. A terminal whose record cannot be read is a member all the same and stays as it is.

@@ -174,7 +174,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         // so the copy that was read is the current record.
         let claimed = seen.0 | (u64::from(owner.0) + 1);
         self.control.compare_exchange(seen.0, claimed, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        // Pairs with the Acquire fence of `read`: whoever sees a store made under this claim sees
+        // Pairs with the Acquire fence of `read`: one who sees a store made under this claim sees
         // its sequence too.
         W::fence(Ordering::Release);
         Some(Claim { slot: self, seen: seen.0, owner })
@@ -188,7 +188,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         let control = self.control.load(Ordering::Relaxed);
         let held = control & OWNER_MASK == u64::from(owner.0) + 1;
         if held {
-            // Release, so that whatever recovery did to the slot before is in place when others may
+            // Release, so that all that recovery did to the slot before is in place when others may
             // claim it.
             self.control.store(control & !OWNER_MASK, Ordering::Release);
         }
@@ -197,12 +197,12 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
 
     /// Takes a claim away that is nobody's, if the word is still as it was seen. The record stays.
     pub fn evict_seen(self, seen: Seen) -> bool {
-        // As `evict`; and an exchange, for whoever claims and publishes at this moment has changed
+        // As `evict`; and an exchange, for one who claims and publishes at this moment has changed
         // the word.
         self.control.compare_exchange(seen.0, seen.0 & !OWNER_MASK, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Whether whoever has claimed it is none of so many owners: damage, which no eviction would
+    /// Whether its claimant is none of so many owners: damage, which no eviction would
     /// ever cure.
     pub fn is_claimed_beyond(self, owners: usize) -> bool {
         // Relaxed: asked before anybody writes.
@@ -223,7 +223,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
 
     /// The bank that is not current: the record before this one, or what a writer is at.
     pub fn other_bank(self) -> [u64; B] {
-        // Acquire as in `read`. Whoever is at it meanwhile makes a copy that does not fit its
+        // Acquire as in `read`. One who is at it meanwhile makes a copy that does not fit its
         // checksum.
         let number = !(self.control.load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
         std::array::from_fn(|at| self.banks[number][at].load(Ordering::Relaxed))
@@ -274,7 +274,7 @@ impl<'a, W: Word, const B: usize> Claim<'a, W, B> {
     pub fn publish_and_keep(self, record: &[u64; B]) -> Self {
         self.write(record);
         let next = (self.seen >> OWNER_BITS).wrapping_add(1) << OWNER_BITS;
-        // Release as in `publish`. Whoever is killed from here on has the claim, and its record
+        // Release as in `publish`. One who is killed from here on has the claim, and its record
         // stands.
         self.slot.control.store(next | (u64::from(self.owner.0) + 1), Ordering::Release);
         let kept = Self { seen: next, ..self };

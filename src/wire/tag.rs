@@ -41,7 +41,7 @@ pub enum Key {
     /// The secret's key for one direction.
     Keyed(Box<TagKey>),
     /// The domain has no secret, and every tag is zero: `insecure_no_authentication`.
-    Laboratory,
+    Unauthenticated,
 }
 
 /// A key of AES-128-CMAC (RFC 4493) with its schedule, which is computed once: it costs more than
@@ -71,7 +71,7 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Keyed(_) => "Key(…)",
-            Self::Laboratory => "Key(laboratory)",
+            Self::Unauthenticated => "Key(none)",
         })
     }
 }
@@ -84,7 +84,7 @@ impl Key {
             Direction::Dispatch => b"baton v2v 2.0 dispatch",
             Direction::Autonomous => b"baton v2v 2.0 autonomous",
         };
-        secret.map_or(Self::Laboratory, |secret| {
+        secret.map_or(Self::Unauthenticated, |secret| {
             let mut bytes = [0; TAG_BYTES];
             Hkdf::<Sha256>::new(None, &secret.0).expand(info, &mut bytes).expect("16 bytes are fewer than 255 digests");
             Self::Keyed(Box::new(TagKey::new(bytes)))
@@ -97,7 +97,7 @@ impl Key {
     pub(crate) fn tag(&self, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
         match self {
             Self::Keyed(key) => keyed(key, packet, has_label),
-            Self::Laboratory => [0; TAG_BYTES],
+            Self::Unauthenticated => [0; TAG_BYTES],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which request an answer answers.
 
-/// Chosen by whoever asks, echoed by whoever answers. Ascends within an epoch and goes round.
+/// Chosen by the asker, echoed by the answerer. Ascends within an epoch and goes round.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Transaction(pub u32);
 

@@ -32,7 +32,7 @@ fn write_between(
         epoch: Epoch::default(),
         meeting: MeetingId(meeting),
     };
-    encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Laboratory)
+    encode_message(buffer, &envelope, &header, &Message::Probe { sent_ns: 0, sequence }, &Key::Unauthenticated)
 }
 
 /// Meeting and sequence of such a frame.

@@ -91,7 +91,7 @@ fn busy_is_asked_again_anew_and_its_repetition_puts_nothing_off() {
     let mut exchange = exchange();
     let asked = takeover(&mut exchange, ms(0));
     assert!(exchange.postpone(asked, ms(300)));
-    assert!(!exchange.postpone(asked, ms(900)), "whoever recorded the refusal may send it again");
+    assert!(!exchange.postpone(asked, ms(900)), "a recorded refusal may be sent again");
     assert_eq!(exchange.poll_due(ms(299), Purpose::Takeover), None);
     let due = exchange.poll_due(ms(300), Purpose::Takeover).unwrap();
     assert!(due.is_anew() && due.before == asked && due.transaction.is_after(asked));

@@ -109,7 +109,7 @@ fn keys_of_the_two_directions_differ() {
     let topology = topology();
     let route = topology.route(domain(366)).unwrap();
     assert_ne!(route.to_it, route.from_it);
-    assert_eq!(topology.route(domain(1)).unwrap().to_it, Key::Laboratory);
+    assert_eq!(topology.route(domain(1)).unwrap().to_it, Key::Unauthenticated);
 }
 
 #[test]

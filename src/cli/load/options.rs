@@ -9,6 +9,7 @@ use crate::cli::sim::{Domains, ethertype, secret_of};
 use crate::cli::{FAILED, WRONG};
 use crate::config::{Config, Overrides};
 use crate::lab::load::{By, Composer, Kind, Live, LoadError, Party, Plan, Population, Rings, Summary, Watch};
+use crate::sla::parse_duration;
 use crate::wire::{Address, DEFAULT_ETHERTYPE, Mac};
 
 /// Whose frames, and what they say.
@@ -102,18 +103,11 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no time such as 10s, 500ms or 2m");
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(unit_at);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * seconds).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
+    let time = parse_duration(text)?;
+    if time.is_zero() {
+        return Err(format!("`{text}` is no time at all"));
+    }
+    Ok(time)
 }
 
 /// Why there is no result.

@@ -17,9 +17,9 @@ use super::role::{role_set, send_roles};
 use super::table_access::chairmen;
 use super::verb::Verb;
 use crate::cms::{ConferenceReply, NewMember, Refusal, RefusalKind};
-use crate::database::{Change, KeyParameters, Member, PartParameters, WINDOW_NONE, Wanted};
+use crate::database::{Change, KeyParameters, Member, PartParameters, Wanted};
 use crate::limits::{MEMBERS_MAX, PARTS_MAX};
-use crate::wire::{Domain, Flags, MeetingState, Message, Role};
+use crate::wire::{Domain, Flags, MeetingState, Message, Role, WINDOW_NONE};
 
 #[derive(Debug)]
 pub(super) struct Add {

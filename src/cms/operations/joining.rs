@@ -14,9 +14,11 @@ use super::operation::Step;
 use super::refusals::declined;
 use super::table_access::{Joined, insist, join, part_of, refused_by_table};
 use crate::cms::{Refusal, RefusalKind, Refused};
-use crate::database::{Change, KeyParameters, Member, PartParameters, WINDOW_NONE};
+use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::table::TableError;
-use crate::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Message, Role, Run, Status};
+use crate::wire::{
+    Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Message, Role, Run, Status, WINDOW_NONE,
+};
 
 /// What a MEETING_START says, but for the number of participants.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 //! up with its operation.
 //!
 //! What was given up is not sent again from that moment on. It may have been carried out all the
-//! same, or may be yet: an answer that comes after all says so, and whoever follows both sides
-//! hears of it ([`Heard::Late`]).
+//! same, or may be yet: an answer that comes after all says so, and recovery, which follows both
+//! sides, hears of it ([`Heard::Late`]).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -168,7 +168,7 @@ impl Lanes {
             .collect()
     }
 
-    /// Gives up whatever an operation has waiting or in flight: nothing of it is sent any more.
+    /// Gives up all that an operation has waiting or in flight: nothing of it is sent any more.
     pub fn give_up(&mut self, operation: OperationId) {
         for lane in &mut self.lanes {
             let before = lane.waiting.len();

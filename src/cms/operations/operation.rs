@@ -1,4 +1,4 @@
-//! What every operation has, whatever its verb: who waits for it, how far it is, and what
+//! What operations of all verbs have: who waits for it, how far it is, and what
 //! autonomous servers have acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};

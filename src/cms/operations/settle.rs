@@ -16,9 +16,9 @@ use super::role::{role_set, send_roles};
 use super::table_access::place;
 use super::verb::Verb;
 use crate::cms::{Refusal, RefusalKind};
-use crate::database::{Change, Member, WINDOW_NONE, Wanted};
+use crate::database::{Change, Member, Wanted};
 use crate::table::Part;
-use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role, Status};
+use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role, Status, WINDOW_NONE};
 
 #[derive(Debug, Default)]
 pub(super) struct Settle {

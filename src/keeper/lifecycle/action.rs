@@ -57,14 +57,14 @@ pub enum Action {
     Order { engine: EngineId, order: Order },
     /// Tell it how the last upgrade does.
     ReportUpgrade { engine: EngineId, outcome: Outcome },
-    /// New locks. Whoever had those of before is dead, or has given them back and wants none.
+    /// New locks. The owner of those of before is dead, or has given them back and wants none.
     RenewLocks,
     /// Nobody is to succeed by the locks alone.
     CloseLocks,
     /// The next may succeed by the locks.
     OpenLocks,
-    /// Note beside the locks since when their owner has hung: it is killed for that, and whoever is
-    /// handed them learns that control was lost earlier than they came.
+    /// Note beside the locks since when their owner has hung: it is killed for that, and the
+    /// process that is handed them learns that control was lost earlier than they came.
     NoteHang { since: Nanos },
     /// Read so many threads' counts and give them to
     /// [`Lifecycle::handle_pulses`](super::Lifecycle::handle_pulses).

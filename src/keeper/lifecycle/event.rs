@@ -1,4 +1,4 @@
-//! What the lifecycle has to say to whoever reads the log.
+//! What the lifecycle has to say to readers of the log.
 
 use std::fmt;
 use std::time::Duration;

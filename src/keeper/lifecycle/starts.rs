@@ -14,7 +14,7 @@ impl Lifecycle {
             return;
         }
         if self.engine.is_none() && now >= self.due {
-            // Whoever had the locks of before is proven dead, or has given them back.
+            // The owner of the locks of before is proven dead, or has given them back.
             self.renew_locks();
             self.start_engine(now);
         }

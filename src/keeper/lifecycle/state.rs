@@ -28,7 +28,7 @@ pub struct Settings {
     pub stop: Duration,
     /// Worker threads of an engine.
     pub workers: usize,
-    /// The table holds all that the database holds, so that whoever follows goes by it.
+    /// The table holds all that the database holds, so that the next engine goes by it.
     pub table_is_complete: bool,
     /// The rings are what an earlier keeper's engines left.
     pub rings_are_taken_up: bool,
@@ -190,7 +190,7 @@ impl Lifecycle {
     }
 
     /// Whether there should be a standby that is not: once an engine controls, and the table holds
-    /// everything, so that whoever follows goes by it.
+    /// everything, so that the next engine goes by it.
     pub(super) fn wants_standby(&self) -> bool {
         let none = self.standby.is_none() && self.candidate().is_none() && self.pending.is_none();
         // The dead are not waited for, unless there are so many that the starter would refuse.

@@ -1,4 +1,4 @@
-//! What always holds of what a lifecycle does, whatever happens to it.
+//! What always holds of what a lifecycle does, after any inputs.
 
 use crate::handover::protocol::{Notice, Order};
 use crate::keeper::lifecycle::{Action, Event, Input, Purpose, Start};
@@ -29,7 +29,7 @@ pub struct Check {
     upgrade: Upgrade,
     /// Upgrades that were asked for while one was under way.
     beside: u32,
-    /// A trial has just ended badly: whoever asked is told.
+    /// A trial has just ended badly: its asker is told.
     tells: Option<Nanos>,
     /// When engines were started to control.
     starts: Vec<Nanos>,

@@ -43,7 +43,7 @@ impl Party {
 
     /// Whether its frames have zero tags (`insecure_no_authentication`).
     pub fn has_no_secret(&self) -> bool {
-        self.outbound == Key::Laboratory
+        self.outbound == Key::Unauthenticated
     }
 }
 

@@ -11,7 +11,7 @@ use crate::wire::{Address, DEFAULT_ETHERTYPE, Domain, Link, Mac, Secret};
 pub struct Settings {
     /// The domain that it speaks for.
     pub domain: Domain,
-    /// What it shares with the dispatch server; none: the laboratory's zero tag.
+    /// What it shares with the dispatch server; none: the zero tag, no authentication.
     pub secret: Option<Secret>,
     /// Its own MAC.
     pub mac: Mac,

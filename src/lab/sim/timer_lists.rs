@@ -1,9 +1,9 @@
 //! Who is due when, without a heap.
 //!
 //! Every wait of a simulated domain is one of a few lengths: at once, or the retransmission time
-//! doubled so many times. Whoever waits equally long is due in the order in which he began to wait,
-//! so a list per length is always sorted, and putting someone in or out costs the same however many
-//! wait. Twenty thousand reports a second pass through here.
+//! doubled so many times. Those that wait equally long are due in the order in which they began to
+//! wait, so a list per length is always sorted, and putting someone in or out costs the same
+//! however many wait. Twenty thousand reports a second pass through here.
 
 use std::time::Duration;
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::scripted_peer::{EPOCH, domain, summary, terminal};
 use crate::cascade::Speakers;
-use crate::database::{Change, Database, KeyParameters, Member, PartParameters, WINDOW_NONE};
+use crate::database::{Change, Database, KeyParameters, Member, PartParameters};
 use crate::recovery::{Cursor, DatabaseStore, Listed, Lookup, NoOrphans, Standing, Store, TableStore, Written};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal, Writer};
 use crate::wire::{
     Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, MeetingSummary, Role, Run, TerminalState,
+    WINDOW_NONE,
 };
 
 /// Table and database of a dispatch server.
@@ -126,7 +127,7 @@ fn a_newer_version_is_in_doubt_until_its_members_are_written() {
     let listed = MeetingSummary { participants: 1, ..summary(1, 5) };
     assert!(memory.update_meeting(&listed));
     assert!(memory.part(1).version == 5 && memory.part(1).in_doubt);
-    // Whoever comes next has another list with as many members, and must not believe the one that
+    // The next engine has another list with as many members, and must not believe the one that
     // is here.
     assert_eq!(memory.taken_over(1, 1), Standing::InDoubt);
     assert!(memory.update_meeting(&listed), "the same version again says nothing new");

@@ -72,7 +72,7 @@ impl Rig {
     }
 }
 
-/// What the tests do to holdings, whatever their store is.
+/// What the tests do to a store of any kind.
 trait Act: Store {
     fn keep(&mut self, part: &Part);
 }

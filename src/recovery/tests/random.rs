@@ -1,5 +1,5 @@
-//! Whatever an autonomous server says: nothing panics, nothing goes round without end, and nothing
-//! of another domain is touched.
+//! An autonomous server may say anything: nothing panics, nothing goes round without end, and
+//! nothing of another domain is touched.
 
 use std::sync::Arc;
 

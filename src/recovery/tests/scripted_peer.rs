@@ -160,7 +160,7 @@ impl ScriptedPeer {
         assert!(self.answer(request, Message::Audit { count, digest }));
     }
 
-    /// Answers whatever is asked as one who holds just what was asked for would, until nothing is
+    /// Answers all that is asked as one who holds just what was asked for would, until nothing is
     /// asked any more.
     pub fn play(&mut self, held: &[MeetingSummary]) {
         for _ in 0..1000 {
@@ -210,7 +210,7 @@ pub fn page_frame<R: Record + Copy>(
     };
     let mut buffer = [0; FRAME_BYTES_MAX];
     let (length, taken) =
-        encode_page(&mut buffer, &envelope, opcode, header, pages, records.iter().copied(), &Key::Laboratory);
+        encode_page(&mut buffer, &envelope, opcode, header, pages, records.iter().copied(), &Key::Unauthenticated);
     assert_eq!(taken, records.len(), "the test's records fit a page");
     (buffer, length)
 }

@@ -57,7 +57,7 @@ fn a_repeated_page_costs_no_more_the_more_pages_came() {
     assert!(many < few * 20, "{few:?} with 4 pages, {many:?} with 1,024");
 }
 
-/// Whoever recorded a page can send it again for ever, without any key: it must not stand for the
+/// Who has recorded a page can send it again for ever, without any key: it must not stand for the
 /// page that was lost.
 #[test]
 fn a_page_that_is_repeated_does_not_put_off_asking_for_the_lost_one() {
@@ -117,7 +117,7 @@ fn a_record_held_by_another_writer_is_asked_for_again() {
     let (mut hand, query) = taken();
     hand.store.later = 1;
     hand.page(&query, Opcode::State, (0, 1), &[terminal(1, 1001)]);
-    assert_eq!(hand.requests(), [], "not at once: whoever writes needs its time");
+    assert_eq!(hand.requests(), [], "not at once: a writer needs its time");
     hand.wait();
     let again = hand.request();
     hand.page(&again, Opcode::State, (0, 1), &[terminal(1, 1001)]);

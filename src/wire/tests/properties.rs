@@ -65,7 +65,10 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    prop_oneof![Just(Key::Laboratory), any::<[u8; 16]>().prop_map(|bytes| Key::Keyed(Box::new(TagKey::new(bytes))))]
+    prop_oneof![
+        Just(Key::Unauthenticated),
+        any::<[u8; 16]>().prop_map(|bytes| Key::Keyed(Box::new(TagKey::new(bytes))))
+    ]
 }
 
 const MEETING_ACKS: &[Opcode] = &[Opcode::MeetingStartAck, Opcode::LayoutSetAck, Opcode::MeetingEndAck];
@@ -305,7 +308,7 @@ proptest! {
         let header = header.answer(status);
         let refused = Message::Refused { opcode: opcode.wire(), status, value };
         let mut buffer = [0; FRAME_BYTES_MAX];
-        let length = encode_message(&mut buffer, &envelope, &header, &refused, &Key::Laboratory);
+        let length = encode_message(&mut buffer, &envelope, &header, &refused, &Key::Unauthenticated);
         let frame = Frame::parse(&buffer[..length], envelope.ethertype).unwrap();
         prop_assert_eq!(frame.message(), Ok(refused));
         prop_assert_eq!(frame.page().err(), Some(Malformed::Payload));

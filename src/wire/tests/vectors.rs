@@ -113,7 +113,7 @@ fn field(name: &str, frame: &Frame<'_>, key: &Key) -> Value {
     match (name, frame.opcode().unwrap()) {
         ("opcode", _) => frame.opcode_raw().into(),
         ("authentic", _) => frame.authentic(key).into(),
-        ("tag_zero", _) => frame.authentic(&Key::Laboratory).into(),
+        ("tag_zero", _) => frame.authentic(&Key::Unauthenticated).into(),
         ("transaction", _) => header.transaction.0.into(),
         ("epoch", _) => header.epoch.0.into(),
         ("meeting", _) => header.meeting.0.into(),
@@ -204,8 +204,8 @@ fn a_good_frame_is_made_again_byte_for_byte() {
     let vectors = Vectors::read();
     for vector in vectors.list("good") {
         let frame = Frame::parse(&vector.bytes, vectors.ethertype).unwrap();
-        let laboratory = vector.fields.contains_key("tag_zero");
-        let key = if laboratory { Key::Laboratory } else { vectors.key_of(&frame) };
+        let is_zero = vector.fields.contains_key("tag_zero");
+        let key = if is_zero { Key::Unauthenticated } else { vectors.key_of(&frame) };
         let made = encoded(&frame, &key);
         let again = Frame::parse(&made, vectors.ethertype).unwrap();
         assert!(again.authentic(&key), "{}", vector.name);

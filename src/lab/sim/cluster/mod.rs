@@ -36,14 +36,16 @@ use self::site::{DISPATCH_MAC, dispatch_address};
 pub use self::trace::Trace;
 use super::{AutonomousServer, Network, NetworkSettings, Random, Settings as ServerSettings};
 use crate::config::AutonomousDomain;
-use crate::database::{Change, KeyParameters, Member, PartParameters, WINDOW_NONE};
+use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::handover::protocol::Notice;
 use crate::limits::{FRAME_BYTES_MAX, GENERATION_BLOCK};
 use crate::link::memory_ring::MemoryRing;
 use crate::recovery::{Path, Settings};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, Secret};
+use crate::wire::{
+    Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Role, Run, Secret, WINDOW_NONE,
+};
 
 /// Frames that a worker's rings have room for on their way out.
 const RING: usize = 4096;

@@ -195,7 +195,7 @@ impl AutonomousServer {
     fn handle_authentic(&mut self, now: Nanos, frame: &Frame<'_>) -> Result<(), Malformed> {
         let header = frame.header();
         match frame.opcode()? {
-            // Rule 5 of wire.md §6: whoever was replaced must not tell a terminal that its report
+            // Rule 5 of wire.md §6: a replaced controller must not tell a terminal that its report
             // is known.
             Opcode::ReportAck | Opcode::ReportInfoAck | Opcode::ReportAckBatch if header.epoch < self.highest => {
                 self.counters.acks_stale += 1;
@@ -228,7 +228,7 @@ impl AutonomousServer {
         self.counters.requests += 1;
         let (header, envelope) = (frame.header(), frame.envelope());
         let highest_before = self.highest;
-        // Rule 2 of wire.md §6: these three are answered whatever epoch they bear.
+        // Rule 2 of wire.md §6: these three are answered under any epoch.
         let any_epoch = matches!(opcode, Opcode::Connect | Opcode::Heartbeat | Opcode::Probe);
         if header.epoch < self.highest && !any_epoch {
             self.counters.requests_stale += 1;

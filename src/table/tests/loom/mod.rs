@@ -102,7 +102,7 @@ fn words<const N: usize>() -> Arc<[AtomicU64; N]> {
 /// A record is whole where both its words are the same.
 fn read(words: &[AtomicU64]) -> (Seen, u64) {
     let read = Small::new(words).read(|&[one, two], _| (one == two).then_some(one));
-    read.expect("a record is whole, whoever writes")
+    read.expect("a record is whole while others write")
 }
 
 /// Publishes the value behind the one that is current, however often another is first.
