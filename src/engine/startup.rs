@@ -29,6 +29,7 @@ use crate::handover::protocol::{Death, Frames, Handover, KeeperLine, Manifest, N
 use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
+use crate::link::tags::Outgoing;
 use crate::recovery::{Path, Recovery, Settings};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
@@ -160,6 +161,8 @@ struct Successor {
     /// What a standby has made ahead.
     runtime: Option<Runtime>,
     recovery: Option<Recovery>,
+    /// Where the first frames are written.
+    outgoing: Outgoing<usize>,
 }
 
 impl Successor {
@@ -180,8 +183,19 @@ impl Successor {
         let peers = Arc::new(Peers::new(&topology));
         let path = if manifest.table == TableOrigin::Kept { Path::Cache } else { Path::Database };
         let table = Arc::new(table);
-        let mut successor =
-            Self { manifest, table, topology, peers, ports, succession, keeper, path, runtime: None, recovery: None };
+        let mut successor = Self {
+            manifest,
+            table,
+            topology,
+            peers,
+            ports,
+            succession,
+            keeper,
+            path,
+            runtime: None,
+            recovery: None,
+            outgoing: Outgoing::default(),
+        };
         if successor.manifest.role == Role::Standby {
             successor.runtime = Some(successor.make_runtime()?);
             successor.rehearse();
@@ -210,7 +224,7 @@ impl Successor {
 
     /// Makes first frames from the table as it is and throws them away, so that the code for it has
     /// run once.
-    fn rehearse(&self) {
+    fn rehearse(&mut self) {
         let mut recovery = self.new_recovery(self.table.epoch(), clock::now());
         let mut writer = self.table.writer(OwnerId::CONTROL);
         let ready = first_frames::Ready {
@@ -219,6 +233,7 @@ impl Successor {
             ports: &self.ports,
             writer: &mut writer,
             journal: &mut Journal::default(),
+            outgoing: &mut self.outgoing,
         };
         first_frames::send(&mut recovery, ready, &mut [first_frames::Nowhere], clock::now());
     }
@@ -277,6 +292,7 @@ impl Successor {
                 ports: &self.ports,
                 writer: &mut writer,
                 journal: &mut journal,
+                outgoing: &mut self.outgoing,
             };
             let first = first_frames::send(&mut recovery, ready, senders.sockets(), begun);
             (epoch, recovery, first)

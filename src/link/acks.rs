@@ -6,6 +6,7 @@
 
 use super::ring::Ring;
 use super::shared::Shared;
+use super::tags::Outgoing;
 use crate::limits::ACKNOWLEDGEMENTS_PER_PAGE;
 use crate::time::Nanos;
 use crate::wire::{Address, Envelope, Header, MeetingId, Opcode, ReportAck, Status, Transaction, encode_page};
@@ -23,6 +24,9 @@ pub(crate) struct Acknowledgements {
     dirty: Vec<usize>,
     /// One of them may be full.
     is_full: bool,
+    /// Pages that leave together, each with its acknowledgements and the interface that it leaves
+    /// by.
+    outgoing: Outgoing<(u64, u8)>,
 }
 
 /// What a flush handed on and what it could not.
@@ -41,11 +45,25 @@ impl std::ops::AddAssign for Flushed {
     }
 }
 
+impl std::ops::Add for Flushed {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
 impl Acknowledgements {
     pub fn new(domains: usize) -> Self {
         let nobody = ReportAck { terminal: Address::default(), version: 0, status: Status::Ok };
         let waiting = || Waiting { count: 0, entries: [nobody; ACKNOWLEDGEMENTS_PER_PAGE] };
-        Self { waiting: (0..domains).map(|_| waiting()).collect(), dirty: Vec::with_capacity(domains), is_full: false }
+        Self {
+            waiting: (0..domains).map(|_| waiting()).collect(),
+            dirty: Vec::with_capacity(domains),
+            is_full: false,
+            outgoing: Outgoing::default(),
+        }
     }
 
     /// Takes an acknowledgement, if the domain's page has room.
@@ -73,10 +91,10 @@ impl Acknowledgements {
             let domain = self.dirty[at];
             if self.waiting[domain].count == ACKNOWLEDGEMENTS_PER_PAGE {
                 self.dirty.swap_remove(at);
-                flushed += self.send(domain, by, ring);
+                flushed += self.write(domain, by, ring);
             }
         }
-        flushed
+        flushed + self.send(by, ring)
     }
 
     /// As [`Self::take`], and sends the domain's page where that is full now. Others' are not.
@@ -87,26 +105,26 @@ impl Acknowledgements {
             return Flushed::default();
         }
         self.dirty.retain(|&dirty| dirty != domain);
-        self.send(domain, by, ring)
+        self.write(domain, by, ring) + self.send(by, ring)
     }
 
     /// Sends every page in which something waits.
     pub fn flush(&mut self, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let mut flushed = Flushed::default();
         while let Some(domain) = self.dirty.pop() {
-            flushed += self.send(domain, by, ring);
+            flushed += self.write(domain, by, ring);
         }
-        flushed
+        flushed + self.send(by, ring)
     }
 
-    /// Sends one page. Where there is no room on the way out, or no way yet, its acknowledgements
-    /// are dropped, and counted: the terminals repeat their reports, and a worker never waits.
-    fn send(&mut self, domain: usize, by: By<'_>, ring: &mut impl Ring) -> Flushed {
+    /// Writes one page, which is sent with others. Where there is no way yet, its acknowledgements
+    /// are dropped, and counted: the terminals repeat their reports.
+    fn write(&mut self, domain: usize, by: By<'_>, ring: &mut impl Ring) -> Flushed {
         let waiting = &mut self.waiting[domain];
         let entries = &waiting.entries[..std::mem::take(&mut waiting.count)];
         let count = entries.len() as u64;
         let dropped = Flushed { acknowledged: 0, dropped: count, frames: 0 };
-        let By { shared, interface } = by;
+        let shared = by.shared;
         let peer = shared.peers.peer(domain);
         // It was given up since: our epoch may be above that of the server that controls it.
         if peer.is_fenced() {
@@ -125,22 +143,40 @@ impl Acknowledgements {
         };
         // Nobody answers it, so it needs no transaction of its own: 0 is nobody's.
         let header = Header::request(Transaction(0), shared.epoch(), MeetingId::NONE);
-        let write = |buffer: &mut [u8]| {
+        self.outgoing.write(domain, (count, hop.interface), |buffer, key| {
             let entries = entries.iter().copied();
-            encode_page(buffer, &envelope, Opcode::ReportAckBatch, &header, (0, 1), entries, &peer.outbound).0
-        };
-        if hop.interface == interface {
-            let sent = ring.transmit(write);
-            return if sent { Flushed { acknowledged: count, dropped: 0, frames: 1 } } else { dropped };
+            encode_page(buffer, &envelope, Opcode::ReportAckBatch, &header, (0, 1), entries, key).0
+        });
+        if self.outgoing.is_full() { self.send(by, ring) } else { Flushed::default() }
+    }
+
+    /// Sends what was written. Where there is no room on the way out, a page's acknowledgements are
+    /// dropped, and counted: a worker never waits.
+    fn send(&mut self, by: By<'_>, ring: &mut impl Ring) -> Flushed {
+        let By { shared, interface } = by;
+        let mut flushed = Flushed::default();
+        for ((count, leaves_by), page) in self.outgoing.take(&shared.peers) {
+            let copy = |buffer: &mut [u8]| {
+                buffer[..page.len()].copy_from_slice(page);
+                page.len()
+            };
+            let (sent, frames) = if leaves_by == interface {
+                (ring.transmit(copy), 1)
+            } else {
+                // Its reports come by another interface than it is at. The worker there counts the
+                // frame.
+                let ways = shared.ways.get().map_or(&[][..], |ways| ways);
+                let way = ways.get(usize::from(leaves_by));
+                let posted = way.filter(|(outbox, _)| outbox.post(Nanos::default(), copy));
+                posted.inspect(|(_, worker)| worker.wake());
+                (posted.is_some(), 0)
+            };
+            flushed += match sent {
+                true => Flushed { acknowledged: count, dropped: 0, frames },
+                false => Flushed { acknowledged: 0, dropped: count, frames: 0 },
+            };
         }
-        // Its reports come by another interface than it is at. The worker there counts the frame.
-        let ways = shared.ways.get().map_or(&[][..], |ways| ways);
-        let Some((outbox, worker)) = ways.get(usize::from(hop.interface)) else { return dropped };
-        if !outbox.post(Nanos::default(), write) {
-            return dropped;
-        }
-        worker.wake();
-        Flushed { acknowledged: count, dropped: 0, frames: 0 }
+        flushed
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) enum Says {
     Busy,
 }
 
-/// A frame of a known domain to us. It is not known to be authentic yet.
+/// A frame of a known domain to us.
 pub(super) struct Opened<'a> {
     pub held: usize,
     /// All of it, and when it came.
@@ -56,6 +56,8 @@ pub(super) struct Opened<'a> {
     pub domain: usize,
     /// Of a REPORT.
     pub near: SlotHint,
+    /// Its tag was compared, and is right.
+    pub is_authentic: bool,
 }
 
 /// Finds the packet in a frame, and whose it is; or how to count it.
@@ -107,10 +109,10 @@ impl Burst<'_> {
     #[inline]
     pub fn take(&mut self, opened: &Opened<'_>) -> Result<(), Counter> {
         let Opened { frame, domain, near, .. } = opened;
-        let (from, peer) = (frame.from(), self.shared.peers.peer(*domain));
-        if !frame.authentic(&peer.inbound) {
+        if !opened.is_authentic {
             return Err(Counter::Unauthentic);
         }
+        let (from, peer) = (frame.from(), self.shared.peers.peer(*domain));
         if peer.note(Hop { interface: self.interface, mac: frame.src_mac() }) {
             *self.for_control = true;
         }

@@ -52,9 +52,9 @@ impl FrameQueue {
         Some(result)
     }
 
-    /// Whether one more would find room.
-    pub fn has_room(&self) -> bool {
-        !self.free.is_empty()
+    /// For how many more there is room.
+    pub fn room(&self) -> usize {
+        self.free.len()
     }
 
     /// Whether nothing is on its way.

@@ -18,6 +18,7 @@ mod overload;
 mod peers;
 mod ring;
 mod shared;
+pub(crate) mod tags;
 #[cfg(test)]
 mod tests;
 pub(crate) mod thread;

@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::cascade::{Hop, Marks, Speakers, Topology, is_group};
 use crate::limits::DOMAINS_MAX;
-use crate::wire::{Domain, Key, Mac, MeetingId, mix};
+use crate::sys::cmac::LaneKey;
+use crate::wire::{Domain, Mac, MeetingId, mix};
 
 /// One domain.
 pub struct Peer {
     /// Which.
     pub domain: Domain,
     /// What frames from it are checked with.
-    pub inbound: Key,
+    pub inbound: LaneKey,
     /// What frames to it are tagged with.
-    pub outbound: Key,
+    pub outbound: LaneKey,
     /// What frames to it bear.
     pub marks: Marks,
     /// Its next hop, 0 where none is known: the control thread writes it, workers read it.
@@ -117,8 +118,8 @@ impl Peers {
             .filter_map(|domain| topology.route(domain))
             .map(|route| Peer {
                 domain: route.domain,
-                inbound: route.from_it.clone(),
-                outbound: route.to_it.clone(),
+                inbound: LaneKey::new(route.from_it.clone()),
+                outbound: LaneKey::new(route.to_it.clone()),
                 marks: route.marks,
                 hop: AtomicU64::new(route.hop().map_or(0, Hop::number)),
                 seen: AtomicU64::new(0),

@@ -31,6 +31,7 @@ use super::frame_queue::FrameQueue;
 use super::overload::{Overload, Refusals, Shedding};
 use super::ring::{Flushed, Ring};
 use super::shared::Shared;
+use super::tags;
 use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, FETCH_AHEAD, HELD_MAX, LOOK_AHEAD};
 use crate::sys::clock;
 use crate::table::{SlotHint, Writer};
@@ -251,7 +252,7 @@ impl<R: Ring> Worker<R> {
             Some(Opcode::Report | Opcode::ReportInfo | Opcode::Probe) => return Sifted::Later,
             _ => return Sifted::Now,
         };
-        if self.refusals.tell(domain, now, || frame.authentic(&self.shared.peers.peer(domain).inbound)) {
+        if self.refusals.tell(domain, now, || frame.authentic(self.shared.peers.peer(domain).inbound.key())) {
             self.answers.prompt.push(Prompt { held, domain, says: Says::Busy });
         }
         Sifted::Shed(counter)
@@ -277,8 +278,15 @@ impl<R: Ring> Worker<R> {
         let mut places = ArrayVec::<_, BURST>::new();
         let mut burst =
             Burst { writer, shared, interface, counters, acknowledgements, answers, for_control, reports: 0 };
-        for step in 0..held.len() + 2 * FETCH_AHEAD {
-            if let Some(&entry) = held.get(step) {
+        // A group at a time goes through each step, so that memory is fetched and tags are compared
+        // while others are worked on.
+        let group = |places: &ArrayVec<_, BURST>, group: usize| {
+            let end = (group + 1) * FETCH_AHEAD;
+            group * FETCH_AHEAD..end.min(places.len())
+        };
+        let groups = held.len().div_ceil(FETCH_AHEAD);
+        for step in 0..groups + 2 {
+            for &entry in held.iter().skip(step * FETCH_AHEAD).take(FETCH_AHEAD) {
                 let received = ring.received(entry);
                 if let Some(arrived) = received.arrived {
                     oldest = oldest.min(arrived.0);
@@ -290,7 +298,8 @@ impl<R: Ring> Worker<R> {
                             burst.writer.table().prefetch_index(terminal);
                         }
                         let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
-                        Some(Opened { held: entry, bytes, arrived, frame, domain, near: SlotHint::default() })
+                        let near = SlotHint::default();
+                        Some(Opened { held: entry, bytes, arrived, frame, domain, near, is_authentic: false })
                     }
                     Err(counter) => {
                         counters.count(counter);
@@ -298,20 +307,25 @@ impl<R: Ring> Worker<R> {
                     }
                 });
             }
-            if let Some(Some(opened)) = step.checked_sub(FETCH_AHEAD).and_then(|at| places.get_mut(at))
-                && let Some((terminal, _)) = opened.frame.reports_on()
-            {
-                opened.near = burst.writer.table().prefetch_record(terminal);
-            }
-            let Some(Some(opened)) = step.checked_sub(2 * FETCH_AHEAD).and_then(|at| places.get(at)) else { continue };
-            if shedding >= Shedding::Known && burst.is_known(opened) {
-                counters.count(Counter::ShedKnown);
-                let peer = shared.peers.peer(opened.domain);
-                if refusals.tell(opened.domain, now, || opened.frame.authentic(&peer.inbound)) {
-                    burst.prompt(opened, Says::Busy);
+            if (1..=groups).contains(&step) {
+                let group = group(&places, step - 1);
+                for opened in places[group.clone()].iter_mut().flatten() {
+                    if let Some((terminal, _)) = opened.frame.reports_on() {
+                        opened.near = burst.writer.table().prefetch_record(terminal);
+                    }
                 }
-            } else if let Err(counter) = burst.take(opened) {
-                counters.count(counter);
+                tags::check(&mut places[group], &shared.peers);
+            }
+            let Some(before) = step.checked_sub(2) else { continue };
+            for opened in places[group(&places, before)].iter().flatten() {
+                if shedding >= Shedding::Known && burst.is_known(opened) {
+                    counters.count(Counter::ShedKnown);
+                    if refusals.tell(opened.domain, now, || opened.is_authentic) {
+                        burst.prompt(opened, Says::Busy);
+                    }
+                } else if let Err(counter) = burst.take(opened) {
+                    counters.count(counter);
+                }
             }
         }
         if stamped > 0 {
@@ -382,7 +396,7 @@ impl<R: Ring> Worker<R> {
     }
 
     fn send(&mut self, domain: usize, reply: &Envelope, header: &Header, message: &Message) -> bool {
-        let key = &self.shared.peers.peer(domain).outbound;
+        let key = self.shared.peers.peer(domain).outbound.key();
         let sent = self.ring.transmit(|buffer| encode_message(buffer, reply, header, message, key));
         if sent {
             self.counters.count(Counter::Sent);

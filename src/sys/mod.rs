@@ -5,6 +5,7 @@ pub mod af_xdp;
 pub mod bpf;
 pub mod capabilities;
 pub mod clock;
+pub mod cmac;
 pub mod cpu_topology;
 pub mod durable;
 pub mod exclusive;

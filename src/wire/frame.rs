@@ -10,7 +10,7 @@ use super::page::PAGE_BYTES;
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::PageBytes;
 use super::report::ReportBytes;
-use super::tag::TAG_BYTES;
+use super::tag::{Covered, TAG_BYTES};
 use super::{Address, FlagsHeader, Header, Key, Mac, Message, Opcode, Page, Record, Report, Status};
 
 /// IEEE local experimental EtherType 1: the setting's default. Deployed devices differ per site.
@@ -207,7 +207,19 @@ impl<'a> Frame<'a> {
     #[must_use]
     #[inline]
     pub fn authentic(&self, key: &Key) -> bool {
-        let tag = key.tag(self.tagged, self.label.is_some());
+        self.bears(key.tag(&self.covered()))
+    }
+
+    /// What its tag covers.
+    #[inline]
+    pub(crate) fn covered(&self) -> Covered<'a> {
+        Covered::of(self.tagged, self.label.is_some())
+    }
+
+    /// Whether this is its tag. Takes constant time.
+    #[must_use]
+    #[inline]
+    pub(crate) fn bears(&self, tag: [u8; TAG_BYTES]) -> bool {
         let difference = u128::from_ne_bytes(tag) ^ u128::from_ne_bytes(*self.tag);
         std::hint::black_box(difference) == 0
     }
@@ -355,6 +367,29 @@ pub fn encode_page<R: Record>(
     (writer.finish(key), count)
 }
 
+/// What the tag of a frame that was written here covers. That it was written under another key than
+/// it is to be sent by does not matter.
+///
+/// # Panics
+/// If it is not a whole frame.
+pub(crate) fn unsealed(frame: &[u8]) -> Covered<'_> {
+    let packet = match frame[12..].first_chunk().map(|bytes| u16::from_be_bytes(*bytes)) {
+        Some(ETHERTYPE_VLAN) => size_of::<EthernetBytes>() + size_of::<VlanBytes>(),
+        _ => size_of::<EthernetBytes>(),
+    };
+    let covered = &frame[packet..frame.len() - TAG_BYTES];
+    let has_label = PacketType::read(covered[0]).is_some_and(|(_, metro)| metro);
+    Covered::of(covered, has_label)
+}
+
+/// Puts a frame's tag in its place.
+///
+/// # Panics
+/// If it is not a whole frame.
+pub(crate) fn seal_with(frame: &mut [u8], tag: [u8; TAG_BYTES]) {
+    *frame.last_chunk_mut().expect("a whole frame") = tag;
+}
+
 /// Fills a buffer front to back, and adds the tag.
 struct Writer<'a> {
     buffer: &'a mut [u8],
@@ -391,7 +426,7 @@ impl<'a> Writer<'a> {
     }
 
     fn finish(mut self, key: &Key) -> usize {
-        let tag = key.tag(&self.buffer[self.packet..self.at], self.has_label);
+        let tag = key.tag(&Covered::of(&self.buffer[self.packet..self.at], self.has_label));
         self.put(&tag);
         self.at
     }

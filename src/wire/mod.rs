@@ -32,6 +32,7 @@ mod values;
 
 pub use address::{Address, Domain, Mac, MeetingId, Run};
 pub use frame::{DEFAULT_ETHERTYPE, Envelope, Frame, PacketType, encode_message, encode_page};
+pub(crate) use frame::{seal_with, unsealed};
 pub use generator::GeneratorProbe;
 pub use info::Info;
 pub use malformed::Malformed;
@@ -40,6 +41,7 @@ pub use page::Record;
 pub use pdu::{Epoch, FlagsHeader, Header, Opcode, VERSION};
 pub use records::{Link, LinkKind, MeetingSummary, Page, Records, ReportAck, TakeoverEntry, TakeoverResult};
 pub use report::Report;
+pub(crate) use tag::{Covered, TAG_BYTES};
 pub use tag::{Direction, Key, Secret, TagKey, digest_of, mix};
 pub use terminal_state::TerminalState;
 pub use transaction::Transaction;

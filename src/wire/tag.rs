@@ -12,7 +12,7 @@ use super::MeetingId;
 use super::address::{ADDRESSES_BYTES, LABEL_BYTES};
 
 /// An AES block: the tag is not shortened.
-pub(super) const TAG_BYTES: usize = 16;
+pub const TAG_BYTES: usize = 16;
 
 /// Which way a packet goes. A tag of one direction fails in the other, so a frame cannot be sent
 /// back to its sender.
@@ -57,6 +57,50 @@ impl TagKey {
     pub fn new(bytes: [u8; TAG_BYTES]) -> Self {
         Self { bytes, mac: Cmac::new(&bytes.into()) }
     }
+
+    pub(crate) fn bytes(&self) -> &[u8; TAG_BYTES] {
+        &self.bytes
+    }
+
+    /// The tag over what of a packet a tag covers.
+    #[inline]
+    pub(crate) fn tag(&self, covered: &Covered<'_>) -> [u8; TAG_BYTES] {
+        let mut mac = self.mac.clone();
+        mac.update(&covered.first);
+        mac.update(&covered.second);
+        mac.update(covered.rest);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// What of a packet its tag covers: all from its addresses to where the tag goes, but for a label,
+/// which changes on the way. A label lies in the second block of 16 bytes, so that is a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Covered<'a> {
+    /// The first 16 bytes.
+    pub(crate) first: [u8; TAG_BYTES],
+    /// The 16 bytes behind them.
+    pub(crate) second: [u8; TAG_BYTES],
+    /// All behind those: one byte at least.
+    pub(crate) rest: &'a [u8],
+}
+
+impl<'a> Covered<'a> {
+    /// Of a packet without its tag, which has a label or has none.
+    ///
+    /// # Panics
+    /// If that is shorter than any packet is.
+    #[inline(always)]
+    pub(crate) fn of(packet: &'a [u8], has_label: bool) -> Self {
+        let (addresses, behind) = packet.split_at(ADDRESSES_BYTES);
+        let behind = if has_label { &behind[LABEL_BYTES..] } else { behind };
+        let (first, begun) = addresses.split_first_chunk().expect("the addresses have 18 bytes");
+        let (added, rest) = behind.split_at(TAG_BYTES - begun.len());
+        let mut second = [0; TAG_BYTES];
+        second[..begun.len()].copy_from_slice(begun);
+        second[begun.len()..].copy_from_slice(added);
+        Self { first: *first, second, rest }
+    }
 }
 
 impl PartialEq for TagKey {
@@ -91,28 +135,14 @@ impl Key {
         })
     }
 
-    /// The tag over a packet, from its addresses to where the tag goes, the label in between
-    /// included if it has one.
+    /// The tag over what of a packet a tag covers.
     #[inline]
-    pub(crate) fn tag(&self, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
+    pub(crate) fn tag(&self, covered: &Covered<'_>) -> [u8; TAG_BYTES] {
         match self {
-            Self::Keyed(key) => keyed(key, packet, has_label),
+            Self::Keyed(key) => key.tag(covered),
             Self::Unauthenticated => [0; TAG_BYTES],
         }
     }
-}
-
-fn keyed(key: &TagKey, packet: &[u8], has_label: bool) -> [u8; TAG_BYTES] {
-    let mut mac = key.mac.clone();
-    if has_label {
-        // The label changes on the way, and is not covered.
-        let (addresses, rest) = packet.split_at(ADDRESSES_BYTES);
-        mac.update(addresses);
-        mac.update(&rest[LABEL_BYTES..]);
-    } else {
-        mac.update(packet);
-    }
-    mac.finalize().into_bytes().into()
 }
 
 /// The SplitMix64 finaliser.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod overload;
+mod tags;
 mod troubles;
 
 use std::sync::Arc;

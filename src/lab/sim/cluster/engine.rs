@@ -21,6 +21,7 @@ use crate::handover::protocol::{Notice, Order};
 use crate::lab::sim::Random;
 use crate::link::egress::Ports;
 use crate::link::memory_ring::MemoryRing;
+use crate::link::tags::Outgoing;
 use crate::link::{FrameQueue, Peers, Shared, Waker, Worker};
 use crate::recovery::{self, Path, Recovery, Report, Settings};
 use crate::table::{OwnerId, Table};
@@ -128,6 +129,7 @@ impl Engine {
                 ports: &ports,
                 writer: &mut writer,
                 journal: &mut journal,
+                outgoing: &mut Outgoing::default(),
             };
             first_frames::send(&mut recovery, ready, &mut [ring.inherit()], now);
         }

@@ -10,8 +10,8 @@ use super::{AutonomousServer, Random, Settings};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::time::Nanos;
 use crate::wire::{
-    Address, Direction, Domain, Envelope, Epoch, Flags, FlagsHeader, Frame, Header, Info, Key, Layout, Level, Mac,
-    MeetingId, MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Run, Secret, Status, TakeoverEntry,
+    Address, Covered, Direction, Domain, Envelope, Epoch, Flags, FlagsHeader, Frame, Header, Info, Key, Layout, Level,
+    Mac, MeetingId, MeetingState, MeetingSummary, Message, Opcode, ReportAck, Role, Run, Secret, Status, TakeoverEntry,
     TakeoverResult, TerminalState, Transaction, digest_of, encode_message, encode_page,
 };
 
@@ -358,7 +358,7 @@ fn what_is_wrong_is_counted_and_answered_as_the_page_says() {
         change(&mut bytes);
         let key = Key::derive(Some(&SECRET), Direction::Dispatch);
         let end = bytes.len() - 16;
-        let tag = key.tag(&bytes[14..end], false);
+        let tag = key.tag(&Covered::of(&bytes[14..end], false));
         bytes[end..].copy_from_slice(&tag);
         bytes
     };
