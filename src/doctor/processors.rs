@@ -1,4 +1,4 @@
-//! Clock, sleep states, cores.
+//! Clock, sleep states, cores, AES instructions.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::machine::{Machine, cpus, listed};
 const WAKES_WITHIN_US: u64 = 20;
 
 pub(super) fn examine(machine: &Machine<'_>) -> Vec<Finding> {
-    vec![clock(machine), sleep(machine), frequency(machine), cores(machine)]
+    vec![clock(machine), sleep(machine), frequency(machine), cores(machine), aes(machine)]
 }
 
 fn clock(machine: &Machine<'_>) -> Finding {
@@ -25,6 +25,23 @@ fn clock(machine: &Machine<'_>) -> Finding {
             "see `dmesg | grep -i clocksource` for why tsc is not taken; tsc=reliable where it is known to be",
         ),
         None => Finding::note("clock", "the kernel does not say what its clock source is", ""),
+    }
+}
+
+/// Tags are AES-128-CMAC.
+fn aes(machine: &Machine<'_>) -> Finding {
+    let told = machine.read("proc/cpuinfo").unwrap_or_default();
+    let flags = told.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    match flags.map(|line| line.split_whitespace().any(|flag| flag == "aes")) {
+        Some(true) if cfg!(target_arch = "x86_64") => Finding::ok("AES", "eight tags are made at a time"),
+        Some(true) => Finding::note("AES", "tags are made one at a time: eight at a time are made on x86_64 alone", ""),
+        Some(false) => Finding::warning(
+            "AES",
+            "the processor has no AES instructions",
+            "a frame's tag takes some 4 µs instead of 0.05: a worker takes a tenth as many reports",
+            "a processor with AES instructions, or let the virtual machine see its host's (`-cpu host`)",
+        ),
+        None => Finding::note("AES", "the kernel does not tell what the processor can", ""),
     }
 }
 

@@ -4,13 +4,17 @@
 //! bucket: 8 words   entry: tag << 32 │ slot + 1, 0 where it is free
 //! ```
 //!
-//! An entry is put into the emptier of the two buckets that its hash names, or, where both are
-//! full, into the stash that all share; and there it stays until it is removed. Because nothing
-//! ever moves, a reader that looks at these places in any order finds each key that is there
-//! throughout, without a lock, while others come and go. Because a removal leaves nothing behind, a
-//! look-up costs two cache lines (a miss: and the stash) for ever. At the load of at most one half
-//! that the layout gives it, two choices leave buckets of eight practically never full; the stash
-//! takes the rest.
+//! An entry is put into the first of the two buckets that its hash names, while that has more than
+//! [`SPARE`] places free; else into the emptier of the two, or, where both are full, into the stash
+//! that all share. There it stays until it is removed. Because nothing ever moves, a reader that
+//! looks at these places in any order finds each key that is there throughout, without a lock, while
+//! others come and go; and because a removal leaves nothing behind, a look-up costs for ever what it
+//! costs at first.
+//!
+//! The layout gives an index a load of one half at most. Of ten million keys 4.6 % are in their
+//! second bucket then, so that a look-up is hardly ever more than one cache line (a miss: two, and
+//! the stash), and the stash is empty. With the emptier bucket each time 31 % are in their second.
+//! With the first one to its last place 0.8 % are; but 2,647 find both buckets full.
 //!
 //! One writer changes it at a time: the one with the structure's claim.
 
@@ -20,8 +24,10 @@ use super::slot::Word;
 
 pub(super) const BUCKET: usize = 8;
 pub(super) const STASH: usize = 32;
+/// Places of a first bucket that are left for keys whose second bucket is as full.
+const SPARE: usize = 2;
 
-const _: () = assert!(2 * BUCKET <= 64 && STASH <= 64, "`Index::find` has a bit for each place");
+const _: () = assert!(BUCKET <= 64 && STASH <= 64, "`matching` has a bit for each place");
 
 /// An index over its words: buckets, then the stash.
 #[derive(Debug)]
@@ -57,20 +63,17 @@ impl<'a, W: Word> Index<'a, W> {
     pub fn find<T>(self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let filed = tag(hash) << 32;
         let [one, two] = self.buckets_of(hash);
-        // Both buckets before a branch: which of them has the key cannot be predicted either.
-        let in_two = if std::ptr::eq(one, two) { 0 } else { matching(two, filed) };
-        let in_buckets = matching(one, filed) | in_two << BUCKET;
-        let place = |at: usize| if at < BUCKET { &one[at] } else { &two[at % BUCKET] };
-        take_first(in_buckets, filed, place, &mut look)
-            .or_else(|| take_first(matching(self.stash, filed), filed, |at| &self.stash[at % STASH], &mut look))
+        take_first(one, filed, &mut look).or_else(|| {
+            let in_two = if std::ptr::eq(one, two) { None } else { take_first(two, filed, &mut look) };
+            in_two.or_else(|| take_first(self.stash, filed, &mut look))
+        })
     }
 
-    /// Prefetches the cache lines that [`Self::find`] looks at first.
+    /// Prefetches the cache line that [`Self::find`] looks at first, and hardly ever goes beyond.
     #[inline]
     pub fn prefetch(self, hash: u64) {
-        for [first, ..] in self.buckets_of(hash) {
-            first.prefetch();
-        }
+        let [[first, ..], _] = self.buckets_of(hash);
+        first.prefetch();
     }
 
     /// Whether there is an entry of this slot.
@@ -81,11 +84,12 @@ impl<'a, W: Word> Index<'a, W> {
     /// Adds a slot. False, and nothing is changed, if there is no room.
     #[must_use]
     pub fn insert(self, hash: u64, slot: u32) -> bool {
-        let [one, two, stash] = self.places(hash);
         // Relaxed: only we write, and what we read is our own or came with the structure's claim.
-        let free = |places: &'a [W]| places.iter().filter(|place| place.load(Ordering::Relaxed) == 0).count();
-        let emptier = if free(two) > free(one) { two } else { one };
-        let mut free = emptier.iter().chain(stash).filter(|place| place.load(Ordering::Relaxed) == 0);
+        let free = |places: &'a [W]| places.iter().filter(|place| place.load(Ordering::Relaxed) == 0);
+        let [one, two, stash] = self.places(hash);
+        let left = free(one).count();
+        let bucket = if left > SPARE || left >= free(two).count() { one } else { two };
+        let mut free = free(bucket).chain(free(stash));
         let Some(place) = free.next() else { return false };
         // Release pairs with the Acquire load of `find`.
         place.store(entry(hash, slot), Ordering::Release);
@@ -165,19 +169,15 @@ impl<'a, W: Word> Index<'a, W> {
     }
 }
 
-/// Offers the slots in the matching places to `look`, until it takes one.
+/// Offers the slots in the matching ones of these places to `look`, until it takes one.
 #[inline(always)]
-fn take_first<'a, W: Word + 'a, T>(
-    mut matching: u64,
-    filed: u64,
-    place: impl Fn(usize) -> &'a W,
-    look: &mut impl FnMut(u32) -> Option<T>,
-) -> Option<T> {
+fn take_first<W: Word, T>(places: &[W], filed: u64, look: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    let mut matching = matching(places, filed);
     while matching != 0 {
         // Acquire pairs with the Release store of `insert`: the record that an entry names is
         // published. What an entry has become since it was looked at is judged here; that of a key
         // which stays is never another's.
-        let entry = place(matching.trailing_zeros() as usize).load(Ordering::Acquire);
+        let entry = places[matching.trailing_zeros() as usize].load(Ordering::Acquire);
         if entry ^ filed < 1 << 32
             && entry != 0
             && let Some(found) = look((entry as u32).wrapping_sub(1))

@@ -65,6 +65,15 @@ fn what_the_start_would_end_with_is_a_problem_and_takes_the_place_of_what_seemed
 }
 
 #[test]
+fn a_processor_without_aes_costs_most_of_the_reports() {
+    let of = |flags: &str| Shown::new(&[("proc/cpuinfo", flags)]).find(&asked(), &Needs::default(), "AES");
+    assert!(of("processor\t: 0\nflags\t\t: fpu aes avx").0 <= Level::Note);
+    let (level, said) = of("processor\t: 0\nflags\t\t: fpu vaes_not avx");
+    assert!(level == Level::Warning && said.contains("no AES instructions"), "{said}");
+    assert_eq!(nothing().find(&asked(), &Needs::default(), "AES").0, Level::Note);
+}
+
+#[test]
 fn an_interface_that_is_down_unites_others_or_takes_tags_off_is_told() {
     let with = |interface: AskedInterface| Asked { interfaces: vec![Ok(interface)], ..asked() };
     let interface = || asked().interfaces.remove(0).unwrap();

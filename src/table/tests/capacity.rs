@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{domain, part, report};
 use crate::limits::{EXTENTS_MIN, MEMBERS_MAX, PARTS_MAX};
+use crate::table::index::{BUCKET, STASH};
 use crate::table::*;
-use crate::wire::{Info, Role};
+use crate::wire::{Info, Role, mix};
 
 fn table(meetings: u32, terminals: u32) -> Arc<Table> {
     Arc::new(Table::on_heap(Capacity { meetings, terminals }))
@@ -131,4 +132,30 @@ fn no_more_extents() {
             assert_eq!(report(&mut two, domain(1).device(5), 9, b"short"), Reported::Applied);
         },
     );
+}
+
+/// By what a look-up costs: hardly a key beyond its first bucket, and the stash, which every miss
+/// looks through, left for what cannot be foreseen. Also after as many have come and gone.
+#[test]
+fn a_full_index_has_hardly_a_key_beyond_its_first_bucket() {
+    const KEYS: u32 = 200_000;
+    let table = table(1, KEYS);
+    let index = table.words().terminal_index();
+    let buckets = index.room() - STASH;
+    let in_first = |hash: u64, slot: u32| {
+        let first = (((hash & u64::from(u32::MAX)) * (buckets / BUCKET) as u64) >> 32) as usize;
+        (first * BUCKET..(first + 1) * BUCKET).any(|place| index.slot_at(place) == Some(slot))
+    };
+    for round in 0..3 {
+        let hash = |slot: u32| mix(u64::from(round * KEYS + slot));
+        (0..KEYS).for_each(|slot| assert!(index.insert(hash(slot), slot), "slot {slot} in round {round}"));
+        assert!((0..KEYS).all(|slot| index.find(hash(slot), |found| (found == slot).then_some(())).is_some()));
+        let beyond = (0..KEYS).filter(|&slot| !in_first(hash(slot), slot)).count();
+        assert!(beyond < KEYS as usize / 18, "{beyond} of {KEYS} are beyond their first bucket");
+        assert_eq!((buckets..index.room()).filter_map(|place| index.slot_at(place)).count(), 0, "in the stash");
+        if round < 2 {
+            // Slots are numbered as keys are here: those of the next round take their places.
+            (0..KEYS).for_each(|slot| assert!(index.remove(hash(slot), slot)));
+        }
+    }
 }
