@@ -398,7 +398,13 @@ impl Dispatcher {
         if matches!(self.end, Some(End::Fenced(_))) {
             return None;
         }
-        let found = self.output.answers.pop_front().or_else(|| self.find_transmit(now));
+        // In turns: a flood of heartbeats, which all who have recorded one can send, must not keep
+        // anything of ours from going.
+        let found = if self.output.takes_turn() {
+            self.output.answers.pop_front().or_else(|| self.find_transmit(now))
+        } else {
+            self.find_transmit(now).or_else(|| self.output.answers.pop_front())
+        };
         // Sending has consequences, too: a link goes down by a heartbeat too many.
         self.is_due |= found.is_some();
         found
