@@ -13,6 +13,8 @@ pub(crate) mod sender;
 mod snapshots;
 mod telemetry;
 pub(crate) mod workers;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::unix::net::UnixListener;
