@@ -154,3 +154,31 @@ fn sent_under(heartbeats: usize) -> (u32, u32) {
     }
     (answers, others)
 }
+
+/// One worker's outbox is full: its interface takes no frames for a while. In 880add8 heartbeats
+/// that came by another interface were answered all the same, because an answer asked for room in
+/// its own outbox alone; here their autonomous servers take this server for dead.
+#[test]
+fn a_full_outbox_of_one_interface_keeps_no_heartbeat_of_another_from_being_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let around = around(folder.path());
+    let mut dispatcher = dispatcher(&around, Path::Database);
+    let full = Arc::new(FrameQueue::new(1));
+    assert!(full.post(Nanos(1), |_| 64));
+    let outboxes = vec![(around.outbox.clone(), around.for_worker.clone()), (full, around.for_worker.clone())];
+    let sender = Sender::new(outboxes, Ports::one(OURS), around.shared.clone());
+    let mut workers = Workers { shared: around.shared.clone(), sender };
+    let came = heartbeat(&around, 7);
+    for round in 1..=100 {
+        let now = Nanos(round * 100_000_000);
+        assert!(around.shared.inbox.post(now, |buffer| {
+            buffer[..came.len()].copy_from_slice(&came);
+            came.len()
+        }));
+        workers.take(now, &mut dispatcher, CONTROL_BATCH);
+        dispatcher.handle_timeout(now);
+        workers.give(now, &mut dispatcher, CONTROL_BATCH);
+    }
+    let answered = std::iter::from_fn(|| around.outbox.take(|_, _| ())).count();
+    assert!(answered > 0, "of 100 heartbeats in ten seconds none was answered, and its own outbox is empty");
+}
