@@ -182,3 +182,45 @@ fn a_full_outbox_of_one_interface_keeps_no_heartbeat_of_another_from_being_answe
     let answered = std::iter::from_fn(|| around.outbox.take(|_, _| ())).count();
     assert!(answered > 0, "of 100 heartbeats in ten seconds none was answered, and its own outbox is empty");
 }
+
+/// The keeper orders a stop and is gone before the control thread looks: in 880add8 the first
+/// order ended it in order, with its snapshot.
+#[test]
+fn an_engine_that_was_ordered_to_stop_writes_its_snapshot_though_its_keeper_is_gone_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let around = around(folder.path());
+    let Around { config, topology, shared, outbox, for_worker, poll, _polls } = around;
+    let (_ours, theirs) = fd_passing::pair().unwrap();
+    let (_sender, orders) = bounded(1);
+    let (succession, _fd) = RobustLocks::create().unwrap();
+    let recovery = Recovery::new(topology.domains(), EPOCH, Path::Cache, &Settings::default(), Nanos(1));
+    let snapshot = config.database.snapshot();
+    let mut control = Control::new(Start {
+        begun: Nanos(1),
+        path: Path::Cache,
+        epoch: EPOCH,
+        config,
+        topology,
+        shared,
+        recovery,
+        journal: Journal::default(),
+        writer: table().writer(OwnerId::CONTROL),
+        outboxes: vec![(outbox, for_worker)],
+        ports: Ports::one(OURS),
+        counters: Vec::new(),
+        collector: Collector::default(),
+        store: None,
+        keeper: Arc::new(KeeperLine::from(theirs)),
+        heard: vec![Ok(Order::Stop), Err(std::io::ErrorKind::UnexpectedEof.into())],
+        orders,
+        succession: Arc::new(succession),
+        api: UnixListener::bind(folder.path().join("api")).unwrap(),
+        poll,
+        mode: AttachedAll::default(),
+        predecessor: None,
+        first_sent: None,
+        born: None,
+    });
+    let code = control.take_orders(Nanos(2)).expect("it ends");
+    assert!(snapshot.exists(), "it ended with {code:?}, and without its snapshot");
+}
