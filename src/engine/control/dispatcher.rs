@@ -17,6 +17,8 @@ mod output;
 mod records;
 mod status;
 mod terms;
+#[cfg(test)]
+mod tests;
 mod troubles;
 mod unfinished;
 mod walks;
