@@ -136,31 +136,4 @@ mod tests {
         let old = r#"{"heir": 7, "version": "0.1.0", "within": 30}"#;
         assert_eq!(serde_json::from_str::<Upgrading>(old).unwrap().successor, 7);
     }
-
-    /// An engine of hand-over 7 that cannot read an order takes its keeper for gone, and ends: an
-    /// order that it cannot read is of another number.
-    #[test]
-    fn an_engine_of_the_same_hand_over_understands_the_order_to_hand_over() {
-        use crate::handover::compat::HANDOVER;
-        use crate::handover::protocol::Order;
-
-        // As it was in 880add8, whose number was 7 as well.
-        #[derive(Deserialize, Debug)]
-        #[expect(dead_code, reason = "it is read, and that is all")]
-        struct UpgradingOf7 {
-            heir: u32,
-            version: String,
-            within: u64,
-        }
-        #[derive(Deserialize, Debug)]
-        #[serde(rename_all = "lowercase")]
-        #[expect(dead_code, reason = "it is read, and that is all")]
-        enum OrderOf7 {
-            Yield { upgrading: UpgradingOf7 },
-        }
-        let order = Order::Yield { upgrading: Upgrading { successor: 9, version: "0.3.0".into(), within: 30 } };
-        let text = serde_json::to_string(&order).unwrap();
-        let read = serde_json::from_str::<OrderOf7>(&text);
-        assert!(read.is_ok() || HANDOVER != 7, "{text}: {}", read.unwrap_err());
-    }
 }

@@ -1,7 +1,5 @@
 //! The engine's start, without a keeper that would wait for it.
 
-mod flood;
-
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;

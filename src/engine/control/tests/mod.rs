@@ -146,9 +146,10 @@ fn sent_under(heartbeats: usize) -> (u32, u32) {
         while dispatcher.poll_event().is_some() {}
         while dispatcher.poll_notice().is_some() {}
         // The worker keeps up.
-        while let Some(opcode) = around.outbox.take(|bytes, _| {
-            Frame::parse(bytes, around.config.interface.ethertype).unwrap().opcode().unwrap()
-        }) {
+        while let Some(opcode) = around
+            .outbox
+            .take(|bytes, _| Frame::parse(bytes, around.config.interface.ethertype).unwrap().opcode().unwrap())
+        {
             if opcode == Opcode::HeartbeatAck { answers += 1 } else { others += 1 }
         }
     }
@@ -183,19 +184,14 @@ fn a_full_outbox_of_one_interface_keeps_no_heartbeat_of_another_from_being_answe
     assert!(answered > 0, "of 100 heartbeats in ten seconds none was answered, and its own outbox is empty");
 }
 
-/// The keeper orders a stop and is gone before the control thread looks: in 880add8 the first
-/// order ended it in order, with its snapshot.
-#[test]
-fn an_engine_that_was_ordered_to_stop_writes_its_snapshot_though_its_keeper_is_gone_by_then() {
-    let folder = tempfile::tempdir().unwrap();
-    let around = around(folder.path());
+/// A control thread over these outboxes. What has to outlive it is given beside it.
+fn control(around: Around, folder: &FilePath, heard: Vec<std::io::Result<Order>>) -> (Control, impl Sized) {
     let Around { config, topology, shared, outbox, for_worker, poll, _polls } = around;
-    let (_ours, theirs) = fd_passing::pair().unwrap();
-    let (_sender, orders) = bounded(1);
-    let (succession, _fd) = RobustLocks::create().unwrap();
+    let (ours, theirs) = fd_passing::pair().unwrap();
+    let (sender, orders) = bounded(1);
+    let (succession, fd) = RobustLocks::create().unwrap();
     let recovery = Recovery::new(topology.domains(), EPOCH, Path::Cache, &Settings::default(), Nanos(1));
-    let snapshot = config.database.snapshot();
-    let mut control = Control::new(Start {
+    let control = Control::new(Start {
         begun: Nanos(1),
         path: Path::Cache,
         epoch: EPOCH,
@@ -211,16 +207,42 @@ fn an_engine_that_was_ordered_to_stop_writes_its_snapshot_though_its_keeper_is_g
         collector: Collector::default(),
         store: None,
         keeper: Arc::new(KeeperLine::from(theirs)),
-        heard: vec![Ok(Order::Stop), Err(std::io::ErrorKind::UnexpectedEof.into())],
+        heard,
         orders,
         succession: Arc::new(succession),
-        api: UnixListener::bind(folder.path().join("api")).unwrap(),
+        api: UnixListener::bind(folder.join("api")).unwrap(),
         poll,
         mode: AttachedAll::default(),
         predecessor: None,
         first_sent: None,
         born: None,
     });
+    (control, (ours, sender, fd, _polls))
+}
+
+/// The keeper orders a stop and is gone before the control thread looks: in 880add8 the first
+/// order ended it in order, with its snapshot.
+#[test]
+fn an_engine_that_was_ordered_to_stop_writes_its_snapshot_though_its_keeper_is_gone_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let around = around(folder.path());
+    let snapshot = around.config.database.snapshot();
+    let heard = vec![Ok(Order::Stop), Err(std::io::ErrorKind::UnexpectedEof.into())];
+    let (mut control, _kept) = control(around, folder.path(), heard);
     let code = control.take_orders(Nanos(2)).expect("it ends");
     assert!(snapshot.exists(), "it ended with {code:?}, and without its snapshot");
+}
+
+/// Nothing can be sent, because an outbox is full. In 880add8 such rounds did nothing, and the
+/// thread slept for a millisecond after each. Here a heartbeat that is due at once makes each round
+/// count as one that worked: it never sleeps, on the core of the worker that is to make room.
+#[test]
+fn a_control_thread_that_can_send_nothing_does_not_go_round_without_a_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut around = around(folder.path());
+    around.outbox = Arc::new(FrameQueue::new(1));
+    assert!(around.outbox.post(Nanos(1), |_| 64));
+    let (mut control, _kept) = control(around, folder.path(), Vec::new());
+    let worked = (1..=1000).filter(|at| control.round(Nanos(at * 1_000_000))).count();
+    assert!(worked < 1000, "each of {worked} rounds says that it did something, and all do nothing");
 }

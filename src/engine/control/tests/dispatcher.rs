@@ -8,9 +8,7 @@ use crate::lab::sim::{AutonomousServer, Settings as ServerSettings};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{Path, Settings};
 use crate::table::{Capacity, OwnerId, Part, Terminal};
-use crate::wire::{
-    Address, DEFAULT_ETHERTYPE, Direction, Key, Layout, Level, Mac, MeetingState, Opcode, Role,
-};
+use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Key, Layout, Level, Mac, MeetingState, Opcode, Role};
 
 const OURS: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 const EPOCH: Epoch = Epoch::new(1, 1);
