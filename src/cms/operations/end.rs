@@ -146,6 +146,7 @@ impl Verb for End {
             context.commit(changes.collect());
         } else {
             context.shared.wanted.remove(&meeting);
+            context.shared.unsaid.remove(&meeting);
             context.commit(vec![Change::End(meeting)]);
         }
     }

@@ -48,9 +48,10 @@ impl Verb for Settle {
         let meeting = context.operation.meeting;
         *self = Self::default();
         let parts: Vec<_> = context.table().parts_of(meeting).collect();
-        let Some(wanted) = context.shared.wanted.get(&meeting).filter(|_| !parts.is_empty()).cloned() else {
+        let Some(wanted) = context.wanted_in_database().filter(|_| !parts.is_empty()) else {
             // Where there are no parts it has ended, and what the database kept of it with it.
             context.shared.wanted.remove(&meeting);
+            context.shared.unsaid.remove(&meeting);
             context.operation.finish(Ok(nothing_left(meeting)));
             return Ok(());
         };
@@ -141,7 +142,7 @@ impl Verb for Settle {
             let what = "not all of what the conference is to come to could be done";
             context.operation.fail(Refusal::new(RefusalKind::Busy, what, "see `baton status`"));
         }
-        changes.push(context.shared.want(meeting, left));
+        changes.push(context.want(left));
         context.commit(changes);
     }
 

@@ -121,6 +121,30 @@ fn a_later_request_stands_in_place_of_what_is_to_be_undone() {
     assert!(world.servers.iter().all(|server| server.meetings().next().unwrap().layout == layout(13)));
 }
 
+/// The disk is full when it is to be written that what was wanted is done: what the database still
+/// wants then is older than what clients are told from there on.
+#[test]
+fn what_the_database_wants_for_want_of_room_undoes_nothing_later() {
+    let is_wanted = |world: &World| !world.database.wanted().unwrap().is_empty();
+    for dies in [false, true] {
+        let mut world = perfect(1);
+        let (a, b) = (terminal(1, 1), terminal(1, 2));
+        world.must(conference(1, &[a, b]));
+        world.commits_fail = 4..5;
+        assert_eq!(world.refused(role(b, Role::Chairman)).kind, RefusalKind::Database);
+        assert!(is_wanted(&world), "it was written ahead");
+        if dies {
+            world.must(role(a, Role::SpeakerOne));
+            world.die(true);
+            world.open_database();
+        }
+        world.settle();
+        assert!(!is_wanted(&world), "dies: {dies}");
+        let roles = [a, b].map(|terminal| world.servers[0].terminal(terminal).unwrap().role);
+        assert_eq!(roles, [if dies { Role::SpeakerOne } else { Role::Participant }, Role::Chairman]);
+    }
+}
+
 #[test]
 fn members_of_a_start_that_failed_are_free_at_once() {
     let mut world = perfect(2);
