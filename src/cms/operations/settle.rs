@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::chair::in_chair;
 use super::context::Context;
 use super::joining::Joining;
 use super::lanes::Answered;
@@ -17,7 +18,7 @@ use super::table_access::place;
 use super::verb::Verb;
 use crate::cms::{Refusal, RefusalKind};
 use crate::database::{Change, Member, WINDOW_NONE, Wanted};
-use crate::table::Part;
+use crate::table::{Part, Table};
 use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role, Status};
 
 #[derive(Debug, Default)]
@@ -55,10 +56,9 @@ impl Verb for Settle {
             context.operation.finish(Ok(nothing_left(meeting)));
             return Ok(());
         };
+        let wanted = with_one_chairman(context.table(), &parts, wanted);
         context.operation.wants = wanted.clone();
-        let becomes_chairman = |role: &Role| *role == Role::Chairman;
-        context.operation.promotes =
-            wanted.roles.values().chain(wanted.members.values().flatten()).any(becomes_chairman);
+        context.operation.promotes = wanted.names_chairman();
         self.send_members(context, &parts, &wanted)?;
         if wanted.layout.is_some() {
             self.plan_layouts(context, &parts);
@@ -203,6 +203,19 @@ impl Settle {
             }
         }
     }
+}
+
+/// Has whoever is in the chair by now give it up where somebody else is to be chairman. Whose wish
+/// it was may not have known of that one.
+fn with_one_chairman(table: &Table, parts: &[Part], mut wanted: Wanted) -> Wanted {
+    if wanted.names_chairman() {
+        let others = in_chair(table, parts).into_iter().filter(|other| !wanted.members.contains_key(other));
+        let others: Vec<_> = others.collect();
+        for other in others {
+            wanted.roles.entry(other).or_insert(Role::Participant);
+        }
+    }
+    wanted
 }
 
 /// What can be done about a terminal, at the part that it is a member of, or else at that of its

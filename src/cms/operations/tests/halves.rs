@@ -145,6 +145,24 @@ fn what_the_database_wants_for_want_of_room_undoes_nothing_later() {
     }
 }
 
+/// A death cut short the command that made somebody chairman: its terminal has reported that, and
+/// the table's part does not say so before it was updated.
+#[test]
+fn who_is_chairman_by_its_report_alone_gives_the_chair_up() {
+    let mut world = perfect(1);
+    let (a, b, c) = (terminal(1, 1), terminal(1, 2), terminal(1, 3));
+    world.must(conference(1, &[a, b, c]));
+    world.must(role(a, Role::Participant));
+    let now = world.now;
+    world.servers[0].command_here(now, ONE, &Message::RoleSet { terminal: b, role: Role::Chairman }).unwrap();
+    world.run_until(|world| world.writer.table().terminal(b).unwrap().role == Role::Chairman);
+    assert_eq!(world.writer.table().part(ONE, domain(1)).unwrap().chairman, crate::wire::Address::default());
+    world.must(role(c, Role::Chairman));
+    world.settle();
+    let roles = [a, b, c].map(|terminal| world.servers[0].terminal(terminal).unwrap().role);
+    assert_eq!(roles, [Role::Participant, Role::Participant, Role::Chairman]);
+}
+
 #[test]
 fn members_of_a_start_that_failed_are_free_at_once() {
     let mut world = perfect(2);
