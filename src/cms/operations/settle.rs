@@ -205,7 +205,7 @@ impl Settle {
     }
 }
 
-/// Has whoever is in the chair by now give it up where somebody else is to be chairman. Whose wish
+/// Has the chairman of now give the chair up where somebody else is to be chairman. Whose wish
 /// it was may not have known of that one.
 fn with_one_chairman(table: &Table, parts: &[Part], mut wanted: Wanted) -> Wanted {
     if wanted.names_chairman() {
