@@ -1,6 +1,14 @@
 # Functions that the scripts share; sourced, never run. Each script has set -euo pipefail before it
 # sources this.
 
+# A script that is asked what it does says what its first lines say, and does nothing.
+case "${1:-}" in
+    -h | --help)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[-1]}"
+        exit 0
+        ;;
+esac
+
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Messages go to stderr, results to stdout. Colour only on a terminal.

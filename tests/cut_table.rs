@@ -129,7 +129,11 @@ fn a_server_whose_table_is_cut_says_so_and_ends() {
     let (pair, place) = (veth_pair(1), Place::new());
     let mut server = cut_under(&pair, &place, "");
     assert_eq!(server.code(), 1, "{}", server.heard);
-    assert!(server.heard.contains("cannot be used") && server.heard.contains("--path database"), "{}", server.heard);
+    assert!(
+        server.heard.contains("cannot use the table") && server.heard.contains("--path database"),
+        "{}",
+        server.heard
+    );
     assert_eq!(std::fs::metadata(place.path("shm/table")).unwrap().len(), 0, "it is left as it is");
 }
 

@@ -482,3 +482,13 @@ fn a_killed_resize_leaves_one_table_or_the_other() {
     assert!(resize(9000).wait().unwrap().success(), "after every interruption, the next attempt succeeds");
     assert_eq!(Table::open_at(&path).unwrap().verify(), Vec::<String>::new());
 }
+
+#[test]
+fn a_table_that_is_not_there_is_named_once() {
+    let folder = Folder::new();
+    let path = folder.file("none");
+    for arguments in [&["resize", "--meetings", "64"][..], &["inspect"], &["verify"], &["snapshot"]] {
+        let said = refused(1, arguments, &path);
+        assert_eq!(said.matches(path.to_str().unwrap()).count(), 1, "{said}");
+    }
+}

@@ -38,7 +38,8 @@ impl Wanted {
         self
     }
 
-    fn names_chairman(&self) -> bool {
+    /// Whether somebody is to be chairman.
+    pub fn names_chairman(&self) -> bool {
         let of_members = self.members.values().flatten();
         self.roles.values().chain(of_members).any(|&role| role == Role::Chairman)
     }

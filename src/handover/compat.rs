@@ -16,7 +16,7 @@ use crate::{database, table, wire};
 /// The version of what keeper and engine say to each other, [manifest](super::protocol::Manifest),
 /// notices and orders. They are one program, but a keeper that has run for long may start an engine
 /// whose file was replaced meanwhile.
-pub(crate) const HANDOVER: u32 = 7;
+pub(crate) const HANDOVER: u32 = 8;
 /// The version of the inventory of what the service manager keeps: from one keeper to the next.
 pub(crate) const DESCRIPTOR_STORE: u32 = 2;
 

@@ -27,12 +27,12 @@ pub enum KeeperError {
     TableHeld { path: PathBuf, pid: Option<u32> },
     /// A table of an earlier run. It is as it was.
     #[error(
-        "the table {} cannot be used: {error}; it is left as it is. To go on by the database, start with `--path database` or \
-         set `recovery.on_bad_table = \"database\"`: the file is moved aside then", path.display()
+        "cannot use the table {}; it is left as it is. To go on by the database, start with `--path database` or \
+         set `recovery.on_bad_table = \"database\"`: the file is moved aside then", error.at(path)
     )]
     BadTable { path: PathBuf, error: OpenError },
     /// A new table cannot be made.
-    #[error("the table {} cannot be had: {error}", path.display())]
+    #[error("cannot make the table {}", error.at(path))]
     Table { path: PathBuf, error: OpenError },
     /// A folder or file cannot be used.
     #[error("{}: {error}", path.display())]

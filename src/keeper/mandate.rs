@@ -46,7 +46,7 @@ pub enum MandateError {
     TableBarred(MappingError),
     /// The table cannot be used.
     #[error(
-        "the table {path} cannot be used: {error}; move it away, or start the server with `--path database`, which does that"
+        "cannot use the table {}; move it away, or start the server with `--path database`, which does that", error.at(path)
     )]
     Table {
         /// The table.

@@ -124,6 +124,15 @@ impl ServerRecovery {
         }
     }
 
+    /// A meeting of ours is in doubt, and no round is to ask about it: its members are asked for,
+    /// unless they are already.
+    pub fn ask_about(&mut self, now: Nanos, meeting: MeetingId) {
+        self.shared.now = self.shared.now.max(now);
+        if self.fenced.is_none() && self.is_reconciled() && !self.updates.again.contains(meeting) {
+            self.updates.ask_again(&self.shared, now, meeting);
+        }
+    }
+
     /// A terminal reports out of the first of these meetings, and the table has it in the second,
     /// or in none ([`MeetingId::NONE`]). Both are asked about, but for orphans; a meeting that is
     /// not known here at all is a reason to list.

@@ -61,10 +61,11 @@ impl Alarms {
         }
     }
 
+    /// Told each time: the engine forgets it when it is finished, and by then the same number may be
+    /// another conference's, whose start a round has met.
     pub fn unfinished(&mut self, meeting: MeetingId) {
-        if self.unfinished.insert(meeting) {
-            self.events.push_back(Event::Unfinished { domain: self.domain, meeting });
-        }
+        self.unfinished.insert(meeting);
+        self.tell(Event::Unfinished { domain: self.domain, meeting });
     }
 
     pub fn unfinished_meetings(&self) -> u32 {

@@ -145,6 +145,13 @@ impl Recovery {
         }
     }
 
+    /// Asks for the members of a meeting; see [`ServerRecovery::ask_about`].
+    pub fn ask_about(&mut self, now: Nanos, domain: Domain, meeting: MeetingId) {
+        if let Some(server) = self.server_mut(domain) {
+            server.ask_about(now, meeting);
+        }
+    }
+
     /// Hears of a terminal that reports what the table does not have; see
     /// [`ServerRecovery::handle_stray`].
     pub fn handle_stray(&mut self, now: Nanos, domain: Domain, meetings: [MeetingId; 2], holdings: &mut dyn Store) {

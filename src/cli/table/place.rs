@@ -55,7 +55,7 @@ impl From<ConfigError> for Failure {
 
 /// A table that cannot be looked at.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {error}", path.display())]
+#[error("{}", error.at(path))]
 struct Unopened {
     path: PathBuf,
     error: OpenError,
@@ -70,11 +70,7 @@ pub(super) struct System {
 }
 
 pub(super) fn inspect_at(path: PathBuf) -> Result<Inspection, Failure> {
-    Table::inspect(&path).map_err(|error| match error {
-        // It names the file itself.
-        OpenError::Mapping(error) => Failure::of(error),
-        error => Failure::of(Unopened { path, error }),
-    })
+    Table::inspect(&path).map_err(|error| Failure::of(Unopened { path, error }))
 }
 
 /// Who has a table's lock.

@@ -4,17 +4,28 @@
 //! chairman, the other makes the old one a participant. The acknowledgements say who is chairman,
 //! in the table and for the database; the functions here are the only ones that write it.
 
+use std::collections::BTreeSet;
+
 use super::context::Context;
 use super::refusals::NotNow;
 use super::table_access::chairmen;
 use crate::database::Change;
+use crate::table::{Part, Table};
 use crate::wire::{Address, Domain, Role};
+
+/// Everybody who is chairman of these parts, or says so itself: a death may have cut short the
+/// command that made it chairman, and then its report can be here before its part is updated.
+pub(super) fn in_chair(table: &Table, parts: &[Part]) -> BTreeSet<Address> {
+    let members = parts.iter().flat_map(|part| table.members(part.meeting, part.domain));
+    let by_role = members.filter(|member| member.role == Role::Chairman).map(|member| member.terminal);
+    chairmen(table, parts).into_iter().chain(by_role).collect()
+}
 
 /// Plans that a terminal becomes chairman: the present one gives the chair up.
 pub(super) fn plan_chairman(context: &mut Context<'_>, terminal: Address) -> Result<(), NotNow> {
     context.operation.promotes = true;
-    let chairmen = chairmen(context.table(), &context.parts()?);
-    for other in chairmen.into_iter().filter(|&other| other != terminal) {
+    let in_chair = in_chair(context.table(), &context.parts()?);
+    for other in in_chair.into_iter().filter(|&other| other != terminal) {
         match context.member(other) {
             Ok(_) => {
                 context.operation.wants.roles.insert(other, Role::Participant);

@@ -2,6 +2,7 @@
 //! common.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use super::event::OperationsEvent;
 use super::lanes::Lanes;
@@ -13,6 +14,8 @@ use crate::database::{Change, CommitError, JobId, Member, PartParameters, Wanted
 use crate::table::{Part, Table, TableError, Terminal, Writer};
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, Message};
 
+/// After how long what could not be written is written again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// A warning is dropped while this many events wait to be taken.
 const EVENTS_MAX: usize = 1024;
 
@@ -26,6 +29,10 @@ pub(super) struct Shared {
     pub turns: HashMap<MeetingId, VecDeque<OperationId>>,
     /// What is still to be made so in conferences, as the database has it or is about to.
     pub wanted: HashMap<MeetingId, Wanted>,
+    /// Conferences of which the database may want something else: a commit that said what is wanted
+    /// failed. Every later commit of theirs says it, for what the database still wants would undo
+    /// it after a death.
+    pub unsaid: BTreeSet<MeetingId>,
     pub commits: VecDeque<(JobId, Vec<Change>)>,
     /// Domains that [`OperationsEvent::Unanswered`] is to be said of.
     pub unanswered: BTreeSet<Domain>,
@@ -61,14 +68,13 @@ impl Shared {
         }
     }
 
-    /// Notes what is still to be made so in a conference, and gives the change that says so.
-    pub fn want(&mut self, meeting: MeetingId, wanted: Wanted) -> Change {
+    /// Notes what is still to be made so in a conference.
+    fn note_wanted(&mut self, meeting: MeetingId, wanted: Wanted) {
         if wanted.is_empty() {
             self.wanted.remove(&meeting);
         } else {
-            self.wanted.insert(meeting, wanted.clone());
+            self.wanted.insert(meeting, wanted);
         }
-        Change::Want(meeting, wanted)
     }
 }
 
@@ -255,6 +261,7 @@ impl Context<'_> {
         let meeting = self.operation.meeting;
         let wanted = self.shared.wanted.get(&meeting).cloned().unwrap_or_default().with(&self.operation.wants);
         changes.push(Change::Want(meeting, wanted));
+        self.operation.says_wanted = true;
         self.log(changes);
     }
 
@@ -262,8 +269,38 @@ impl Context<'_> {
     pub fn note_wanted(&mut self) {
         let meeting = self.operation.meeting;
         let wanted = self.shared.wanted.remove(&meeting).unwrap_or_default().with(&self.operation.wants);
-        // In the database it is with the same commit.
-        let _ = self.shared.want(meeting, wanted);
+        self.shared.note_wanted(meeting, wanted);
+    }
+
+    /// Notes what is still to be made so in the conference, and gives the change that says so.
+    pub fn want(&mut self, wanted: Wanted) -> Change {
+        let meeting = self.operation.meeting;
+        self.operation.says_wanted = true;
+        self.shared.note_wanted(meeting, wanted.clone());
+        Change::Want(meeting, wanted)
+    }
+
+    /// What the database wants of the conference, as far as that is known; none where it wants
+    /// nothing for sure.
+    pub fn wanted_in_database(&self) -> Option<Wanted> {
+        let meeting = self.operation.meeting;
+        let wanted = self.shared.wanted.get(&meeting).cloned();
+        wanted.or_else(|| self.shared.unsaid.contains(&meeting).then(Wanted::default))
+    }
+
+    /// Takes what became of a commit that said what is wanted.
+    pub fn note_said(&mut self, result: &Result<(), CommitError>) {
+        let meeting = self.operation.meeting;
+        match result {
+            _ if !std::mem::take(&mut self.operation.says_wanted) => {}
+            Ok(()) => drop(self.shared.unsaid.remove(&meeting)),
+            Err(CommitError::Storage(_)) => {
+                self.shared.unsaid.insert(meeting);
+                self.operation.leaves.push((PAUSE, Errand::Settle));
+            }
+            // It wants nothing of a conference that it does not have.
+            Err(_) => {}
+        }
     }
 
     /// Whether the database lacks the conference, and all of it is written now, once. The table is
@@ -279,11 +316,10 @@ impl Context<'_> {
 
     /// Commits what was acknowledged. What the operation wants is so, and not wanted any more.
     pub fn commit_done(&mut self) {
-        let meeting = self.operation.meeting;
         let mut changes = self.acknowledged();
-        if let Some(wanted) = self.shared.wanted.get(&meeting) {
-            let left = wanted.clone().without(&self.operation.wants);
-            changes.push(self.shared.want(meeting, left));
+        if let Some(wanted) = self.wanted_in_database() {
+            let left = wanted.without(&self.operation.wants);
+            changes.push(self.want(left));
         }
         self.commit(changes);
     }
@@ -294,15 +330,16 @@ impl Context<'_> {
         let operation = &mut *self.operation;
         let touched = !operation.versions.is_empty() || !operation.given_up.is_empty();
         let undo = if touched { std::mem::take(&mut operation.undo) } else { Wanted::default() };
-        let wanted = self.shared.wanted.get(&operation.meeting);
+        let done = std::mem::take(&mut operation.wants);
+        let wanted = self.wanted_in_database();
         if !undo.is_empty() || wanted.is_some() {
-            let left = wanted.cloned().unwrap_or_default().without(&operation.wants).with(&undo);
+            let left = wanted.unwrap_or_default().without(&done).with(&undo);
             if !left.is_empty() {
-                operation.leave(Errand::Settle);
+                self.operation.leave(Errand::Settle);
             }
-            changes.push(self.shared.want(operation.meeting, left));
+            changes.push(self.want(left));
         }
-        if changes.is_empty() { operation.finish_failed() } else { self.commit(changes) }
+        if changes.is_empty() { self.operation.finish_failed() } else { self.commit(changes) }
     }
 
     /// What autonomous servers have acknowledged: the parts that changed, as the table has them

@@ -3,6 +3,9 @@
 //! It is written ahead as `ending`, and the client is told when every autonomous server has ended
 //! its part. Where one does not, an errand goes on until it has. A conference that the database
 //! never had is promised to nobody, and can be ended all the same.
+//!
+//! An errand ends only what was begun to be ended: it may have waited so long that a client has
+//! ended the conference itself, and started another one of its number.
 
 use std::time::Duration;
 
@@ -47,6 +50,12 @@ impl Verb for End {
         };
         if let Scope::Part(domain) = self.scope {
             parts.retain(|part| part.domain == domain);
+        }
+        if is_errand {
+            // What is in meeting, or was and is missing or not taken over yet, nobody has begun to
+            // end.
+            let is_begun = |state| matches!(state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended);
+            parts.retain(|part| is_begun(part.state));
         }
         if parts.is_empty() {
             context.operation.finish(Ok(nothing_left(meeting)));
@@ -137,6 +146,7 @@ impl Verb for End {
             context.commit(changes.collect());
         } else {
             context.shared.wanted.remove(&meeting);
+            context.shared.unsaid.remove(&meeting);
             context.commit(vec![Change::End(meeting)]);
         }
     }

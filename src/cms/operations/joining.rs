@@ -138,12 +138,16 @@ impl Joining {
 
     fn started(&mut self, context: &mut Context<'_>, answered: &Answered, version: u64) {
         let epoch = context.shared.epoch;
+        let head = self.head.filter(|_| !answered.already);
         context.write_part(answered.domain, |part| {
             part.epoch = epoch;
-            // A conference that began just now has no members, so its version stands for all of
-            // it; the version of one that was there before does not say who is in it.
-            if !answered.already {
+            // A conference that began just now has no members, and is what it was started as, so
+            // its version stands for all of it. The version of one that was there before does not
+            // say who is in it. The part may have been entered as something else, by an engine that
+            // knew the conference otherwise.
+            if let Some(Head { level, layout, chairman, run }) = head {
                 part.version = version;
+                (part.level, part.layout, part.chairman, part.run) = (level, layout, chairman, run);
             }
         });
         self.send_members(context, answered.domain);

@@ -119,6 +119,7 @@ impl Operations {
             lanes: Lanes::new(epoch, domains),
             turns: HashMap::new(),
             wanted: HashMap::new(),
+            unsaid: BTreeSet::new(),
             commits: VecDeque::new(),
             unanswered: BTreeSet::new(),
             events: VecDeque::new(),

@@ -141,6 +141,8 @@ pub(super) struct Operation {
     pub wants: Wanted,
     /// What is to be so again where it fails.
     pub undo: Wanted,
+    /// Whether the commit that is under way says what is wanted of the conference.
+    pub says_wanted: bool,
     /// Room for this many commands was reserved when it began.
     pub commands: usize,
     /// The first thing that failed.

@@ -11,7 +11,7 @@ use super::joining::Joining;
 use super::lanes::Answered;
 use super::operation::{Errand, Scope};
 use super::refusals::{NotNow, nothing_left};
-use super::table_access::part_of;
+use super::table_access::{chairmen, part_of};
 use super::verb::Verb;
 use crate::database::{Change, KeyParameters, Wanted};
 use crate::table::{Part, Writer};
@@ -83,7 +83,8 @@ impl Verb for Resume {
     fn begin(&mut self, context: &mut Context<'_>) -> Result<(), NotNow> {
         let meeting = context.operation.meeting;
         self.joining = Joining::default();
-        self.joining.plan(context, &self.parameters);
+        let parameters = self.as_it_is(context);
+        self.joining.plan(context, &parameters);
         let is_starting = |&domain: &Domain| {
             context.table().part(meeting, domain).is_some_and(|part| part.state == MeetingState::Starting)
         };
@@ -143,6 +144,21 @@ impl Verb for Resume {
 }
 
 impl Resume {
+    /// The conference with the layout and the chairman that it has by now: parts that are in meeting
+    /// may have got others since the database was written, and those that are started now are to
+    /// have the same.
+    fn as_it_is(&self, context: &Context<'_>) -> KeyParameters {
+        let mut parameters = (*self.parameters).clone();
+        let table = context.table();
+        let mut going_on: Vec<_> = table.parts_of(parameters.meeting).collect();
+        going_on.retain(|part| part.state == MeetingState::InMeeting);
+        if let Some(first) = going_on.iter().min_by_key(|part| part.domain) {
+            parameters.layout = first.layout;
+            parameters.chairman = chairmen(table, &going_on).first().copied().unwrap_or_default();
+        }
+        parameters
+    }
+
     /// Enters the members into the table, as far as that can be done.
     fn enter(&mut self, context: &mut Context<'_>) {
         let meeting = context.operation.meeting;

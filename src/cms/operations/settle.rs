@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::chair::in_chair;
 use super::context::Context;
 use super::joining::Joining;
 use super::lanes::Answered;
@@ -17,7 +18,7 @@ use super::table_access::place;
 use super::verb::Verb;
 use crate::cms::{Refusal, RefusalKind};
 use crate::database::{Change, Member, Wanted};
-use crate::table::Part;
+use crate::table::{Part, Table};
 use crate::wire::{Address, Domain, Flags, MeetingState, Message, Role, Status, WINDOW_NONE};
 
 #[derive(Debug, Default)]
@@ -48,16 +49,16 @@ impl Verb for Settle {
         let meeting = context.operation.meeting;
         *self = Self::default();
         let parts: Vec<_> = context.table().parts_of(meeting).collect();
-        let Some(wanted) = context.shared.wanted.get(&meeting).filter(|_| !parts.is_empty()).cloned() else {
+        let Some(wanted) = context.wanted_in_database().filter(|_| !parts.is_empty()) else {
             // Where there are no parts it has ended, and what the database kept of it with it.
             context.shared.wanted.remove(&meeting);
+            context.shared.unsaid.remove(&meeting);
             context.operation.finish(Ok(nothing_left(meeting)));
             return Ok(());
         };
+        let wanted = with_one_chairman(context.table(), &parts, wanted);
         context.operation.wants = wanted.clone();
-        let becomes_chairman = |role: &Role| *role == Role::Chairman;
-        context.operation.promotes =
-            wanted.roles.values().chain(wanted.members.values().flatten()).any(becomes_chairman);
+        context.operation.promotes = wanted.names_chairman();
         self.send_members(context, &parts, &wanted)?;
         if wanted.layout.is_some() {
             self.plan_layouts(context, &parts);
@@ -141,7 +142,7 @@ impl Verb for Settle {
             let what = "not all of what the conference is to come to could be done";
             context.operation.fail(Refusal::new(RefusalKind::Busy, what, "see `baton status`"));
         }
-        changes.push(context.shared.want(meeting, left));
+        changes.push(context.want(left));
         context.commit(changes);
     }
 
@@ -202,6 +203,19 @@ impl Settle {
             }
         }
     }
+}
+
+/// Has the chairman of now give the chair up where somebody else is to be chairman. Whose wish
+/// it was may not have known of that one.
+fn with_one_chairman(table: &Table, parts: &[Part], mut wanted: Wanted) -> Wanted {
+    if wanted.names_chairman() {
+        let others = in_chair(table, parts).into_iter().filter(|other| !wanted.members.contains_key(other));
+        let others: Vec<_> = others.collect();
+        for other in others {
+            wanted.roles.entry(other).or_insert(Role::Participant);
+        }
+    }
+    wanted
 }
 
 /// What can be done about a terminal, at the part that it is a member of, or else at that of its

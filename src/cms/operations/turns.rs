@@ -173,24 +173,7 @@ impl Operations {
         writer: &mut Writer,
     ) {
         self.advance(now, id, writer, |context, verb| match context.operation.step {
-            Step::Logging => match result {
-                Ok(()) => verb.written_ahead(context),
-                Err(error) => verb.not_written_ahead(context, error),
-            },
-            Step::Committing if verb.is_misnumbered() && context.operation.reply.is_some() => {
-                context.operation.step = Step::Renumbering;
-            }
-            Step::Committing => match result {
-                Err(error) if context.is_rewritten_for(&error) => {
-                    let changes = context.whole();
-                    context.commit(changes);
-                }
-                result => {
-                    let outcome = context.outcome(result);
-                    let reply = verb.answer(context, outcome);
-                    context.operation.finish(reply);
-                }
-            },
+            Step::Logging | Step::Committing => self::committed(context, verb, result),
             _ => {}
         });
     }
@@ -306,6 +289,28 @@ impl Operations {
             let turn = if let Errand::Settle = errand { SETTLE_TURN } else { ERRAND_TURN };
             let verb = Self::verb(&errand);
             self.enter(Operation { errand: Some(errand), tries, ..Operation::new(meeting, None, now + turn) }, verb);
+        }
+    }
+}
+
+/// Takes an operation on whose commit was done, or was not.
+fn committed(context: &mut Context<'_>, verb: &mut dyn Verb, result: Result<(), CommitError>) {
+    context.note_said(&result);
+    let is_ahead = context.operation.step == Step::Logging;
+    match result {
+        Ok(()) if is_ahead => verb.written_ahead(context),
+        Err(error) if is_ahead => verb.not_written_ahead(context, error),
+        _ if verb.is_misnumbered() && context.operation.reply.is_some() => {
+            context.operation.step = Step::Renumbering;
+        }
+        Err(error) if context.is_rewritten_for(&error) => {
+            let changes = context.whole();
+            context.commit(changes);
+        }
+        result => {
+            let outcome = context.outcome(result);
+            let reply = verb.answer(context, outcome);
+            context.operation.finish(reply);
         }
     }
 }

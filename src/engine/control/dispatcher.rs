@@ -7,6 +7,7 @@
 //! the process, and is worked on directly; what is to be durable leaves as jobs for the database.
 
 mod beginning;
+mod conclusions;
 mod counted;
 mod departure;
 mod event;
@@ -20,6 +21,10 @@ mod terms;
 mod troubles;
 mod unfinished;
 mod walks;
+
+#[cfg(test)]
+#[path = "tests/dispatcher.rs"]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,12 +44,12 @@ use self::unfinished::Unfinished;
 use self::walks::Walks;
 use crate::api::{Answer, Reply, Request, Status};
 use crate::cascade::{Hop, Topology};
-use crate::cms::{CommandSettings, Operations, OperationsEvent, ReplyId};
+use crate::cms::{CommandSettings, Operations, ReplyId};
 use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
 use crate::handover::protocol::{Notice, Order};
 use crate::limits::CONTROL_BATCH;
 use crate::link::troubles::Trouble;
-use crate::recovery::{self, Heard, Recovery};
+use crate::recovery::{Heard, Recovery};
 use crate::table::Table;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, Message};
@@ -318,68 +323,6 @@ impl Dispatcher {
         output.notices.push_back(Notice::Complete);
     }
 
-    fn take_recovery_events(&mut self, now: Nanos) {
-        for _ in 0..CONTROL_BATCH {
-            let Some(event) = self.recovery.poll_event() else { return };
-            self.handle_recovery_event(now, event);
-            self.output.event(Event::Recovery(event));
-        }
-        self.is_due = true;
-    }
-
-    fn handle_recovery_event(&mut self, now: Nanos, event: recovery::Event) {
-        let Self { records, operations, output, .. } = self;
-        match event {
-            recovery::Event::Stale { domain, highest } => self.give_up(now, domain, highest),
-            recovery::Event::Orphan { summary, .. } => operations.handle_orphan(summary.meeting),
-            recovery::Event::Unfinished { domain, meeting } => self.unfinished.note(domain, meeting),
-            recovery::Event::AllAcknowledged { .. } => operations.handle_taken_over(now, &mut records.writer),
-            recovery::Event::Reconciled { domain } => {
-                output.changes.push_back(WorkerChange::Settle(domain));
-                troubles::discard_parts(domain, records, output);
-                operations.handle_taken_over(now, &mut records.writer);
-            }
-            _ => {}
-        }
-    }
-
-    /// Gives a domain up for good. Every part that hears of a fence tells recovery, which says so
-    /// once ([`Recovery::fence`]). Where it was the last domain, the server ends.
-    fn give_up(&mut self, now: Nanos, domain: Domain, by: Epoch) {
-        self.terms.write_fence(domain, by, &mut self.records, &mut self.output);
-        self.operations.handle_fence(now, domain, by, &mut self.records.writer);
-        if self.recovery.fenced().count() == self.recovery.servers().count() {
-            self.fence(by);
-        }
-    }
-
-    /// Stops controlling anything at once.
-    fn fence(&mut self, by: Epoch) {
-        if matches!(self.end, Some(End::Fenced(_))) {
-            return;
-        }
-        self.end = Some(End::Fenced(by));
-        self.terms.leave_fences(&mut self.records, &self.recovery);
-        self.output.notices.push_back(Notice::Fenced { epoch: by.0 });
-    }
-
-    fn take_operations_events(&mut self) {
-        while let Some(event) = self.operations.poll_event() {
-            match event {
-                OperationsEvent::Stale { highest } => self.fence(highest),
-                OperationsEvent::Fenced { domain, by } => {
-                    self.recovery.fence(domain, by);
-                    self.is_due = true;
-                }
-                OperationsEvent::Unanswered { domain } => self.recovery.doubt(domain),
-                OperationsEvent::Warning { meeting, what } => self.output.event(Event::Warning { meeting, what }),
-                OperationsEvent::Unfinished { meeting, why, pause } => {
-                    self.output.event(Event::Unfinished { meeting, why, pause });
-                }
-            }
-        }
-    }
-
     /// What operations have decided goes into the journal before anything that is decided later.
     fn write_operations(&mut self) {
         while let Some((id, changes)) = self.operations.poll_commit() {
@@ -398,10 +341,21 @@ impl Dispatcher {
         if matches!(self.end, Some(End::Fenced(_))) {
             return None;
         }
-        let found = self.output.answers.pop_front().or_else(|| self.find_transmit(now));
+        // In turns: a flood of heartbeats, which all who have recorded one can send, must not keep
+        // anything of ours from going.
+        let found = if self.output.takes_turn() {
+            self.output.answers.pop_front().or_else(|| self.find_transmit(now))
+        } else {
+            self.find_transmit(now).or_else(|| self.output.answers.pop_front())
+        };
         // Sending has consequences, too: a link goes down by a heartbeat too many.
         self.is_due |= found.is_some();
         found
+    }
+
+    /// The next answer to a heartbeat: what may go though there is no room for anything else.
+    pub fn poll_answer(&mut self) -> Option<Transmit> {
+        self.output.answers.pop_front().filter(|_| !matches!(self.end, Some(End::Fenced(_))))
     }
 
     fn find_transmit(&mut self, now: Nanos) -> Option<Transmit> {
@@ -449,6 +403,11 @@ impl Dispatcher {
     pub fn poll_event(&mut self) -> Option<Event> {
         let replaced = || self.records.replaced.pop().map(|(meeting, domain)| Event::PartReplaced(domain, meeting));
         self.output.events.pop_front().or_else(replaced)
+    }
+
+    /// Whether [`Self::handle_timeout`] has conclusions to draw.
+    pub const fn is_due(&self) -> bool {
+        self.is_due
     }
 
     /// When [`Self::handle_timeout`] and [`Self::poll_transmit`] have something to do again. A time

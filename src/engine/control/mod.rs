@@ -12,6 +12,8 @@ mod log;
 pub(crate) mod sender;
 mod snapshots;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 pub(crate) mod workers;
 
 use std::io;
@@ -187,7 +189,7 @@ impl Control {
         let mut worked = self.workers.take(now, &mut self.dispatcher, CONTROL_BATCH);
         worked |= self.take_outcomes(now);
         worked |= self.clients.take(now, &mut self.dispatcher);
-        worked |= self.dispatcher.poll_timeout() == Some(Nanos(0));
+        worked |= self.dispatcher.is_due();
         self.dispatcher.handle_timeout(now);
         if matches!(self.dispatcher.end(), Some(End::Fenced(_))) {
             // Before any lock goes: a standby would control under an epoch that is as old. And
@@ -336,6 +338,8 @@ impl Control {
         for order in heard.into_iter().chain(self.keeper.orders.try_iter()) {
             match order {
                 Ok(order) => self.dispatcher.handle_order(now, order),
+                // It was told to stop before that.
+                Err(_) if matches!(self.dispatcher.end(), Some(End::Stopped)) => break,
                 Err(error) => {
                     tracing::error!(%error, "the keeper is gone: this engine ends, so that the next keeper may take over");
                     return Some(ExitCode::FAILURE);

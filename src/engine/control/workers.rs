@@ -54,10 +54,11 @@ impl Workers {
         self.change(dispatcher);
         let mut any = false;
         for _ in 0..most {
-            if !self.sender.has_room() {
-                break;
-            }
-            let Some(transmit) = dispatcher.poll_transmit(now) else { break };
+            // One full outbox holds up what is asked for, which may be for its worker; no answer
+            // that goes by another.
+            let has_room = self.sender.has_room();
+            let next = if has_room { dispatcher.poll_transmit(now) } else { dispatcher.poll_answer() };
+            let Some(transmit) = next else { break };
             self.sender.send(&transmit);
             any = true;
         }

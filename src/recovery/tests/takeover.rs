@@ -143,6 +143,20 @@ fn what_was_cut_short_and_is_listed_otherwise_is_told_once_more() {
     assert!(hand.events().contains(&unfinished));
 }
 
+/// The number was used again, and a round met the new conference's start.
+#[test]
+fn what_is_unfinished_again_is_told_again() {
+    let mut store = FakeStore::cached([1]);
+    store.cache.insert(MeetingId(1), Item::new(2, MeetingState::Starting));
+    let mut hand = ScriptedPeer::cache(store);
+    for _ in 0..2 {
+        let requests = hand.requests();
+        hand.page(&the(&requests, Opcode::TakeoverBatch), Opcode::TakeoverBatchAck, (0, 1), &[result(1, Status::Ok)]);
+        assert!(hand.events().contains(&Event::Unfinished { domain: domain(), meeting: MeetingId(1) }));
+        hand.server.restart(hand.now);
+    }
+}
+
 #[test]
 fn a_refused_meeting_is_an_alarm_and_holds_nothing_up() {
     let mut hand = ScriptedPeer::cache(FakeStore::cached([1, 2]));

@@ -26,6 +26,16 @@ pub enum OpenError {
     Capacity { meetings: u32, terminals: u32, max: u32 },
 }
 
+impl OpenError {
+    /// What is wrong with the table at a path, which is named once.
+    pub fn at(&self, path: &Path) -> String {
+        match self {
+            Self::Mapping(error) => error.to_string(),
+            error => format!("{}: {error}", path.display()),
+        }
+    }
+}
+
 /// What is wrong with a table that exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each field is")]

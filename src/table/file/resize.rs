@@ -24,7 +24,7 @@ use crate::wire::Epoch;
 #[expect(missing_docs, reason = "the messages say what each field is")]
 pub enum ResizeError {
     /// It cannot be opened, or the new one cannot be made.
-    #[error("{}: {error}", path.display())]
+    #[error("{}", error.at(path))]
     Table { path: PathBuf, error: OpenError },
     /// A server uses it.
     #[error(

@@ -80,6 +80,36 @@ fn the_members_of_a_start_that_was_resumed_are_in_doubt() {
     assert!(resumed > 0);
 }
 
+/// The disk was full when the layout was to be written, so the database has an older one than table
+/// and autonomous server, and a death cuts a growth into a new domain short.
+#[test]
+fn a_part_that_is_started_after_a_death_is_what_the_table_says_of_it() {
+    let mut resumed = 0;
+    for steps in 0..20 {
+        let mut world = World::open(2, 100, NetworkSettings::PERFECT, 3);
+        world.must(conference(1, &[terminal(1, 1)]));
+        world.commits_fail = 3..4;
+        world.refused(ConferenceRequest::SetLayout { meeting: MeetingId(1), layout: layout(9) });
+        world.ask(add(MeetingId(1), &[terminal(2, 1)]));
+        for _ in 0..steps {
+            world.step();
+        }
+        resumed += world.database.unfinished().unwrap().len();
+        world.die(false);
+        world.open_database();
+        world.settle();
+        let parts: Vec<_> = world.writer.table().parts_of(MeetingId(1)).collect();
+        for part in parts {
+            let server = world.servers.iter().find(|server| server.domain() == part.domain).unwrap();
+            let held = server.meeting(MeetingId(1)).unwrap();
+            let of = |layout: crate::wire::Layout| layout.windows();
+            assert_eq!([of(part.layout), of(held.layout)], [9, 9], "death after {steps} steps, in {:?}", part.domain);
+            assert_eq!(part.chairman, held.chairman, "death after {steps} steps, in {:?}", part.domain);
+        }
+    }
+    assert!(resumed > 0);
+}
+
 /// An operation that was begun is done everywhere, or nowhere.
 fn never_by_halves(world: &World, what: &str) {
     let held: Vec<_> =

@@ -121,6 +121,48 @@ fn a_later_request_stands_in_place_of_what_is_to_be_undone() {
     assert!(world.servers.iter().all(|server| server.meetings().next().unwrap().layout == layout(13)));
 }
 
+/// The disk is full when it is to be written that what was wanted is done: what the database still
+/// wants then is older than what clients are told from there on.
+#[test]
+fn what_the_database_wants_for_want_of_room_undoes_nothing_later() {
+    let is_wanted = |world: &World| !world.database.wanted().unwrap().is_empty();
+    for dies in [false, true] {
+        let mut world = perfect(1);
+        let (a, b) = (terminal(1, 1), terminal(1, 2));
+        world.must(conference(1, &[a, b]));
+        world.commits_fail = 4..5;
+        assert_eq!(world.refused(role(b, Role::Chairman)).kind, RefusalKind::Database);
+        assert!(is_wanted(&world), "it was written ahead");
+        if dies {
+            world.must(role(a, Role::SpeakerOne));
+            world.die(true);
+            world.open_database();
+        }
+        world.settle();
+        assert!(!is_wanted(&world), "dies: {dies}");
+        let roles = [a, b].map(|terminal| world.servers[0].terminal(terminal).unwrap().role);
+        assert_eq!(roles, [if dies { Role::SpeakerOne } else { Role::Participant }, Role::Chairman]);
+    }
+}
+
+/// A death cut short the command that made somebody chairman: its terminal has reported that, and
+/// the table's part does not say so before it was updated.
+#[test]
+fn who_is_chairman_by_its_report_alone_gives_the_chair_up() {
+    let mut world = perfect(1);
+    let (a, b, c) = (terminal(1, 1), terminal(1, 2), terminal(1, 3));
+    world.must(conference(1, &[a, b, c]));
+    world.must(role(a, Role::Participant));
+    let now = world.now;
+    world.servers[0].command_here(now, ONE, &Message::RoleSet { terminal: b, role: Role::Chairman }).unwrap();
+    world.run_until(|world| world.writer.table().terminal(b).unwrap().role == Role::Chairman);
+    assert_eq!(world.writer.table().part(ONE, domain(1)).unwrap().chairman, crate::wire::Address::default());
+    world.must(role(c, Role::Chairman));
+    world.settle();
+    let roles = [a, b, c].map(|terminal| world.servers[0].terminal(terminal).unwrap().role);
+    assert_eq!(roles, [Role::Participant, Role::Participant, Role::Chairman]);
+}
+
 #[test]
 fn members_of_a_start_that_failed_are_free_at_once() {
     let mut world = perfect(2);

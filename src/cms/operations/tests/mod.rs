@@ -183,6 +183,26 @@ fn an_end_is_finished_when_the_server_answers_again() {
     assert!(world.database.ended(ONE).unwrap().is_some());
 }
 
+/// The client asks once more, and for another conference of the number, while the errand of its
+/// first request waits for its turn.
+#[test]
+fn an_end_that_is_tried_again_leaves_what_was_started_since() {
+    let mut world = perfect(2);
+    let members = [terminal(1, 1), terminal(2, 1)];
+    world.must(conference(1, &members));
+    let port = world.ports[1];
+    world.network.set_cut(port, true);
+    assert_eq!(world.refused(ConferenceRequest::End { meeting: ONE }).kind, RefusalKind::Unreachable);
+    assert_eq!(world.operations.left(), 1);
+    let asked = [ConferenceRequest::End { meeting: ONE }, conference(1, &members)].map(|request| world.ask(request));
+    world.run_until(|world| world.operations.left() == 0);
+    world.network.set_cut(port, false);
+    world.settle();
+    assert!(asked.iter().all(|asked| world.replies[asked].is_ok()), "{:?}", world.replies);
+    world.check();
+    assert!(world.servers.iter().all(|server| server.meetings().count() == 1));
+}
+
 #[test]
 fn a_start_that_one_domain_does_not_answer_is_taken_back() {
     let mut world = perfect(2);

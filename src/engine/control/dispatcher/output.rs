@@ -23,6 +23,8 @@ pub(super) struct Output {
     pub unroutable: u64,
     /// Answers for which there was no room.
     overflowed: u64,
+    /// It is the turn of an answer.
+    answers_next: bool,
 }
 
 impl Output {
@@ -34,6 +36,12 @@ impl Output {
         } else {
             self.overflowed += 1;
         }
+    }
+
+    /// Whether an answer goes before anything else; every other time it does.
+    pub fn takes_turn(&mut self) -> bool {
+        self.answers_next = !self.answers_next;
+        self.answers_next
     }
 
     /// What was counted of frames, by name.

@@ -44,12 +44,10 @@ impl Unfinished {
         self.parts.retain(|&(domain, meeting)| {
             let Some(part) = records.writer.table().part(meeting, domain) else { return false };
             let is_in_doubt = part.in_doubt && part.state == MeetingState::InMeeting;
-            records.with(operations, |store| {
-                if is_in_doubt && !operations.is_under_way(meeting) {
-                    recovery.handle_stray(now, domain, [meeting, MeetingId::NONE], store);
-                }
-                is_in_doubt || !store.write_what_is_not_kept(&part)
-            })
+            if is_in_doubt && !operations.is_under_way(meeting) {
+                recovery.ask_about(now, domain, meeting);
+            }
+            is_in_doubt || records.with(operations, |store| !store.write_what_is_not_kept(&part))
         });
     }
 }
