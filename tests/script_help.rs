@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// All that a script may run before it has answered.
-const TOOLS: [&str; 4] = ["bash", "dirname", "env", "sed"];
+const TOOLS: [&str; 5] = ["bash", "cat", "dirname", "env", "sed"];
 
 #[test]
 fn every_script_answers_help_and_does_nothing_else() {

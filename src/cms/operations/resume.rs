@@ -144,9 +144,9 @@ impl Verb for Resume {
 }
 
 impl Resume {
-    /// The conference with the layout and the chairman that it has by now: parts that are in meeting
-    /// may have got others since the database was written, and those that are started now are to
-    /// have the same.
+    /// The conference with the layout and the chairman that it has by now: parts that are in
+    /// meeting may have got others since the database was written, and those that are started now
+    /// are to have the same.
     fn as_it_is(&self, context: &Context<'_>) -> KeyParameters {
         let mut parameters = (*self.parameters).clone();
         let table = context.table();
