@@ -54,6 +54,11 @@ pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: Meeting
     }
 }
 
+/// Whether a part's start or end was begun and is not done.
+pub(super) fn is_begun(part: &Part) -> bool {
+    matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended)
+}
+
 /// Since when a member is in its meeting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Joined {
