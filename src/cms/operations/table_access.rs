@@ -50,6 +50,8 @@ pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: Meeting
         participants: 0,
         chairman: parameters.chairman,
         in_doubt: false,
+        // It may be there already, and be something else.
+        is_unlisted: true,
         run: parameters.run,
     }
 }
