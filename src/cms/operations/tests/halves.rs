@@ -163,6 +163,24 @@ fn who_is_chairman_by_its_report_alone_gives_the_chair_up() {
     assert_eq!(roles, [Role::Participant, Role::Participant, Role::Chairman]);
 }
 
+/// Who is in the chair of a part whose members are still to be asked for is not known.
+#[test]
+fn the_chair_is_not_taken_while_members_are_in_doubt() {
+    let mut world = perfect(1);
+    let (a, b) = (terminal(1, 1), terminal(1, 2));
+    world.must(conference(1, &[a, b]));
+    world.writer.update_part(ONE, domain(1), |part| part.in_doubt = true).unwrap();
+    let asked = world.ask(role(b, Role::Chairman));
+    for _ in 0..20 {
+        world.step();
+    }
+    assert_eq!((world.replies.get(&asked), world.servers[0].terminal(b).unwrap().role), (None, Role::Participant));
+    world.writer.update_part(ONE, domain(1), |part| part.in_doubt = false).unwrap();
+    world.settle();
+    world.replies[&asked].clone().unwrap();
+    world.check();
+}
+
 #[test]
 fn members_of_a_start_that_failed_are_free_at_once() {
     let mut world = perfect(2);
