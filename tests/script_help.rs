@@ -27,6 +27,6 @@ fn every_script_answers_help_and_does_nothing_else() {
         let said = String::from_utf8(output.stdout).unwrap();
         let wrong = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && wrong.is_empty(), "{script}: {wrong}");
-        assert!(said.lines().count() >= 2, "{script} says: {said}");
+        assert!(said.len() > 40, "{script} says: {said}");
     }
 }
