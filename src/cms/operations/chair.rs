@@ -25,8 +25,9 @@ pub(super) fn in_chair(table: &Table, parts: &[Part]) -> BTreeSet<Address> {
 pub(super) fn plan_chairman(context: &mut Context<'_>, terminal: Address) -> Result<(), NotNow> {
     context.operation.promotes = true;
     let parts = context.parts()?;
-    if let Some(part) = parts.iter().find(|part| part.in_doubt && part.state == MeetingState::InMeeting) {
-        // Its autonomous server is being asked who is a member of it, and as what.
+    let goes_on = |part: &Part| matches!(part.state, MeetingState::Recovering | MeetingState::InMeeting);
+    if let Some(part) = parts.iter().find(|part| part.in_doubt && goes_on(part)) {
+        // Its autonomous server is to be asked who is a member of it, and as what.
         return Err(NotNow::Wait(Waiting::TakeOver(part.domain)));
     }
     let in_chair = in_chair(context.table(), &parts);
