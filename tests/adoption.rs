@@ -71,6 +71,7 @@ fn part(meeting: MeetingId) -> Part {
         participants: 0,
         chairman: Address::default(),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(7),
     }
 }

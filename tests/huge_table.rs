@@ -27,6 +27,7 @@ fn part(meeting: u64) -> Part {
         participants: 0,
         chairman: Address::default(),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(7),
     }
 }

@@ -96,6 +96,7 @@ fn part(meeting: MeetingId, domain: Domain, version: u64) -> Part {
         participants: 0,
         chairman: Address::from_number(mix(dice)),
         in_doubt: dice >> 32 & 1 != 0,
+        is_unlisted: dice >> 33 & 1 != 0,
         run: Run(7),
     }
 }

@@ -296,7 +296,7 @@ fn what_is_typed_wrong_is_named_with_what_to_do() {
     let good = [&["--insecure-no-authentication", "--count", "1", "--interface", "left"], &ANYBODY[..]].concat();
     let cases: [(&[&str], i32, &str); 9] = [
         (&["--rate", "0"], 2, "a number of frames a second from 1 on"),
-        (&["--for", "10"], 2, "10s, 500ms or 2m"),
+        (&["--for", "10"], 2, "has no unit; expected one of ns, us"),
         (&["--size", "64"], 2, "a frame with a protocol payload has 96"),
         (&["--terminals", "65000"], 2, "1 to 64535 are possible"),
         (&["--domains", "9-3"], 2, "no list of domains"),

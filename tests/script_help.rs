@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// All that a script may run before it has answered.
-const TOOLS: [&str; 4] = ["bash", "dirname", "env", "sed"];
+const TOOLS: [&str; 5] = ["bash", "cat", "dirname", "env", "sed"];
 
 #[test]
 fn every_script_answers_help_and_does_nothing_else() {
@@ -27,6 +27,6 @@ fn every_script_answers_help_and_does_nothing_else() {
         let said = String::from_utf8(output.stdout).unwrap();
         let wrong = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && wrong.is_empty(), "{script}: {wrong}");
-        assert!(said.lines().count() >= 2, "{script} says: {said}");
+        assert!(said.len() > 40, "{script} says: {said}");
     }
 }

@@ -49,6 +49,7 @@ fn part(meeting: u64, number: u64) -> Part {
         participants: 0,
         chairman: domain(number).device(meeting as u16 * 8),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(7),
     }
 }

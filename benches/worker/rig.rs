@@ -90,6 +90,7 @@ impl Rig {
                 participants: 0,
                 chairman: terminal,
                 in_doubt: false,
+                is_unlisted: false,
                 run: Run(7),
             };
             writer.insert_part(&part).expect("room for a part");

@@ -61,8 +61,8 @@ impl Alarms {
         }
     }
 
-    /// Told each time: the engine forgets it when it is finished, and by then the same number may be
-    /// another conference's, whose start a round has met.
+    /// Told each time: the engine forgets it when it is finished, and by then the same number may
+    /// be another conference's, whose start a round has met.
     pub fn unfinished(&mut self, meeting: MeetingId) {
         self.unfinished.insert(meeting);
         self.tell(Event::Unfinished { domain: self.domain, meeting });

@@ -215,7 +215,9 @@ pub trait Store {
     /// is no room.
     fn adopt(&mut self, domain: Domain, summary: &MeetingSummary) -> bool;
 
-    /// Count and digest (wire.md §6) of the parts of this domain under this epoch.
+    /// Count and digest (wire.md §6) of the parts of this domain under this epoch, but for those
+    /// that are what the database says of the whole conference: until their summaries have come,
+    /// both sides do not agree.
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64);
 }
 

@@ -67,6 +67,7 @@ impl<S: KeyStore> TableStore<'_, S> {
             participants: 0,
             chairman: parameters.chairman,
             in_doubt: true,
+            is_unlisted: true,
             run: parameters.run,
         };
         match self.insert_part(&part) {
@@ -320,7 +321,7 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
                     // As many as the chain has. One of them that is damaged is found when it
                     // reports: to read them all here would cost a takeover more than all the rest
                     // of it.
-                    standing = if part.in_doubt {
+                    standing = if part.in_doubt || part.is_unlisted {
                         Standing::InDoubt
                     } else if part.participants != participants {
                         Standing::Differing
@@ -353,6 +354,7 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
                 part.level = summary.level;
                 part.layout = summary.layout;
                 part.chairman = summary.chairman;
+                part.is_unlisted = false;
             }
             in_doubt = part.in_doubt || (summary.participants != part.participants && !is_busy);
         };

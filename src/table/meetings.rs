@@ -44,6 +44,12 @@ pub struct Part {
     /// store publishes. It is between the table and recovery, and not in JSON.
     #[serde(skip)]
     pub in_doubt: bool,
+    /// Whether level, layout and chairman may differ from those that the version stands for: they
+    /// are the whole conference's, as the database has them, and not yet those of this part. Its
+    /// members do not settle that, only its autonomous server's summary does, and no audit counts
+    /// the part before. Not in JSON either.
+    #[serde(skip)]
+    pub is_unlisted: bool,
     /// Which of the conferences that have had the meeting's number. Not in JSON: 64 random bits are
     /// more than many readers' numbers hold.
     #[serde(skip)]
@@ -67,6 +73,8 @@ mod chairman_or_null {
 
 /// Word 4, above the address: [`Part::in_doubt`].
 const IN_DOUBT: u64 = 1 << 56;
+/// Beside it: [`Part::is_unlisted`].
+const UNLISTED: u64 = 1 << 57;
 
 /// The record of a free slot.
 pub(super) const FREE: [u64; BANK] = [0; BANK];
@@ -76,15 +84,28 @@ impl Part {
     pub fn listed(domain: Domain, summary: &MeetingSummary) -> Self {
         let MeetingSummary { meeting, version, controller: epoch, state, level, participants, layout, chairman, run } =
             *summary;
-        let in_doubt = false;
-        Self { meeting, domain, version, epoch, state, level, layout, participants, chairman, in_doubt, run }
+        let (in_doubt, is_unlisted) = (false, false);
+        Self {
+            meeting,
+            domain,
+            version,
+            epoch,
+            state,
+            level,
+            layout,
+            participants,
+            chairman,
+            in_doubt,
+            is_unlisted,
+            run,
+        }
     }
 
     pub(super) fn encode(&self) -> [u64; BANK] {
         let kind = u64::from(self.state.wire()) << 40
             | u64::from(self.level.number()) << 48
             | u64::from(self.layout.windows()) << 56;
-        let marks = if self.in_doubt { IN_DOUBT } else { 0 };
+        let marks = if self.in_doubt { IN_DOUBT } else { 0 } | if self.is_unlisted { UNLISTED } else { 0 };
         let domain = self.domain.number();
         let chairman = self.chairman.number();
         let mut bank = [self.meeting.0, domain | kind, self.version, self.epoch.0, chairman | marks, self.run.0, 0];
@@ -112,6 +133,7 @@ impl Part {
             participants: 0,
             chairman: Address::from_number(bank[4]),
             in_doubt: bank[4] & IN_DOUBT != 0,
+            is_unlisted: bank[4] & UNLISTED != 0,
             run: Run(bank[5]),
         }))
     }

@@ -186,9 +186,9 @@ impl Table {
     /// Count and digest (wire.md, rule 6) of the parts in a domain that are controlled under
     /// `epoch`: those that ended or are missing are not.
     pub fn digest_of_parts(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
-        let controlled =
-            |part: &Part| part.epoch == epoch && !matches!(part.state, MeetingState::Ended | MeetingState::Missing);
-        self.parts_in(domain).filter(controlled).fold((0, 0), |(count, digest), part| {
+        let is_over = |part: &Part| matches!(part.state, MeetingState::Ended | MeetingState::Missing);
+        let counts = |part: &Part| part.epoch == epoch && !part.is_unlisted && !is_over(part);
+        self.parts_in(domain).filter(counts).fold((0, 0), |(count, digest), part| {
             (count + 1, digest.wrapping_add(digest_of(part.meeting, part.version)))
         })
     }

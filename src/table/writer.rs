@@ -56,6 +56,7 @@ pub enum Reported {
 /// let part = Part {
 ///     meeting, domain, version: 1, epoch: Epoch::new(1, 1), state: MeetingState::InMeeting, level: Level::HIGHEST,
 ///     layout: Layout::new(4).unwrap(), participants: 0, chairman: domain.device(1001), in_doubt: false,
+///     is_unlisted: false,
 ///     run: Run(1),
 /// };
 /// control.insert_part(&part)?;

@@ -61,6 +61,7 @@ pub fn table(folder: &Path) -> Result<Arc<Table>, Failure> {
             participants: 0,
             chairman: terminal(n),
             in_doubt: false,
+            is_unlisted: false,
             run: Run(1),
         })?;
         writer.join(meeting, domain, &Terminal::new(terminal(n), meeting, Role::Participant))?;

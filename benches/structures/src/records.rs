@@ -39,6 +39,7 @@ pub fn part(n: u32) -> Part {
         participants: 0,
         chairman: address(n),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(1),
     }
 }

@@ -59,13 +59,13 @@ fn serve_with(grant: Grant, mut answer: impl FnMut(&Request) -> Reply + Send + '
         participants: 0,
         chairman: terminal(1001),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(7),
     };
     writer.insert_part(&part).unwrap();
     for (device, role) in [(1002, Role::Participant), (1001, Role::Chairman)] {
-        let mut state = Terminal::new(terminal(device), ONE, role);
-        state.info = Info::new(&[0xAB, 0x01, 0, 0, 0, 0]);
-        writer.join(ONE, part.domain, &state).unwrap();
+        let info = Info::new(&[0xAB, 0x01, 0, 0, 0, 0]);
+        writer.join(ONE, part.domain, &Terminal { info, ..Terminal::new(terminal(device), ONE, role) }).unwrap();
     }
     let view = View::new(table);
     let (submitter, requests) = Submitter::new(|| {});

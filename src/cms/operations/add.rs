@@ -19,6 +19,7 @@ use super::verb::Verb;
 use crate::cms::{ConferenceReply, NewMember, Refusal, RefusalKind};
 use crate::database::{Change, KeyParameters, Member, PartParameters, Wanted};
 use crate::limits::{MEMBERS_MAX, PARTS_MAX};
+use crate::table::Part;
 use crate::wire::{Domain, Flags, MeetingState, Message, Role, WINDOW_NONE};
 
 #[derive(Debug)]
@@ -143,7 +144,8 @@ impl Add {
             let what = format!("{there} terminals are in it already, and a conference has at most {MEMBERS_MAX}");
             return Err(Refusal::new(RefusalKind::Capacity, what, "start another conference").into());
         }
-        if let Some(part) = parts.iter().find(|part| part.state == MeetingState::Ending) {
+        let is_ending = |part: &&Part| matches!(part.state, MeetingState::Ending | MeetingState::Ended);
+        if let Some(part) = parts.iter().find(is_ending) {
             context.controlled(part)?;
         }
         let first = &parts[0];

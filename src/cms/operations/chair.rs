@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::context::Context;
-use super::refusals::NotNow;
+use super::refusals::{NotNow, Waiting};
 use super::table_access::chairmen;
 use crate::database::Change;
 use crate::table::{Part, Table};
-use crate::wire::{Address, Domain, Role};
+use crate::wire::{Address, Domain, MeetingState, Role};
 
 /// Everybody who is chairman of these parts, or says so itself: a death may have cut short the
 /// command that made it chairman, and then its report can be here before its part is updated.
@@ -24,7 +24,13 @@ pub(super) fn in_chair(table: &Table, parts: &[Part]) -> BTreeSet<Address> {
 /// Plans that a terminal becomes chairman: the present one gives the chair up.
 pub(super) fn plan_chairman(context: &mut Context<'_>, terminal: Address) -> Result<(), NotNow> {
     context.operation.promotes = true;
-    let in_chair = in_chair(context.table(), &context.parts()?);
+    let parts = context.parts()?;
+    let goes_on = |part: &Part| matches!(part.state, MeetingState::Recovering | MeetingState::InMeeting);
+    if let Some(part) = parts.iter().find(|part| part.in_doubt && goes_on(part)) {
+        // Its autonomous server is to be asked who is a member of it, and as what.
+        return Err(NotNow::Wait(Waiting::TakeOver(part.domain)));
+    }
+    let in_chair = in_chair(context.table(), &parts);
     for other in in_chair.into_iter().filter(|&other| other != terminal) {
         match context.member(other) {
             Ok(_) => {

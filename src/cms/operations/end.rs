@@ -13,6 +13,7 @@ use super::context::Context;
 use super::lanes::Answered;
 use super::operation::{Errand, Scope, Step};
 use super::refusals::{NotNow, declined, nothing_left, undurable};
+use super::table_access::is_begun;
 use super::verb::Verb;
 use crate::cms::{ConferenceReply, Refusal};
 use crate::database::{Change, CommitError, PartParameters, Wanted};
@@ -54,8 +55,7 @@ impl Verb for End {
         if is_errand {
             // What is in meeting, or was and is missing or not taken over yet, nobody has begun to
             // end.
-            let is_begun = |state| matches!(state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended);
-            parts.retain(|part| is_begun(part.state));
+            parts.retain(is_begun);
         }
         if parts.is_empty() {
             context.operation.finish(Ok(nothing_left(meeting)));

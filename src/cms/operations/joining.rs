@@ -148,6 +148,7 @@ impl Joining {
             if let Some(Head { level, layout, chairman, run }) = head {
                 part.version = version;
                 (part.level, part.layout, part.chairman, part.run) = (level, layout, chairman, run);
+                part.is_unlisted = false;
             }
         });
         self.send_members(context, answered.domain);

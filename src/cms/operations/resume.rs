@@ -11,7 +11,7 @@ use super::joining::Joining;
 use super::lanes::Answered;
 use super::operation::{Errand, Scope};
 use super::refusals::{NotNow, nothing_left};
-use super::table_access::{chairmen, part_of};
+use super::table_access::{chairmen, is_begun, part_of};
 use super::verb::Verb;
 use crate::database::{Change, KeyParameters, Wanted};
 use crate::table::{Part, Writer};
@@ -25,8 +25,6 @@ pub(super) fn take_out_unknown(shared: &mut Shared, unfinished: &[KeyParameters]
         let found = unfinished.binary_search_by_key(&part.meeting, |parameters| parameters.meeting).ok();
         found.and_then(|index| unfinished[index].part(part.domain)).is_some()
     };
-    let is_begun =
-        |part: &Part| matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended);
     let is_left = |part: &Part| is_begun(part) && !is_known(part);
     let left: Vec<_> = writer.table().parts().filter(is_left).collect();
     for Part { meeting, domain, .. } in left {
@@ -144,15 +142,16 @@ impl Verb for Resume {
 }
 
 impl Resume {
-    /// The conference with the layout and the chairman that it has by now: parts that are in meeting
-    /// may have got others since the database was written, and those that are started now are to
-    /// have the same.
+    /// The conference with the layout and the chairman that it has by now: parts that go on may
+    /// have got others since the database was written, and those that are started now are to have
+    /// the same.
     fn as_it_is(&self, context: &Context<'_>) -> KeyParameters {
         let mut parameters = (*self.parameters).clone();
         let table = context.table();
         let mut going_on: Vec<_> = table.parts_of(parameters.meeting).collect();
-        going_on.retain(|part| part.state == MeetingState::InMeeting);
-        if let Some(first) = going_on.iter().min_by_key(|part| part.domain) {
+        going_on.retain(|part| !is_begun(part));
+        let first = going_on.iter().min_by_key(|part| (part.state != MeetingState::InMeeting, part.domain));
+        if let Some(first) = first {
             parameters.layout = first.layout;
             parameters.chairman = chairmen(table, &going_on).first().copied().unwrap_or_default();
         }

@@ -50,8 +50,15 @@ pub(super) fn part_of(parameters: &KeyParameters, domain: Domain, state: Meeting
         participants: 0,
         chairman: parameters.chairman,
         in_doubt: false,
+        // It may be there already, and be something else.
+        is_unlisted: true,
         run: parameters.run,
     }
+}
+
+/// Whether a part's start or end was begun and is not done.
+pub(super) fn is_begun(part: &Part) -> bool {
+    matches!(part.state, MeetingState::Starting | MeetingState::Ending | MeetingState::Ended)
 }
 
 /// Since when a member is in its meeting.

@@ -76,6 +76,7 @@ impl Rig {
             participants: 0,
             chairman: Address::default(),
             in_doubt: false,
+            is_unlisted: false,
             run: Run(7),
         };
         writer.insert_part(&part).unwrap();

@@ -160,6 +160,23 @@ fn what_came_from_the_database_is_in_doubt() {
     assert_eq!([1, 2].map(|meeting| memory.part(meeting).in_doubt), [false, true]);
 }
 
+/// The database has one layout for all parts. A part's members do not say which one it has itself,
+/// and the engine that is to ask may die between the two.
+#[test]
+fn only_its_summary_settles_what_a_part_from_the_database_is() {
+    let mut memory = Memory::new(Capacity { meetings: 16, terminals: 64 });
+    stored(&memory, 1);
+    let listed = MeetingSummary { participants: 1, layout: Layout::new(9).unwrap(), ..summary(1, 1) };
+    assert!(matches!(memory.with(|holdings| holdings.look_up(domain(), &listed)), Lookup::Found { .. }));
+    assert_eq!(memory.taken_over(1, 1), Standing::InDoubt);
+    assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
+    let audited = |memory: &mut Memory| memory.with(|holdings| holdings.audit(domain(), EPOCH)).0;
+    assert_eq!((audited(&mut memory), memory.taken_over(1, 1)), (0, Standing::InDoubt));
+    memory.update_meeting(&listed);
+    assert_eq!(memory.part(1).layout, listed.layout);
+    assert_eq!((audited(&mut memory), memory.taken_over(1, 1)), (1, Standing::InMeeting));
+}
+
 /// As [`stored`], with another member.
 fn stored_elsewhere(memory: &Memory, meeting: u64) {
     stored(memory, meeting);

@@ -40,6 +40,7 @@ impl Rig {
             participants: 0,
             chairman: domain().device(1),
             in_doubt: false,
+            is_unlisted: false,
             run: Run(77),
         };
         writer.insert_part(&part).unwrap();

@@ -154,8 +154,8 @@ impl Snapshot {
         for (part, members) in &mut parts {
             members.sort_by_key(|member| member.terminal);
             part.participants = members.len() as u16;
-            // Wherever it is restored, all of it is in doubt.
-            part.in_doubt = false;
+            // Wherever it is restored, all of it is in doubt and to be listed.
+            (part.in_doubt, part.is_unlisted) = (false, false);
         }
         Self {
             boot_id: table.boot_id(),
@@ -171,7 +171,7 @@ impl Snapshot {
     pub fn restore(&self, writer: &mut Writer) -> Result<Restored, TableError> {
         let mut restored = Restored::default();
         for (part, members) in &self.parts {
-            match writer.insert_part(&Part { in_doubt: true, ..*part }) {
+            match writer.insert_part(&Part { in_doubt: true, is_unlisted: true, ..*part }) {
                 Ok(()) => restored.parts += 1,
                 Err(TableError::Exists) => restored.known += 1,
                 Err(error) => return Err(error),
@@ -247,6 +247,7 @@ impl PartArchive {
             participants: u16::try_from(members.len()).map_err(|_| wrong("too many members"))?,
             chairman: Address::from_number(self.chairman.into()),
             in_doubt: false,
+            is_unlisted: false,
             run: Run(self.run.into()),
         };
         Ok((part, members))

@@ -41,6 +41,7 @@ pub(super) fn part(meeting: u64, number: u64) -> Part {
         participants: 0,
         chairman: domain(number).device(1),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(7),
     }
 }

@@ -96,6 +96,7 @@ fn part(n: u64) -> Result<Part, Failure> {
         participants: 0,
         chairman: Address::from_number(meeting.chairman),
         in_doubt: false,
+        is_unlisted: false,
         run: Run(1),
     })
 }

@@ -7,7 +7,8 @@ use super::world::{World, conference, domain, layout, terminal};
 use super::{ONE, add, perfect, role};
 use crate::cms::{ConferenceRequest, NewMember, OperationsEvent, RefusalKind};
 use crate::database::Member;
-use crate::wire::{Flags, Header, MeetingId, Message, Opcode, Role, Status};
+use crate::table::Part;
+use crate::wire::{Flags, Header, MeetingId, MeetingState, Message, Opcode, Role, Status};
 
 /// What table and database say of a member.
 fn member(world: &World, terminal: crate::wire::Address) -> (Role, Member) {
@@ -161,6 +162,28 @@ fn who_is_chairman_by_its_report_alone_gives_the_chair_up() {
     world.settle();
     let roles = [a, b, c].map(|terminal| world.servers[0].terminal(terminal).unwrap().role);
     assert_eq!(roles, [Role::Participant, Role::Participant, Role::Chairman]);
+}
+
+/// Who is in the chair of a part whose members are still to be asked for is not known.
+#[test]
+fn the_chair_is_not_taken_while_members_are_in_doubt() {
+    for state in [MeetingState::InMeeting, MeetingState::Recovering] {
+        let mut world = perfect(2);
+        let (a, b) = (terminal(1, 1), terminal(1, 2));
+        world.must(conference(1, &[a, b, terminal(2, 1)]));
+        let doubt = |part: &mut Part| (part.state, part.in_doubt) = (state, true);
+        world.writer.update_part(ONE, domain(2), doubt).unwrap();
+        let asked = world.ask(role(b, Role::Chairman));
+        for _ in 0..20 {
+            world.step();
+        }
+        assert_eq!((world.replies.get(&asked), world.servers[0].terminal(b).unwrap().role), (None, Role::Participant));
+        let settled = |part: &mut Part| (part.state, part.in_doubt) = (MeetingState::InMeeting, false);
+        world.writer.update_part(ONE, domain(2), settled).unwrap();
+        world.settle();
+        world.replies[&asked].clone().unwrap();
+        world.check();
+    }
 }
 
 #[test]

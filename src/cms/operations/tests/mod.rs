@@ -203,6 +203,21 @@ fn an_end_that_is_tried_again_leaves_what_was_started_since() {
     assert!(world.servers.iter().all(|server| server.meetings().count() == 1));
 }
 
+/// Every autonomous server has ended it, and the disk is full when that is to be written.
+#[test]
+fn what_has_ended_and_is_not_forgotten_yet_grows_no_more() {
+    let mut world = perfect(2);
+    world.must(conference(1, &[terminal(1, 1)]));
+    world.commits_fail = 4..5;
+    let requests = [ConferenceRequest::End { meeting: ONE }, add(ONE, &[terminal(2, 1)])];
+    let asked = requests.map(|request| world.ask(request));
+    world.settle();
+    let kinds = asked.map(|asked| world.replies[&asked].clone().unwrap_err().kind);
+    assert_eq!(kinds, [RefusalKind::Database, RefusalKind::Conflict]);
+    world.check();
+    assert_eq!(world.writer.table().count_parts(), 0);
+}
+
 #[test]
 fn a_start_that_one_domain_does_not_answer_is_taken_back() {
     let mut world = perfect(2);

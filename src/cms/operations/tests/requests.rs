@@ -96,6 +96,7 @@ proptest! {
                 participants: 0,
                 chairman,
                 in_doubt: false,
+                is_unlisted: false,
                 run: Run(meeting.0),
             };
             let _ = writer.insert_part(&part);

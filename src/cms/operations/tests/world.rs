@@ -364,6 +364,7 @@ impl World {
                 participants: 0,
                 chairman: parameters.chairman,
                 in_doubt: false,
+                is_unlisted: false,
                 run: parameters.run,
             };
             self.writer.insert_part(&entered).unwrap();

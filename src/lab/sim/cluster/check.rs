@@ -23,7 +23,7 @@ pub struct Picture {
 pub type Agreed = (Vec<KeyParameters>, BTreeMap<Address, TerminalState>);
 
 fn believed(part: Part) -> Part {
-    Part { in_doubt: false, ..part }
+    Part { in_doubt: false, is_unlisted: false, ..part }
 }
 
 /// A state without the zeros that fill a REPORT's field up: nobody can tell them from information.

@@ -131,9 +131,18 @@ impl Expected {
     }
 
     fn set_role(&mut self, terminal: Address, role: Role, is_sure: bool) {
+        // Of two requests for the chair that nobody heard of the earlier may be finished last,
+        // after a death or a failure of the disk, and then the later one's terminal gives the chair
+        // up.
+        let may_be_another =
+            |(&address, member): (&Address, &ExpectedMember)| address != terminal && member.role.allows(Role::Chairman);
+        let may_lose_it = role == Role::Chairman && !is_sure && self.members.iter().any(may_be_another);
         for (&address, member) in &mut self.members {
             if address == terminal {
                 member.role.set(role, is_sure);
+                if may_lose_it {
+                    member.role.set(Role::Participant, false);
+                }
             } else if role == Role::Chairman && member.role.allows(Role::Chairman) {
                 // There is one chairman: another becomes a participant.
                 member.role.set(Role::Participant, false);

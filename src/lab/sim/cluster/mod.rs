@@ -189,6 +189,7 @@ impl Cluster {
                     participants: 0,
                     chairman: summary.chairman,
                     in_doubt: false,
+                    is_unlisted: false,
                     run: summary.run,
                 };
                 writer.insert_part(&part).expect("room");
