@@ -9,7 +9,7 @@ use crate::cascade::Topology;
 use crate::limits::{BURST, CHUNK_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
-use crate::link::tags::Outgoing;
+use crate::link::outgoing::Outgoing;
 use crate::link::{Flushed, Received, Ring};
 use crate::recovery::{DatabaseStore, NoOrphans, Recovery, TableStore};
 use crate::sys::clock;

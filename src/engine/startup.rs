@@ -29,7 +29,7 @@ use crate::handover::protocol::{Death, Frames, Handover, KeeperLine, Manifest, N
 use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
-use crate::link::tags::Outgoing;
+use crate::link::outgoing::Outgoing;
 use crate::recovery::{Path, Recovery, Settings};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;

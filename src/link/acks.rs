@@ -4,9 +4,9 @@
 //! report that was recorded is authentic wherever it is sent again, and would draw the
 //! acknowledgements of all others there.
 
+use super::outgoing::Outgoing;
 use super::ring::Ring;
 use super::shared::Shared;
-use super::tags::Outgoing;
 use crate::limits::ACKNOWLEDGEMENTS_PER_PAGE;
 use crate::time::Nanos;
 use crate::wire::{Address, Envelope, Header, MeetingId, Opcode, ReportAck, Status, Transaction, encode_page};

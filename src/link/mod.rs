@@ -14,11 +14,12 @@ mod burst;
 pub(crate) mod egress;
 mod frame_queue;
 pub mod memory_ring;
+pub(crate) mod outgoing;
 mod overload;
 mod peers;
 mod ring;
 mod shared;
-pub(crate) mod tags;
+mod tags;
 #[cfg(test)]
 mod tests;
 pub(crate) mod thread;

@@ -7,9 +7,9 @@
 //! An entry is put into the first of the two buckets that its hash names, while that has more than
 //! [`SPARE`] places free; else into the emptier of the two, or, where both are full, into the stash
 //! that all share. There it stays until it is removed. Because nothing ever moves, a reader that
-//! looks at these places in any order finds each key that is there throughout, without a lock, while
-//! others come and go; and because a removal leaves nothing behind, a look-up costs for ever what it
-//! costs at first.
+//! looks at these places in any order finds each key that is there throughout, without a lock,
+//! while others come and go; and because a removal leaves nothing behind, a look-up costs for ever
+//! what it costs at first.
 //!
 //! The layout gives an index a load of one half at most. Of ten million keys 4.6 % are in their
 //! second bucket then, so that a look-up is hardly ever more than one cache line (a miss: two, and

@@ -8,7 +8,7 @@ use crate::link::FrameQueue;
 use crate::link::Shared;
 use crate::link::Waker;
 use crate::link::egress::Ports;
-use crate::link::tags::Outgoing;
+use crate::link::outgoing::Outgoing;
 use crate::time::Nanos;
 
 /// Sends by the workers' outboxes, a domain's frames always by the same worker of an interface, so

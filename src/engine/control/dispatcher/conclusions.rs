@@ -36,7 +36,7 @@ impl Dispatcher {
     }
 
     /// Gives a domain up for good. Every part that hears of a fence tells recovery, which says so
-    /// once ([`Recovery::fence`]). Where it was the last domain, the server ends.
+    /// once ([`recovery::Recovery::fence`]). Where it was the last domain, the server ends.
     fn give_up(&mut self, now: Nanos, domain: Domain, by: Epoch) {
         self.terms.write_fence(domain, by, &mut self.records, &mut self.output);
         self.operations.handle_fence(now, domain, by, &mut self.records.writer);

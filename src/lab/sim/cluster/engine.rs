@@ -21,7 +21,7 @@ use crate::handover::protocol::{Notice, Order};
 use crate::lab::sim::Random;
 use crate::link::egress::Ports;
 use crate::link::memory_ring::MemoryRing;
-use crate::link::tags::Outgoing;
+use crate::link::outgoing::Outgoing;
 use crate::link::{FrameQueue, Peers, Shared, Waker, Worker};
 use crate::recovery::{self, Path, Recovery, Report, Settings};
 use crate::table::{OwnerId, Table};
