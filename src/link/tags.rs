@@ -5,15 +5,26 @@ use arrayvec::ArrayVec;
 use super::burst::Opened;
 use super::peers::Peers;
 use crate::sys::cmac::{self, LANES};
+use crate::wire::{Key, TAG_BYTES};
 
 /// Compares the tags of up to [`LANES`] frames, and notes in each whether its own is right. Nothing
 /// of a frame is believed before.
 #[inline]
 pub(super) fn check(frames: &mut [Option<Opened<'_>>], peers: &Peers) {
-    let lanes: ArrayVec<_, LANES> =
-        frames.iter().flatten().map(|opened| (&peers.peer(opened.domain).inbound, opened.frame.covered())).collect();
+    let mut lanes = ArrayVec::<_, LANES>::new();
+    for opened in frames.iter_mut().flatten() {
+        let key = &peers.peer(opened.domain).inbound;
+        match key.key() {
+            Key::Unauthenticated => opened.is_authentic = opened.frame.bears([0; TAG_BYTES]),
+            Key::Keyed(_) => lanes.push((key, opened.frame.covered())),
+        }
+    }
+    if lanes.is_empty() {
+        return;
+    }
+    let is_keyed = |opened: &&mut Opened<'_>| matches!(peers.peer(opened.domain).inbound.key(), Key::Keyed(_));
     let tags = cmac::tags(&lanes);
-    for (opened, tag) in frames.iter_mut().flatten().zip(tags) {
+    for (opened, tag) in frames.iter_mut().flatten().filter(is_keyed).zip(tags) {
         opened.is_authentic = opened.frame.bears(tag);
     }
 }

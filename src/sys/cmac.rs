@@ -20,19 +20,18 @@ type Tag = [u8; TAG_BYTES];
 #[derive(Clone)]
 pub struct LaneKey {
     key: Key,
-    /// Of the key; of zeros where that is [`Key::Unauthenticated`], so that its lane is like the
-    /// others. None where the processor has no AES instructions.
+    /// None where there is none, and where the processor has no AES instructions.
     schedule: Option<Schedule>,
 }
 
 impl LaneKey {
     /// Computes the key's schedule.
     pub fn new(key: Key) -> Self {
-        let bytes = match &key {
-            Key::Keyed(key) => *key.bytes(),
-            Key::Unauthenticated => [0; TAG_BYTES],
+        let schedule = match &key {
+            Key::Keyed(key) => Schedule::new(*key.bytes()),
+            Key::Unauthenticated => None,
         };
-        Self { key, schedule: Schedule::new(bytes) }
+        Self { key, schedule }
     }
 
     /// For one frame alone.
@@ -55,7 +54,8 @@ pub fn has_instructions() -> bool {
 pub fn tags(messages: &[(&LaneKey, Covered<'_>)]) -> ArrayVec<Tag, LANES> {
     assert!(messages.len() <= LANES, "{} messages, and {LANES} lanes", messages.len());
     let mut tags: ArrayVec<Tag, LANES> = messages.iter().map(|_| [0; TAG_BYTES]).collect();
-    let mut left: ArrayVec<usize, LANES> = (0..messages.len()).collect();
+    let is_keyed = |at: &usize| matches!(messages[*at].0.key, Key::Keyed(_));
+    let mut left: ArrayVec<usize, LANES> = (0..messages.len()).filter(is_keyed).collect();
     while let Some(&first) = left.first() {
         let length = messages[first].1.rest.len();
         let alike: ArrayVec<usize, LANES> =
@@ -65,15 +65,11 @@ pub fn tags(messages: &[(&LaneKey, Covered<'_>)]) -> ArrayVec<Tag, LANES> {
         let lane = |lane: usize| &messages[alike.get(lane).copied().unwrap_or(first)];
         let made = Schedule::side_by_side(
             std::array::from_fn(|at| lane(at).0.schedule.as_ref()),
-            std::array::from_fn(|at| lane(at).1),
+            &std::array::from_fn(|at| &lane(at).1),
         );
         for (lane, &at) in alike.iter().enumerate() {
             let (key, message) = &messages[at];
-            tags[at] = match (&key.key, &made) {
-                (Key::Unauthenticated, _) => [0; TAG_BYTES],
-                (Key::Keyed(_), Some(made)) => made[lane],
-                (Key::Keyed(key), None) => key.tag(message),
-            };
+            tags[at] = made.map_or_else(|| key.key.tag(message), |made| made[lane]);
         }
     }
     tags
@@ -93,7 +89,7 @@ mod schedule {
             None
         }
 
-        pub fn side_by_side(_: [Option<&Self>; LANES], _: [Covered<'_>; LANES]) -> Option<[Tag; LANES]> {
+        pub fn side_by_side(_: [Option<&Self>; LANES], _: &[&Covered<'_>; LANES]) -> Option<[Tag; LANES]> {
             None
         }
     }
@@ -132,13 +128,13 @@ mod schedule {
 
         /// None unless every lane has a schedule.
         #[inline]
-        pub fn side_by_side(keys: [Option<&Self>; LANES], messages: [Covered<'_>; LANES]) -> Option<[Tag; LANES]> {
+        pub fn side_by_side(keys: [Option<&Self>; LANES], messages: &[&Covered<'_>; LANES]) -> Option<[Tag; LANES]> {
             let first = keys[0]?;
             if keys.iter().any(Option::is_none) {
                 return None;
             }
             // SAFETY: a schedule exists only where the processor has AES instructions, see `new`.
-            Some(unsafe { tags(keys.map(|key| key.unwrap_or(first)), messages) })
+            Some(unsafe { tags(&keys.map(|key| key.unwrap_or(first)), messages) })
         }
     }
 
@@ -159,8 +155,9 @@ mod schedule {
         }
         expand!(1: 0x01, 2: 0x02, 3: 0x04, 4: 0x08, 5: 0x10, 6: 0x20, 7: 0x40, 8: 0x80, 9: 0x1b, 10: 0x36);
         let mut schedule = Schedule { rounds, last: [_mm_setzero_si128(); 2] };
-        let zero = encrypt([&schedule; LANES], [_mm_setzero_si128(); LANES])[0];
-        let whole = doubled(transmute!(zero));
+        let mut zeros = [_mm_setzero_si128(); LANES];
+        encrypt(&[&schedule; LANES], &mut zeros);
+        let whole = doubled(transmute!(zeros[0]));
         schedule.last = [transmute!(whole), transmute!(doubled(whole))];
         schedule
     }
@@ -174,7 +171,7 @@ mod schedule {
 
     #[inline]
     #[target_feature(enable = "aes,sse2")]
-    fn encrypt(keys: [&Schedule; LANES], mut blocks: [__m128i; LANES]) -> [__m128i; LANES] {
+    fn encrypt(keys: &[&Schedule; LANES], blocks: &mut [__m128i; LANES]) {
         for (block, key) in blocks.iter_mut().zip(keys) {
             *block = _mm_xor_si128(*block, key.rounds[0]);
         }
@@ -186,48 +183,61 @@ mod schedule {
         for (block, key) in blocks.iter_mut().zip(keys) {
             *block = _mm_aesenclast_si128(*block, key.rounds[10]);
         }
-        blocks
     }
 
     /// The messages are equally long.
     #[target_feature(enable = "aes,sse2")]
-    fn tags(keys: [&Schedule; LANES], messages: [Covered<'_>; LANES]) -> [Tag; LANES] {
-        let mut chains = messages.map(|message| transmute!(message.first));
-        chains = encrypt(keys, chains);
-        mix_in(&mut chains, messages.map(|message| message.second));
-        let rests = messages.map(|message| message.rest);
+    fn tags(keys: &[&Schedule; LANES], messages: &[&Covered<'_>; LANES]) -> [Tag; LANES] {
+        let mut chains = [_mm_setzero_si128(); LANES];
+        for (chain, message) in chains.iter_mut().zip(messages) {
+            *chain = transmute!(message.first);
+        }
+        encrypt(keys, &mut chains);
+        for (chain, message) in chains.iter_mut().zip(messages) {
+            *chain = _mm_xor_si128(*chain, transmute!(message.second));
+        }
+        let length = messages[0].rest.len();
         // The last block, whole or not, is not one of these.
-        let whole = rests[0].len().saturating_sub(1) / TAG_BYTES;
+        let whole = length.saturating_sub(1) / TAG_BYTES;
         for at in 0..whole {
-            chains = encrypt(keys, chains);
-            let bytes = at * TAG_BYTES..(at + 1) * TAG_BYTES;
-            mix_in(&mut chains, rests.map(|rest| rest[bytes.clone()].try_into().expect("16 bytes")));
+            encrypt(keys, &mut chains);
+            for (chain, message) in chains.iter_mut().zip(messages) {
+                let block: [u8; TAG_BYTES] =
+                    message.rest[at * TAG_BYTES..(at + 1) * TAG_BYTES].try_into().expect("16 bytes");
+                *chain = _mm_xor_si128(*chain, transmute!(block));
+            }
         }
-        chains = encrypt(keys, chains);
-        mix_in(&mut chains, rests.map(|rest| filled_up(&rest[whole * TAG_BYTES..])));
-        let is_filled_up = rests[0].len() != (whole + 1) * TAG_BYTES;
-        for (chain, key) in chains.iter_mut().zip(keys) {
-            *chain = _mm_xor_si128(*chain, key.last[usize::from(is_filled_up)]);
+        encrypt(keys, &mut chains);
+        let left = length - whole * TAG_BYTES;
+        for ((chain, message), key) in chains.iter_mut().zip(messages).zip(keys) {
+            let last =
+                _mm_xor_si128(transmute!(last_block(message.rest, left)), key.last[usize::from(left < TAG_BYTES)]);
+            *chain = _mm_xor_si128(*chain, last);
         }
-        encrypt(keys, chains).map(|chain| transmute!(chain))
+        encrypt(keys, &mut chains);
+        let mut tags = [[0; TAG_BYTES]; LANES];
+        for (tag, chain) in tags.iter_mut().zip(chains) {
+            *tag = transmute!(chain);
+        }
+        tags
     }
 
+    /// The bytes that are left for the last block: as they are, or with a bit behind them and
+    /// zeros.
     #[inline]
-    #[target_feature(enable = "sse2")]
-    fn mix_in(chains: &mut [__m128i; LANES], blocks: [[u8; TAG_BYTES]; LANES]) {
-        for (chain, block) in chains.iter_mut().zip(blocks) {
-            *chain = _mm_xor_si128(*chain, transmute!(block));
+    fn last_block(rest: &[u8], left: usize) -> [u8; TAG_BYTES] {
+        let Some(last) = rest.last_chunk::<TAG_BYTES>() else {
+            let mut block = [0; TAG_BYTES];
+            block[..left].copy_from_slice(rest);
+            block[left] = 0x80;
+            return block;
+        };
+        if left == TAG_BYTES {
+            return *last;
         }
-    }
-
-    /// A last block: as it is, or with a bit behind it and zeros.
-    fn filled_up(tail: &[u8]) -> [u8; TAG_BYTES] {
-        let mut block = [0; TAG_BYTES];
-        block[..tail.len()].copy_from_slice(tail);
-        if let Some(end) = block.get_mut(tail.len()) {
-            *end = 0x80;
-        }
-        block
+        // Without a copy of so many bytes: those before them are shifted out.
+        let bits = 8 * left as u32;
+        (u128::from_le_bytes(*last) >> (u128::BITS - bits) | 0x80 << bits).to_le_bytes()
     }
 }
 
