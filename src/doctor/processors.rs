@@ -38,7 +38,7 @@ fn aes(machine: &Machine<'_>) -> Finding {
         Some(false) => Finding::warning(
             "AES",
             "the processor has no AES instructions",
-            "a frame's tag takes some 4 µs instead of 0.05: a worker takes a tenth as many reports",
+            "tags are made in software, one at a time: each takes many times as long as all else that a report takes",
             "a processor with AES instructions, or let the virtual machine see its host's (`-cpu host`)",
         ),
         None => Finding::note("AES", "the kernel does not tell what the processor can", ""),

@@ -7,6 +7,8 @@ use super::peers::Peers;
 use crate::sys::cmac::{self, LANES};
 use crate::wire::{Key, TAG_BYTES};
 
+const _: () = assert!(crate::limits::FETCH_AHEAD <= LANES, "a group of a burst has a lane for each frame");
+
 /// Compares the tags of up to [`LANES`] frames, and notes in each whether its own is right. Nothing
 /// of a frame is believed before.
 #[inline]

@@ -309,21 +309,28 @@ impl<R: Ring> Worker<R> {
             }
             if (1..=groups).contains(&step) {
                 let group = group(&places, step - 1);
-                for opened in places[group.clone()].iter_mut().flatten() {
+                for opened in places[group].iter_mut().flatten() {
                     if let Some((terminal, _)) = opened.frame.reports_on() {
                         opened.near = burst.writer.table().prefetch_record(terminal);
                     }
                 }
-                tags::check(&mut places[group], &shared.peers);
             }
             let Some(before) = step.checked_sub(2) else { continue };
-            for opened in places[group(&places, before)].iter().flatten() {
-                if shedding >= Shedding::Known && burst.is_known(opened) {
+            let group = group(&places, before);
+            if shedding >= Shedding::Known {
+                // Before their tags are compared: what is shed is to cost little.
+                for place in &mut places[group.clone()] {
+                    let Some(opened) = place.take_if(|opened| burst.is_known(opened)) else { continue };
                     counters.count(Counter::ShedKnown);
-                    if refusals.tell(opened.domain, now, || opened.is_authentic) {
-                        burst.prompt(opened, Says::Busy);
+                    let peer = shared.peers.peer(opened.domain);
+                    if refusals.tell(opened.domain, now, || opened.frame.authentic(peer.inbound.key())) {
+                        burst.prompt(&opened, Says::Busy);
                     }
-                } else if let Err(counter) = burst.take(opened) {
+                }
+            }
+            tags::check(&mut places[group.clone()], &shared.peers);
+            for opened in places[group].iter().flatten() {
+                if let Err(counter) = burst.take(opened) {
                     counters.count(counter);
                 }
             }

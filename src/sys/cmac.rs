@@ -40,11 +40,6 @@ impl LaneKey {
     }
 }
 
-/// Whether tags are made side by side here: the processor has AES instructions.
-pub fn has_instructions() -> bool {
-    Schedule::new([0; TAG_BYTES]).is_some()
-}
-
 /// The tags of up to [`LANES`] messages, each under its key. Those of the same length take the time
 /// of one.
 ///

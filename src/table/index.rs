@@ -11,10 +11,11 @@
 //! while others come and go; and because a removal leaves nothing behind, a look-up costs for ever
 //! what it costs at first.
 //!
-//! The layout gives an index a load of one half at most. Of ten million keys 4.6 % are in their
-//! second bucket then, so that a look-up is hardly ever more than one cache line (a miss: two, and
-//! the stash), and the stash is empty. With the emptier bucket each time 31 % are in their second.
-//! With the first one to its last place 0.8 % are; but 2,647 find both buckets full.
+//! The layout gives an index a load of one half at most. Of a full one fewer than one key in
+//! eighteen is in its second bucket, so that a look-up is hardly ever more than one cache line (a
+//! miss: two, and the stash), and the stash is empty; a test holds both. With the emptier bucket
+//! each time it would be nearly every third key. With the first one to its last place it would be
+//! fewer; but then keys find both buckets full, more of them than the stash has places.
 //!
 //! One writer changes it at a time: the one with the structure's claim.
 
