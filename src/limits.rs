@@ -240,15 +240,16 @@ pub const OPERATIONS_BACKGROUND_MAX: usize = 512;
 /// language.
 pub const MEETING_ID_MAX: u64 = (1 << 53) - 1;
 
-/// Bytes of additional information that a terminal's slot in the table holds itself; longer
-/// information needs an extent.
-pub const INFO_BYTES_INLINE: usize = 16;
-const _: () = assert!(INFO_BYTES_SHORT <= INFO_BYTES_INLINE, "a REPORT never needs an extent");
+/// Bytes of additional information that a terminal's line in the table holds itself, as many as a
+/// REPORT has; longer information needs an extent.
+pub const INFO_BYTES_INLINE: usize = INFO_BYTES_SHORT;
 /// One extent for this many terminals: it limits how many may have additional information that is
-/// longer than a slot holds.
-pub const TERMINALS_PER_EXTENT: u32 = 10;
-const _: () =
-    assert!(TERMINALS_PER_EXTENT > 1, "an extent is as long as a terminal's slot: more of them cost as much again");
+/// longer than a line holds.
+pub const TERMINALS_PER_EXTENT: u32 = 5;
+const _: () = assert!(
+    TERMINALS_PER_EXTENT > 2,
+    "an extent is twice as long as a terminal's line: more of them cost as much again"
+);
 /// The smallest number of extents of a table.
 pub const EXTENTS_MIN: u32 = 64;
 /// Extents that a writer examines for a free one before it reports that there is none.

@@ -281,6 +281,7 @@ impl Successor {
         let epoch = (self.path == Path::Cache).then(|| self.table.bump_generation()).flatten();
         let mut senders = af_xdp::take_over(mapped)?;
         let sent = epoch.map(|epoch| {
+            writer.begin(epoch);
             let mut recovery = match self.recovery.take() {
                 Some(recovery) => recovery.begin(epoch, begun),
                 None => self.new_recovery(epoch, begun),
@@ -317,6 +318,7 @@ impl Successor {
                 let store =
                     DatabaseHandle::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
                 let (epoch, store, opened) = reserve(&self.table, store, || self.succession.beat(0))?;
+                writer.begin(epoch);
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
                 (epoch, recovery, None, Some((store, opened)))

@@ -64,6 +64,12 @@ impl ServerRecovery {
         self.audit.doubt(&mut self.shared);
     }
 
+    /// Parts of this domain cannot be read, although both sides may agree about them: a takeover
+    /// does not read the records of settled parts. The database is gone through for them.
+    pub fn mend(&mut self) {
+        self.sweep.walk_damaged();
+    }
+
     /// Has agreement proven again now rather than later: there is a sign against it, which may be
     /// an old one. Many signs make no more than a proof in the longest pause of a request.
     pub fn prove(&mut self) {

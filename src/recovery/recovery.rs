@@ -112,6 +112,13 @@ impl Recovery {
         }
     }
 
+    /// Has the parts of a domain that cannot be read restored; see [`ServerRecovery::mend`].
+    pub fn mend(&mut self, domain: Domain) {
+        if let Some(server) = self.server_mut(domain) {
+            server.mend();
+        }
+    }
+
     /// Adopts or ends one orphan, by an operator's word; see [`ServerRecovery::decide_orphan`].
     pub fn decide_orphan(
         &mut self,

@@ -160,10 +160,6 @@ pub trait Store {
         None
     }
 
-    /// A part that a walk over the cache gave is spoken of soon: its record may be fetched. Changes
-    /// nothing.
-    fn expect(&self, _found: Cursor) {}
-
     /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch
     /// `epoch`. A part that is `starting` or `ending` stays so and is [`Standing::Unfinished`].
     /// `participants` are what the server counts. Where a walk over the cache gave the part,

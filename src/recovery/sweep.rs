@@ -55,6 +55,14 @@ impl Sweep {
         self.is_done = false;
     }
 
+    /// Begins with the database, because of parts that cannot be read.
+    pub fn walk_damaged(&mut self) {
+        self.has_walked_damaged = true;
+        self.walks_database = true;
+        self.is_done = false;
+        self.cursor = Cursor::default();
+    }
+
     /// Fills a page with the next parts that we hold and this round's listing did not name.
     pub fn fill(&mut self, shared: &mut Shared, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
         let before = page.len();
@@ -78,10 +86,7 @@ impl Sweep {
         // A part that cannot be read is met by no walk. The database may know it, and then it is
         // asked for too.
         if self.is_done && !self.has_walked_damaged && holdings.has_damaged(shared.domain) {
-            self.has_walked_damaged = true;
-            self.walks_database = true;
-            self.is_done = false;
-            self.cursor = Cursor::default();
+            self.walk_damaged();
         }
     }
 

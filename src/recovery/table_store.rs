@@ -8,7 +8,7 @@ use super::database::{Held, KeyStore, Unreadable};
 use super::store::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written, is_same};
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
-use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
+use crate::table::{self, Part, Table, TableError, TakenOver, Terminal, Writer, is_newer};
 use crate::wire::{
     Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState,
 };
@@ -215,10 +215,7 @@ impl<S: KeyStore> TableStore<'_, S> {
 impl<S: KeyStore> Store for TableStore<'_, S> {
     fn walk_cache(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
         let mut at = table::Cursor(cursor.0);
-        let more = self.table().walk_by_level(domain, &mut at, |at, part| {
-            matches!(part.state, MeetingState::None | MeetingState::Prepared | MeetingState::Ended)
-                || meet(TakeoverEntry { meeting: part.meeting, version: part.version }, Cursor(at.0))
-        });
+        let more = self.table().walk_to_take_over(domain, &mut at, |at, entry| meet(entry, Cursor(at.0)));
         cursor.0 = at.0;
         more
     }
@@ -297,10 +294,6 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         Some(self.writer.changes_in(domain))
     }
 
-    fn expect(&self, found: Cursor) {
-        self.table().fetch_near(table::Cursor(found.0));
-    }
-
     fn taken_over(
         &mut self,
         domain: Domain,
@@ -309,6 +302,11 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         epoch: Epoch,
         participants: u16,
     ) -> Standing {
+        if let Some(found) = found
+            && self.writer.take_over(table::Cursor(found.0), &TakenOver { meeting, domain, epoch, participants })
+        {
+            return Standing::InMeeting;
+        }
         // A part that is not there is not held up by it; the audit will differ and bring the
         // machine here again.
         let mut standing = Standing::InMeeting;
@@ -491,6 +489,6 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
     }
 
     fn audit(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
-        self.table().digest_of_parts(domain, epoch)
+        self.writer.digest_of_parts(domain, epoch)
     }
 }

@@ -127,7 +127,6 @@ impl Takeovers {
         let Some(index) = self.pages.iter().position(|asked| asked.transaction == transaction) else { return };
         let Ok(results) = page.records::<TakeoverResult>() else { return };
         let wanted = Arc::clone(&self.pages[index].wanted);
-        wanted.iter().filter_map(|(_, found)| *found).for_each(|found| holdings.expect(found));
         // Answered in the order asked, each result is found where it is looked for first.
         let place = |at: usize, result: &TakeoverResult| match wanted.get(at) {
             Some((entry, _)) if entry.meeting == result.meeting => Some(at),

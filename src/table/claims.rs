@@ -15,9 +15,10 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::OwnerId;
 use super::intent::Cell;
-use super::layout::{TableSlot, Words};
-use super::slot::pause;
+use super::layout::Words;
+use super::slot::{Slot, pause};
 use crate::limits::{CLAIM_JUDGED_EVERY, OWNERS_MAX};
+use crate::sys::mapping::SharedWord;
 
 /// A slot, as a cell names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,10 +28,11 @@ pub(super) enum Named {
 }
 
 impl Named {
-    fn slot(self, words: Words<'_>) -> Option<TableSlot<'_>> {
+    /// What its claims are judged by.
+    pub fn control(self, words: Words<'_>) -> Option<Slot<'_, SharedWord, 0>> {
         match self {
-            Self::Part(slot) => words.part(slot),
-            Self::Terminal(slot) => words.terminal(slot),
+            Self::Part(slot) => words.part(slot).map(Slot::control_only),
+            Self::Terminal(slot) => words.terminal(slot).map(|line| line.slot().control_only()),
         }
     }
 
@@ -53,7 +55,7 @@ pub(super) fn wait(words: Words<'_>, slot: Named, owner: OwnerId, tried: u32) {
 
 /// Removes a slot's claim if it has no holder. Returns whether it did.
 pub(super) fn evict_nobody(words: Words<'_>, named: Named, owner: OwnerId) -> bool {
-    let Some(slot) = named.slot(words) else { return false };
+    let Some(slot) = named.control(words) else { return false };
     let seen = slot.seen();
     let Some(holder) = seen.holder() else { return false };
     let is_somebodys = usize::from(holder.0) < OWNERS_MAX

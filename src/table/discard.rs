@@ -28,12 +28,16 @@ impl Writer {
     /// Like [`Self::remove_part`], call it again if another writer has claimed a member.
     pub fn discard_damaged(&mut self, meeting: MeetingId, domain: Domain) -> Result<bool, TableError> {
         self.changes.count(domain);
-        let words = self.table().words();
+        let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let Some(slot) = damaged_part(words, meeting, domain) else { return Ok(false) };
+        let held = self.sums.held(words, slot);
         structure.begin(Operation::DiscardPart, slot, None);
         let done = structure.discard_part(slot);
         structure.end();
+        if done == Ok(true) {
+            self.sums.remove(domain, held);
+        }
         done
     }
 }
@@ -85,7 +89,7 @@ impl<'a> Structure<'a> {
     /// leads to a terminal that is no member, or to fewer than it says, all terminals are searched.
     fn discard_members(&self, part: u32) -> Result<(), TableError> {
         let words = self.words;
-        let is_member = |slot: u32| matches!(words.read_terminal(slot), Ok(Some((_, raw))) if raw.part() == part);
+        let is_member = |slot: u32| matches!(words.read_member(slot), Ok(Some((_, member))) if member.part == part);
         for _ in 0..MEMBERS_MAX {
             let Some(member) = members(words, part).next() else { break };
             if !is_damaged(words, member) && !is_member(member) {

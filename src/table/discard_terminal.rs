@@ -1,9 +1,9 @@
 //! Removing a terminal whose record is damaged, as `discard` removes a part.
 //!
-//! Which terminal it is follows from the index entry that led to it, checked against the slot's
-//! earlier record. Where it is linked is searched for: in the chain of the part that either of its
-//! banks or a neighbour's record names, and if it is in none of these, in all chains. The slot's
-//! own link is not part of its record, and is used as far as it leads to a member.
+//! Which terminal it is follows from the index entry that led to it, checked against the address in
+//! its line. Where it is linked is searched for: in the chain of the part that the word beside its
+//! line or a neighbour's names, and if it is in none of these, in all chains. The slot's own link
+//! is not part of its record, and is used as far as it leads to a member.
 //!
 //! The member's autonomous server still knows it. The part whose chain had it is first marked as in
 //! doubt, so that every reader from then on, also after a death, knows that the part may lack a
@@ -12,16 +12,19 @@
 use std::sync::atomic::Ordering;
 
 use super::claims::{Named, wait};
+use super::columns::set_settled;
 use super::domains::{Tag, has_tag};
 use super::extents::give_back;
 use super::intent::Operation;
-use super::layout::{TableClaim, Words};
+use super::layout::Words;
+use super::line::LineClaim;
 use super::meetings::Part;
 use super::membership::{Structure, chain_link, claim_part, damaged_terminal, is_damaged, live, members, set_bit};
 use super::slot::Unreadable;
 use super::terminals::Raw;
 use super::{Table, TableError, Writer};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX};
+use crate::sys::mapping::SharedWord;
 use crate::wire::{Address, Domain, MeetingId};
 
 /// A damaged terminal that was removed.
@@ -37,7 +40,7 @@ impl Writer {
     /// if there is no such terminal. [`Writer::join`], [`Writer::leave`] and
     /// [`Writer::update_terminal`] do so themselves.
     pub fn discard_damaged_terminal(&mut self, terminal: Address) -> Result<Option<Discarded>, TableError> {
-        let words = self.table().words();
+        let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let Some(slot) = damaged_terminal(words, terminal) else { return Ok(None) };
         structure.throw_terminal_away(slot)
@@ -46,7 +49,7 @@ impl Writer {
     /// Removes the members of a part whose records are damaged, as
     /// [`Writer::discard_damaged_terminal`] does; returns how many.
     pub fn discard_damaged_members(&mut self, meeting: MeetingId, domain: Domain) -> Result<u32, TableError> {
-        let words = self.table().words();
+        let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let Some((part, ..)) = words.find_part(meeting, domain)? else { return Ok(0) };
         let mut discarded = 0;
@@ -60,7 +63,7 @@ impl Writer {
     /// Removes every terminal whose record is damaged, in all domains; returns how many. It reads
     /// the whole table.
     pub fn discard_damaged_terminals(&mut self) -> Result<u32, TableError> {
-        let words = self.table().words();
+        let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let mut discarded = 0;
         for slot in live(words.terminal_bits(), 0).filter(|&slot| is_damaged(words, slot)) {
@@ -74,14 +77,16 @@ impl Writer {
     /// use after the domain's autonomous server has listed all that it holds: a part that is still
     /// unreadable then is not among that, and must not keep its members from other meetings.
     pub fn discard_damaged_parts_in(&mut self, domain: Domain) -> Result<Vec<Option<MeetingId>>, TableError> {
-        let words = self.table().words();
+        let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let mut discarded = Vec::new();
         for (slot, meeting) in damaged_parts(words, domain) {
+            let held = self.sums.held(words, slot);
             structure.begin(Operation::DiscardPart, slot, None);
             let done = structure.discard_part(slot);
             structure.end();
             if done? {
+                self.sums.remove(domain, held);
                 discarded.push(meeting);
             }
         }
@@ -114,15 +119,14 @@ fn damaged_parts(words: Words<'_>, domain: Domain) -> impl Iterator<Item = (u32,
 /// The part whose chain has a slot, found without its record.
 pub(super) fn part_with_member(words: Words<'_>, slot: u32) -> Option<u32> {
     let has = |part: &u32| members(words, *part).any(|member| member == slot);
-    // What the banks say is probably right although their checksum does not match; the chain that
-    // has it decides.
-    let banks = words.terminal(slot).map(|slot| [slot.current_bank(), slot.other_bank()]).into_iter().flatten();
-    let in_banks = banks.map(|bank| bank[3] as u32);
+    // What the word beside the line says is probably right, also if its checksum does not match;
+    // the chain that has it decides.
+    let says = words.terminal_part(slot).map(|word| (word.load(Ordering::Relaxed) >> 32) as u32);
     let (previous, next) = chain_link(words, slot);
     let neighbours = [previous, next].into_iter().flatten();
     let of_neighbours =
-        neighbours.filter_map(|slot| words.read_terminal(slot).ok().flatten()).map(|(_, raw)| raw.part());
-    in_banks.chain(of_neighbours).find(has).or_else(|| live(words.part_bits(), 0).find(has))
+        neighbours.filter_map(|slot| words.read_member(slot).ok().flatten()).map(|(_, member)| member.part);
+    says.into_iter().chain(of_neighbours).find(has).or_else(|| live(words.part_bits(), 0).find(has))
 }
 
 impl<'a> Structure<'a> {
@@ -134,6 +138,7 @@ impl<'a> Structure<'a> {
         if let Some(part) = part {
             match claim_part(words, part, self.owner) {
                 Ok((Some(record), claim)) => {
+                    set_settled(words, part, false);
                     claim.publish(&Part { in_doubt: true, ..record }.encode());
                     member_of = Some((record.meeting, record.domain));
                 }
@@ -166,13 +171,13 @@ impl<'a> Structure<'a> {
         for place in (0..index.room()).filter(|&place| index.slot_at(place) == Some(slot)) {
             index.rename_at(place, None);
         }
-        Raw::FREE.publish(words, claim);
+        Raw::FREE.publish(words, slot, claim);
         set_bit(words.terminal_bits(), slot, false);
         Ok(true)
     }
 
-    fn claim_damaged_terminal(&self, slot: u32) -> Result<Option<TableClaim<'a>>, TableError> {
-        let table_slot = self.words.terminal(slot).ok_or(TableError::Damaged)?;
+    fn claim_damaged_terminal(&self, slot: u32) -> Result<Option<LineClaim<'a, SharedWord>>, TableError> {
+        let table_slot = self.words.terminal(slot).ok_or(TableError::Damaged)?.slot();
         for tried in 0..CLAIM_TRIES_CONTROL {
             if let Some(claim) = table_slot.claim(table_slot.seen(), self.owner) {
                 // Looked at once more, under the claim: who had it until now may have published.
@@ -187,7 +192,7 @@ impl<'a> Structure<'a> {
     fn bypass_member(&self, slot: u32, part: u32) {
         let words = self.words;
         let is_member = |next: &u32| {
-            is_damaged(words, *next) || matches!(words.read_terminal(*next), Ok(Some((_, raw))) if raw.part() == part)
+            is_damaged(words, *next) || matches!(words.read_member(*next), Ok(Some((_, member))) if member.part == part)
         };
         let next = chain_link(words, slot).1.filter(is_member);
         let before = members(words, part).take_while(|&member| member != slot).last();

@@ -1,4 +1,4 @@
-//! Extents: two banks of 64 bytes for information that does not fit a terminal's slot.
+//! Extents: two banks of 64 bytes for information that does not fit a terminal's line.
 //!
 //! An extent's owner word names the terminal's slot that owns it, or is 0 while the extent is free.
 //! A writer takes an extent before a record names it and gives it back when no record names it any
@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 
 use super::TableError;
 use super::intent::Cell;
-use super::layout::{TableClaim, Words};
+use super::layout::Words;
+use super::line::LineClaim;
 use super::slot::Word;
 use super::terminals::Raw;
 use crate::limits::INFO_BYTES_INLINE;
+use crate::sys::mapping::SharedWord;
 
 /// Takes a free extent for a terminal's slot, from among `probes` extents from `hint` on. If all of
 /// them are taken, the next call looks at those after them.
@@ -78,11 +80,18 @@ pub(super) fn extent_for(
 }
 
 /// Publishes a terminal's new record, and frees the extent that only the old one named.
-pub(super) fn publish(words: Words<'_>, cell: Cell<'_>, slot: u32, old: &Raw, new: &Raw, claim: TableClaim<'_>) {
+pub(super) fn publish(
+    words: Words<'_>,
+    cell: Cell<'_>,
+    slot: u32,
+    old: &Raw,
+    new: &Raw,
+    claim: LineClaim<'_, SharedWord>,
+) {
     let unused = old.extent().filter(|_| new.extent().is_none());
     if let Some(extent) = unused {
         cell.note_extent(extent);
     }
-    new.publish(words, claim);
+    new.publish(words, slot, claim);
     give_back(words, unused, slot);
 }

@@ -204,6 +204,11 @@ const fn tag(hash: u64) -> u64 {
     hash.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32
 }
 
+/// Whether entries do not tell two hashes apart.
+pub(super) const fn is_filed_alike(one: u64, other: u64) -> bool {
+    tag(one) == tag(other)
+}
+
 const fn entry(hash: u64, slot: u32) -> u64 {
     tag(hash) << 32 | (slot as u64 + 1)
 }

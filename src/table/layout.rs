@@ -1,24 +1,31 @@
 //! Where everything is in the table's words.
 //!
 //! ```text
-//! header │ owner cells │ fences │ bitmaps │ parts: two indexes, places, slots │ terminals: index, slots │ extents: owners, banks
+//! header │ owner cells │ fences │ bitmaps │ parts: columns, two indexes, places, links, slots
+//!        │ terminals: index, lines, berths │ extents: owners, banks
 //!
 //! header    0 magic │ 1 layout hash │ 2 bytes │ 3 meetings << 32 │ terminals │ 4, 5 boot id │ 6 checksum of 0 to 5
 //!           8 structure claim │ 9 structure sequence │ 16.. slot: epoch │ end of its block
 //! fences    domain │ epoch; for each domain that has reported a newer controller
 //! bitmaps   live parts │ live terminals │ parts of level 1 │ 2 │ 3 │ 4 │ 5; a bit for each slot │ domain tags of parts
-//! slot      control │ bank 0 (7) │ bank 1 (7) │ link
-//! place     domain │ sibling         link of a part      members << 32 │ first member + 1
-//! extent    bank 0 (8) │ bank 1 (8)  link of a terminal  previous + 1 << 32 │ next + 1
+//! columns   of each part: meeting │ version; settled parts, a bit each; held parts, 64 each: epoch │ bits
+//! slot      of a part: control │ bank 0 (7) │ bank 1 (7)
+//! place     domain │ sibling                          link of a part      members << 32 │ first member + 1
+//! line      of a terminal, see `line`
+//! berth     link │ part's slot << 32 │ its checksum   link of a terminal  previous + 1 << 32 │ next + 1
+//! extent    bank 0 (8) │ bank 1 (8)
 //! ```
 //!
-//! Regions begin on cache lines, slots fill two. All words are little-endian u64; a table is read
-//! by the kind of machine that wrote it, and the layout hash says so.
+//! Regions begin on cache lines; a part's slot fills two, a terminal's line one. All words are
+//! little-endian u64; a table is read by the kind of machine that wrote it, and the layout hash
+//! says so.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use super::domains::TAG_WORDS;
 use super::index::{BUCKET, Index, STASH};
+use super::line::{LINE_WORDS, Line};
 use super::slot::{Claim, Slot};
 use super::{Capacity, OwnerId};
 use crate::limits::{
@@ -29,7 +36,7 @@ use crate::wire::{Level, mix};
 
 const _: () = assert!(cfg!(target_endian = "little"), "the table's words are little-endian, and used as they are");
 
-/// Words of a record: six of content, the last its checksum.
+/// Words of a part's record: six of content, the last its checksum.
 pub(super) const BANK: usize = 7;
 /// As it lies in the mapped file.
 pub(super) type TableSlot<'a> = Slot<'a, SharedWord, BANK>;
@@ -37,8 +44,13 @@ pub(super) type TableSlot<'a> = Slot<'a, SharedWord, BANK>;
 pub(super) type TableClaim<'a> = Claim<'a, SharedWord, BANK>;
 
 pub(super) const SLOT: usize = 16;
-pub(super) const LINK: usize = 15;
 pub(super) const PLACE: usize = 2;
+/// Words that a part has in the columns.
+pub(super) const ENTRY: usize = 2;
+/// Words of the held parts of a group of 64.
+pub(super) const HELD: usize = 2;
+/// Words beside a terminal's line.
+pub(super) const BERTH: usize = 2;
 pub(super) const CELL: usize = 8;
 pub(super) const FENCE: usize = 2;
 pub(super) const EXTENT_BANK: usize = INFO_BYTES_MAX / 8;
@@ -51,19 +63,19 @@ pub(super) const SEQUENCE: usize = 9;
 pub(super) const EPOCH: Range<usize> = 16..32;
 pub(super) const HEADER: usize = 64;
 
-const _: () = assert!(TableSlot::WORDS <= LINK && LINK < SLOT && SLOT == 2 * LINE);
-const _: () =
-    assert!(BANK - 1 - 4 == INFO_BYTES_INLINE / 8, "what four words of a terminal leave is inline information");
+const _: () = assert!(TableSlot::WORDS <= SLOT && SLOT == 2 * LINE && LINE_WORDS == LINE);
 
 /// Differs between programs that lay a table out differently. Increase the first number with each
 /// change that the others do not show.
 pub const LAYOUT_HASH: u64 = {
     let facts = [
-        4,
+        5,
         BANK as u64,
         SLOT as u64,
-        LINK as u64,
         PLACE as u64,
+        ENTRY as u64,
+        HELD as u64,
+        BERTH as u64,
         CELL as u64,
         EXTENT_BANK as u64,
         HEADER as u64,
@@ -95,12 +107,17 @@ pub(super) struct Layout {
     terminal_bits: Range<usize>,
     level_bits: [Range<usize>; Level::ALL.len()],
     domain_tags: Range<usize>,
+    entries: usize,
+    settled_bits: Range<usize>,
+    held: Range<usize>,
     part_index: Range<usize>,
     meeting_index: Range<usize>,
     places: usize,
+    part_links: usize,
     parts: usize,
     terminal_index: Range<usize>,
-    terminals: usize,
+    lines: usize,
+    berths: usize,
     extent_owners: Range<usize>,
     extent_banks: usize,
     pub words: usize,
@@ -127,13 +144,18 @@ impl Layout {
         let terminal_bits = region(terminals.div_ceil(64));
         let level_bits = Level::ALL.map(|_| region(meetings.div_ceil(64)));
         let domain_tags = region(meetings.div_ceil(64) * TAG_WORDS);
+        let entries = region(meetings * ENTRY).start;
+        let settled_bits = region(meetings.div_ceil(64));
+        let held = region(meetings.div_ceil(64) * HELD);
         // A part is found by meeting and domain, and the first of a meeting's parts by the meeting.
         let part_index = region(Index::<SharedWord>::words(meetings));
         let meeting_index = region(Index::<SharedWord>::words(meetings));
         let places = region(meetings * PLACE).start;
+        let part_links = region(meetings).start;
         let parts = region(meetings * SLOT).start;
         let terminal_index = region(Index::<SharedWord>::words(terminals));
-        let terminal_slots = region(terminals * SLOT).start;
+        let lines = region(terminals * LINE).start;
+        let berths = region(terminals * BERTH).start;
         let extent_owners = region(extents as usize);
         let extent_banks = region(extents as usize * EXTENT).start;
         Some(Self {
@@ -145,12 +167,17 @@ impl Layout {
             terminal_bits,
             level_bits,
             domain_tags,
+            entries,
+            settled_bits,
+            held,
             part_index,
             meeting_index,
             places,
+            part_links,
             parts,
             terminal_index,
-            terminals: terminal_slots,
+            lines,
+            berths,
             extent_owners,
             extent_banks,
             words: end,
@@ -222,6 +249,23 @@ impl<'a> Words<'a> {
         &self.words[self.layout.domain_tags.clone()]
     }
 
+    /// What a takeover says of a part: its meeting and its version ([`super::columns`]).
+    #[inline]
+    pub fn entry(self, part: u32) -> Option<&'a [SharedWord; ENTRY]> {
+        self.within_parts(part, self.layout.entries, ENTRY)?.first_chunk()
+    }
+
+    /// The parts of which a takeover has nothing more to learn: bits that [`super::columns`] sets.
+    pub fn settled_bits(self) -> &'a [SharedWord] {
+        &self.words[self.layout.settled_bits.clone()]
+    }
+
+    /// The parts of a group of 64 that are held: under which epoch, and a bit for each.
+    #[inline]
+    pub fn held(self, group: usize) -> Option<&'a [SharedWord; HELD]> {
+        self.words[self.layout.held.clone()].as_chunks().0.get(group)
+    }
+
     pub fn part_index(self) -> Index<'a, SharedWord> {
         Index::new(&self.words[self.layout.part_index.clone()])
     }
@@ -244,8 +288,7 @@ impl<'a> Words<'a> {
     }
 
     fn place(self, part: u32) -> Option<&'a [SharedWord]> {
-        let within = part < self.layout.capacity.meetings;
-        within.then(|| &self.words[self.layout.places + part as usize * PLACE..][..PLACE])
+        self.within_parts(part, self.layout.places, PLACE)
     }
 
     pub fn part(self, part: u32) -> Option<TableSlot<'a>> {
@@ -254,43 +297,57 @@ impl<'a> Words<'a> {
 
     /// Prefetches both cache lines of a part's record.
     pub fn prefetch_part(self, part: u32) {
-        if let Some(words) = self.part_words(part) {
-            words[0].prefetch();
-            words[LINE].prefetch();
-        }
-    }
-
-    /// Prefetches both cache lines of a terminal's record.
-    pub fn prefetch_terminal(self, terminal: u32) {
-        if let Some(words) = self.terminal_words(terminal) {
-            words[0].prefetch();
-            words[LINE].prefetch();
+        if let Some([first, .., last]) = self.part_words(part) {
+            first.prefetch();
+            last.prefetch();
         }
     }
 
     pub fn part_link(self, part: u32) -> Option<&'a SharedWord> {
-        self.part_words(part).map(|words| &words[LINK])
+        self.within_parts(part, self.layout.part_links, 1)?.first()
+    }
+
+    /// How many members a part's link says that it has.
+    #[inline]
+    pub fn count_members(self, part: u32) -> u32 {
+        // Acquire pairs with the Release stores of joining and leaving.
+        self.part_link(part).map_or(0, |link| (link.load(Ordering::Acquire) >> 32) as u32)
     }
 
     fn part_words(self, part: u32) -> Option<&'a [SharedWord]> {
-        let within = part < self.layout.capacity.meetings;
-        within.then(|| &self.words[self.layout.parts + part as usize * SLOT..][..SLOT])
+        self.within_parts(part, self.layout.parts, SLOT)
     }
 
     #[inline]
-    pub fn terminal(self, terminal: u32) -> Option<TableSlot<'a>> {
-        self.terminal_words(terminal).map(|words| Slot::new(words))
+    fn within_parts(self, part: u32, region: usize, words: usize) -> Option<&'a [SharedWord]> {
+        let within = part < self.layout.capacity.meetings;
+        within.then(|| &self.words[region + part as usize * words..][..words])
+    }
+
+    #[inline]
+    pub fn terminal(self, terminal: u32) -> Option<Line<'a, SharedWord>> {
+        self.within_terminals(terminal, self.layout.lines).map(Line::new)
     }
 
     pub fn terminal_link(self, terminal: u32) -> Option<&'a SharedWord> {
-        self.terminal_words(terminal).map(|words| &words[LINK])
+        self.berth(terminal).map(|[link, _]| link)
+    }
+
+    /// Which part a terminal is a member of ([`super::terminals`]).
+    pub fn terminal_part(self, terminal: u32) -> Option<&'a SharedWord> {
+        self.berth(terminal).map(|[_, part]| part)
     }
 
     #[inline]
-    fn terminal_words(self, terminal: u32) -> Option<&'a [SharedWord; SLOT]> {
+    fn berth(self, terminal: u32) -> Option<&'a [SharedWord; BERTH]> {
+        self.within_terminals(terminal, self.layout.berths)
+    }
+
+    #[inline]
+    fn within_terminals<const N: usize>(self, terminal: u32, region: usize) -> Option<&'a [SharedWord; N]> {
         let within = terminal < self.layout.capacity.terminals;
-        let slots = within.then(|| &self.words[self.layout.terminals + terminal as usize * SLOT..]);
-        slots.and_then(|slots| slots.first_chunk())
+        let words = within.then(|| &self.words[region + terminal as usize * N..]);
+        words.and_then(|words| words.first_chunk())
     }
 
     pub fn extent_owner(self, extent: u32) -> Option<&'a SharedWord> {

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use super::columns::held_under;
 use super::layout::{BANK, Words};
 use super::slot::{Seen, Unreadable, checksum};
 use crate::wire::{
@@ -154,11 +155,12 @@ impl Words<'_> {
     #[inline]
     pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
         let Some(words) = self.part(slot) else { return Ok(None) };
-        // Acquire pairs with the Release stores of joining and leaving. Read while the record is
-        // unchanged, so that the count is never that of a later part in the slot.
-        let count = || self.part_link(slot).map_or(0, |link| link.load(Ordering::Acquire) >> 32);
+        // Read while the record is unchanged, so that the count is never that of a later part in
+        // the slot.
+        let count = || self.count_members(slot);
         let (seen, (part, members)) = words.read(|bank, _| Part::decode(bank).map(|part| (part, count())))?;
-        Ok(part.map(|part| (seen, Part { participants: members as u16, ..part })))
+        let epoch = |part: &Part| held_under(self, slot).unwrap_or(part.epoch);
+        Ok(part.map(|part| (seen, Part { participants: members as u16, epoch: epoch(&part), ..part })))
     }
 
     /// The part in a slot, if it is this one.

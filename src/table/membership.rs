@@ -11,14 +11,17 @@
 use std::sync::atomic::Ordering;
 
 use super::claims::{Named, wait};
+use super::columns::vacate_columns;
 use super::domains::{Tag, set_tag};
 use super::extents::give_back;
+use super::index::is_filed_alike;
 use super::intent::{Cell, Operation};
 use super::layout::{TableClaim, Words};
 use super::levels::fit_levels;
+use super::line::LineClaim;
 use super::meetings::{FREE, Part, meeting_hash, part_hash};
 use super::slot::{Unreadable, Word, pause};
-use super::terminals::{Head, Raw, terminal_hash};
+use super::terminals::{Raw, terminal_hash};
 use super::{OwnerId, TableError};
 use crate::limits::{CLAIM_TRIES_CONTROL, MEMBERS_MAX, PARTS_MAX, WALK_TRIES_MAX};
 use crate::sys::mapping::SharedWord;
@@ -141,6 +144,7 @@ impl<'a> Structure<'a> {
         set_tag(self.words.domain_tags(), slot, None);
         set_bit(self.words.part_bits(), slot, false);
         fit_levels(self.words, slot, None);
+        vacate_columns(self.words, slot);
     }
 
     /// Puts a terminal in front of its part's chain, if it is not in it.
@@ -180,7 +184,7 @@ impl<'a> Structure<'a> {
         }
         words.terminal_index().remove(terminal_hash(raw.address()), slot);
         self.unlink(slot, part);
-        Raw::FREE.publish(words, claim);
+        Raw::FREE.publish(words, slot, claim);
         give_back(words, raw.extent(), slot);
         set_bit(words.terminal_bits(), slot, false);
         Ok(())
@@ -288,11 +292,6 @@ pub(super) fn members(words: Words<'_>, part: u32) -> impl Iterator<Item = u32> 
         .take(MEMBERS_MAX)
 }
 
-/// How many members a part's link says that it has.
-pub(super) fn count_of(link: u64) -> u32 {
-    halves(link).0
-}
-
 /// The member before this one in its part's chain, as its link says.
 pub(super) fn previous_of(words: Words<'_>, slot: u32) -> Option<u32> {
     chain_link(words, slot).0
@@ -307,11 +306,15 @@ pub(super) fn chain_link(words: Words<'_>, slot: u32) -> (Option<u32>, Option<u3
 
 /// Reads a terminal's slot and claims it as it was read, and tries again while other writers have
 /// it.
-pub(super) fn claim_raw<'a>(words: Words<'a>, slot: u32, owner: OwnerId) -> Result<(Raw, TableClaim<'a>), TableError> {
-    let table_slot = words.terminal(slot).ok_or(TableError::Damaged)?;
+pub(super) fn claim_raw<'a>(
+    words: Words<'a>,
+    slot: u32,
+    owner: OwnerId,
+) -> Result<(Raw, LineClaim<'a, SharedWord>), TableError> {
+    let line = words.terminal(slot).ok_or(TableError::Damaged)?;
     for tried in 0..CLAIM_TRIES_CONTROL {
-        let (seen, raw) = words.read_raw(table_slot)?;
-        if let Some(claim) = table_slot.claim(seen, owner) {
+        let (seen, raw) = words.read_raw(slot)?;
+        if let Some(claim) = line.slot().claim(seen, owner) {
             return Ok((raw, claim));
         }
         wait(words, Named::Terminal(slot), owner, tried);
@@ -391,18 +394,19 @@ pub(super) fn slots_of(group: usize, mut set: u64) -> impl Iterator<Item = u32> 
 
 /// The slot of a terminal, if its record is damaged.
 pub(super) fn damaged_terminal(words: Words<'_>, terminal: Address) -> Option<u32> {
-    words.terminal_index().find(terminal_hash(terminal), |slot| {
-        if !is_damaged(words, slot) {
-            return None;
-        }
-        let earlier = words.terminal(slot).and_then(|slot| Head::alone(&slot.other_bank()));
-        // A free slot's earlier record says nothing.
-        earlier.is_none_or(|earlier| earlier.is_free() || earlier.address() == terminal).then_some(slot)
+    let hash = terminal_hash(terminal);
+    words.terminal_index().find(hash, |slot| {
+        let (says, _) = words.terminal(slot)?.identity();
+        // Another terminal that is filed alike is not this one; an address that is not filed so is
+        // damaged itself.
+        let may_be = says == terminal || !is_filed_alike(terminal_hash(says), hash);
+        (may_be && is_damaged(words, slot)).then_some(slot)
     })
 }
 
+/// Whether a terminal's record, or what is beside it, is damaged.
 pub(super) fn is_damaged(words: Words<'_>, slot: u32) -> bool {
-    matches!(words.read_terminal(slot), Err(Unreadable::Damaged))
+    matches!(words.read_member(slot), Err(Unreadable::Damaged))
 }
 
 const fn pair(high: u32, low: u32) -> u64 {

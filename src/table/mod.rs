@@ -26,6 +26,7 @@
 mod capacity;
 mod changes;
 mod claims;
+mod columns;
 mod discard;
 mod discard_terminal;
 mod domains;
@@ -34,10 +35,12 @@ mod error;
 mod extents;
 mod fences;
 pub mod file;
+mod groups;
 mod index;
 mod intent;
 mod layout;
 mod levels;
+mod line;
 mod meetings;
 mod membership;
 mod owner;
@@ -47,6 +50,7 @@ mod read;
 mod recover;
 mod slot;
 mod slot_set;
+mod sums;
 mod terminals;
 #[cfg(test)]
 mod tests;
@@ -65,6 +69,7 @@ pub use owner::OwnerId;
 pub use prefetch::SlotHint;
 pub use read::Cursor;
 pub use recover::Recovered;
+pub use sums::TakenOver;
 pub use terminals::Terminal;
 pub use verify::Progress;
 pub use verify::live::Looked;
@@ -106,7 +111,7 @@ impl Table {
         self.layout.capacity
     }
 
-    /// The most terminals that the table can hold whose additional information is longer than 16
+    /// The most terminals that the table can hold whose additional information is longer than 6
     /// bytes ([`INFO_BYTES_INLINE`](crate::limits::INFO_BYTES_INLINE)).
     pub fn information_max(&self) -> u32 {
         self.layout.extents

@@ -64,7 +64,7 @@ impl Table {
         // The first entry with the hash's tag: that it is another terminal's happens once in
         // thousands of millions.
         SlotHint(words.terminal_index().find(terminal_hash(terminal), |slot| {
-            words.prefetch_terminal(slot);
+            words.terminal(slot)?.prefetch();
             Some(slot)
         }))
     }

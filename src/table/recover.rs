@@ -4,11 +4,13 @@
 //! the table, and its work does not grow with the table. Recovery may be killed too: each step can
 //! be repeated, and the notes are cleared last.
 
+use super::claims::Named;
 use super::extents::give_back;
 use super::intent::{Cell, Operation};
 use super::layout::Words;
 use super::levels::fit_levels;
 use super::membership::{Structure, claim_part, members, set_bit};
+use super::sums::fit_columns;
 use super::{OwnerId, Table, TableError};
 use crate::limits::OWNERS_MAX;
 
@@ -38,10 +40,9 @@ fn recover(words: Words<'_>) -> Recovered {
     let owners = || (0..OWNERS_MAX as u8).map(OwnerId);
     for owner in owners() {
         let cell = Cell(words.cell(owner));
-        let part = cell.part().and_then(|slot| words.part(slot));
-        let terminal = cell.terminal().and_then(|slot| words.terminal(slot));
-        for slot in [part, terminal].into_iter().flatten() {
-            recovered.claims += u32::from(slot.evict(owner));
+        let named = [cell.part().map(Named::Part), cell.terminal().map(Named::Terminal)];
+        for control in named.into_iter().flatten().filter_map(|named| named.control(words)) {
+            recovered.claims += u32::from(control.evict(owner));
         }
     }
     // Released whichever number holds it, even one that no writer has: all writers are dead. A
@@ -68,7 +69,9 @@ fn recover(words: Words<'_>) -> Recovered {
     // After the operations, which decide what is in a slot.
     for slot in owners().filter_map(|owner| Cell(words.cell(owner)).part()) {
         if let Ok(record) = words.read_part(slot) {
-            fit_levels(words, slot, record.map(|(_, part)| part.level));
+            let record = record.map(|(_, part)| part);
+            fit_levels(words, slot, record.map(|part| part.level));
+            fit_columns(words, slot, record.as_ref());
         }
     }
     owners().for_each(|owner| Cell(words.cell(owner)).clear());
@@ -118,13 +121,13 @@ fn finish(structure: &Structure<'_>, operation: Operation) -> bool {
             }
         }
         Operation::DiscardTerminal => unreachable!("it was done above, for it may name no part"),
-        Operation::Join => match terminal.map(|slot| (slot, words.read_terminal(slot))) {
-            Some((slot, Ok(Some((_, raw))))) if raw.part() == part => {
+        Operation::Join => match terminal.map(|slot| (slot, words.read_member(slot))) {
+            Some((slot, Ok(Some((_, member))))) if member.part == part => {
                 if !members(words, part).any(|member| member == slot) {
                     structure.link(slot, part);
                 }
                 structure.repair_members(part);
-                let entered = structure.enter_terminal(slot, &raw);
+                let entered = structure.enter_terminal(slot, &member);
                 if !entered {
                     let _ = structure.take_out_terminal(slot, part);
                 }

@@ -134,6 +134,18 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
         Self { control, banks: [first, second] }
     }
 
+    /// Its control word alone: what claims are judged by.
+    #[inline]
+    pub fn control_only(self) -> Slot<'a, W, 0> {
+        Slot { control: self.control, banks: [&[], &[]] }
+    }
+
+    /// For tests, which damage it.
+    #[cfg(test)]
+    pub fn word(self) -> &'a W {
+        self.control
+    }
+
     /// Reads the record. `take` gets the bank's copy and its number, and may read what belongs to
     /// that bank elsewhere; it gives none where the checksum does not fit. It is called on copies
     /// that may be torn, whose results are thrown away.
@@ -212,13 +224,6 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     /// The slot as it is, to be claimed although its record cannot be read.
     pub fn seen(self) -> Seen {
         Seen(self.control())
-    }
-
-    /// The bank that is current, whether or not it makes sense.
-    pub fn current_bank(self) -> [u64; B] {
-        // Acquire as in `read`. A copy that is torn misleads who makes use of it, and no more.
-        let number = (self.control.load(Ordering::Acquire) >> OWNER_BITS) as usize & 1;
-        std::array::from_fn(|at| self.banks[number][at].load(Ordering::Relaxed))
     }
 
     /// The bank that is not current: the record before this one, or what a writer is at.

@@ -1,22 +1,21 @@
 //! Terminals: the record of one, how it is found, and its additional information. Each is a member
 //! of one part.
 //!
-//! ```text
-//! 0 address (56) info_len │ 1 meeting │ 2 version (32) business decode role flags
-//! 3 part's slot (32) channel stream window │ 4, 5 information up to 16 bytes, else 4 its extent │ 6 checksum
-//! ```
+//! What reports change is in the terminal's line (`line`). Information of more than 6 bytes is in
+//! an *extent*: two banks of 64 bytes, used like the line's, which the terminal's slot owns for as
+//! long as its record names it. The check covers the extent too.
 //!
-//! A slot is free if the address is 0. Information of more than 16 bytes is in an *extent*: two
-//! banks of 64 bytes, used like the slot's, which the terminal's slot owns for as long as its
-//! record names it. The checksum covers the extent too.
+//! Which part it is a member of is beside the line, with a checksum of its own, and changes as
+//! address and meeting do: under the claim by which a free slot becomes a member's.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{BANK, EXTENT_BANK, TableSlot, Words};
-use super::slot::{Claim, Seen, Unreadable, checksum};
+use super::layout::{EXTENT_BANK, Words};
+use super::line::{Check, Head, Line, LineClaim, Stated};
+use super::slot::{Seen, Unreadable, checksum};
 use crate::limits::{INFO_BYTES_INLINE, INFO_BYTES_MAX};
 use crate::sys::mapping::SharedWord;
 use crate::wire::{
@@ -88,31 +87,13 @@ impl From<&Terminal> for TerminalState {
     }
 }
 
-/// A terminal's record as the words of its slot, without its extent: the hot path works on this.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Head([u64; BANK - 1]);
-
-/// What a report or an autonomous server says, as it lies in a record, without the additional
-/// information.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stated {
-    /// Word 2.
-    stated: u64,
-    /// Of word 3: channel and stream.
-    place: u64,
-}
-
 macro_rules! stated_of {
     ($state:ty) => {
         impl From<&$state> for Stated {
             #[inline(always)]
             fn from(state: &$state) -> Self {
-                let stated = u64::from(state.version)
-                    | u64::from(state.business.wire()) << 32
-                    | u64::from(state.decode.wire()) << 40
-                    | u64::from(state.role.wire()) << 48
-                    | u64::from(state.flags.0) << 56;
-                Self { stated, place: u64::from(state.channel) << 32 | u64::from(state.stream.wire()) << 40 }
+                let (flags, channel) = (state.flags, state.channel);
+                Self::new(state.version, state.business, state.decode, state.role, flags, channel, state.stream)
             }
         }
     };
@@ -122,82 +103,12 @@ stated_of!(Report);
 stated_of!(Terminal);
 stated_of!(TerminalState);
 
-/// A terminal's record as the words of its slot and its extent.
+/// A terminal's record as the words of its line and its extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Raw {
     head: Head,
     /// The extent's words; zero where there is none.
     info: [u64; EXTENT_BANK],
-}
-
-impl Head {
-    /// The record in a bank, if the bank is whole and the record has no extent.
-    #[inline(always)]
-    pub fn alone(bank: &[u64; BANK]) -> Option<Self> {
-        let [words @ .., sum] = *bank;
-        let head = Self(words);
-        (head.extent().is_none() && checksum(&head.0, &[]) == sum).then_some(head)
-    }
-
-    /// The bank of a record that has no extent.
-    #[inline(always)]
-    pub fn bank(&self) -> [u64; BANK] {
-        let [a, b, c, d, e, f] = self.0;
-        [a, b, c, d, e, f, checksum(&self.0, &[])]
-    }
-
-    #[inline]
-    pub fn is_free(&self) -> bool {
-        self.address().number() == 0
-    }
-
-    #[inline]
-    pub fn address(&self) -> Address {
-        Address::from_number(self.0[0])
-    }
-
-    #[inline]
-    pub fn meeting(&self) -> MeetingId {
-        MeetingId(self.0[1])
-    }
-
-    #[inline]
-    pub fn version(&self) -> u32 {
-        self.0[2] as u32
-    }
-
-    #[inline]
-    pub fn part(&self) -> u32 {
-        self.0[3] as u32
-    }
-
-    #[inline]
-    fn info_len(&self) -> usize {
-        (self.0[0] >> 56) as usize
-    }
-
-    #[inline]
-    pub fn extent(&self) -> Option<u32> {
-        (self.info_len() > INFO_BYTES_INLINE).then_some(self.0[4] as u32)
-    }
-
-    #[inline(always)]
-    pub fn set_stated(&mut self, Stated { stated, place }: Stated) {
-        self.0[2] = stated;
-        self.0[3] = self.0[3] & !(0xffff << 32) | place;
-    }
-
-    pub fn set_window(&mut self, window: u8) {
-        self.0[3] = self.0[3] & !(0xff << 48) | u64::from(window) << 48;
-    }
-
-    /// Sets information that needs no extent: its length, and its bytes as words, zero after the
-    /// last byte.
-    #[inline(always)]
-    pub fn set_short_info(&mut self, len: u8, [front, behind]: [u64; 2]) {
-        self.0[0] = self.address().number() | u64::from(len) << 56;
-        (self.0[4], self.0[5]) = (front, behind);
-    }
 }
 
 impl Deref for Raw {
@@ -210,17 +121,14 @@ impl Deref for Raw {
 
 impl Raw {
     /// The record of a free slot.
-    pub const FREE: Self = Self { head: Head([0; BANK - 1]), info: [0; EXTENT_BANK] };
+    pub const FREE: Self = Self { head: Head::FREE, info: [0; EXTENT_BANK] };
 
-    /// A terminal's record as a member of the part in a slot; its information is set separately.
-    pub fn new(terminal: &Terminal, meeting: MeetingId, part: u32) -> Self {
-        let mut raw = Self::FREE;
-        raw.head.0[0] = terminal.terminal.number();
-        raw.head.0[1] = meeting.0;
-        raw.head.0[3] = part.into();
-        raw.head.set_window(terminal.window);
-        raw.head.set_stated(terminal.into());
-        raw
+    /// A member's record; its information is set separately.
+    pub fn new(terminal: &Terminal, meeting: MeetingId) -> Self {
+        let mut head = Head::new(terminal.terminal, meeting);
+        head.set_window(terminal.window);
+        head.set_stated(terminal.into());
+        Self { head, ..Self::FREE }
     }
 
     pub fn set_stated(&mut self, stated: Stated) {
@@ -230,27 +138,23 @@ impl Raw {
     /// Sets the information, in the extent if one is given, which it is if there are more than
     /// [`INFO_BYTES_INLINE`] bytes. Bytes after the 64th are dropped.
     pub fn set_info(&mut self, info: &[u8], extent: Option<u32>) {
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         self.info = [0; EXTENT_BANK];
         let Some(extent) = extent else {
-            let len = info.len().min(INFO_BYTES_INLINE);
-            let mut short = [0; INFO_BYTES_INLINE];
-            short[..len].copy_from_slice(&info[..len]);
-            let [front, behind] = *short.as_chunks().0 else { unreachable!("sixteen bytes are two words") };
-            return self.head.set_short_info(len as u8, [front, behind].map(u64::from_le_bytes));
+            let short = &info[..info.len().min(INFO_BYTES_INLINE)];
+            return self.head.set_short_info(short.len() as u8, word(short));
         };
         let info = &info[..info.len().min(INFO_BYTES_MAX)];
-        self.head.0[0] = self.address().number() | (info.len() as u64) << 56;
-        (self.head.0[4], self.head.0[5]) = (extent.into(), 0);
-        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        self.head.set_extent(info.len() as u8, extent);
         self.info.iter_mut().zip(info.chunks(8)).for_each(|(to, bytes)| *to = word(bytes));
     }
 
     /// The terminal; none if a value is not one of its kind.
     #[inline]
     pub fn terminal(&self) -> Option<Terminal> {
-        let [_, _, stated, place, ..] = self.head.0;
         let mut info = [0; INFO_BYTES_MAX];
-        let words = if self.extent().is_some() { &self.info } else { &self.head.0[4..] };
+        let short = [self.short_info()];
+        let words = if self.extent().is_some() { &self.info[..] } else { &short[..] };
         for (bytes, word) in info.as_chunks_mut().0.iter_mut().zip(words) {
             *bytes = word.to_le_bytes();
         }
@@ -258,72 +162,143 @@ impl Raw {
             terminal: self.address(),
             meeting: self.meeting(),
             version: self.version(),
-            business: Business::from_wire((stated >> 32) as u8)?,
-            decode: Decode::from_wire((stated >> 40) as u8)?,
-            role: Role::from_wire((stated >> 48) as u8)?,
-            flags: Flags((stated >> 56) as u8),
-            channel: (place >> 32) as u8,
-            stream: StreamKind::from_wire((place >> 40) as u8)?,
-            window: (place >> 48) as u8,
+            business: self.business()?,
+            decode: self.decode()?,
+            role: self.role()?,
+            flags: self.flags(),
+            channel: self.channel(),
+            stream: self.stream()?,
+            window: self.window(),
             info: Info::of_padded(info, self.info_len() as u8),
         })
     }
 
-    /// Makes it the current record.
-    pub fn publish(&self, words: Words<'_>, claim: Claim<'_, SharedWord, BANK>) {
-        let mut bank = [0; BANK];
-        bank[..BANK - 1].copy_from_slice(&self.head.0);
-        bank[BANK - 1] = self.checksum();
+    /// Makes it the current record of a slot.
+    pub fn publish(&self, words: Words<'_>, slot: u32, claim: LineClaim<'_, SharedWord>) {
+        let Some(line) = words.terminal(slot) else { return };
         if let Some(extent) = self.extent().and_then(|extent| words.extent_bank(extent, claim.bank())) {
             for (to, from) in extent.iter().zip(self.info) {
                 // Relaxed: as the bank's, ordered by the claim's fence and its publishing.
                 to.store(from, Ordering::Relaxed);
             }
         }
-        claim.publish(&bank);
+        line.publish(claim, &self.head, self.check());
+    }
+
+    /// Makes a free slot this member's, of the part in `part`.
+    pub fn enter(&self, words: Words<'_>, slot: u32, part: u32, claim: LineClaim<'_, SharedWord>) {
+        let (Some(line), Some(of)) = (words.terminal(slot), words.terminal_part(slot)) else { return };
+        line.identify(&claim, &self.head);
+        // Relaxed: as address and meeting, ordered by the claim and its publishing.
+        of.store(part_word(slot, part), Ordering::Relaxed);
+        self.publish(words, slot, claim);
     }
 
     #[inline]
-    fn checksum(&self) -> u64 {
-        let info = if self.extent().is_some() { &self.info[..] } else { &[] };
-        checksum(&self.head.0, info)
+    fn check(&self) -> Check {
+        self.head.check(self.info_words())
+    }
+
+    fn info_words(&self) -> &[u64] {
+        if self.extent().is_some() { &self.info } else { &[] }
     }
 }
 
+/// A member's record, and the slot of the part that it is a member of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Member {
+    raw: Raw,
+    pub part: u32,
+}
+
+impl Deref for Member {
+    type Target = Raw;
+
+    fn deref(&self) -> &Raw {
+        &self.raw
+    }
+}
+
+/// How a part's slot lies beside the line of a member in `slot`.
+fn part_word(slot: u32, part: u32) -> u64 {
+    let sum = checksum(&[u64::from(slot) << 32 | u64::from(part)], &[]);
+    u64::from(part) << 32 | sum >> 32
+}
+
 /// The hash that a terminal is found by.
+#[inline]
 pub(super) fn terminal_hash(terminal: Address) -> u64 {
     mix(terminal.number())
 }
 
 impl<'a> Words<'a> {
     /// A terminal's record, free or not.
-    pub fn read_raw(self, slot: TableSlot<'a>) -> Result<(Seen, Raw), Unreadable> {
-        slot.read(|bank, number| {
-            let mut raw = Raw::FREE;
-            raw.head.0.copy_from_slice(&bank[..BANK - 1]);
-            if let Some(extent) = raw.extent() {
-                for (to, from) in raw.info.iter_mut().zip(self.extent_bank(extent, number)?) {
-                    // Relaxed: as the bank's, ordered by the control word around it.
-                    *to = from.load(Ordering::Relaxed);
-                }
-            }
-            (raw.checksum() == bank[BANK - 1] && raw.info_len() <= INFO_BYTES_MAX).then_some(raw)
-        })
+    pub fn read_raw(self, slot: u32) -> Result<(Seen, Raw), Unreadable> {
+        self.read_with(self.terminal(slot).ok_or(Unreadable::Damaged)?, Some)
     }
 
     /// The terminal in a slot; none if it is free or there is no such slot.
     #[inline]
     pub fn read_terminal(self, slot: u32) -> Result<Option<(Seen, Raw)>, Unreadable> {
-        let Some(words) = self.terminal(slot) else { return Ok(None) };
-        let (seen, raw) = self.read_raw(words)?;
+        let Some(line) = self.terminal(slot) else { return Ok(None) };
+        let (seen, raw) = self.read_with(line, Some)?;
         Ok((!raw.is_free()).then_some((seen, raw)))
+    }
+
+    /// As [`Self::read_terminal`], with its part: a second cache line, and damaged if that is.
+    pub fn read_member(self, slot: u32) -> Result<Option<(Seen, Member)>, Unreadable> {
+        let Some(line) = self.terminal(slot) else { return Ok(None) };
+        let (seen, member) = self.read_with(line, |raw| {
+            if raw.is_free() {
+                return Some(None);
+            }
+            // Relaxed: as the line's, ordered by the control word around it.
+            let word = self.terminal_part(slot)?.load(Ordering::Relaxed);
+            let part = (word >> 32) as u32;
+            (part_word(slot, part) == word).then_some(Some(Member { raw, part }))
+        })?;
+        Ok(member.map(|member| (seen, member)))
+    }
+
+    #[inline]
+    fn read_with<T>(
+        self,
+        line: Line<'a, SharedWord>,
+        mut take: impl FnMut(Raw) -> Option<T>,
+    ) -> Result<(Seen, T), Unreadable> {
+        line.read(|head, check, number| {
+            let mut raw = Raw { head, ..Raw::FREE };
+            if let Some(extent) = head.extent() {
+                for (to, from) in raw.info.iter_mut().zip(self.extent_bank(extent, number)?) {
+                    // Relaxed: as the bank's, ordered by the control word around it.
+                    *to = from.load(Ordering::Relaxed);
+                }
+            }
+            let is_whole = head.is_whole(check, raw.info_words()) && raw.info_len() <= INFO_BYTES_MAX;
+            take(if head.is_free() { Raw::FREE } else { raw }).filter(|_| is_whole)
+        })
     }
 
     #[inline]
     pub fn find_terminal(self, terminal: Address) -> Result<Option<(u32, Seen, Raw)>, Unreadable> {
+        self.find_by(terminal, |slot| self.read_terminal(slot), |raw| raw.address())
+    }
+
+    /// As [`Self::find_terminal`], with its part.
+    pub fn find_member(self, terminal: Address) -> Result<Option<(u32, Seen, Member)>, Unreadable> {
+        self.find_by(terminal, |slot| self.read_member(slot), |member| member.address())
+    }
+
+    #[inline]
+    fn find_by<T>(
+        self,
+        terminal: Address,
+        read: impl Fn(u32) -> Result<Option<(Seen, T)>, Unreadable>,
+        address: impl Fn(&T) -> Address,
+    ) -> Result<Option<(u32, Seen, T)>, Unreadable> {
         let mut wrong = None;
-        let found = self.terminal_index().find(terminal_hash(terminal), |slot| match self.read_terminal(slot) {
-            Ok(Some((seen, raw))) if raw.address() == terminal => Some((slot, seen, raw)),
+        let found = self.terminal_index().find(terminal_hash(terminal), |slot| match read(slot) {
+            Ok(Some((seen, raw))) if address(&raw) == terminal => Some((slot, seen, raw)),
             Ok(_) => None,
             Err(unreadable) => {
                 wrong = Some(unreadable);

@@ -7,20 +7,24 @@ use std::sync::atomic::Ordering;
 use super::changes::PartChanges;
 use super::claims::{Named, evict_nobody, wait};
 use super::extents::{self, extent_for, publish};
+use super::groups::Groups;
 use super::intent::{Cell, Operation};
 use super::levels::set_level_bit;
 use super::meetings::Part;
-use super::membership::{Structure, chain, claim_part, claim_raw, count_of, damaged_terminal, first_free};
+use super::membership::{Structure, chain, claim_part, claim_raw, damaged_terminal, first_free};
 use super::prefetch::SlotHint;
 use super::quota::Quota;
 use super::slot::{Unreadable, pause};
-use super::terminals::{Head, Raw, Terminal};
+use super::sums::{Sums, TakenOver};
+use super::terminals::{Raw, Terminal};
 use super::version_order::is_newer;
 use super::{Cursor, OwnerId, Table, TableError};
 use crate::limits::{
     CLAIM_JUDGED_EVERY, CLAIM_TRIES_CONTROL, CLAIM_TRIES_WORKER, EXTENT_PROBES_MAX, MEMBERS_MAX, OWNERS_MAX, PARTS_MAX,
 };
-use crate::wire::{Address, Business, Decode, Domain, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState};
+use crate::wire::{
+    Address, Business, Decode, Domain, Epoch, Flags, Info, MeetingId, Report, Role, StreamKind, TerminalState,
+};
 
 /// What became of a report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,16 +78,18 @@ pub enum Reported {
 /// ```
 #[derive(Debug)]
 pub struct Writer {
-    table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     pub(super) owner: OwnerId,
     /// Where the search for the next free part, terminal and extent begins.
     part_hint: u32,
+    groups: Groups,
     terminal_hint: u32,
     extent_hint: u32,
     pub(super) changes: PartChanges,
     /// Extents looked at for reports since the last free one.
     extents_taken: u32,
     pub(super) quota: Quota,
+    pub(super) sums: Sums,
 }
 
 impl Table {
@@ -104,9 +110,18 @@ impl Writer {
     pub(super) fn new(table: Arc<Table>, owner: OwnerId) -> Self {
         // Writers begin at different places, so that they do not contend for the same extents.
         let extent_hint = table.words().extents() / 8 * u32::from(owner.0 % 8);
-        let changes = PartChanges::default();
-        let quota = Quota::default();
-        Self { table, owner, part_hint: 0, terminal_hint: 0, extent_hint, changes, extents_taken: 0, quota }
+        Self {
+            table,
+            owner,
+            part_hint: 0,
+            groups: Groups::default(),
+            terminal_hint: 0,
+            extent_hint,
+            changes: PartChanges::default(),
+            extents_taken: 0,
+            quota: Quota::default(),
+            sums: Sums::default(),
+        }
     }
 
     /// The table that it writes to.
@@ -117,6 +132,31 @@ impl Writer {
     /// How often this writer has changed parts of a domain, or of one that shares its counter.
     pub fn changes_in(&self, domain: Domain) -> u64 {
         self.changes.of(domain)
+    }
+
+    /// An epoch begins, which no part bears yet. From now on this writer, which is the only one
+    /// that changes parts, knows what is held under it.
+    pub fn begin(&mut self, epoch: Epoch) {
+        debug_assert!(self.table.parts().all(|part| part.epoch != epoch), "{epoch} has been used");
+        self.sums.begin(epoch);
+    }
+
+    /// As [`Table::digest_of_parts`]: at once for the epoch that has begun, by a walk for others.
+    pub fn digest_of_parts(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
+        self.sums.of(domain, epoch).unwrap_or_else(|| self.table.digest_of_parts(domain, epoch))
+    }
+
+    /// The part that a walk gave with this cursor is controlled under the epoch that has begun.
+    /// False, and nothing is changed, if its record has to be looked at: it is not there any more
+    /// or not settled, or has another number of members.
+    #[inline]
+    pub fn take_over(&mut self, cursor: Cursor, taken: &TakenOver) -> bool {
+        let Some(slot) = (cursor.0 as u32).checked_sub(1) else { return false };
+        let is_all = self.sums.take_over(self.table.words(), slot, taken);
+        if is_all {
+            self.changes.count(taken.domain);
+        }
+        is_all
     }
 
     /// Whether a domain may have one more terminal from its autonomous server's list; if so, that
@@ -164,8 +204,8 @@ impl Writer {
     fn report_short(&mut self, near: SlotHint, report: &Report) -> Option<Reported> {
         let words = self.table.words();
         let number = near.0?;
-        let slot = words.terminal(number)?;
-        let (seen, mut head) = slot.read(|bank, _| Head::alone(bank)).ok()?;
+        let line = words.terminal(number)?;
+        let (seen, mut head) = line.read(|head, check, _| head.is_short(check).then_some(head)).ok()?;
         if head.address() != report.terminal {
             return None;
         }
@@ -176,11 +216,11 @@ impl Writer {
             return Some(Reported::Known);
         }
         Cell(words.cell(self.owner)).note_terminal(number);
-        let claim = slot.claim(seen, self.owner)?;
+        let claim = line.slot().claim(seen, self.owner)?;
         let [a, b, c, d, e, f] = report.info;
         head.set_stated(report.into());
-        head.set_short_info(report.info_len(), [u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), 0]);
-        claim.publish(&head.bank());
+        head.set_short_info(report.info_len(), u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+        line.publish(claim, &head, head.check(&[]));
         Some(Reported::Applied)
     }
 
@@ -240,7 +280,7 @@ impl Writer {
             self.extents_taken = 0;
         }
         cell.note_terminal(slot);
-        let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
+        let Some(claim) = words.terminal(slot).and_then(|line| line.slot().claim(seen, self.owner)) else {
             if extent != old.extent() {
                 extents::give_back(words, extent, slot);
             }
@@ -263,14 +303,14 @@ impl Writer {
         let words = self.table.words();
         let cell = Cell(words.cell(self.owner));
         for tried in 0..CLAIM_TRIES_CONTROL {
-            let found = match words.find_terminal(terminal) {
+            let found = match words.find_member(terminal) {
                 // It is gone, and its part is in doubt: as if it had never joined.
                 Err(Unreadable::Damaged) => return self.discard_damaged_terminal(terminal).map(|_| false),
                 found => found?,
             };
             let Some((slot, seen, old)) = found else { return Ok(false) };
             cell.note_terminal(slot);
-            let Some(claim) = words.terminal(slot).and_then(|slot| slot.claim(seen, self.owner)) else {
+            let Some(claim) = words.terminal(slot).and_then(|line| line.slot().claim(seen, self.owner)) else {
                 wait(words, Named::Terminal(slot), self.owner, tried);
                 continue;
             };
@@ -281,7 +321,7 @@ impl Writer {
             let hint = (&mut self.extent_hint, u32::MAX);
             let extent = extent_for(words, cell, slot, old.extent(), &changed.info, hint)?;
             changed.terminal = terminal;
-            let mut new = Raw::new(&changed, old.meeting(), old.part());
+            let mut new = Raw::new(&changed, old.meeting());
             new.set_info(&changed.info, extent);
             publish(words, cell, slot, &old, &new, claim);
             return Ok(true);
@@ -332,16 +372,16 @@ impl Writer {
             };
             let level = part.level;
             change(&mut part);
-            let record = Part { meeting, domain, ..part }.encode();
-            if part.level == level {
-                claim.publish(&record);
-            } else {
-                set_level_bit(words.level_bits(part.level), slot, true);
-                // Under the claim to the end: another change, back to the earlier level, must not
-                // lose its bit.
-                let _kept = claim.publish_and_keep(&record);
+            let part = Part { meeting, domain, ..part };
+            self.sums.prepare(words, slot, &part);
+            set_level_bit(words.level_bits(part.level), slot, true);
+            // Under the claim to the end: another change, back to the earlier level, must not lose
+            // its bit.
+            let _kept = claim.publish_and_keep(&part.encode());
+            if part.level != level {
                 set_level_bit(words.level_bits(level), slot, false);
             }
+            self.sums.follow(words, slot, &part);
             return Ok(true);
         }
         Err(TableError::Contended)
@@ -359,7 +399,7 @@ impl Writer {
             return Err(TableError::Full("parts of one meeting"));
         }
         let (slot, claim) = loop {
-            let slot = first_free(words.part_bits(), words.capacity().meetings, self.part_hint);
+            let slot = self.groups.choose(words, part.domain, part.level, self.part_hint);
             let slot = slot.ok_or(TableError::Full("parts of meetings"))?;
             structure.begin(Operation::InsertPart, slot, None);
             match claim_part(words, slot, self.owner) {
@@ -378,10 +418,14 @@ impl Writer {
         self.part_hint = slot;
         structure.clear_members(slot);
         set_level_bit(words.level_bits(part.level), slot, true);
-        claim.publish(&part.encode());
+        self.sums.prepare(words, slot, part);
+        let claim = claim.publish_and_keep(&part.encode());
+        self.sums.follow(words, slot, part);
         let entered = structure.enter_part(slot, part);
-        if !entered {
-            let (_, claim) = claim_part(words, slot, self.owner)?;
+        if entered {
+            drop(claim);
+        } else {
+            self.sums.remove(part.domain, self.sums.held(words, slot));
             structure.take_out_part(slot, part, claim);
         }
         structure.end();
@@ -400,6 +444,7 @@ impl Writer {
         let done = structure.take_out_members(slot).and_then(|()| claim_part(words, slot, self.owner));
         let done = done.map(|(part, claim)| {
             if let Some(part) = part {
+                self.sums.remove(domain, self.sums.held(words, slot));
                 structure.take_out_part(slot, &part, claim);
             }
         });
@@ -417,19 +462,18 @@ impl Writer {
         }
         let structure = Structure::claim(words, self.owner)?;
         let (part, ..) = words.find_part(meeting, domain)?.ok_or(TableError::UnknownPart(meeting, domain))?;
-        let known = match words.find_terminal(terminal.terminal) {
+        let known = match words.find_member(terminal.terminal) {
             Err(Unreadable::Damaged) => match damaged_terminal(words, terminal.terminal) {
                 Some(slot) => structure.throw_terminal_away(slot).map(|_| None)?,
                 None => return Err(TableError::Damaged),
             },
             known => known?,
         };
-        if let Some((.., raw)) = known {
-            let other = raw.meeting();
+        if let Some((.., member)) = known {
+            let other = member.meeting();
             return Err(if other == meeting { TableError::Exists } else { TableError::Conflict(other) });
         }
-        let count = words.part_link(part).map_or(0, |link| count_of(link.load(Ordering::Relaxed)));
-        if count as usize >= MEMBERS_MAX {
+        if words.count_members(part) as usize >= MEMBERS_MAX {
             return Err(TableError::Full("members of one part"));
         }
         let (slot, claim) = loop {
@@ -449,9 +493,9 @@ impl Writer {
         let hint = (&mut self.extent_hint, u32::MAX);
         let extent = extent_for(words, structure.cell, slot, None, &terminal.info, hint);
         let extent = extent.inspect_err(|_| structure.end())?;
-        let mut raw = Raw::new(terminal, meeting, part);
+        let mut raw = Raw::new(terminal, meeting);
         raw.set_info(&terminal.info, extent);
-        raw.publish(words, claim);
+        raw.enter(words, slot, part, claim);
         structure.link(slot, part);
         let entered = structure.enter_terminal(slot, &raw);
         if !entered {
@@ -466,7 +510,7 @@ impl Writer {
     pub fn leave(&mut self, meeting: MeetingId, terminal: Address) -> Result<bool, TableError> {
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
-        let found = match words.find_terminal(terminal) {
+        let found = match words.find_member(terminal) {
             Err(Unreadable::Damaged) => {
                 let Some(slot) = damaged_terminal(words, terminal) else { return Err(TableError::Damaged) };
                 let discarded = structure.throw_terminal_away(slot)?;
@@ -474,12 +518,12 @@ impl Writer {
             }
             found => found?,
         };
-        let Some((slot, _, raw)) = found else { return Ok(false) };
-        if raw.meeting() != meeting {
+        let Some((slot, _, member)) = found else { return Ok(false) };
+        if member.meeting() != meeting {
             return Ok(false);
         }
-        structure.begin(Operation::Leave, raw.part(), Some(slot));
-        let done = structure.take_out_terminal(slot, raw.part());
+        structure.begin(Operation::Leave, member.part, Some(slot));
+        let done = structure.take_out_terminal(slot, member.part);
         structure.end();
         self.terminal_hint = self.terminal_hint.min(slot);
         done.map(|()| true)

@@ -311,8 +311,10 @@ impl Dispatcher {
 
     /// Goes on with filling the table or holding it against the database.
     fn walk(&mut self, now: Nanos) {
-        let Self { walks, records, operations, output, links, unfinished, .. } = self;
-        walks.compare(records, operations, unfinished);
+        let Self { walks, records, operations, output, links, unfinished, recovery, .. } = self;
+        if let Some(damaged) = walks.compare(records, operations, unfinished) {
+            recovery.mend(damaged);
+        }
         if !walks.fill(now, records, operations) {
             return;
         }

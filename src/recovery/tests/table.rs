@@ -180,7 +180,8 @@ fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
 fn a_part_that_cannot_be_read_comes_back_though_nobody_lists_it() {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 4, terminals: 8 }));
     let mut writer = table.writer(OwnerId::CONTROL);
-    let damaged = Part { epoch: Epoch::new(1, 5), ..part(7, Level::HIGHEST) };
+    // Not settled: else it would be asked for unread.
+    let damaged = Part { epoch: Epoch::new(1, 5), in_doubt: true, ..part(7, Level::HIGHEST) };
     writer.insert_part(&damaged).unwrap();
     writer.insert_part(&part(8, Level::HIGHEST)).unwrap();
     damage(&table, Epoch::new(1, 5).0);

@@ -11,6 +11,9 @@ use crate::table::slot::pause;
 use crate::table::{Capacity, OwnerId, Table};
 use crate::wire::Epoch;
 
+/// The layout of the version before, which a resize reads (`earlier`).
+pub(super) const EARLIER_LAYOUT_HASH: u64 = 0x5fed_a0a6_3af0_08f4;
+
 /// Why a table could not be created or opened. An existing file is as it was.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what each field is")]
@@ -43,6 +46,9 @@ pub enum Refusal {
     /// It does not begin as one.
     #[error("this is not a table of Baton's")]
     NotATable,
+    /// The version before laid it out.
+    #[error("its layout is that of the version before; `baton table resize` brings it over, with all that it holds")]
+    EarlierLayout,
     /// Another version of this program laid it out.
     #[error("its layout is {found:016x}, and this program's is {ours:016x}: another version of Baton made it")]
     OtherLayout { found: u64, ours: u64 },
@@ -105,6 +111,9 @@ impl Table {
         }
         if said[0] != MAGIC {
             return Err(Refusal::NotATable.into());
+        }
+        if said[1] == EARLIER_LAYOUT_HASH {
+            return Err(Refusal::EarlierLayout.into());
         }
         if said[1] != LAYOUT_HASH {
             return Err(Refusal::OtherLayout { found: said[1], ours: LAYOUT_HASH }.into());

@@ -1,4 +1,5 @@
-//! Changing a table's capacity: a new file with the old one's content replaces it.
+//! Changing a table's capacity, or bringing over one of the version before: a new file with the old
+//! one's content replaces it.
 //!
 //! What always holds: the table's name leads to the old table, whole, or to the new one, whole. The
 //! new one is filled without a name, compared with the old one, and named `<path>.resizing`; one
@@ -12,11 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use super::OpenError;
+use super::old::{File, Old};
+use super::{OpenError, earlier};
 use crate::limits::{PROGRESS_EVERY, SLOTS_MAX};
 use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{Mapping, MappingError};
-use crate::table::{Capacity, OwnerId, Part, Table, TableError, Terminal};
+use crate::table::{Capacity, OwnerId, Table, TableError, Terminal};
 use crate::wire::Epoch;
 
 /// Why a table was not resized. It is unchanged.
@@ -116,14 +118,20 @@ pub enum Step {
 pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Result<Resized, ResizeError> {
     let broken = |error| ResizeError::Table { path: path.to_owned(), error };
     let failed = |step| move |error| ResizeError::Io { path: path.to_owned(), step, error };
-    let old = Table::open_at(path).map_err(broken)?;
-    if !old.mapping().try_lock().map_err(failed("lock it"))? {
-        let pid = old.mapping().fd().and_then(|file| lock_taker(file).ok().flatten());
+    let mapping = Mapping::open(path).map_err(|error| broken(error.into()))?;
+    // Before its lock is taken, of which a refusal has no need.
+    let is_earlier = earlier::is_earlier(&mapping);
+    let file = if is_earlier { File::Earlier(mapping) } else { File::Ours(Table::open(mapping).map_err(broken)?) };
+    let locked = file.mapping();
+    if !locked.try_lock().map_err(failed("lock it"))? {
+        let pid = locked.fd().and_then(|file| lock_taker(file).ok().flatten());
         return Err(ResizeError::Held { path: path.to_owned(), pid });
     }
-    if !old.mapping().is_at(path).map_err(failed("look at it"))? {
+    if !locked.is_at(path).map_err(failed("look at it"))? {
         return Err(ResizeError::Moved(path.to_owned()));
     }
+    // We have the lock: all its writers are dead.
+    let old = Old::read(file).map_err(|refusal| broken(refusal.into()))?;
     let before = old.capacity();
     let after = Capacity {
         meetings: wanted.meetings.unwrap_or(before.meetings),
@@ -134,7 +142,7 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
         let Capacity { meetings, terminals } = after;
         return Err(broken(OpenError::Capacity { meetings, terminals, max: SLOTS_MAX }));
     }
-    let (parts, terminals) = (old.count_parts(), old.count_terminals());
+    let (parts, terminals) = old.counts();
     for (what, holds, room) in [("parts of meetings", parts, after.meetings), ("terminals", terminals, after.terminals)]
     {
         if holds > room {
@@ -142,26 +150,18 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
         }
     }
     let names = Names { path, new: beside(path, ".resizing"), old: beside(path, ".before-resize") };
-    names.clear(&old, wanted.discard_old)?;
+    names.clear(old.mapping(), wanted.discard_old)?;
     // It has no name until it is whole, and goes with this process if it never is.
     let mapping = Mapping::create(path, bytes).map_err(|error| broken(error.into()))?;
-    let new = Table::create(mapping, after, old.boot_id()).map_err(broken)?;
+    let new = Table::create(mapping, after, old.head().0).map_err(broken)?;
     let new = Arc::new(new);
-
-    // We have the lock: all its writers are dead.
-    old.recover();
-    // Their autonomous servers still know them, and are asked, because their parts are in doubt. A
-    // damaged part is not discarded here: only the database, which is not open now, can bring it
-    // back.
-    let old = Arc::new(old);
-    let damaged = old.writer(OwnerId::CONTROL).discard_damaged_terminals();
-    let damaged = damaged.map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
-    let terminals = terminals - damaged;
-    if let Some(flaw) = old.verify_with(&mut |done, of| tell(Step::Verifying(done, of))).into_iter().next() {
+    let damaged = old.discard_damaged().map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
+    if let Some(flaw) = old.flaws(&mut |done, of| tell(Step::Verifying(done, of))).into_iter().next() {
         return Err(ResizeError::Flawed { path: path.to_owned(), flaw });
     }
     copy(&old, &new, tell).map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
     compare(&old, &new, tell).map_err(|what| ResizeError::Differs { path: path.to_owned(), what })?;
+    let (parts, terminals) = old.counts();
     let bytes = new.mapping().bytes();
     let kept = names.swap(new.mapping(), wanted.discard_old, tell)?;
     Ok(Resized { before, after, parts, terminals, damaged, bytes, kept })
@@ -182,7 +182,7 @@ struct Names<'a> {
 
 impl Names<'_> {
     /// Removes what a killed resize left, and nothing else.
-    fn clear(&self, old: &Table, discard_old: bool) -> Result<(), ResizeError> {
+    fn clear(&self, old: &Mapping, discard_old: bool) -> Result<(), ResizeError> {
         let io = |path: &Path, step| {
             let path = path.to_owned();
             move |error| ResizeError::Io { path, step, error }
@@ -193,7 +193,7 @@ impl Names<'_> {
         }
         if !discard_old && self.old.symlink_metadata().is_ok() {
             // The table's own second name: a resize was killed before its last step.
-            if !old.mapping().is_at(&self.old).map_err(io(&self.old, "look at it"))? {
+            if !old.is_at(&self.old).map_err(io(&self.old, "look at it"))? {
                 return Err(ResizeError::InTheWay(self.old.clone()));
             }
             fs::remove_file(&self.old).map_err(io(&self.old, "take away what a killed resize left"))?;
@@ -238,10 +238,10 @@ impl Names<'_> {
 }
 
 /// Copies all that one table holds into an empty one.
-fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(), TableError> {
-    let epoch = old.epoch();
-    if epoch != Epoch::NONE || old.generation_end() != 0 {
-        new.set_reservation(epoch, old.generation_end());
+fn copy(old: &Old, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(), TableError> {
+    let (_, epoch, generation_end) = old.head();
+    if epoch != Epoch::NONE || generation_end != 0 {
+        new.set_reservation(epoch, generation_end);
     }
     for (domain, by) in old.fences() {
         // Both have room for as many domains as a configuration may name.
@@ -249,51 +249,50 @@ fn copy(old: &Table, new: &Arc<Table>, tell: &mut dyn FnMut(Step)) -> Result<(),
     }
     let mut writer = new.writer(OwnerId::CONTROL);
     let mut pace = Pace::over(old);
-    for part in old.parts() {
-        writer.insert_part(&part)?;
+    old.try_for_each(|part, members| {
+        writer.insert_part(part)?;
         pace.done(|done, of| tell(Step::Copying(done, of)));
-        let members: Vec<_> = old.members(part.meeting, part.domain).collect();
         // A member that joins goes in front of the others.
         for member in members.iter().rev() {
             writer.join(part.meeting, part.domain, member)?;
             pace.done(|done, of| tell(Step::Copying(done, of)));
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Says how two tables differ: in a part, a member, or the header.
-fn compare(old: &Table, new: &Table, tell: &mut dyn FnMut(Step)) -> Result<(), String> {
-    let head = |table: &Table| (table.boot_id(), table.epoch(), table.generation_end());
-    let counts = |table: &Table| (table.count_parts(), table.count_terminals());
-    if !old.fences().eq(new.fences()) {
+fn compare(old: &Old, new: &Table, tell: &mut dyn FnMut(Step)) -> Result<(), String> {
+    let head = (new.boot_id(), new.epoch(), new.generation_end());
+    let counts = (new.count_parts(), new.count_terminals());
+    if !old.fences().into_iter().eq(new.fences()) {
         return Err("its fences are others".into());
     }
-    if head(old) != head(new) {
-        return Err(format!("its header says {:?} for {:?}", head(new), head(old)));
+    if old.head() != head {
+        return Err(format!("its header says {head:?} for {:?}", old.head()));
     }
-    if counts(old) != counts(new) {
-        return Err(format!("parts and terminals are {:?} for {:?}", counts(new), counts(old)));
+    if old.counts() != counts {
+        return Err(format!("parts and terminals are {counts:?} for {:?}", old.counts()));
     }
-    let members = |table: &Table, part: &Part| -> Vec<Terminal> { table.members(part.meeting, part.domain).collect() };
     let mut pace = Pace::over(old);
-    for part in old.parts() {
+    old.try_for_each(|part, members| {
         let found = new.part(part.meeting, part.domain);
-        if found != Some(part) {
+        if found != Some(*part) {
             return Err(format!("{found:?} is there for {part:?}"));
         }
         pace.done(|done, of| tell(Step::Comparing(done, of)));
-        let (before, after) = (members(old, &part), members(new, &part));
-        if before.len() != usize::from(part.participants) || before != after {
+        let after: Vec<Terminal> = new.members(part.meeting, part.domain).collect();
+        if members.len() != usize::from(part.participants) || members != after {
             return Err(format!("the members of {:?} in {:?} differ", part.meeting, part.domain));
         }
-        for member in before {
-            if new.terminal(member.terminal) != Some(member) {
+        for member in members {
+            if new.terminal(member.terminal) != Some(*member) {
                 return Err(format!("{} is not found as it was", member.terminal));
             }
             pace.done(|done, of| tell(Step::Comparing(done, of)));
         }
-    }
+        Ok(())
+    })?;
     match new.verify().into_iter().next() {
         None => Ok(()),
         Some(flaw) => Err(flaw),
@@ -307,8 +306,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn over(table: &Table) -> Self {
-        Self { done: 0, of: u64::from(table.count_parts()) + u64::from(table.count_terminals()) }
+    fn over(table: &Old) -> Self {
+        let (parts, terminals) = table.counts();
+        Self { done: 0, of: u64::from(parts) + u64::from(terminals) }
     }
 
     fn done(&mut self, tell: impl FnOnce(u64, u64)) {

@@ -114,14 +114,14 @@ fn no_more_extents() {
     full(
         &table,
         WHAT,
-        || one.join(MeetingId(1), domain(1), &member(100, 17)),
+        || one.join(MeetingId(1), domain(1), &member(100, 7)),
         || {
             assert_eq!(two.leave(MeetingId(1), domain(1).device(4)), Ok(true));
         },
     );
-    one.join(MeetingId(1), domain(1), &member(101, 16)).unwrap();
+    one.join(MeetingId(1), domain(1), &member(101, 6)).unwrap();
     let longer = |terminal: &mut Terminal| {
-        terminal.info = Info::new(&[1; 17]);
+        terminal.info = Info::new(&[1; 7]);
         true
     };
     full(

@@ -8,14 +8,11 @@ use super::kill::{assert_usable, control, dump, furnished};
 use super::{domain, report};
 use crate::table::claims::{Named, evict_nobody};
 use crate::table::intent::Cell;
-use crate::table::layout::LINK;
 use crate::table::*;
 
-/// Writes a claim into the control word of a slot, found by its link.
-fn claim(table: &Table, link: &crate::sys::mapping::SharedWord, number: u64) {
-    let words = table.mapping().words();
-    let at = words.iter().position(|word| std::ptr::eq(word, link)).unwrap();
-    let control = &words[at - LINK];
+/// Writes a claim into the control word of a slot.
+fn claim(table: &Table, slot: Named, number: u64) {
+    let control = slot.control(table.words()).unwrap().word();
     control.store(control.load(Ordering::Relaxed) & !0xff | number, Ordering::Relaxed);
 }
 
@@ -26,10 +23,10 @@ fn damaged(number: u64) -> Arc<Table> {
     let table = furnished();
     let words = table.words();
     let (part, ..) = words.find_part(MeetingId(1), domain(1)).unwrap().unwrap();
-    claim(&table, words.part_link(part).unwrap(), number);
+    claim(&table, Named::Part(part), number);
     for device in 1..=3 {
         let (slot, ..) = words.find_terminal(domain(1).device(device)).unwrap().unwrap();
-        claim(&table, words.terminal_link(slot).unwrap(), number);
+        claim(&table, Named::Terminal(slot), number);
     }
     table
 }
@@ -75,7 +72,7 @@ fn a_claim_that_a_cell_names_is_its_owners() {
     let table = furnished();
     let words = table.words();
     let (slot, ..) = words.find_terminal(domain(1).device(1)).unwrap().unwrap();
-    claim(&table, words.terminal_link(slot).unwrap(), 3);
+    claim(&table, Named::Terminal(slot), 3);
     Cell(words.cell(OwnerId(2))).note_terminal(slot);
     assert!(!evict_nobody(words, Named::Terminal(slot), OwnerId::CONTROL));
     Cell(words.cell(OwnerId(2))).note_terminal(slot + 1);

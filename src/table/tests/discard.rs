@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::kill::{Dump, assert_usable, control, dump, furnished};
 use super::walk::walked;
-use super::{domain, part};
+use super::{domain, part, words_of};
 use crate::sys::mapping::killed_after;
-use crate::table::layout::{BANK, LINK};
+use crate::table::claims::Named;
+use crate::table::layout::BANK;
 use crate::table::meetings::part_hash;
 use crate::table::slot::Unreadable;
 use crate::table::*;
@@ -25,10 +26,7 @@ fn slot_of(table: &Table, meeting: u64, number: u64) -> u32 {
 fn damage(table: &Table, (meeting, number): (u64, u64), word: usize) -> u32 {
     let slot = slot_of(table, meeting, number);
     let bank = (table.words().part(slot).unwrap().control() >> 8 & 1) as usize;
-    let words = table.mapping().words();
-    let control = table.words().part_link(slot).unwrap();
-    let link = words.iter().position(|word| std::ptr::eq(word, control)).unwrap();
-    let damaged = &words[link - LINK + 1 + bank * BANK + word];
+    let damaged = &words_of(table, Named::Part(slot))[1 + bank * BANK + word];
     damaged.store(damaged.load(Ordering::Relaxed) ^ mix(7), Ordering::Relaxed);
     assert_eq!(table.words().read_part(slot).map(|_| ()), Err(Unreadable::Damaged));
     slot

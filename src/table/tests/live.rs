@@ -47,7 +47,7 @@ fn an_inspection_reaches_no_store() {
     let (parts, in_domain, members, capacity, archived, flaws, living, counted) = looked.expect("a store is a death");
     assert_eq!((parts, in_domain, members, archived), (3, 6, 6, 3));
     assert_eq!((capacity, flaws, living), (Capacity { meetings: 8, terminals: 16 }, 0, Looked::default()));
-    assert_eq!(counted, ((5, 64), 6, 0), "20 to 60 bytes are in extents");
+    assert_eq!(counted, ((6, 64), 6, 0), "10 to 60 bytes are in extents");
     // And a store would have killed it.
     let table = Arc::new(Table::on_heap(Capacity { meetings: 1, terminals: 1 }));
     assert!(killed_after(0, || table.set_reservation(Epoch::new(1, 1), 2)).is_none());

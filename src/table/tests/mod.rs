@@ -2,6 +2,7 @@
 
 mod capacity;
 mod claims;
+mod columns;
 mod discard;
 mod discard_terminal;
 pub(in crate::table) mod file;
@@ -17,8 +18,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::claims::Named;
 use super::*;
 use crate::limits::DOMAINS_MAX;
+use crate::sys::mapping::SharedWord;
 use crate::wire::{
     Address, Business, Decode, Domain, Epoch, Flags, Info, Layout, Level, MeetingId, MeetingState, Role, Run,
     StreamKind, digest_of,
@@ -44,6 +47,13 @@ pub(super) fn part(meeting: u64, number: u64) -> Part {
         is_unlisted: false,
         run: Run(7),
     }
+}
+
+/// The words of a table from the control word of a slot on.
+pub(super) fn words_of(table: &Table, slot: Named) -> &[SharedWord] {
+    let (words, control) = (table.mapping().words(), slot.control(table.words()).unwrap().word());
+    let at = words.iter().position(|word| std::ptr::eq(word, control)).unwrap();
+    &words[at..]
 }
 
 pub(super) fn table(meetings: u32, terminals: u32) -> Arc<Table> {
@@ -74,7 +84,7 @@ fn sizes_stay_within_their_aims() {
     let bytes = |meetings, terminals| Table::bytes(Capacity { meetings, terminals });
     let base = bytes(10_000, 10_000);
     assert!(bytes(20_000, 10_000) - base <= 256 * 10_000);
-    assert!(bytes(10_000, 20_000) - base <= 160 * 10_000);
+    assert!(bytes(10_000, 20_000) - base <= 128 * 10_000);
     assert_eq!(Table::bytes(Capacity { meetings: 0, terminals: 1 }), 0);
 }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{Ordering, fence};
 use super::{Check, Progress, Subject, subjects};
 use crate::limits::{FLAWS_MAX, LOOK_TRIES_MAX, LOOKS, LOOKS_MAX, SUSPECTS_MAX};
 use crate::table::Table;
+use crate::table::columns::{held_under, is_settled_at};
 use crate::table::domains::tag_at;
 use crate::table::layout::Words;
 use crate::table::levels::is_of_level;
@@ -134,7 +135,7 @@ fn look(words: Words<'_>, subject: Subject) -> Look {
 fn stamp(words: Words<'_>, subject: Subject) -> u64 {
     let of = |words: &[u64]| words.iter().fold(0, |sum, &word| mix(sum ^ word));
     let load = |word: Option<&crate::sys::mapping::SharedWord>| word.map_or(0, |word| word.load(Ordering::Acquire));
-    let terminal = |slot: u32| words.terminal(slot).map_or(0, |slot| slot.control());
+    let terminal = |slot: u32| words.terminal(slot).map_or(0, |line| line.slot().control());
     match subject {
         Subject::Structure => of(&[load(Some(words.structure())), load(Some(words.sequence()))]),
         Subject::Epoch => words.epoch().control(),
@@ -149,9 +150,14 @@ fn stamp(words: Words<'_>, subject: Subject) -> u64 {
             load(words.place_domain(slot)),
             load(words.place_sibling(slot)),
             tag_at(words.domain_tags(), slot),
+            of(&words.entry(slot).map_or([0; 2], |entry| entry.each_ref().map(|word| load(Some(word))))),
+            u64::from(is_settled_at(words, slot)),
+            held_under(words, slot).map_or(0, |epoch| epoch.0),
             Level::ALL.iter().fold(0, |set, &level| set << 1 | u64::from(is_of_level(words.level_bits(level), slot))),
         ]),
-        Subject::Terminal(slot) => of(&[terminal(slot), load(words.terminal_link(slot))]),
+        Subject::Terminal(slot) => {
+            of(&[terminal(slot), load(words.terminal_link(slot)), load(words.terminal_part(slot))])
+        }
         Subject::Entry(which, place) => which.of(words).slot_at(place).map_or(0, |slot| u64::from(slot) + 1),
         Subject::Extent(extent) => {
             let owner = load(words.extent_owner(extent));

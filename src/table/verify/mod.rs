@@ -17,8 +17,9 @@ use super::intent::Cell;
 use super::layout::Words;
 use super::levels::is_of_level;
 use super::meetings::{meeting_hash, part_hash};
-use super::membership::{chain, count_of, members, previous_of};
+use super::membership::{chain, members, previous_of};
 use super::slot_set::SlotSet;
+use super::sums::fits_columns;
 use super::terminals::terminal_hash;
 use super::{OwnerId, Table};
 use crate::limits::{FLAWS_MAX, OWNERS_MAX, PROGRESS_EVERY};
@@ -172,6 +173,9 @@ impl<'a> Check<'a> {
         self.expect(domain == expected, || format!("part slot {slot} has place {domain}, its record {record:?}"));
         let tagged = has_tag(words.domain_tags(), slot, record.map(|part| Tag::of(part.domain)));
         self.expect(tagged, || format!("part slot {slot} has not the tag of its domain, its record {record:?}"));
+        self.expect(fits_columns(words, slot, record.as_ref()), || {
+            format!("part slot {slot} is not in the columns as in its record, {record:?}")
+        });
         let Some(part) = record else { return };
         let found = words.find_part(part.meeting, part.domain).ok().flatten().map(|(slot, ..)| slot);
         self.expect(found == Some(slot), || format!("{part:?} of slot {slot} is found at {found:?}"));
@@ -189,8 +193,8 @@ impl<'a> Check<'a> {
         let mut met = HashSet::new();
         for member in members(words, part) {
             count += 1;
-            let record = words.read_terminal(member).ok().flatten().map(|(_, raw)| raw);
-            self.expect(record.is_some_and(|raw| raw.part() == part && raw.meeting() == meeting), || {
+            let record = words.read_member(member).ok().flatten().map(|(_, record)| record);
+            self.expect(record.is_some_and(|record| record.part == part && record.meeting() == meeting), || {
                 format!("terminal slot {member} is in the chain of part slot {part}, its record is {record:?}")
             });
             let previous = previous_of(words, member);
@@ -204,16 +208,16 @@ impl<'a> Check<'a> {
             self.expect(first_time, || format!("terminal slot {member} is in two chains"));
             before = Some(member);
         }
-        let said = words.part_link(part).map_or(0, |link| count_of(link.load(Ordering::Acquire)));
+        let said = words.count_members(part);
         self.expect(said == count, || format!("part slot {part} has {count} members, says {said}"));
     }
 
     fn terminal(&mut self, slot: u32) {
         let words = self.words;
-        let claimed = words.terminal(slot).is_none_or(|slot| slot.is_claimed());
+        let claimed = words.terminal(slot).is_none_or(|line| line.slot().is_claimed());
         self.expect(!claimed, || format!("terminal slot {slot} is claimed"));
-        let record = match words.read_terminal(slot) {
-            Ok(record) => record.map(|(_, raw)| raw),
+        let record = match words.read_member(slot) {
+            Ok(record) => record.map(|(_, member)| member),
             Err(why) => return self.expect(false, || format!("terminal slot {slot} is unreadable: {why:?}")),
         };
         let live = is_live(words.terminal_bits(), slot);
@@ -225,7 +229,7 @@ impl<'a> Check<'a> {
         self.expect(found == Some(slot), || format!("{} of slot {slot} is found at {found:?}", raw.address()));
         let member = match &self.members {
             Some(members) => members.contains(slot),
-            None => members(words, raw.part()).any(|member| member == slot),
+            None => members(words, raw.part).any(|member| member == slot),
         };
         self.expect(member, || format!("{} of slot {slot} is in no chain", raw.address()));
         let owner = raw.extent().and_then(|extent| words.extent_owner(extent)).map(|word| word.load(Ordering::Acquire));

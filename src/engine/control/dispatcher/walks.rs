@@ -20,6 +20,8 @@ struct Walk {
     /// The domains that are left, the next one last.
     domains: Vec<Domain>,
     cursor: Cursor,
+    /// Whether a part of the next domain could not be read.
+    met_damage: bool,
 }
 
 /// The two walks, one after the other.
@@ -39,13 +41,13 @@ enum State {
 
 impl Walk {
     fn over(domains: impl Iterator<Item = Domain>) -> Self {
-        Self { domains: domains.collect(), cursor: Cursor::default() }
+        Self { domains: domains.collect(), cursor: Cursor::default(), met_damage: false }
     }
 
     /// The walk through this domain is over.
     fn next_domain(&mut self) {
         self.domains.pop();
-        self.cursor = Cursor::default();
+        (self.cursor, self.met_damage) = (Cursor::default(), false);
     }
 }
 
@@ -102,19 +104,30 @@ impl Walks {
     /// Holds the table against the database, some parts a round, and has written what that lacks:
     /// it may have been closed while recovery had something for it, or be an older one, or a new
     /// one in place of one that was lost.
-    pub fn compare(&mut self, records: &mut Records, operations: &Operations, unfinished: &mut Unfinished) {
-        let State::Comparing(walk) = &mut self.state else { return };
+    ///
+    /// It is the first to read the records of parts that were taken over by the table's columns:
+    /// gives the domain, at its end, if some of them are damaged.
+    pub fn compare(
+        &mut self,
+        records: &mut Records,
+        operations: &Operations,
+        unfinished: &mut Unfinished,
+    ) -> Option<Domain> {
+        let State::Comparing(walk) = &mut self.state else { return None };
         let Some(&domain) = walk.domains.last() else {
             self.state = State::Done;
-            return;
+            return None;
         };
         let mut at = table::Cursor(walk.cursor.0);
         let mut parts = Vec::with_capacity(FILL_BATCH);
+        let unreadable = records.writer.table().unreadable();
         let more = records.writer.table().walk_by_level(domain, &mut at, |_, part| {
             parts.push(part);
             parts.len() < FILL_BATCH
         });
         walk.cursor = Cursor(at.0);
+        walk.met_damage |= records.writer.table().unreadable() != unreadable;
+        let damaged = (!more && walk.met_damage).then_some(domain);
         if !more {
             walk.next_domain();
         }
@@ -125,5 +138,6 @@ impl Walks {
                 }
             }
         });
+        damaged
     }
 }

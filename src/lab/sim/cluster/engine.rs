@@ -120,6 +120,7 @@ impl Engine {
             }
         }
         let mut writer = table.writer(OwnerId::CONTROL);
+        writer.begin(epoch);
         let mut journal = Journal::default();
         let ports = Ports::one(DISPATCH_MAC);
         if path == Path::Cache {

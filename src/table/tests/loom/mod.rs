@@ -13,6 +13,9 @@
 //! | claim a slot | evict the dead from it | `who_claims_after_an_eviction_sees_what_recovery_did` |
 //! | report | leave, and another joins in the slot | `a_report_never_lands_on_who_has_the_slot_since` |
 //! | read part and count | leave, remove, insert, join | `a_count_is_never_that_of_a_part_which_has_the_slot_since` |
+//! | report | report of the same terminal | `the_checks_are_those_of_their_banks_while_two_report` |
+//! | read a line | report | `a_record_is_read_whole_while_another_reports` |
+//! | report | leave, and another joins in the line | `a_line_is_one_terminals_at_a_time` |
 //! | take an extent | take it | `an_extent_is_taken_once` |
 //! | read information | give its extent back, another takes it | `an_extent_changes_hands_under_no_reader` |
 //! | read information | publish anew in the same extent | `information_is_that_of_its_record` |
@@ -38,12 +41,15 @@
 //! writer is dead; two recoveries, for the same lock; creation and anything, for the file has no
 //! name before.
 //!
-//! Slots, extents' owners, indexes, bits of levels, the structure's claim and the count of
+//! The bits of the columns and their entries have one writer: the thread that changes parts.
+//!
+//! Slots, lines, extents' owners, indexes, bits of levels, the structure's claim and the count of
 //! operations are the production code over loom's words. Links of chains are models of their
 //! stores, and say so.
 
 mod around;
 mod levels;
+mod line;
 
 use std::sync::atomic::Ordering;
 
