@@ -81,7 +81,9 @@ impl Regions {
         region(DOMAINS * 2);
         region(parts.div_ceil(64));
         region(members.div_ceil(64));
-        (0..LEVELS).for_each(|_| drop(region(parts.div_ceil(64))));
+        for _ in 0..LEVELS {
+            region(parts.div_ceil(64));
+        }
         region(parts.div_ceil(64) * 16);
         region(index(parts));
         region(index(parts));

@@ -11,7 +11,7 @@ use crate::wire::{Domain, Epoch};
 /// Its file, not read yet.
 pub(super) enum File {
     /// In this program's layout.
-    Ours(Table),
+    Ours(Box<Table>),
     /// In the layout of the version before.
     Earlier(Mapping),
 }
@@ -21,7 +21,7 @@ pub(super) enum Old {
     /// Read as it is asked for.
     Ours(Arc<Table>),
     /// Read all at once.
-    Earlier(Mapping, Earlier),
+    Earlier(Mapping, Box<Earlier>),
 }
 
 impl File {
@@ -39,10 +39,10 @@ impl Old {
         match file {
             File::Ours(table) => {
                 table.recover();
-                Ok(Self::Ours(Arc::new(table)))
+                Ok(Self::Ours(Arc::new(*table)))
             }
             File::Earlier(mapping) => {
-                let read = earlier::read(&mapping)?;
+                let read = Box::new(earlier::read(&mapping)?);
                 Ok(Self::Earlier(mapping, read))
             }
         }

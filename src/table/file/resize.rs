@@ -121,7 +121,8 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
     let mapping = Mapping::open(path).map_err(|error| broken(error.into()))?;
     // Before its lock is taken, of which a refusal has no need.
     let is_earlier = earlier::is_earlier(&mapping);
-    let file = if is_earlier { File::Earlier(mapping) } else { File::Ours(Table::open(mapping).map_err(broken)?) };
+    let file =
+        if is_earlier { File::Earlier(mapping) } else { File::Ours(Box::new(Table::open(mapping).map_err(broken)?)) };
     let locked = file.mapping();
     if !locked.try_lock().map_err(failed("lock it"))? {
         let pid = locked.fd().and_then(|file| lock_taker(file).ok().flatten());

@@ -5,6 +5,7 @@ mod claims;
 mod columns;
 mod discard;
 mod discard_terminal;
+mod earlier;
 pub(in crate::table) mod file;
 mod kill;
 mod live;
