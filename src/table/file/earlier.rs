@@ -59,6 +59,9 @@ pub(super) fn is_earlier(mapping: &Mapping) -> bool {
 
 /// Where everything is in its words.
 struct Regions {
+    /// A bit for each slot that is in use.
+    part_bits: usize,
+    terminal_bits: usize,
     parts: usize,
     terminals: usize,
     extent_banks: usize,
@@ -79,8 +82,8 @@ impl Regions {
         let index = |entries: usize| (entries * 2).next_multiple_of(8) + 32;
         region(OWNERS * CELL);
         region(DOMAINS * 2);
-        region(parts.div_ceil(64));
-        region(members.div_ceil(64));
+        let part_bits = region(parts.div_ceil(64));
+        let terminal_bits = region(members.div_ceil(64));
         for _ in 0..LEVELS {
             region(parts.div_ceil(64));
         }
@@ -93,7 +96,7 @@ impl Regions {
         let terminals = region(members * SLOT);
         region(extents as usize);
         let extent_banks = region(extents as usize * 2 * EXTENT_BANK);
-        Self { parts, terminals, extent_banks, extents, words: end }
+        Self { part_bits, terminal_bits, parts, terminals, extent_banks, extents, words: end }
     }
 }
 
@@ -175,6 +178,9 @@ impl Earlier {
         let slots = |begin: usize, count: u32| {
             (0..count).map(move |slot| (slot, &words[begin + slot as usize * SLOT..][..SLOT]))
         };
+        // What is damaged in a slot that is not in use costs nothing.
+        let in_use =
+            |bits: usize, slot: u32| words[bits + slot as usize / 64].load(Ordering::Relaxed) >> (slot % 64) & 1 == 1;
         // By slot: where the part is in `parts`, and how many members its link counts.
         let mut places: HashMap<u32, (usize, u64)> = HashMap::new();
         for (slot, own) in slots(regions.parts, self.capacity.meetings) {
@@ -185,6 +191,7 @@ impl Earlier {
                     self.parts.push((part, Vec::new()));
                 }
                 Some(None) => {}
+                None if !in_use(regions.part_bits, slot) => {}
                 None => self.flaw(format!("part slot {slot} is unreadable")),
             }
         }
@@ -196,7 +203,7 @@ impl Earlier {
                     Some(&(at, _)) if self.parts[at].0.meeting == terminal.meeting => self.parts[at].1.push(terminal),
                     _ => self.flaw(format!("terminal slot {slot} is in no chain")),
                 },
-                None => self.damaged += 1,
+                None => self.damaged += u32::from(in_use(regions.terminal_bits, slot)),
             }
         }
         for (at, counted) in places.into_values() {

@@ -34,13 +34,10 @@ impl File {
 }
 
 impl Old {
-    /// Reads a table whose writers are all dead; what they had begun is finished or undone.
+    /// Reads a table whose writers are all dead.
     pub fn read(file: File) -> Result<Self, Refusal> {
         match file {
-            File::Ours(table) => {
-                table.recover();
-                Ok(Self::Ours(Arc::new(*table)))
-            }
+            File::Ours(table) => Ok(Self::Ours(Arc::new(*table))),
             File::Earlier(mapping) => {
                 let read = Box::new(earlier::read(&mapping)?);
                 Ok(Self::Earlier(mapping, read))
@@ -89,12 +86,16 @@ impl Old {
         }
     }
 
-    /// Leaves out terminals whose records are damaged; gives how many. Their autonomous servers
+    /// Finishes or undoes what the dead writers had begun, and leaves out terminals whose records
+    /// are damaged; gives how many. Their autonomous servers
     /// still know them, and are asked, because their parts are in doubt. A damaged part is not left
     /// out: only the database, which is not open now, can bring it back.
-    pub fn discard_damaged(&self) -> Result<u32, TableError> {
+    pub fn settle(&self) -> Result<u32, TableError> {
         match self {
-            Self::Ours(table) => table.writer(OwnerId::CONTROL).discard_damaged_terminals(),
+            Self::Ours(table) => {
+                table.recover();
+                table.writer(OwnerId::CONTROL).discard_damaged_terminals()
+            }
             Self::Earlier(_, read) => Ok(read.damaged),
         }
     }

@@ -156,7 +156,7 @@ pub fn resize(path: &Path, wanted: &Wanted, tell: &mut dyn FnMut(Step)) -> Resul
     let mapping = Mapping::create(path, bytes).map_err(|error| broken(error.into()))?;
     let new = Table::create(mapping, after, old.head().0).map_err(broken)?;
     let new = Arc::new(new);
-    let damaged = old.discard_damaged().map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
+    let damaged = old.settle().map_err(|error| ResizeError::Unfit { path: path.to_owned(), error })?;
     if let Some(flaw) = old.flaws(&mut |done, of| tell(Step::Verifying(done, of))).into_iter().next() {
         return Err(ResizeError::Flawed { path: path.to_owned(), flaw });
     }

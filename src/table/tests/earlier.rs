@@ -118,7 +118,8 @@ fn what_a_dead_writer_was_removing_is_gone() {
     let _none_copied = copies::forbidden();
     let slot_of = |bytes: &[u8], first: u64, second: u64| {
         let words: Vec<_> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        let parts = (0..words.len() - 1).find(|&at| words[at] == first && words[at + 1] & 0xff_ffff_ffff == second);
+        let parts = (0..words.len() - 1)
+            .find(|&at| words[at] == first && words[at + 1] >> 48 != 0 && words[at + 1] & 0xff_ffff_ffff == second);
         parts.unwrap()
     };
     let folder = Folder::new();
