@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::{sleep, spawn, yield_now};
 use std::time::{Duration, Instant};
 
+use baton::limits::INFO_BYTES_INLINE;
 use baton::sdk::{Endpoint, EndpointSettings};
 use baton::sys::af_xdp::{self, Bound, Settings, Socket};
 use baton::sys::bpf::{SteerSettings, Steering};
@@ -324,7 +325,7 @@ fn all_slots_are_there(table: &Arc<Table>, path: &Path) {
         control.remove_part(meeting, domain()).unwrap();
     }
     assert_eq!((table.count_parts(), table.count_terminals()), (1, MEETINGS as u32));
-    let long = table.terminals().filter(|terminal| terminal.info.len() > 16).count();
+    let long = table.terminals().filter(|terminal| terminal.info.len() > INFO_BYTES_INLINE).count();
     let (used, extents) = Table::inspect(path).unwrap().extents();
     assert_eq!(used as usize, long, "of {extents} extents");
     (2..=CAPACITY.meetings.into()).for_each(|meeting| control.insert_part(&part(MeetingId(meeting))).unwrap());

@@ -37,7 +37,7 @@ counters! {
     /// Reports left unanswered because another writer had the slot, or its record was damaged; the
     /// terminal repeats them.
     ReportsDeferred "reports_deferred",
-    /// Reports answered CAPACITY: the table has no room for additional information of more than 16
+    /// Reports answered CAPACITY: the table has no room for additional information of more than 6
     /// bytes.
     ReportsFull "reports_full",
     /// Probes sent back.

@@ -312,7 +312,7 @@ impl Dispatcher {
     /// Goes on with filling the table or holding it against the database.
     fn walk(&mut self, now: Nanos) {
         let Self { walks, records, operations, output, links, unfinished, recovery, .. } = self;
-        if let Some(damaged) = walks.compare(records, operations, unfinished) {
+        if let Some(damaged) = walks.compare(now, records, (recovery, operations), unfinished) {
             recovery.mend(damaged);
         }
         if !walks.fill(now, records, operations) {

@@ -37,7 +37,7 @@ pub(super) fn write(event: &Event, config: &Config) {
         Event::Full { terminal, room } => tracing::error!(
             %terminal,
             room,
-            "its additional information is not in the table: `room` terminals may have more than 16 bytes of it, and have; its \
+            "its additional information is not in the table: `room` terminals may have more than 6 bytes of it, and have; its \
              reports are answered CAPACITY. Give the table more `terminals` (`baton table resize`)"
         ),
         Event::FullNamed => {

@@ -7,13 +7,18 @@ use super::records::Records;
 use super::unfinished::Unfinished;
 use crate::cms::Operations;
 use crate::limits::FILL_BATCH;
-use crate::recovery::{Cursor, Path, Store};
+use crate::recovery::{Cursor, Path, Recovery, Store};
 use crate::table;
 use crate::time::Nanos;
 use crate::wire::Domain;
 
 /// How long nothing is read from a database that could not be read.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long the comparison waits, again and again, while meetings are being taken over: it reads
+/// what a takeover need not read, on the thread that takes over.
+const AFTER_TAKEOVER: Duration = Duration::from_millis(20);
+/// How often it waits at most: one autonomous server that never answers for all does not stop it.
+const WAITS_MAX: u32 = 250;
 
 /// Where a walk over the parts of database or table stands.
 struct Walk {
@@ -27,8 +32,10 @@ struct Walk {
 /// The two walks, one after the other.
 pub(super) struct Walks {
     state: State,
-    /// The database could not be read: not before.
+    /// Not before: the database could not be read, or takeovers go first.
     resume: Nanos,
+    /// How often the comparison has waited for takeovers.
+    waits: u32,
 }
 
 enum State {
@@ -55,7 +62,7 @@ impl Walks {
     pub fn new(path: Path, domains: impl Iterator<Item = Domain>) -> Self {
         // A table that lives holds everything: there is no domain left to fill it from.
         let domains = domains.filter(|_| path == Path::Database);
-        Self { state: State::Filling(Walk::over(domains)), resume: Nanos(0) }
+        Self { state: State::Filling(Walk::over(domains)), resume: Nanos(0), waits: 0 }
     }
 
     /// When there is something to walk over; none where that waits for the database to open, or is
@@ -109,11 +116,20 @@ impl Walks {
     /// gives the domain, at its end, if some of them are damaged.
     pub fn compare(
         &mut self,
+        now: Nanos,
         records: &mut Records,
-        operations: &Operations,
+        (recovery, operations): (&Recovery, &Operations),
         unfinished: &mut Unfinished,
     ) -> Option<Domain> {
         let State::Comparing(walk) = &mut self.state else { return None };
+        if now < self.resume {
+            return None;
+        }
+        if self.waits < WAITS_MAX && recovery.is_taking_over() {
+            self.waits += 1;
+            self.resume = now + AFTER_TAKEOVER;
+            return None;
+        }
         let Some(&domain) = walk.domains.last() else {
             self.state = State::Done;
             return None;
