@@ -166,10 +166,11 @@ mod tests {
     use super::*;
 
     /// Numbers that only look like one, and why.
-    const OTHERS: [(&str, &str); 6] = [
+    const OTHERS: [(&str, &str); 7] = [
         ("database::FIRST_FORMAT", "the form that is still brought into the present one"),
         ("sys::mounts::BPF_FS_MAGIC", "the kernel's"),
         ("sys::mounts::SYSFS_MAGIC", "the kernel's"),
+        ("table::file::open::EARLIER_LAYOUT_HASH", "the layout that a resize brings into the present one"),
         ("table::file::snapshot::MAGIC", "says that it is a snapshot, not which"),
         ("telemetry::hlog::VERSION", "of HdrHistogram's log"),
         ("wire::generator::MAGIC", "of the kernel's packet generator"),

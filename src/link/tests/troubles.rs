@@ -39,7 +39,7 @@ fn a_terminal_whose_information_finds_no_room_is_told_capacity_and_named() {
     assert_eq!(rig.shared.troubles.take(), Some(Trouble::Full(domain().device(1))));
 
     // With less to say it is heard, and with room too.
-    report_info(&rig, 1, 4, 16);
+    report_info(&rig, 1, 4, 6);
     rig.step();
     rig.wait_for_acknowledgements();
     assert_eq!(rig.acknowledged(), [(domain().device(1), 4, Status::Ok)]);
