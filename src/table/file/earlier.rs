@@ -8,9 +8,9 @@
 //! 3 part's slot (32) channel stream window │ 4, 5 information up to 16 bytes, else 4 its extent │ 6 checksum
 //! ```
 //!
-//! It goes by the records alone, not by indexes, chains and bitmaps. So what a dead writer had begun
-//! needs no recovery of the earlier program's: a member whose record is published has joined, and
-//! what a cell says that its owner was removing is gone.
+//! It goes by the records alone, not by indexes, chains and bitmaps. So what a dead writer had
+//! begun needs no recovery of the earlier program's: a member whose record is published has joined,
+//! and what a cell says that its owner was removing is gone.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

@@ -1,8 +1,8 @@
 //! A table that the version before wrote: refused, and brought over by a resize.
 //!
-//! It has room for 24 parts and 80 terminals. Meetings 1 to 6 have parts in domains 1 and 2, but for
-//! the last of these, which was removed; each has six members with 0, 6, 7, 16, 17 and 64 bytes of
-//! information, in the order of their devices. Every third by its address has reported.
+//! It has room for 24 parts and 80 terminals. Meetings 1 to 6 have parts in domains 1 and 2, but
+//! for the last of these, which was removed; each has six members with 0, 6, 7, 16, 17 and 64 bytes
+//! of information, in the order of their devices. Every third by its address has reported.
 
 use std::collections::BTreeMap;
 use std::fs;
