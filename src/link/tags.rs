@@ -13,20 +13,21 @@ const _: () = assert!(crate::limits::FETCH_AHEAD <= LANES, "a group of a burst h
 /// of a frame is believed before.
 #[inline]
 pub(super) fn check(frames: &mut [Option<Opened<'_>>], peers: &Peers) {
-    let mut lanes = ArrayVec::<_, LANES>::new();
+    let (mut lanes, mut keyed) = (ArrayVec::<_, LANES>::new(), ArrayVec::<_, LANES>::new());
     for opened in frames.iter_mut().flatten() {
         let key = &peers.peer(opened.domain).inbound;
         match key.key() {
             Key::Unauthenticated => opened.is_authentic = opened.frame.bears([0; TAG_BYTES]),
-            Key::Keyed(_) => lanes.push((key, opened.frame.covered())),
+            Key::Keyed(_) => {
+                lanes.push((key, opened.frame.covered()));
+                keyed.push(opened);
+            }
         }
     }
     if lanes.is_empty() {
         return;
     }
-    let is_keyed = |opened: &&mut Opened<'_>| matches!(peers.peer(opened.domain).inbound.key(), Key::Keyed(_));
-    let tags = cmac::tags(&lanes);
-    for (opened, tag) in frames.iter_mut().flatten().filter(is_keyed).zip(tags) {
+    for (opened, tag) in keyed.into_iter().zip(cmac::tags(&lanes)) {
         opened.is_authentic = opened.frame.bears(tag);
     }
 }
