@@ -7,7 +7,7 @@ use super::shared::Shared;
 use super::troubles::Trouble;
 use crate::cascade::Hop;
 use crate::limits::{BURST, BUSY_PER_BURST};
-use crate::table::{Reported, SlotHint, Writer};
+use crate::table::{Reported, SlotHint, Sought, Writer};
 use crate::telemetry::{Counter, Counters};
 use crate::time::Nanos;
 use crate::wire::{
@@ -54,7 +54,8 @@ pub(super) struct Opened<'a> {
     pub arrived: Nanos,
     pub frame: Frame<'a>,
     pub domain: usize,
-    /// Of a REPORT.
+    /// Whose state it has, and where that is; of a REPORT.
+    pub sought: Option<Sought>,
     pub near: SlotHint,
     /// Its tag was compared, and is right.
     pub is_authentic: bool,

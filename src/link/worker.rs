@@ -34,7 +34,7 @@ use super::shared::Shared;
 use super::tags;
 use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, FETCH_AHEAD, HELD_MAX, LOOK_AHEAD};
 use crate::sys::clock;
-use crate::table::{SlotHint, Writer};
+use crate::table::{SlotHint, Table, Writer};
 use crate::telemetry::{Counter, Counters, Recorder, Stage};
 use crate::time::Nanos;
 use crate::wire::{Envelope, Frame, Header, Message, Opcode, ReportAck, Status, encode_message};
@@ -47,6 +47,7 @@ pub struct Worker<R> {
     ring: R,
     /// That the rings are on.
     interface: u8,
+    table: Arc<Table>,
     writer: Writer,
     shared: Arc<Shared>,
     outbox: Arc<FrameQueue>,
@@ -99,6 +100,7 @@ impl<R: Ring> Worker<R> {
         Self {
             ring,
             interface,
+            table: writer.table().clone(),
             writer,
             shared,
             outbox,
@@ -263,6 +265,7 @@ impl<R: Ring> Worker<R> {
         let Self {
             ring,
             interface,
+            table,
             writer,
             shared,
             counters,
@@ -274,6 +277,7 @@ impl<R: Ring> Worker<R> {
             ..
         } = self;
         let interface = *interface;
+        let finder = table.finder();
         let (mut oldest, mut stamped) = (now.0, 0);
         let mut places = ArrayVec::<_, BURST>::new();
         let mut burst =
@@ -294,12 +298,10 @@ impl<R: Ring> Worker<R> {
                 }
                 places.push(match open(received, shared) {
                     Ok((frame, domain)) => {
-                        if let Some((terminal, _)) = frame.reports_on() {
-                            burst.writer.table().prefetch_index(terminal);
-                        }
+                        let sought = frame.reports_on().map(|(terminal, _)| finder.prefetch_index(terminal));
                         let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
                         let near = SlotHint::default();
-                        Some(Opened { held: entry, bytes, arrived, frame, domain, near, is_authentic: false })
+                        Some(Opened { held: entry, bytes, arrived, frame, domain, sought, near, is_authentic: false })
                     }
                     Err(counter) => {
                         counters.count(counter);
@@ -310,8 +312,8 @@ impl<R: Ring> Worker<R> {
             if (1..=groups).contains(&step) {
                 let group = group(&places, step - 1);
                 for opened in places[group].iter_mut().flatten() {
-                    if let Some((terminal, _)) = opened.frame.reports_on() {
-                        opened.near = burst.writer.table().prefetch_record(terminal);
+                    if let Some(sought) = opened.sought {
+                        opened.near = finder.prefetch_record(sought);
                     }
                 }
             }
