@@ -2,7 +2,8 @@
 //! the ring.
 
 use super::acks::Acknowledgements;
-use super::ring::Received;
+use super::peers::Peer;
+use super::ring::{Received, Ring};
 use super::shared::Shared;
 use super::troubles::Trouble;
 use crate::cascade::Hop;
@@ -49,11 +50,9 @@ pub(super) enum Says {
 /// A frame of a known domain to us.
 pub(super) struct Opened<'a> {
     pub held: usize,
-    /// All of it, and when it came.
-    pub bytes: &'a [u8],
-    pub arrived: Nanos,
     pub frame: Frame<'a>,
-    pub domain: usize,
+    /// Whose it says that it is.
+    pub peer: &'a Peer,
     /// Whose state it has, and where that is; of a REPORT.
     pub sought: Option<Sought>,
     pub near: SlotHint,
@@ -63,7 +62,7 @@ pub(super) struct Opened<'a> {
 
 /// Finds the packet in a frame, and whose it is; or how to count it.
 #[inline(always)]
-pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame<'a>, usize), Counter> {
+pub(super) fn open<'a>(received: Received<'a>, shared: &'a Shared) -> Result<(Frame<'a>, &'a Peer), Counter> {
     let is_probe = |port| GeneratorProbe::in_frame(received.bytes, port).is_some();
     let frame = match Frame::parse(received.bytes, shared.ethertype) {
         Err(Malformed::EtherType) if shared.probe_port.is_some_and(is_probe) => return Err(Counter::GeneratorProbes),
@@ -72,12 +71,14 @@ pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame
     if frame.to() != shared.address {
         return Err(Counter::Misaddressed);
     }
-    let domain = frame.from().domain().and_then(|domain| shared.peers.find(domain));
-    domain.map(|(domain, _)| (frame, domain)).ok_or(Counter::UnknownDomain)
+    let peer = frame.from().domain().and_then(|domain| shared.peers.find(domain));
+    peer.map(|(_, peer)| (frame, peer)).ok_or(Counter::UnknownDomain)
 }
 
 /// What frames are worked on with while the ring's bytes are borrowed.
-pub(super) struct Burst<'w> {
+pub(super) struct Burst<'w, R> {
+    pub ring: &'w R,
+    pub now: Nanos,
     pub writer: &'w mut Writer,
     pub shared: &'w Shared,
     /// The interface that the worker's frames come by.
@@ -99,7 +100,7 @@ impl Answers {
     }
 }
 
-impl Burst<'_> {
+impl<R: Ring> Burst<'_, R> {
     /// Whether it is a report that would change nothing.
     pub fn is_known(&self, opened: &Opened<'_>) -> bool {
         let reports_on = opened.frame.reports_on();
@@ -109,11 +110,11 @@ impl Burst<'_> {
     /// Does what a frame says; or how to count it.
     #[inline]
     pub fn take(&mut self, opened: &Opened<'_>) -> Result<(), Counter> {
-        let Opened { frame, domain, near, .. } = opened;
+        let Opened { frame, peer, near, .. } = opened;
         if !opened.is_authentic {
             return Err(Counter::Unauthentic);
         }
-        let (from, peer) = (frame.from(), self.shared.peers.peer(*domain));
+        let from = frame.from();
         if peer.note(Hop { interface: self.interface, mac: frame.src_mac() }) {
             *self.for_control = true;
         }
@@ -170,11 +171,11 @@ impl Burst<'_> {
     fn note_stray(&self, opened: &Opened<'_>, meeting: MeetingId, reported: Reported) {
         let held = match reported {
             Reported::OtherMeeting(held) => held,
-            Reported::UnknownTerminal if self.shared.is_settled(opened.domain) => MeetingId::NONE,
+            Reported::UnknownTerminal if self.shared.is_settled(opened.peer.place) => MeetingId::NONE,
             _ => return,
         };
         if meeting != MeetingId::NONE {
-            self.shared.peers.peer(opened.domain).note_stray(meeting, held);
+            opened.peer.note_stray(meeting, held);
         }
     }
 
@@ -188,7 +189,7 @@ impl Burst<'_> {
         reported: Reported,
         says: fn(ReportAck) -> Says,
     ) {
-        let (shared, domain) = (self.shared, opened.domain);
+        let (shared, domain) = (self.shared, opened.peer.place);
         let (counter, status) = match reported {
             Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
             Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
@@ -223,14 +224,14 @@ impl Burst<'_> {
     }
 
     pub fn prompt(&mut self, opened: &Opened<'_>, says: Says) {
-        self.answers.prompt.push(Prompt { held: opened.held, domain: opened.domain, says });
+        self.answers.prompt.push(Prompt { held: opened.held, domain: opened.peer.place, says });
     }
 
     /// Hands a frame to the control thread. Its destination there is the address of the interface
     /// that it came by, also where it was sent to a group: the answer leaves by that interface.
     fn hand_on(&mut self, opened: &Opened<'_>) {
-        let Opened { bytes, arrived, .. } = opened;
-        let posted = self.shared.inbox.post(*arrived, |buffer| {
+        let Received { bytes, arrived } = self.ring.received(opened.held);
+        let posted = self.shared.inbox.post(arrived.unwrap_or(self.now), |buffer| {
             let length = bytes.len().min(buffer.len());
             buffer[..length].copy_from_slice(&bytes[..length]);
             if let (Some(own), Some(to)) = (self.shared.peers.own_mac(self.interface), buffer.first_chunk_mut()) {

@@ -3,7 +3,6 @@
 use arrayvec::ArrayVec;
 
 use super::burst::Opened;
-use super::peers::Peers;
 use crate::sys::cmac::{self, LANES};
 use crate::wire::{Key, TAG_BYTES};
 
@@ -12,10 +11,10 @@ const _: () = assert!(crate::limits::FETCH_AHEAD <= LANES, "a group of a burst h
 /// Compares the tags of up to [`LANES`] frames, and notes in each whether its own is right. Nothing
 /// of a frame is believed before.
 #[inline]
-pub(super) fn check(frames: &mut [Option<Opened<'_>>], peers: &Peers) {
+pub(super) fn check(frames: &mut [Opened<'_>]) {
     let (mut lanes, mut keyed) = (ArrayVec::<_, LANES>::new(), ArrayVec::<_, LANES>::new());
-    for opened in frames.iter_mut().flatten() {
-        let key = &peers.peer(opened.domain).inbound;
+    for opened in frames {
+        let key = &opened.peer.inbound;
         match key.key() {
             Key::Unauthenticated => opened.is_authentic = opened.frame.bears([0; TAG_BYTES]),
             Key::Keyed(_) => {
