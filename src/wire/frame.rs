@@ -116,7 +116,80 @@ struct AddressBytes {
     reserved: [u8; 2],
 }
 
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ProtocolBytes {
+    header: HeaderBytes,
+    body: [u8; BODY_BYTES],
+    tag: [u8; TAG_BYTES],
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct DataBytes {
+    header: HeaderBytes,
+    page: [u8; size_of::<PageBytes>() + PAGE_BYTES],
+    tag: [u8; TAG_BYTES],
+}
+
 const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<HeaderBytes>() == HEADER_BYTES);
+const _: () = assert!(size_of::<ProtocolBytes>() == PROTOCOL_BYTES && size_of::<DataBytes>() == DATA_BYTES);
+
+/// A payload, as long as its kind is.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Protocol(&'a ProtocolBytes),
+    Unicast(&'a DataBytes),
+    Multicast(&'a DataBytes),
+}
+
+impl<'a> Payload<'a> {
+    #[inline(always)]
+    fn read(packet: PacketType, bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let data = || DataBytes::ref_from_prefix(bytes).map(|(data, _)| data).map_err(|_| Malformed::Short);
+        match packet {
+            PacketType::Protocol => {
+                ProtocolBytes::ref_from_prefix(bytes).map(|(it, _)| Self::Protocol(it)).map_err(|_| Malformed::Short)
+            }
+            PacketType::Unicast => data().map(Self::Unicast),
+            PacketType::Multicast => data().map(Self::Multicast),
+        }
+    }
+
+    #[inline]
+    fn header(self) -> &'a HeaderBytes {
+        match self {
+            Self::Protocol(ProtocolBytes { header, .. }) => header,
+            Self::Unicast(DataBytes { header, .. }) | Self::Multicast(DataBytes { header, .. }) => header,
+        }
+    }
+
+    /// What is between header and tag.
+    #[inline]
+    fn body(self) -> &'a [u8] {
+        match self {
+            Self::Protocol(ProtocolBytes { body, .. }) => body,
+            Self::Unicast(DataBytes { page, .. }) | Self::Multicast(DataBytes { page, .. }) => page,
+        }
+    }
+
+    #[inline]
+    fn tag(self) -> &'a [u8; TAG_BYTES] {
+        match self {
+            Self::Protocol(ProtocolBytes { tag, .. }) => tag,
+            Self::Unicast(DataBytes { tag, .. }) | Self::Multicast(DataBytes { tag, .. }) => tag,
+        }
+    }
+
+    /// All but the tag.
+    #[inline]
+    fn tagged(self) -> &'a [u8] {
+        match self {
+            Self::Protocol(it) => &it.as_bytes()[..PROTOCOL_BYTES - TAG_BYTES],
+            Self::Unicast(it) | Self::Multicast(it) => &it.as_bytes()[..DATA_BYTES - TAG_BYTES],
+        }
+    }
+}
 
 /// A frame whose packet is complete. None of it may be trusted before [`Self::authentic`] returns
 /// true.
@@ -124,12 +197,7 @@ const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<
 pub struct Frame<'a> {
     ethernet: &'a EthernetBytes,
     addresses: &'a AddressBytes,
-    /// Without the tag.
-    payload: &'a [u8],
-    tag: &'a [u8; TAG_BYTES],
-    /// From the addresses to the tag, the label included.
-    tagged: &'a [u8],
-    packet: PacketType,
+    payload: Payload<'a>,
     ethertype: u16,
     vlan: Option<u16>,
     label: Option<u16>,
@@ -159,11 +227,8 @@ impl<'a> Frame<'a> {
             label = Some(bytes.get() as u16);
             payload = behind;
         }
-        let payload = payload.get(..packet.payload_bytes()).ok_or(Malformed::Short)?;
-        let (payload, tag) = payload.split_last_chunk().ok_or(Malformed::Short)?;
-        let label_bytes = if metro { LABEL_BYTES } else { 0 };
-        let tagged = rest.get(..ADDRESSES_BYTES + label_bytes + payload.len()).ok_or(Malformed::Short)?;
-        Ok(Self { ethernet, addresses, payload, tag, tagged, packet, ethertype, vlan, label })
+        let payload = Payload::read(packet, payload)?;
+        Ok(Self { ethernet, addresses, payload, ethertype, vlan, label })
     }
 
     /// Its addresses.
@@ -199,7 +264,11 @@ impl<'a> Frame<'a> {
 
     /// As the first header says.
     pub const fn packet_type(&self) -> PacketType {
-        self.packet
+        match self.payload {
+            Payload::Protocol(_) => PacketType::Protocol,
+            Payload::Unicast(_) => PacketType::Unicast,
+            Payload::Multicast(_) => PacketType::Multicast,
+        }
     }
 
     /// Whether its tag proves that a holder of the key sent it in the key's direction. Takes
@@ -213,14 +282,14 @@ impl<'a> Frame<'a> {
     /// What its tag covers.
     #[inline]
     pub(crate) fn covered(&self) -> Covered<'a> {
-        Covered::of(self.tagged, self.label.is_some())
+        Covered { addresses: zerocopy::transmute_ref!(self.addresses), behind: self.payload.tagged() }
     }
 
     /// Whether this is its tag. Takes constant time.
     #[must_use]
     #[inline]
     pub(crate) fn bears(&self, tag: [u8; TAG_BYTES]) -> bool {
-        let difference = u128::from_ne_bytes(tag) ^ u128::from_ne_bytes(*self.tag);
+        let difference = u128::from_ne_bytes(tag) ^ u128::from_ne_bytes(*self.payload.tag());
         std::hint::black_box(difference) == 0
     }
 
@@ -240,18 +309,23 @@ impl<'a> Frame<'a> {
     /// touch. Only [`Self::message`] tells that it is a valid one.
     #[inline]
     pub fn reports_on(&self) -> Option<(Address, u32)> {
-        if !self.looks_like_report() {
-            return None;
-        }
-        let (terminal, rest) = U64::ref_from_prefix(&self.payload[HEADER_BYTES..]).ok()?;
-        let (version, _) = U32::ref_from_prefix(rest).ok()?;
-        Some((Address::from_number(terminal.get()), version.get()))
+        Some(self.report_bytes()?.reports_on())
     }
 
     /// Whether it has a REPORT's opcode, in a REPORT's kind of payload.
     #[inline]
     pub fn looks_like_report(&self) -> bool {
-        self.opcode_raw() == Opcode::Report.wire() && self.packet == PacketType::Protocol
+        self.report_bytes().is_some()
+    }
+
+    #[inline]
+    fn report_bytes(&self) -> Option<&'a ReportBytes> {
+        match self.payload {
+            Payload::Protocol(ProtocolBytes { header, body, .. }) if header.opcode == Opcode::Report.wire() => {
+                Some(zerocopy::transmute_ref!(body))
+            }
+            _ => None,
+        }
     }
 
     /// The opcode, if version and opcode are known and the payload is of the opcode's kind.
@@ -262,8 +336,8 @@ impl<'a> Frame<'a> {
             return Err(Malformed::Version);
         }
         let opcode = Opcode::from_wire(header.opcode).ok_or(Malformed::Opcode)?;
-        match (opcode.is_page(), self.packet) {
-            (true, PacketType::Unicast | PacketType::Multicast) | (false, PacketType::Protocol) => Ok(opcode),
+        match (opcode.is_page(), self.payload) {
+            (true, Payload::Unicast(_) | Payload::Multicast(_)) | (false, Payload::Protocol(_)) => Ok(opcode),
             _ if self.is_refusal() => Ok(opcode),
             _ => Err(Malformed::Payload),
         }
@@ -286,10 +360,10 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn message(&self) -> Result<Message, Malformed> {
         let opcode = self.opcode()?;
-        if self.packet != PacketType::Protocol && !self.is_refusal() {
+        if self.packet_type() != PacketType::Protocol && !self.is_refusal() {
             return Err(Malformed::Payload);
         }
-        let body = self.payload[HEADER_BYTES..].first_chunk().ok_or(Malformed::Short)?;
+        let body = self.payload.body().first_chunk().ok_or(Malformed::Short)?;
         Message::read(opcode, self.header_bytes().status, body)
     }
 
@@ -301,27 +375,24 @@ impl<'a> Frame<'a> {
         if header.version != VERSION {
             return Err(Malformed::Version);
         }
-        if !self.looks_like_report() {
-            return Err(Malformed::Payload);
-        }
+        let body = self.report_bytes().ok_or(Malformed::Payload)?;
         if !Status::from_wire(header.status).is_some_and(Status::is_success) {
             return Err(Malformed::Value);
         }
-        let body = ReportBytes::ref_from_prefix(&self.payload[HEADER_BYTES..]).map_err(|_| Malformed::Short)?.0;
         body.report(header.header().meeting).ok_or(Malformed::Value)
     }
 
     /// The page of a data payload. A refusal has none: see [`Self::message`].
     pub fn page(&self) -> Result<Page<'a>, Malformed> {
-        if !self.opcode()?.is_page() || self.packet == PacketType::Protocol || self.is_refusal() {
+        if !self.opcode()?.is_page() || self.packet_type() == PacketType::Protocol || self.is_refusal() {
             return Err(Malformed::Payload);
         }
-        Page::parse(&self.payload[HEADER_BYTES..])
+        Page::parse(self.payload.body())
     }
 
     #[inline]
     fn header_bytes(&self) -> &'a HeaderBytes {
-        HeaderBytes::ref_from_prefix(self.payload).map(|(header, _)| header).expect("both payloads hold a header")
+        self.payload.header()
     }
 }
 
