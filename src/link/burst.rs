@@ -130,8 +130,8 @@ impl<R: Ring> Burst<'_, R> {
                 return Err(Malformed::Value.into());
             }
             let reported = self.writer.report_at(*near, &report);
-            self.note_stray(opened, report.meeting, reported);
-            self.acknowledge(opened, (report.terminal, report.version), reported, Says::Acknowledged);
+            let of = (report.terminal, report.version);
+            self.acknowledge(opened, report.meeting, of, reported, Says::Acknowledged);
             self.reports += 1;
             return Ok(());
         }
@@ -145,8 +145,8 @@ impl<R: Ring> Burst<'_, R> {
                         continue;
                     };
                     let reported = self.writer.report_state(&state);
-                    self.note_stray(opened, state.meeting, reported);
-                    self.acknowledge(opened, (state.terminal, state.version), reported, Says::InfoAcknowledged);
+                    let of = (state.terminal, state.version);
+                    self.acknowledge(opened, state.meeting, of, reported, Says::InfoAcknowledged);
                 }
                 self.reports += 1;
             }
@@ -165,40 +165,61 @@ impl<R: Ring> Burst<'_, R> {
         Ok(())
     }
 
-    /// Has the control thread asked about a meeting that a terminal reports out of and the table
-    /// does not have it in.
-    #[inline(always)]
-    fn note_stray(&self, opened: &Opened<'_>, meeting: MeetingId, reported: Reported) {
-        let held = match reported {
-            Reported::OtherMeeting(held) => held,
-            Reported::UnknownTerminal if self.shared.is_settled(opened.peer.place) => MeetingId::NONE,
-            _ => return,
-        };
-        if meeting != MeetingId::NONE {
-            opened.peer.note_stray(meeting, held);
-        }
-    }
-
     /// Has a state acknowledged that was reported: at once where that is asked for, else with the
     /// next page to the domain; or not at all, where the terminal shall repeat itself.
     #[inline(always)]
     fn acknowledge(
         &mut self,
         opened: &Opened<'_>,
+        meeting: MeetingId,
         (terminal, version): (Address, u32),
         reported: Reported,
         says: fn(ReportAck) -> Says,
     ) {
-        let (shared, domain) = (self.shared, opened.peer.place);
         let (counter, status) = match reported {
+            Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
+            other => self.not_applied(opened.peer, meeting, terminal, other),
+        };
+        self.counters.count(counter);
+        let Some(status) = status else { return };
+        let ack = ReportAck { terminal, version, status };
+        if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
+            return self.prompt(opened, says(ack));
+        }
+        if !self.acknowledgements.take(opened.peer.place, ack) {
+            self.answers.batched.push((opened.peer.place, ack));
+        }
+    }
+
+    /// What is counted and said of a state that is not entered. Has the control thread asked about a
+    /// meeting that the terminal reports out of and the table does not have it in.
+    #[inline(never)]
+    fn not_applied(
+        &mut self,
+        peer: &Peer,
+        meeting: MeetingId,
+        terminal: Address,
+        reported: Reported,
+    ) -> (Counter, Option<Status>) {
+        let shared = self.shared;
+        let note_stray = |held| {
+            if meeting != MeetingId::NONE {
+                peer.note_stray(meeting, held);
+            }
+        };
+        match reported {
             Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
             Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
             // While a domain is being recovered from the database, its terminals come to the table
             // one after the other: "unknown" would be said too soon.
-            Reported::UnknownTerminal if shared.is_settled(domain) => {
+            Reported::UnknownTerminal if shared.is_settled(peer.place) => {
+                note_stray(MeetingId::NONE);
                 (Counter::ReportsUnknown, Some(Status::UnknownTerminal))
             }
-            Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
+            Reported::OtherMeeting(held) => {
+                note_stray(held);
+                (Counter::ReportsUnknown, Some(Status::UnknownMeeting))
+            }
             // It is not entered, and repeating it changes nothing until there is room: its terminal
             // has to know.
             Reported::Full => {
@@ -211,15 +232,6 @@ impl<R: Ring> Burst<'_, R> {
                 (Counter::ReportsDeferred, None)
             }
             Reported::UnknownTerminal | Reported::Contended => (Counter::ReportsDeferred, None),
-        };
-        self.counters.count(counter);
-        let Some(status) = status else { return };
-        let ack = ReportAck { terminal, version, status };
-        if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
-            return self.prompt(opened, says(ack));
-        }
-        if !self.acknowledgements.take(domain, ack) {
-            self.answers.batched.push((domain, ack));
         }
     }
 

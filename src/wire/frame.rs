@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::address::{ADDRESSES_BYTES, LABEL_BYTES};
 use super::malformed::Malformed;
-use super::message::BODY_BYTES;
 use super::page::PAGE_BYTES;
+use super::payload::{DATA_BYTES, PacketType, Payload, ProtocolBytes};
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::PageBytes;
 use super::report::ReportBytes;
@@ -19,53 +19,8 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 
 const ETHERNET_BYTES: usize = 14;
 const VLAN_BYTES: usize = 4;
-const HEADER_BYTES: usize = 24;
-const PROTOCOL_BYTES: usize = HEADER_BYTES + BODY_BYTES + TAG_BYTES;
-const DATA_BYTES: usize = HEADER_BYTES + size_of::<PageBytes>() + PAGE_BYTES + TAG_BYTES;
-const _: () = assert!(PROTOCOL_BYTES == 64 && DATA_BYTES == 32 + 1024);
 const _: () =
     assert!(crate::limits::FRAME_BYTES_MAX == ETHERNET_BYTES + VLAN_BYTES + ADDRESSES_BYTES + LABEL_BYTES + DATA_BYTES);
-
-/// The low seven bits of the type byte. The high one says metro, that is, whether there is a label.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PacketType {
-    /// 64 bytes of payload.
-    Protocol,
-    /// 1056 bytes of payload, to one.
-    Unicast,
-    /// 1056 bytes of payload, to many.
-    Multicast,
-}
-
-impl PacketType {
-    const METRO: u8 = 0x80;
-
-    fn read(byte: u8) -> Option<(Self, bool)> {
-        let packet = match byte & !Self::METRO {
-            1 => Self::Protocol,
-            2 => Self::Unicast,
-            3 => Self::Multicast,
-            _ => return None,
-        };
-        Some((packet, byte & Self::METRO != 0))
-    }
-
-    fn byte(self, metro: bool) -> u8 {
-        let kind = match self {
-            Self::Protocol => 1,
-            Self::Unicast => 2,
-            Self::Multicast => 3,
-        };
-        if metro { kind | Self::METRO } else { kind }
-    }
-
-    const fn payload_bytes(self) -> usize {
-        match self {
-            Self::Protocol => PROTOCOL_BYTES,
-            Self::Unicast | Self::Multicast => DATA_BYTES,
-        }
-    }
-}
 
 /// A frame's addresses, on this Ethernet and in the V2V network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,81 +71,7 @@ struct AddressBytes {
     reserved: [u8; 2],
 }
 
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct ProtocolBytes {
-    header: HeaderBytes,
-    body: [u8; BODY_BYTES],
-    tag: [u8; TAG_BYTES],
-}
-
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct DataBytes {
-    header: HeaderBytes,
-    page: [u8; size_of::<PageBytes>() + PAGE_BYTES],
-    tag: [u8; TAG_BYTES],
-}
-
-const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<HeaderBytes>() == HEADER_BYTES);
-const _: () = assert!(size_of::<ProtocolBytes>() == PROTOCOL_BYTES && size_of::<DataBytes>() == DATA_BYTES);
-
-/// A payload, as long as its kind is.
-#[derive(Clone, Copy)]
-enum Payload<'a> {
-    Protocol(&'a ProtocolBytes),
-    Unicast(&'a DataBytes),
-    Multicast(&'a DataBytes),
-}
-
-impl<'a> Payload<'a> {
-    #[inline(always)]
-    fn read(packet: PacketType, bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let data = || DataBytes::ref_from_prefix(bytes).map(|(data, _)| data).map_err(|_| Malformed::Short);
-        match packet {
-            PacketType::Protocol => {
-                ProtocolBytes::ref_from_prefix(bytes).map(|(it, _)| Self::Protocol(it)).map_err(|_| Malformed::Short)
-            }
-            PacketType::Unicast => data().map(Self::Unicast),
-            PacketType::Multicast => data().map(Self::Multicast),
-        }
-    }
-
-    #[inline]
-    fn header(self) -> &'a HeaderBytes {
-        match self {
-            Self::Protocol(ProtocolBytes { header, .. }) => header,
-            Self::Unicast(DataBytes { header, .. }) | Self::Multicast(DataBytes { header, .. }) => header,
-        }
-    }
-
-    /// What is between header and tag.
-    #[inline]
-    fn body(self) -> &'a [u8] {
-        match self {
-            Self::Protocol(ProtocolBytes { body, .. }) => body,
-            Self::Unicast(DataBytes { page, .. }) | Self::Multicast(DataBytes { page, .. }) => page,
-        }
-    }
-
-    #[inline]
-    fn tag(self) -> &'a [u8; TAG_BYTES] {
-        match self {
-            Self::Protocol(ProtocolBytes { tag, .. }) => tag,
-            Self::Unicast(DataBytes { tag, .. }) | Self::Multicast(DataBytes { tag, .. }) => tag,
-        }
-    }
-
-    /// All but the tag.
-    #[inline]
-    fn tagged(self) -> &'a [u8] {
-        match self {
-            Self::Protocol(it) => &it.as_bytes()[..PROTOCOL_BYTES - TAG_BYTES],
-            Self::Unicast(it) | Self::Multicast(it) => &it.as_bytes()[..DATA_BYTES - TAG_BYTES],
-        }
-    }
-}
-
+const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES);
 /// A frame whose packet is complete. None of it may be trusted before [`Self::authentic`] returns
 /// true.
 #[derive(Clone, Copy)]
@@ -264,11 +145,7 @@ impl<'a> Frame<'a> {
 
     /// As the first header says.
     pub const fn packet_type(&self) -> PacketType {
-        match self.payload {
-            Payload::Protocol(_) => PacketType::Protocol,
-            Payload::Unicast(_) => PacketType::Unicast,
-            Payload::Multicast(_) => PacketType::Multicast,
-        }
+        self.payload.packet_type()
     }
 
     /// Whether its tag proves that a holder of the key sent it in the key's direction. Takes
@@ -426,12 +303,19 @@ pub fn encode_page<R: Record>(
     let mut writer = Writer::begin(buffer, envelope, PacketType::Unicast);
     writer.put(HeaderBytes::new(opcode.wire(), header).as_bytes());
     let mut body = [0; PAGE_BYTES];
-    let mut used = 0;
     let mut count = 0;
-    for record in records {
-        let Some(bytes) = record.write(&mut body[used..]) else { break };
-        used += bytes;
-        count += 1;
+    if let Some(bytes) = R::BYTES {
+        for (room, record) in body.chunks_exact_mut(bytes).zip(records) {
+            let Some(_) = record.write(room) else { break };
+            count += 1;
+        }
+    } else {
+        let mut used = 0;
+        for record in records {
+            let Some(bytes) = record.write(&mut body[used..]) else { break };
+            used += bytes;
+            count += 1;
+        }
     }
     writer.put(PageBytes::new(page, pages, count as u16, R::BYTES.unwrap_or(0) as u16).as_bytes());
     writer.put(&body);
