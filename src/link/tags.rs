@@ -1,7 +1,5 @@
 //! The tags of frames that come together, compared side by side.
 
-use arrayvec::ArrayVec;
-
 use super::burst::Opened;
 use crate::sys::cmac::{self, LANES};
 use crate::wire::{Key, TAG_BYTES};
@@ -12,21 +10,18 @@ const _: () = assert!(crate::limits::FETCH_AHEAD <= LANES, "a group of a burst h
 /// of a frame is believed before.
 #[inline]
 pub(super) fn check(frames: &mut [Opened<'_>]) {
-    let (mut lanes, mut keyed) = (ArrayVec::<_, LANES>::new(), ArrayVec::<_, LANES>::new());
-    for opened in frames {
-        let key = &opened.peer.inbound;
-        match key.key() {
+    let mut is_keyed = false;
+    for opened in &mut *frames {
+        match opened.peer.inbound.key() {
             Key::Unauthenticated => opened.is_authentic = opened.frame.bears([0; TAG_BYTES]),
-            Key::Keyed(_) => {
-                lanes.push((key, opened.frame.covered()));
-                keyed.push(opened);
-            }
+            Key::Keyed(_) => is_keyed = true,
         }
     }
-    if lanes.is_empty() {
+    if !is_keyed {
         return;
     }
-    for (opened, tag) in keyed.into_iter().zip(cmac::tags(&lanes)) {
+    let tags = cmac::tags(frames.len(), |lane| (&frames[lane].peer.inbound, frames[lane].frame.covered()));
+    for (opened, tag) in frames.iter_mut().zip(tags) {
         opened.is_authentic = opened.frame.bears(tag);
     }
 }

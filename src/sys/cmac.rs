@@ -38,36 +38,41 @@ impl LaneKey {
     }
 }
 
-/// The tags of up to [`LANES`] messages, each under its key. Those of the same length take the time
-/// of one. What is behind the last message's tag means nothing.
+/// The tags of so many messages, each under its key, zeros where it has none. Those of the same
+/// length take the time of one. What is behind the last message's tag means nothing.
 ///
 /// # Panics
-/// If there are more.
+/// If there are more than [`LANES`].
 #[inline]
-pub fn tags(messages: &[(&LaneKey, Covered<'_>)]) -> [Tag; LANES] {
-    assert!(messages.len() <= LANES, "{} messages, and {LANES} lanes", messages.len());
+pub fn tags<'a>(count: usize, message: impl Fn(usize) -> (&'a LaneKey, Covered<'a>)) -> [Tag; LANES] {
+    assert!(count <= LANES, "{count} messages, and {LANES} lanes");
     let mut tags = [[0; TAG_BYTES]; LANES];
     // A bit for each that has its tag.
     let mut done = 0_u32;
-    for (first, (key, message)) in messages.iter().enumerate() {
+    for first in 0..count {
         if done >> first & 1 != 0 {
             continue;
         }
+        let (key, covered) = message(first);
         let Some(schedule) = &key.schedule else {
-            tags[first] = key.key.tag(message);
+            tags[first] = key.key.tag(&covered);
             continue;
         };
-        // What has no message of its own does the first one's once more, for nothing.
-        let (mut schedules, mut covered, mut alike) = ([schedule; LANES], [message; LANES], 0);
-        for (lane, (key, other)) in messages.iter().enumerate().skip(first) {
-            if let Some(schedule) = &key.schedule
-                && other.behind.len() == message.behind.len()
-            {
-                (schedules[lane], covered[lane]) = (schedule, other);
-                alike |= 1 << lane;
+        let mut alike = 0;
+        let lanes = std::array::from_fn(|lane| {
+            if (first..count).contains(&lane) {
+                let (key, other) = message(lane);
+                if let Some(schedule) = &key.schedule
+                    && other.behind.len() == covered.behind.len()
+                {
+                    alike |= 1 << lane;
+                    return (schedule, other);
+                }
             }
-        }
-        let made = Schedule::side_by_side(schedules, covered);
+            // What has no message of its own does the first one's once more, for nothing.
+            (schedule, covered)
+        });
+        let made = Schedule::side_by_side(lanes);
         for (lane, tag) in tags.iter_mut().enumerate() {
             if alike >> lane & 1 != 0 {
                 *tag = made[lane];
@@ -92,8 +97,8 @@ mod schedule {
             None
         }
 
-        pub fn side_by_side(schedules: [&Self; LANES], _: [&Covered<'_>; LANES]) -> [Tag; LANES] {
-            match *schedules[0] {}
+        pub fn side_by_side([(schedule, _), ..]: [(&Self, Covered<'_>); LANES]) -> [Tag; LANES] {
+            match *schedule {}
         }
     }
 }
@@ -136,10 +141,10 @@ mod schedule {
         /// # Panics
         /// If the messages are not equally long.
         #[inline]
-        pub fn side_by_side(schedules: [&Self; LANES], messages: [&Covered<'_>; LANES]) -> [Tag; LANES] {
+        pub fn side_by_side(lanes: [(&Self, Covered<'_>); LANES]) -> [Tag; LANES] {
             // SAFETY: a schedule exists only where the processor has AES instructions and SSSE3, see
             // `new`.
-            unsafe { tags(schedules, messages) }
+            unsafe { tags(lanes) }
         }
     }
 
@@ -192,16 +197,18 @@ mod schedule {
     }
 
     #[target_feature(enable = "aes,ssse3")]
-    fn tags(mut keys: [&Schedule; LANES], messages: [&Covered<'_>; LANES]) -> [Tag; LANES] {
-        let length = messages[0].behind.len();
-        assert!(length >= TAG_BYTES && messages.iter().all(|message| message.behind.len() == length));
-        let behind = messages.map(|message| message.behind.as_ptr());
+    fn tags(lanes: [(&Schedule, Covered<'_>); LANES]) -> [Tag; LANES] {
+        let length = lanes[0].1.behind.len();
+        assert!(length >= TAG_BYTES && lanes.iter().all(|(_, message)| message.behind.len() == length));
+        let mut keys = lanes.map(|(schedule, _)| schedule);
+        let addresses = lanes.map(|(_, message)| message.addresses);
+        let behind = lanes.map(|(_, message)| message.behind.as_ptr());
         // SAFETY: `at` is at most `length - TAG_BYTES`, and each message has `length` bytes behind
         // its addresses.
         let block = |lane: usize, at: usize| unsafe { _mm_loadu_si128(behind[lane].add(at).cast()) };
         let mut chains = [_mm_setzero_si128(); LANES];
         for lane in 0..LANES {
-            let [first @ .., _, _] = messages[lane].addresses;
+            let [first @ .., _, _] = addresses[lane];
             chains[lane] = transmute!(*first);
         }
         // The last block, whole or not, is not one of these.
@@ -213,7 +220,7 @@ mod schedule {
             chains = encrypt(keys, chains);
             if at == 0 {
                 for lane in 0..LANES {
-                    let [.., a, b] = *messages[lane].addresses;
+                    let [.., a, b] = *addresses[lane];
                     let second = _mm_slli_si128(block(lane, 0), ADDRESSES_LEFT as i32);
                     let second = _mm_insert_epi16(second, u16::from_le_bytes([a, b]).into(), 0);
                     chains[lane] = _mm_xor_si128(chains[lane], second);
@@ -304,7 +311,7 @@ mod tests {
         .into_iter()
         .flat_map(u128::to_be_bytes)
         .collect();
-        let of = |length| u128::from_be_bytes(tags(&[(&key, covered(&message[..length]))])[0]);
+        let of = |length| u128::from_be_bytes(tags(1, |_| (&key, covered(&message[..length])))[0]);
         assert_eq!(of(40), 0xdfa66747_de9ae630_30ca3261_1497c827);
         assert_eq!(of(64), 0x51f0bebf_7e3b9d92_fc497417_79363cfe);
     }
@@ -326,9 +333,10 @@ mod tests {
                     (LaneKey::new(key), message, has_label)
                 })
                 .collect();
-            let messages: Vec<_> =
-                made.iter().map(|(key, message, has_label)| (key, Covered::of(message, *has_label))).collect();
-            let tags = tags(&messages);
+            let tags = tags(made.len(), |lane| {
+                let (key, message, has_label) = &made[lane];
+                (key, Covered::of(message, *has_label))
+            });
             for ((key, message, has_label), tag) in made.iter().zip(tags) {
                 prop_assert_eq!(tag, key.key().tag(&Covered::of(message, *has_label)));
             }
