@@ -119,9 +119,9 @@ impl Speakers {
         if terminal.device() == 0 || from.domain().is_none() {
             return false;
         }
-        // Nearly always so, and found without a search.
-        let in_domain = from.domain() == terminal.domain() && (from.device() == 0 || from == terminal);
-        in_domain || from.device() == 0 && self.owner(terminal) == from.domain()
+        // Nearly always one of the first two, which need no search.
+        from == terminal
+            || from.device() == 0 && (from.domain() == terminal.domain() || self.owner(terminal) == from.domain())
     }
 
     /// Whether a frame with this opcode may come from this address.

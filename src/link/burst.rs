@@ -2,12 +2,13 @@
 //! the ring.
 
 use super::acks::Acknowledgements;
-use super::ring::Received;
+use super::peers::Peer;
+use super::ring::{Received, Ring};
 use super::shared::Shared;
 use super::troubles::Trouble;
 use crate::cascade::Hop;
 use crate::limits::{BURST, BUSY_PER_BURST};
-use crate::table::{Reported, SlotHint, Writer};
+use crate::table::{Reported, SlotHint, Sought, Writer};
 use crate::telemetry::{Counter, Counters};
 use crate::time::Nanos;
 use crate::wire::{
@@ -49,12 +50,11 @@ pub(super) enum Says {
 /// A frame of a known domain to us.
 pub(super) struct Opened<'a> {
     pub held: usize,
-    /// All of it, and when it came.
-    pub bytes: &'a [u8],
-    pub arrived: Nanos,
     pub frame: Frame<'a>,
-    pub domain: usize,
-    /// Of a REPORT.
+    /// Whose it says that it is.
+    pub peer: &'a Peer,
+    /// Whose state it has, and where that is; of a REPORT.
+    pub sought: Option<Sought>,
     pub near: SlotHint,
     /// Its tag was compared, and is right.
     pub is_authentic: bool,
@@ -62,7 +62,7 @@ pub(super) struct Opened<'a> {
 
 /// Finds the packet in a frame, and whose it is; or how to count it.
 #[inline(always)]
-pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame<'a>, usize), Counter> {
+pub(super) fn open<'a>(received: Received<'a>, shared: &'a Shared) -> Result<(Frame<'a>, &'a Peer), Counter> {
     let is_probe = |port| GeneratorProbe::in_frame(received.bytes, port).is_some();
     let frame = match Frame::parse(received.bytes, shared.ethertype) {
         Err(Malformed::EtherType) if shared.probe_port.is_some_and(is_probe) => return Err(Counter::GeneratorProbes),
@@ -71,12 +71,14 @@ pub(super) fn open<'a>(received: Received<'a>, shared: &Shared) -> Result<(Frame
     if frame.to() != shared.address {
         return Err(Counter::Misaddressed);
     }
-    let domain = frame.from().domain().and_then(|domain| shared.peers.find(domain));
-    domain.map(|(domain, _)| (frame, domain)).ok_or(Counter::UnknownDomain)
+    let peer = frame.from().domain().and_then(|domain| shared.peers.find(domain));
+    peer.map(|(_, peer)| (frame, peer)).ok_or(Counter::UnknownDomain)
 }
 
 /// What frames are worked on with while the ring's bytes are borrowed.
-pub(super) struct Burst<'w> {
+pub(super) struct Burst<'w, R> {
+    pub ring: &'w R,
+    pub now: Nanos,
     pub writer: &'w mut Writer,
     pub shared: &'w Shared,
     /// The interface that the worker's frames come by.
@@ -98,7 +100,7 @@ impl Answers {
     }
 }
 
-impl Burst<'_> {
+impl<R: Ring> Burst<'_, R> {
     /// Whether it is a report that would change nothing.
     pub fn is_known(&self, opened: &Opened<'_>) -> bool {
         let reports_on = opened.frame.reports_on();
@@ -108,11 +110,11 @@ impl Burst<'_> {
     /// Does what a frame says; or how to count it.
     #[inline]
     pub fn take(&mut self, opened: &Opened<'_>) -> Result<(), Counter> {
-        let Opened { frame, domain, near, .. } = opened;
+        let Opened { frame, peer, near, .. } = opened;
         if !opened.is_authentic {
             return Err(Counter::Unauthentic);
         }
-        let (from, peer) = (frame.from(), self.shared.peers.peer(*domain));
+        let from = frame.from();
         if peer.note(Hop { interface: self.interface, mac: frame.src_mac() }) {
             *self.for_control = true;
         }
@@ -128,8 +130,8 @@ impl Burst<'_> {
                 return Err(Malformed::Value.into());
             }
             let reported = self.writer.report_at(*near, &report);
-            self.note_stray(opened, report.meeting, reported);
-            self.acknowledge(opened, (report.terminal, report.version), reported, Says::Acknowledged);
+            let of = (report.terminal, report.version);
+            self.acknowledge(opened, report.meeting, of, reported, Says::Acknowledged);
             self.reports += 1;
             return Ok(());
         }
@@ -143,8 +145,8 @@ impl Burst<'_> {
                         continue;
                     };
                     let reported = self.writer.report_state(&state);
-                    self.note_stray(opened, state.meeting, reported);
-                    self.acknowledge(opened, (state.terminal, state.version), reported, Says::InfoAcknowledged);
+                    let of = (state.terminal, state.version);
+                    self.acknowledge(opened, state.meeting, of, reported, Says::InfoAcknowledged);
                 }
                 self.reports += 1;
             }
@@ -163,40 +165,61 @@ impl Burst<'_> {
         Ok(())
     }
 
-    /// Has the control thread asked about a meeting that a terminal reports out of and the table
-    /// does not have it in.
-    #[inline(always)]
-    fn note_stray(&self, opened: &Opened<'_>, meeting: MeetingId, reported: Reported) {
-        let held = match reported {
-            Reported::OtherMeeting(held) => held,
-            Reported::UnknownTerminal if self.shared.is_settled(opened.domain) => MeetingId::NONE,
-            _ => return,
-        };
-        if meeting != MeetingId::NONE {
-            self.shared.peers.peer(opened.domain).note_stray(meeting, held);
-        }
-    }
-
     /// Has a state acknowledged that was reported: at once where that is asked for, else with the
     /// next page to the domain; or not at all, where the terminal shall repeat itself.
     #[inline(always)]
     fn acknowledge(
         &mut self,
         opened: &Opened<'_>,
+        meeting: MeetingId,
         (terminal, version): (Address, u32),
         reported: Reported,
         says: fn(ReportAck) -> Says,
     ) {
-        let (shared, domain) = (self.shared, opened.domain);
         let (counter, status) = match reported {
+            Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
+            other => self.not_applied(opened.peer, meeting, terminal, other),
+        };
+        self.counters.count(counter);
+        let Some(status) = status else { return };
+        let ack = ReportAck { terminal, version, status };
+        if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
+            return self.prompt(opened, says(ack));
+        }
+        if !self.acknowledgements.take(opened.peer.place, ack) {
+            self.answers.batched.push((opened.peer.place, ack));
+        }
+    }
+
+    /// What is counted and said of a state that is not entered. Has the control thread asked about a
+    /// meeting that the terminal reports out of and the table does not have it in.
+    #[inline(never)]
+    fn not_applied(
+        &mut self,
+        peer: &Peer,
+        meeting: MeetingId,
+        terminal: Address,
+        reported: Reported,
+    ) -> (Counter, Option<Status>) {
+        let shared = self.shared;
+        let note_stray = |held| {
+            if meeting != MeetingId::NONE {
+                peer.note_stray(meeting, held);
+            }
+        };
+        match reported {
             Reported::Applied => (Counter::ReportsApplied, Some(Status::Ok)),
             Reported::Known => (Counter::ReportsKnown, Some(Status::Ok)),
             // While a domain is being recovered from the database, its terminals come to the table
             // one after the other: "unknown" would be said too soon.
-            Reported::UnknownTerminal if shared.is_settled(domain) => {
+            Reported::UnknownTerminal if shared.is_settled(peer.place) => {
+                note_stray(MeetingId::NONE);
                 (Counter::ReportsUnknown, Some(Status::UnknownTerminal))
             }
-            Reported::OtherMeeting(_) => (Counter::ReportsUnknown, Some(Status::UnknownMeeting)),
+            Reported::OtherMeeting(held) => {
+                note_stray(held);
+                (Counter::ReportsUnknown, Some(Status::UnknownMeeting))
+            }
             // It is not entered, and repeating it changes nothing until there is room: its terminal
             // has to know.
             Reported::Full => {
@@ -209,27 +232,18 @@ impl Burst<'_> {
                 (Counter::ReportsDeferred, None)
             }
             Reported::UnknownTerminal | Reported::Contended => (Counter::ReportsDeferred, None),
-        };
-        self.counters.count(counter);
-        let Some(status) = status else { return };
-        let ack = ReportAck { terminal, version, status };
-        if status == Status::Ok && opened.frame.header().flags.has(FlagsHeader::ACK_NOW) {
-            return self.prompt(opened, says(ack));
-        }
-        if !self.acknowledgements.take(domain, ack) {
-            self.answers.batched.push((domain, ack));
         }
     }
 
     pub fn prompt(&mut self, opened: &Opened<'_>, says: Says) {
-        self.answers.prompt.push(Prompt { held: opened.held, domain: opened.domain, says });
+        self.answers.prompt.push(Prompt { held: opened.held, domain: opened.peer.place, says });
     }
 
     /// Hands a frame to the control thread. Its destination there is the address of the interface
     /// that it came by, also where it was sent to a group: the answer leaves by that interface.
     fn hand_on(&mut self, opened: &Opened<'_>) {
-        let Opened { bytes, arrived, .. } = opened;
-        let posted = self.shared.inbox.post(*arrived, |buffer| {
+        let Received { bytes, arrived } = self.ring.received(opened.held);
+        let posted = self.shared.inbox.post(arrived.unwrap_or(self.now), |buffer| {
             let length = bytes.len().min(buffer.len());
             buffer[..length].copy_from_slice(&bytes[..length]);
             if let (Some(own), Some(to)) = (self.shared.peers.own_mac(self.interface), buffer.first_chunk_mut()) {

@@ -1,7 +1,5 @@
 //! Frames that leave together, whose tags are made side by side.
 
-use arrayvec::ArrayVec;
-
 use super::peers::Peers;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::sys::cmac::{self, LANES};
@@ -53,10 +51,10 @@ impl<T: Copy> Outgoing<T> {
     /// Gives every frame its tag, and takes all of them out.
     pub fn take(&mut self, peers: &Peers) -> impl Iterator<Item = (T, &[u8])> {
         let frames = &mut self.frames[..std::mem::take(&mut self.count)];
-        let tags = {
-            let lane = frames.iter().map(|it| (&peers.peer(it.place).outbound, unsealed(&it.bytes[..it.length])));
-            cmac::tags(&lane.collect::<ArrayVec<_, LANES>>())
-        };
+        let tags = cmac::tags(frames.len(), |lane| {
+            let staged = &frames[lane];
+            (&peers.peer(staged.place).outbound, unsealed(&staged.bytes[..staged.length]))
+        });
         for (staged, tag) in frames.iter_mut().zip(tags) {
             seal_with(&mut staged.bytes[..staged.length], tag);
         }

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::cascade::{Hop, Marks, Speakers, Topology, is_group};
 use crate::limits::DOMAINS_MAX;
 use crate::sys::cmac::LaneKey;
-use crate::wire::{Domain, Mac, MeetingId, mix};
+use crate::wire::{Domain, Mac, MeetingId};
 
 /// One domain.
 pub struct Peer {
     /// Which.
     pub domain: Domain,
+    /// Its place among all.
+    pub place: usize,
     /// What frames from it are checked with.
     pub inbound: LaneKey,
     /// What frames to it are tagged with.
@@ -118,6 +120,7 @@ impl Peers {
             .filter_map(|domain| topology.route(domain))
             .map(|route| Peer {
                 domain: route.domain,
+                place: 0,
                 inbound: LaneKey::new(route.from_it.clone()),
                 outbound: LaneKey::new(route.to_it.clone()),
                 marks: route.marks,
@@ -130,7 +133,8 @@ impl Peers {
         peers.sort_by_key(|peer| peer.domain);
         assert!(peers.len() < u16::MAX as usize, "a configuration names fewer domains");
         let mut places = vec![0; (peers.len() * 4).next_power_of_two()];
-        for (peer, place) in peers.iter().zip(1..) {
+        for (peer, place) in peers.iter_mut().zip(1..) {
+            peer.place = usize::from(place) - 1;
             let mut at = first(peer.domain, places.len());
             while places[at] != 0 {
                 at = (at + 1) % places.len();
@@ -203,5 +207,6 @@ fn known(number: &AtomicU64) -> Option<Hop> {
 
 /// Where a domain is looked for first.
 fn first(domain: Domain, places: usize) -> usize {
-    mix(domain.number()) as usize & (places - 1)
+    // Fibonacci hashing: numbers in a row, or far apart alike, come to places of their own.
+    (domain.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (places - 1)
 }

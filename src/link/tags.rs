@@ -1,9 +1,6 @@
 //! The tags of frames that come together, compared side by side.
 
-use arrayvec::ArrayVec;
-
 use super::burst::Opened;
-use super::peers::Peers;
 use crate::sys::cmac::{self, LANES};
 use crate::wire::{Key, TAG_BYTES};
 
@@ -12,21 +9,19 @@ const _: () = assert!(crate::limits::FETCH_AHEAD <= LANES, "a group of a burst h
 /// Compares the tags of up to [`LANES`] frames, and notes in each whether its own is right. Nothing
 /// of a frame is believed before.
 #[inline]
-pub(super) fn check(frames: &mut [Option<Opened<'_>>], peers: &Peers) {
-    let mut lanes = ArrayVec::<_, LANES>::new();
-    for opened in frames.iter_mut().flatten() {
-        let key = &peers.peer(opened.domain).inbound;
-        match key.key() {
+pub(super) fn check(frames: &mut [Opened<'_>]) {
+    let mut is_keyed = false;
+    for opened in &mut *frames {
+        match opened.peer.inbound.key() {
             Key::Unauthenticated => opened.is_authentic = opened.frame.bears([0; TAG_BYTES]),
-            Key::Keyed(_) => lanes.push((key, opened.frame.covered())),
+            Key::Keyed(_) => is_keyed = true,
         }
     }
-    if lanes.is_empty() {
+    if !is_keyed {
         return;
     }
-    let is_keyed = |opened: &&mut Opened<'_>| matches!(peers.peer(opened.domain).inbound.key(), Key::Keyed(_));
-    let tags = cmac::tags(&lanes);
-    for (opened, tag) in frames.iter_mut().flatten().filter(is_keyed).zip(tags) {
+    let tags = cmac::tags(frames.len(), |lane| (&frames[lane].peer.inbound, frames[lane].frame.covered()));
+    for (opened, tag) in frames.iter_mut().zip(tags) {
         opened.is_authentic = opened.frame.bears(tag);
     }
 }

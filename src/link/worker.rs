@@ -34,7 +34,7 @@ use super::shared::Shared;
 use super::tags;
 use crate::limits::{ACK_DELAY_NS, BURST, BUSY_RETRY_NS, FETCH_AHEAD, HELD_MAX, LOOK_AHEAD};
 use crate::sys::clock;
-use crate::table::{SlotHint, Writer};
+use crate::table::{SlotHint, Table, Writer};
 use crate::telemetry::{Counter, Counters, Recorder, Stage};
 use crate::time::Nanos;
 use crate::wire::{Envelope, Frame, Header, Message, Opcode, ReportAck, Status, encode_message};
@@ -47,6 +47,7 @@ pub struct Worker<R> {
     ring: R,
     /// That the rings are on.
     interface: u8,
+    table: Arc<Table>,
     writer: Writer,
     shared: Arc<Shared>,
     outbox: Arc<FrameQueue>,
@@ -99,6 +100,7 @@ impl<R: Ring> Worker<R> {
         Self {
             ring,
             interface,
+            table: writer.table().clone(),
             writer,
             shared,
             outbox,
@@ -245,15 +247,15 @@ impl<R: Ring> Worker<R> {
     /// Tells what must not wait, what can, and what is shed, by the look of it.
     fn sift(&mut self, held: usize, shedding: Shedding, now: Nanos) -> Sifted {
         // What is malformed or strange is counted in its turn.
-        let Ok((frame, domain)) = open(self.ring.received(held), &self.shared) else { return Sifted::Later };
+        let Ok((frame, peer)) = open(self.ring.received(held), &self.shared) else { return Sifted::Later };
         let counter = match Opcode::from_wire(frame.opcode_raw()) {
             Some(Opcode::Report | Opcode::ReportInfo) if shedding >= Shedding::Reports => Counter::ShedReports,
             Some(Opcode::Probe) if shedding >= Shedding::Probes => Counter::ShedProbes,
             Some(Opcode::Report | Opcode::ReportInfo | Opcode::Probe) => return Sifted::Later,
             _ => return Sifted::Now,
         };
-        if self.refusals.tell(domain, now, || frame.authentic(self.shared.peers.peer(domain).inbound.key())) {
-            self.answers.prompt.push(Prompt { held, domain, says: Says::Busy });
+        if self.refusals.tell(peer.place, now, || frame.authentic(peer.inbound.key())) {
+            self.answers.prompt.push(Prompt { held, domain: peer.place, says: Says::Busy });
         }
         Sifted::Shed(counter)
     }
@@ -263,6 +265,7 @@ impl<R: Ring> Worker<R> {
         let Self {
             ring,
             interface,
+            table,
             writer,
             shared,
             counters,
@@ -274,66 +277,69 @@ impl<R: Ring> Worker<R> {
             ..
         } = self;
         let interface = *interface;
+        let finder = table.finder();
         let (mut oldest, mut stamped) = (now.0, 0);
-        let mut places = ArrayVec::<_, BURST>::new();
-        let mut burst =
-            Burst { writer, shared, interface, counters, acknowledgements, answers, for_control, reports: 0 };
-        // A group at a time goes through each step, so that memory is fetched and tags are compared
-        // while others are worked on.
-        let group = |places: &ArrayVec<_, BURST>, group: usize| {
-            let end = (group + 1) * FETCH_AHEAD;
-            group * FETCH_AHEAD..end.min(places.len())
+        let mut burst = Burst {
+            ring: &*ring,
+            now,
+            writer,
+            shared,
+            interface,
+            counters,
+            acknowledgements,
+            answers,
+            for_control,
+            reports: 0,
         };
-        let groups = held.len().div_ceil(FETCH_AHEAD);
-        for step in 0..groups + 2 {
-            for &entry in held.iter().skip(step * FETCH_AHEAD).take(FETCH_AHEAD) {
-                let received = ring.received(entry);
+        // A group at a time goes through each step, so that memory is fetched and tags are compared
+        // while others are worked on: three are on their way, and each step takes one in.
+        let mut groups: [_; 3] = std::array::from_fn(|_| ArrayVec::<Opened<'_>, FETCH_AHEAD>::new());
+        let mut entries = held.chunks(FETCH_AHEAD);
+        for step in 0..entries.len() + 2 {
+            let [new, sought, fetched] = [0, 2, 1].map(|before| (step + before) % 3);
+            for &held in entries.next().unwrap_or_default() {
+                let received = ring.received(held);
                 if let Some(arrived) = received.arrived {
                     oldest = oldest.min(arrived.0);
                     stamped += 1;
                 }
-                places.push(match open(received, shared) {
-                    Ok((frame, domain)) => {
-                        if let Some((terminal, _)) = frame.reports_on() {
-                            burst.writer.table().prefetch_index(terminal);
-                        }
-                        let (bytes, arrived) = (received.bytes, received.arrived.unwrap_or(now));
-                        let near = SlotHint::default();
-                        Some(Opened { held: entry, bytes, arrived, frame, domain, near, is_authentic: false })
-                    }
+                let (frame, peer) = match open(received, shared) {
+                    Ok(opened) => opened,
                     Err(counter) => {
                         counters.count(counter);
-                        None
+                        continue;
                     }
-                });
+                };
+                let sought = frame.reports_on().map(|(terminal, _)| finder.prefetch_index(terminal));
+                groups[new].push(Opened { held, frame, peer, sought, near: SlotHint::default(), is_authentic: false });
             }
-            if (1..=groups).contains(&step) {
-                let group = group(&places, step - 1);
-                for opened in places[group].iter_mut().flatten() {
-                    if let Some((terminal, _)) = opened.frame.reports_on() {
-                        opened.near = burst.writer.table().prefetch_record(terminal);
-                    }
+            for opened in &mut groups[sought] {
+                if let Some(sought) = opened.sought {
+                    opened.near = finder.prefetch_record(sought);
                 }
             }
-            let Some(before) = step.checked_sub(2) else { continue };
-            let group = group(&places, before);
+            let group = &mut groups[fetched];
             if shedding >= Shedding::Known {
                 // Before their tags are compared: what is shed is to cost little.
-                for place in &mut places[group.clone()] {
-                    let Some(opened) = place.take_if(|opened| burst.is_known(opened)) else { continue };
-                    counters.count(Counter::ShedKnown);
-                    let peer = shared.peers.peer(opened.domain);
-                    if refusals.tell(opened.domain, now, || opened.frame.authentic(peer.inbound.key())) {
-                        burst.prompt(&opened, Says::Busy);
+                group.retain(|opened| {
+                    let is_shed = burst.is_known(opened);
+                    if is_shed {
+                        counters.count(Counter::ShedKnown);
+                        let (peer, frame) = (opened.peer, &opened.frame);
+                        if refusals.tell(peer.place, now, || frame.authentic(peer.inbound.key())) {
+                            burst.prompt(opened, Says::Busy);
+                        }
                     }
-                }
+                    !is_shed
+                });
             }
-            tags::check(&mut places[group.clone()], &shared.peers);
-            for opened in places[group].iter().flatten() {
+            tags::check(group);
+            for opened in &*group {
                 if let Err(counter) = burst.take(opened) {
                     counters.count(counter);
                 }
             }
+            group.clear();
         }
         if stamped > 0 {
             // For all: that of the burst's oldest is the longest.
@@ -344,7 +350,7 @@ impl<R: Ring> Worker<R> {
             // One look at the clock for all: that of the burst's last report is the longest.
             recorder.record_ns(Stage::Processing, clock::now().0.saturating_sub(now.0), reports);
         }
-        drop(places);
+        drop(groups);
         self.answer();
     }
 

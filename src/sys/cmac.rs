@@ -7,8 +7,6 @@
 //!
 //! Where the processor has no AES instructions the tags are made one after the other.
 
-use arrayvec::ArrayVec;
-
 use crate::wire::{Covered, Key, TAG_BYTES};
 
 /// Messages that are worked on together.
@@ -40,32 +38,47 @@ impl LaneKey {
     }
 }
 
-/// The tags of up to [`LANES`] messages, each under its key. Those of the same length take the time
-/// of one.
+/// The tags of so many messages, each under its key, zeros where it has none. Those of the same
+/// length take the time of one. What is behind the last message's tag means nothing.
 ///
 /// # Panics
-/// If there are more.
+/// If there are more than [`LANES`].
 #[inline]
-pub fn tags(messages: &[(&LaneKey, Covered<'_>)]) -> ArrayVec<Tag, LANES> {
-    assert!(messages.len() <= LANES, "{} messages, and {LANES} lanes", messages.len());
-    let mut tags: ArrayVec<Tag, LANES> = messages.iter().map(|_| [0; TAG_BYTES]).collect();
-    let is_keyed = |at: &usize| matches!(messages[*at].0.key, Key::Keyed(_));
-    let mut left: ArrayVec<usize, LANES> = (0..messages.len()).filter(is_keyed).collect();
-    while let Some(&first) = left.first() {
-        let length = messages[first].1.rest.len();
-        let alike: ArrayVec<usize, LANES> =
-            left.iter().copied().filter(|&at| messages[at].1.rest.len() == length).collect();
-        left.retain(|at| messages[*at].1.rest.len() != length);
-        // What has no message of its own does the first one's once more, for nothing.
-        let lane = |lane: usize| &messages[alike.get(lane).copied().unwrap_or(first)];
-        let made = Schedule::side_by_side(
-            std::array::from_fn(|at| lane(at).0.schedule.as_ref()),
-            &std::array::from_fn(|at| &lane(at).1),
-        );
-        for (lane, &at) in alike.iter().enumerate() {
-            let (key, message) = &messages[at];
-            tags[at] = made.map_or_else(|| key.key.tag(message), |made| made[lane]);
+pub fn tags<'a>(count: usize, message: impl Fn(usize) -> (&'a LaneKey, Covered<'a>)) -> [Tag; LANES] {
+    assert!(count <= LANES, "{count} messages, and {LANES} lanes");
+    let mut tags = [[0; TAG_BYTES]; LANES];
+    // A bit for each that has its tag.
+    let mut done = 0_u32;
+    for first in 0..count {
+        if done >> first & 1 != 0 {
+            continue;
         }
+        let (key, covered) = message(first);
+        let Some(schedule) = &key.schedule else {
+            tags[first] = key.key.tag(&covered);
+            continue;
+        };
+        let mut alike = 0;
+        let lanes = std::array::from_fn(|lane| {
+            if (first..count).contains(&lane) {
+                let (key, other) = message(lane);
+                if let Some(schedule) = &key.schedule
+                    && other.behind.len() == covered.behind.len()
+                {
+                    alike |= 1 << lane;
+                    return (schedule, other);
+                }
+            }
+            // What has no message of its own does the first one's once more, for nothing.
+            (schedule, covered)
+        });
+        let made = Schedule::side_by_side(lanes);
+        for (lane, tag) in tags.iter_mut().enumerate() {
+            if alike >> lane & 1 != 0 {
+                *tag = made[lane];
+            }
+        }
+        done |= alike;
     }
     tags
 }
@@ -76,7 +89,7 @@ mod schedule {
     use crate::wire::{Covered, TAG_BYTES};
 
     /// Nobody has one.
-    #[derive(Clone)]
+    #[derive(Clone, Copy)]
     pub(super) enum Schedule {}
 
     impl Schedule {
@@ -84,8 +97,8 @@ mod schedule {
             None
         }
 
-        pub fn side_by_side(_: [Option<&Self>; LANES], _: &[&Covered<'_>; LANES]) -> Option<[Tag; LANES]> {
-            None
+        pub fn side_by_side([(schedule, _), ..]: [(&Self, Covered<'_>); LANES]) -> [Tag; LANES] {
+            match *schedule {}
         }
     }
 }
@@ -93,8 +106,8 @@ mod schedule {
 #[cfg(target_arch = "x86_64")]
 mod schedule {
     use core::arch::x86_64::{
-        __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_setzero_si128,
-        _mm_shuffle_epi32, _mm_slli_si128, _mm_xor_si128,
+        __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_insert_epi16, _mm_loadu_si128,
+        _mm_or_si128, _mm_setzero_si128, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_slli_si128, _mm_xor_si128,
     };
 
     use zerocopy::transmute;
@@ -103,7 +116,7 @@ mod schedule {
     use crate::wire::{Covered, TAG_BYTES};
 
     /// A key's eleven round keys, and the two that its last block is changed by. That there is one
-    /// proves that the processor has AES instructions.
+    /// proves that the processor has AES instructions, and SSSE3.
     #[derive(Clone)]
     pub(super) struct Schedule {
         rounds: [__m128i; 11],
@@ -111,29 +124,31 @@ mod schedule {
         last: [__m128i; 2],
     }
 
+    /// Bytes that the second block has of the addresses: the first has the others.
+    const ADDRESSES_LEFT: usize = 2;
+    /// And of what is behind them.
+    const BEGUN: usize = TAG_BYTES - ADDRESSES_LEFT;
+
     impl Schedule {
         pub fn new(key: [u8; TAG_BYTES]) -> Option<Self> {
-            if !is_x86_feature_detected!("aes") {
+            if !is_x86_feature_detected!("aes") || !is_x86_feature_detected!("ssse3") {
                 return None;
             }
-            // SAFETY: the processor has AES instructions, as was just asked; SSE2 is a part of
-            // x86_64.
+            // SAFETY: the processor has AES instructions and SSSE3, as was just asked.
             Some(unsafe { expand(key) })
         }
 
-        /// None unless every lane has a schedule.
+        /// # Panics
+        /// If the messages are not equally long.
         #[inline]
-        pub fn side_by_side(keys: [Option<&Self>; LANES], messages: &[&Covered<'_>; LANES]) -> Option<[Tag; LANES]> {
-            let first = keys[0]?;
-            if keys.iter().any(Option::is_none) {
-                return None;
-            }
-            // SAFETY: a schedule exists only where the processor has AES instructions, see `new`.
-            Some(unsafe { tags(&keys.map(|key| key.unwrap_or(first)), messages) })
+        pub fn side_by_side(lanes: [(&Self, Covered<'_>); LANES]) -> [Tag; LANES] {
+            // SAFETY: a schedule exists only where the processor has AES instructions and SSSE3, see
+            // `new`.
+            unsafe { tags(lanes) }
         }
     }
 
-    #[target_feature(enable = "aes,sse2")]
+    #[target_feature(enable = "aes,ssse3")]
     fn expand(key: [u8; TAG_BYTES]) -> Schedule {
         let mut rounds = [_mm_setzero_si128(); 11];
         rounds[0] = transmute!(key);
@@ -150,9 +165,8 @@ mod schedule {
         }
         expand!(1: 0x01, 2: 0x02, 3: 0x04, 4: 0x08, 5: 0x10, 6: 0x20, 7: 0x40, 8: 0x80, 9: 0x1b, 10: 0x36);
         let mut schedule = Schedule { rounds, last: [_mm_setzero_si128(); 2] };
-        let mut zeros = [_mm_setzero_si128(); LANES];
-        encrypt(&[&schedule; LANES], &mut zeros);
-        let whole = doubled(transmute!(zeros[0]));
+        let [zeros] = encrypt([&schedule], [_mm_setzero_si128()]);
+        let whole = doubled(transmute!(zeros));
         schedule.last = [transmute!(whole), transmute!(doubled(whole))];
         schedule
     }
@@ -164,52 +178,68 @@ mod schedule {
         ((number << 1) ^ carry).to_be_bytes()
     }
 
+    /// Each block under its key. By value, and called at one place for all lanes: so that the blocks
+    /// stay in registers, and an instruction is a round of one of them.
     #[inline]
-    #[target_feature(enable = "aes,sse2")]
-    fn encrypt(keys: &[&Schedule; LANES], blocks: &mut [__m128i; LANES]) {
-        for (block, key) in blocks.iter_mut().zip(keys) {
-            *block = _mm_xor_si128(*block, key.rounds[0]);
+    #[target_feature(enable = "aes,ssse3")]
+    fn encrypt<const N: usize>(keys: [&Schedule; N], mut blocks: [__m128i; N]) -> [__m128i; N] {
+        macro_rules! round {
+            ($with:ident: $($round:literal)*) => {$(
+                for lane in 0..N {
+                    blocks[lane] = $with(blocks[lane], keys[lane].rounds[$round]);
+                }
+            )*};
         }
-        for round in 1..10 {
-            for (block, key) in blocks.iter_mut().zip(keys) {
-                *block = _mm_aesenc_si128(*block, key.rounds[round]);
-            }
-        }
-        for (block, key) in blocks.iter_mut().zip(keys) {
-            *block = _mm_aesenclast_si128(*block, key.rounds[10]);
-        }
+        round!(_mm_xor_si128: 0);
+        round!(_mm_aesenc_si128: 1 2 3 4 5 6 7 8 9);
+        round!(_mm_aesenclast_si128: 10);
+        blocks
     }
 
-    /// The messages are equally long.
-    #[target_feature(enable = "aes,sse2")]
-    fn tags(keys: &[&Schedule; LANES], messages: &[&Covered<'_>; LANES]) -> [Tag; LANES] {
+    #[target_feature(enable = "aes,ssse3")]
+    fn tags(lanes: [(&Schedule, Covered<'_>); LANES]) -> [Tag; LANES] {
+        let length = lanes[0].1.behind.len();
+        assert!(length >= TAG_BYTES && lanes.iter().all(|(_, message)| message.behind.len() == length));
+        let mut keys = lanes.map(|(schedule, _)| schedule);
+        let addresses = lanes.map(|(_, message)| message.addresses);
+        let behind = lanes.map(|(_, message)| message.behind.as_ptr());
+        // SAFETY: `at` is at most `length - TAG_BYTES`, and each message has `length` bytes behind
+        // its addresses.
+        let block = |lane: usize, at: usize| unsafe { _mm_loadu_si128(behind[lane].add(at).cast()) };
         let mut chains = [_mm_setzero_si128(); LANES];
-        for (chain, message) in chains.iter_mut().zip(messages) {
-            *chain = transmute!(message.first);
+        for lane in 0..LANES {
+            let [first @ .., _, _] = addresses[lane];
+            chains[lane] = transmute!(*first);
         }
-        encrypt(keys, &mut chains);
-        for (chain, message) in chains.iter_mut().zip(messages) {
-            *chain = _mm_xor_si128(*chain, transmute!(message.second));
-        }
-        let length = messages[0].rest.len();
         // The last block, whole or not, is not one of these.
-        let whole = length.saturating_sub(1) / TAG_BYTES;
-        for at in 0..whole {
-            encrypt(keys, &mut chains);
-            for (chain, message) in chains.iter_mut().zip(messages) {
-                let block: [u8; TAG_BYTES] =
-                    message.rest[at * TAG_BYTES..(at + 1) * TAG_BYTES].try_into().expect("16 bytes");
-                *chain = _mm_xor_si128(*chain, transmute!(block));
+        let whole = (length - BEGUN - 1) / TAG_BYTES;
+        let left = length - BEGUN - whole * TAG_BYTES;
+        let (bytes, filling) = last_block(left);
+        for at in 0.. {
+            keys = keys.map(anew);
+            chains = encrypt(keys, chains);
+            if at == 0 {
+                for lane in 0..LANES {
+                    let [.., a, b] = *addresses[lane];
+                    let second = _mm_slli_si128(block(lane, 0), ADDRESSES_LEFT as i32);
+                    let second = _mm_insert_epi16(second, u16::from_le_bytes([a, b]).into(), 0);
+                    chains[lane] = _mm_xor_si128(chains[lane], second);
+                }
+            } else if at <= whole {
+                for lane in 0..LANES {
+                    chains[lane] = _mm_xor_si128(chains[lane], block(lane, BEGUN + (at - 1) * TAG_BYTES));
+                }
+            } else if at == whole + 1 {
+                for lane in 0..LANES {
+                    let last = _mm_shuffle_epi8(block(lane, length - TAG_BYTES), bytes);
+                    let last =
+                        _mm_xor_si128(_mm_or_si128(last, filling), keys[lane].last[usize::from(left < TAG_BYTES)]);
+                    chains[lane] = _mm_xor_si128(chains[lane], last);
+                }
+            } else {
+                break;
             }
         }
-        encrypt(keys, &mut chains);
-        let left = length - whole * TAG_BYTES;
-        for ((chain, message), key) in chains.iter_mut().zip(messages).zip(keys) {
-            let last =
-                _mm_xor_si128(transmute!(last_block(message.rest, left)), key.last[usize::from(left < TAG_BYTES)]);
-            *chain = _mm_xor_si128(*chain, last);
-        }
-        encrypt(keys, &mut chains);
         let mut tags = [[0; TAG_BYTES]; LANES];
         for (tag, chain) in tags.iter_mut().zip(chains) {
             *tag = transmute!(chain);
@@ -217,22 +247,41 @@ mod schedule {
         tags
     }
 
-    /// The bytes that are left for the last block: as they are, or with a bit behind them and
-    /// zeros.
-    #[inline]
-    fn last_block(rest: &[u8], left: usize) -> [u8; TAG_BYTES] {
-        let Some(last) = rest.last_chunk::<TAG_BYTES>() else {
-            let mut block = [0; TAG_BYTES];
-            block[..left].copy_from_slice(rest);
-            block[left] = 0x80;
-            return block;
+    /// How the last block comes from a message's last 16 bytes: which of them it begins with, where
+    /// so many are left for it, and what it is filled up with: a bit, and zeros.
+    fn last_block(left: usize) -> (__m128i, __m128i) {
+        // Past the sixteenth a number has its high bit set, which means a zero.
+        const BYTES: [u8; 2 * TAG_BYTES] = {
+            let mut bytes = [0x80; 2 * TAG_BYTES];
+            let mut at = 0;
+            while at < TAG_BYTES {
+                bytes[at] = at as u8;
+                at += 1;
+            }
+            bytes
         };
-        if left == TAG_BYTES {
-            return *last;
+        const FILLING: [u8; 2 * TAG_BYTES] = {
+            let mut filling = [0; 2 * TAG_BYTES];
+            filling[TAG_BYTES] = 0x80;
+            filling
+        };
+        let window = |of: &[u8; 2 * TAG_BYTES]| -> [u8; TAG_BYTES] {
+            *of[TAG_BYTES - left..].first_chunk().expect("a block at most is left")
+        };
+        (transmute!(window(&BYTES)), transmute!(window(&FILLING)))
+    }
+
+    /// Has the compiler take a schedule for another from here on. It would load what does not change
+    /// in a loop in front of it; there are more round keys than registers, so it would load them onto
+    /// the stack.
+    #[inline(always)]
+    fn anew(schedule: &Schedule) -> &Schedule {
+        let mut at: *const Schedule = schedule;
+        // SAFETY: there is no instruction, so the pointer is what it was: a reference's.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+            &*at
         }
-        // Without a copy of so many bytes: those before them are shifted out.
-        let bits = 8 * left as u32;
-        (u128::from_le_bytes(*last) >> (u128::BITS - bits) | 0x80 << bits).to_le_bytes()
     }
 }
 
@@ -262,7 +311,7 @@ mod tests {
         .into_iter()
         .flat_map(u128::to_be_bytes)
         .collect();
-        let of = |length| u128::from_be_bytes(tags(&[(&key, covered(&message[..length]))])[0]);
+        let of = |length| u128::from_be_bytes(tags(1, |_| (&key, covered(&message[..length])))[0]);
         assert_eq!(of(40), 0xdfa66747_de9ae630_30ca3261_1497c827);
         assert_eq!(of(64), 0x51f0bebf_7e3b9d92_fc497417_79363cfe);
     }
@@ -272,7 +321,7 @@ mod tests {
         #[test]
         fn each_lane_is_as_it_is_alone(
             lanes in prop::collection::vec(
-                (any::<Option<[u8; 16]>>(), prop_oneof![Just(66), Just(1040), 37usize..200], any::<u8>(), any::<bool>()),
+                (any::<Option<[u8; 16]>>(), prop_oneof![Just(66), Just(1040), 38usize..200], any::<u8>(), any::<bool>()),
                 0..=LANES,
             )
         ) {
@@ -284,10 +333,10 @@ mod tests {
                     (LaneKey::new(key), message, has_label)
                 })
                 .collect();
-            let messages: Vec<_> =
-                made.iter().map(|(key, message, has_label)| (key, Covered::of(message, *has_label))).collect();
-            let tags = tags(&messages);
-            prop_assert_eq!(tags.len(), made.len());
+            let tags = tags(made.len(), |lane| {
+                let (key, message, has_label) = &made[lane];
+                (key, Covered::of(message, *has_label))
+            });
             for ((key, message, has_label), tag) in made.iter().zip(tags) {
                 prop_assert_eq!(tag, key.key().tag(&Covered::of(message, *has_label)));
             }

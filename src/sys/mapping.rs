@@ -271,6 +271,44 @@ impl SharedWord {
         memory::prefetch(self.0.as_ptr().cast_const().cast());
     }
 
+    /// A bit for each of these words whose upper half is this one. A hint: a word that changes at
+    /// this moment may be missed or named in vain; one that does not change is told right.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub fn matching(words: &[Self; 8], upper: u32) -> u32 {
+        use std::arch::x86_64::{
+            __m128i, _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_epi8, _mm_packs_epi16,
+            _mm_packs_epi32, _mm_set1_epi32, _mm_setzero_si128, _mm_shuffle_ps,
+        };
+        // SAFETY: SSE2 is a part of x86_64. The loads are of the 64 bytes that the words have. Other
+        // threads may store to them at this moment: to the language that is a race only of loads
+        // that it knows of, and one of the processor's, of whatever width, gives each byte as it
+        // was or as it becomes.
+        unsafe {
+            let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
+            std::arch::asm!(
+                "movdqu {a}, [{at}]",
+                "movdqu {b}, [{at} + 16]",
+                "movdqu {c}, [{at} + 32]",
+                "movdqu {d}, [{at} + 48]",
+                at = in(reg) words.as_ptr(),
+                a = out(xmm_reg) a,
+                b = out(xmm_reg) b,
+                c = out(xmm_reg) c,
+                d = out(xmm_reg) d,
+                options(readonly, nostack, preserves_flags),
+            );
+            let wanted = _mm_set1_epi32(upper as i32);
+            let equal = |one, other| {
+                // The second and the fourth quarter of each.
+                let uppers = _mm_shuffle_ps::<0b11_01_11_01>(_mm_castsi128_ps(one), _mm_castsi128_ps(other));
+                _mm_cmpeq_epi32(_mm_castps_si128(uppers), wanted)
+            };
+            let equal = _mm_packs_epi32(equal(a, b), equal(c, d));
+            _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
+        }
+    }
+
     /// As [`AtomicU64::store`].
     #[inline]
     pub fn store(&self, value: u64, ordering: Ordering) {

@@ -28,7 +28,7 @@ pub(super) const STASH: usize = 32;
 /// Places of a first bucket that are left for keys whose second bucket is as full.
 const SPARE: usize = 2;
 
-const _: () = assert!(BUCKET <= 64 && STASH <= 64, "`matching` has a bit for each place");
+const _: () = assert!(STASH.is_multiple_of(BUCKET), "the stash is looked through as buckets are");
 
 /// An index over its words: buckets, then the stash.
 #[derive(Debug)]
@@ -62,19 +62,18 @@ impl<'a, W: Word> Index<'a, W> {
     /// Offers the slots that may have this key to `look`, until it takes one.
     #[inline]
     pub fn find<T>(self, hash: u64, mut look: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let filed = tag(hash) << 32;
-        let [one, two] = self.buckets_of(hash);
-        take_first(one, filed, &mut look).or_else(|| {
-            let in_two = if std::ptr::eq(one, two) { None } else { take_first(two, filed, &mut look) };
-            in_two.or_else(|| take_first(self.stash, filed, &mut look))
+        let one = self.bucket(hash);
+        take_first(one, hash, &mut look).or_else(|| {
+            let two = self.second_bucket(hash);
+            let in_two = if std::ptr::eq(one, two) { None } else { take_first(two, hash, &mut look) };
+            in_two.or_else(|| self.stash.as_chunks().0.iter().find_map(|places| take_first(places, hash, &mut look)))
         })
     }
 
     /// Prefetches the cache line that [`Self::find`] looks at first, and hardly ever goes beyond.
     #[inline]
     pub fn prefetch(self, hash: u64) {
-        let [[first, ..], _] = self.buckets_of(hash);
-        first.prefetch();
+        self.bucket(hash)[0].prefetch();
     }
 
     /// Whether there is an entry of this slot.
@@ -158,28 +157,34 @@ impl<'a, W: Word> Index<'a, W> {
     /// The two buckets of a hash, and the stash. Where both halves name the same bucket it is there
     /// once, so that no entry is met twice.
     fn places(self, hash: u64) -> [&'a [W]; 3] {
-        let [one, two] = self.buckets_of(hash);
+        let (one, two) = (self.bucket(hash), self.second_bucket(hash));
         [one, if std::ptr::eq(one, two) { &[] } else { two }, self.stash]
     }
 
-    /// The two buckets of a hash, from its two halves.
+    /// The first bucket of a hash, from its lower half.
     #[inline(always)]
-    fn buckets_of(self, hash: u64) -> [&'a [W; BUCKET]; 2] {
-        let count = self.buckets.len() as u64;
-        [hash & u64::from(u32::MAX), hash >> 32].map(|half| &self.buckets[((half * count) >> 32) as usize])
+    fn bucket(self, hash: u64) -> &'a [W; BUCKET] {
+        &self.buckets[(((hash & u64::from(u32::MAX)) * self.buckets.len() as u64) >> 32) as usize]
+    }
+
+    /// And the second, from its upper half.
+    #[inline]
+    fn second_bucket(self, hash: u64) -> &'a [W; BUCKET] {
+        self.bucket(hash >> 32)
     }
 }
 
 /// Offers the slots in the matching ones of these places to `look`, until it takes one.
 #[inline(always)]
-fn take_first<W: Word, T>(places: &[W], filed: u64, look: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
-    let mut matching = matching(places, filed);
+fn take_first<W: Word, T>(places: &[W; BUCKET], hash: u64, look: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    let tag = tag(hash);
+    let mut matching = W::matching(places, tag as u32);
     while matching != 0 {
         // Acquire pairs with the Release store of `insert`: the record that an entry names is
         // published. What an entry has become since it was looked at is judged here; that of a key
         // which stays is never another's.
         let entry = places[matching.trailing_zeros() as usize].load(Ordering::Acquire);
-        if entry ^ filed < 1 << 32
+        if entry >> 32 == tag
             && entry != 0
             && let Some(found) = look((entry as u32).wrapping_sub(1))
         {
@@ -188,15 +193,6 @@ fn take_first<W: Word, T>(places: &[W], filed: u64, look: &mut impl FnMut(u32) -
         matching &= matching - 1;
     }
     None
-}
-
-/// A bit for each place whose entry may be filed so. Without a branch for each: where in a bucket a
-/// key lies cannot be predicted.
-#[inline(always)]
-fn matching<W: Word>(places: &[W], filed: u64) -> u64 {
-    let bit = |place: &W| u64::from(place.load(Ordering::Relaxed) ^ filed < 1 << 32);
-    // Added, not shifted in: a comparison and an addition with its carry.
-    places.iter().rev().fold(0, |bits, place| bits + bits + bit(place))
 }
 
 /// 32 bits of the hash that do not tell its buckets.

@@ -222,7 +222,7 @@ impl<'a> Words<'a> {
         Slot::new(&self.words[EPOCH])
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn cell(self, owner: OwnerId) -> &'a [SharedWord] {
         &self.words[self.layout.cells + usize::from(owner.0) * CELL..][..CELL]
     }
@@ -327,6 +327,13 @@ impl<'a> Words<'a> {
     #[inline]
     pub fn terminal(self, terminal: u32) -> Option<Line<'a, SharedWord>> {
         self.within_terminals(terminal, self.layout.lines).map(Line::new)
+    }
+
+    /// The lines of all terminals.
+    #[inline]
+    pub fn lines(self) -> &'a [[SharedWord; LINE_WORDS]] {
+        let lines = &self.words[self.layout.lines..].as_chunks().0;
+        &lines[..self.layout.capacity.terminals as usize]
     }
 
     pub fn terminal_link(self, terminal: u32) -> Option<&'a SharedWord> {

@@ -74,7 +74,8 @@ impl<'a, W: Word> Line<'a, W> {
     pub fn read<T>(self, mut take: impl FnMut(Head, Check, usize) -> Option<T>) -> Result<(Seen, T), Unreadable> {
         self.slot().read(|&[stated, rest], number| {
             // Relaxed: as the bank's, ordered by the control word around it.
-            let [checks, address, meeting] = [CHECKS, ADDRESS, MEETING].map(|at| self.0[at].load(Ordering::Relaxed));
+            let load = |at: usize| self.0[at].load(Ordering::Relaxed);
+            let (checks, address, meeting) = (load(CHECKS), load(ADDRESS), load(MEETING));
             take(Head { address, meeting, stated, rest }, Check(half(checks, number)), number)
         })
     }

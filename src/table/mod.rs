@@ -67,7 +67,7 @@ pub use dump::TableDump;
 pub use error::TableError;
 pub use meetings::Part;
 pub use owner::OwnerId;
-pub use prefetch::SlotHint;
+pub use prefetch::{Finder, SlotHint, Sought};
 pub use read::Cursor;
 pub use recover::Recovered;
 pub use reports::Reported;

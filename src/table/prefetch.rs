@@ -15,15 +15,57 @@
 //! last terminal.
 
 use super::Table;
+use super::index::Index;
+use super::line::{LINE_WORDS, Line};
 use super::terminals::terminal_hash;
 use super::version_order::is_newer;
 use crate::limits::WALK_AHEAD;
+use crate::sys::mapping::SharedWord;
 use crate::wire::Address;
 
 /// Where a terminal's record was a moment ago. A hint: its user checks that the record is still
 /// there.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SlotHint(pub(super) Option<u32>);
+
+/// A terminal that is looked for: its hash.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sought(u64);
+
+impl From<Address> for Sought {
+    #[inline]
+    fn from(terminal: Address) -> Self {
+        Self(terminal_hash(terminal))
+    }
+}
+
+/// Where terminals are looked for.
+#[derive(Clone, Copy)]
+pub struct Finder<'a> {
+    index: Index<'a, SharedWord>,
+    lines: &'a [[SharedWord; LINE_WORDS]],
+}
+
+impl Finder<'_> {
+    /// As [`Table::prefetch_index`].
+    #[inline]
+    pub fn prefetch_index(&self, terminal: Address) -> Sought {
+        let sought = Sought::from(terminal);
+        self.index.prefetch(sought.0);
+        sought
+    }
+
+    /// As [`Table::prefetch_record`].
+    #[inline]
+    pub fn prefetch_record(&self, sought: Sought) -> SlotHint {
+        // The first entry with the hash's tag: that it is another terminal's happens once in
+        // thousands of millions.
+        SlotHint(self.index.find(sought.0, |slot| {
+            Line::new(self.lines.get(slot as usize)?).prefetch();
+            Some(slot)
+        }))
+    }
+}
 
 impl Table {
     /// Prefetches the records of these terminals, which are read or reported on next. Best for a
@@ -41,11 +83,12 @@ impl Table {
     /// ```
     #[inline]
     pub fn prefetch(&self, terminals: impl Iterator<Item = Address> + Clone) {
+        let finder = self.finder();
         for terminal in terminals.clone() {
-            self.prefetch_index(terminal);
+            finder.prefetch_index(terminal);
         }
         for terminal in terminals {
-            self.prefetch_record(terminal);
+            finder.prefetch_record(Sought::from(terminal));
         }
     }
 
@@ -53,20 +96,21 @@ impl Table {
     /// second.
     #[inline]
     pub fn prefetch_index(&self, terminal: Address) {
-        self.words().terminal_index().prefetch(terminal_hash(terminal));
+        self.finder().prefetch_index(terminal);
     }
 
     /// The second half of [`Self::prefetch`]; returns where the record is, for
     /// [`Writer::report_at`](super::Writer::report_at).
     #[inline]
     pub fn prefetch_record(&self, terminal: Address) -> SlotHint {
+        self.finder().prefetch_record(Sought::from(terminal))
+    }
+
+    /// Both halves for a burst that takes its time between them.
+    #[inline]
+    pub fn finder(&self) -> Finder<'_> {
         let words = self.words();
-        // The first entry with the hash's tag: that it is another terminal's happens once in
-        // thousands of millions.
-        SlotHint(words.terminal_index().find(terminal_hash(terminal), |slot| {
-            words.terminal(slot)?.prefetch();
-            Some(slot)
-        }))
+        Finder { index: words.terminal_index(), lines: words.lines() }
     }
 
     /// Whether the record there is this terminal's, in this version or a later one. False if that

@@ -37,6 +37,18 @@ pub(super) trait Word {
     fn pause();
     /// Has the cache line fetched that it is in. Means nothing to the model checker.
     fn prefetch(&self) {}
+
+    /// A bit for each of these words whose upper half may be this one: one that nobody changes
+    /// meanwhile has its bit if it is, and any other says nothing until it is loaded. Without a
+    /// branch for each: where in a bucket of the index a key lies cannot be predicted.
+    #[inline]
+    fn matching(words: &[Self; 8], upper: u32) -> u32
+    where
+        Self: Sized,
+    {
+        let bit = |word: &Self| u32::from((word.load(Ordering::Relaxed) >> 32) as u32 == upper);
+        words.iter().rev().fold(0, |bits, word| bits << 1 | bit(word))
+    }
 }
 
 impl Word for SharedWord {
@@ -79,6 +91,12 @@ impl Word for SharedWord {
     fn prefetch(&self) {
         self.prefetch();
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn matching(words: &[Self; 8], upper: u32) -> u32 {
+        Self::matching(words, upper)
+    }
 }
 
 const OWNER_BITS: u32 = 8;
@@ -88,7 +106,7 @@ const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 #[derive(Debug)]
 pub(super) struct Slot<'a, W, const B: usize> {
     control: &'a W,
-    banks: [&'a [W; B]; 2],
+    banks: &'a [[W; B]; 2],
 }
 
 impl<W, const B: usize> Clone for Slot<'_, W, B> {
@@ -130,14 +148,14 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
     #[inline(always)]
     pub fn new(words: &'a [W]) -> Self {
         let Some((control, banks)) = words.split_first() else { panic!("a slot has words") };
-        let [first, second, ..] = banks.as_chunks().0 else { panic!("a slot has two banks") };
-        Self { control, banks: [first, second] }
+        let Some(banks) = banks.as_chunks().0.first_chunk() else { panic!("a slot has two banks") };
+        Self { control, banks }
     }
 
     /// Its control word alone: what claims are judged by.
     #[inline]
     pub fn control_only(self) -> Slot<'a, W, 0> {
-        Slot { control: self.control, banks: [&[], &[]] }
+        Slot { control: self.control, banks: &[[], []] }
     }
 
     /// For tests, which damage it.
@@ -157,7 +175,7 @@ impl<'a, W: Word, const B: usize> Slot<'a, W, B> {
             let before = self.control.load(Ordering::Acquire);
             let number = (before >> OWNER_BITS & 1) as usize;
             let mut copy = [0; B];
-            for (to, from) in copy.iter_mut().zip(self.banks[number]) {
+            for (to, from) in copy.iter_mut().zip(&self.banks[number]) {
                 *to = from.load(Ordering::Relaxed);
             }
             let taken = take(&copy, number);

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::address::{ADDRESSES_BYTES, LABEL_BYTES};
 use super::malformed::Malformed;
-use super::message::BODY_BYTES;
 use super::page::PAGE_BYTES;
+use super::payload::{DATA_BYTES, PacketType, Payload, ProtocolBytes};
 use super::pdu::{HeaderBytes, VERSION};
 use super::records::PageBytes;
 use super::report::ReportBytes;
@@ -19,53 +19,8 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 
 const ETHERNET_BYTES: usize = 14;
 const VLAN_BYTES: usize = 4;
-const HEADER_BYTES: usize = 24;
-const PROTOCOL_BYTES: usize = HEADER_BYTES + BODY_BYTES + TAG_BYTES;
-const DATA_BYTES: usize = HEADER_BYTES + size_of::<PageBytes>() + PAGE_BYTES + TAG_BYTES;
-const _: () = assert!(PROTOCOL_BYTES == 64 && DATA_BYTES == 32 + 1024);
 const _: () =
     assert!(crate::limits::FRAME_BYTES_MAX == ETHERNET_BYTES + VLAN_BYTES + ADDRESSES_BYTES + LABEL_BYTES + DATA_BYTES);
-
-/// The low seven bits of the type byte. The high one says metro, that is, whether there is a label.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PacketType {
-    /// 64 bytes of payload.
-    Protocol,
-    /// 1056 bytes of payload, to one.
-    Unicast,
-    /// 1056 bytes of payload, to many.
-    Multicast,
-}
-
-impl PacketType {
-    const METRO: u8 = 0x80;
-
-    fn read(byte: u8) -> Option<(Self, bool)> {
-        let packet = match byte & !Self::METRO {
-            1 => Self::Protocol,
-            2 => Self::Unicast,
-            3 => Self::Multicast,
-            _ => return None,
-        };
-        Some((packet, byte & Self::METRO != 0))
-    }
-
-    fn byte(self, metro: bool) -> u8 {
-        let kind = match self {
-            Self::Protocol => 1,
-            Self::Unicast => 2,
-            Self::Multicast => 3,
-        };
-        if metro { kind | Self::METRO } else { kind }
-    }
-
-    const fn payload_bytes(self) -> usize {
-        match self {
-            Self::Protocol => PROTOCOL_BYTES,
-            Self::Unicast | Self::Multicast => DATA_BYTES,
-        }
-    }
-}
 
 /// A frame's addresses, on this Ethernet and in the V2V network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,20 +71,14 @@ struct AddressBytes {
     reserved: [u8; 2],
 }
 
-const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES && size_of::<HeaderBytes>() == HEADER_BYTES);
-
+const _: () = assert!(size_of::<AddressBytes>() == ADDRESSES_BYTES);
 /// A frame whose packet is complete. None of it may be trusted before [`Self::authentic`] returns
 /// true.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     ethernet: &'a EthernetBytes,
     addresses: &'a AddressBytes,
-    /// Without the tag.
-    payload: &'a [u8],
-    tag: &'a [u8; TAG_BYTES],
-    /// From the addresses to the tag, the label included.
-    tagged: &'a [u8],
-    packet: PacketType,
+    payload: Payload<'a>,
     ethertype: u16,
     vlan: Option<u16>,
     label: Option<u16>,
@@ -159,11 +108,8 @@ impl<'a> Frame<'a> {
             label = Some(bytes.get() as u16);
             payload = behind;
         }
-        let payload = payload.get(..packet.payload_bytes()).ok_or(Malformed::Short)?;
-        let (payload, tag) = payload.split_last_chunk().ok_or(Malformed::Short)?;
-        let label_bytes = if metro { LABEL_BYTES } else { 0 };
-        let tagged = rest.get(..ADDRESSES_BYTES + label_bytes + payload.len()).ok_or(Malformed::Short)?;
-        Ok(Self { ethernet, addresses, payload, tag, tagged, packet, ethertype, vlan, label })
+        let payload = Payload::read(packet, payload)?;
+        Ok(Self { ethernet, addresses, payload, ethertype, vlan, label })
     }
 
     /// Its addresses.
@@ -199,7 +145,7 @@ impl<'a> Frame<'a> {
 
     /// As the first header says.
     pub const fn packet_type(&self) -> PacketType {
-        self.packet
+        self.payload.packet_type()
     }
 
     /// Whether its tag proves that a holder of the key sent it in the key's direction. Takes
@@ -213,14 +159,14 @@ impl<'a> Frame<'a> {
     /// What its tag covers.
     #[inline]
     pub(crate) fn covered(&self) -> Covered<'a> {
-        Covered::of(self.tagged, self.label.is_some())
+        Covered { addresses: zerocopy::transmute_ref!(self.addresses), behind: self.payload.tagged() }
     }
 
     /// Whether this is its tag. Takes constant time.
     #[must_use]
     #[inline]
     pub(crate) fn bears(&self, tag: [u8; TAG_BYTES]) -> bool {
-        let difference = u128::from_ne_bytes(tag) ^ u128::from_ne_bytes(*self.tag);
+        let difference = u128::from_ne_bytes(tag) ^ u128::from_ne_bytes(*self.payload.tag());
         std::hint::black_box(difference) == 0
     }
 
@@ -240,18 +186,23 @@ impl<'a> Frame<'a> {
     /// touch. Only [`Self::message`] tells that it is a valid one.
     #[inline]
     pub fn reports_on(&self) -> Option<(Address, u32)> {
-        if !self.looks_like_report() {
-            return None;
-        }
-        let (terminal, rest) = U64::ref_from_prefix(&self.payload[HEADER_BYTES..]).ok()?;
-        let (version, _) = U32::ref_from_prefix(rest).ok()?;
-        Some((Address::from_number(terminal.get()), version.get()))
+        Some(self.report_bytes()?.reports_on())
     }
 
     /// Whether it has a REPORT's opcode, in a REPORT's kind of payload.
     #[inline]
     pub fn looks_like_report(&self) -> bool {
-        self.opcode_raw() == Opcode::Report.wire() && self.packet == PacketType::Protocol
+        self.report_bytes().is_some()
+    }
+
+    #[inline]
+    fn report_bytes(&self) -> Option<&'a ReportBytes> {
+        match self.payload {
+            Payload::Protocol(ProtocolBytes { header, body, .. }) if header.opcode == Opcode::Report.wire() => {
+                Some(zerocopy::transmute_ref!(body))
+            }
+            _ => None,
+        }
     }
 
     /// The opcode, if version and opcode are known and the payload is of the opcode's kind.
@@ -262,8 +213,8 @@ impl<'a> Frame<'a> {
             return Err(Malformed::Version);
         }
         let opcode = Opcode::from_wire(header.opcode).ok_or(Malformed::Opcode)?;
-        match (opcode.is_page(), self.packet) {
-            (true, PacketType::Unicast | PacketType::Multicast) | (false, PacketType::Protocol) => Ok(opcode),
+        match (opcode.is_page(), self.payload) {
+            (true, Payload::Unicast(_) | Payload::Multicast(_)) | (false, Payload::Protocol(_)) => Ok(opcode),
             _ if self.is_refusal() => Ok(opcode),
             _ => Err(Malformed::Payload),
         }
@@ -286,10 +237,10 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn message(&self) -> Result<Message, Malformed> {
         let opcode = self.opcode()?;
-        if self.packet != PacketType::Protocol && !self.is_refusal() {
+        if self.packet_type() != PacketType::Protocol && !self.is_refusal() {
             return Err(Malformed::Payload);
         }
-        let body = self.payload[HEADER_BYTES..].first_chunk().ok_or(Malformed::Short)?;
+        let body = self.payload.body().first_chunk().ok_or(Malformed::Short)?;
         Message::read(opcode, self.header_bytes().status, body)
     }
 
@@ -301,27 +252,24 @@ impl<'a> Frame<'a> {
         if header.version != VERSION {
             return Err(Malformed::Version);
         }
-        if !self.looks_like_report() {
-            return Err(Malformed::Payload);
-        }
+        let body = self.report_bytes().ok_or(Malformed::Payload)?;
         if !Status::from_wire(header.status).is_some_and(Status::is_success) {
             return Err(Malformed::Value);
         }
-        let body = ReportBytes::ref_from_prefix(&self.payload[HEADER_BYTES..]).map_err(|_| Malformed::Short)?.0;
         body.report(header.header().meeting).ok_or(Malformed::Value)
     }
 
     /// The page of a data payload. A refusal has none: see [`Self::message`].
     pub fn page(&self) -> Result<Page<'a>, Malformed> {
-        if !self.opcode()?.is_page() || self.packet == PacketType::Protocol || self.is_refusal() {
+        if !self.opcode()?.is_page() || self.packet_type() == PacketType::Protocol || self.is_refusal() {
             return Err(Malformed::Payload);
         }
-        Page::parse(&self.payload[HEADER_BYTES..])
+        Page::parse(self.payload.body())
     }
 
     #[inline]
     fn header_bytes(&self) -> &'a HeaderBytes {
-        HeaderBytes::ref_from_prefix(self.payload).map(|(header, _)| header).expect("both payloads hold a header")
+        self.payload.header()
     }
 }
 
@@ -355,12 +303,19 @@ pub fn encode_page<R: Record>(
     let mut writer = Writer::begin(buffer, envelope, PacketType::Unicast);
     writer.put(HeaderBytes::new(opcode.wire(), header).as_bytes());
     let mut body = [0; PAGE_BYTES];
-    let mut used = 0;
     let mut count = 0;
-    for record in records {
-        let Some(bytes) = record.write(&mut body[used..]) else { break };
-        used += bytes;
-        count += 1;
+    if let Some(bytes) = R::BYTES {
+        for (room, record) in body.chunks_exact_mut(bytes).zip(records) {
+            let Some(_) = record.write(room) else { break };
+            count += 1;
+        }
+    } else {
+        let mut used = 0;
+        for record in records {
+            let Some(bytes) = record.write(&mut body[used..]) else { break };
+            used += bytes;
+            count += 1;
+        }
     }
     writer.put(PageBytes::new(page, pages, count as u16, R::BYTES.unwrap_or(0) as u16).as_bytes());
     writer.put(&body);

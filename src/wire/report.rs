@@ -25,6 +25,12 @@ pub(super) struct ReportBytes {
 const _: () = assert!(size_of::<ReportBytes>() == BODY_BYTES);
 
 impl ReportBytes {
+    /// Terminal and version.
+    #[inline(always)]
+    pub fn reports_on(&self) -> (Address, u32) {
+        (Address::from_number(self.terminal.get()), self.version.get())
+    }
+
     /// The report of a member of this meeting; none if a value is not one of its kind.
     #[inline(always)]
     pub fn report(&self, meeting: MeetingId) -> Option<Report> {

@@ -66,23 +66,19 @@ impl TagKey {
     #[inline]
     pub(crate) fn tag(&self, covered: &Covered<'_>) -> [u8; TAG_BYTES] {
         let mut mac = self.mac.clone();
-        mac.update(&covered.first);
-        mac.update(&covered.second);
-        mac.update(covered.rest);
+        mac.update(covered.addresses);
+        mac.update(covered.behind);
         mac.finalize().into_bytes().into()
     }
 }
 
 /// What of a packet its tag covers: all from its addresses to where the tag goes, but for a label,
-/// which changes on the way. A label lies in the second block of 16 bytes, so that is a copy.
+/// which lies in between and changes on the way.
 #[derive(Clone, Copy, Debug)]
 pub struct Covered<'a> {
-    /// The first 16 bytes.
-    pub(crate) first: [u8; TAG_BYTES],
-    /// The 16 bytes behind them.
-    pub(crate) second: [u8; TAG_BYTES],
-    /// All behind those: one byte at least.
-    pub(crate) rest: &'a [u8],
+    pub(crate) addresses: &'a [u8; ADDRESSES_BYTES],
+    /// All behind the addresses and the label: a block or more.
+    pub(crate) behind: &'a [u8],
 }
 
 impl<'a> Covered<'a> {
@@ -92,14 +88,10 @@ impl<'a> Covered<'a> {
     /// If that is shorter than any packet is.
     #[inline(always)]
     pub(crate) fn of(packet: &'a [u8], has_label: bool) -> Self {
-        let (addresses, behind) = packet.split_at(ADDRESSES_BYTES);
+        let (addresses, behind) = packet.split_first_chunk().expect("a packet has addresses");
         let behind = if has_label { &behind[LABEL_BYTES..] } else { behind };
-        let (first, begun) = addresses.split_first_chunk().expect("the addresses have 18 bytes");
-        let (added, rest) = behind.split_at(TAG_BYTES - begun.len());
-        let mut second = [0; TAG_BYTES];
-        second[..begun.len()].copy_from_slice(begun);
-        second[begun.len()..].copy_from_slice(added);
-        Self { first: *first, second, rest }
+        assert!(behind.len() >= TAG_BYTES, "a payload is longer than a block");
+        Self { addresses, behind }
     }
 }
 
