@@ -4,13 +4,11 @@ pub mod ours;
 mod packet;
 mod testpmd;
 mod xdpilone;
-mod xsk_rs;
+pub mod xsk_rs;
 
 use std::time::Duration;
 
-use baton::lab::testbed::netns::Side;
 use baton::sys::interface::Interface;
-use baton::sys::threads;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -52,20 +50,27 @@ impl Kind {
 
     pub fn can(self, mode: Mode) -> bool {
         match mode {
+            Mode::Check => true,
             Mode::Drop => self != Self::BatonWorker,
-            Mode::Echo | Mode::RoundTrip => !matches!(self, Self::BatonWorker | Self::TpacketV3),
-            Mode::Report | Mode::ReportTagged => self == Self::BatonWorker,
+            Mode::Report => self == Self::BatonWorker,
+            Mode::Echo | Mode::RoundTrip => self.can_echo(),
         }
+    }
+
+    /// Whether frames come back from it.
+    pub fn can_echo(self) -> bool {
+        !matches!(self, Self::BatonWorker | Self::TpacketV3)
+    }
+
+    /// Whether its instructions can be counted: it is a program of ours, and runs in user space.
+    pub fn can_be_counted(self) -> bool {
+        !matches!(self, Self::Kernel | Self::Testpmd)
     }
 }
 
-/// Receives until it is told to stop; gives how many frames it took (of the worker: reports that it
-/// applied).
+/// Receives until it is told to stop, in this thread's namespace and on its core; gives how many
+/// frames it took (of the worker: reports that it applied).
 pub fn consume(kind: Kind, run: &Run) -> Result<u64, Failure> {
-    run.pair.enter(Side::Right)?;
-    if !threads::pin(1) {
-        return Err("there is no core 1 to receive on".into());
-    }
     let interface = Interface::find("right")?;
     match kind {
         Kind::Kernel => kernel(run, &interface),
@@ -81,10 +86,10 @@ pub fn consume(kind: Kind, run: &Run) -> Result<u64, Failure> {
 
 fn kernel(run: &Run, interface: &Interface) -> Result<u64, Failure> {
     let mut kernel = Kernel::load()?;
-    let program = if run.mode == Mode::Drop { "drop" } else { "echo" };
+    let program = if run.mode.echoes() { "echo" } else { "drop" };
     let _link = kernel.attach(program, interface.index)?;
     run.begin();
-    while run.goes_on() {
+    while run.goes_on(|| kernel.seen().unwrap_or_default()) {
         std::thread::sleep(Duration::from_millis(1));
     }
     kernel.seen()

@@ -1,4 +1,5 @@
-//! The reports that a worker gets: a million terminals, each twice, the second newer.
+//! The frames that everybody gets: reports of a million terminals, no two of a stream the same, and
+//! each of a terminal newer than the one before it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,11 +13,18 @@ use baton::wire::{
 };
 
 use crate::Failure;
-use crate::kernel::Frames;
+use crate::generator::{FRAMES, Generator};
 
 /// A power of two, so that frames' numbers wrap where terminals' do.
 const TERMINALS: u32 = 1 << 20;
 const OF_DOMAIN: u32 = 1 << 15;
+/// Reports of a terminal in a stream, at most.
+const VERSIONS: u32 = FRAMES as u32 / TERMINALS;
+
+/// Where a report has its transaction, which is its number in the stream plus one, and bytes of it
+/// with that: after Ethernet 14, addresses 18, and four bytes of the header.
+const NUMBER_AT: usize = 36;
+pub const NUMBERED: usize = NUMBER_AT + 4;
 
 pub fn domains() -> impl Iterator<Item = Domain> {
     (0..TERMINALS / OF_DOMAIN).map(|n| domain(n * OF_DOMAIN))
@@ -70,16 +78,15 @@ pub fn table(folder: &Path) -> Result<Arc<Table>, Failure> {
     Ok(table)
 }
 
-/// Writes the frames of a run: reports of all terminals in an order without a pattern, newer than
-/// those of runs before.
-pub fn write(frames: &mut Frames, tagged: bool, run: u32) {
+/// Writes the first so many frames of a stream: reports of all terminals in an order without a
+/// pattern, newer than those of the streams before.
+pub fn write(generator: &mut Generator, count: u32, tagged: bool, stream: u32) {
     let key = Key::derive(tagged.then(secret).as_ref(), Direction::Autonomous);
     let mut buffer = [0; FRAME_BYTES_MAX];
-    frames.fill(|number, bytes| {
+    generator.fill(count, |number, bytes| {
         // An odd factor makes this a permutation of the terminals.
-        let n = (number as u32).wrapping_mul(0x9E37_79B1) & (TERMINALS - 1);
+        let n = number.wrapping_mul(0x9E37_79B1) & (TERMINALS - 1);
         let terminal = terminal(n);
-        let version = 1 + run * 2 + number as u32 / TERMINALS;
         let envelope = Envelope {
             dst_mac: Mac([0xff; 6]),
             src_mac: Mac([2, 0, 0, 0, 0, 2]),
@@ -89,10 +96,10 @@ pub fn write(frames: &mut Frames, tagged: bool, run: u32) {
             from: terminal,
             label: None,
         };
-        let header = Header::request(Transaction(version), Epoch::new(1, 1), MeetingId(u64::from(n) + 1));
+        let header = Header::request(Transaction(number + 1), Epoch::new(1, 1), MeetingId(u64::from(n) + 1));
         let message = Message::Report {
             terminal,
-            version,
+            version: 1 + stream * VERSIONS + number / TERMINALS,
             business: Business::InMeeting,
             decode: Decode::Decoding,
             role: Role::Participant,
@@ -104,4 +111,10 @@ pub fn write(frames: &mut Frames, tagged: bool, run: u32) {
         let length = encode_message(&mut buffer, &envelope, &header, &message, &key);
         bytes.copy_from_slice(&buffer[..length]);
     });
+}
+
+/// The number of a frame in its stream.
+pub fn number(frame: &[u8]) -> Option<u32> {
+    let transaction = frame.get(NUMBER_AT..NUMBERED)?.first_chunk()?;
+    u32::from_be_bytes(*transaction).checked_sub(1)
 }

@@ -10,12 +10,13 @@ use libbpf_rs::Link;
 
 use crate::Failure;
 use crate::contestants::ours;
+use crate::generator::{FRAME, Generator};
 use crate::kernel::Kernel;
 
 /// Nobody takes as long to send a frame back.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Round trips before the first that counts.
-const WARM_UP: usize = 2_000;
+pub const WARM_UP: u32 = 2_000;
 
 /// Who sends and waits, on the left, busily.
 pub struct Prober {
@@ -34,14 +35,15 @@ impl Prober {
         Ok(Self { socket, _kernel: kernel, _link: link })
     }
 
-    /// So many round trips; gives the nanoseconds of each.
-    pub fn probe(&mut self, frame: &[u8], count: usize) -> Result<Vec<u64>, Failure> {
-        let mut times = Vec::with_capacity(count);
+    /// So many round trips, each of another of the prepared frames; gives the nanoseconds of each.
+    pub fn probe(&mut self, frames: &Generator, count: u32) -> Result<Vec<u64>, Failure> {
+        let mut times = Vec::with_capacity(count as usize);
         for number in 0..WARM_UP + count {
+            let frame = frames.frame(number);
             let begun = clock::now();
             self.socket.transmit(|buffer| {
-                buffer[..frame.len()].copy_from_slice(frame);
-                frame.len()
+                buffer[..FRAME].copy_from_slice(frame);
+                FRAME
             });
             self.socket.flush()?;
             let waiting = Instant::now();

@@ -1,9 +1,13 @@
-//! Instructions and allocations of an operation.
+//! Instructions, cache lines and allocations of an operation.
 //!
 //! A child does the operation a fixed number of times between two stops, and its parent steps it
 //! from one to the other: each step is an instruction of the program's own (the kernel's are not
 //! counted). What the stops themselves cost is measured the same way, and taken off. Then the child
-//! does the same again under an allocator that counts.
+//! does the operations again one by one, while the parent notes which memory each step touches
+//! (`lines`), and a last time under an allocator that counts.
+//!
+//! Both run on one core: with two, each step would wake up the other core twice, which takes three
+//! times as long as the step.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -15,10 +19,11 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use crate::Failure;
+use crate::lines::{Lines, Watch};
 use crate::stores::Kind;
 
 /// How often the operation is done in one count.
-pub const TIMES: u32 = 1024;
+pub const TIMES: u32 = 256;
 /// The count of doing nothing.
 pub const NOTHING: &str = "nothing";
 
@@ -26,6 +31,8 @@ pub const NOTHING: &str = "nothing";
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Count {
     pub instructions: f64,
+    /// None where operations cannot be told apart.
+    pub lines: Option<Lines>,
     pub allocations: f64,
 }
 
@@ -40,13 +47,16 @@ pub fn look_up_of(kind: Kind) -> String {
 
 /// Counts one operation, by name.
 pub fn count(name: &str) -> Result<Count, Failure> {
-    let (of_nothing, _) = steps(NOTHING)?;
-    let (of_all, allocations) = steps(name)?;
+    let (of_nothing, ..) = steps(NOTHING)?;
+    let (of_all, lines, allocations) = steps(name)?;
     let each = |total: u64| total as f64 / f64::from(TIMES);
-    Ok(Count { instructions: each(of_all.saturating_sub(of_nothing)), allocations: each(allocations) })
+    Ok(Count { instructions: each(of_all.saturating_sub(of_nothing)), lines, allocations: each(allocations) })
 }
 
-fn steps(name: &str) -> Result<(u64, u64), Failure> {
+fn steps(name: &str) -> Result<(u64, Option<Lines>, u64), Failure> {
+    if let Some(core) = core_affinity::get_core_ids().unwrap_or_default().pop() {
+        core_affinity::set_for_current(core);
+    }
     let folder = tempfile::tempdir_in("/dev/shm")?;
     let mut command = Command::new(env::current_exe()?);
     command.args(["count", name]).arg(folder.path()).stdout(Stdio::piped());
@@ -64,15 +74,20 @@ fn steps(name: &str) -> Result<(u64, u64), Failure> {
     }
     ptrace::setoptions(pid, ptrace::Options::PTRACE_O_EXITKILL)?;
     let mut steps = 0;
-    loop {
+    let step = || -> Result<bool, Failure> {
         ptrace::step(pid, None)?;
-        if wait_for_stop()? == Signal::SIGSTOP {
-            break;
-        }
+        Ok(wait_for_stop()? != Signal::SIGSTOP)
+    };
+    while step()? {
         steps += 1;
     }
+    let mut watch = Watch::new(pid)?;
+    while {
+        watch.note()?;
+        step()?
+    } {}
     ptrace::detach(pid, None)?;
     let output = child.wait_with_output()?;
     let allocations = String::from_utf8(output.stdout)?.trim().parse()?;
-    Ok((steps, allocations))
+    Ok((steps, watch.lines(), allocations))
 }

@@ -1,5 +1,6 @@
 //! The table against concurrent maps and LMDB on the same records, and what a frame costs on its
-//! way through the wire format: time, instructions and allocations of each operation.
+//! way through the wire format: time, instructions and allocations of each operation, and of the
+//! stores' the cache lines that it touches.
 //!
 //! `table` and `wire` are two benches of one program. In both, all contestants take turns, round by
 //! round, so that what else the machine does falls on all of them. Instructions are counted by
@@ -9,6 +10,7 @@
 mod count;
 mod counted;
 mod failure;
+mod lines;
 mod records;
 mod report;
 mod stores;

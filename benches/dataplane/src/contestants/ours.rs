@@ -9,14 +9,13 @@ use baton::limits::BURST;
 use baton::link::{FrameQueue, Peers, Shared, Waker, Worker};
 use baton::sys::af_xdp::{self, Settings, Socket};
 use baton::sys::bpf::{SteerSettings, Steering};
-use baton::sys::clock;
 use baton::sys::interface::Interface;
 use baton::table::OwnerId;
 use baton::telemetry::{Collector, Counter, Counters, recorder};
 use baton::wire::{DEFAULT_ETHERTYPE, Epoch, Mac};
 use mio::{Poll, Token};
 
-use super::{Mode, Run};
+use super::Run;
 use crate::Failure;
 use crate::kernel::Kernel;
 use crate::net::swap_macs;
@@ -39,7 +38,7 @@ pub fn socket(run: &Run, interface: Interface) -> Result<u64, Failure> {
     run.begin();
     let mut taken = 0;
     let mut frame = [0; baton::limits::CHUNK_BYTES];
-    while run.goes_on() {
+    while run.goes_on(|| taken) {
         let held = socket.receive(BURST);
         if held == 0 {
             std::hint::spin_loop();
@@ -67,11 +66,10 @@ pub fn socket(run: &Run, interface: Interface) -> Result<u64, Failure> {
 }
 
 pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
-    let tagged = run.mode == Mode::ReportTagged;
     let table = run.table.clone().ok_or("a worker needs a table")?;
     let domains: Vec<_> = reports::domains()
         .map(|number| {
-            let secret = tagged.then(reports::secret);
+            let secret = run.tagged.then(reports::secret);
             let mac = Some(Mac([2, 0, 0, 0, 0, 2]));
             AutonomousDomain { number, mac, interface: None, vlan: None, label: None, secret, behind: Vec::new() }
         })
@@ -95,8 +93,9 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     let outbox = Arc::new(FrameQueue::new(64));
     let mut worker = Worker::new((socket, 0), writer, shared, outbox, counters.clone(), recorder);
     run.begin();
-    while run.goes_on() {
-        if !worker.step(clock::now()) {
+    let applied = || counters.read(Counter::ReportsApplied);
+    while run.goes_on(applied) {
+        if !worker.step(run.now(applied)) {
             std::hint::spin_loop();
         }
     }
@@ -105,5 +104,5 @@ pub fn worker(run: &Run, interface: Interface) -> Result<u64, Failure> {
     if wrong > 0 {
         return Err(format!("{wrong} reports were refused: the generator's frames are wrong").into());
     }
-    Ok(counters.read(Counter::ReportsApplied))
+    Ok(applied())
 }

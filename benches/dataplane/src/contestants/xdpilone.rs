@@ -70,7 +70,7 @@ pub fn run(run: &Run, interface: &Interface) -> Result<u64, Failure> {
     let _link = kernel.attach("redirect", interface.index)?;
     run.begin();
     let (mut taken, mut back, mut out) = (0, Vec::with_capacity(CHUNKS as usize), Vec::with_capacity(BURST as usize));
-    while run.goes_on() {
+    while run.goes_on(|| taken) {
         {
             let mut reader = receive.receive(BURST);
             while let Some(entry) = reader.read() {

@@ -1,13 +1,14 @@
-//! xsk-rs, frames echoed in the chunk that they came in: `xsk-rs-peer drop|echo INTERFACE`.
+//! xsk-rs, frames echoed in the chunk that they came in: `xsk-rs-peer drop|echo INTERFACE [GROUP]`.
 //!
 //! Says `socket N`, the descriptor that frames are to be redirected to, when it is bound, and
-//! `frames N` when standard input has come to its end.
+//! `frames N`, those that it received, for each line of standard input, at whose end it ends. With
+//! GROUP, who started it counts its instructions: it stops itself when it is bound, and whenever it
+//! has received so many more frames.
 
 use std::error::Error;
-use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -21,23 +22,27 @@ const BURST: usize = 64;
 const BIND_ATTEMPTS: u32 = 100;
 
 static STOP: AtomicBool = AtomicBool::new(false);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [mode, interface] = &arguments[..] else {
-        eprintln!("usage: xsk-rs-peer drop|echo INTERFACE");
-        return ExitCode::from(2);
+    let (mode, interface, group) = match &arguments[..] {
+        [mode, interface] => (mode, interface, None),
+        [mode, interface, group] if group.parse::<u64>().is_ok() => (mode, interface, group.parse().ok()),
+        _ => {
+            eprintln!("usage: xsk-rs-peer drop|echo INTERFACE [GROUP]");
+            return ExitCode::from(2);
+        }
     };
     thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        // Relaxed: it orders nothing but itself.
+        // Relaxed: neither orders anything but itself.
+        for _ in std::io::stdin().lines() {
+            println!("frames {}", TAKEN.load(Ordering::Relaxed));
+        }
         STOP.store(true, Ordering::Relaxed);
     });
-    match run(mode == "echo", interface) {
-        Ok(frames) => {
-            println!("frames {frames}");
-            ExitCode::SUCCESS
-        }
+    match run(mode == "echo", interface, group) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -45,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(echoes: bool, interface: &str) -> Result<u64, Box<dyn Error>> {
+fn run(echoes: bool, interface: &str, group: Option<u64>) -> Result<(), Box<dyn Error>> {
     let memory = UmemConfig::builder()
         .frame_size(CHUNK.try_into()?)
         .fill_queue_size(CHUNKS.try_into()?)
@@ -81,10 +86,15 @@ fn run(echoes: bool, interface: &str) -> Result<u64, Box<dyn Error>> {
     let mut back: Vec<FrameDesc> = Vec::with_capacity(CHUNKS as usize);
     let mut sent = vec![FrameDesc::default(); CHUNKS as usize];
     let mut taken = 0;
+    let mut stops_at = group;
+    if group.is_some() {
+        stop_here();
+    }
     while !STOP.load(Ordering::Relaxed) {
         // SAFETY: of chunks of this memory.
         let received = unsafe { receive.consume(&mut burst) };
         taken += received as u64;
+        TAKEN.store(taken, Ordering::Relaxed);
         if echoes {
             for frame in &mut burst[..received] {
                 // SAFETY: the kernel gave this chunk by the receive ring, and has it no more.
@@ -117,6 +127,20 @@ fn run(echoes: bool, interface: &str) -> Result<u64, Box<dyn Error>> {
             let given = unsafe { fill.produce(&back[..room]) };
             back.drain(..given);
         }
+        if let (Some(group), Some(at)) = (group, &mut stops_at)
+            && taken >= *at
+        {
+            *at += group;
+            stop_here();
+        }
     }
-    Ok(taken)
+    Ok(())
+}
+
+/// Stops this process until who counts has it go on.
+#[cold]
+#[inline(never)]
+fn stop_here() {
+    // SAFETY: no pointer is passed.
+    unsafe { libc::raise(libc::SIGSTOP) };
 }
