@@ -46,8 +46,8 @@ pub const NUMBERS: [Number; 10] = [
         name: "table",
         path: "table::layout::LAYOUT_HASH",
         value: table::LAYOUT_HASH,
-        change: "an older table is refused, and no engine takes over from one: the server is stopped, and started \
-                 with --path database",
+        change: "an older table is refused, and no engine takes over from one: the server is stopped, and `baton \
+                 table resize` brings the table of the version before over; or it is started with --path database",
     },
     Number {
         name: "hand-over",
@@ -137,8 +137,8 @@ impl Identity {
         if other.layout != self.layout {
             let (theirs, ours) = (other.layout, self.layout);
             return Err(format!(
-                "version {version} lays the table out otherwise ({theirs:016x}, not {ours:016x}): stop the server and \
-                 start that one with --path database"
+                "version {version} lays the table out otherwise ({theirs:016x}, not {ours:016x}): stop the server, and \
+                 have that one's `baton table resize` bring the table over, or start it with --path database"
             ));
         }
         if other.wire != self.wire {
@@ -215,6 +215,17 @@ mod tests {
             [value("wire"), value("table"), value("hand-over")],
             [identity.wire.into(), identity.layout, identity.handover.into()]
         );
+    }
+
+    /// Who does what this says keeps what the table holds.
+    #[test]
+    fn a_program_that_can_bring_the_table_over_is_not_to_be_started_without_it() {
+        let ours = Identity::ours();
+        let before = Identity { layout: 0x5fed_a0a6_3af0_08f4, ..ours.clone() };
+        let why = before.admit(&ours).unwrap_err();
+        assert!(why.contains("baton table resize"), "{why}");
+        let table = NUMBERS.iter().find(|number| number.name == "table").unwrap();
+        assert!(table.change.contains("baton table resize"), "{}", table.change);
     }
 
     #[test]

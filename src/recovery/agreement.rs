@@ -65,9 +65,20 @@ impl ServerRecovery {
     }
 
     /// Parts of this domain cannot be read, although both sides may agree about them: a takeover
-    /// does not read the records of settled parts. The database is gone through for them.
-    pub fn mend(&mut self) {
-        self.sweep.walk_damaged();
+    /// does not read the records of settled parts. The database is gone through for them, and both
+    /// sides are held against each other again. False, and nothing is changed, if that was done
+    /// already: the database does not know them.
+    pub fn mend(&mut self) -> bool {
+        let begins = self.sweep.mend();
+        if begins {
+            self.audit.doubt(&mut self.shared);
+        }
+        begins
+    }
+
+    /// No part of this domain is damaged any more.
+    pub fn is_mended(&mut self) {
+        self.sweep.is_mended();
     }
 
     /// Has agreement proven again now rather than later: there is a sign against it, which may be

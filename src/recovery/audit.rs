@@ -106,7 +106,7 @@ impl Audit {
         now: Nanos,
         transaction: Transaction,
         theirs: (u32, u64),
-        holdings: &dyn Store,
+        holdings: &mut dyn Store,
     ) -> bool {
         shared.exchange.answered(now, transaction);
         self.told_silent = false;
@@ -129,6 +129,7 @@ impl Audit {
             self.agree(shared, now);
             return false;
         }
+        holdings.recount(shared.domain);
         shared.progress.differing += 1;
         self.rounds += 1;
         self.agreed = false;

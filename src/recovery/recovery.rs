@@ -120,10 +120,20 @@ impl Recovery {
     }
 
     /// Has the parts of a domain that cannot be read restored; see [`ServerRecovery::mend`].
-    pub fn mend(&mut self, domain: Domain) {
+    pub fn mend(&mut self, domain: Domain) -> bool {
+        self.server_mut(domain).is_some_and(ServerRecovery::mend)
+    }
+
+    /// No part of a domain is damaged any more.
+    pub fn is_mended(&mut self, domain: Domain) {
         if let Some(server) = self.server_mut(domain) {
-            server.mend();
+            server.is_mended();
         }
+    }
+
+    /// All of them.
+    pub fn domains(&self) -> impl Iterator<Item = Domain> + '_ {
+        self.servers.iter().map(ServerRecovery::domain)
     }
 
     /// Adopts or ends one orphan, by an operator's word; see [`ServerRecovery::decide_orphan`].

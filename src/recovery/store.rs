@@ -160,6 +160,10 @@ pub trait Store {
         None
     }
 
+    /// Both sides differ: what is kept of the parts of this domain beside their records, so that
+    /// they need not be read, is made anew from these.
+    fn recount(&mut self, _domain: Domain) {}
+
     /// The autonomous server has given control: the part's state becomes *in meeting*, its epoch
     /// `epoch`. A part that is `starting` or `ending` stays so and is [`Standing::Unfinished`].
     /// `participants` are what the server counts. Where a walk over the cache gave the part,

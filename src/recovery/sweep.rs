@@ -55,8 +55,23 @@ impl Sweep {
         self.is_done = false;
     }
 
-    /// Begins with the database, because of parts that cannot be read.
-    pub fn walk_damaged(&mut self) {
+    /// Parts cannot be read: the database is walked for them, after the cache. False if it has been.
+    pub fn mend(&mut self) -> bool {
+        if self.has_walked_damaged {
+            return false;
+        }
+        if self.is_done {
+            self.walk_damaged();
+        }
+        true
+    }
+
+    /// Nothing is damaged any more: what is found next is walked for anew.
+    pub fn is_mended(&mut self) {
+        self.has_walked_damaged = false;
+    }
+
+    fn walk_damaged(&mut self) {
         self.has_walked_damaged = true;
         self.walks_database = true;
         self.is_done = false;

@@ -286,6 +286,10 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         self.table().unreadable() > 0 && self.table().damaged_parts_in(domain).next().is_some()
     }
 
+    fn recount(&mut self, domain: Domain) {
+        self.writer.recount(domain);
+    }
+
     fn is_database_lost(&self) -> bool {
         self.store.is_lost()
     }

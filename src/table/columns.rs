@@ -43,13 +43,16 @@ pub(super) fn is_settled_at(words: Words<'_>, slot: u32) -> bool {
     has_bit(words.settled_bits().get(slot as usize / 64), slot)
 }
 
-/// The epoch under which the part in a slot is held; none where it is not. One who reads it while
-/// the group is given to a new epoch may get the wrong one of both.
+/// The epoch under which the part in a slot is held; none where it is not, or where the group is
+/// being given to another epoch.
 #[inline]
 pub(super) fn held_under(words: Words<'_>, slot: u32) -> Option<Epoch> {
     let [epoch, bits] = words.held(slot as usize / 64)?;
-    // Acquire pairs with the Release stores of `set_held`.
-    has_bit(Some(bits), slot).then(|| Epoch(epoch.load(Ordering::Acquire))).filter(|&epoch| epoch != Epoch::NONE)
+    // Acquire pairs with the Release stores of `hold`: who sees the bits of a later epoch sees that
+    // the one before is gone.
+    let before = epoch.load(Ordering::Acquire);
+    let is_held = before != Epoch::NONE.0 && has_bit(Some(bits), slot);
+    (is_held && epoch.load(Ordering::Acquire) == before).then_some(Epoch(before))
 }
 
 fn has_bit(word: Option<&SharedWord>, slot: u32) -> bool {

@@ -77,6 +77,7 @@ impl Writer {
     /// use after the domain's autonomous server has listed all that it holds: a part that is still
     /// unreadable then is not among that, and must not keep its members from other meetings.
     pub fn discard_damaged_parts_in(&mut self, domain: Domain) -> Result<Vec<Option<MeetingId>>, TableError> {
+        self.changes.count(domain);
         let words = self.table.words();
         let structure = Structure::claim(words, self.owner)?;
         let mut discarded = Vec::new();
@@ -158,11 +159,18 @@ impl<'a> Structure<'a> {
     pub fn discard_terminal(&self, slot: u32) -> Result<bool, TableError> {
         let words = self.words;
         let Some(claim) = self.claim_damaged_terminal(slot)? else { return Ok(false) };
-        // Its record does not say which extent it has. No extent is read through a damaged record,
-        // so they are freed first, and what follows the record's last store is the same as for any
-        // terminal that is removed.
-        for extent in 0..words.extents() {
-            give_back(words, Some(extent), slot);
+        // Where only what is beside the line is damaged, the record says which extent it has, and
+        // is read with that until the terminal is gone.
+        let named = words.read_terminal(slot).ok().flatten().and_then(|(_, raw)| raw.extent());
+        if let Some(extent) = named {
+            self.cell.note_extent(extent);
+        } else {
+            // Else it does not. No extent is read through a damaged record, so they are freed
+            // first, and what follows the record's last store is the same as for any terminal that
+            // is removed.
+            for extent in 0..words.extents() {
+                give_back(words, Some(extent), slot);
+            }
         }
         if let Some(part) = part_with_member(words, slot) {
             self.bypass_member(slot, part);
@@ -172,6 +180,7 @@ impl<'a> Structure<'a> {
             index.rename_at(place, None);
         }
         Raw::FREE.publish(words, slot, claim);
+        give_back(words, named, slot);
         set_bit(words.terminal_bits(), slot, false);
         Ok(true)
     }

@@ -155,11 +155,11 @@ impl Words<'_> {
     #[inline]
     pub fn read_part(self, slot: u32) -> Result<Option<(Seen, Part)>, Unreadable> {
         let Some(words) = self.part(slot) else { return Ok(None) };
-        // Read while the record is unchanged, so that the count is never that of a later part in
+        // Read while the record is unchanged, so that neither is ever that of a later part in
         // the slot.
-        let count = || self.count_members(slot);
-        let (seen, (part, members)) = words.read(|bank, _| Part::decode(bank).map(|part| (part, count())))?;
-        let epoch = |part: &Part| held_under(self, slot).unwrap_or(part.epoch);
+        let (seen, (part, members, held)) = words
+            .read(|bank, _| Part::decode(bank).map(|part| (part, self.count_members(slot), held_under(self, slot))))?;
+        let epoch = |part: &Part| held.unwrap_or(part.epoch);
         Ok(part.map(|part| (seen, Part { participants: members as u16, epoch: epoch(&part), ..part })))
     }
 

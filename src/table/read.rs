@@ -87,6 +87,12 @@ impl Table {
         self.slots_in(self.words().part_bits(), domain, 0).filter_map(move |slot| self.part_in_domain(slot, domain))
     }
 
+    /// As [`Self::parts_in`], with their slots.
+    pub(super) fn slots_of(&self, domain: Domain) -> impl Iterator<Item = (u32, Part)> + '_ {
+        let slots = self.slots_in(self.words().part_bits(), domain, 0);
+        slots.filter_map(move |slot| Some((slot, self.part_in_domain(slot, domain)?)))
+    }
+
     /// Walks over the parts in a domain from where `cursor` stands, level 1 first, while `meet`
     /// returns true; it gets each part with the cursor after it. False if there are no more. Costs
     /// what [`Self::parts_in`] does.

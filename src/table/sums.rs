@@ -91,9 +91,12 @@ impl Sums {
             .then(|| found().map_or((0, 0), |(_, sum)| (sum.count, sum.digest)))
     }
 
-    /// A part's record is about to become `part`. Its slot is claimed.
-    pub fn prepare(&mut self, words: Words<'_>, slot: u32, part: &Part) {
-        self.remove(part.domain, self.held(words, slot));
+    /// A part's record is about to become `part`. Its slot is claimed. What it is now, `before`,
+    /// is from its record: the columns have no checksum.
+    pub fn prepare(&mut self, words: Words<'_>, slot: u32, before: Option<&Part>, part: &Part) {
+        if let Some(before) = before {
+            self.leave(before);
+        }
         if !is_settled(part) {
             set_settled(words, slot, false);
         }
@@ -118,6 +121,28 @@ impl Sums {
     pub fn held(&self, words: Words<'_>, slot: u32) -> Option<TakeoverEntry> {
         let is_held = self.epoch != Epoch::NONE && held_under(words, slot) == Some(self.epoch);
         if is_held { entry_at(words, slot) } else { None }
+    }
+
+    /// A part no longer counts.
+    pub fn leave(&mut self, part: &Part) {
+        if is_held_under(part, self.epoch) {
+            self.sum(part.domain).remove(entry_of(part));
+        }
+    }
+
+    /// Counts a domain's parts anew, of which these are all that can be read, and makes what is
+    /// said of them fit their records.
+    pub fn recount(&mut self, words: Words<'_>, domain: Domain, parts: impl Iterator<Item = (u32, Part)>) {
+        *self.sum(domain) = Sum::default();
+        for (slot, part) in parts {
+            fit_columns(words, slot, Some(&part));
+            if is_held_under(&part, self.epoch) {
+                hold(words, slot, self.epoch);
+                self.sum(domain).add(entry_of(&part));
+            } else {
+                let_go(words, slot);
+            }
+        }
     }
 
     /// A part that counted as this no longer does.

@@ -110,13 +110,21 @@ impl Writer {
     /// An epoch begins, which no part bears yet. From now on this writer, which is the only one
     /// that changes parts, knows what is held under it.
     pub fn begin(&mut self, epoch: Epoch) {
-        debug_assert!(self.table.parts().all(|part| part.epoch != epoch), "{epoch} has been used");
         self.sums.begin(epoch);
     }
 
     /// As [`Table::digest_of_parts`]: at once for the epoch that has begun, by a walk for others.
     pub fn digest_of_parts(&self, domain: Domain, epoch: Epoch) -> (u32, u64) {
         self.sums.of(domain, epoch).unwrap_or_else(|| self.table.digest_of_parts(domain, epoch))
+    }
+
+    /// Counts what is held in a domain anew from its records, and makes the columns fit them, which
+    /// have no checksum: something else may have changed one. It reads all of them.
+    pub fn recount(&mut self, domain: Domain) {
+        self.changes.count(domain);
+        let words = self.table.words();
+        let parts = self.table.slots_of(domain);
+        self.sums.recount(words, domain, parts);
     }
 
     /// The part that a walk gave with this cursor is controlled under the epoch that has begun.
@@ -216,10 +224,10 @@ impl Writer {
                 wait(words, Named::Part(slot), self.owner, tried);
                 continue;
             };
-            let level = part.level;
+            let (before, level) = (part, part.level);
             change(&mut part);
             let part = Part { meeting, domain, ..part };
-            self.sums.prepare(words, slot, &part);
+            self.sums.prepare(words, slot, Some(&before), &part);
             set_level_bit(words.level_bits(part.level), slot, true);
             // Under the claim to the end: another change, back to the earlier level, must not lose
             // its bit.
@@ -244,12 +252,12 @@ impl Writer {
         if words.first_part_of(part.meeting).is_some_and(|first| chain(words, first).count() >= PARTS_MAX) {
             return Err(TableError::Full("parts of one meeting"));
         }
-        let (slot, claim) = loop {
+        let (slot, before, claim) = loop {
             let slot = self.groups.choose(words, part.domain, part.level, self.part_hint);
             let slot = slot.ok_or(TableError::Full("parts of meetings"))?;
             structure.begin(Operation::InsertPart, slot, None);
             match claim_part(words, slot, self.owner) {
-                Ok((_, claim)) => break (slot, claim),
+                Ok((before, claim)) => break (slot, before, claim),
                 // A free slot that is damaged is made a free one again.
                 Err(TableError::Damaged) => {
                     structure.begin(Operation::DiscardPart, slot, None);
@@ -264,14 +272,14 @@ impl Writer {
         self.part_hint = slot;
         structure.clear_members(slot);
         set_level_bit(words.level_bits(part.level), slot, true);
-        self.sums.prepare(words, slot, part);
+        self.sums.prepare(words, slot, before.as_ref(), part);
         let claim = claim.publish_and_keep(&part.encode());
         self.sums.follow(words, slot, part);
         let entered = structure.enter_part(slot, part);
         if entered {
             drop(claim);
         } else {
-            self.sums.remove(part.domain, self.sums.held(words, slot));
+            self.sums.leave(part);
             structure.take_out_part(slot, part, claim);
         }
         structure.end();
@@ -290,7 +298,7 @@ impl Writer {
         let done = structure.take_out_members(slot).and_then(|()| claim_part(words, slot, self.owner));
         let done = done.map(|(part, claim)| {
             if let Some(part) = part {
-                self.sums.remove(domain, self.sums.held(words, slot));
+                self.sums.leave(&part);
                 structure.take_out_part(slot, &part, claim);
             }
         });

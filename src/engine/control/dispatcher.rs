@@ -312,8 +312,12 @@ impl Dispatcher {
     /// Goes on with filling the table or holding it against the database.
     fn walk(&mut self, now: Nanos) {
         let Self { walks, records, operations, output, links, unfinished, recovery, .. } = self;
-        if let Some(damaged) = walks.compare(now, records, (recovery, operations), unfinished) {
-            recovery.mend(damaged);
+        let damage = walks.read_on(now, records, (recovery, operations), unfinished);
+        if let Some(domain) = damage.domain {
+            recovery.mend(domain);
+        }
+        for (domain, meeting) in damage.in_doubt {
+            recovery.ask_about(now, domain, meeting);
         }
         if !walks.fill(now, records, operations) {
             return;

@@ -9,6 +9,7 @@ mod fake_store;
 mod kept;
 mod lookup;
 mod machine;
+mod mend;
 mod random;
 mod scripted_peer;
 mod table;

@@ -15,6 +15,7 @@ use crate::limits::PROGRESS_EVERY;
 use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{BootId, Mapping};
 use crate::table::layout::LAYOUT_HASH;
+use crate::table::membership::live;
 use crate::table::{Capacity, Looked, Part, Progress, Table, Terminal};
 use crate::wire::{Domain, Epoch, Level, MeetingId, MeetingState};
 
@@ -151,15 +152,18 @@ impl Inspection {
 
     /// Reads every record, and returns how many could not be read.
     pub fn count_unreadable(&self, progress: Progress<'_>) -> u64 {
-        let before = self.table.unreadable();
+        let words = self.table.words();
         let total = u64::from(self.table.count_parts()) + u64::from(self.table.count_terminals());
-        let records = self.table.parts().map(drop).chain(self.table.terminals().map(drop));
-        for (done, ()) in (1..).zip(records) {
+        let parts = live(words.part_bits(), 0).map(|slot| words.read_part(slot).is_err());
+        let terminals = live(words.terminal_bits(), 0).map(|slot| words.read_member(slot).is_err());
+        let mut unreadable = 0;
+        for (done, is_unreadable) in (1..).zip(parts.chain(terminals)) {
+            unreadable += u64::from(is_unreadable);
             if done % PROGRESS_EVERY == 0 {
                 progress(done.min(total), total);
             }
         }
-        self.table.unreadable() - before
+        unreadable
     }
 
     /// [`Table::verify_with`], for a table that no writer changes.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use super::old::{File, Old};
-use super::{OpenError, earlier};
-use crate::limits::{PROGRESS_EVERY, SLOTS_MAX};
+use super::{OpenError, Refusal, earlier};
+use crate::limits::{INFO_BYTES_INLINE, PROGRESS_EVERY, SLOTS_MAX, TERMINALS_PER_EXTENT};
 use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{Mapping, MappingError};
 use crate::table::{Capacity, OwnerId, Table, TableError, Terminal};
@@ -45,14 +45,19 @@ pub enum ResizeError {
     #[error("{}: it holds {holds} {what}, and was to have room for {room}; ask for more", path.display())]
     TooSmall { path: PathBuf, what: &'static str, holds: u32, room: u32 },
     /// What it holds does not fit for another reason.
-    #[error("{}: what it holds does not fit into a table of this capacity: {error}; ask for more", path.display())]
+    #[error(
+        "{}: what it holds does not fit into a table of this capacity: {error}; ask for more (`--meetings`, `--terminals`; one \
+         terminal in {TERMINALS_PER_EXTENT} can have more than {INFO_BYTES_INLINE} bytes of additional information)",
+        path.display()
+    )]
     Unfit { path: PathBuf, error: TableError },
     /// A file is in the way.
     #[error("{}: is in the way; look what it is, and take it away or rename it", .0.display())]
     InTheWay(PathBuf),
     /// It has flaws.
     #[error(
-        "{}: something is wrong with this table, which copying would hide: {flaw} (`baton table verify` says all)",
+        "{}: something is wrong with this table, which copying would hide: {flaw}; a start with `--path database` moves it \
+         aside and goes by the database",
         path.display()
     )]
     Flawed { path: PathBuf, flaw: String },
@@ -189,7 +194,10 @@ impl Names<'_> {
             move |error| ResizeError::Io { path, step, error }
         };
         if self.new.symlink_metadata().is_ok() {
-            Table::inspect(&self.new).map_err(|_| ResizeError::InTheWay(self.new.clone()))?;
+            match Table::inspect(&self.new) {
+                Ok(_) | Err(OpenError::Refused(Refusal::EarlierLayout)) => {}
+                Err(_) => return Err(ResizeError::InTheWay(self.new.clone())),
+            }
             fs::remove_file(&self.new).map_err(io(&self.new, "take away what a killed resize left"))?;
         }
         if !discard_old && self.old.symlink_metadata().is_ok() {

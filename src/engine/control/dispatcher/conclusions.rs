@@ -28,7 +28,7 @@ impl Dispatcher {
             recovery::Event::AllAcknowledged { .. } => operations.handle_taken_over(now, &mut records.writer),
             recovery::Event::Reconciled { domain } => {
                 output.changes.push_back(WorkerChange::Settle(domain));
-                troubles::discard_parts(domain, records, output);
+                troubles::heal_parts(domain, records, &mut self.recovery, output);
                 operations.handle_taken_over(now, &mut records.writer);
             }
             _ => {}

@@ -11,6 +11,7 @@ use crate::cms::Operations;
 use crate::database::{Change, Database, DatabaseError, Job, KeyParameters, Opened, Wanted};
 use crate::limits::GENERATION_BLOCK;
 use crate::recovery::{DatabaseStore, Orphans, Recovery, TableStore};
+use crate::table::Part;
 use crate::table::Writer;
 use crate::wire::{Domain, Epoch, MeetingId};
 
@@ -80,6 +81,17 @@ impl DatabaseState {
 }
 
 impl Records {
+    /// Throws away the members of a part of which something cannot be read; false if there were
+    /// some. Its autonomous server still knows them, and is to be asked.
+    pub fn discard_unreadable_members(&mut self, part: &Part) -> bool {
+        let table = self.writer.table();
+        let unreadable = table.unreadable();
+        let _ = table.members(part.meeting, part.domain).count();
+        // What another writer has at this moment is read the next time.
+        table.unreadable() == unreadable
+            || !matches!(self.writer.discard_damaged_members(part.meeting, part.domain), Ok(1..))
+    }
+
     pub fn new(writer: Writer, opened: Option<Opened>, journal: Journal, speakers: Arc<Speakers>) -> Self {
         let database = match opened {
             Some(opened) => DatabaseState::Open { opened, unwritable: None },

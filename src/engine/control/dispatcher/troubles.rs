@@ -5,6 +5,7 @@ use super::event::WorkerChange;
 use super::output::Output;
 use super::records::Records;
 use crate::limits::FULL_NAMED_MAX;
+use crate::recovery::Recovery;
 use crate::wire::{Address, Domain, MeetingId};
 
 /// Terminals that were said to find no room for their additional information.
@@ -27,13 +28,22 @@ impl Troubles {
     }
 }
 
-/// Throws away what of a domain's parts cannot be read though both sides agree: neither its
-/// autonomous server nor the database knows it, and its members must not be kept from other
-/// conferences by one that nobody has.
-pub(super) fn discard_parts(domain: Domain, records: &mut Records, output: &mut Output) {
-    if !records.database.is_open() || records.writer.table().unreadable() == 0 {
+/// Has what of a domain's parts cannot be read though both sides agree restored from the database.
+/// What is still unreadable when they agree again is thrown away: the database does not know it,
+/// and its members must not be kept from other conferences by one that nobody has. If its
+/// autonomous server has it, it is listed then as an orphan.
+pub(super) fn heal_parts(domain: Domain, records: &mut Records, recovery: &mut Recovery, output: &mut Output) {
+    let table = records.writer.table();
+    if !records.database.is_open() || table.unreadable() == 0 {
         return;
     }
+    if table.damaged_parts_in(domain).next().is_none() {
+        return recovery.is_mended(domain);
+    }
+    if recovery.mend(domain) {
+        return;
+    }
+    recovery.is_mended(domain);
     match records.writer.discard_damaged_parts_in(domain) {
         Ok(discarded) => {
             for meeting in discarded {

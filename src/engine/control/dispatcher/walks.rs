@@ -10,7 +10,7 @@ use crate::limits::FILL_BATCH;
 use crate::recovery::{Cursor, Path, Recovery, Store};
 use crate::table;
 use crate::time::Nanos;
-use crate::wire::Domain;
+use crate::wire::{Domain, MeetingId};
 
 /// How long nothing is read from a database that could not be read.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -19,6 +19,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const AFTER_TAKEOVER: Duration = Duration::from_millis(20);
 /// How often it waits at most: one autonomous server that never answers for all does not stop it.
 const WAITS_MAX: u32 = 250;
+/// How long nobody looks for damage after all was read, and between two rounds of reading: a large
+/// table takes minutes, and costs the control thread a hundredth of its time.
+const PATROL_PAUSE: Duration = Duration::from_secs(20);
+const PATROL_STEP: Duration = Duration::from_millis(20);
 
 /// Where a walk over the parts of database or table stands.
 struct Walk {
@@ -43,7 +47,17 @@ enum State {
     Filling(Walk),
     /// What of the table is to be held against the database yet.
     Comparing(Walk),
-    Done,
+    /// What of the table is to be read yet, for damage that something else did since.
+    Patrolling(Walk),
+}
+
+/// What a round met that cannot be read.
+#[derive(Default)]
+pub(super) struct Damage {
+    /// A domain that has a part of which that is so, at the end of a walk through it.
+    pub domain: Option<Domain>,
+    /// Parts of which it was so of members, which were thrown away: they are in doubt.
+    pub in_doubt: Vec<(Domain, MeetingId)>,
 }
 
 impl Walk {
@@ -65,10 +79,9 @@ impl Walks {
         Self { state: State::Filling(Walk::over(domains)), resume: Nanos(0), waits: 0 }
     }
 
-    /// When there is something to walk over; none where that waits for the database to open, or is
-    /// done.
+    /// When there is something to walk over; none where that waits for the database to open.
     pub fn due(&self, records: &Records) -> Option<Nanos> {
-        (records.database.is_open() && !matches!(self.state, State::Done)).then_some(self.resume)
+        records.database.is_open().then_some(self.resume)
     }
 
     /// Fills a new table with what the database holds, some meetings a round. True when all is
@@ -112,28 +125,38 @@ impl Walks {
     /// it may have been closed while recovery had something for it, or be an older one, or a new
     /// one in place of one that was lost.
     ///
-    /// It is the first to read the records of parts that were taken over by the table's columns:
-    /// gives the domain, at its end, if some of them are damaged.
-    pub fn compare(
+    /// It is the first to read the records of parts that were taken over by the table's columns.
+    /// After it the table is read again and again: who takes over by the columns, or enters a
+    /// report, reads no more than that, and what else something damages is to be found.
+    pub fn read_on(
         &mut self,
         now: Nanos,
         records: &mut Records,
         (recovery, operations): (&Recovery, &Operations),
         unfinished: &mut Unfinished,
-    ) -> Option<Domain> {
-        let State::Comparing(walk) = &mut self.state else { return None };
+    ) -> Damage {
+        let mut damage = Damage::default();
         if now < self.resume {
-            return None;
+            return damage;
         }
-        if self.waits < WAITS_MAX && recovery.is_taking_over() {
+        let (walk, compares) = match &mut self.state {
+            State::Filling(_) => return damage,
+            State::Comparing(walk) => (walk, true),
+            State::Patrolling(walk) => (walk, false),
+        };
+        if compares && self.waits < WAITS_MAX && recovery.is_taking_over() {
             self.waits += 1;
             self.resume = now + AFTER_TAKEOVER;
-            return None;
+            return damage;
         }
         let Some(&domain) = walk.domains.last() else {
-            self.state = State::Done;
-            return None;
+            self.resume = now + PATROL_PAUSE;
+            self.state = State::Patrolling(Walk::over(recovery.domains()));
+            return damage;
         };
+        if !compares {
+            self.resume = now + PATROL_STEP;
+        }
         let mut at = table::Cursor(walk.cursor.0);
         let mut parts = Vec::with_capacity(FILL_BATCH);
         let unreadable = records.writer.table().unreadable();
@@ -143,17 +166,26 @@ impl Walks {
         });
         walk.cursor = Cursor(at.0);
         walk.met_damage |= records.writer.table().unreadable() != unreadable;
-        let damaged = (!more && walk.met_damage).then_some(domain);
+        damage.domain = (!more && walk.met_damage).then_some(domain);
         if !more {
             walk.next_domain();
         }
-        records.with(operations, |store| {
-            for part in parts {
-                if !store.write_what_is_not_kept(&part) {
-                    unfinished.note(part.domain, part.meeting);
-                }
+        parts.retain(|part| {
+            let is_whole = records.discard_unreadable_members(part);
+            if !is_whole {
+                damage.in_doubt.push((part.domain, part.meeting));
             }
+            is_whole
         });
-        damaged
+        if compares {
+            records.with(operations, |store| {
+                for part in parts {
+                    if !store.write_what_is_not_kept(&part) {
+                        unfinished.note(part.domain, part.meeting);
+                    }
+                }
+            });
+        }
+        damage
     }
 }

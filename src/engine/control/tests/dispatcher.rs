@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::{AutonomousDomain, Heartbeat};
+use crate::database::{Change, Database, KeyParameters, Member, PartParameters};
 use crate::lab::sim::{AutonomousServer, Settings as ServerSettings};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::recovery::{Path, Settings};
 use crate::table::{Capacity, OwnerId, Part, Terminal};
-use crate::wire::{Address, DEFAULT_ETHERTYPE, Direction, Key, Layout, Level, Mac, MeetingState, Opcode, Role};
+use crate::wire::{
+    Address, DEFAULT_ETHERTYPE, Direction, Flags, Key, Layout, Level, Mac, MeetingState, Opcode, Role, WINDOW_NONE,
+};
 
 const OURS: Mac = Mac([2, 0, 0, 0, 0xd0, 1]);
 const EPOCH: Epoch = Epoch::new(1, 1);
@@ -18,10 +21,16 @@ struct Both {
     server: AutonomousServer,
     key: Key,
     now: Nanos,
+    events: Vec<Event>,
 }
 
 /// Both hold these meetings, of one terminal each.
 fn both(meetings: &[MeetingId]) -> Both {
+    both_with(meetings, None)
+}
+
+/// The database, where it is open, has those of the meetings that are `stored`.
+fn both_with(meetings: &[MeetingId], stored: Option<&[MeetingId]>) -> Both {
     let domain = Domain::new(366).unwrap();
     let us = Address::from_number(0x1_FFFF);
     let mut settings = ServerSettings::new(domain);
@@ -37,8 +46,10 @@ fn both(meetings: &[MeetingId]) -> Both {
     }];
     let now = Nanos(1_000_000_000);
     let mut server = AutonomousServer::new(settings, 1);
-    let table = Arc::new(Table::on_heap(Capacity { meetings: 64, terminals: 256 }));
+    let table = Arc::new(Table::on_heap(Capacity { meetings: 512, terminals: 512 }));
     let mut writer = table.writer(OwnerId::CONTROL);
+    writer.begin(EPOCH);
+    let database = Database::in_memory().unwrap();
     let terminals: Vec<_> = server.terminals().map(|(state, _)| state.terminal).collect();
     for (&meeting, &terminal) in meetings.iter().zip(&terminals) {
         server.hold(now, meeting, Level::HIGHEST, Layout::new(4).unwrap(), &[(terminal, Role::Participant)]);
@@ -46,7 +57,30 @@ fn both(meetings: &[MeetingId]) -> Both {
         let part = Part { participants: 0, state: MeetingState::InMeeting, ..Part::listed(domain, &summary) };
         writer.insert_part(&part).unwrap();
         writer.join(meeting, domain, &Terminal::new(terminal, meeting, Role::Participant)).unwrap();
+        if stored.is_some_and(|stored| stored.contains(&meeting)) {
+            let member = Member { terminal, role: Role::Participant, flags: Flags::default(), window: WINDOW_NONE };
+            let parameters = KeyParameters {
+                meeting,
+                name: String::new(),
+                level: summary.level,
+                layout: summary.layout,
+                chairman: summary.chairman,
+                created_ms: 1,
+                parts: vec![PartParameters { domain, version: summary.version, state: MeetingState::InMeeting }],
+                members: vec![member],
+                run: summary.run,
+            };
+            database.commit(&[Change::Create(parameters)], EPOCH).unwrap();
+        }
     }
+    let opened = stored.map(|_| Opened {
+        epoch: database.epoch().unwrap(),
+        next_meeting: database.next_meeting().unwrap(),
+        unfinished: Vec::new(),
+        fences: Vec::new(),
+        wanted: Vec::new(),
+        database,
+    });
     let topology = Topology::with(&domains, us, DEFAULT_ETHERTYPE, &[OURS], Heartbeat::default());
     let recovery = Recovery::new(topology.domains(), EPOCH, Path::Cache, &Settings::default(), now);
     let dispatcher = Dispatcher::new(Beginning {
@@ -57,10 +91,10 @@ fn both(meetings: &[MeetingId]) -> Both {
         recovery,
         journal: Journal::default(),
         writer,
-        opened: None,
+        opened,
         runs: 1,
     });
-    Both { dispatcher, server, key: domains[0].key(Direction::Dispatch), now }
+    Both { dispatcher, server, key: domains[0].key(Direction::Dispatch), now, events: Vec::new() }
 }
 
 impl Both {
@@ -83,7 +117,7 @@ impl Both {
                 let bytes = buffer[..length].to_vec();
                 self.dispatcher.handle_frame(self.now, &bytes);
             }
-            while self.dispatcher.poll_event().is_some() {}
+            self.events.extend(std::iter::from_fn(|| self.dispatcher.poll_event()));
             while self.dispatcher.poll_notice().is_some() {}
         }
     }
@@ -126,4 +160,92 @@ fn asked_about(is_first_lost: bool) -> [u32; 2] {
         });
     }
     asked
+}
+
+fn domain() -> Domain {
+    Domain::new(366).unwrap()
+}
+
+/// Damages the record of a meeting's part, not what of it is in the columns.
+fn damage(table: &Table, meeting: MeetingId) {
+    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let is_record = |pair: &&[crate::sys::mapping::SharedWord]| {
+        let (first, second) = (pair[0].load(relaxed), pair[1].load(relaxed));
+        first == meeting.0 && second & Domain::MAX == domain().number() && second >> 40 != 0
+    };
+    let found: Vec<_> = table.mapping().words().windows(2).filter(is_record).collect();
+    assert!(!found.is_empty());
+    found.iter().for_each(|pair| pair[0].store(meeting.0 ^ 1 << 40, relaxed));
+    // Not by reading it: that something was met unreadable is counted.
+    assert_eq!(table.damaged_parts_in(domain()).count(), 1);
+}
+
+const THREE: [MeetingId; 3] = [MeetingId(1), MeetingId(2), MeetingId(3)];
+
+impl Both {
+    fn table(&self) -> Arc<Table> {
+        Arc::clone(self.dispatcher.records.writer.table())
+    }
+
+    fn steps(&mut self, count: u32) {
+        (0..count).for_each(|_| self.step(|_, _| false));
+    }
+
+    fn is_discarded(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::PartDiscarded(..)))
+    }
+}
+
+/// The comparison takes several rounds, and has met the part when both sides agree. That they do
+/// says nothing of what can be read, and does not mean any more that neither knows the part.
+#[test]
+fn a_part_that_both_the_server_and_the_database_know_is_not_thrown_away() {
+    let all: Vec<_> = (1..=300).map(MeetingId).collect();
+    let mut both = both_with(&all, Some(&all));
+    let table = both.table();
+    assert_eq!(table.count_parts(), 300);
+    damage(&table, all[1]);
+    both.steps(300);
+    assert!(!both.is_discarded(), "it was thrown away, as one that neither knows");
+    assert!(table.part(all[1], domain()).is_some());
+}
+
+/// Nobody but the autonomous server knows it any more: it is an orphan there, or one that is
+/// adopted, and not one that it counts as ours for good while we do not.
+#[test]
+fn a_damaged_part_that_the_database_does_not_know_does_not_keep_both_sides_from_agreeing() {
+    let mut both = both_with(&THREE, Some(&[THREE[0], THREE[2]]));
+    let table = both.table();
+    damage(&table, THREE[1]);
+    both.steps(6000);
+    assert_eq!(table.verify(), Vec::<String>::new(), "a minute later");
+    let told: Vec<_> = both.events.iter().filter(|event| matches!(event, Event::Recovery(_))).collect();
+    assert!(both.dispatcher.recovery.is_reconciled(), "{:?}", &told[..told.len().min(6)]);
+}
+
+/// It was whole when table and database were compared.
+#[test]
+fn a_record_that_is_damaged_later_is_restored_when_its_domain_changes_and_is_proven() {
+    let mut both = both_with(&THREE, Some(&THREE));
+    let table = both.table();
+    both.steps(300);
+    assert!(both.dispatcher.recovery.is_reconciled());
+    damage(&table, THREE[1]);
+    both.dispatcher.records.writer.update_part(THREE[0], domain(), |_| {}).unwrap();
+    both.dispatcher.recovery.doubt(domain());
+    both.steps(6000);
+    assert!(table.part(THREE[1], domain()).is_some(), "a minute later");
+    assert_eq!(table.verify(), Vec::<String>::new());
+}
+
+/// Reports do not read what is beside a terminal's line, and a takeover reads nothing of it.
+#[test]
+fn a_member_whose_part_cannot_be_read_is_a_member_again() {
+    let mut both = both_with(&THREE, Some(&THREE));
+    let table = both.table();
+    let terminal = table.members(THREE[1], domain()).next().unwrap().terminal;
+    table.damage_berth(terminal);
+    both.steps(6000);
+    assert!(table.membership(terminal).is_some(), "a minute later");
+    assert_eq!(table.members(THREE[1], domain()).count(), 1);
 }
