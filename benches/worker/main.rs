@@ -29,8 +29,14 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Meetings in the table, with a terminal each
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(300_000..=1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(300_000..=10_000_000))]
     meetings: u32,
+    /// And in a larger one, with which it is compared
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(300_000..=10_000_000))]
+    larger: u32,
+    /// Leave the larger one out, which takes some gigabytes
+    #[arg(long)]
+    no_larger: bool,
     /// Rounds of each measurement; the best one counts, for others share the machine
     #[arg(long, value_name = "COUNT", default_value_t = 7)]
     rounds: u32,
@@ -59,14 +65,18 @@ struct Args {
     bench: bool,
 }
 
-/// Huge pages for a table of a million meetings.
-const HUGE_PAGES: u64 = 300;
+/// Bytes of the table for a meeting and its terminal, with some to spare.
+const MEETING_BYTES: u64 = 400;
 /// Reports of a round.
 const REPORTS: usize = 1 << 17;
 /// Reports whose instructions are counted: some pages of acknowledgements for each domain.
 const COUNTED: usize = 63 * 16 * 8;
-/// User-space instructions for a report, without tags.
-const INSTRUCTIONS_MAX: f64 = 250.0;
+/// User-space instructions for a report, without tags and with them.
+const INSTRUCTIONS_MAX: [f64; 2] = [700.0, 980.0];
+/// Nanoseconds for a report, without tags and with them.
+const NS_MAX: [f64; 2] = [60.0, 90.0];
+/// What a report takes in the larger table against one in the other.
+const LARGER_MAX: f64 = 1.2;
 /// What a report takes with telemetry against one without.
 const TELEMETRY_MAX: f64 = 1.02;
 /// What two workers do against one.
@@ -130,10 +140,11 @@ fn main() -> ExitCode {
 }
 
 fn run(mut args: Args) -> Result<bool, Box<dyn Error>> {
-    let borrowed = if args.memory.is_none() { Some(HugeFolder::new(HUGE_PAGES)?) } else { None };
-    let own = borrowed.as_ref().map(|folder| folder.path().to_owned());
-    args.memory = args.memory.take().or(own);
+    let given = args.memory.clone();
+    let borrowed = borrow(given.as_deref(), args.meetings)?;
+    args.memory = args.memory.take().or(borrowed.as_ref().map(|folder| folder.path().to_owned()));
     let meetings = args.meetings;
+    let alike = (meetings, rig::domains(meetings));
     println!("a worker, rings in memory, {meetings} meetings of one terminal each, terminals in random order\n");
     println!("{:24}{:>10}{:>16}{:>14}", "a report", "ns", "instructions", "allocations");
     let mut costs = Vec::new();
@@ -145,7 +156,7 @@ fn run(mut args: Args) -> Result<bool, Box<dyn Error>> {
             println!("{name:24}{:>10}{shown:>16}", "");
             continue;
         }
-        let mut rig = Rig::new(tagged, args.meetings, args.memory.as_deref());
+        let mut rig = Rig::new(tagged, alike, args.memory.as_deref());
         let (ns, allocations) = alone(&mut rig, args.rounds);
         if !tagged {
             with_telemetry = telemetry(&mut rig, args.rounds);
@@ -169,18 +180,29 @@ fn run(mut args: Args) -> Result<bool, Box<dyn Error>> {
     println!("\nwith telemetry, without tags: {with_telemetry:.4} times as long as without");
     println!("two workers on two cores, with tags: {speed_up:.2} times what one does");
     let overload = overloaded.ok_or("both kinds of frames were measured")?;
-    println!("{overload}\n");
+    println!("{overload}");
+    drop(borrowed);
+    let larger = if args.no_larger { None } else { Some(compare(&args, given.as_deref())?) };
+    println!();
     let allocations = costs[0].allocations.max(costs[1].allocations);
-    let counted = costs[0].instructions.map(|count| {
-        Target::at_most("instructions for a report, without tags", count, INSTRUCTIONS_MAX, "instructions")
+    let names = ["instructions for a report, without tags", "instructions for a report, with tags"];
+    let counted = costs
+        .iter()
+        .zip(names)
+        .zip(INSTRUCTIONS_MAX)
+        .filter_map(|((cost, name), bound)| Some(Target::at_most(name, cost.instructions?, bound, "instructions")));
+    let larger = larger.map(|[one, ten]| {
+        Target::at_most("a report in the larger table against one in the other", ten / one, LARGER_MAX, "times")
     });
     let timed = [
+        Target::at_most("a report without tags", costs[0].ns, NS_MAX[0], "ns"),
+        Target::at_most("a report with tags", costs[1].ns, NS_MAX[1], "ns"),
         Target::at_most("a report with telemetry against one without", with_telemetry, TELEMETRY_MAX, "times"),
         Target::at_most("allocations for a report", allocations, 0.0, "allocations"),
         Target::at_most("control at twice the load, 99 of 100 frames", overload.control_wait_us_p99, 1000.0, "µs"),
         Target::at_least("two workers against one", speed_up, SPEED_UP_MIN, "times"),
     ];
-    let targets: Vec<_> = counted.into_iter().chain(timed).collect();
+    let targets: Vec<_> = counted.chain(timed).chain(larger).collect();
     for target in &targets {
         println!("{target}");
     }
@@ -193,6 +215,33 @@ fn run(mut args: Args) -> Result<bool, Box<dyn Error>> {
         std::fs::write(file, serde_json::to_string_pretty(&figures)? + "\n")?;
     }
     Ok(held)
+}
+
+/// A folder on huge pages for so many meetings, where none is given.
+fn borrow(given: Option<&Path>, meetings: u32) -> Result<Option<HugeFolder>, Box<dyn Error>> {
+    let pages = (u64::from(meetings) * MEETING_BYTES).div_ceil(2 << 20);
+    Ok(if given.is_none() { Some(HugeFolder::new(pages)?) } else { None })
+}
+
+/// Nanoseconds for a report without tags in a table of the size and in the larger one. The
+/// terminals of both are in as many domains: the more of them there are, the fewer acknowledgements
+/// a page has.
+fn compare(args: &Args, given: Option<&Path>) -> Result<[f64; 2], Box<dyn Error>> {
+    let (sizes, domains) = ([args.meetings, args.larger], rig::domains(args.larger.max(args.meetings)));
+    let borrowed = borrow(given, args.meetings + args.larger)?;
+    let memory = given.or(borrowed.as_ref().map(HugeFolder::path));
+    let mut rigs = sizes.map(|meetings| Rig::new(false, (meetings, domains), memory));
+    let mut best = [f64::MAX; 2];
+    for _ in 0..2 {
+        for (rig, best) in rigs.iter_mut().zip(&mut best) {
+            *best = best.min(alone(rig, args.rounds).0);
+        }
+    }
+    println!("\nwithout tags, terminals in {domains} domains:");
+    for (meetings, ns) in sizes.iter().zip(best) {
+        println!("  {meetings} meetings: {ns:.1} ns for a report");
+    }
+    Ok(best)
 }
 
 /// The best round of one worker on a core of its own, in nanoseconds for a report; allocations in
@@ -289,7 +338,7 @@ fn instructions(tagged: bool, args: &Args) -> Result<f64, Box<dyn Error>> {
 }
 
 fn be_counted(tagged: bool, meetings: u32, memory: Option<&Path>) {
-    let mut rig = Rig::new(tagged, meetings, memory);
+    let mut rig = Rig::new(tagged, (meetings, rig::domains(meetings)), memory);
     let mut bench = rig.worker(0);
     // No round before it: all that the worker collects is of these reports.
     let [frames] = rig.reports(COUNTED);

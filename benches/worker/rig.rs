@@ -19,8 +19,8 @@ use baton::wire::{
 };
 use mio::{Poll, Token};
 
-/// Domains that they are spread over: a domain numbers at most 65,535 devices.
-const DOMAINS: u32 = 16;
+/// Terminals of a domain, which numbers at most 65,535 devices.
+const DOMAIN_TERMINALS: u32 = 62_500;
 /// Entries of a receive ring.
 const ENTRIES: usize = 4096;
 /// Bytes between two frames: a REPORT has 96.
@@ -48,11 +48,16 @@ fn table(capacity: Capacity, memory: Option<&Path>) -> Table {
     table
 }
 
+/// Domains that so many terminals are spread over.
+pub fn domains(meetings: u32) -> u32 {
+    meetings.div_ceil(DOMAIN_TERMINALS).max(16)
+}
+
 impl Rig {
-    /// So many meetings with a terminal each, with or without tags.
-    pub fn new(tagged: bool, meetings: u32, memory: Option<&Path>) -> Self {
+    /// So many meetings with a terminal each in so many domains, with or without tags.
+    pub fn new(tagged: bool, (meetings, domains): (u32, u32), memory: Option<&Path>) -> Self {
         let secret = tagged.then_some(Secret([7; 32]));
-        let numbers = (1..=DOMAINS).map(|number| Domain::new(u64::from(number) * 3).expect("no number is 0"));
+        let numbers = (1..=domains).map(|number| Domain::new(u64::from(number) * 3).expect("no number is 0"));
         let domains: Vec<_> = numbers
             .map(|number| AutonomousDomain {
                 number,
@@ -74,10 +79,11 @@ impl Rig {
         shared.begin(Epoch::new(1, 1));
         let table = Arc::new(table(Capacity { meetings, terminals: meetings }, memory));
         let mut writer = table.writer(OwnerId::CONTROL);
+        let count = domains.len() as u32;
         let mut order = Vec::with_capacity(meetings as usize);
         for n in 0..meetings {
-            let domain = domains[(n % DOMAINS) as usize].number;
-            let terminal = domain.device((n / DOMAINS) as u16 + 1);
+            let domain = domains[(n % count) as usize].number;
+            let terminal = domain.device((n / count) as u16 + 1);
             let meeting = meeting_of(terminal);
             let part = Part {
                 meeting,

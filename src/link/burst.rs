@@ -191,8 +191,8 @@ impl<R: Ring> Burst<'_, R> {
         }
     }
 
-    /// What is counted and said of a state that is not entered. Has the control thread asked about a
-    /// meeting that the terminal reports out of and the table does not have it in.
+    /// What is counted and said of a state that is not entered. Has the control thread asked about
+    /// a meeting that the terminal reports out of and the table does not have it in.
     #[inline(never)]
     fn not_applied(
         &mut self,

@@ -142,8 +142,8 @@ mod schedule {
         /// If the messages are not equally long.
         #[inline]
         pub fn side_by_side(lanes: [(&Self, Covered<'_>); LANES]) -> [Tag; LANES] {
-            // SAFETY: a schedule exists only where the processor has AES instructions and SSSE3, see
-            // `new`.
+            // SAFETY: a schedule exists only where the processor has AES instructions and SSSE3,
+            // see `new`.
             unsafe { tags(lanes) }
         }
     }
@@ -178,8 +178,8 @@ mod schedule {
         ((number << 1) ^ carry).to_be_bytes()
     }
 
-    /// Each block under its key. By value, and called at one place for all lanes: so that the blocks
-    /// stay in registers, and an instruction is a round of one of them.
+    /// Each block under its key. By value, and called at one place for all lanes: so that the
+    /// blocks stay in registers, and an instruction is a round of one of them.
     #[inline]
     #[target_feature(enable = "aes,ssse3")]
     fn encrypt<const N: usize>(keys: [&Schedule; N], mut blocks: [__m128i; N]) -> [__m128i; N] {
@@ -226,8 +226,8 @@ mod schedule {
                     chains[lane] = _mm_xor_si128(chains[lane], second);
                 }
             } else if at <= whole {
-                for lane in 0..LANES {
-                    chains[lane] = _mm_xor_si128(chains[lane], block(lane, BEGUN + (at - 1) * TAG_BYTES));
+                for (lane, chain) in chains.iter_mut().enumerate() {
+                    *chain = _mm_xor_si128(*chain, block(lane, BEGUN + (at - 1) * TAG_BYTES));
                 }
             } else if at == whole + 1 {
                 for lane in 0..LANES {
@@ -271,15 +271,15 @@ mod schedule {
         (transmute!(window(&BYTES)), transmute!(window(&FILLING)))
     }
 
-    /// Has the compiler take a schedule for another from here on. It would load what does not change
-    /// in a loop in front of it; there are more round keys than registers, so it would load them onto
-    /// the stack.
+    /// Has the compiler take a schedule for another from here on. It would load what does not
+    /// change in a loop in front of it; there are more round keys than registers, so it would load
+    /// them onto the stack.
     #[inline(always)]
     fn anew(schedule: &Schedule) -> &Schedule {
         let mut at: *const Schedule = schedule;
         // SAFETY: there is no instruction, so the pointer is what it was: a reference's.
         unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+            std::arch::asm!("/* {0} */", inout(reg) at, options(pure, readonly, nostack, preserves_flags));
             &*at
         }
     }

@@ -280,10 +280,10 @@ impl SharedWord {
             __m128i, _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_epi8, _mm_packs_epi16,
             _mm_packs_epi32, _mm_set1_epi32, _mm_setzero_si128, _mm_shuffle_ps,
         };
-        // SAFETY: SSE2 is a part of x86_64. The loads are of the 64 bytes that the words have. Other
-        // threads may store to them at this moment: to the language that is a race only of loads
-        // that it knows of, and one of the processor's, of whatever width, gives each byte as it
-        // was or as it becomes.
+        // SAFETY: SSE2 is a part of x86_64. The loads are of the 64 bytes that the words have.
+        // Other threads may store to them at this moment: to the language that is a race only of
+        // loads that it knows of, and one of the processor's, of whatever width, gives each byte
+        // as it was or as it becomes.
         unsafe {
             let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
             std::arch::asm!(

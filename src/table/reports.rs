@@ -56,6 +56,8 @@ impl Writer {
 
     /// As [`Self::report`], of a terminal that [`Table::prefetch_record`] has just found: the hot
     /// path, without an index look-up if it is still there. Never allocates, locks or waits.
+    ///
+    /// [`Table::prefetch_record`]: super::Table::prefetch_record
     #[inline]
     pub fn report_at(&mut self, near: SlotHint, report: &Report) -> Reported {
         match self.report_short(near, report) {

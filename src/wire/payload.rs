@@ -1,4 +1,4 @@
-//! The payload of a packet: its header, a body or a page, and the tag. How long it is its kind says.
+//! The payload of a packet: its header, a body or a page, and the tag. Its length is its kind's.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -11,6 +11,7 @@ pub(in crate::table) mod file;
 mod kill;
 mod live;
 mod loom;
+mod matching;
 mod power_cut;
 mod resize;
 mod walk;
