@@ -233,7 +233,7 @@ fn what_was_typed_wrong_is_told_apart() {
     refused(2, &["inspect", "--meeting", "0"], &path);
     refused(2, &["inspect", "--domain", "0"], &path);
     refused(2, &["inspect", "--snapshot", "x"], &path);
-    refused(2, &["resize"], &path);
+    refused(2, &["resize", "--terminals", "many"], &path);
     let output = Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["table", "verify", "--config"])
         .arg(folder.file("none.toml"))

@@ -55,7 +55,8 @@ impl Sweep {
         self.is_done = false;
     }
 
-    /// Parts cannot be read: the database is walked for them, after the cache. False if it has been.
+    /// Parts cannot be read: the database is walked for them, after the cache. False if it has
+    /// been.
     pub fn mend(&mut self) -> bool {
         if self.has_walked_damaged {
             return false;

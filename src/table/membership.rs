@@ -11,7 +11,7 @@
 use std::sync::atomic::Ordering;
 
 use super::claims::{Named, wait};
-use super::columns::vacate_columns;
+use super::columns::{held_under, vacate_columns};
 use super::domains::{Tag, set_tag};
 use super::extents::give_back;
 use super::index::is_filed_alike;
@@ -334,6 +334,7 @@ pub(super) fn claim_part<'a>(
     for tried in 0..CLAIM_TRIES_CONTROL {
         let (seen, part) = table_slot.read(|bank, _| Part::decode(bank))?;
         if let Some(claim) = table_slot.claim(seen, owner) {
+            let part = part.map(|part| Part { epoch: held_under(words, slot).unwrap_or(part.epoch), ..part });
             return Ok((part, claim));
         }
         wait(words, Named::Part(slot), owner, tried);

@@ -29,7 +29,8 @@ enum Command {
     /// See whether everything in the table agrees with everything else; a living server does not
     /// notice
     Verify(verify::Args),
-    /// Give the table room for more or fewer meetings and terminals, while no server runs
+    /// Give the table room for more or fewer meetings and terminals, or bring over one of the
+    /// version before, while no server runs
     Resize(resize::Args),
     /// Write a snapshot of the table as it is now
     Snapshot(snapshot::Args),

@@ -1,4 +1,4 @@
-//! `baton table resize`: another capacity, while no server runs.
+//! `baton table resize`: another capacity, or the layout of this version, while no server runs.
 
 use crate::output::{self, say};
 use std::process::ExitCode;
@@ -12,7 +12,6 @@ use crate::table::file::OpenError;
 use crate::table::file::resize::{ResizeError, Resized, Step, Wanted, resize};
 
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("capacity").required(true).multiple(true).args(["meetings", "terminals"])))]
 pub(super) struct Args {
     #[command(flatten)]
     place: Place,

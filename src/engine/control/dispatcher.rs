@@ -316,8 +316,9 @@ impl Dispatcher {
         if let Some(domain) = damage.domain {
             recovery.mend(domain);
         }
+        // Its members are asked for when no operation has it, and both sides agree otherwise.
         for (domain, meeting) in damage.in_doubt {
-            recovery.ask_about(now, domain, meeting);
+            unfinished.note(domain, meeting);
         }
         if !walks.fill(now, records, operations) {
             return;

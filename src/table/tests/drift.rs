@@ -11,7 +11,16 @@ use crate::table::claims::Named;
 use crate::table::file::Inspection;
 use crate::table::slot::Unreadable;
 use crate::table::*;
-use crate::wire::{Epoch, MeetingId, MeetingState};
+use crate::wire::{Address, Epoch, MeetingId, MeetingState};
+
+impl Table {
+    /// Damages the word beside a terminal's line that names its part.
+    pub(crate) fn damage_berth(&self, terminal: Address) {
+        let (slot, ..) = self.words().find_terminal(terminal).unwrap().expect("it is here");
+        let word = self.words().terminal_part(slot).unwrap();
+        word.store(word.load(Ordering::Relaxed) ^ 1 << 20, Ordering::Relaxed);
+    }
+}
 
 const NOW: Epoch = Epoch::new(1, 2);
 

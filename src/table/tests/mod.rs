@@ -18,7 +18,6 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
@@ -58,15 +57,6 @@ pub(super) fn words_of(table: &Table, slot: Named) -> &[SharedWord] {
     let (words, control) = (table.mapping().words(), slot.control(table.words()).unwrap().word());
     let at = words.iter().position(|word| std::ptr::eq(word, control)).unwrap();
     &words[at..]
-}
-
-impl Table {
-    /// Damages the word beside a terminal's line that names its part.
-    pub(crate) fn damage_berth(&self, terminal: Address) {
-        let (slot, ..) = self.words().find_terminal(terminal).unwrap().expect("it is here");
-        let word = self.words().terminal_part(slot).unwrap();
-        word.store(word.load(Ordering::Relaxed) ^ 1 << 20, Ordering::Relaxed);
-    }
 }
 
 pub(super) fn table(meetings: u32, terminals: u32) -> Arc<Table> {
