@@ -289,21 +289,18 @@ fn targets(results: &[Rates], records: u32, bytes: Bytes) -> Vec<Target> {
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Bytes {
     record_link_and_index: f64,
-    bitmap: f64,
-    /// For information that is too long for a record, of as many terminals as have some.
-    extents: f64,
+    /// Its bit in the map of slots that are taken; and extents, which information that is too long
+    /// for a record needs, of as many terminals as have some.
+    bit_and_extents: f64,
 }
 
 impl Bytes {
     fn new() -> Self {
-        // A table of so few terminals has the fewest extents that there are.
-        const _: () = assert!(576 < EXTENTS_MIN * TERMINALS_PER_EXTENT);
-        // Regions begin on cache lines, and one of the bitmap has 512 bits: tables of 64 and of 448
-        // terminals have a line of it, one of 576 has two.
-        let record_link_and_index = slope(64, 448);
-        let bitmap = (slope(448, 576) - record_link_and_index) * (576 - 448) as f64 / 512.0;
-        let all = slope(1 << 20, 1 << 21);
-        Self { record_link_and_index, bitmap, extents: all - record_link_and_index - bitmap }
+        // Tables of so few terminals have the fewest extents that there are, and one line of bits.
+        const _: () = assert!(320 <= EXTENTS_MIN * TERMINALS_PER_EXTENT);
+        let record_link_and_index = slope(64, 320);
+        let bit_and_extents = slope(1 << 20, 1 << 21) - record_link_and_index;
+        Self { record_link_and_index, bit_and_extents }
     }
 }
 
@@ -315,12 +312,12 @@ fn slope(few: u32, many: u32) -> f64 {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { record_link_and_index, bitmap, extents } = self;
-        let all = record_link_and_index + bitmap + extents;
+        let Self { record_link_and_index, bit_and_extents } = self;
         write!(
             f,
             "a terminal takes {record_link_and_index:.2} bytes of a table for its record, link and index entries; \
-             its bit adds {bitmap:.3}, and its share of the extents {extents:.2}: {all:.2}"
+             its bit and its share of the extents add {bit_and_extents:.2}: {:.2}",
+            record_link_and_index + bit_and_extents
         )
     }
 }
