@@ -29,6 +29,21 @@ struct {
 	__type(value, __u64);
 } verdicts SEC(".maps");
 
+/* What a processor knows of the frames that it stamps. Its own: not pinned, for a program that
+ * follows may begin anew. */
+struct stamping {
+	__u64 latest;  /* stamp */
+	__u32 every;   /* so manieth frame was stamped since the one before it */
+	__u32 without; /* frames to come that get none */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct stamping);
+} stamping SEC(".maps");
+
 /* MAC addresses, as numbers, that may send V2V frames. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
