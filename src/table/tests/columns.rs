@@ -127,6 +127,11 @@ proptest! {
                 }
             }
             prop_assert_eq!(table.verify(), Vec::<String>::new());
+            let mut keys: Vec<_> = table.keys().map(|(level, entry)| (level, entry.meeting, entry.version)).collect();
+            let mut records: Vec<_> = table.parts().map(|part| (part.level, part.meeting, part.version)).collect();
+            keys.sort_unstable();
+            records.sort_unstable();
+            prop_assert_eq!(keys, records);
             for number in 1..=DOMAINS {
                 let held = table.digest_of_parts(domain(number), now);
                 prop_assert_eq!(writer.digest_of_parts(domain(number), now), held);

@@ -164,7 +164,7 @@ impl Store for Dialogs {
         if active != meetings {
             return Err(format!("Kamailio has loaded {active} dialogs of {meetings}").into());
         }
-        reading.first(&Meeting::number(0));
+        reading.first(Meeting::number(0).key());
         reading.tally.meetings = active;
         reading.meetings_done();
         reading.members_ns = reading.meetings_ns;

@@ -65,10 +65,10 @@ impl Store for Lmdb {
     fn read(&mut self, _: u64, reading: &mut Reading) -> Result<(), Failure> {
         let transaction = self.env.read_txn()?;
         let (id, bytes) = self.meetings.first(&transaction)?.ok_or("no meeting in LMDB")?;
-        reading.first(&Meeting::decode(id, bytes).ok_or("a meeting's record")?);
+        reading.first(Meeting::decode(id, bytes).ok_or("a meeting's record")?.key());
         for entry in self.meetings.iter(&transaction)? {
             let (id, bytes) = entry?;
-            reading.meeting(&Meeting::decode(id, bytes).ok_or("a meeting's record")?);
+            reading.meeting(Meeting::decode(id, bytes).ok_or("a meeting's record")?.key());
         }
         reading.meetings_done();
         for entry in self.members.iter(&transaction)? {

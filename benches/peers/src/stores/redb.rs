@@ -43,10 +43,10 @@ impl Store for Redb {
         let transaction = self.database.begin_read()?;
         let meetings = transaction.open_table(MEETINGS)?;
         let (id, bytes) = meetings.first()?.ok_or("no meeting in redb")?;
-        reading.first(&Meeting::decode(id.value(), bytes.value()).ok_or("a meeting's record")?);
+        reading.first(Meeting::decode(id.value(), bytes.value()).ok_or("a meeting's record")?.key());
         for entry in meetings.iter()? {
             let (id, bytes) = entry?;
-            reading.meeting(&Meeting::decode(id.value(), bytes.value()).ok_or("a meeting's record")?);
+            reading.meeting(Meeting::decode(id.value(), bytes.value()).ok_or("a meeting's record")?.key());
         }
         reading.meetings_done();
         for entry in transaction.open_table(MEMBERS)?.iter()? {

@@ -160,10 +160,10 @@ impl Store for Client {
             first = first.or(Meeting::decode(id, bytes));
             Ok(())
         })?;
-        reading.first(&first.ok_or("no meeting in Redis")?);
+        reading.first(first.ok_or("no meeting in Redis")?.key());
         self.send(&[b"HGETALL", b"meetings"])?;
         self.pairs(|id, bytes| {
-            reading.meeting(&Meeting::decode(id, bytes).ok_or("a meeting's record")?);
+            reading.meeting(Meeting::decode(id, bytes).ok_or("a meeting's record")?.key());
             Ok(())
         })?;
         reading.meetings_done();

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, Row};
 
 use super::{BATCH, Failure, Reading, Store};
-use crate::records::{Meeting, Member};
+use crate::records::{Key, Meeting, Member};
 
 const SCHEMA: &str = "
     CREATE TABLE meetings (
@@ -56,13 +56,13 @@ impl Store for Sqlite {
     }
 
     fn read(&mut self, _: u64, reading: &mut Reading) -> Result<(), Failure> {
-        const ALL: &str = "SELECT id, domain, chairman, version, state, level, layout FROM meetings";
+        const ALL: &str = "SELECT id, version, level FROM meetings";
         let mut statement = self.connection.prepare(ALL)?;
         let mut rows = statement.query([])?;
         let mut row = rows.next()?;
-        reading.first(&meeting(row.ok_or("no meeting in SQLite")?)?);
+        reading.first(key(row.ok_or("no meeting in SQLite")?)?);
         while let Some(found) = row {
-            reading.meeting(&meeting(found)?);
+            reading.meeting(key(found)?);
             row = rows.next()?;
         }
         reading.meetings_done();
@@ -92,16 +92,8 @@ fn columns(meeting: &Meeting) -> [i64; 7] {
     [id, domain, chairman, version, state.into(), level.into(), layout.into()].map(signed)
 }
 
-fn meeting(row: &Row<'_>) -> rusqlite::Result<Meeting> {
-    Ok(Meeting {
-        id: unsigned(row, 0)?,
-        domain: unsigned(row, 1)?,
-        chairman: unsigned(row, 2)?,
-        version: unsigned(row, 3)?,
-        state: row.get(4)?,
-        level: row.get(5)?,
-        layout: row.get(6)?,
-    })
+fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    Ok(Key { id: unsigned(row, 0)?, version: unsigned(row, 1)?, level: row.get(2)? })
 }
 
 /// SQLite's integers are signed; every number here is far below 2^63.

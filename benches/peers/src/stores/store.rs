@@ -2,7 +2,7 @@
 
 use baton::sys::clock;
 
-use crate::records::{Meeting, Member, Tally};
+use crate::records::{Key, Member, Tally};
 
 /// A failure of any part: it ends the run, and is printed.
 pub type Failure = Box<dyn std::error::Error>;
@@ -15,8 +15,8 @@ pub trait Store {
     /// Writes the meetings from number 0 on. On return they are acknowledged.
     fn fill(&mut self, meetings: u64) -> Result<(), Failure>;
 
-    /// Reads the first meeting, then all meetings, then all members. What is decoded is handed to
-    /// the reading and nothing is kept.
+    /// Reads number, version and level of the first meeting, then of all meetings, then all
+    /// members. What is decoded is handed to the reading and nothing is kept.
     fn read(&mut self, meetings: u64, reading: &mut Reading) -> Result<(), Failure>;
 
     /// Writes meeting 0 once more, as it is: the process that is killed next has written.
@@ -39,15 +39,15 @@ pub struct Reading {
 
 impl Reading {
     /// The first meeting was read. It counts with the others, later.
-    pub fn first(&mut self, meeting: &Meeting) {
-        self.first = std::hint::black_box(meeting.id);
+    pub fn first(&mut self, key: Key) {
+        self.first = std::hint::black_box(key.id);
         self.first_ns = clock::now().0;
     }
 
     /// A meeting was read.
     #[inline]
-    pub fn meeting(&mut self, meeting: &Meeting) {
-        self.tally.meeting(meeting);
+    pub fn meeting(&mut self, key: Key) {
+        self.tally.meeting(key);
     }
 
     /// All meetings were.

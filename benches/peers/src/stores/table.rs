@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use baton::sys::mapping;
 use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
-use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingState, Role, Run};
+use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingState, Role, Run, TakeoverEntry};
 
 use super::{Failure, Reading, Store};
-use crate::records::{MEMBERS, Meeting, Member, meeting_id};
+use crate::records::{Key, MEMBERS, Meeting, Member, meeting_id};
 
 pub struct Shared {
     table: Arc<Table>,
@@ -57,9 +57,13 @@ impl Store for Shared {
     }
 
     fn read(&mut self, _: u64, reading: &mut Reading) -> Result<(), Failure> {
-        let first = self.table.parts().next().ok_or("no part in the table")?;
-        reading.first(&meeting(&first));
-        self.table.parts().for_each(|part| reading.meeting(&meeting(&part)));
+        let key = |(level, entry): (Level, TakeoverEntry)| Key {
+            id: entry.meeting.0,
+            version: entry.version,
+            level: level.number(),
+        };
+        reading.first(self.table.keys().next().map(key).ok_or("no part in the table")?);
+        self.table.keys().for_each(|part| reading.meeting(key(part)));
         reading.meetings_done();
         self.table.terminals().for_each(|terminal| {
             reading.member(&Member {
@@ -99,16 +103,4 @@ fn part(n: u64) -> Result<Part, Failure> {
         is_unlisted: false,
         run: Run(1),
     })
-}
-
-fn meeting(part: &Part) -> Meeting {
-    Meeting {
-        id: part.meeting.0,
-        domain: part.domain.number(),
-        chairman: part.chairman.number(),
-        version: part.version,
-        state: part.state.wire(),
-        level: part.level.number(),
-        layout: part.layout.windows(),
-    }
 }
