@@ -321,6 +321,22 @@ impl Database {
         self.read(|reader| reader.parts_in(domain, first, limit))
     }
 
+    /// The meetings that have a part in this domain, by ascending id from `first` on, at most
+    /// `limit`.
+    pub fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, DatabaseError> {
+        self.read(|reader| reader.meetings_in(domain, first, limit))
+    }
+
+    /// The run of a conference and its part in a domain; none where it has none there, or has
+    /// ended.
+    pub fn run_and_part(
+        &self,
+        meeting: MeetingId,
+        domain: Domain,
+    ) -> Result<Option<(Run, PartParameters)>, DatabaseError> {
+        self.read(|reader| reader.run_and_part(meeting, domain))
+    }
+
     /// A terminal's last state, if one was written.
     pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, DatabaseError> {
         self.read(|reader| reader.terminal(terminal))

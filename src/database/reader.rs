@@ -148,6 +148,21 @@ impl Reader {
         Ok(found)
     }
 
+    pub fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, redb::Error> {
+        let range = (domain.number(), first.0)..=(domain.number(), u64::MAX);
+        let found = self.by_domain.range(range)?.take(limit);
+        found.map(|entry| Ok(MeetingId(entry?.0.value().1))).collect()
+    }
+
+    pub fn run_and_part(
+        &self,
+        meeting: MeetingId,
+        domain: Domain,
+    ) -> Result<Option<(Run, PartParameters)>, redb::Error> {
+        let Some(row) = self.parts.get((meeting.0, domain.number()))?.map(|row| row.value()) else { return Ok(None) };
+        Ok(Some((self.run(meeting)?, part(meeting, domain.number(), row)?)))
+    }
+
     pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, redb::Error> {
         let Some(row) = self.terminals.get(terminal.number())? else { return Ok(None) };
         let state = TerminalState::read(row.value()).and_then(|(state, _)| state);

@@ -30,12 +30,14 @@ use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
 use crate::link::outgoing::Outgoing;
-use crate::recovery::{Path, Recovery, Settings};
+use crate::recovery::{Path, Recovery, Settings, Warming};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::robust_locks::{Held, RobustLocks};
 use crate::sys::{clock, memory, seccomp, threads};
+use crate::table::archive::Whence;
 use crate::table::file::OpenError;
+use crate::table::file::snapshot::{self, SnapshotError, SnapshotFault};
 use crate::table::{OwnerId, Recovered, Table};
 use crate::time::Nanos;
 use crate::wire::Epoch;
@@ -311,12 +313,14 @@ impl Successor {
             None => self.make_runtime()?,
         };
         let shared = Arc::clone(&runtime.shared);
+        let mut warming = None;
         let (epoch, recovery, first_sent, store) = match sent {
             Some((epoch, recovery, first)) => (epoch, recovery, first, None),
             None => {
                 let store =
                     DatabaseHandle::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
                 let (epoch, store, opened) = reserve(&self.table, store, || self.succession.beat(0))?;
+                warming = self.warm();
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
                 (epoch, recovery, None, Some((store, opened)))
@@ -345,6 +349,7 @@ impl Successor {
             counters,
             collector,
             store,
+            warming,
             keeper: self.keeper,
             heard,
             orders: line.orders,
@@ -360,12 +365,37 @@ impl Successor {
         Ok((control, threads))
     }
 
+    /// Opens the snapshot that is to warm a new table, where there is one: then that is the path.
+    fn warm(&mut self) -> Option<Warming> {
+        let path = self.manifest.config.database.snapshot();
+        match snapshot::open(&path) {
+            Ok(archive) => {
+                let Whence { parts, terminals, .. } = *archive.whence();
+                tracing::info!(
+                    snapshot = %path.display(), parts, terminals,
+                    "recovering by the snapshot, as far as the database confirms it"
+                );
+                self.path = Path::Snapshot;
+                Some(Warming::by(archive))
+            }
+            Err(SnapshotError { what: SnapshotFault::Io { error, .. }, .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "recovering by the database alone");
+                Some(Warming::refused(error.to_string()))
+            }
+        }
+    }
+
     fn say(&self, recovered: &Recovered) {
         if *recovered != Recovered::default() {
             tracing::info!(?recovered, "operations that a predecessor had begun are finished or undone");
         }
         if let TableOrigin::Fresh { why } = &self.manifest.table {
-            tracing::info!(%why, "the table is new: recovering by the database");
+            tracing::info!(%why, "the table is new");
         }
     }
 }

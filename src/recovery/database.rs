@@ -28,6 +28,13 @@ pub trait KeyStore {
     /// The part of this domain with the lowest id from `first` on.
     fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable>;
 
+    /// The meetings that have a part in this domain, by ascending id from `first` on, at most
+    /// `limit`.
+    fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, Unreadable>;
+
+    /// The run of a meeting and its part in a domain; none where it has none there, or has ended.
+    fn run_and_part(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(Run, PartParameters)>, Unreadable>;
+
     /// A part and the digest of its members ([`crate::database::Member::digest`]), as they are
     /// kept; none where there is no such part.
     fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable>;
@@ -70,6 +77,14 @@ impl<W: FnMut(Vec<Change>)> KeyStore for DatabaseStore<'_, W> {
     fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable> {
         let parts = self.database.ok_or(Unreadable)?.parts_in(domain, first, 1).map_err(|_| Unreadable)?;
         Ok(parts.into_iter().next())
+    }
+
+    fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, Unreadable> {
+        self.database.ok_or(Unreadable)?.meetings_in(domain, first, limit).map_err(|_| Unreadable)
+    }
+
+    fn run_and_part(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(Run, PartParameters)>, Unreadable> {
+        self.database.ok_or(Unreadable)?.run_and_part(meeting, domain).map_err(|_| Unreadable)
     }
 
     fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable> {

@@ -35,6 +35,7 @@ mod alarms;
 mod audit;
 mod connect;
 mod database;
+mod entering;
 mod event;
 mod kept;
 mod listing;
@@ -47,6 +48,7 @@ mod pulse;
 // The type and its room have the same word.
 #[allow(clippy::module_inception)]
 mod recovery;
+mod refresh;
 mod report;
 mod request;
 mod retry;
@@ -62,6 +64,8 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 mod update;
+mod warm;
+mod warming;
 
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::Event;
@@ -75,3 +79,4 @@ pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
 pub use store::{Absence, Cursor, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Store, Written};
 pub use table_store::TableStore;
+pub use warming::{Warmed, Warming};

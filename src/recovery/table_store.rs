@@ -6,6 +6,7 @@
 
 use super::database::{Held, KeyStore, Unreadable};
 use super::store::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written, is_same};
+use super::warming::Warming;
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
@@ -29,6 +30,8 @@ pub struct TableStore<'a, S> {
     /// Parts whose records were damaged, by something other than Baton: each was thrown away and
     /// written anew.
     pub replaced: &'a mut Vec<(MeetingId, Domain)>,
+    /// The snapshot that a new table is warmed from, where there is one.
+    pub warming: Option<&'a mut Warming>,
 }
 
 /// Where a terminal of a list is afterwards.
@@ -47,65 +50,8 @@ impl<S: KeyStore> TableStore<'_, S> {
         self.writer.table()
     }
 
-    /// Puts a part into the table by what the database says of it. Until its last member is in it
-    /// is `prepared`, which to a lookup is not there: a death in the midst must not leave a part
-    /// that looks whole. It is in doubt, for the autonomous server may have gone on since.
-    fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
-        let meeting = parameters.meeting;
-        let state = match part.state {
-            unfinished @ (MeetingState::Starting | MeetingState::Ending) => unfinished,
-            _ => MeetingState::Recovering,
-        };
-        let part = Part {
-            meeting,
-            domain,
-            version: part.version,
-            epoch: Epoch::NONE,
-            state: MeetingState::Prepared,
-            level: parameters.level,
-            layout: parameters.layout,
-            participants: 0,
-            chairman: parameters.chairman,
-            in_doubt: true,
-            is_unlisted: true,
-            run: parameters.run,
-        };
-        match self.insert_part(&part) {
-            Ok(()) | Err(TableError::Exists) => {}
-            Err(error) => return Err(error),
-        }
-        let is_here = |member: &&Member| self.speakers.owner(member.terminal) == Some(domain);
-        for member in parameters.members.iter().filter(is_here) {
-            let mut terminal = Terminal::new(member.terminal, meeting, member.role);
-            let stored = self.store.terminal(member.terminal).ok().flatten();
-            if let Some(state) = stored.filter(|state| state.meeting == meeting) {
-                terminal.set_state(&state);
-            }
-            (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
-            match self.writer.join(meeting, domain, &terminal) {
-                // The meeting that has it was told so later: the autonomous server's list will say
-                // who is right. A damaged record is not worth its meeting, which comes back without
-                // it.
-                Ok(()) | Err(TableError::Exists | TableError::Conflict(_) | TableError::Damaged) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.writer.update_part(meeting, domain, |part| (part.state, part.in_doubt) = (state, true)).map(drop)
-    }
-
-    /// Enters a part, in the place of one whose record is damaged where there is one.
-    fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
-        match self.writer.insert_part(part) {
-            Err(TableError::Damaged) if self.writer.discard_damaged(part.meeting, part.domain)? => {
-                self.replaced.push((part.meeting, part.domain));
-                self.writer.insert_part(part)
-            }
-            other => other,
-        }
-    }
-
     /// The part, if it is in the table whole.
-    fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
+    pub(super) fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
         self.table().part(meeting, domain).filter(|part| part.state != MeetingState::Prepared)
     }
 
@@ -235,10 +181,34 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             if self.part(meeting, domain).is_none() {
                 // Without room it is asked for nonetheless, for the autonomous server's answer is
                 // worth having.
-                let _ = self.restore(domain, &parameters, &part);
+                let _ = self.restore(domain, &parameters, &part, |_| None);
             }
             return Ok(Some(TakeoverEntry { meeting, version: part.version }));
         }
+    }
+
+    fn walk_snapshot(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> Result<bool, Unreadable> {
+        self.warm(domain, cursor, meet)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.warming.as_ref().is_none_or(|warming| warming.is_whole())
+    }
+
+    fn walk_untaken(&mut self, domain: Domain, epoch: Epoch, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        self.walk_wanted(domain, cursor, |part| part.epoch != epoch, meet)
+    }
+
+    fn walk_doubts(&mut self, domain: Domain, epoch: Epoch, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        let is_doubted = |part: &Part| part.in_doubt && part.epoch == epoch && part.state == MeetingState::InMeeting;
+        self.walk_wanted(domain, cursor, is_doubted, meet)
+    }
+
+    fn is_as_listed(&self, domain: Domain, summary: &MeetingSummary) -> bool {
+        self.part(summary.meeting, domain).is_some_and(|part| {
+            let listed = (summary.version, summary.participants, summary.run);
+            part.in_doubt && !part.is_unlisted && (part.version, part.participants, part.run) == listed
+        })
     }
 
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup {
@@ -258,7 +228,7 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             Err(Unreadable) => return Lookup::NotYet,
         };
         let Some(&part) = parameters.part(domain) else { return Lookup::Unknown };
-        match self.restore(domain, &parameters, &part) {
+        match self.restore(domain, &parameters, &part, |_| None) {
             Ok(()) => Lookup::Found { version: part.version, epoch: Epoch::NONE },
             Err(TableError::Contended) => Lookup::NotYet,
             Err(_) => Lookup::Full,
@@ -321,12 +291,13 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
                     // As many as the chain has. One of them that is damaged is found when it
                     // reports: to read them all here would cost a takeover more than all the rest
                     // of it.
-                    standing = if part.in_doubt || part.is_unlisted {
-                        Standing::InDoubt
-                    } else if part.participants != participants {
-                        Standing::Differing
-                    } else {
-                        Standing::InMeeting
+                    let differs = part.participants != participants;
+                    standing = match part.in_doubt {
+                        _ if part.is_unlisted => Standing::Unlisted,
+                        true if differs => Standing::Unlisted,
+                        true => Standing::InDoubt,
+                        false if differs => Standing::Differing,
+                        false => Standing::InMeeting,
                     };
                 }
             }

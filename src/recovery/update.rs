@@ -268,7 +268,12 @@ impl Updates {
             }
         }
         self.close(shared, index);
-        shared.meetings.set_step(meeting, Step::Updated);
+        if shared.meetings.step(meeting) == Some(Step::Refreshing) {
+            shared.progress.refreshed += 1;
+            shared.meetings.forget(meeting);
+        } else {
+            shared.meetings.set_step(meeting, Step::Updated);
+        }
         if others.is_empty() {
             return self.again.settle(meeting);
         }

@@ -58,6 +58,7 @@ fn both(meetings: &[MeetingId]) -> Both {
         journal: Journal::default(),
         writer,
         opened: None,
+        warming: None,
         runs: 1,
     });
     Both { dispatcher, server, key: domains[0].key(Direction::Dispatch), now }
