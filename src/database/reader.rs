@@ -87,6 +87,22 @@ impl Reader {
         Ok(())
     }
 
+    /// Those of which an operation was begun and not finished, by ascending id. Of the others only
+    /// their parts are read: the database is opened before anything is taken over.
+    pub fn unfinished(&self) -> Result<Vec<KeyParameters>, redb::Error> {
+        let unfinished = [MeetingState::Starting.wire(), MeetingState::Ending.wire()];
+        let mut found: Vec<KeyParameters> = Vec::new();
+        for entry in self.parts.iter()? {
+            let (key, row) = entry?;
+            let meeting = MeetingId(key.value().0);
+            let is_known = found.last().is_some_and(|last| last.meeting == meeting);
+            if unfinished.contains(&row.value().1) && !is_known {
+                found.extend(self.meeting(meeting)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn assemble(
         &self,
         meeting: MeetingId,

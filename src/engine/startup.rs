@@ -34,8 +34,9 @@ use crate::recovery::{Path, Recovery, Settings, Warming};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::robust_locks::{Held, RobustLocks};
+use crate::sys::threads::Nice;
 use crate::sys::{clock, memory, seccomp, threads};
-use crate::table::archive::Whence;
+use crate::table::archive::{Archive, Whence};
 use crate::table::file::OpenError;
 use crate::table::file::snapshot::{self, SnapshotError, SnapshotFault};
 use crate::table::{OwnerId, Recovered, Table};
@@ -376,6 +377,8 @@ impl Successor {
                     "recovering by the snapshot, as far as the database confirms it"
                 );
                 self.path = Path::Snapshot;
+                let archive = Arc::new(archive);
+                read_ahead(&archive);
                 Some(Warming::by(archive))
             }
             Err(SnapshotError { what: SnapshotFault::Io { error, .. }, .. })
@@ -397,6 +400,25 @@ impl Successor {
         if let TableOrigin::Fresh { why } = &self.manifest.table {
             tracing::info!(%why, "the table is new");
         }
+    }
+}
+
+/// Has the segments of a snapshot read from the disk, and checked, before the control thread comes
+/// to them. It waits for none of it: what is not checked then it checks itself.
+fn read_ahead(archive: &Arc<Archive>) {
+    let archive = Arc::downgrade(archive);
+    let run = move || {
+        for number in 0.. {
+            // A snapshot that is not read any more is read ahead no more.
+            let Some(archive) = archive.upgrade() else { return };
+            // What is wrong with it the control thread finds out again, and says.
+            if number >= archive.segments() || archive.segment(number).is_err() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = threads::spawn_nice("snapshot ahead", Nice::ClientsWait, run) {
+        tracing::debug!(%error, "nobody reads the snapshot ahead");
     }
 }
 

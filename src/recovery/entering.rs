@@ -4,7 +4,7 @@
 use super::database::{Held, KeyStore, Unreadable};
 use super::store::{Cursor, Meet};
 use super::table_store::TableStore;
-use crate::database::{KeyParameters, Member, PartParameters};
+use crate::database::{KeyParameters, LastCommit, Member, PartParameters};
 use crate::limits::{DOUBT_LOOKS, FILL_BATCH};
 use crate::table::{self, Part, TableError, Terminal, is_newer};
 use crate::wire::{Address, Domain, Epoch, MeetingId, MeetingState, TakeoverEntry, TerminalState};
@@ -45,11 +45,12 @@ impl<S: KeyStore> TableStore<'_, S> {
             Ok(()) | Err(TableError::Exists) => {}
             Err(error) => return Err(error),
         }
+        let stored = self.store.last_commit().ok();
         let is_here = |member: &&Member| self.speakers.owner(member.terminal) == Some(domain);
         for member in parameters.members.iter().filter(is_here) {
             let nothing = || Terminal::new(member.terminal, meeting, member.role);
             let mut terminal = remembered(member.terminal).unwrap_or_else(nothing);
-            self.freshen(&mut terminal);
+            freshen(&mut terminal, stored.as_ref());
             (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
             match self.writer.join(meeting, domain, &terminal) {
                 // The meeting that has it was told so later: the autonomous server's list will say
@@ -59,7 +60,8 @@ impl<S: KeyStore> TableStore<'_, S> {
                 Err(error) => return Err(error),
             }
         }
-        self.writer.update_part(meeting, domain, |part| (part.state, part.in_doubt) = (state, true)).map(drop)
+        // All of it: an engine that died may have begun to enter it as something else.
+        self.writer.update_part(meeting, domain, |record| *record = Part { state, ..part }).map(drop)
     }
 
     /// Enters a part, in the place of one whose record is damaged where there is one.
@@ -70,17 +72,6 @@ impl<S: KeyStore> TableStore<'_, S> {
                 self.writer.insert_part(part)
             }
             other => other,
-        }
-    }
-
-    /// Gives a terminal the state that the database has of it in the same meeting, if that is
-    /// newer.
-    pub(super) fn freshen(&self, terminal: &mut Terminal) {
-        let stored = self.store.terminal(terminal.terminal).ok().flatten();
-        let is_newer =
-            |state: &TerminalState| state.meeting == terminal.meeting && is_newer(state.version, terminal.version);
-        if let Some(state) = stored.filter(is_newer) {
-            terminal.set_state(&state);
         }
     }
 
@@ -122,5 +113,15 @@ impl<S: KeyStore> TableStore<'_, S> {
         });
         cursor.0 = at.0;
         more
+    }
+}
+
+/// Gives a terminal the state that the database has of it in the same meeting, if that is newer.
+pub(super) fn freshen(terminal: &mut Terminal, stored: Option<&LastCommit>) {
+    let stored = stored.and_then(|stored| stored.terminal(terminal.terminal).ok().flatten());
+    let is_newer =
+        |state: &TerminalState| state.meeting == terminal.meeting && is_newer(state.version, terminal.version);
+    if let Some(state) = stored.filter(is_newer) {
+        terminal.set_state(&state);
     }
 }

@@ -41,6 +41,7 @@ mod kept;
 mod listing;
 mod lookup;
 mod meetings;
+mod members;
 mod orphans;
 mod path;
 mod phase;

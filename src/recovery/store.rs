@@ -234,6 +234,18 @@ pub trait Store {
         others: &mut Vec<MeetingId>,
     ) -> Written;
 
+    /// As [`Self::update_terminals`], of a part that came from a snapshot: the database is only
+    /// given what it lacks, for there may be a million of them.
+    fn refresh_terminals(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        others: &mut Vec<MeetingId>,
+    ) -> Written {
+        self.update_terminals(domain, meeting, listed, others)
+    }
+
     /// The autonomous server said that it has no such meeting. It is never ended for that; see
     /// [`Absence`]. A part marked missing loses its epoch, so that the audit does not count it.
     fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence;

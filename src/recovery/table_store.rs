@@ -9,7 +9,7 @@ use super::store::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, 
 use super::warming::Warming;
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
-use crate::table::{self, Part, Table, TableError, Terminal, Writer, is_newer};
+use crate::table::{self, Part, Table, TableError, Terminal, Writer};
 use crate::wire::{
     Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState,
 };
@@ -34,17 +34,6 @@ pub struct TableStore<'a, S> {
     pub warming: Option<&'a mut Warming>,
 }
 
-/// Where a terminal of a list is afterwards.
-enum Placed {
-    /// In its meeting, as before or new.
-    Here,
-    /// In its meeting, and no longer in this one.
-    MovedFrom(MeetingId),
-    /// In this other meeting, where something newer put it; or none, where it is in another
-    /// domain's hands.
-    Elsewhere(Option<MeetingId>),
-}
-
 impl<S: KeyStore> TableStore<'_, S> {
     pub(super) fn table(&self) -> &Table {
         self.writer.table()
@@ -56,58 +45,8 @@ impl<S: KeyStore> TableStore<'_, S> {
     }
 
     /// Marks a part as in doubt or takes the mark away; false where another writer holds the part.
-    fn set_doubt(&mut self, meeting: MeetingId, domain: Domain, in_doubt: bool) -> bool {
+    pub(super) fn set_doubt(&mut self, meeting: MeetingId, domain: Domain, in_doubt: bool) -> bool {
         self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
-    }
-
-    /// Makes one terminal what its autonomous server says it is, unless it has reported something
-    /// newer since that was asked. `asked` is its version then, if it was a member. A terminal that
-    /// another domain's part has is left there, and so is that part.
-    fn write_terminal(
-        &mut self,
-        domain: Domain,
-        meeting: MeetingId,
-        state: &TerminalState,
-        asked: Option<u32>,
-    ) -> Result<Placed, TableError> {
-        let mut terminal = Terminal::from(state);
-        let known = self.table().membership(state.terminal);
-        match known {
-            Some((_, other)) if other != domain => return Ok(Placed::Elsewhere(None)),
-            Some((known, _)) if known.meeting == meeting => {
-                let change = |known: &mut Terminal| {
-                    // A version that is the one of our question has not been reported since: the
-                    // answer is younger, wherever it began to count.
-                    let counts = asked == Some(known.version)
-                        || state.version == known.version
-                        || is_newer(state.version, known.version);
-                    if counts {
-                        known.set_state(state);
-                    }
-                    counts
-                };
-                return self.writer.update_terminal(state.terminal, change).map(|_| Placed::Here);
-            }
-            // It has reported out of the other one since: this answer is one that was remembered.
-            Some((known, _)) if is_newer(known.version, state.version) => {
-                return Ok(Placed::Elsewhere(Some(known.meeting)));
-            }
-            // A terminal is in one meeting: the other one's list, older or newer, does not have it.
-            // Which of the two is the older one the other's autonomous server has to say once more.
-            Some((known, other)) => {
-                if !self.set_doubt(known.meeting, other, true) {
-                    return Err(TableError::Contended);
-                }
-                self.writer.leave(known.meeting, state.terminal)?;
-                terminal.window = known.window;
-            }
-            None => {}
-        }
-        if known.is_none() && !self.writer.may_list(domain) {
-            return Err(TableError::Full("terminals for this domain, which has its share"));
-        }
-        let placed = known.map_or(Placed::Here, |(known, _)| Placed::MovedFrom(known.meeting));
-        self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
 
     /// Layout and chairman of the whole conference, which the database has once and every part has
@@ -125,7 +64,7 @@ impl<S: KeyStore> TableStore<'_, S> {
 
     /// Has the database no longer hold terminals where they were: one that asks again finds them
     /// here already.
-    fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
+    pub(super) fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
         if !moved.is_empty() {
             let removed = moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal));
             self.store.write(removed.collect());
@@ -316,8 +255,12 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             if !is_same(part.run, summary.run) {
                 return;
             }
-            // What is listed while a command is under way may be older than its acknowledgement.
-            if summary.version >= part.version || (may_go_back && !is_busy) {
+            // What is listed while a command is under way may be older than its acknowledgement. Of
+            // a part that came from the database that cannot be told by the versions: its own stays
+            // behind, however much is acknowledged. It is listed once more, because no audit counts
+            // it before.
+            let is_older = part.is_unlisted && is_busy && summary.version > part.version;
+            if !is_older && (summary.version >= part.version || (may_go_back && !is_busy)) {
                 // In one store with the version: a death before the members are written must not
                 // leave it believed.
                 part.in_doubt |= summary.version != part.version;
@@ -340,65 +283,20 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         listed: &Listed<'_>,
         others: &mut Vec<MeetingId>,
     ) -> Written {
-        if (self.is_busy)(meeting) {
-            return Written::Later;
-        }
-        let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
-        // The operation that finishes it has its members, written ahead; in its autonomous server
-        // only some of them may be yet.
-        if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
-            return Written::Whole;
-        }
-        // A list that is half applied may have as many members as a whole one.
-        if !part.in_doubt && !self.set_doubt(meeting, domain, true) {
-            return Written::Later;
-        }
-        let Listed { terminals, unread, is_cut, asked } = *listed;
-        // Those that cannot be read are none of the members that are gone over next.
-        if self.writer.discard_damaged_members(meeting, domain).is_err() {
-            return Written::Later;
-        }
-        let mut written = Written::Whole;
-        let mut all_here = unread.is_empty() && !is_cut;
-        let mut moved: Vec<(MeetingId, Address)> = Vec::new();
-        let is_listed = |member: &Address| {
-            terminals.binary_search_by_key(member, |state| state.terminal).is_ok()
-                || unread.binary_search(member).is_ok()
-        };
-        let members = self.table().members(meeting, domain).map(|member| member.terminal);
-        let left: Vec<Address> = members.filter(|member| !is_cut && !is_listed(member)).collect();
-        for terminal in left {
-            match self.writer.leave(meeting, terminal) {
-                Ok(_) => {}
-                Err(_) => return Written::Later,
-            }
-        }
-        for state in terminals {
-            let at = asked.binary_search_by_key(&state.terminal, |(terminal, _)| *terminal);
-            let asked = at.ok().map(|at| asked[at].1);
-            match self.write_terminal(domain, meeting, state, asked) {
-                Ok(Placed::Here) => {}
-                Ok(Placed::MovedFrom(before)) => moved.push((before, state.terminal)),
-                Ok(Placed::Elsewhere(other)) => {
-                    all_here = false;
-                    others.extend(other.into_iter().flat_map(|other| [other, meeting]));
-                }
-                Err(TableError::Contended | TableError::Conflict(_)) => {
-                    self.write_moved(&moved);
-                    return Written::Later;
-                }
-                Err(_) => written = Written::Full,
-            }
-        }
-        others.extend(moved.iter().map(|(before, _)| *before));
-        others.sort_unstable();
-        others.dedup();
-        if written == Written::Whole && all_here && !self.set_doubt(meeting, domain, false) {
-            self.write_moved(&moved);
-            return Written::Later;
-        }
-        self.write_back(&part, &moved);
-        written
+        self.write_list(domain, meeting, listed, others, |store, part, moved| store.write_back(part, moved))
+    }
+
+    fn refresh_terminals(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        others: &mut Vec<MeetingId>,
+    ) -> Written {
+        self.write_list(domain, meeting, listed, others, |store, part, moved| {
+            store.write_moved(moved);
+            store.write_what_is_not_kept(part);
+        })
     }
 
     fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence {

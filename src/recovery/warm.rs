@@ -17,9 +17,11 @@
 //! both sides can agree before that. Where a state is in both, the newer one counts.
 
 use super::database::{Held, KeyStore, Unreadable};
+use super::entering::freshen;
 use super::store::{Cursor, Meet};
 use super::table_store::TableStore;
 use super::warming::Warmed;
+use crate::database::LastCommit;
 use crate::limits::WARM_LOOKS;
 use crate::table::archive::{Archive, ArchivedPart, SnapshotFault};
 use crate::table::{Part, TableError};
@@ -64,6 +66,7 @@ impl<S: KeyStore> TableStore<'_, S> {
         cursor: &mut Cursor,
         meet: Meet<'_>,
     ) -> Result<Result<bool, SnapshotFault>, Unreadable> {
+        let stored = self.store.last_commit()?;
         let mut looks = 0;
         while let Some(number) = archive.next_in(domain, (cursor.0 >> 32) as usize) {
             if number as u64 != cursor.0 >> 32 {
@@ -79,7 +82,7 @@ impl<S: KeyStore> TableStore<'_, S> {
                 }
                 looks += 1;
                 let entered = match archived.part() {
-                    Some(part) => self.enter(domain, &part, &archived, warmed)?.at(part.meeting),
+                    Some(part) => self.enter(domain, &part, &archived, &stored, warmed)?.at(part.meeting),
                     None => None,
                 };
                 // Behind what was done: what cannot be read now is come back to.
@@ -101,6 +104,7 @@ impl<S: KeyStore> TableStore<'_, S> {
         domain: Domain,
         part: &Part,
         archived: &ArchivedPart<'_>,
+        stored: &LastCommit,
         warmed: &mut Warmed,
     ) -> Result<Entered, Unreadable> {
         let meeting = part.meeting;
@@ -109,14 +113,14 @@ impl<S: KeyStore> TableStore<'_, S> {
         if let Some(part) = self.part(meeting, domain) {
             return Ok(Entered::Here(part.version));
         }
-        let kept = match self.store.run_and_part(meeting, domain)? {
+        let kept = match stored.run_and_part(meeting, domain).map_err(|_| Unreadable)? {
             Some((run, kept)) if run == part.run => kept,
             _ => return Ok(Entered::LeftOut),
         };
         let is_settled = kept.version == part.version && !part.in_doubt && !part.is_unlisted;
         // Without room it is asked for nonetheless, as one from the database.
         if is_settled && goes_on(kept.state) && goes_on(part.state) {
-            if let Ok(is_confirmed) = self.enter_confirmed(domain, part, archived) {
+            if let Ok(is_confirmed) = self.enter_confirmed(domain, part, archived, stored) {
                 warmed.confirmed += u64::from(is_confirmed);
                 warmed.in_doubt += u64::from(!is_confirmed);
             }
@@ -135,6 +139,7 @@ impl<S: KeyStore> TableStore<'_, S> {
         domain: Domain,
         part: &Part,
         archived: &ArchivedPart<'_>,
+        stored: &LastCommit,
     ) -> Result<bool, TableError> {
         let entered = Part {
             epoch: Epoch::NONE,
@@ -154,14 +159,17 @@ impl<S: KeyStore> TableStore<'_, S> {
                 is_whole = false;
                 continue;
             }
-            self.freshen(&mut member);
+            freshen(&mut member, Some(stored));
             match self.writer.join(part.meeting, domain, &member) {
                 Ok(()) | Err(TableError::Exists) => {}
                 Err(TableError::Conflict(_) | TableError::Damaged) => is_whole = false,
                 Err(error) => return Err(error),
             }
         }
-        let change = |part: &mut Part| (part.state, part.is_unlisted) = (MeetingState::Recovering, !is_whole);
+        // All of it: an engine that died may have begun to enter it as something else.
+        let change = |record: &mut Part| {
+            *record = Part { state: MeetingState::Recovering, is_unlisted: !is_whole, ..entered };
+        };
         self.writer.update_part(part.meeting, domain, change)?;
         Ok(is_whole)
     }

@@ -2,6 +2,7 @@
 //! it, for people.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::table::archive::{Archive, SnapshotFault};
 #[derive(Debug, Default)]
 pub struct Warming {
     /// None where it was refused, or is used up.
-    archive: Option<Archive>,
+    archive: Option<Arc<Archive>>,
     warmed: Warmed,
     is_whole: bool,
     /// Refused in the midst, and not told yet.
@@ -51,7 +52,8 @@ impl fmt::Display for Warmed {
 
 impl Warming {
     /// By this snapshot.
-    pub fn by(archive: Archive) -> Self {
+    pub fn by(archive: impl Into<Arc<Archive>>) -> Self {
+        let archive = archive.into();
         let warmed = Warmed { parts: archive.whence().parts, ..Warmed::default() };
         Self { archive: Some(archive), warmed, ..Self::default() }
     }
@@ -93,6 +95,6 @@ impl Warming {
 
     /// The snapshot, where it is still read, and where what comes of it is counted.
     pub(super) fn parts(&mut self) -> Option<(&Archive, &mut Warmed)> {
-        Some((self.archive.as_ref()?, &mut self.warmed))
+        Some((self.archive.as_deref()?, &mut self.warmed))
     }
 }

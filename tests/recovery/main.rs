@@ -1,6 +1,7 @@
 //! Recovery against autonomous servers that are written from the wire format, over a network that
 //! loses, doubles, reorders and corrupts, by a seed that is printed first.
 
+mod reboot;
 mod world;
 
 use std::sync::Arc;

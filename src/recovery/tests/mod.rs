@@ -15,3 +15,4 @@ mod table;
 mod takeover;
 mod trust;
 mod update;
+mod warm;
