@@ -384,6 +384,9 @@ pub const JOURNAL_UPDATES_MAX: usize = 1 << 20;
 pub const BUSY_ROUNDS_MAX: u32 = 64;
 /// Parts of a snapshot that are looked at in one call: about as many as a takeover asks for.
 pub const WARM_LOOKS: usize = 64;
+/// Parts and members that come from a snapshot into the table in one round of the control thread:
+/// some milliseconds' work, and of one part more than these at most.
+pub const WARM_ROUND: u32 = 8192;
 /// Parts of the table that are looked at in one call for those in doubt.
 pub const DOUBT_LOOKS: u32 = 4096;
 /// Parts that a round of the control thread copies from the database into a new table: about a

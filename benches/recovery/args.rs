@@ -64,6 +64,9 @@ pub struct Args {
     /// Draw time over size into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Measure the steps of a reboot in process, each for itself, and nothing else
+    #[arg(long)]
+    pub steps: bool,
     /// Measure nothing but the simulation itself
     #[arg(long)]
     pub simulation_only: bool,

@@ -102,10 +102,10 @@ impl Fault {
             Self::DuringRecovery => kill_twice(cluster, epoch),
             Self::EngineAndStandby => kill_children(cluster, epoch()),
             Self::EngineAndKeeper => kill_all(cluster, epoch(), || Ok(())),
-            Self::Reboot => kill_all(cluster, epoch(), || Ok(testbed.forget_memory()?)),
+            Self::Reboot => kill_all(cluster, epoch(), || forget(testbed)),
             Self::BareReboot => kill_all(cluster, epoch(), || {
                 std::fs::remove_file(prepare::snapshot(testbed))?;
-                Ok(testbed.forget_memory()?)
+                forget(testbed)
             }),
         }
     }
@@ -160,6 +160,15 @@ fn kill_children(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn 
         killed = if number == 0 { at } else { killed };
     }
     Ok(Kill { killed, detected: None, old })
+}
+
+/// Takes away what a reboot takes. The kernel lets go of XDP programs a little after the last who
+/// had them is gone, and finds none after a reboot.
+fn forget(testbed: &Testbed) -> Result<(), Box<dyn Error>> {
+    std::thread::sleep(UNDISTURBED);
+    testbed.forget_memory()?;
+    std::thread::sleep(UNDISTURBED);
+    Ok(())
 }
 
 /// `and_then` is done before the dispatch server is started again.

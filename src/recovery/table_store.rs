@@ -257,12 +257,8 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             if !is_same(part.run, summary.run) {
                 return;
             }
-            // What is listed while a command is under way may be older than its acknowledgement. Of
-            // a part that came from the database that cannot be told by the versions: its own stays
-            // behind, however much is acknowledged. It is listed once more, because no audit counts
-            // it before.
-            let is_older = part.is_unlisted && is_busy && summary.version > part.version;
-            if !is_older && (summary.version >= part.version || (may_go_back && !is_busy)) {
+            // What is listed while a command is under way may be older than its acknowledgement.
+            if summary.version >= part.version || (may_go_back && !is_busy) {
                 // In one store with the version: a death before the members are written must not
                 // leave it believed.
                 part.in_doubt |= summary.version != part.version;

@@ -20,7 +20,7 @@ use super::database::{Held, KeyStore, Unreadable};
 use super::entering::freshen;
 use super::store::{Cursor, Meet};
 use super::table_store::TableStore;
-use super::warming::Warmed;
+use super::warming::Counts;
 use crate::database::LastCommit;
 use crate::limits::WARM_LOOKS;
 use crate::table::archive::{Archive, ArchivedPart, SnapshotFault};
@@ -44,7 +44,7 @@ impl<S: KeyStore> TableStore<'_, S> {
     pub(super) fn warm(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> Result<bool, Unreadable> {
         let Some(warming) = self.warming.take() else { return Ok(false) };
         let walked = match warming.parts() {
-            Some((archive, warmed)) => self.walk_archive(archive, warmed, domain, cursor, meet),
+            Some((archive, counts)) => self.walk_archive(archive, counts, domain, cursor, meet),
             None => Ok(Ok(false)),
         };
         let walked = walked.map(|walked| {
@@ -61,7 +61,7 @@ impl<S: KeyStore> TableStore<'_, S> {
     fn walk_archive(
         &mut self,
         archive: &Archive,
-        warmed: &mut Warmed,
+        mut counts: Counts<'_>,
         domain: Domain,
         cursor: &mut Cursor,
         meet: Meet<'_>,
@@ -77,12 +77,12 @@ impl<S: KeyStore> TableStore<'_, S> {
                 Err(fault) => return Ok(Err(fault)),
             };
             while let Some(archived) = segment.get(cursor.0 as u32 as usize) {
-                if looks == WARM_LOOKS {
+                if looks == WARM_LOOKS || *counts.left == 0 {
                     return Ok(Ok(true));
                 }
                 looks += 1;
                 let entered = match archived.part() {
-                    Some(part) => self.enter(domain, &part, &archived, &stored, warmed)?.at(part.meeting),
+                    Some(part) => self.enter(domain, &part, &archived, &stored, &mut counts)?.at(part.meeting),
                     None => None,
                 };
                 // Behind what was done: what cannot be read now is come back to.
@@ -105,7 +105,7 @@ impl<S: KeyStore> TableStore<'_, S> {
         part: &Part,
         archived: &ArchivedPart<'_>,
         stored: &LastCommit,
-        warmed: &mut Warmed,
+        counts: &mut Counts<'_>,
     ) -> Result<Entered, Unreadable> {
         let meeting = part.meeting;
         // What the table has is newer: an engine before this one has begun to fill it, or the
@@ -117,6 +117,8 @@ impl<S: KeyStore> TableStore<'_, S> {
             Some((run, kept)) if run == part.run => kept,
             _ => return Ok(Entered::LeftOut),
         };
+        let Counts { warmed, left } = counts;
+        **left = left.saturating_sub(1 + u32::from(part.participants));
         let is_settled = kept.version == part.version && !part.in_doubt && !part.is_unlisted;
         // Without room it is asked for nonetheless, as one from the database.
         if is_settled && goes_on(kept.state) && goes_on(part.state) {

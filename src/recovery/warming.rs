@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::WARM_ROUND;
 use crate::table::archive::{Archive, SnapshotFault};
 
 /// A snapshot that a new table is warmed from, and what came of it.
@@ -15,6 +16,8 @@ pub struct Warming {
     archive: Option<Arc<Archive>>,
     warmed: Warmed,
     is_whole: bool,
+    /// Parts and members that may still come into the table before the next round.
+    left: u32,
     /// Refused in the midst, and not told yet.
     fault: Option<SnapshotFault>,
 }
@@ -50,17 +53,28 @@ impl fmt::Display for Warmed {
     }
 }
 
+/// What is counted while parts come into the table.
+pub(super) struct Counts<'a> {
+    pub warmed: &'a mut Warmed,
+    pub left: &'a mut u32,
+}
+
 impl Warming {
     /// By this snapshot.
     pub fn by(archive: impl Into<Arc<Archive>>) -> Self {
         let archive = archive.into();
         let warmed = Warmed { parts: archive.whence().parts, ..Warmed::default() };
-        Self { archive: Some(archive), warmed, ..Self::default() }
+        Self { archive: Some(archive), warmed, left: WARM_ROUND, ..Self::default() }
     }
 
     /// By none, because it was refused.
     pub fn refused(why: String) -> Self {
         Self { warmed: Warmed { refused: Some(why), ..Warmed::default() }, ..Self::default() }
+    }
+
+    /// A round of the control thread begins: as much as it has time for may come into the table.
+    pub fn begin_round(&mut self) {
+        self.left = WARM_ROUND;
     }
 
     /// What came of it so far.
@@ -94,7 +108,13 @@ impl Warming {
     }
 
     /// The snapshot, where it is still read, and where what comes of it is counted.
-    pub(super) fn parts(&mut self) -> Option<(&Archive, &mut Warmed)> {
-        Some((self.archive.as_deref()?, &mut self.warmed))
+    pub(super) fn parts(&mut self) -> Option<(&Archive, Counts<'_>)> {
+        Some((self.archive.as_deref()?, Counts { warmed: &mut self.warmed, left: &mut self.left }))
+    }
+
+    /// So much less may come into the table in this round.
+    #[cfg(test)]
+    pub(super) fn spend(&mut self, spent: u32) {
+        self.left -= spent;
     }
 }

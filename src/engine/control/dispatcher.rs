@@ -49,7 +49,7 @@ use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
 use crate::handover::protocol::{Notice, Order};
 use crate::limits::CONTROL_BATCH;
 use crate::link::troubles::Trouble;
-use crate::recovery::{Heard, Recovery, Warming};
+use crate::recovery::{Heard, Recovery, Warmed, Warming};
 use crate::table::Table;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, Message};
@@ -323,6 +323,7 @@ impl Dispatcher {
         for (domain, meeting) in damage.in_doubt {
             unfinished.note(domain, meeting);
         }
+        records.warming.iter_mut().for_each(Warming::begin_round);
         let is_whole = walks.fill(now, records, operations, links.topology.domains());
         if let Some(fault) = records.warming.as_mut().and_then(Warming::take_fault) {
             output.event(Event::SnapshotRefused(fault));
@@ -475,6 +476,11 @@ impl Dispatcher {
     /// that the database holds, and nothing that came from a snapshot is in doubt any more.
     pub fn is_settled(&self) -> bool {
         self.walks.is_filled() && self.recovery.is_refreshed()
+    }
+
+    /// What came of the snapshot that a new table was warmed from.
+    pub fn warmed(&self) -> Option<&Warmed> {
+        self.records.warmed()
     }
 
     pub fn operations(&self) -> &Operations {

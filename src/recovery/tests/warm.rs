@@ -95,7 +95,9 @@ impl Reboot {
             asked.push((entry.meeting, entry.version));
             true
         };
-        while self.with(|holdings| holdings.walk_snapshot(domain(), &mut cursor, &mut meet)).unwrap() {}
+        while self.with(|holdings| holdings.walk_snapshot(domain(), &mut cursor, &mut meet)).unwrap() {
+            self.warming.iter_mut().for_each(Warming::begin_round);
+        }
         self.asked = asked;
         let warming = self.warming.as_mut().unwrap();
         warming.end();
@@ -302,6 +304,7 @@ fn a_damaged_segment_ends_the_walk_and_what_came_before_it_stays() {
     let mut cursor = Cursor::default();
     while reboot.with(|holdings| holdings.walk_snapshot(domain(), &mut cursor, &mut |_, _| true)).unwrap() {
         calls += 1;
+        reboot.warming.iter_mut().for_each(Warming::begin_round);
     }
     assert!(calls >= 300 / 64, "{calls} calls");
     let warming = reboot.warming.as_mut().unwrap();
@@ -336,4 +339,34 @@ fn a_database_that_cannot_be_read_is_waited_for() {
     let walked = store.walk_snapshot(domain(), &mut cursor, &mut |_, _| panic!("nobody confirms it"));
     assert_eq!((walked, cursor), (Err(Unreadable), Cursor::default()));
     assert!(!store.is_whole());
+}
+
+/// What a round of the control thread enters is bounded, by members as well.
+#[test]
+fn a_round_enters_no_more_than_it_has_time_for() {
+    let mut reboot = Reboot::new();
+    for meeting in 1..=4 {
+        let part = Part { state: MeetingState::InMeeting, ..Part::listed(domain(), &summary(meeting, 3)) };
+        reboot.before.insert_part(&part).unwrap();
+        for device in 1..=1000 {
+            let terminal = domain().device(meeting as u16 * 1000 + device);
+            reboot
+                .before
+                .join(part.meeting, domain(), &Terminal::new(terminal, part.meeting, Role::Participant))
+                .unwrap();
+        }
+        reboot.stored(meeting, 1, |_| {});
+    }
+    let archive = Archive::of(reboot.before.table()).unwrap();
+    let mut warming = Warming::by(archive);
+    warming.spend(crate::limits::WARM_ROUND - 1500);
+    reboot.warming = Some(warming);
+    let mut cursor = Cursor::default();
+    for entered in [2, 2] {
+        assert_eq!(reboot.with(|holdings| holdings.walk_snapshot(domain(), &mut cursor, &mut |_, _| true)), Ok(true));
+        assert_eq!(reboot.after.table().count_parts(), entered);
+    }
+    reboot.warming.as_mut().unwrap().begin_round();
+    assert_eq!(reboot.with(|holdings| holdings.walk_snapshot(domain(), &mut cursor, &mut |_, _| true)), Ok(false));
+    assert_eq!(reboot.after.table().count_parts(), 4);
 }

@@ -288,6 +288,11 @@ impl Engine {
         self.dispatcher.recovery().is_refreshed()
     }
 
+    /// Parts that its table has from a snapshot, because the database confirmed them.
+    pub fn confirmed(&self) -> u64 {
+        self.dispatcher.warmed().map_or(0, |warmed| warmed.confirmed)
+    }
+
     /// Whether a snapshot of its table holds at least what the last one does.
     pub fn is_settled(&self) -> bool {
         self.dispatcher.is_settled()

@@ -105,6 +105,8 @@ pub struct Cluster {
     notices: Vec<Notice>,
     /// Frames that engines have sent.
     sent: u64,
+    /// Parts that engines which are gone had from snapshots.
+    confirmed: u64,
 }
 
 impl Cluster {
@@ -159,6 +161,7 @@ impl Cluster {
             is_complete: true,
             notices: Vec::new(),
             sent: 0,
+            confirmed: 0,
         };
         cluster.reserve();
         cluster
@@ -304,6 +307,7 @@ impl Cluster {
     pub fn kill(&mut self) {
         let Some(engine) = self.engine.take() else { return };
         self.trace.say(self.now, || "the engine dies".into());
+        self.confirmed += engine.confirmed();
         engine.database.die(self.now, &self.disk);
         self.operators.handle_death();
         self.fate = Fate::default();

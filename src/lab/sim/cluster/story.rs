@@ -34,6 +34,8 @@ pub struct Told {
     pub reboots: u32,
     /// Of these, those that a snapshot was left of.
     pub warmed: u32,
+    /// Parts that came into a table from a snapshot, because the database confirmed them.
+    pub confirmed: u64,
     /// Requests that were done.
     pub done: u64,
     /// Requests that were refused.
@@ -131,6 +133,7 @@ impl Story {
             self.live(before);
             self.remember();
             self.live(spell - before);
+            self.remember();
             self.cluster.fate = Fate::default();
         }
     }
@@ -208,7 +211,7 @@ impl Story {
     /// A snapshot is taken now, of a table that holds all that it is to hold.
     fn remember(&mut self) {
         let is_settled = self.cluster.engine.as_ref().is_some_and(|engine| engine.is_settled());
-        if is_settled && self.cluster.random.below(2) == 0 {
+        if is_settled && self.cluster.random.below(3) != 0 {
             self.cluster.take_snapshot();
         }
     }
@@ -331,6 +334,7 @@ impl Story {
             refused: operators.refused,
             unheard: operators.unheard,
             frames: self.cluster.sent,
+            confirmed: self.cluster.confirmed + self.cluster.engine.as_ref().map_or(0, |engine| engine.confirmed()),
             ended_ns: self.cluster.now.0,
             ..self.told
         }
@@ -341,6 +345,7 @@ impl Cluster {
     /// The engine ends in order: what waits for the database is written.
     fn close(&mut self) {
         let Some(engine) = self.engine.take() else { return };
+        self.confirmed += engine.confirmed();
         engine.database.close(self.now, &self.disk);
         self.operators.handle_death();
     }
