@@ -382,6 +382,9 @@ pub const SNAPSHOT_WHOLE_WITHIN: std::time::Duration = std::time::Duration::from
 pub const JOURNAL_UPDATES_MAX: usize = 1 << 20;
 /// Rounds of a busy control thread after which it checks its channel to the keeper in any case.
 pub const BUSY_ROUNDS_MAX: u32 = 64;
+/// Parts of the database that are looked at in one call for those that no listing named: some
+/// milliseconds' work. A domain may have a million that were named.
+pub const SWEEP_LOOKS: u32 = 256;
 /// Parts of a snapshot that are looked at in one call: about as many as a takeover asks for.
 pub const WARM_LOOKS: usize = 64;
 /// Parts and members that come from a snapshot into the table in one round of the control thread:

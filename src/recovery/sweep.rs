@@ -9,6 +9,7 @@ use super::request::Wanted;
 use super::shared::Shared;
 use super::step::Step;
 use super::store::{Cursor, Store};
+use crate::limits::SWEEP_LOOKS;
 use crate::time::Nanos;
 use crate::wire::{Record, TakeoverEntry};
 
@@ -135,7 +136,12 @@ impl Sweep {
     }
 
     fn walk_database(&mut self, shared: &mut Shared, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
+        let mut looks = 0;
         while !self.is_done && self.resume <= shared.now && page.len() < TakeoverEntry::PER_PAGE {
+            if looks == SWEEP_LOOKS {
+                return self.go_on(shared, page);
+            }
+            looks += 1;
             match holdings.next_in_database(shared.domain, &mut self.cursor) {
                 Ok(Some(entry)) if shared.meetings.is_listed(entry.meeting) => {}
                 Ok(Some(entry)) => page.push((entry, None)),
@@ -162,7 +168,12 @@ impl Sweep {
                 return;
             }
         }
-        if page.is_empty() {
+        self.go_on(shared, page);
+    }
+
+    /// The walk goes on at once where it has found nothing so far.
+    fn go_on(&mut self, shared: &Shared, page: &[Wanted]) {
+        if page.is_empty() && !self.is_done {
             self.resume = shared.now + AT_ONCE;
         }
     }
@@ -179,5 +190,6 @@ impl Sweep {
             }
             page.len() < TakeoverEntry::PER_PAGE
         });
+        self.go_on(shared, page);
     }
 }

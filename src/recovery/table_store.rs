@@ -108,16 +108,19 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
     fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
         loop {
             let Some((meeting, part)) = self.store.next_part(domain, MeetingId(cursor.0))? else { return Ok(None) };
+            // What the table has need not be read: what has a part in the database has not ended.
+            let is_here = self.part(meeting, domain).is_some();
             // Before the cursor moves: what cannot be read now is come back to.
-            let held = self.store.meeting(meeting)?;
+            let held = if is_here { None } else { Some(self.store.meeting(meeting)?) };
             // The highest number is nobody's id: the database gives ids out ascending from 1.
             let Some(next) = meeting.0.checked_add(1) else { return Ok(None) };
             cursor.0 = next;
-            let Held::Alive(parameters) = held else { continue };
-            if self.part(meeting, domain).is_none() {
+            match held {
+                None => {}
                 // Without room it is asked for nonetheless, for the autonomous server's answer is
                 // worth having.
-                let _ = self.restore(domain, &parameters, &part, |_| None);
+                Some(Held::Alive(parameters)) => drop(self.restore(domain, &parameters, &part, |_| None)),
+                Some(_) => continue,
             }
             return Ok(Some(TakeoverEntry { meeting, version: part.version }));
         }

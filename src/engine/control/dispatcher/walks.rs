@@ -14,11 +14,6 @@ use crate::wire::{Domain, MeetingId};
 
 /// How long nothing is read from a database that could not be read.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long the comparison waits, again and again, while meetings are being taken over: it reads
-/// what a takeover need not read, on the thread that takes over.
-const AFTER_TAKEOVER: Duration = Duration::from_millis(20);
-/// How often it waits at most: one autonomous server that never answers for all does not stop it.
-const WAITS_MAX: u32 = 250;
 /// How long nobody looks for damage after all was read, and between two rounds of reading: a large
 /// table takes minutes, and costs the control thread a hundredth of its time.
 const PATROL_PAUSE: Duration = Duration::from_secs(20);
@@ -36,10 +31,8 @@ struct Walk {
 /// The two walks, one after the other.
 pub(super) struct Walks {
     state: State,
-    /// Not before: the database could not be read, or takeovers go first.
+    /// Not before: the database could not be read, or the patrol is at rest.
     resume: Nanos,
-    /// How often the comparison has waited for takeovers.
-    waits: u32,
 }
 
 enum State {
@@ -82,7 +75,7 @@ impl Walks {
             Path::Snapshot => State::Warming(Walk::over(domains)),
             Path::Database => State::Filling(Walk::over(domains)),
         };
-        Self { state, resume: Nanos(0), waits: 0 }
+        Self { state, resume: Nanos(0) }
     }
 
     /// When there is something to walk over; none where that waits for the database to open.
@@ -143,6 +136,8 @@ impl Walks {
     /// The table is filled: it is held against the database from now on.
     pub fn begin_comparing(&mut self, domains: impl Iterator<Item = Domain>) {
         self.state = State::Comparing(Walk::over(domains));
+        // The patrol may be at rest: this is not to wait for that.
+        self.resume = Nanos(0);
     }
 
     /// The database has lost something that it was to have: once more, if that is not to come yet.
@@ -175,11 +170,6 @@ impl Walks {
             State::Comparing(walk) => (walk, true),
             State::Patrolling(walk) => (walk, false),
         };
-        if compares && self.waits < WAITS_MAX && recovery.is_taking_over() {
-            self.waits += 1;
-            self.resume = now + AFTER_TAKEOVER;
-            return damage;
-        }
         let Some(&domain) = walk.domains.last() else {
             self.resume = now + PATROL_PAUSE;
             self.state = State::Patrolling(Walk::over(recovery.domains()));
