@@ -368,13 +368,30 @@ pub const SCRAPERS_MAX: usize = 8;
 /// The longest duration of such a connection.
 pub const SCRAPE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// The interval between two snapshots of a table in use.
-pub const SNAPSHOT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(600);
+/// How old the newest snapshot of a table in use is at most: the next one is begun so early that it
+/// is in its place by then.
+pub const SNAPSHOT_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long after its table is whole an engine begins its first one: its predecessor may have died
+/// while it wrote the one that was due.
+pub const SNAPSHOT_FIRST: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a table that is not whole keeps the snapshot that it is being warmed from: one of it
+/// would hold less.
+pub const SNAPSHOT_WHOLE_WITHIN: std::time::Duration = std::time::Duration::from_secs(600);
 /// Recovery's updates that wait for the database: further ones are left to the next recovery, which
 /// learns the same.
 pub const JOURNAL_UPDATES_MAX: usize = 1 << 20;
 /// Rounds of a busy control thread after which it checks its channel to the keeper in any case.
 pub const BUSY_ROUNDS_MAX: u32 = 64;
+/// Parts of the database that are looked at in one call for those that no listing named: some
+/// milliseconds' work. A domain may have a million that were named.
+pub const SWEEP_LOOKS: u32 = 256;
+/// Parts of a snapshot that are looked at in one call: about as many as a takeover asks for.
+pub const WARM_LOOKS: usize = 64;
+/// Parts and members that come from a snapshot into the table in one round of the control thread:
+/// some milliseconds' work, and of one part more than these at most.
+pub const WARM_ROUND: u32 = 8192;
+/// Parts of the table that are looked at in one call for those in doubt.
+pub const DOUBT_LOOKS: u32 = 4096;
 /// Parts that a round of the control thread copies from the database into a new table: about a
 /// millisecond's work.
 pub const FILL_BATCH: usize = 64;

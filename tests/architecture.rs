@@ -81,7 +81,7 @@ const HOUSE: [Room; 24] = [
         "cascade", "database", "table", "wire", "text", "limits", "time",
     ]),
     room("handover", "what keeper and engine agree on, and therefore below both", &[
-        "cascade", "database", "table/file", "table", "config", "sys", "wire", "limits",
+        "cascade", "database", "table", "config", "sys", "wire", "limits",
     ]),
     room("cascade", "pure: domains, links and routes, as the configuration has them", &[
         "config", "wire", "limits", "time",

@@ -84,6 +84,8 @@ fn after_any_deaths_both_sides_agree_and_nothing_acknowledged_is_lost() {
                     sum.engines += told.engines;
                     sum.killed += told.killed;
                     sum.reboots += told.reboots;
+                    sum.warmed += told.warmed;
+                    sum.confirmed += told.confirmed;
                     sum.done += told.done;
                     sum.refused += told.refused;
                     sum.unheard += told.unheard;

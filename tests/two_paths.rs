@@ -1,10 +1,12 @@
-//! The two paths, cache and database, end in the same state: of the table and of the database.
+//! The paths, cache, snapshot and database, end in the same state: of the table and of the
+//! database.
 //!
-//! One history is told twice, by the same seed: conferences are held and everybody knows of them;
-//! then they live on at the autonomous servers, which lose and gain some, while the dispatch server
-//! is dead. Once it comes back with its table, once with nothing but its database. Only what
-//! terminals report may be older in the database of the first: it believes its table where the
-//! autonomous servers agree, and reports are not written to the database.
+//! One history is told three times, by the same seed: conferences are held and everybody knows of
+//! them; then they live on at the autonomous servers, which lose and gain some, while the dispatch
+//! server is dead. Once it comes back with its table, once with a snapshot of that and its
+//! database, once with nothing but its database. Only what terminals report may be older in the
+//! database of the first two: they believe the table where the autonomous servers agree, and
+//! reports are not written to the database.
 
 #[path = "recovery/world.rs"]
 #[allow(dead_code, reason = "the simulations of recovery use more of it")]
@@ -24,6 +26,7 @@ fn history(seed: u64, network: NetworkSettings) -> Cluster {
     let mut world = cluster(seed, 4, 150, network);
     world.confer(1..=100, 1);
     world.confer(101..=110, 4);
+    world.take_snapshot();
     for site in &mut world.sites {
         let domain = site.server.domain().number();
         let held: Vec<_> = site.server.meetings().map(|summary| summary.meeting).collect();
@@ -75,37 +78,43 @@ fn of_table(world: &Cluster) -> Picture {
 }
 
 #[test]
-fn cache_and_database_paths_end_in_the_same_state() {
+fn cache_snapshot_and_database_paths_end_in_the_same_state() {
     for seed in 1..=10 {
         println!("seed {seed}");
         for network in [NetworkSettings::PERFECT, NetworkSettings::BAD] {
             for orphans in [Orphans::Leave, Orphans::Adopt] {
-                let [cache, database] =
-                    [Path::Cache, Path::Database].map(|path| recovered(seed, network, path, orphans));
+                let [cache, snapshot, database] =
+                    [Path::Cache, Path::Snapshot, Path::Database].map(|path| recovered(seed, network, path, orphans));
                 let left: &[MeetingId] = if orphans == Orphans::Leave { &[MeetingId(9000)] } else { &[] };
-                for world in [&cache, &database] {
+                for world in [&cache, &snapshot, &database] {
                     assert_table(world, left);
                     assert_database(world);
                 }
-                assert_eq!(of_table(&cache), of_table(&database), "the tables");
-                let [(mut meetings, terminals), others] = [&cache, &database].map(Cluster::picture_of_database);
-                // Where a living cache agreed nobody was asked for STATE, so that what terminals
-                // reported meanwhile is in the table alone, as every report is. What is in the
-                // database of it is either as it was or as it is.
-                for (one, other) in meetings.iter_mut().zip(&others.0) {
-                    for (member, its) in one.members.iter_mut().zip(&other.members) {
-                        if member.flags == Flags::default() {
-                            member.flags = its.flags;
-                        }
-                    }
-                    assert_eq!(one, other, "the databases' conferences");
-                }
-                assert_eq!(meetings.len(), others.0.len());
-                assert!(!terminals.is_empty(), "some were asked for");
-                for (terminal, state) in &terminals {
-                    assert_eq!(Some(state), others.1.get(terminal), "the databases' terminals");
+                for world in [&cache, &snapshot] {
+                    assert_eq!(of_table(world), of_table(&database), "the tables");
+                    assert_databases(world, &database);
                 }
             }
         }
+    }
+}
+
+/// Where a living cache agreed nobody was asked for STATE, and of what a snapshot warmed the answer
+/// was not written, so that what terminals reported meanwhile is in the table alone, as every
+/// report is. What is in the database of it is either as it was or as it is.
+fn assert_databases(world: &Cluster, by_database: &Cluster) {
+    let [(mut meetings, terminals), others] = [world, by_database].map(Cluster::picture_of_database);
+    for (one, other) in meetings.iter_mut().zip(&others.0) {
+        for (member, its) in one.members.iter_mut().zip(&other.members) {
+            if member.flags == Flags::default() {
+                member.flags = its.flags;
+            }
+        }
+        assert_eq!(one, other, "the databases' conferences");
+    }
+    assert_eq!(meetings.len(), others.0.len());
+    assert!(!terminals.is_empty(), "some were asked for");
+    for (terminal, state) in &terminals {
+        assert_eq!(Some(state), others.1.get(terminal), "the databases' terminals");
     }
 }

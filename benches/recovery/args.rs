@@ -45,12 +45,28 @@ pub struct Args {
     /// Seconds that a recovery is waited for to be reconciled before the next trial
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub reconcile_s: u64,
+    /// Reboot at sizes up to so many conferences: then the database holds all of them, which takes
+    /// a minute to write for a million
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    pub reboot_up_to: u32,
+    /// Reboots at each size, as many with the snapshot as without it
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    pub reboots: u32,
+    /// Seconds that a recovery after a reboot is waited for
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub reboot_s: u64,
+    /// Measure reboots alone
+    #[arg(long)]
+    pub reboots_only: bool,
     /// Write everything that was measured to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Draw time over size into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Measure the steps of a reboot in process, each for itself, and nothing else
+    #[arg(long)]
+    pub steps: bool,
     /// Measure nothing but the simulation itself
     #[arg(long)]
     pub simulation_only: bool,
@@ -109,8 +125,23 @@ impl Args {
         Duration::from_secs(self.reconcile_s)
     }
 
+    pub fn reboot(&self) -> Duration {
+        Duration::from_secs(self.reboot_s)
+    }
+
     pub fn sizes(&self) -> Vec<Size> {
-        if self.meetings.is_empty() { ALL.into() } else { self.meetings.iter().map(|&it| Size::with(it)).collect() }
+        let all: Vec<Size> = if self.meetings.is_empty() {
+            ALL.into()
+        } else {
+            self.meetings.iter().map(|&it| Size::with(it)).collect()
+        };
+        let whole = |size: Size| if self.reboots_at(&size) { Size { stored: u32::MAX, ..size } } else { size };
+        all.into_iter().map(whole).collect()
+    }
+
+    /// Whether reboots are measured at a size.
+    pub fn reboots_at(&self, size: &Size) -> bool {
+        self.reboots > 0 && size.meetings <= self.reboot_up_to
     }
 
     pub fn settings(&self) -> Value {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use baton::lab::testbed::Testbed;
 use baton::lab::testbed::cluster::Cluster;
 use baton::lab::testbed::processes::signal_to;
 use baton::sys::clock;
@@ -10,6 +11,8 @@ use baton::time::Nanos;
 use baton::wire::Epoch;
 use rustix::process::Signal;
 use serde::Serialize;
+
+use super::prepare;
 
 /// How long things run undisturbed before a fault. A keeper takes deaths for accidents that come
 /// more than a quarter of a second after the engine came to control; quicker ones it takes for a
@@ -31,6 +34,12 @@ pub enum Fault {
     EngineAndStandby,
     #[serde(rename = "engine and keeper killed, and started again")]
     EngineAndKeeper,
+    /// The same, and the table is gone.
+    #[serde(rename = "reboot, with a snapshot")]
+    Reboot,
+    /// And there is no snapshot either.
+    #[serde(rename = "reboot, without a snapshot")]
+    BareReboot,
 }
 
 /// One kill.
@@ -45,7 +54,10 @@ pub struct Kill {
 }
 
 impl Fault {
-    pub const ALL: [Self; 4] = [Self::Engine, Self::DuringRecovery, Self::EngineAndStandby, Self::EngineAndKeeper];
+    /// Those that the table survives.
+    pub const KILLS: [Self; 4] = [Self::Engine, Self::DuringRecovery, Self::EngineAndStandby, Self::EngineAndKeeper];
+    /// Those that it does not.
+    pub const REBOOTS: [Self; 2] = [Self::BareReboot, Self::Reboot];
 
     pub const fn words(self) -> &'static str {
         match self {
@@ -53,31 +65,48 @@ impl Fault {
             Self::DuringRecovery => "engine killed while recovering",
             Self::EngineAndStandby => "engine and standby killed together",
             Self::EngineAndKeeper => "engine and keeper killed, and started again",
+            Self::Reboot => "reboot, with a snapshot",
+            Self::BareReboot => "reboot, without a snapshot",
         }
     }
 
-    /// How often, of so many kills of the engine.
+    /// How often, of so many kills of the engine. Reboots are counted for themselves.
     pub const fn trials(self, engine_kills: u32) -> u32 {
         let share = match self {
             Self::Engine => engine_kills,
             Self::DuringRecovery | Self::EngineAndStandby => engine_kills / 3,
-            Self::EngineAndKeeper => engine_kills / 6,
+            Self::EngineAndKeeper | Self::Reboot | Self::BareReboot => engine_kills / 6,
         };
         if share == 0 { 1 } else { share }
     }
 
     /// Whether every frame has to survive it: the sockets outlive all but the keeper.
     pub const fn keeps_frames(self) -> bool {
-        !matches!(self, Self::EngineAndKeeper)
+        !matches!(self, Self::EngineAndKeeper | Self::Reboot | Self::BareReboot)
+    }
+
+    /// Whether the table survives it.
+    pub const fn keeps_table(self) -> bool {
+        !matches!(self, Self::Reboot | Self::BareReboot)
     }
 
     /// Kills; `epoch` tells the one in use.
-    pub fn strike(self, cluster: &mut Cluster<'_>, epoch: &dyn Fn() -> Epoch) -> Result<Kill, Box<dyn Error>> {
+    pub fn strike(
+        self,
+        testbed: &Testbed,
+        cluster: &mut Cluster<'_>,
+        epoch: &dyn Fn() -> Epoch,
+    ) -> Result<Kill, Box<dyn Error>> {
         match self {
             Self::Engine => kill_engine(cluster, epoch()),
             Self::DuringRecovery => kill_twice(cluster, epoch),
             Self::EngineAndStandby => kill_children(cluster, epoch()),
-            Self::EngineAndKeeper => kill_all(cluster, epoch()),
+            Self::EngineAndKeeper => kill_all(cluster, epoch(), || Ok(())),
+            Self::Reboot => kill_all(cluster, epoch(), || forget(testbed)),
+            Self::BareReboot => kill_all(cluster, epoch(), || {
+                std::fs::remove_file(prepare::snapshot(testbed))?;
+                forget(testbed)
+            }),
         }
     }
 }
@@ -133,7 +162,21 @@ fn kill_children(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn 
     Ok(Kill { killed, detected: None, old })
 }
 
-fn kill_all(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn Error>> {
+/// Takes away what a reboot takes. The kernel lets go of XDP programs a little after the last who
+/// had them is gone, and finds none after a reboot.
+fn forget(testbed: &Testbed) -> Result<(), Box<dyn Error>> {
+    std::thread::sleep(UNDISTURBED);
+    testbed.forget_memory()?;
+    std::thread::sleep(UNDISTURBED);
+    Ok(())
+}
+
+/// `and_then` is done before the dispatch server is started again.
+fn kill_all(
+    cluster: &mut Cluster<'_>,
+    old: Epoch,
+    and_then: impl FnOnce() -> Result<(), Box<dyn Error>>,
+) -> Result<Kill, Box<dyn Error>> {
     let (engine, mut children) = (cluster.engine()?, cluster.dispatch.engines());
     // The standby before the engine, or it would see it die and take over.
     children.sort_by_key(|&child| child == engine);
@@ -145,6 +188,7 @@ fn kill_all(cluster: &mut Cluster<'_>, old: Epoch) -> Result<Kill, Box<dyn Error
     }
     // As a service manager does: it waits for the main process, and starts it again.
     cluster.dispatch.wait()?;
+    and_then()?;
     let detected = Some(clock::now());
     cluster.start_again()?;
     Ok(Kill { killed, detected, old })

@@ -19,6 +19,8 @@ pub struct Trial {
     pub first_takeover_us: Option<f64>,
     pub all_acknowledged_us: Option<f64>,
     pub reconciled_us: Option<f64>,
+    /// Until the terminals of all that came from a snapshot were asked for.
+    pub refreshed_us: Option<f64>,
     /// From the successor's `main` to the first takeover frame that it sent, if it tells.
     pub main_to_first_takeover_us: Option<f64>,
     pub meetings_taken_over: u64,
@@ -58,6 +60,7 @@ pub struct OfFault {
     pub first_takeover: Phase,
     pub all_acknowledged: Phase,
     pub reconciled: Phase,
+    pub refreshed: Phase,
     pub main_to_first_takeover: Phase,
     pub frames_lost: u64,
     pub promises_lost: u64,
@@ -78,6 +81,7 @@ impl OfFault {
             first_takeover: phase(|trial| trial.first_takeover_us),
             all_acknowledged: phase(|trial| trial.all_acknowledged_us),
             reconciled: phase(|trial| trial.reconciled_us),
+            refreshed: phase(|trial| trial.refreshed_us),
             main_to_first_takeover: phase(|trial| trial.main_to_first_takeover_us),
             frames_lost: sum(|trial| trial.losses.frames),
             promises_lost: sum(|trial| trial.losses.of_promises()),
@@ -86,6 +90,15 @@ impl OfFault {
             reports_acknowledged: sum(|trial| trial.reports_acknowledged),
             raw,
         }
+    }
+}
+
+impl OfFault {
+    /// The median time from the start of the next dispatch server, in milliseconds.
+    fn start_to_ms(&self, moment: fn(&Trial) -> Option<f64>) -> Option<f64> {
+        let since = |trial: &Trial| Some((moment(trial)? - trial.detect_us?) / 1e3);
+        let all: Vec<f64> = self.raw.iter().filter_map(since).collect();
+        Some(median(all)).filter(|figure| !figure.is_nan())
     }
 }
 
@@ -142,7 +155,27 @@ pub struct OfSize {
 
 impl OfSize {
     pub fn engine_kill(&self) -> Option<&OfFault> {
-        self.faults.iter().find(|of| of.reset == Fault::Engine)
+        self.of(Fault::Engine)
+    }
+
+    fn of(&self, fault: Fault) -> Option<&OfFault> {
+        self.faults.iter().find(|of| of.reset == fault)
+    }
+
+    /// What a snapshot must be worth after a reboot, where reboots were measured.
+    fn reboot_targets(&self) -> Vec<Target> {
+        let (Some(with), Some(without)) = (self.of(Fault::Reboot), self.of(Fault::BareReboot)) else {
+            return Vec::new();
+        };
+        let name = |what: &str| format!("{what}, {} meetings", self.name);
+        let reconciled: fn(&Trial) -> Option<f64> = |trial| trial.reconciled_us;
+        let ratio = with.start_to_ms(reconciled).zip(without.start_to_ms(reconciled));
+        let ratio = ratio.map(|(with, without)| with / without);
+        let first = with.start_to_ms(|trial| trial.first_takeover_us);
+        vec![
+            at_most(name("reboot, start to reconciled, with a snapshot over without"), ratio, "", 0.3),
+            at_most(name("reboot with a snapshot, start to first takeover frame, p50"), first, "ms", 1000.0),
+        ]
     }
 }
 
@@ -196,11 +229,12 @@ pub fn targets(sizes: &[OfSize]) -> Vec<Target> {
         if size.meetings == 1_000_000 {
             let figure = of(|of| &of.all_acknowledged, |it| it.p50_us).map(|us| us / 1e3);
             rows.push(at_most(name("all re-asserted and acknowledged, p50"), figure, "ms", 150.0));
-            let cold = size.faults.iter().filter(|of| of.reset != Fault::Engine);
+            let cold = size.faults.iter().filter(|of| of.reset != Fault::Engine && of.reset.keeps_table());
             let cold: Vec<f64> = cold.flat_map(|of| of.main_to_first_takeover.raw_us.clone()).collect();
             let figure = Some(median(cold)).filter(|figure| !figure.is_nan());
             rows.push(at_most(name("cold process, main() to first takeover frame sent, p50"), figure, "µs", 300.0));
         }
+        rows.extend(size.reboot_targets());
         let lost = |count: fn(&OfFault) -> u64| Some(size.faults.iter().map(count).sum::<u64>() as f64);
         let frames = |of: &OfFault| if of.reset.keeps_frames() { of.frames_lost } else { 0 };
         rows.push(at_most(name("frames lost, of faults that the keeper survives"), lost(frames), "frames", 0.0));

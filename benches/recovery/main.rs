@@ -11,6 +11,7 @@ mod micro;
 mod plot;
 mod prepare;
 mod sizes;
+mod steps;
 
 use std::error::Error;
 use std::fs;
@@ -74,6 +75,10 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         for size in args.sizes() {
             let begun = std::time::Instant::now();
             eprintln!("  {} meetings, {} autonomous servers", size.name(), size.domains);
+            if args.steps {
+                steps::measure(&size, &name)?;
+                continue;
+            }
             match measure::measure(size, args, &name) {
                 Ok(of) => sizes.push(of),
                 // What was measured before is still worth having.
@@ -96,6 +101,9 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     if let Some(file) = &args.svg {
         let load = format!("{} reports and {} probes a second, {FRAME_BYTES} bytes each", args.reports, args.probes);
         write(file, &plot::svg(&sizes, &load))?;
+    }
+    if args.steps {
+        return Ok(true);
     }
     let targets = figures::targets(&sizes);
     print(&targets);

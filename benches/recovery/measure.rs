@@ -30,6 +30,10 @@ const HUGE_PAGE: u64 = 2 << 20;
 const STANDBY_PAUSE: Duration = Duration::from_millis(150);
 /// Between two looks at the autonomous servers: seldom enough not to disturb what is measured.
 const LOOK: Duration = Duration::from_millis(2);
+/// Between two questions to a dispatch server that is busy.
+const ASK: Duration = Duration::from_millis(250);
+/// How old a snapshot is when the power goes.
+const SINCE_SNAPSHOT: Duration = Duration::from_secs(2);
 /// For anything that must come.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -37,8 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Measurement<'a> {
     size: Size,
     args: &'a Args,
+    testbed: &'a Testbed,
     cluster: Cluster<'a>,
-    table: Arc<Table>,
+    /// None while there is none: what we had mapped of it would not be free for the next.
+    table: Option<Arc<Table>>,
     operators: Operators,
 }
 
@@ -79,11 +85,14 @@ pub fn measure(size: Size, args: &Args, testbed_name: &str) -> Result<OfSize, Bo
     reconciled?;
     cluster.servers.rate(args.reports, args.probes)?;
     let operators = Operators::begin(cluster.api.clone(), prepare::ledger(&size, &preload));
-    let mut measurement = Measurement { size, args, cluster, table, operators };
+    let mut measurement = Measurement { size, args, testbed: &testbed, cluster, table: Some(table), operators };
     let mut faults = Vec::new();
-    for fault in Fault::ALL {
+    for fault in Fault::KILLS.into_iter().filter(|_| !args.reboots_only) {
         let trials = fault.trials(args.trials.unwrap_or(size.trials));
         faults.push(measurement.fault(fault, trials)?);
+    }
+    for fault in Fault::REBOOTS.into_iter().filter(|_| args.reboots_at(&size)) {
+        faults.push(measurement.fault(fault, args.reboots)?);
     }
     let memory = measurement.memory(bytes)?;
     Ok(OfSize {
@@ -119,7 +128,8 @@ impl Measurement<'_> {
         let of = OfFault::of(fault, all);
         let p50 = |phase: &super::figures::Phase| phase.p50_us.map_or("–".into(), microseconds);
         say(&format!(
-            "{:<44} {:>3} trials: noticed {:>8}, first takeover {:>8} (p99 {:>8}), all {:>8}, reconciled {:>8}; {} lost",
+            "{:<44} {:>3} trials: noticed {:>8}, first takeover {:>8} (p99 {:>8}), all {:>8}, reconciled {:>8}, refreshed \
+             {:>8}; {} lost",
             fault.words(),
             of.trials,
             p50(&of.detect),
@@ -127,6 +137,7 @@ impl Measurement<'_> {
             percentile(&of.first_takeover.raw_us, 0.99).map_or("–".into(), microseconds),
             p50(&of.all_acknowledged),
             p50(&of.reconciled),
+            p50(&of.refreshed),
             count(of.frames_lost, "frame"),
         ));
         Ok(of)
@@ -137,15 +148,14 @@ impl Measurement<'_> {
         self.wait_for_standby()?;
         self.cluster.servers.reset_counters()?;
         thread::sleep(UNDISTURBED);
-        let table = Arc::clone(&self.table);
-        let kill = fault.strike(&mut self.cluster, &move || table.epoch())?;
-        let seen = recovered(&mut self.cluster, kill.old, &self.size, self.args.reconcile())?;
+        let (kill, seen) = if fault.keeps_table() { self.kill(fault)? } else { self.reboot(fault)? };
         let last = self.last_recovery()?;
+        let table = Arc::clone(self.table.as_ref().ok_or("the table is there again")?);
         let detected = kill.detected.or_else(|| last["predecessor"]["noticed_ns"].as_u64().map(Nanos));
         let cold = last["main_to_first_takeover_ns"].as_u64();
         let (losses, rest) = {
             let (ledger, _held) = self.operators.hold()?;
-            losses::count(&mut self.cluster, &self.table, &ledger, seen.replay_done_ns.is_some())?
+            losses::count(&mut self.cluster, &table, &ledger, seen.replay_done_ns.is_some())?
         };
         self.cluster.servers.rate(self.args.reports, self.args.probes)?;
         let since = |at: Nanos, kill: &Kill| at.since(kill.killed).as_secs_f64() * 1e6;
@@ -155,12 +165,49 @@ impl Measurement<'_> {
             first_takeover_us: seen.takeover_first_ns.map(|at| since(Nanos(at), &kill)),
             all_acknowledged_us: seen.takeover_last_ns.filter(|_| all).map(|at| since(Nanos(at), &kill)),
             reconciled_us: seen.replay_done_ns.map(|at| since(Nanos(at), &kill)),
+            refreshed_us: refreshed(&last).map(|at| since(at, &kill)),
             main_to_first_takeover_us: cold.map(|ns| ns as f64 / 1e3),
             meetings_taken_over: seen.taken_over,
             reports_acknowledged: rest.counters.reports_acknowledged,
             requests_stale: rest.counters.requests_stale,
             losses,
         })
+    }
+
+    fn kill(&mut self, fault: Fault) -> Result<(Kill, RecoveryNow), Box<dyn Error>> {
+        let table = Arc::clone(self.table.as_ref().ok_or("there is a table")?);
+        let kill = fault.strike(self.testbed, &mut self.cluster, &move || table.epoch())?;
+        let seen = recovered(&mut self.cluster, kill.old, &self.size, self.args.reconcile())?;
+        Ok((kill, seen))
+    }
+
+    /// Takes a snapshot, lets operators and terminals go on, and takes all memory away.
+    fn reboot(&mut self, fault: Fault) -> Result<(Kill, RecoveryNow), Box<dyn Error>> {
+        let table = self.table.take().ok_or("there is a table")?;
+        let begun = Instant::now();
+        let written = prepare::take_snapshot(self.testbed, &table)?;
+        say(&format!("a snapshot of {} MiB, in {}", written.head.bytes >> 20, time(begun.elapsed())));
+        thread::sleep(SINCE_SNAPSHOT);
+        let old = table.epoch();
+        drop(table);
+        let kill = fault.strike(self.testbed, &mut self.cluster, &|| old)?;
+        let seen = recovered(&mut self.cluster, kill.old, &self.size, self.args.reboot())?;
+        // Until then the table has not its name.
+        let (file, patience) = (self.testbed.table(), Instant::now() + self.args.reboot());
+        while !file.exists() {
+            if Instant::now() > patience {
+                return Err("the table is not whole in time".into());
+            }
+            thread::sleep(LOOK);
+        }
+        self.table = Some(Arc::new(Table::open_at(&file)?));
+        while refreshed(&self.last_recovery()?).is_none() {
+            if Instant::now() > patience {
+                return Err("not all terminals were asked for in time".into());
+            }
+            thread::sleep(ASK);
+        }
+        Ok((kill, seen))
     }
 
     /// Asks until the engine is there to answer.
@@ -208,6 +255,15 @@ impl Measurement<'_> {
             simulation: Process::of(simulation),
         })
     }
+}
+
+/// When the terminals of all that came from a snapshot had been asked for; where none was read,
+/// when both sides agreed.
+fn refreshed(last: &Value) -> Option<Nanos> {
+    let began = last["began_ns"].as_u64()?;
+    let moment = if last["path"] == "snapshot" { "refreshed_ns" } else { "reconciled_ns" };
+    let all: Option<Vec<u64>> = last["servers"].as_array()?.iter().map(|server| server[moment].as_u64()).collect();
+    Some(Nanos(began + all?.into_iter().max()?))
 }
 
 /// Waits until every autonomous server is reconciled under an epoch after `old`, or for so long;

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use baton::database::{Change, Database, KeyParameters, Member, PartParameters, Reservation};
@@ -16,6 +16,7 @@ use baton::lab::testbed::Testbed;
 use baton::lab::testbed::workload::{Expected, Ledger};
 use baton::limits::GENERATION_BLOCK;
 use baton::sys::mapping::boot_id;
+use baton::table::archive::Written;
 use baton::table::{Capacity, OwnerId, Table};
 use baton::wire::{Flags, MeetingId, MeetingState, MeetingSummary, WINDOW_NONE};
 
@@ -96,6 +97,19 @@ fn parameters(domain: &PreloadedDomain, nth: u32, meeting: &MeetingSummary) -> K
 fn hand_to_engine(path: &Path) -> Result<(), Box<dyn Error>> {
     let user = baton::sys::process::User::find(ENGINE)?;
     Ok(chown(path, Some(user.uid), Some(user.gid))?)
+}
+
+/// Where the dispatch server keeps its snapshots.
+pub fn snapshot(testbed: &Testbed) -> PathBuf {
+    testbed.database().with_extension("snapshot")
+}
+
+/// Takes a snapshot of the table as it is, as the engine does every so often.
+pub fn take_snapshot(testbed: &Testbed, table: &Table) -> Result<Written, Box<dyn Error>> {
+    let path = snapshot(testbed);
+    let written = baton::table::file::snapshot::write(table, &path)?;
+    hand_to_engine(&path)?;
+    Ok(written)
 }
 
 /// Makes the table.

@@ -40,7 +40,7 @@ impl Size {
     }
 
     pub fn is_field(&self) -> bool {
-        *self == FIELD
+        self.meetings == FIELD.meetings
     }
 
     pub fn name(&self) -> String {

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::handover::{AttachedAll, Program, StandbyState, UpgradeState};
-use crate::recovery::{Path, Phase};
+use crate::recovery::{Path, Phase, Warmed};
 use crate::telemetry::{LogState, RingStatus, StageSummary};
 use crate::wire::{Domain, Epoch};
 
@@ -25,6 +25,9 @@ pub struct Status {
     pub uptime_ms: u64,
     /// By which path this engine recovered; every engine says it.
     pub path: Option<Path>,
+    /// What came of the snapshot that a new table was warmed from; none where the table was there,
+    /// or no snapshot was.
+    pub snapshot: Option<Warmed>,
     /// Of how many domains it is in control.
     pub state: ControlState,
     /// Parts of meetings in the table.

@@ -9,7 +9,7 @@ use super::client::{self, Client, ClientArgs, ClientError, CommandError};
 use super::columns::print_table;
 use crate::api::Orphan;
 use crate::output::{self, say};
-use crate::recovery::{Report, ServerReport};
+use crate::recovery::{Report, ServerReport, Warmed};
 use crate::text::nanoseconds;
 use crate::wire::MeetingId;
 
@@ -59,7 +59,10 @@ pub fn run(args: &Args) -> ExitCode {
                 _ if json => output::json(&value),
                 None => say!("this engine has recovered nothing yet"),
                 Some(report) => {
-                    show(&Report::deserialize(report).map_err(|error| ClientError::foreign(&error))?);
+                    let snapshot = report.get("snapshot").cloned().unwrap_or_default();
+                    let snapshot = Option::<Warmed>::deserialize(snapshot).unwrap_or_default();
+                    let report = Report::deserialize(report).map_err(|error| ClientError::foreign(&error))?;
+                    show(&report, snapshot.as_ref());
                 }
             }
             Ok(())
@@ -103,8 +106,11 @@ impl Client {
     }
 }
 
-fn show(report: &Report) {
+fn show(report: &Report, snapshot: Option<&Warmed>) {
     say!("by the {} path, under epoch {}; times since it began", name(&report.path), report.epoch);
+    if let Some(snapshot) = snapshot {
+        say!("snapshot: {snapshot}");
+    }
     let line = |what: &str, time: String| say!("{what:<26} {time:>12}");
     let is_over = report.reconciled_ns.is_some();
     line("first takeover sent", takeover(report.first_takeover_ns, is_over));

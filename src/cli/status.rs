@@ -7,7 +7,6 @@ use super::client::{self, ClientArgs};
 use super::columns::print_table;
 use crate::api::Status;
 use crate::output::{self, say};
-use crate::recovery::Path;
 
 /// How the server does.
 #[derive(Debug, clap::Args)]
@@ -39,12 +38,10 @@ fn show(status: &Status, counters: bool) {
     line("standby", status.standby.to_string());
     line("program", format!("{}, {}", status.program.version, status.program.path));
     line("upgrade", status.upgrade.to_string());
-    let path = match status.path {
-        Some(Path::Cache) => "cache",
-        Some(Path::Database) => "database",
-        None => "",
-    };
-    line("recovered by", path.to_owned());
+    line("recovered by", status.path.map_or(String::new(), |path| path.to_string()));
+    if let Some(snapshot) = &status.snapshot {
+        line("snapshot", snapshot.to_string());
+    }
     line("parts", format!("{} of {}", status.parts, status.parts_capacity));
     line("terminals", format!("{} of {}", status.terminals, status.terminals_capacity));
     line("operations", format!("{}, {} commands in flight", status.operations, status.commands_in_flight));

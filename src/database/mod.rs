@@ -297,13 +297,7 @@ impl Database {
     /// Those conferences of which an operation was begun and not finished; see
     /// [`KeyParameters::is_unfinished`].
     pub fn unfinished(&self) -> Result<Vec<KeyParameters>, DatabaseError> {
-        let mut found = Vec::new();
-        self.for_each_meeting(|meeting| {
-            if meeting.is_unfinished() {
-                found.push(meeting);
-            }
-        })?;
-        Ok(found)
+        self.read(|reader| reader.unfinished())
     }
 
     /// What is still to be made so in conferences, by ascending id.
@@ -321,19 +315,61 @@ impl Database {
         self.read(|reader| reader.parts_in(domain, first, limit))
     }
 
+    /// The meetings that have a part in this domain, by ascending id from `first` on, at most
+    /// `limit`.
+    pub fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, DatabaseError> {
+        self.read(|reader| reader.meetings_in(domain, first, limit))
+    }
+
     /// A terminal's last state, if one was written.
     pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, DatabaseError> {
-        self.read(|reader| reader.terminal(terminal))
+        self.last_commit()?.terminal(terminal)
+    }
+
+    /// What the last commit left, for many look-ups: to begin one costs as much as some of them.
+    /// Pages that are written anew are not free while it is held.
+    pub fn last_commit(&self) -> Result<LastCommit, DatabaseError> {
+        Ok(LastCommit { reader: self.reader().map_err(|error| self.failed(error))?, path: Arc::clone(&self.path) })
     }
 
     fn read<T>(&self, read: impl FnOnce(&Reader) -> Result<T, redb::Error>) -> Result<T, DatabaseError> {
-        let result = self.reader().and_then(|reader| read(&reader));
-        result.map_err(|error| DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) })
+        self.reader().and_then(|reader| read(&reader)).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: redb::Error) -> DatabaseError {
+        DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) }
     }
 
     fn reader(&self) -> Result<Reader, redb::Error> {
         let redb = self.redb.read();
         Reader::open(&redb.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)
+    }
+}
+
+/// The database as one commit left it, whatever is written meanwhile.
+pub struct LastCommit {
+    reader: Reader,
+    path: Arc<Path>,
+}
+
+impl LastCommit {
+    /// The run of a conference and its part in a domain; none where it has none there, or has
+    /// ended.
+    pub fn run_and_part(
+        &self,
+        meeting: MeetingId,
+        domain: Domain,
+    ) -> Result<Option<(Run, PartParameters)>, DatabaseError> {
+        self.reader.run_and_part(meeting, domain).map_err(|error| self.failed(error))
+    }
+
+    /// A terminal's last state, if one was written.
+    pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, DatabaseError> {
+        self.reader.terminal(terminal).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: redb::Error) -> DatabaseError {
+        DatabaseError::Storage { path: self.path.to_path_buf(), source: Box::new(error) }
     }
 }
 

@@ -87,6 +87,22 @@ impl Reader {
         Ok(())
     }
 
+    /// Those of which an operation was begun and not finished, by ascending id. Of the others only
+    /// their parts are read: the database is opened before anything is taken over.
+    pub fn unfinished(&self) -> Result<Vec<KeyParameters>, redb::Error> {
+        let unfinished = [MeetingState::Starting.wire(), MeetingState::Ending.wire()];
+        let mut found: Vec<KeyParameters> = Vec::new();
+        for entry in self.parts.iter()? {
+            let (key, row) = entry?;
+            let meeting = MeetingId(key.value().0);
+            let is_known = found.last().is_some_and(|last| last.meeting == meeting);
+            if unfinished.contains(&row.value().1) && !is_known {
+                found.extend(self.meeting(meeting)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn assemble(
         &self,
         meeting: MeetingId,
@@ -146,6 +162,21 @@ impl Reader {
             found.push((meeting, part(meeting, domain.number(), row.value())?));
         }
         Ok(found)
+    }
+
+    pub fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, redb::Error> {
+        let range = (domain.number(), first.0)..=(domain.number(), u64::MAX);
+        let found = self.by_domain.range(range)?.take(limit);
+        found.map(|entry| Ok(MeetingId(entry?.0.value().1))).collect()
+    }
+
+    pub fn run_and_part(
+        &self,
+        meeting: MeetingId,
+        domain: Domain,
+    ) -> Result<Option<(Run, PartParameters)>, redb::Error> {
+        let Some(row) = self.parts.get((meeting.0, domain.number()))?.map(|row| row.value()) else { return Ok(None) };
+        Ok(Some((self.run(meeting)?, part(meeting, domain.number(), row)?)))
     }
 
     pub fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, redb::Error> {

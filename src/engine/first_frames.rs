@@ -43,6 +43,7 @@ pub(crate) fn send(recovery: &mut Recovery, ready: Ready<'_>, rings: &mut [impl 
             orphans: &mut NoOrphans,
             // The control thread meets what is damaged again, and says so.
             replaced: &mut Vec::new(),
+            warming: None,
         };
         let Some(request) = recovery.poll_transmit(now, &mut holdings) else { break };
         // One without a next hop is repeated, as any that is lost.

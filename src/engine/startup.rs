@@ -30,12 +30,15 @@ use crate::limits::{CONTROL_SLEEP_MAX, GENERATION_BLOCK, STANDBY_HEAP_BYTES};
 use crate::link::Peers;
 use crate::link::egress::Ports;
 use crate::link::outgoing::Outgoing;
-use crate::recovery::{Path, Recovery, Settings};
+use crate::recovery::{Path, Recovery, Settings, Warming};
 use crate::sys::af_xdp::{self, Mapped, XdpError};
 use crate::sys::mapping::Mapping;
 use crate::sys::robust_locks::{Held, RobustLocks};
+use crate::sys::threads::Nice;
 use crate::sys::{clock, memory, seccomp, threads};
+use crate::table::archive::{Archive, Whence};
 use crate::table::file::OpenError;
+use crate::table::file::snapshot::{self, SnapshotError, SnapshotFault};
 use crate::table::{OwnerId, Recovered, Table};
 use crate::time::Nanos;
 use crate::wire::Epoch;
@@ -312,6 +315,7 @@ impl Successor {
             None => self.make_runtime()?,
         };
         let shared = Arc::clone(&runtime.shared);
+        let mut warming = None;
         let (epoch, recovery, first_sent, store) = match sent {
             Some((epoch, recovery, first)) => (epoch, recovery, first, None),
             None => {
@@ -319,6 +323,7 @@ impl Successor {
                     DatabaseHandle::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
                 let (epoch, store, opened) = reserve(&self.table, store, || self.succession.beat(0))?;
                 writer.begin(epoch);
+                warming = self.warm();
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
                 (epoch, recovery, None, Some((store, opened)))
@@ -347,6 +352,7 @@ impl Successor {
             counters,
             collector,
             store,
+            warming,
             keeper: self.keeper,
             heard,
             orders: line.orders,
@@ -362,13 +368,59 @@ impl Successor {
         Ok((control, threads))
     }
 
+    /// Opens the snapshot that is to warm a new table, where there is one: then that is the path.
+    fn warm(&mut self) -> Option<Warming> {
+        let path = self.manifest.config.database.snapshot();
+        match snapshot::open(&path) {
+            Ok(archive) => {
+                let Whence { parts, terminals, .. } = *archive.whence();
+                tracing::info!(
+                    snapshot = %path.display(), parts, terminals,
+                    "recovering by the snapshot, as far as the database confirms it"
+                );
+                self.path = Path::Snapshot;
+                let archive = Arc::new(archive);
+                read_ahead(&archive);
+                Some(Warming::by(archive))
+            }
+            Err(SnapshotError { what: SnapshotFault::Io { error, .. }, .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "recovering by the database alone");
+                Some(Warming::refused(error.to_string()))
+            }
+        }
+    }
+
     fn say(&self, recovered: &Recovered) {
         if *recovered != Recovered::default() {
             tracing::info!(?recovered, "operations that a predecessor had begun are finished or undone");
         }
         if let TableOrigin::Fresh { why } = &self.manifest.table {
-            tracing::info!(%why, "the table is new: recovering by the database");
+            tracing::info!(%why, "the table is new");
         }
+    }
+}
+
+/// Has the segments of a snapshot read from the disk, and checked, before the control thread comes
+/// to them. It waits for none of it: what is not checked then it checks itself.
+fn read_ahead(archive: &Arc<Archive>) {
+    let archive = Arc::downgrade(archive);
+    let run = move || {
+        for number in 0.. {
+            // A snapshot that is not read any more is read ahead no more.
+            let Some(archive) = archive.upgrade() else { return };
+            // What is wrong with it the control thread finds out again, and says.
+            if number >= archive.segments() || archive.segment(number).is_err() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = threads::spawn_nice("snapshot ahead", Nice::ClientsWait, run) {
+        tracing::debug!(%error, "nobody reads the snapshot ahead");
     }
 }
 

@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sys::{af_xdp, bpf, robust_locks};
-use crate::table::file::snapshot;
+use crate::table::archive;
 use crate::{database, table, wire};
 
 /// The version of what keeper and engine say to each other, [manifest](super::protocol::Manifest),
@@ -85,14 +85,14 @@ pub const NUMBERS: [Number; 10] = [
     },
     Number {
         name: "snapshot",
-        path: "table::file::snapshot::VERSION",
-        value: snapshot::VERSION as u64,
+        path: "table::archive::header::VERSION",
+        value: archive::VERSION as u64,
         change: "an older snapshot is refused by its version, and the database alone serves after a reboot",
     },
     Number {
         name: "snapshot's content",
-        path: "table::file::snapshot::LAYOUT_HASH",
-        value: snapshot::LAYOUT_HASH,
+        path: "table::archive::header::LAYOUT_HASH",
+        value: archive::LAYOUT_HASH,
         change: "an older snapshot is refused by its layout, and the database alone serves after a reboot",
     },
     Number {
@@ -171,7 +171,7 @@ mod tests {
         ("sys::mounts::BPF_FS_MAGIC", "the kernel's"),
         ("sys::mounts::SYSFS_MAGIC", "the kernel's"),
         ("table::file::open::EARLIER_LAYOUT_HASH", "the layout that a resize brings into the present one"),
-        ("table::file::snapshot::MAGIC", "says that it is a snapshot, not which"),
+        ("table::archive::header::MAGIC", "says that it is a snapshot, not which"),
         ("telemetry::hlog::VERSION", "of HdrHistogram's log"),
         ("wire::generator::MAGIC", "of the kernel's packet generator"),
     ];

@@ -10,6 +10,7 @@ use super::event::Event;
 use super::lookup::Lookups;
 use super::path::Path;
 use super::pulse::Heard;
+use super::refresh::Refresh;
 use super::server::ServerRecovery;
 use super::store::Store;
 use super::sweep::Sweep;
@@ -20,19 +21,20 @@ use crate::wire::{Epoch, MeetingId};
 
 impl ServerRecovery {
     /// Begins again: the autonomous server restarted, or its link came back after it was thought
-    /// down. Where the database was to be walked and has not been, it still is; else the cache
-    /// holds everything by now, and what of it was not updated yet is in doubt there. A machine
-    /// that stopped stays so.
+    /// down. Where snapshot or database were to be walked and have not been, they still are; else
+    /// the cache holds everything by now, and what of it was not updated yet is in doubt there. A
+    /// machine that stopped stays so.
     pub fn restart(&mut self, now: Nanos) {
         let path = self.sweep.path_anew();
         self.shared.is_forgetful &= !self.audit.has_agreed();
-        self.shared.restart(path == Path::Cache, now);
+        self.shared.restart(path != Path::Database, now);
         self.connect = Connect::default();
         self.lookups = Lookups::default();
         self.sweep = Sweep::new(path);
         self.takeovers = Takeovers::default();
         self.updates = Updates::default();
         self.audit = Default::default();
+        self.refresh = Refresh::default();
         self.pulse.begin_again();
     }
 
@@ -41,6 +43,7 @@ impl ServerRecovery {
     pub(super) fn restart_forgetful(&mut self, now: Nanos) {
         self.restart(now);
         self.shared.is_forgetful = true;
+        self.shared.refreshes = false;
         self.shared.alarms.tell(Event::Restarted { domain: self.shared.domain });
     }
 

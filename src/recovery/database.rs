@@ -1,7 +1,7 @@
 //! The database, as recovery reads it and writes it back.
 
-use crate::database::{Change, Database, KeyParameters, PartParameters};
-use crate::wire::{Address, Domain, MeetingId, Run, TerminalState};
+use crate::database::{Change, Database, KeyParameters, LastCommit, PartParameters};
+use crate::wire::{Domain, MeetingId, Run};
 
 /// The database cannot be read: it is not open yet, or the disk failed. Nothing follows from that
 /// about any meeting.
@@ -28,12 +28,16 @@ pub trait KeyStore {
     /// The part of this domain with the lowest id from `first` on.
     fn next_part(&self, domain: Domain, first: MeetingId) -> Result<Option<(MeetingId, PartParameters)>, Unreadable>;
 
+    /// The meetings that have a part in this domain, by ascending id from `first` on, at most
+    /// `limit`.
+    fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, Unreadable>;
+
+    /// What the last commit left, for many look-ups.
+    fn last_commit(&self) -> Result<LastCommit, Unreadable>;
+
     /// A part and the digest of its members ([`crate::database::Member::digest`]), as they are
     /// kept; none where there is no such part.
     fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable>;
-
-    /// A terminal's state when it was last written.
-    fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, Unreadable>;
 
     /// Whether nothing can ever be read.
     fn is_lost(&self) -> bool {
@@ -72,12 +76,16 @@ impl<W: FnMut(Vec<Change>)> KeyStore for DatabaseStore<'_, W> {
         Ok(parts.into_iter().next())
     }
 
-    fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable> {
-        self.database.ok_or(Unreadable)?.part(meeting, domain).map_err(|_| Unreadable)
+    fn meetings_in(&self, domain: Domain, first: MeetingId, limit: usize) -> Result<Vec<MeetingId>, Unreadable> {
+        self.database.ok_or(Unreadable)?.meetings_in(domain, first, limit).map_err(|_| Unreadable)
     }
 
-    fn terminal(&self, terminal: Address) -> Result<Option<TerminalState>, Unreadable> {
-        self.database.ok_or(Unreadable)?.terminal(terminal).map_err(|_| Unreadable)
+    fn last_commit(&self) -> Result<LastCommit, Unreadable> {
+        self.database.ok_or(Unreadable)?.last_commit().map_err(|_| Unreadable)
+    }
+
+    fn kept(&self, meeting: MeetingId, domain: Domain) -> Result<Option<(PartParameters, u64)>, Unreadable> {
+        self.database.ok_or(Unreadable)?.part(meeting, domain).map_err(|_| Unreadable)
     }
 
     fn write(&mut self, changes: Vec<Change>) {

@@ -136,6 +136,16 @@ impl Meetings {
         }
     }
 
+    /// Wants its terminals, where nothing else is known to be wanted of it. Gives whether it does.
+    pub fn refresh(&mut self, meeting: MeetingId) -> bool {
+        let is_new = self.step(meeting).is_none();
+        if is_new {
+            self.set_step(meeting, Step::Refreshing);
+            self.updates.push_back(meeting);
+        }
+        is_new
+    }
+
     /// Wants an end of it.
     pub fn end(&mut self, meeting: MeetingId) {
         self.set_step(meeting, Step::OrphanEnding);

@@ -35,11 +35,13 @@ mod alarms;
 mod audit;
 mod connect;
 mod database;
+mod entering;
 mod event;
 mod kept;
 mod listing;
 mod lookup;
 mod meetings;
+mod members;
 mod orphans;
 mod path;
 mod phase;
@@ -47,6 +49,7 @@ mod pulse;
 // The type and its room have the same word.
 #[allow(clippy::module_inception)]
 mod recovery;
+mod refresh;
 mod report;
 mod request;
 mod retry;
@@ -62,6 +65,8 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 mod update;
+mod warm;
+mod warming;
 
 pub use database::{DatabaseStore, Held, KeyStore, Unreadable};
 pub use event::Event;
@@ -75,3 +80,4 @@ pub use server::ServerRecovery;
 pub use settings::{Orphans, Settings};
 pub use store::{Absence, Cursor, Listed, Lookup, Meet, NoOrphans, OrphanList, Standing, Store, Written};
 pub use table_store::TableStore;
+pub use warming::{Warmed, Warming};

@@ -192,6 +192,11 @@ impl Recovery {
         self.servers.iter().all(ServerRecovery::is_reconciled)
     }
 
+    /// Whether nothing that came from a snapshot is to be asked about any more.
+    pub fn is_refreshed(&self) -> bool {
+        self.servers.iter().all(ServerRecovery::is_refreshed)
+    }
+
     /// The domains that somebody else controls, and under which epoch.
     pub fn fenced(&self) -> impl Iterator<Item = (Domain, Epoch)> + '_ {
         self.servers.iter().filter_map(|server| Some((server.domain(), server.fenced_by()?)))

@@ -24,6 +24,8 @@ pub struct Timeline {
     pub updated: Option<Nanos>,
     /// The audit agreed.
     pub reconciled: Option<Nanos>,
+    /// What terminals did since the snapshot was asked for, of all that came from it.
+    pub refreshed: Option<Nanos>,
 }
 
 /// How far one machine is.
@@ -37,6 +39,10 @@ pub struct Progress {
     pub taken_over: u32,
     /// Meetings updated backwards.
     pub updated: u32,
+    /// Meetings whose terminals were asked for after both sides agreed, because they were what a
+    /// snapshot said.
+    #[serde(default)]
+    pub refreshed: u32,
     /// Meetings that it does not have.
     pub missing: u32,
     /// Meetings that we do not know.
@@ -60,7 +66,7 @@ pub struct Progress {
 /// A whole recovery, over all autonomous servers. Times are nanoseconds since it began.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// Cache or database.
+    /// Cache, snapshot or database.
     pub path: Path,
     /// The epoch that it was done under.
     pub epoch: Epoch,
@@ -108,6 +114,9 @@ pub struct ServerReport {
     pub updated_ns: Option<u64>,
     /// The audit agreed.
     pub reconciled_ns: Option<u64>,
+    /// Terminals of what came from a snapshot were asked for.
+    #[serde(default)]
+    pub refreshed_ns: Option<u64>,
     /// Counts.
     #[serde(flatten)]
     pub progress: Progress,

@@ -9,6 +9,7 @@ use super::lookup::{Before, Lookups};
 use super::orphans;
 use super::path::Path;
 use super::pulse::Pulse;
+use super::refresh::Refresh;
 use super::request::Request;
 use super::settings::{Orphans, Settings};
 use super::shared::Shared;
@@ -37,6 +38,7 @@ pub struct ServerRecovery {
     pub(super) takeovers: Takeovers,
     pub(super) updates: Updates,
     pub(super) audit: Audit,
+    pub(super) refresh: Refresh,
     pub(super) pulse: Pulse,
     /// Under which epoch somebody else controls the domain.
     pub(super) fenced: Option<Epoch>,
@@ -45,14 +47,17 @@ pub struct ServerRecovery {
 impl ServerRecovery {
     /// A machine that begins now. `epoch` is durable already (wire.md, rule 1).
     pub fn new(domain: Domain, epoch: Epoch, path: Path, settings: Settings, now: Nanos) -> Self {
+        let mut shared = Shared::new(domain, epoch, path != Path::Database, settings.bounded(), now);
+        shared.refreshes = path == Path::Snapshot;
         Self {
-            shared: Shared::new(domain, epoch, path == Path::Cache, settings.bounded(), now),
+            shared,
             connect: Connect::default(),
             lookups: Lookups::default(),
             sweep: Sweep::new(path),
             takeovers: Takeovers::default(),
             updates: Updates::default(),
             audit: Audit::default(),
+            refresh: Refresh::default(),
             pulse: Pulse::default(),
             fenced: None,
         }
@@ -217,10 +222,28 @@ impl ServerRecovery {
             .or_else(|| self.poll_update(now, holdings))
             .or_else(|| orphans::poll_end(&mut self.shared, now, holdings));
         self.note_progress(now);
-        if request.is_none() && self.is_updated() {
-            return self.audit.poll(&mut self.shared, now, holdings);
+        if request.is_some() {
+            return request;
         }
-        request
+        let proof = if self.is_updated() { self.audit.poll(&mut self.shared, now, holdings) } else { None };
+        proof.or_else(|| self.poll_refresh(now, holdings))
+    }
+
+    /// When both sides agree, and as often as that is proven anew nothing else is asked meanwhile.
+    fn poll_refresh(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
+        if !self.shared.refreshes
+            || !self.audit.has_agreed()
+            || self.audit.next(&self.shared).is_none_or(|at| at <= now)
+        {
+            return None;
+        }
+        if self.is_updated() {
+            self.refresh.end(&mut self.shared);
+        }
+        if self.shared.refreshes && self.shared.meetings.updates.is_empty() {
+            self.refresh.fill(&mut self.shared, holdings);
+        }
+        self.poll_update(now, holdings)
     }
 
     /// From a living cache at once; in order, when the link is up and the listing done.
@@ -265,6 +288,7 @@ impl ServerRecovery {
         let later = [
             Some(*quiet_until),
             Some(self.sweep.resume()),
+            Some(self.refresh.resume()),
             self.lookups.due(),
             self.takeovers.due(),
             self.updates.again.due(),

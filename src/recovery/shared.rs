@@ -25,6 +25,9 @@ pub(super) struct Shared {
     pub progress: Progress,
     /// Whether the steps overlap: the cache path's first round. Else they go in order.
     pub overlaps: bool,
+    /// Whether parts that are in doubt, and differ in nothing, are asked about when both sides
+    /// agree: their terminals are what a snapshot says, which is seconds old.
+    pub refreshes: bool,
     /// Whether what is held under this epoch may have been taken over by this machine before it
     /// began again.
     pub began_again: bool,
@@ -51,6 +54,7 @@ impl Shared {
             timeline: Timeline { began: now, ..Timeline::default() },
             progress: Progress::default(),
             overlaps,
+            refreshes: false,
             began_again: false,
             is_forgetful: false,
             quiet_until: Nanos(0),
@@ -128,6 +132,8 @@ impl Shared {
     /// Writes a meeting's information back; gives whether its members are to be asked for. From the
     /// second round on an audit has differed, and what is listed counts though it is older.
     pub fn update_meeting(&self, summary: &MeetingSummary, holdings: &mut dyn Store) -> bool {
-        holdings.update_meeting(self.domain, summary, self.meetings.round > 1)
+        // Asked before anything is written: what is listed takes no doubt away.
+        let is_later = self.refreshes && holdings.is_as_listed(self.domain, summary);
+        holdings.update_meeting(self.domain, summary, self.meetings.round > 1) && !is_later
     }
 }

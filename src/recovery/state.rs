@@ -51,7 +51,8 @@ impl ServerRecovery {
                 Step::Missing | Step::Replaced => (1, Some(&mut progress.missing)),
                 Step::Refused => (1, Some(&mut progress.refused)),
                 Step::Orphan | Step::OrphanEnding | Step::OrphanEnded => (0, Some(&mut progress.orphans)),
-                Step::Unfinished => (0, None),
+                // Counted when it was taken over.
+                Step::Unfinished | Step::Refreshing => (0, None),
             };
             if let Some(count) = other {
                 *count += 1;
@@ -83,6 +84,7 @@ impl ServerRecovery {
             all_acknowledged_ns: since(self.shared.timeline.all_acknowledged),
             updated_ns: since(self.shared.timeline.updated),
             reconciled_ns: since(self.shared.timeline.reconciled),
+            refreshed_ns: since(self.shared.timeline.refreshed),
             progress: self.progress(),
             missing_meetings: named(&[Step::Missing, Step::Replaced]),
             orphan_meetings: named(&[Step::Orphan, Step::OrphanEnding, Step::OrphanEnded]),
@@ -97,6 +99,11 @@ impl ServerRecovery {
     /// Whether every takeover that is known to be wanted was answered.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.is_swept() && (self.shared.overlaps || self.lookups.is_complete())
+    }
+
+    /// Whether nothing that came from a snapshot is to be asked about any more.
+    pub fn is_refreshed(&self) -> bool {
+        !self.shared.refreshes || self.fenced.is_some()
     }
 
     /// Whether nothing is left but the proof.

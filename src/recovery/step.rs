@@ -7,6 +7,9 @@ pub(super) enum Step {
     Asked,
     /// It is taken over; its update is wanted or on its way.
     Taken,
+    /// It is taken over and agreed on, and what its terminals did since the snapshot is being asked
+    /// for.
+    Refreshing,
     /// It is taken over, and its members cannot be had: they are asked for again later.
     Untold,
     /// The autonomous server's state is written over ours.
@@ -35,6 +38,6 @@ impl Step {
 
     /// Whether we control it.
     pub const fn is_taken_over(self) -> bool {
-        matches!(self, Self::Taken | Self::Untold | Self::Updated)
+        matches!(self, Self::Taken | Self::Refreshing | Self::Untold | Self::Updated)
     }
 }

@@ -87,10 +87,12 @@ pub enum Standing {
     /// It is in meeting, and has more members or fewer: a death cut short what was entered ahead of
     /// its command.
     Differing,
-    /// It is in meeting, and in doubt: its version was written and its members were not yet. Or it
-    /// came from the database, which has one layout and one chairman for all parts: a version that
-    /// is the autonomous server's proves neither.
+    /// It is in meeting, and in doubt: its version was written and its members were not yet, or
+    /// its terminals are what a snapshot says.
     InDoubt,
+    /// It came from the database, which has one layout and one chairman for all parts: a version
+    /// that is the autonomous server's proves neither.
+    Unlisted,
     /// The death cut its start or end short (`starting`, `ending` written ahead): the engine
     /// finishes it, and with it its members.
     Unfinished,
@@ -120,6 +122,37 @@ pub trait Store {
     /// depend on how much the cache holds. A part whose level rises during the walk may not be met:
     /// the counts of what is held differ then, and bring a listing.
     fn walk_cache(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> bool;
+
+    /// Walks over the parts of this domain in the snapshot that a new cache is warmed from, from
+    /// where `cursor` stands, level 1 first, while `meet` wants another one. Each is put into the
+    /// cache as the database confirms it: what that has as another conference's, or has not, is
+    /// left out. A bounded number is looked at. False where there are no more, or the snapshot
+    /// cannot be read any further; where the database cannot be read the cursor stays.
+    fn walk_snapshot(&mut self, _domain: Domain, _cursor: &mut Cursor, _meet: Meet<'_>) -> Result<bool, Unreadable> {
+        Ok(false)
+    }
+
+    /// Whether the cache holds all that the database holds.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    /// As [`Self::walk_cache`], over the parts that are not under this epoch.
+    fn walk_untaken(&mut self, _domain: Domain, _epoch: Epoch, _cursor: &mut Cursor, _meet: Meet<'_>) -> bool {
+        false
+    }
+
+    /// Walks over the parts of this domain in the cache that were taken over under this epoch and
+    /// are in doubt. A bounded number is looked at.
+    fn walk_doubts(&mut self, _domain: Domain, _epoch: Epoch, _cursor: &mut Cursor, _meet: Meet<'_>) -> bool {
+        false
+    }
+
+    /// Whether a part is in doubt, and nothing that its autonomous server lists of it is a reason
+    /// for that.
+    fn is_as_listed(&self, _domain: Domain, _summary: &MeetingSummary) -> bool {
+        false
+    }
 
     /// The next part of this domain in the database that has not ended; it is put into the cache if
     /// it is not there. None at the end, which a database that cannot be read is not: the cursor
@@ -200,6 +233,18 @@ pub trait Store {
         listed: &Listed<'_>,
         others: &mut Vec<MeetingId>,
     ) -> Written;
+
+    /// As [`Self::update_terminals`], of a part that came from a snapshot: the database is only
+    /// given what it lacks, for there may be a million of them.
+    fn refresh_terminals(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        others: &mut Vec<MeetingId>,
+    ) -> Written {
+        self.update_terminals(domain, meeting, listed, others)
+    }
 
     /// The autonomous server said that it has no such meeting. It is never ended for that; see
     /// [`Absence`]. A part marked missing loses its epoch, so that the audit does not count it.

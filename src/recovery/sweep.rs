@@ -1,6 +1,7 @@
 //! Step 1, the other half: a walk over what we hold, so that what no listing named is asked for by
 //! name, because absence proves nothing. Where a living cache is swept before any listing, that is
-//! simply all there is.
+//! simply all there is; and where a snapshot warms the cache, that is what the snapshot and then
+//! the database know.
 
 use super::database::Unreadable;
 use super::path::Path;
@@ -8,14 +9,20 @@ use super::request::Wanted;
 use super::shared::Shared;
 use super::step::Step;
 use super::store::{Cursor, Store};
+use crate::limits::SWEEP_LOOKS;
 use crate::time::Nanos;
 use crate::wire::{Record, TakeoverEntry};
+
+use std::time::Duration;
+
+/// So soon a walk goes on that has looked at a bounded number of parts and found none.
+const AT_ONCE: Duration = Duration::from_micros(1);
 
 /// Where the walk is, and what it walks.
 #[derive(Debug)]
 pub(super) struct Sweep {
     cursor: Cursor,
-    walks_database: bool,
+    walks: Walks,
     is_done: bool,
     /// The database could not be read: the walk goes on then.
     resume: Nanos,
@@ -23,21 +30,39 @@ pub(super) struct Sweep {
     has_walked_damaged: bool,
 }
 
+/// What is walked over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walks {
+    Cache,
+    Database,
+    Snapshot,
+    /// What the cache holds and the snapshot did not have, once it holds all.
+    Rest,
+}
+
 impl Sweep {
     pub fn new(path: Path) -> Self {
         Self {
             cursor: Cursor::default(),
-            walks_database: path == Path::Database,
+            walks: match path {
+                Path::Cache => Walks::Cache,
+                Path::Snapshot => Walks::Snapshot,
+                Path::Database => Walks::Database,
+            },
             is_done: false,
             resume: Nanos(0),
             has_walked_damaged: false,
         }
     }
 
-    /// Where the database was to be walked and has not been, it still is; else the cache holds
-    /// everything by now, and what of it was not updated yet is in doubt there.
+    /// Where snapshot or database were to be walked and have not been, they still are; else the
+    /// cache holds everything by now, and what of it was not updated yet is in doubt there.
     pub fn path_anew(&self) -> Path {
-        if self.walks_database && !self.is_done { Path::Database } else { Path::Cache }
+        match self.walks {
+            Walks::Database if !self.is_done => Path::Database,
+            Walks::Snapshot | Walks::Rest if !self.is_done => Path::Snapshot,
+            _ => Path::Cache,
+        }
     }
 
     pub fn is_done(&self) -> bool {
@@ -51,7 +76,7 @@ impl Sweep {
     /// Begins anew, over the cache.
     pub fn begin_round(&mut self) {
         self.cursor = Cursor::default();
-        self.walks_database = false;
+        self.walks = Walks::Cache;
         self.is_done = false;
     }
 
@@ -74,18 +99,22 @@ impl Sweep {
 
     fn walk_damaged(&mut self) {
         self.has_walked_damaged = true;
-        self.walks_database = true;
+        self.walks = Walks::Database;
         self.is_done = false;
         self.cursor = Cursor::default();
     }
 
     /// Fills a page with the next parts that we hold and this round's listing did not name.
-    pub fn fill(&mut self, shared: &mut Shared, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
+    /// `is_idle` where no takeover is wanted or on its way.
+    pub fn fill(&mut self, shared: &mut Shared, page: &mut Vec<Wanted>, is_idle: bool, holdings: &mut dyn Store) {
         let before = page.len();
-        if self.walks_database {
-            self.walk_database(shared, page, holdings);
-        } else if !self.is_done {
-            self.walk_cache(shared, page, holdings);
+        if !self.is_done {
+            match self.walks {
+                Walks::Cache => self.walk_cache(shared, page, holdings),
+                Walks::Database => self.walk_database(shared, page, holdings),
+                Walks::Snapshot => self.walk_snapshot(shared, page, holdings),
+                Walks::Rest => self.walk_rest(shared, page, is_idle, holdings),
+            }
         }
         if !shared.trusts_cache() {
             page[before..].iter().for_each(|(entry, _)| shared.meetings.set_step(entry.meeting, Step::Asked));
@@ -106,8 +135,13 @@ impl Sweep {
         }
     }
 
-    fn walk_database(&mut self, shared: &Shared, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
+    fn walk_database(&mut self, shared: &mut Shared, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
+        let mut looks = 0;
         while !self.is_done && self.resume <= shared.now && page.len() < TakeoverEntry::PER_PAGE {
+            if looks == SWEEP_LOOKS {
+                return self.go_on(shared, page);
+            }
+            looks += 1;
             match holdings.next_in_database(shared.domain, &mut self.cursor) {
                 Ok(Some(entry)) if shared.meetings.is_listed(entry.meeting) => {}
                 Ok(Some(entry)) => page.push((entry, None)),
@@ -116,5 +150,46 @@ impl Sweep {
                 Err(Unreadable) => self.resume = shared.now + shared.settings.rto_max,
             }
         }
+    }
+
+    fn walk_snapshot(&mut self, shared: &Shared, page: &mut Vec<Wanted>, holdings: &mut dyn Store) {
+        if self.resume > shared.now {
+            return;
+        }
+        let walked = holdings.walk_snapshot(shared.domain, &mut self.cursor, &mut |entry, _| {
+            page.push((entry, None));
+            page.len() < TakeoverEntry::PER_PAGE
+        });
+        match walked {
+            Ok(true) => {}
+            Ok(false) => (self.walks, self.cursor) = (Walks::Rest, Cursor::default()),
+            Err(Unreadable) => {
+                self.resume = shared.now + shared.settings.rto_max;
+                return;
+            }
+        }
+        self.go_on(shared, page);
+    }
+
+    /// The walk goes on at once where it has found nothing so far.
+    fn go_on(&mut self, shared: &Shared, page: &[Wanted]) {
+        if page.is_empty() && !self.is_done {
+            self.resume = shared.now + AT_ONCE;
+        }
+    }
+
+    /// A part that is asked for bears another epoch until the answer comes, so all answers have to
+    /// be here. What is not under our epoch then and was asked for is remembered.
+    fn walk_rest(&mut self, shared: &Shared, page: &mut Vec<Wanted>, is_idle: bool, holdings: &mut dyn Store) {
+        if self.cursor == Cursor::default() && !(is_idle && holdings.is_whole()) {
+            return;
+        }
+        self.is_done = !holdings.walk_untaken(shared.domain, shared.epoch, &mut self.cursor, &mut |entry, at| {
+            if shared.meetings.step(entry.meeting).is_none() {
+                page.push((entry, Some(at)));
+            }
+            page.len() < TakeoverEntry::PER_PAGE
+        });
+        self.go_on(shared, page);
     }
 }

@@ -6,9 +6,10 @@
 
 use super::database::{Held, KeyStore, Unreadable};
 use super::store::{Absence, Cursor, Listed, Lookup, Meet, OrphanList, Standing, Store, Written, is_same};
+use super::warming::Warming;
 use crate::cascade::Speakers;
 use crate::database::{Change, KeyParameters, Member, PartParameters};
-use crate::table::{self, Part, Table, TableError, TakenOver, Terminal, Writer, is_newer};
+use crate::table::{self, Part, Table, TableError, TakenOver, Terminal, Writer};
 use crate::wire::{
     Address, Domain, Epoch, Layout, MeetingId, MeetingState, MeetingSummary, Run, TakeoverEntry, TerminalState,
 };
@@ -29,17 +30,8 @@ pub struct TableStore<'a, S> {
     /// Parts whose records were damaged, by something other than Baton: each was thrown away and
     /// written anew.
     pub replaced: &'a mut Vec<(MeetingId, Domain)>,
-}
-
-/// Where a terminal of a list is afterwards.
-enum Placed {
-    /// In its meeting, as before or new.
-    Here,
-    /// In its meeting, and no longer in this one.
-    MovedFrom(MeetingId),
-    /// In this other meeting, where something newer put it; or none, where it is in another
-    /// domain's hands.
-    Elsewhere(Option<MeetingId>),
+    /// The snapshot that a new table is warmed from, where there is one.
+    pub warming: Option<&'a mut Warming>,
 }
 
 impl<S: KeyStore> TableStore<'_, S> {
@@ -47,121 +39,14 @@ impl<S: KeyStore> TableStore<'_, S> {
         self.writer.table()
     }
 
-    /// Puts a part into the table by what the database says of it. Until its last member is in it
-    /// is `prepared`, which to a lookup is not there: a death in the midst must not leave a part
-    /// that looks whole. It is in doubt, for the autonomous server may have gone on since.
-    fn restore(&mut self, domain: Domain, parameters: &KeyParameters, part: &PartParameters) -> Result<(), TableError> {
-        let meeting = parameters.meeting;
-        let state = match part.state {
-            unfinished @ (MeetingState::Starting | MeetingState::Ending) => unfinished,
-            _ => MeetingState::Recovering,
-        };
-        let part = Part {
-            meeting,
-            domain,
-            version: part.version,
-            epoch: Epoch::NONE,
-            state: MeetingState::Prepared,
-            level: parameters.level,
-            layout: parameters.layout,
-            participants: 0,
-            chairman: parameters.chairman,
-            in_doubt: true,
-            is_unlisted: true,
-            run: parameters.run,
-        };
-        match self.insert_part(&part) {
-            Ok(()) | Err(TableError::Exists) => {}
-            Err(error) => return Err(error),
-        }
-        let is_here = |member: &&Member| self.speakers.owner(member.terminal) == Some(domain);
-        for member in parameters.members.iter().filter(is_here) {
-            let mut terminal = Terminal::new(member.terminal, meeting, member.role);
-            let stored = self.store.terminal(member.terminal).ok().flatten();
-            if let Some(state) = stored.filter(|state| state.meeting == meeting) {
-                terminal.set_state(&state);
-            }
-            (terminal.role, terminal.flags, terminal.window) = (member.role, member.flags, member.window);
-            match self.writer.join(meeting, domain, &terminal) {
-                // The meeting that has it was told so later: the autonomous server's list will say
-                // who is right. A damaged record is not worth its meeting, which comes back without
-                // it.
-                Ok(()) | Err(TableError::Exists | TableError::Conflict(_) | TableError::Damaged) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.writer.update_part(meeting, domain, |part| (part.state, part.in_doubt) = (state, true)).map(drop)
-    }
-
-    /// Enters a part, in the place of one whose record is damaged where there is one.
-    fn insert_part(&mut self, part: &Part) -> Result<(), TableError> {
-        match self.writer.insert_part(part) {
-            Err(TableError::Damaged) if self.writer.discard_damaged(part.meeting, part.domain)? => {
-                self.replaced.push((part.meeting, part.domain));
-                self.writer.insert_part(part)
-            }
-            other => other,
-        }
-    }
-
     /// The part, if it is in the table whole.
-    fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
+    pub(super) fn part(&self, meeting: MeetingId, domain: Domain) -> Option<Part> {
         self.table().part(meeting, domain).filter(|part| part.state != MeetingState::Prepared)
     }
 
     /// Marks a part as in doubt or takes the mark away; false where another writer holds the part.
-    fn set_doubt(&mut self, meeting: MeetingId, domain: Domain, in_doubt: bool) -> bool {
+    pub(super) fn set_doubt(&mut self, meeting: MeetingId, domain: Domain, in_doubt: bool) -> bool {
         self.writer.update_part(meeting, domain, |part| part.in_doubt = in_doubt).is_ok()
-    }
-
-    /// Makes one terminal what its autonomous server says it is, unless it has reported something
-    /// newer since that was asked. `asked` is its version then, if it was a member. A terminal that
-    /// another domain's part has is left there, and so is that part.
-    fn write_terminal(
-        &mut self,
-        domain: Domain,
-        meeting: MeetingId,
-        state: &TerminalState,
-        asked: Option<u32>,
-    ) -> Result<Placed, TableError> {
-        let mut terminal = Terminal::from(state);
-        let known = self.table().membership(state.terminal);
-        match known {
-            Some((_, other)) if other != domain => return Ok(Placed::Elsewhere(None)),
-            Some((known, _)) if known.meeting == meeting => {
-                let change = |known: &mut Terminal| {
-                    // A version that is the one of our question has not been reported since: the
-                    // answer is younger, wherever it began to count.
-                    let counts = asked == Some(known.version)
-                        || state.version == known.version
-                        || is_newer(state.version, known.version);
-                    if counts {
-                        known.set_state(state);
-                    }
-                    counts
-                };
-                return self.writer.update_terminal(state.terminal, change).map(|_| Placed::Here);
-            }
-            // It has reported out of the other one since: this answer is one that was remembered.
-            Some((known, _)) if is_newer(known.version, state.version) => {
-                return Ok(Placed::Elsewhere(Some(known.meeting)));
-            }
-            // A terminal is in one meeting: the other one's list, older or newer, does not have it.
-            // Which of the two is the older one the other's autonomous server has to say once more.
-            Some((known, other)) => {
-                if !self.set_doubt(known.meeting, other, true) {
-                    return Err(TableError::Contended);
-                }
-                self.writer.leave(known.meeting, state.terminal)?;
-                terminal.window = known.window;
-            }
-            None => {}
-        }
-        if known.is_none() && !self.writer.may_list(domain) {
-            return Err(TableError::Full("terminals for this domain, which has its share"));
-        }
-        let placed = known.map_or(Placed::Here, |(known, _)| Placed::MovedFrom(known.meeting));
-        self.writer.join(meeting, domain, &terminal).map(|()| placed)
     }
 
     /// Layout and chairman of the whole conference, which the database has once and every part has
@@ -179,7 +64,7 @@ impl<S: KeyStore> TableStore<'_, S> {
 
     /// Has the database no longer hold terminals where they were: one that asks again finds them
     /// here already.
-    fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
+    pub(super) fn write_moved(&mut self, moved: &[(MeetingId, Address)]) {
         if !moved.is_empty() {
             let removed = moved.iter().map(|&(meeting, terminal)| Change::RemoveMember(meeting, terminal));
             self.store.write(removed.collect());
@@ -223,19 +108,46 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
     fn next_in_database(&mut self, domain: Domain, cursor: &mut Cursor) -> Result<Option<TakeoverEntry>, Unreadable> {
         loop {
             let Some((meeting, part)) = self.store.next_part(domain, MeetingId(cursor.0))? else { return Ok(None) };
+            // What the table has need not be read: what has a part in the database has not ended.
+            let is_here = self.part(meeting, domain).is_some();
             // Before the cursor moves: what cannot be read now is come back to.
-            let held = self.store.meeting(meeting)?;
+            let held = if is_here { None } else { Some(self.store.meeting(meeting)?) };
             // The highest number is nobody's id: the database gives ids out ascending from 1.
             let Some(next) = meeting.0.checked_add(1) else { return Ok(None) };
             cursor.0 = next;
-            let Held::Alive(parameters) = held else { continue };
-            if self.part(meeting, domain).is_none() {
+            match held {
+                None => {}
                 // Without room it is asked for nonetheless, for the autonomous server's answer is
                 // worth having.
-                let _ = self.restore(domain, &parameters, &part);
+                Some(Held::Alive(parameters)) => drop(self.restore(domain, &parameters, &part, |_| None)),
+                Some(_) => continue,
             }
             return Ok(Some(TakeoverEntry { meeting, version: part.version }));
         }
+    }
+
+    fn walk_snapshot(&mut self, domain: Domain, cursor: &mut Cursor, meet: Meet<'_>) -> Result<bool, Unreadable> {
+        self.warm(domain, cursor, meet)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.warming.as_ref().is_none_or(|warming| warming.is_whole())
+    }
+
+    fn walk_untaken(&mut self, domain: Domain, epoch: Epoch, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        self.walk_wanted(domain, cursor, |part| part.epoch != epoch, meet)
+    }
+
+    fn walk_doubts(&mut self, domain: Domain, epoch: Epoch, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        let is_doubted = |part: &Part| part.in_doubt && part.epoch == epoch && part.state == MeetingState::InMeeting;
+        self.walk_wanted(domain, cursor, is_doubted, meet)
+    }
+
+    fn is_as_listed(&self, domain: Domain, summary: &MeetingSummary) -> bool {
+        self.part(summary.meeting, domain).is_some_and(|part| {
+            let listed = (summary.version, summary.participants, summary.run);
+            part.in_doubt && !part.is_unlisted && (part.version, part.participants, part.run) == listed
+        })
     }
 
     fn look_up(&mut self, domain: Domain, summary: &MeetingSummary) -> Lookup {
@@ -255,7 +167,7 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
             Err(Unreadable) => return Lookup::NotYet,
         };
         let Some(&part) = parameters.part(domain) else { return Lookup::Unknown };
-        match self.restore(domain, &parameters, &part) {
+        match self.restore(domain, &parameters, &part, |_| None) {
             Ok(()) => Lookup::Found { version: part.version, epoch: Epoch::NONE },
             Err(TableError::Contended) => Lookup::NotYet,
             Err(_) => Lookup::Full,
@@ -323,12 +235,13 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
                     // As many as the chain has. One of them that is damaged is found when it
                     // reports: to read them all here would cost a takeover more than all the rest
                     // of it.
-                    standing = if part.in_doubt || part.is_unlisted {
-                        Standing::InDoubt
-                    } else if part.participants != participants {
-                        Standing::Differing
-                    } else {
-                        Standing::InMeeting
+                    let differs = part.participants != participants;
+                    standing = match part.in_doubt {
+                        _ if part.is_unlisted => Standing::Unlisted,
+                        true if differs => Standing::Unlisted,
+                        true => Standing::InDoubt,
+                        false if differs => Standing::Differing,
+                        false => Standing::InMeeting,
                     };
                 }
             }
@@ -371,65 +284,20 @@ impl<S: KeyStore> Store for TableStore<'_, S> {
         listed: &Listed<'_>,
         others: &mut Vec<MeetingId>,
     ) -> Written {
-        if (self.is_busy)(meeting) {
-            return Written::Later;
-        }
-        let Some(part) = self.table().part(meeting, domain) else { return Written::Whole };
-        // The operation that finishes it has its members, written ahead; in its autonomous server
-        // only some of them may be yet.
-        if matches!(part.state, MeetingState::Starting | MeetingState::Ending) {
-            return Written::Whole;
-        }
-        // A list that is half applied may have as many members as a whole one.
-        if !part.in_doubt && !self.set_doubt(meeting, domain, true) {
-            return Written::Later;
-        }
-        let Listed { terminals, unread, is_cut, asked } = *listed;
-        // Those that cannot be read are none of the members that are gone over next.
-        if self.writer.discard_damaged_members(meeting, domain).is_err() {
-            return Written::Later;
-        }
-        let mut written = Written::Whole;
-        let mut all_here = unread.is_empty() && !is_cut;
-        let mut moved: Vec<(MeetingId, Address)> = Vec::new();
-        let is_listed = |member: &Address| {
-            terminals.binary_search_by_key(member, |state| state.terminal).is_ok()
-                || unread.binary_search(member).is_ok()
-        };
-        let members = self.table().members(meeting, domain).map(|member| member.terminal);
-        let left: Vec<Address> = members.filter(|member| !is_cut && !is_listed(member)).collect();
-        for terminal in left {
-            match self.writer.leave(meeting, terminal) {
-                Ok(_) => {}
-                Err(_) => return Written::Later,
-            }
-        }
-        for state in terminals {
-            let at = asked.binary_search_by_key(&state.terminal, |(terminal, _)| *terminal);
-            let asked = at.ok().map(|at| asked[at].1);
-            match self.write_terminal(domain, meeting, state, asked) {
-                Ok(Placed::Here) => {}
-                Ok(Placed::MovedFrom(before)) => moved.push((before, state.terminal)),
-                Ok(Placed::Elsewhere(other)) => {
-                    all_here = false;
-                    others.extend(other.into_iter().flat_map(|other| [other, meeting]));
-                }
-                Err(TableError::Contended | TableError::Conflict(_)) => {
-                    self.write_moved(&moved);
-                    return Written::Later;
-                }
-                Err(_) => written = Written::Full,
-            }
-        }
-        others.extend(moved.iter().map(|(before, _)| *before));
-        others.sort_unstable();
-        others.dedup();
-        if written == Written::Whole && all_here && !self.set_doubt(meeting, domain, false) {
-            self.write_moved(&moved);
-            return Written::Later;
-        }
-        self.write_back(&part, &moved);
-        written
+        self.write_list(domain, meeting, listed, others, |store, part, moved| store.write_back(part, moved))
+    }
+
+    fn refresh_terminals(
+        &mut self,
+        domain: Domain,
+        meeting: MeetingId,
+        listed: &Listed<'_>,
+        others: &mut Vec<MeetingId>,
+    ) -> Written {
+        self.write_list(domain, meeting, listed, others, |store, part, moved| {
+            store.write_moved(moved);
+            store.write_what_is_not_kept(part);
+        })
     }
 
     fn missing(&mut self, domain: Domain, meeting: MeetingId) -> Absence {

@@ -92,7 +92,8 @@ impl Takeovers {
         let queue = &mut shared.meetings.takeovers;
         page.extend(queue.drain(..queue.len().min(TakeoverEntry::PER_PAGE)));
         if page.len() < TakeoverEntry::PER_PAGE {
-            sweep.fill(shared, &mut page, holdings);
+            let is_idle = page.is_empty() && self.pages.is_empty();
+            sweep.fill(shared, &mut page, is_idle, holdings);
         }
         if page.is_empty() {
             return None;
@@ -202,12 +203,17 @@ impl Takeovers {
                 match standing {
                     // Nobody looked it up anew, and nothing of it is in doubt before the audit says
                     // so: what the cache says of its terminals needs no asking.
-                    Standing::InMeeting if shared.trusts_cache() && shared.meetings.step(meeting).is_none() => {
+                    // Nor do those that are asked about later.
+                    Standing::InMeeting | Standing::InDoubt
+                        if shared.trusts_cache()
+                            && shared.meetings.step(meeting).is_none()
+                            && (standing == Standing::InMeeting || shared.refreshes) =>
+                    {
                         let Progress { asked, taken_over, updated, .. } = &mut shared.progress;
                         [asked, taken_over, updated].into_iter().for_each(|count| *count += 1);
                     }
                     Standing::InMeeting | Standing::Differing => shared.meetings.update(meeting),
-                    Standing::InDoubt => {
+                    Standing::InDoubt | Standing::Unlisted => {
                         self.has_doubts = true;
                         shared.meetings.update(meeting);
                     }

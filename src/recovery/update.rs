@@ -248,11 +248,16 @@ impl Updates {
         let unread: Vec<_> = query.unread.iter().copied().collect();
         let listed = Listed { terminals, unread: &unread, is_cut: query.is_cut, asked: &query.members };
         let mut others = Vec::new();
+        let is_refresh = shared.meetings.step(meeting) == Some(Step::Refreshing);
+        let mut update = |holdings: &mut dyn Store| match is_refresh {
+            true => holdings.refresh_terminals(shared.domain, meeting, &listed, &mut others),
+            false => holdings.update_terminals(shared.domain, meeting, &listed, &mut others),
+        };
         match holdings.version(shared.domain, meeting) {
             Some(version) if version != query.version => {
                 return query.renew(now, &mut shared.exchange, &shared.settings);
             }
-            Some(_) => match holdings.update_terminals(shared.domain, meeting, &listed, &mut others) {
+            Some(_) => match update(holdings) {
                 // At once it would go round as fast as the link does, for as long as an operation
                 // is under way.
                 Written::Later => {
@@ -268,7 +273,12 @@ impl Updates {
             }
         }
         self.close(shared, index);
-        shared.meetings.set_step(meeting, Step::Updated);
+        if is_refresh {
+            shared.progress.refreshed += 1;
+            shared.meetings.forget(meeting);
+        } else {
+            shared.meetings.set_step(meeting, Step::Updated);
+        }
         if others.is_empty() {
             return self.again.settle(meeting);
         }

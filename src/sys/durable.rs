@@ -10,6 +10,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -46,6 +47,11 @@ pub trait FileSystem {
     /// # Errors
     /// The system's.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes over the file's first bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write_first(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes durable what the file holds.
     ///
     /// # Errors
@@ -94,8 +100,9 @@ impl FileSystem for Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // It follows no link that somebody else may have laid there meanwhile.
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        // It follows no link that somebody else may have laid there meanwhile. One that stays open
+        // is appended to from then on; in such a file nothing can be written over.
+        let file = OpenOptions::new().write(true).append(self.is_locked).create_new(true).open(path)?;
         if self.is_locked {
             flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         }
@@ -105,6 +112,10 @@ impl FileSystem for Files {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file()?.write_all(bytes)
+    }
+
+    fn write_first(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file()?.write_all_at(bytes, 0)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -137,23 +148,45 @@ pub fn replace(
     existing: Existing,
     pieces: &[&[u8]],
 ) -> Result<(), ReplaceError> {
+    replace_with(files, path, beside, existing, |files| {
+        let written = pieces.iter().try_for_each(|piece| files.write(piece));
+        written.map_err(|error| ReplaceError { step: "write it", error })
+    })
+}
+
+/// As [`replace`], with a file that `fill` writes.
+///
+/// # Errors
+/// See [`replace`]; and those of `fill`.
+pub fn replace_with<F: FileSystem, T, E: From<ReplaceError>>(
+    files: &mut F,
+    path: &Path,
+    beside: &Path,
+    existing: Existing,
+    fill: impl FnOnce(&mut F) -> Result<T, E>,
+) -> Result<T, E> {
     let failed = |step| move |error| ReplaceError { step, error };
     files.create(beside).map_err(failed("create the file beside it"))?;
-    pieces.iter().try_for_each(|piece| files.write(piece)).map_err(failed("write it"))?;
+    let filled = fill(files)?;
     files.sync().map_err(failed("make it durable"))?;
     files.rename(beside, path, existing).map_err(failed("put it in its place"))?;
     // The name is durable with its folder.
-    files.sync_folder(folder_of(path)).map_err(failed("make its name durable"))
+    files.sync_folder(folder_of(path)).map_err(failed("make its name durable"))?;
+    Ok(filled)
 }
 
-/// As [`replace`], on the real file system, with a name beside it that is this process's own. Where
-/// a step fails, nothing is left there.
+/// As [`replace_with`], on the real file system, with a name beside it that is this process's own.
+/// Where a step fails, nothing is left there.
 ///
 /// # Errors
-/// See [`replace`].
-pub fn replace_file(path: &Path, existing: Existing, pieces: &[&[u8]]) -> Result<(), ReplaceError> {
+/// See [`replace_with`].
+pub fn replace_file<T, E: From<ReplaceError>>(
+    path: &Path,
+    existing: Existing,
+    fill: impl FnOnce(&mut Files) -> Result<T, E>,
+) -> Result<T, E> {
     let beside = beside(path);
-    let replaced = replace(&mut Files::default(), path, &beside, existing, pieces);
+    let replaced = replace_with(&mut Files::default(), path, &beside, existing, fill);
     if replaced.is_err() {
         let _ = fs::remove_file(&beside);
     }
@@ -188,11 +221,18 @@ mod tests {
     fn a_file_is_replaced_whole_or_kept_and_nothing_is_left_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        replace_file(&path, Existing::Kept, &[b"first ", b"one"]).unwrap();
-        let refused = replace_file(&path, Existing::Kept, &[b"second"]).unwrap_err();
+        let put = |existing, pieces: &[&[u8]], first: &[u8]| {
+            replace_file(&path, existing, |files| {
+                let written = pieces.iter().try_for_each(|piece| files.write(piece));
+                let written = written.and_then(|()| files.write_first(first));
+                written.map_err(|error| ReplaceError { step: "write it", error })
+            })
+        };
+        put(Existing::Kept, &[b"-----", b" ", b"one"], b"first").unwrap();
+        let refused = put(Existing::Kept, &[b"second"], b"").unwrap_err();
         assert_eq!((refused.step, refused.error.kind()), ("put it in its place", io::ErrorKind::AlreadyExists));
         assert_eq!(fs::read(&path).unwrap(), b"first one");
-        replace_file(&path, Existing::Replaced, &[b"third"]).unwrap();
+        put(Existing::Replaced, &[b"third"], b"").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"third");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -10,6 +10,7 @@ pub mod cpu_topology;
 pub mod durable;
 pub mod exclusive;
 pub mod fd_passing;
+pub mod file_bytes;
 pub mod interface;
 pub mod interrupt;
 pub mod mapping;

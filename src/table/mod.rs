@@ -23,6 +23,7 @@
 //! writer leaves is a value and never undefined behaviour; and every process that maps them sees
 //! the same bytes.
 
+pub mod archive;
 mod capacity;
 mod changes;
 mod claims;

@@ -2,6 +2,7 @@
 //! loses, doubles, reorders and corrupts, by a seed that is printed first.
 
 mod damaged;
+mod reboot;
 mod world;
 
 use std::sync::Arc;

@@ -29,6 +29,12 @@ pub fn events(cluster: &Cluster) -> &[Event] {
     engine(cluster).events()
 }
 
+/// Nothing that came from a snapshot is in doubt any more.
+pub fn refresh(cluster: &mut Cluster) {
+    let is_refreshed = |cluster: &Cluster| cluster.engine.as_ref().is_some_and(Engine::is_refreshed);
+    assert!(cluster.run_until(Duration::from_secs(600), is_refreshed), "{:#?}", report(cluster));
+}
+
 /// Terminals report nothing new any more, and what is under way arrives.
 pub fn settle(cluster: &mut Cluster) {
     for site in &mut cluster.sites {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::place::{Failure, Holder, Place, System, advance, bar, inspect_at};
 use crate::cli::columns::print_table;
 use crate::sys::mapping::{BootId, boot_id};
-use crate::table::file::export::{self, Head};
-use crate::table::file::snapshot::{self, Snapshot};
+use crate::table::archive::{Head, Whence};
+use crate::table::file::export;
+use crate::table::file::snapshot::{self, SnapshotError};
 use crate::table::file::{Counts, Inspection};
 use crate::table::{Capacity, Part, Table, Terminal};
 use crate::wire::{Domain, Epoch, MeetingId, WINDOW_NONE};
@@ -111,19 +112,28 @@ fn of_snapshot(args: &Args, path: &Path) -> Result<ExitCode, Failure> {
     if !args.place.json && args.meeting.is_none() {
         show_head(path, &head);
     }
-    let read = snapshot::read(path).map_err(|error| {
+    let refused = |error: SnapshotError| {
         if args.place.json {
             output::json(&json!({ "snapshot": said, "error": error.to_string() }));
         }
         Failure::of(error)
-    })?;
-    let Snapshot { boot_id, epoch, generation_end, capacity, parts } = read;
+    };
+    let archive = snapshot::open(path).map_err(&refused)?;
+    let damaged = |what| refused(SnapshotError { path: path.to_owned(), what });
     let within = |part: &Part| args.domain.is_none_or(|domain| part.domain == domain);
     if let Some(meeting) = args.meeting {
-        let parts = parts.into_iter().filter(|(part, _)| part.meeting == meeting && within(part));
-        return show_meeting(args, path, meeting, &parts.collect());
+        let mut parts = Vec::new();
+        archive
+            .for_each(|part| {
+                let wanted = part.part().filter(|part| part.meeting == meeting && within(part));
+                parts.extend(wanted.map(|record| (record, part.members().collect())));
+            })
+            .map_err(damaged)?;
+        return show_meeting(args, path, meeting, &parts);
     }
-    let counts = Counts::of(parts.iter().map(|(part, _)| *part).filter(within));
+    let mut counts = Counts::default();
+    archive.for_each(|part| part.part().filter(within).iter().for_each(|part| counts.add(part))).map_err(damaged)?;
+    let &Whence { boot_id, epoch, generation_end, capacity, .. } = archive.whence();
     if args.place.json {
         let mut value = counts_json(&counts);
         value["snapshot"] = said;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::place::{Failure, Holder, Place, inspect_at};
-use crate::table::file::export::write_by_hand;
+use crate::table::archive::Written;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -27,18 +27,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         name.push(".snapshot");
         name.into()
     });
-    let snapshot = table.snapshot();
-    let head = write_by_hand(&snapshot, &out).map_err(Failure::of)?;
-    let terminals: usize = snapshot.parts.iter().map(|(_, members)| members.len()).sum();
+    let epoch = table.epoch();
+    let Written { head, parts, terminals } = table.write_snapshot(&out).map_err(Failure::of)?;
     if args.place.json {
         let report = json!({
             "table": path, "live": live, "snapshot": out, "bytes": head.bytes, "blake3": head.digest_text(),
-            "parts": snapshot.parts.len(), "terminals": terminals, "epoch": snapshot.epoch,
-            "epoch_text": snapshot.epoch.to_string(),
+            "parts": parts, "terminals": terminals, "epoch": epoch, "epoch_text": epoch.to_string(),
         });
         output::json(&report);
     } else {
-        let (parts, epoch) = (snapshot.parts.len(), snapshot.epoch);
         say!("{}: {} bytes, {parts} parts and {terminals} terminals, epoch {epoch}", out.display(), head.bytes);
         say!("blake3 {}", head.digest_text());
     }

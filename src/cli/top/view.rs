@@ -95,7 +95,11 @@ fn header(model: &Model, status: &Status, palette: Palette, now: Instant) -> Vec
             " · epoch {} · up {} · by the {}",
             status.epoch,
             uptime(status.uptime_ms),
-            if status.path == Some(Path::Cache) { "table" } else { "database" }
+            match status.path {
+                Some(Path::Cache) => "table",
+                Some(Path::Snapshot) => "snapshot",
+                Some(Path::Database) | None => "database",
+            }
         )),
     ];
     if let Some((since, why)) = &model.silent {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::context::Context;
+use super::operation::PartChange;
 use super::refusals::{NotNow, Waiting};
 use super::table_access::chairmen;
 use crate::database::Change;
@@ -47,7 +48,7 @@ pub(super) fn plan_chairman(context: &mut Context<'_>, terminal: Address) -> Res
 
 /// A terminal was made chairman.
 pub(super) fn takes_chair(context: &mut Context<'_>, domain: Domain, terminal: Address) {
-    context.note(domain, |part| part.chairman = terminal);
+    context.note(domain, Some(PartChange::TakesChair(terminal)));
     context.operation.changes.push(Change::Chairman(context.operation.meeting, terminal));
 }
 
@@ -59,9 +60,5 @@ pub(super) fn leaves_chair(context: &mut Context<'_>, domain: Domain, terminal: 
     if part.is_some_and(|part| part.chairman == terminal) && !context.operation.promotes {
         context.operation.changes.push(Change::Chairman(meeting, Address::default()));
     }
-    context.note(domain, |part| {
-        if part.chairman == terminal {
-            part.chairman = Address::default();
-        }
-    });
+    context.note(domain, Some(PartChange::LeavesChair(terminal)));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::event::OperationsEvent;
 use super::lanes::Lanes;
-use super::operation::{Errand, Operation, OperationId, Step};
+use super::operation::{Errand, Operation, OperationId, PartChange, Step};
 use super::refusals::{NotNow, Waiting, controlled_elsewhere, unconfigured, undurable};
 use super::table_access::{Joined, chairmen, insist, join, place};
 use crate::cms::{Changed, ConferenceAnswer, Refusal, RefusalKind, Refused};
@@ -198,14 +198,11 @@ impl Context<'_> {
     /// Enters what an autonomous server has acknowledged of a part. Where a command before this one
     /// is not acknowledged the version stays behind, and goes on when it is. What belongs to a
     /// member is entered before this: a version stands for what is in the table before it.
-    pub fn note(&mut self, domain: Domain, change: impl Fn(&mut Part)) {
+    pub fn note(&mut self, domain: Domain, change: Option<PartChange>) {
         let meeting = self.operation.meeting;
         let acknowledged = self.operation.versions.entry(domain).or_default();
         self.shared.write(self.writer, meeting, |writer| {
-            writer.update_part(meeting, domain, |part| {
-                part.version = acknowledged.reach(part.version);
-                change(part);
-            })
+            writer.update_part(meeting, domain, |part| acknowledged.enter(part, change))
         });
     }
 
@@ -239,7 +236,7 @@ impl Context<'_> {
     fn look_for_gaps(&mut self) {
         let domains: Vec<_> = self.operation.versions.keys().copied().collect();
         for domain in domains {
-            self.note(domain, |_| {});
+            self.note(domain, None);
             let part = self.table().part(self.operation.meeting, domain);
             if part.is_some_and(|part| self.operation.versions[&domain].differs_from(part.version)) {
                 self.shared.unanswered.insert(domain);

@@ -26,7 +26,7 @@ impl Verb for SetFlags {
         match answered.result {
             Ok(_) => {
                 context.note_member(terminal, |member| member.flags = member.flags.with(mask, value));
-                context.note(answered.domain, |_| {});
+                context.note(answered.domain, None);
             }
             Err(status) => context.operation.fail(declined(answered.domain, "other flags", status)),
         }

@@ -182,7 +182,7 @@ impl Joining {
         if role == Role::Chairman {
             takes_chair(context, domain, terminal);
         } else {
-            context.note(domain, |_| {});
+            context.note(domain, None);
         }
         self.accepted.push(terminal);
     }

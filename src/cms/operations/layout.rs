@@ -3,6 +3,7 @@
 
 use super::context::Context;
 use super::lanes::Answered;
+use super::operation::PartChange;
 use super::refusals::{NotNow, declined};
 use super::verb::Verb;
 use crate::cms::Refusal;
@@ -52,7 +53,7 @@ impl Verb for SetLayout {
 /// The answer to a command about the layout.
 pub(super) fn layout_set(context: &mut Context<'_>, answered: &Answered, layout: Layout) {
     match answered.result {
-        Ok(_) => context.note(answered.domain, |part| part.layout = layout),
+        Ok(_) => context.note(answered.domain, Some(PartChange::Layout(layout))),
         Err(status) => context.operation.fail(declined(answered.domain, "another layout", status)),
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::refusals::Waiting;
 use crate::cms::{ConferenceReply, Refusal};
 use crate::database::{Change, KeyParameters, Wanted};
+use crate::table::Part;
 use crate::time::Nanos;
-use crate::wire::{Address, Domain, MeetingId};
+use crate::wire::{Address, Domain, Layout, MeetingId};
 
 /// The number of an operation. Its commits have the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -80,9 +81,25 @@ pub(super) struct Acknowledged {
     highest: u64,
     /// Those that commands of this operation made.
     made: BTreeSet<u64>,
+    /// What commands have made of the part, and up to which version.
+    entered: Vec<(u64, PartChange)>,
 }
 
 impl Acknowledged {
+    /// Makes the part what its autonomous server has acknowledged so far, `change` being the last
+    /// of it. Where a command before is not acknowledged, the version stays behind what the part
+    /// is; then a listing that is older than the acknowledgement passes for a newer one, and takes
+    /// back what is made so again here.
+    pub fn enter(&mut self, part: &mut Part, change: Option<PartChange>) {
+        let before = part.version;
+        part.version = self.reach(before);
+        self.entered.iter().filter(|(version, _)| *version > before).for_each(|(_, change)| change.apply(part));
+        if let Some(change) = change {
+            change.apply(part);
+            self.entered.push((self.highest, change));
+        }
+    }
+
     /// Takes the version of an answer; `already` where the command changed nothing.
     pub fn note(&mut self, version: u64, already: bool) {
         self.highest = self.highest.max(version);
@@ -104,6 +121,28 @@ impl Acknowledged {
     /// change that is unknown here, or older, for its memory went back.
     pub fn differs_from(&self, version: u64) -> bool {
         self.highest != version
+    }
+}
+
+/// What a command has made of a part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PartChange {
+    /// Another layout.
+    Layout(Layout),
+    /// This terminal is its chairman.
+    TakesChair(Address),
+    /// This one is it no more.
+    LeavesChair(Address),
+}
+
+impl PartChange {
+    pub fn apply(self, part: &mut Part) {
+        match self {
+            Self::Layout(layout) => part.layout = layout,
+            Self::TakesChair(terminal) => part.chairman = terminal,
+            Self::LeavesChair(terminal) if part.chairman == terminal => part.chairman = Address::default(),
+            Self::LeavesChair(_) => {}
+        }
     }
 }
 
@@ -202,5 +241,44 @@ impl Operation {
                 self.outstanding.remove(&domain);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Level, MeetingState, MeetingSummary, Run};
+
+    fn part(version: u64, windows: u8) -> Part {
+        let summary = MeetingSummary {
+            meeting: MeetingId(7),
+            version,
+            controller: crate::wire::Epoch::new(1, 1),
+            state: MeetingState::InMeeting,
+            level: Level::HIGHEST,
+            participants: 0,
+            layout: Layout::new(windows).unwrap(),
+            chairman: Address::default(),
+            run: Run(1),
+        };
+        Part::listed(Domain::new(1).unwrap(), &summary)
+    }
+
+    /// The part came from a database that had missed version 12. The acknowledgement of 13 was here
+    /// before a listing that had been written before 13: seed 18507 of the composed simulation.
+    #[test]
+    fn a_listing_that_is_older_than_an_acknowledgement_does_not_take_it_back() {
+        let mut acknowledged = Acknowledged::default();
+        let mut held = part(11, 9);
+        acknowledged.note(13, false);
+        acknowledged.enter(&mut held, Some(PartChange::Layout(Layout::new(7).unwrap())));
+        assert_eq!((held.version, held.layout.windows()), (11, 7), "12 is unknown here");
+        (held.version, held.layout) = (12, Layout::new(9).unwrap());
+        acknowledged.enter(&mut held, None);
+        assert_eq!((held.version, held.layout.windows()), (13, 7));
+        // What the autonomous server did of itself after that counts.
+        (held.version, held.layout) = (14, Layout::new(2).unwrap());
+        acknowledged.enter(&mut held, None);
+        assert_eq!((held.version, held.layout.windows()), (14, 2));
     }
 }

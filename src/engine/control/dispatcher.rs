@@ -49,7 +49,7 @@ use crate::database::{CommitError, DatabaseError, Job, Opened, Outcome};
 use crate::handover::protocol::{Notice, Order};
 use crate::limits::CONTROL_BATCH;
 use crate::link::troubles::Trouble;
-use crate::recovery::{Heard, Recovery};
+use crate::recovery::{Heard, Recovery, Warmed, Warming};
 use crate::table::Table;
 use crate::time::Nanos;
 use crate::wire::{Domain, Epoch, Frame, Header, MeetingId, Message};
@@ -82,11 +82,12 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     /// Begins. Nothing is sent or written before the first `poll_*`.
     pub fn new(beginning: Beginning) -> Self {
-        let Beginning { path, epoch, ethertype, topology, recovery, journal, writer, opened, runs } = beginning;
+        let Beginning { path, epoch, ethertype, topology, recovery, journal, writer, opened, warming, runs } =
+            beginning;
         Self {
             ethertype,
             operations: Operations::new(epoch, topology.domains(), CommandSettings { runs }),
-            records: Records::new(writer, opened, journal, topology.speakers().clone()),
+            records: Records::new(writer, opened, warming, journal, topology.speakers().clone()),
             walks: Walks::new(path, topology.domains()),
             unfinished: Unfinished::default(),
             links: Links::new(topology),
@@ -257,7 +258,9 @@ impl Dispatcher {
                 self.output.reply(client, Ok(Answer::Status(Box::new(status))));
             }
             Request::RecoveryLast => {
-                output.reply(client, Ok(Answer::Recovery(serde_json::json!(recovery.report()))));
+                let mut report = serde_json::json!(recovery.report());
+                report["snapshot"] = serde_json::json!(records.warmed());
+                output.reply(client, Ok(Answer::Recovery(report)));
             }
             Request::Orphans => output.reply(client, Ok(Answer::Orphans(records.orphans.all()))),
             Request::Orphan { meeting, become_of } => {
@@ -320,8 +323,17 @@ impl Dispatcher {
         for (domain, meeting) in damage.in_doubt {
             unfinished.note(domain, meeting);
         }
-        if !walks.fill(now, records, operations) {
+        records.warming.iter_mut().for_each(Warming::begin_round);
+        let is_whole = walks.fill(now, records, operations, links.topology.domains());
+        if let Some(fault) = records.warming.as_mut().and_then(Warming::take_fault) {
+            output.event(Event::SnapshotRefused(fault));
+        }
+        if !is_whole {
             return;
+        }
+        if let Some(warming) = &mut records.warming {
+            warming.end();
+            output.event(Event::Warmed(warming.warmed().clone()));
         }
         walks.begin_comparing(links.topology.domains());
         if let Some((next_meeting, unfinished, wanted)) = records.take_unfinished() {
@@ -458,6 +470,17 @@ impl Dispatcher {
 
     pub fn recovery(&self) -> &Recovery {
         &self.recovery
+    }
+
+    /// Whether a snapshot of the table holds at least what the last one does: the table holds all
+    /// that the database holds, and nothing that came from a snapshot is in doubt any more.
+    pub fn is_settled(&self) -> bool {
+        self.walks.is_filled() && self.recovery.is_refreshed()
+    }
+
+    /// What came of the snapshot that a new table was warmed from.
+    pub fn warmed(&self) -> Option<&Warmed> {
+        self.records.warmed()
     }
 
     pub fn operations(&self) -> &Operations {

@@ -21,13 +21,6 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub fn path_in_words(&self) -> &'static str {
-        match self.path {
-            Path::Cache => "cache",
-            Path::Database => "database",
-        }
-    }
-
     /// Adds to the report of this engine's recovery whose death it followed, and when the first
     /// frame was handed to the kernel.
     pub fn complete(&self, report: &mut serde_json::Value) {

@@ -2,7 +2,7 @@
 
 use super::dispatcher::Event;
 use crate::config::Config;
-use crate::recovery;
+use crate::recovery::{self, Warmed};
 
 /// Writes one event down.
 pub(super) fn write(event: &Event, config: &Config) {
@@ -67,6 +67,17 @@ pub(super) fn write(event: &Event, config: &Config) {
         }
         Event::TerminalNotDiscarded(terminal, error) => {
             tracing::warn!(%terminal, %error, "the damaged record of a terminal cannot be thrown away yet");
+        }
+        Event::Warmed(Warmed { refused: Some(_), confirmed: 0, in_doubt: 0, .. }) => {}
+        Event::Warmed(Warmed { parts, confirmed, in_doubt, left_out, .. }) => tracing::info!(
+            parts,
+            confirmed,
+            in_doubt,
+            left_out,
+            "the table is whole: what the database confirmed of the snapshot's parts is in it"
+        ),
+        Event::SnapshotRefused(fault) => {
+            tracing::warn!(snapshot = %config.database.snapshot().display(), %fault, "the snapshot is not read any further, and the database serves");
         }
         Event::DatabaseHeld(error) => tracing::info!(%error, "waiting for the database"),
         Event::DatabaseLost(error) => {

@@ -44,7 +44,7 @@ use crate::link::FrameQueue;
 use crate::link::Shared;
 use crate::link::Waker;
 use crate::link::egress::Ports;
-use crate::recovery::{Path, Recovery};
+use crate::recovery::{Path, Recovery, Warming};
 use crate::sys::robust_locks::RobustLocks;
 use crate::sys::{clock, random};
 use crate::table::Writer;
@@ -74,6 +74,8 @@ pub(super) struct Start {
     pub collector: Collector,
     /// Already open where the epoch had to come from it.
     pub store: Option<(DatabaseHandle, Opened)>,
+    /// The snapshot that a new table is warmed from, or why there is none.
+    pub warming: Option<Warming>,
     pub keeper: Arc<KeeperLine>,
     /// Orders that came before it controlled.
     pub heard: Vec<io::Result<Order>>,
@@ -117,7 +119,7 @@ impl Control {
     pub fn new(start: Start) -> Self {
         let Start { begun, path, epoch, config, topology, shared, recovery, journal, writer, .. } = start;
         let Start { outboxes, ports, counters, collector, store, keeper, heard, orders, succession, .. } = start;
-        let Start { api, poll, mode, predecessor, first_sent, born, .. } = start;
+        let Start { api, poll, mode, predecessor, first_sent, born, warming, .. } = start;
         let program = Program::running();
         let facts = Facts { begun, path, epoch, config, program, mode, predecessor, first_sent, born };
         let view = View::new(writer.table().clone());
@@ -135,6 +137,7 @@ impl Control {
             journal,
             writer,
             opened,
+            warming,
             runs: random::number(),
         };
         Self {
@@ -200,6 +203,11 @@ impl Control {
         worked |= self.workers.give(now, &mut self.dispatcher, CONTROL_BATCH);
         self.commit();
         self.log();
+        if let Some(snapshots) = &self.snapshots
+            && self.dispatcher.is_settled()
+        {
+            snapshots.begin();
+        }
         self.tell(now);
         self.answer(now);
         self.telemetry.note(now, &mut self.dispatcher, &self.facts);
@@ -240,7 +248,12 @@ impl Control {
             self.database = Some(DatabaseHandle::open(config, &self.workers.shared, self.facts.path)?);
         }
         let table = self.dispatcher.table().clone();
-        self.snapshots = Some(Snapshots::spawn(table, config.database.snapshot())?);
+        let snapshots = Snapshots::spawn(table, config.database.snapshot())?;
+        // A table that lived holds everything, whether or not the database can be opened.
+        if self.facts.path == Path::Cache {
+            snapshots.begin();
+        }
+        self.snapshots = Some(snapshots);
         let published = self.telemetry.collect(&self.facts)?.published();
         self.clients.serve(published)
     }
@@ -355,15 +368,19 @@ impl Control {
         self.commit();
         // What the database is given before it is closed, it still writes.
         self.database = None;
-        self.snapshots = None;
+        let is_whole = self.snapshots.take().is_some_and(|snapshots| snapshots.may_write());
         let path = self.facts.config.database.snapshot();
+        if !is_whole && self.facts.path != Path::Cache {
+            tracing::info!(path = %path.display(), "the table is not whole yet: the last snapshot stays");
+            return ExitCode::SUCCESS;
+        }
         match snapshot::write(self.dispatcher.table(), &path) {
-            Ok(bytes) => {
-                tracing::info!(path = %path.display(), bytes, "snapshot written");
+            Ok(written) => {
+                tracing::info!(path = %path.display(), bytes = written.head.bytes, "snapshot written");
                 ExitCode::SUCCESS
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "no snapshot written");
+                tracing::error!(%error, "no snapshot written");
                 ExitCode::FAILURE
             }
         }

@@ -112,7 +112,7 @@ impl Telemetry {
         let note = RecoveryNote {
             at_s: 0.0,
             epoch: facts.epoch.to_string(),
-            path: facts.path_in_words().into(),
+            path: facts.path.to_string(),
             succeeds: noticed.is_some(),
             meetings: report.servers.iter().map(|server| u64::from(server.progress.taken_over)).sum(),
             unreached: (report.servers.len() - reached.clone().count()) as u64,

@@ -130,6 +130,7 @@ impl Run<'_> {
         let last = self.cluster.ask("/recovery/last")?;
         let path = match self.cluster.ask("/status")?["path"].as_str() {
             Some("database") => Path::Database,
+            Some("snapshot") => Path::Snapshot,
             _ => Path::Cache,
         };
         thread::sleep(UNDISTURBED);
@@ -195,7 +196,11 @@ impl Run<'_> {
         };
         let well =
             fault.operations_acknowledged_then_lost == 0 && (fault.frames_lost == 0 || !fault.what.keeps_frames());
-        let by = if fault.path == Path::Cache { "from the table" } else { "from the database" };
+        let by = match fault.path {
+            Path::Cache => "from the table",
+            Path::Snapshot => "from the snapshot",
+            Path::Database => "from the database",
+        };
         self.progress.outcome(well, &format!("Control is back {by}: {after}; {frames}, {operations}."));
     }
 

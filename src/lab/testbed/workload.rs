@@ -20,7 +20,7 @@ pub const OPERATORS: usize = 4;
 /// An operator's pause between two changes.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a change is asked for again before the demonstration is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A conference as it must be, after all that was answered.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -64,6 +64,7 @@ impl Memory {
             speakers,
             orphans: &mut NoOrphans,
             replaced: &mut Vec::new(),
+            warming: None,
         })
     }
 
@@ -155,7 +156,7 @@ fn what_came_from_the_database_is_in_doubt() {
     memory.with(|holdings| holdings.next_in_database(domain(), &mut Cursor::default())).unwrap().expect("it is stored");
     let found = memory.with(|holdings| holdings.look_up(domain(), &summary(2, 1)));
     assert!(matches!(found, Lookup::Found { version: 1, .. }), "{found:?}");
-    assert_eq!([1, 2].map(|meeting| memory.taken_over(meeting, 1)), [Standing::InDoubt; 2]);
+    assert_eq!([1, 2].map(|meeting| memory.taken_over(meeting, 1)), [Standing::Unlisted; 2]);
     assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
     assert_eq!([1, 2].map(|meeting| memory.part(meeting).in_doubt), [false, true]);
 }
@@ -168,10 +169,10 @@ fn only_its_summary_settles_what_a_part_from_the_database_is() {
     stored(&memory, 1);
     let listed = MeetingSummary { participants: 1, layout: Layout::new(9).unwrap(), ..summary(1, 1) };
     assert!(matches!(memory.with(|holdings| holdings.look_up(domain(), &listed)), Lookup::Found { .. }));
-    assert_eq!(memory.taken_over(1, 1), Standing::InDoubt);
+    assert_eq!(memory.taken_over(1, 1), Standing::Unlisted);
     assert_eq!(memory.update_terminals(1, &[terminal(1, 1001)]), Written::Whole);
     let audited = |memory: &mut Memory| memory.with(|holdings| holdings.audit(domain(), EPOCH)).0;
-    assert_eq!((audited(&mut memory), memory.taken_over(1, 1)), (0, Standing::InDoubt));
+    assert_eq!((audited(&mut memory), memory.taken_over(1, 1)), (0, Standing::Unlisted));
     memory.update_meeting(&listed);
     assert_eq!(memory.part(1).layout, listed.layout);
     assert_eq!((audited(&mut memory), memory.taken_over(1, 1)), (1, Standing::InMeeting));

@@ -64,6 +64,7 @@ impl Rig {
             speakers: &Speakers::new([(domain(), &[][..])]),
             orphans: &mut NoOrphans,
             replaced: &mut Vec::new(),
+            warming: None,
         });
         (done, written)
     }

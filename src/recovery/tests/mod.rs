@@ -16,3 +16,4 @@ mod table;
 mod takeover;
 mod trust;
 mod update;
+mod warm;

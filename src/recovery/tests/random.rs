@@ -171,6 +171,7 @@ proptest! {
             speakers: &speakers,
             orphans: &mut NoOrphans,
             replaced: &mut Vec::new(),
+            warming: None,
         };
         let mut now = Nanos(0);
         let mut whims = whims.iter().cycle();

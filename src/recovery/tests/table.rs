@@ -40,6 +40,7 @@ fn the_first_takeover_asks_for_level_1_although_it_was_entered_last() {
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
         replaced: &mut Vec::new(),
+        warming: None,
     };
     let first = server.poll_transmit(Nanos(0), &mut holdings).expect("a request");
     assert_eq!(first.opcode(), Opcode::TakeoverBatch.wire());
@@ -98,6 +99,7 @@ fn a_member_that_cannot_be_read_comes_back_with_its_meeting() {
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
         replaced: &mut Vec::new(),
+        warming: None,
     };
     assert_eq!(holdings.look_up(domain(), &summary(7, 5)), Lookup::Found { version: 3, epoch: Epoch::NONE });
     let mut there: Vec<_> = table.members(meeting, domain()).map(|member| (member.terminal, member.window)).collect();
@@ -128,6 +130,7 @@ fn a_part_with_a_member_that_cannot_be_read_is_made_whole_by_its_list() {
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
         replaced: &mut Vec::new(),
+        warming: None,
     };
     let taken = (meeting, None, EPOCH, 3);
     let take_over = |holdings: &mut TableStore<'_, _>| {
@@ -168,6 +171,7 @@ fn what_neither_table_nor_database_can_say_is_an_orphan_and_can_be_adopted() {
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
         replaced: &mut Vec::new(),
+        warming: None,
     };
     let listed = summary(7, 5);
     assert_eq!(holdings.look_up(domain(), &listed), Lookup::Unknown);
@@ -205,6 +209,7 @@ fn a_part_that_cannot_be_read_comes_back_though_nobody_lists_it() {
         speakers: &Speakers::new([(domain(), &[][..])]),
         orphans: &mut NoOrphans,
         replaced: &mut Vec::new(),
+        warming: None,
     };
     let mut server = ServerRecovery::new(domain(), EPOCH, Path::Cache, Settings::default(), Nanos(0));
     let requests = std::iter::from_fn(|| server.poll_transmit(Nanos(0), &mut holdings));

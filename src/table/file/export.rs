@@ -5,45 +5,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::snapshot::{
-    HEADER_BYTES, LAYOUT_HASH, MAGIC, Snapshot, SnapshotError, SnapshotFault, VERSION, failed, header, to_archive,
-};
+use super::snapshot::{SnapshotError, SnapshotFault, failed, fill};
 use crate::sys::durable::{Existing, replace_file};
-
-/// A snapshot's header, which every version writes alike.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
-    /// The version of the format.
-    pub version: u32,
-    /// The layout of the archive.
-    pub layout: u64,
-    /// The length of the whole file in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of the archive.
-    pub digest: [u8; 32],
-}
-
-impl Head {
-    /// Whether this program can read the archive after it.
-    pub const fn is_ours(&self) -> bool {
-        self.version == VERSION && self.layout == LAYOUT_HASH
-    }
-
-    /// The digest in hexadecimal digits.
-    pub fn digest_text(&self) -> String {
-        blake3::Hash::from_bytes(self.digest).to_hex().to_string()
-    }
-
-    fn parse(head: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let number = |at: usize| u64::from_le_bytes(*head[at..].first_chunk().unwrap_or(&[0; 8]));
-        (head[..8] == MAGIC).then(|| Self {
-            version: number(8) as u32,
-            layout: number(16),
-            bytes: number(24).saturating_add(HEADER_BYTES as u64),
-            digest: *head[32..].first_chunk().unwrap_or(&[0; 32]),
-        })
-    }
-}
+use crate::table::Table;
+use crate::table::archive::{HEADER_BYTES, Head, Written};
 
 /// Reads a snapshot's header, and nothing after it.
 ///
@@ -70,7 +35,7 @@ fn read_head(path: &Path) -> Result<Head, SnapshotFault> {
 ///
 /// # Errors
 /// What is there is as it was.
-pub fn write_by_hand(snapshot: &Snapshot, path: &Path) -> Result<Head, SnapshotError> {
+pub(super) fn write_by_hand(table: &Table, path: &Path) -> Result<Written, SnapshotError> {
     let wrong = |what| SnapshotError { path: path.to_owned(), what };
     let existing = match path.symlink_metadata() {
         Ok(found) if found.is_file() => head(path).map(|_| Existing::Replaced)?,
@@ -78,13 +43,7 @@ pub fn write_by_hand(snapshot: &Snapshot, path: &Path) -> Result<Head, SnapshotE
         Err(error) if error.kind() == io::ErrorKind::NotFound => Existing::Kept,
         Err(error) => return Err(wrong(failed("look at what is there")(error))),
     };
-    let write = || {
-        let archive = to_archive(snapshot)?;
-        let head = header(&archive);
-        replace_file(path, existing, &[&head, &archive])?;
-        Head::parse(&head).ok_or(SnapshotFault::NotASnapshot)
-    };
-    write().map_err(wrong)
+    replace_file(path, existing, |files| fill(table, files)).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -92,18 +51,21 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::table::file::snapshot::{read, write};
+    use crate::table::file::snapshot::{Snapshot, read, write};
     use crate::table::tests::file::{Folder, furnished};
 
     #[test]
     fn a_header_says_what_it_is_whoever_wrote_it() {
         let folder = Folder::new();
         let path = folder.file("snapshot");
-        let bytes = write(&furnished(&folder.file("table")), &path).unwrap();
+        let written = write(&furnished(&folder.file("table")), &path).unwrap();
         let ours = head(&path).unwrap();
-        assert_eq!((ours.is_ours(), ours.bytes), (true, bytes));
+        assert_eq!((ours.is_ours(), ours), (true, written.head));
         let whole = std::fs::read(&path).unwrap();
-        assert_eq!(ours.digest_text(), blake3::hash(&whole[HEADER_BYTES..]).to_hex().as_str());
+        assert_eq!(ours.bytes, whole.len() as u64);
+        // Of the directory and the length behind it.
+        let length = u64::from_le_bytes(*whole.last_chunk().unwrap()) as usize + 8;
+        assert_eq!(ours.digest_text(), blake3::hash(&whole[whole.len() - length..]).to_hex().as_str());
         let mut later = whole.clone();
         later[8] = 9;
         std::fs::write(&path, &later[..HEADER_BYTES]).unwrap();
@@ -119,22 +81,23 @@ mod tests {
         let table = furnished(&folder.file("table"));
         let path = folder.file("snapshot");
         let taken = Snapshot::of(&table);
+        let write_by_hand = |path: &Path| write_by_hand(&table, path);
         // The server's own snapshot, half written.
         std::fs::write(folder.file("snapshot.new"), "half").unwrap();
-        let first = write_by_hand(&taken, &path).unwrap();
+        let first = write_by_hand(&path).unwrap().head;
         assert_eq!(read(&path).unwrap(), taken);
         assert_eq!(first, head(&path).unwrap());
         // Another snapshot replaces it.
         let mut control = Arc::clone(&table).writer(super::super::super::OwnerId::CONTROL);
         control.remove_part(crate::wire::MeetingId(1), crate::wire::Domain::new(2).unwrap()).unwrap();
-        assert_ne!(write_by_hand(&Snapshot::of(&table), &path).unwrap().digest, first.digest);
+        assert_ne!(write_by_hand(&path).unwrap().head.digest, first.digest);
         assert_eq!(std::fs::read(folder.file("snapshot.new")).unwrap(), b"half");
         // What is not a snapshot is not replaced: a file, a link, a folder.
         std::fs::write(folder.file("mine"), "mine").unwrap();
         std::os::unix::fs::symlink(&path, folder.file("link")).unwrap();
         std::fs::create_dir(folder.file("folder")).unwrap();
         for other in ["mine", "link", "folder"] {
-            let refused = write_by_hand(&taken, &folder.file(other)).unwrap_err();
+            let refused = write_by_hand(&folder.file(other)).unwrap_err();
             assert!(matches!(refused.what, SnapshotFault::NotASnapshot), "{refused}");
         }
         assert_eq!(std::fs::read(folder.file("mine")).unwrap(), b"mine");

@@ -10,10 +10,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::OpenError;
-use super::snapshot::Snapshot;
+use super::export::write_by_hand;
+use super::snapshot::SnapshotError;
 use crate::limits::PROGRESS_EVERY;
 use crate::sys::exclusive::lock_taker;
 use crate::sys::mapping::{BootId, Mapping};
+use crate::table::archive::Written;
 use crate::table::layout::LAYOUT_HASH;
 use crate::table::membership::live;
 use crate::table::{Capacity, Looked, Part, Progress, Table, Terminal};
@@ -48,17 +50,20 @@ impl Counts {
     /// Counts parts.
     pub fn of(parts: impl Iterator<Item = Part>) -> Self {
         let mut counts = Self::default();
-        for part in parts {
-            let members = u64::from(part.participants);
-            counts.parts += 1;
-            counts.members += members;
-            *counts.states.entry(part.state).or_default() += 1;
-            *counts.levels.entry(part.level).or_default() += 1;
-            let domain = counts.domains.entry(part.domain).or_default();
-            domain.parts += 1;
-            domain.members += members;
-        }
+        parts.for_each(|part| counts.add(&part));
         counts
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, part: &Part) {
+        let members = u64::from(part.participants);
+        self.parts += 1;
+        self.members += members;
+        *self.states.entry(part.state).or_default() += 1;
+        *self.levels.entry(part.level).or_default() += 1;
+        let domain = self.domains.entry(part.domain).or_default();
+        domain.parts += 1;
+        domain.members += members;
     }
 }
 
@@ -176,8 +181,11 @@ impl Inspection {
         self.table.verify_living(progress, wait)
     }
 
-    /// What it holds now.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::of(&self.table)
+    /// Writes a snapshot to a path of the caller's choice; see [`super::export`].
+    ///
+    /// # Errors
+    /// What is there is as it was.
+    pub fn write_snapshot(&self, path: &Path) -> Result<Written, SnapshotError> {
+        write_by_hand(&self.table, path)
     }
 }

@@ -214,34 +214,25 @@ fn copy(table: &Table) -> Arc<Table> {
 }
 
 #[test]
-fn a_snapshot_warms_the_next_table() {
+fn a_snapshot_holds_what_the_table_held_and_the_next_one_takes_its_place() {
     let folder = Folder::new();
     let table = furnished(&folder.file("table"));
     let path = folder.file("snapshot");
-    let bytes = snapshot::write(&table, &path).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
-    let read = snapshot::read(&path).unwrap();
-    assert_eq!(read, Snapshot::of(&table));
-
-    // The next table may be of another capacity, and know something already, which is newer and
-    // stays.
-    let next = Arc::new(Table::on_heap(Capacity { meetings: 30, terminals: 40 }));
-    let mut control = next.writer(OwnerId::CONTROL);
-    let newer = Part { version: 99, ..part(1, 2) };
-    control.insert_part(&newer).unwrap();
-    let restored = read.restore(&mut control).unwrap();
-    assert_eq!(restored, snapshot::Restored { parts: 2, terminals: 6, known: 1 });
-    assert_eq!(next.part(MeetingId(1), domain(2)), Some(Part { participants: 6, ..newer }));
-    assert_eq!(next.members(MeetingId(1), domain(2)).count(), 6);
-    assert_eq!(next.verify(), Vec::<String>::new());
-
-    // Written again it takes the place of the last one, and leaves nothing beside it.
-    drop(control);
-    snapshot::write(&next, &path).unwrap();
-    assert_eq!(snapshot::read(&path).unwrap(), Snapshot::of(&next));
-    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 2);
+    let written = snapshot::write(&table, &path).unwrap();
+    assert_eq!((written.parts, written.terminals), (3, 6));
+    assert_eq!(fs::metadata(&path).unwrap().len(), written.head.bytes);
+    assert_eq!(snapshot::read(&path).unwrap(), Snapshot::of(&table));
+    // What was mapped before stays what it was.
+    let mapped = snapshot::open(&path).unwrap();
+    let before = Snapshot::of(&table);
+    table.writer(OwnerId::CONTROL).remove_part(MeetingId(1), domain(2)).unwrap();
+    snapshot::write(&table, &path).unwrap();
+    assert_eq!(snapshot::read(&path).unwrap(), Snapshot::of(&table));
+    assert_eq!(Snapshot::read(&mapped).unwrap(), before);
+    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 2, "nothing is left beside it");
 }
 
+/// It is cut at every length, and a bit of every byte is flipped.
 #[test]
 fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
     let folder = Folder::new();
@@ -255,10 +246,15 @@ fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
         assert!(refused.to_string().contains("snapshot"), "it is named: {refused}");
         refused.what
     };
-    for length in (0..whole.len()).step_by(13) {
+    for length in 0..whole.len() {
         let refused = says(&whole[..length]);
-        assert!(matches!(refused, SnapshotFault::NotASnapshot | SnapshotFault::Length { .. }), "{length}: {refused}");
+        let fits = match length {
+            0..64 => matches!(refused, SnapshotFault::NotASnapshot),
+            _ => matches!(refused, SnapshotFault::Length { .. }),
+        };
+        assert!(fits, "{length}: {refused}");
     }
+    assert!(matches!(says(&[&whole[..], &[0; 64]].concat()), SnapshotFault::Length { .. }));
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
@@ -271,6 +267,10 @@ fn a_snapshot_that_is_not_whole_is_refused_and_left_as_it_is() {
         };
         assert!(fits, "byte {at}: {refused}");
     }
+    // The header of the first version, behind which was one archive.
+    let mut older = whole.clone();
+    older[8] = 1;
+    assert!(matches!(says(&older), SnapshotFault::OtherVersion { version: 1, .. }));
     fs::remove_file(&path).unwrap();
     assert!(matches!(snapshot::read(&path).unwrap_err().what, SnapshotFault::Io { .. }));
 }

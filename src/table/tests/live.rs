@@ -31,6 +31,7 @@ fn an_inspection_reaches_no_store() {
     let table = Arc::new(Table::on_heap(Capacity { meetings: 8, terminals: 16 }));
     furnish(&table);
     let inspection = Inspection::over(Arc::into_inner(table).unwrap());
+    let folder = Folder::new();
     let looked = killed_after(0, || {
         let counts = Counts::of(inspection.parts());
         let in_domain = Counts::of(inspection.parts_in(domain(2)));
@@ -38,11 +39,11 @@ fn an_inspection_reaches_no_store() {
             inspection.parts_of(MeetingId(1)).map(|part| inspection.members(MeetingId(1), part.domain).count());
         let members: usize = members.sum();
         let head = (inspection.boot_id(), inspection.epoch(), inspection.generation_end(), inspection.capacity());
-        let snapshot = inspection.snapshot();
+        let snapshot = inspection.write_snapshot(&folder.file("snapshot")).unwrap();
         let flaws = inspection.verify(&mut nobody());
         let living = inspection.verify_living(&mut nobody(), || {});
         let counted = (inspection.extents(), inspection.count_terminals(), inspection.count_unreadable(&mut nobody()));
-        (counts.parts, in_domain.members, members, head.3, snapshot.parts.len(), flaws.len(), living, counted)
+        (counts.parts, in_domain.members, members, head.3, snapshot.parts, flaws.len(), living, counted)
     });
     let (parts, in_domain, members, capacity, archived, flaws, living, counted) = looked.expect("a store is a death");
     assert_eq!((parts, in_domain, members, archived), (3, 6, 6, 3));

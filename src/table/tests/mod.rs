@@ -1,5 +1,6 @@
 //! The table against an oracle, and what the other tests build their tables from.
 
+mod archive;
 mod capacity;
 mod claims;
 mod columns;

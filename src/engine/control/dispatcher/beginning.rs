@@ -4,7 +4,7 @@
 use super::journal::Journal;
 use crate::cascade::Topology;
 use crate::database::Opened;
-use crate::recovery::{Path, Recovery};
+use crate::recovery::{Path, Recovery, Warming};
 use crate::table::Writer;
 use crate::wire::Epoch;
 
@@ -24,6 +24,8 @@ pub(crate) struct Beginning {
     pub writer: Writer,
     /// The database, where it is open already because the epoch had to come from it.
     pub opened: Option<Opened>,
+    /// The snapshot that a new table is warmed from, or why there is none.
+    pub warming: Option<Warming>,
     /// What runs of conferences are drawn from: a random number, another one for each engine.
     pub runs: u64,
 }

@@ -6,8 +6,9 @@ use crate::cascade::Hop;
 use crate::cms::Refusal;
 use crate::database::{CommitError, DatabaseError};
 use crate::handover::Upgrading;
-use crate::recovery;
+use crate::recovery::{self, Warmed};
 use crate::table::TableError;
+use crate::table::archive::SnapshotFault;
 use crate::wire::{Address, Domain, Envelope, Epoch, Header, Key, MeetingId, Message, encode_message};
 
 /// Something for the log. Nothing follows from it: what does was decided before.
@@ -68,6 +69,10 @@ pub enum Event {
     TerminalDiscarded(Address, Option<MeetingId>),
     /// It could not be thrown away.
     TerminalNotDiscarded(Address, TableError),
+    /// The table holds all that the database holds, and was warmed from a snapshot, or was to be.
+    Warmed(Warmed),
+    /// The snapshot cannot be read any further: the database serves.
+    SnapshotRefused(SnapshotFault),
     /// Another process has the database.
     DatabaseHeld(DatabaseError),
     /// The database cannot be opened. It is tried again.

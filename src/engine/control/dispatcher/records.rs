@@ -10,7 +10,7 @@ use crate::cascade::Speakers;
 use crate::cms::Operations;
 use crate::database::{Change, Database, DatabaseError, Job, KeyParameters, Opened, Wanted};
 use crate::limits::GENERATION_BLOCK;
-use crate::recovery::{DatabaseStore, Orphans, Recovery, TableStore};
+use crate::recovery::{DatabaseStore, Orphans, Recovery, TableStore, Warmed, Warming};
 use crate::table::Part;
 use crate::table::Writer;
 use crate::wire::{Domain, Epoch, MeetingId};
@@ -29,6 +29,8 @@ pub(super) struct Records {
     pub orphans: OrphanTable,
     /// Parts whose records were damaged and are written anew, for the log.
     pub replaced: Vec<(MeetingId, Domain)>,
+    /// What a new table is warmed from.
+    pub warming: Option<Warming>,
     speakers: Arc<Speakers>,
     counted: Counted,
 }
@@ -92,7 +94,13 @@ impl Records {
             || !matches!(self.writer.discard_damaged_members(part.meeting, part.domain), Ok(1..))
     }
 
-    pub fn new(writer: Writer, opened: Option<Opened>, journal: Journal, speakers: Arc<Speakers>) -> Self {
+    pub fn new(
+        writer: Writer,
+        opened: Option<Opened>,
+        warming: Option<Warming>,
+        journal: Journal,
+        speakers: Arc<Speakers>,
+    ) -> Self {
         let database = match opened {
             Some(opened) => DatabaseState::Open { opened, unwritable: None },
             None => DatabaseState::Opening,
@@ -103,6 +111,7 @@ impl Records {
             journal,
             orphans: OrphanTable::default(),
             replaced: Vec::new(),
+            warming,
             speakers,
             counted: Counted::default(),
         }
@@ -110,7 +119,7 @@ impl Records {
 
     /// Has `work` done on all of it as one store.
     pub fn with<T>(&mut self, operations: &Operations, work: impl FnOnce(&mut Store<'_>) -> T) -> T {
-        let Self { writer, database, journal, orphans, replaced, speakers, .. } = self;
+        let Self { writer, database, journal, orphans, replaced, warming, speakers, .. } = self;
         let mut write = |changes| journal.update(changes);
         let mut store = DatabaseStore {
             database: database.database(),
@@ -118,7 +127,8 @@ impl Records {
             write: &mut write as &mut dyn FnMut(Vec<Change>),
         };
         let is_busy = |meeting| operations.is_under_way(meeting);
-        work(&mut TableStore { writer, store: &mut store, is_busy: &is_busy, speakers, orphans, replaced })
+        let (store, is_busy, warming) = (&mut store, &is_busy, warming.as_mut());
+        work(&mut TableStore { writer, store, is_busy, speakers, orphans, replaced, warming })
     }
 
     /// The database is open. Gives whether that was in doubt.
@@ -172,6 +182,11 @@ impl Records {
             is_decided
         });
         if held.is_empty() { Err(not_to_be_had(meeting)) } else { Ok(Answer::Orphans(held)) }
+    }
+
+    /// What came of the snapshot.
+    pub fn warmed(&self) -> Option<&Warmed> {
+        self.warming.as_ref().map(Warming::warmed)
     }
 
     pub fn speakers(&self) -> &Speakers {

@@ -58,6 +58,7 @@ pub(super) fn status(seen: &Seen<'_>) -> Status {
         operations: seen.operations.under_way() as u64,
         commands_in_flight: seen.operations.commands() as u64,
         database: seen.records.database.seen(),
+        snapshot: seen.records.warmed().cloned(),
         domains,
         counters: control.chain(steered).collect(),
         standby: keeper.standby.clone(),

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PATROL_PAUSE: Duration = Duration::from_secs(20);
 const PATROL_STEP: Duration = Duration::from_millis(20);
 
-/// Where a walk over the parts of database or table stands.
+/// Where a walk over the parts of snapshot, database or table stands.
 struct Walk {
     /// The domains that are left, the next one last.
     domains: Vec<Domain>,
@@ -36,7 +36,9 @@ pub(super) struct Walks {
 }
 
 enum State {
-    /// What of the database is to be put into the table yet. Operations may not begin.
+    /// What of the snapshot is to be put into the table yet. Operations may not begin.
+    Warming(Walk),
+    /// What of the database is. They may not either.
     Filling(Walk),
     /// What of the table is to be held against the database yet.
     Comparing(Walk),
@@ -67,9 +69,13 @@ impl Walk {
 
 impl Walks {
     pub fn new(path: Path, domains: impl Iterator<Item = Domain>) -> Self {
-        // A table that lives holds everything: there is no domain left to fill it from.
-        let domains = domains.filter(|_| path == Path::Database);
-        Self { state: State::Filling(Walk::over(domains)), resume: Nanos(0) }
+        let state = match path {
+            // A table that lives holds everything: there is no domain left to fill it from.
+            Path::Cache => State::Filling(Walk::over(std::iter::empty())),
+            Path::Snapshot => State::Warming(Walk::over(domains)),
+            Path::Database => State::Filling(Walk::over(domains)),
+        };
+        Self { state, resume: Nanos(0) }
     }
 
     /// When there is something to walk over; none where that waits for the database to open.
@@ -77,29 +83,54 @@ impl Walks {
         records.database.is_open().then_some(self.resume)
     }
 
-    /// Fills a new table with what the database holds, some meetings a round. True when all is
-    /// there and operations may begin: before, a conference that is not in the table might be one
-    /// that is not there yet.
-    pub fn fill(&mut self, now: Nanos, records: &mut Records, operations: &Operations) -> bool {
-        let State::Filling(walk) = &mut self.state else { return false };
+    /// Fills a new table with what the snapshot and the database hold, some meetings a round. True
+    /// when all is there and operations may begin: before, a conference that is not in the table
+    /// might be one that is not there yet.
+    pub fn fill(
+        &mut self,
+        now: Nanos,
+        records: &mut Records,
+        operations: &Operations,
+        domains: impl Iterator<Item = Domain>,
+    ) -> bool {
         if now < self.resume || !records.database.is_open() {
             return false;
         }
-        for _ in 0..FILL_BATCH {
-            let Some(&domain) = walk.domains.last() else { break };
-            let mut cursor = walk.cursor;
-            // What cannot be read now is tried again a little later; the table is whole after a
-            // real end alone.
-            let Ok(next) = records.with(operations, |store| store.next_in_database(domain, &mut cursor)) else {
-                self.resume = now + PAUSE;
-                return false;
-            };
-            walk.cursor = cursor;
-            if next.is_none() {
-                walk.next_domain();
+        let is_warming = matches!(self.state, State::Warming(_));
+        let (State::Warming(walk) | State::Filling(walk)) = &mut self.state else { return false };
+        if let Some(&domain) = walk.domains.last() {
+            let cursor = &mut walk.cursor;
+            let more = records.with(operations, |store| {
+                if is_warming {
+                    return store.walk_snapshot(domain, cursor, &mut |_, _| true);
+                }
+                let mut next = MeetingId(cursor.0);
+                let more = store.fill(domain, &mut next);
+                cursor.0 = next.0;
+                more
+            });
+            match more {
+                Ok(true) => {}
+                Ok(false) => walk.next_domain(),
+                // What cannot be read now is tried again a little later; the table is whole after a
+                // real end alone.
+                Err(_) => {
+                    self.resume = now + PAUSE;
+                    return false;
+                }
             }
         }
-        walk.domains.is_empty()
+        let is_over = walk.domains.is_empty();
+        if is_over && is_warming {
+            self.state = State::Filling(Walk::over(domains));
+            return false;
+        }
+        is_over
+    }
+
+    /// Whether the table holds all that the database holds.
+    pub const fn is_filled(&self) -> bool {
+        matches!(self.state, State::Comparing(_) | State::Patrolling(_))
     }
 
     /// The table is filled: it is held against the database from now on.
@@ -111,7 +142,7 @@ impl Walks {
 
     /// The database has lost something that it was to have: once more, if that is not to come yet.
     pub fn compare_again(&mut self, domains: impl Iterator<Item = Domain>) {
-        if !matches!(self.state, State::Filling(_)) {
+        if !matches!(self.state, State::Warming(_) | State::Filling(_)) {
             self.begin_comparing(domains);
         }
     }
@@ -135,7 +166,7 @@ impl Walks {
             return damage;
         }
         let (walk, compares) = match &mut self.state {
-            State::Filling(_) => return damage,
+            State::Warming(_) | State::Filling(_) => return damage,
             State::Comparing(walk) => (walk, true),
             State::Patrolling(walk) => (walk, false),
         };

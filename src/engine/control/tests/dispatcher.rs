@@ -94,6 +94,7 @@ fn both_with(meetings: &[MeetingId], stored: Option<&[MeetingId]>) -> Both {
         journal: Journal::default(),
         writer,
         opened,
+        warming: None,
         runs: 1,
     });
     Both { dispatcher, server, key: domains[0].key(Direction::Dispatch), now, events: Vec::new() }

@@ -103,6 +103,7 @@ fn dispatcher(around: &Around, path: Path) -> Dispatcher {
         journal: Journal::default(),
         writer: table().writer(OwnerId::CONTROL),
         opened: None,
+        warming: None,
         runs: 1,
     })
 }
@@ -206,6 +207,7 @@ fn control(around: Around, folder: &FilePath, heard: Vec<std::io::Result<Order>>
         counters: Vec::new(),
         collector: Collector::default(),
         store: None,
+        warming: None,
         keeper: Arc::new(KeeperLine::from(theirs)),
         heard,
         orders,

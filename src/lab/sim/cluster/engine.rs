@@ -23,7 +23,7 @@ use crate::link::egress::Ports;
 use crate::link::memory_ring::MemoryRing;
 use crate::link::outgoing::Outgoing;
 use crate::link::{FrameQueue, Peers, Shared, Waker, Worker};
-use crate::recovery::{self, Path, Recovery, Report, Settings};
+use crate::recovery::{self, Path, Recovery, Report, Settings, Warming};
 use crate::table::{OwnerId, Table};
 use crate::telemetry::{Counters, Recorder};
 use crate::time::Nanos;
@@ -67,6 +67,8 @@ pub(super) struct Start<'a> {
     pub settings: &'a Settings,
     /// Where the epoch had to come from the database.
     pub opened: Option<Opened>,
+    /// The snapshot that a new table is warmed from.
+    pub warming: Option<Warming>,
     pub random: Random,
 }
 
@@ -96,7 +98,7 @@ pub struct Engine {
 impl Engine {
     /// Takes over: in the order of a real engine's start, first frames before all else.
     pub(super) fn start(start: Start<'_>) -> Self {
-        let Start { now, path, epoch, table, ring, domains, settings, opened, mut random } = start;
+        let Start { now, path, epoch, table, ring, domains, settings, opened, warming, mut random } = start;
         let topology =
             Topology::with(domains, dispatch_address(), DEFAULT_ETHERTYPE, &[DISPATCH_MAC], Heartbeat::default());
         let polls = [(); 2].map(|()| Poll::new().expect("a process may have an epoll"));
@@ -154,6 +156,7 @@ impl Engine {
             journal,
             writer,
             opened,
+            warming,
             runs: random.number(),
         };
         Self {
@@ -278,6 +281,21 @@ impl Engine {
     /// Whether it agrees with every autonomous server.
     pub fn is_reconciled(&self) -> bool {
         self.dispatcher.recovery().is_reconciled()
+    }
+
+    /// Whether nothing that came from a snapshot is to be asked about any more.
+    pub fn is_refreshed(&self) -> bool {
+        self.dispatcher.recovery().is_refreshed()
+    }
+
+    /// Parts that its table has from a snapshot, because the database confirmed them.
+    pub fn confirmed(&self) -> u64 {
+        self.dispatcher.warmed().map_or(0, |warmed| warmed.confirmed)
+    }
+
+    /// Whether a snapshot of its table holds at least what the last one does.
+    pub fn is_settled(&self) -> bool {
+        self.dispatcher.is_settled()
     }
 
     /// The domains that it has given up, and who controls them.

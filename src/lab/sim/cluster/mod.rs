@@ -40,7 +40,9 @@ use crate::database::{Change, KeyParameters, Member, PartParameters};
 use crate::handover::protocol::Notice;
 use crate::limits::{FRAME_BYTES_MAX, GENERATION_BLOCK};
 use crate::link::memory_ring::MemoryRing;
-use crate::recovery::{Path, Settings};
+use crate::recovery::{Path, Settings, Warming};
+use crate::sys::file_bytes::FileBytes;
+use crate::table::archive::{self, Archive};
 use crate::table::{Capacity, OwnerId, Part, Table, Terminal};
 use crate::time::Nanos;
 use crate::wire::{
@@ -83,6 +85,8 @@ pub struct Cluster {
     pub disk: Disk,
     /// The engine that controls, while there is one.
     pub engine: Option<Engine>,
+    /// The last snapshot of a table: it outlives the machine's memory.
+    pub snapshot: Option<Vec<u8>>,
     /// For the test that drives the cluster.
     pub random: Random,
     /// Under which the last engine was started.
@@ -101,6 +105,8 @@ pub struct Cluster {
     notices: Vec<Notice>,
     /// Frames that engines have sent.
     sent: u64,
+    /// Parts that engines which are gone had from snapshots.
+    confirmed: u64,
 }
 
 impl Cluster {
@@ -143,6 +149,7 @@ impl Cluster {
             table,
             disk,
             engine: None,
+            snapshot: None,
             random,
             epoch: Epoch::NONE,
             fate: Fate::default(),
@@ -154,6 +161,7 @@ impl Cluster {
             is_complete: true,
             notices: Vec::new(),
             sent: 0,
+            confirmed: 0,
         };
         cluster.reserve();
         cluster
@@ -215,13 +223,18 @@ impl Cluster {
         self.disk.database.commit(&changes, self.epoch).expect("a new database takes them");
     }
 
+    /// A snapshot is taken of the table as it is.
+    pub fn take_snapshot(&mut self) {
+        self.snapshot = Some(archive::bytes_of(&self.table).expect("a small table"));
+    }
+
     /// An engine takes over: by the table that there is, or after a reboot, which leaves the
-    /// database and the rings' other end.
+    /// database, the rings' other end and the snapshot, where that is the path.
     ///
     /// # Panics
     /// If there is one.
     pub fn start(&mut self, path: Path, settings: &Settings) {
-        if path == Path::Database {
+        if path != Path::Cache {
             self.table = Arc::new(Table::on_heap(self.capacity));
             self.ring = MemoryRing::new(RING);
             self.is_complete = false;
@@ -232,7 +245,11 @@ impl Cluster {
     /// As after a death of the engine alone: the keeper starts another on the table as it is. Only
     /// where an engine has said that nothing is missing in it may that go by the cache.
     pub fn restart(&mut self, settings: &Settings) {
-        let path = if self.is_complete { Path::Cache } else { Path::Database };
+        let path = match self.snapshot {
+            _ if self.is_complete => Path::Cache,
+            Some(_) => Path::Snapshot,
+            None => Path::Database,
+        };
         self.take_over(path, settings);
     }
 
@@ -249,6 +266,10 @@ impl Cluster {
             }
             opened
         });
+        let (warming, path) = match path {
+            Path::Snapshot => self.warm(),
+            path => (None, path),
+        };
         self.epoch = bumped.unwrap_or(self.epoch);
         self.trace.say(self.now, || format!("an engine starts by {path:?} under {}", self.epoch));
         self.engine = Some(Engine::start(Start {
@@ -260,8 +281,18 @@ impl Cluster {
             domains: &self.domains,
             settings,
             opened,
+            warming,
             random: Random::new(self.random.number()),
         }));
+    }
+
+    /// As an engine opens the snapshot that it finds.
+    fn warm(&self) -> (Option<Warming>, Path) {
+        let Some(bytes) = &self.snapshot else { return (None, Path::Database) };
+        match Archive::open(FileBytes::heap(bytes)) {
+            Ok(archive) => (Some(Warming::by(archive)), Path::Snapshot),
+            Err(fault) => (Some(Warming::refused(fault.to_string())), Path::Database),
+        }
     }
 
     /// The database reserves generations for this table; the first is the epoch.
@@ -276,6 +307,7 @@ impl Cluster {
     pub fn kill(&mut self) {
         let Some(engine) = self.engine.take() else { return };
         self.trace.say(self.now, || "the engine dies".into());
+        self.confirmed += engine.confirmed();
         engine.database.die(self.now, &self.disk);
         self.operators.handle_death();
         self.fate = Fate::default();

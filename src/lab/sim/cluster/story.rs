@@ -32,6 +32,10 @@ pub struct Told {
     pub killed: u32,
     /// Of these, with the table.
     pub reboots: u32,
+    /// Of these, those that a snapshot was left of.
+    pub warmed: u32,
+    /// Parts that came into a table from a snapshot, because the database confirmed them.
+    pub confirmed: u64,
     /// Requests that were done.
     pub done: u64,
     /// Requests that were refused.
@@ -125,7 +129,11 @@ impl Story {
                 self.cluster.fate = Fate::after(self.cluster.random.below(bound) as u32);
             }
             let spell = Duration::from_micros(self.cluster.random.below(6_000_000));
-            self.live(spell);
+            let before = Duration::from_micros(self.cluster.random.below(1 + spell.as_micros() as u64));
+            self.live(before);
+            self.remember();
+            self.live(spell - before);
+            self.remember();
             self.cluster.fate = Fate::default();
         }
     }
@@ -171,13 +179,40 @@ impl Story {
         self.told.engines += 1;
         if self.cluster.random.below(4) == 0 {
             self.told.reboots += 1;
-            self.cluster.start(Path::Database, &self.settings);
+            self.reboot();
         } else {
             self.cluster.restart(&self.settings);
         }
         // A second death is as likely as the first.
         if self.cluster.random.below(3) == 0 {
             self.cluster.fate = Fate::after(self.cluster.random.below(200) as u32);
+        }
+    }
+
+    /// The table is gone. The last snapshot is there, or it is damaged, or gone as well.
+    fn reboot(&mut self) {
+        let cluster = &mut self.cluster;
+        let path = match (&mut cluster.snapshot, cluster.random.below(8)) {
+            (Some(bytes), 0) => {
+                let at = cluster.random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << cluster.random.below(8);
+                Path::Snapshot
+            }
+            (Some(_), 1..6) => Path::Snapshot,
+            _ => {
+                cluster.snapshot = None;
+                Path::Database
+            }
+        };
+        self.told.warmed += u32::from(path == Path::Snapshot);
+        cluster.start(path, &self.settings);
+    }
+
+    /// A snapshot is taken now, of a table that holds all that it is to hold.
+    fn remember(&mut self) {
+        let is_settled = self.cluster.engine.as_ref().is_some_and(|engine| engine.is_settled());
+        if is_settled && self.cluster.random.below(3) != 0 {
+            self.cluster.take_snapshot();
         }
     }
 
@@ -299,6 +334,7 @@ impl Story {
             refused: operators.refused,
             unheard: operators.unheard,
             frames: self.cluster.sent,
+            confirmed: self.cluster.confirmed + self.cluster.engine.as_ref().map_or(0, |engine| engine.confirmed()),
             ended_ns: self.cluster.now.0,
             ..self.told
         }
@@ -309,6 +345,7 @@ impl Cluster {
     /// The engine ends in order: what waits for the database is written.
     fn close(&mut self) {
         let Some(engine) = self.engine.take() else { return };
+        self.confirmed += engine.confirmed();
         engine.database.close(self.now, &self.disk);
         self.operators.handle_death();
     }
@@ -316,7 +353,10 @@ impl Cluster {
     /// Whether both sides agree and nothing is under way. Reports are not asked about: those of an
     /// orphan's members are refused, and repeated for ever.
     fn is_at_rest(&self) -> bool {
-        let engine = self.engine.as_ref().is_some_and(|engine| engine.is_idle() && engine.is_reconciled());
+        let engine = self
+            .engine
+            .as_ref()
+            .is_some_and(|engine| engine.is_idle() && engine.is_reconciled() && engine.is_refreshed());
         engine && self.operators.is_idle()
     }
 }
