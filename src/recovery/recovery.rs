@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::path::Path;
+use super::phase::Phase;
 use super::pulse::Heard;
 use super::report::{Moments, Report};
 use super::request::Request;
@@ -110,6 +111,12 @@ impl Recovery {
         if let Some(server) = self.server_mut(domain) {
             server.doubt();
         }
+    }
+
+    /// Whether there is a domain whose meetings are being asked for, or will be as soon as its
+    /// autonomous server answers.
+    pub fn is_taking_over(&self) -> bool {
+        self.servers.iter().any(|server| matches!(server.phase(), Phase::Connecting | Phase::TakingOver))
     }
 
     /// Has the parts of a domain that cannot be read restored; see [`ServerRecovery::mend`].

@@ -74,6 +74,11 @@ impl Journal {
         self.queue.push_back((id, changes));
     }
 
+    /// Whether all that recovery had for the database is written.
+    pub fn is_up_to_date(&self) -> bool {
+        self.updates.is_empty()
+    }
+
     /// Takes a commit of an operation's.
     pub fn operation(&mut self, id: JobId, changes: Vec<Change>) {
         self.queue.push_back((id, changes));

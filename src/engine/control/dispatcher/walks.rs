@@ -14,6 +14,14 @@ use crate::wire::{Domain, MeetingId};
 
 /// How long nothing is read from a database that could not be read.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long the comparison waits, again and again: while meetings are being taken over, for it
+/// reads what a takeover need not read, on the thread that takes over; and, before it begins with a
+/// domain, while the database does not have all yet that recovery wrote of it, which would be
+/// written once more.
+const AFTER_TAKEOVER: Duration = Duration::from_millis(20);
+/// How often it waits at most: neither one autonomous server that never answers for all nor a
+/// database that cannot be written stops it.
+const WAITS_MAX: u32 = 250;
 /// How long nobody looks for damage after all was read, and between two rounds of reading: a large
 /// table takes minutes, and costs the control thread a hundredth of its time.
 const PATROL_PAUSE: Duration = Duration::from_secs(20);
@@ -31,8 +39,10 @@ struct Walk {
 /// The two walks, one after the other.
 pub(super) struct Walks {
     state: State,
-    /// Not before: the database could not be read, or the patrol is at rest.
+    /// Not before: the database could not be read, the patrol is at rest, or others go first.
     resume: Nanos,
+    /// How often the comparison has waited.
+    waits: u32,
 }
 
 enum State {
@@ -75,7 +85,7 @@ impl Walks {
             Path::Snapshot => State::Warming(Walk::over(domains)),
             Path::Database => State::Filling(Walk::over(domains)),
         };
-        Self { state, resume: Nanos(0) }
+        Self { state, resume: Nanos(0), waits: 0 }
     }
 
     /// When there is something to walk over; none where that waits for the database to open.
@@ -170,6 +180,12 @@ impl Walks {
             State::Comparing(walk) => (walk, true),
             State::Patrolling(walk) => (walk, false),
         };
+        let is_behind = || walk.cursor == Cursor::default() && !records.journal.is_up_to_date();
+        if compares && self.waits < WAITS_MAX && (recovery.is_taking_over() || is_behind()) {
+            self.waits += 1;
+            self.resume = now + AFTER_TAKEOVER;
+            return damage;
+        }
         let Some(&domain) = walk.domains.last() else {
             self.resume = now + PATROL_PAUSE;
             self.state = State::Patrolling(Walk::over(recovery.domains()));
