@@ -52,7 +52,7 @@ pub use thread::{DatabaseSettings, DatabaseThread, Job, JobId, Opened, Outcome};
 pub use wanted::Wanted;
 
 use self::tables::{FACTS, FENCES, Reader, Writer, read_fences};
-use crate::limits::ENDED_KEPT;
+use crate::limits::{DATABASE_CACHE_BYTES, ENDED_KEPT};
 use crate::sys::durable::{folder_of, sync_folder};
 use crate::sys::random;
 use crate::wire::{Address, Domain, Epoch, MeetingId, Run, TerminalState};
@@ -421,7 +421,8 @@ fn open_with(
 ) -> Result<redb::Database, DatabaseError> {
     let storage = |error: redb::Error| DatabaseError::Storage { path: path.into(), source: Box::new(error) };
     let foreign = |why: String| DatabaseError::Foreign { path: path.into(), why };
-    let opened = create(redb::Builder::new().set_check_integrity_on_open(true));
+    let mut builder = redb::Builder::new();
+    let opened = create(builder.set_check_integrity_on_open(true).set_cache_size(DATABASE_CACHE_BYTES));
     let redb = opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => DatabaseError::Held { path: path.into() },
         redb::DatabaseError::UpgradeRequired(version) => foreign(format!("file format {version}")),

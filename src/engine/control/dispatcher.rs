@@ -337,6 +337,10 @@ impl Dispatcher {
         }
         walks.begin_comparing(links.topology.domains());
         if let Some((next_meeting, unfinished, wanted)) = records.take_unfinished() {
+            // The parts of a start that goes on are in doubt, and it may be over at once.
+            for parameters in &unfinished {
+                parameters.parts.iter().for_each(|part| self.unfinished.note(part.domain, parameters.meeting));
+            }
             operations.handle_opened(now, next_meeting, unfinished, wanted, &mut records.writer);
         }
         output.notices.push_back(Notice::Complete);
