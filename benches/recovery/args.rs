@@ -45,13 +45,10 @@ pub struct Args {
     /// Seconds that a recovery is waited for to be reconciled before the next trial
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub reconcile_s: u64,
-    /// Reboot at sizes up to so many conferences: then the database holds all of them, which takes
-    /// a minute to write for a million
-    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
-    pub reboot_up_to: u32,
-    /// Reboots at each size, as many with the snapshot as without it
-    #[arg(long, value_name = "COUNT", default_value_t = 3)]
-    pub reboots: u32,
+    /// Reboots at each size, as many with the snapshot as without it; 3 where it is not given, 1
+    /// at a million conferences
+    #[arg(long, value_name = "COUNT")]
+    pub reboots: Option<u32>,
     /// Seconds that a recovery after a reboot is waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub reboot_s: u64,
@@ -130,18 +127,12 @@ impl Args {
     }
 
     pub fn sizes(&self) -> Vec<Size> {
-        let all: Vec<Size> = if self.meetings.is_empty() {
-            ALL.into()
-        } else {
-            self.meetings.iter().map(|&it| Size::with(it)).collect()
-        };
-        let whole = |size: Size| if self.reboots_at(&size) { Size { stored: u32::MAX, ..size } } else { size };
-        all.into_iter().map(whole).collect()
+        if self.meetings.is_empty() { ALL.into() } else { self.meetings.iter().map(|&it| Size::with(it)).collect() }
     }
 
-    /// Whether reboots are measured at a size.
-    pub fn reboots_at(&self, size: &Size) -> bool {
-        self.reboots > 0 && size.meetings <= self.reboot_up_to
+    /// How many reboots are measured at a size.
+    pub fn reboots_at(&self, size: &Size) -> u32 {
+        self.reboots.unwrap_or(if size.meetings < 1_000_000 { 3 } else { 1 })
     }
 
     pub fn settings(&self) -> Value {

@@ -91,8 +91,9 @@ pub fn measure(size: Size, args: &Args, testbed_name: &str) -> Result<OfSize, Bo
         let trials = fault.trials(args.trials.unwrap_or(size.trials));
         faults.push(measurement.fault(fault, trials)?);
     }
-    for fault in Fault::REBOOTS.into_iter().filter(|_| args.reboots_at(&size)) {
-        faults.push(measurement.fault(fault, args.reboots)?);
+    let reboots = args.reboots_at(&size);
+    for fault in Fault::REBOOTS.into_iter().filter(|_| reboots > 0) {
+        faults.push(measurement.fault(fault, reboots)?);
     }
     let memory = measurement.memory(bytes)?;
     Ok(OfSize {
@@ -101,7 +102,6 @@ pub fn measure(size: Size, args: &Args, testbed_name: &str) -> Result<OfSize, Bo
         terminals: size.terminals,
         autonomous_servers: size.domains,
         field: size.is_field(),
-        conferences_in_database: size.stored.min(size.meetings),
         operations_acknowledged: measurement.operators.acknowledged(),
         table_on: on,
         prepared_ms: prepared.as_millis() as u64,

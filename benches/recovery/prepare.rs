@@ -52,11 +52,9 @@ pub fn database(testbed: &Testbed, size: &Size, preload: &Preload) -> Result<Res
     if epoch.with_nonce(0) != preload.epoch() {
         return Err(format!("a fresh database begins with {epoch:?}, the rule with {:?}", preload.epoch()).into());
     }
-    let stored = u64::from(size.stored.min(size.meetings));
     for domain in domains(size, preload) {
         let parameters: Vec<_> = (0..)
             .zip(domain.meetings())
-            .take_while(|(_, meeting)| meeting.meeting.0 <= stored)
             .map(|(nth, meeting)| Change::Create(parameters(&domain, nth, &meeting)))
             .collect();
         let commits: Vec<_> = parameters.chunks(COMMIT).map(|changes| (changes, epoch)).collect();

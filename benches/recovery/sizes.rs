@@ -12,9 +12,6 @@ pub struct Size {
     pub domains: u32,
     /// Engine kills at this size, unless said otherwise.
     pub trials: u32,
-    /// The conferences that the database has too, from the first on. At the largest size few: the
-    /// path by the table does not read it.
-    pub stored: u32,
 }
 
 /// Members of a conference.
@@ -22,21 +19,20 @@ pub const MEMBERS: u16 = 10;
 /// The device number of each domain's first terminal.
 pub const FIRST_DEVICE: u16 = 1001;
 /// The size of the field's network.
-pub const FIELD: Size = Size { meetings: 20_736, terminals: 207_359, domains: 44, trials: 30, stored: u32::MAX };
+pub const FIELD: Size = Size { meetings: 20_736, terminals: 207_359, domains: 44, trials: 30 };
 
-const fn of_four(meetings: u32, trials: u32, stored: u32) -> Size {
-    Size { meetings, terminals: meetings * MEMBERS as u32, domains: 4, trials, stored }
+const fn of_four(meetings: u32, trials: u32) -> Size {
+    Size { meetings, terminals: meetings * MEMBERS as u32, domains: 4, trials }
 }
 
 /// What is measured by default, smallest first.
-pub const ALL: [Size; 4] =
-    [of_four(1000, 30, u32::MAX), FIELD, of_four(100_000, 30, u32::MAX), of_four(1_000_000, 30, 64)];
+pub const ALL: [Size; 4] = [of_four(1000, 30), FIELD, of_four(100_000, 30), of_four(1_000_000, 30)];
 
 impl Size {
     /// The size with so many conferences: one of [`ALL`], or one over four autonomous servers.
     pub fn with(meetings: u32) -> Self {
         let known = ALL.into_iter().find(|size| size.meetings == meetings);
-        known.unwrap_or(of_four(meetings, 30, if meetings > 200_000 { 64 } else { u32::MAX }))
+        known.unwrap_or(of_four(meetings, 30))
     }
 
     pub fn is_field(&self) -> bool {

@@ -69,7 +69,7 @@ pub use error::TableError;
 pub use meetings::Part;
 pub use owner::OwnerId;
 pub use prefetch::{Finder, SlotHint, Sought};
-pub use read::Cursor;
+pub use read::{Cursor, Share};
 pub use recover::Recovered;
 pub use reports::Reported;
 pub use sums::TakenOver;

@@ -1,5 +1,6 @@
 //! Look-ups and walks, while writers may write.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::Table;
@@ -35,11 +36,17 @@ impl Share {
         (0..of).map(move |number| Self { number, of })
     }
 
+    /// The words of a bitmap that are in it.
+    #[inline]
+    fn words(self, bits: &[SharedWord]) -> Range<usize> {
+        let begin = |number: usize| bits.len() * number / self.of;
+        begin(self.number)..begin(self.number + 1)
+    }
+
     #[inline]
     fn live(self, bits: &[SharedWord]) -> impl Iterator<Item = u32> + '_ {
-        let begin = |number: usize| bits.len() * number / self.of;
-        let end = begin(self.number + 1);
-        live(&bits[..end], begin(self.number) as u32 * 64)
+        let Range { start, end } = self.words(bits);
+        live(&bits[..end], start as u32 * 64)
     }
 }
 
@@ -80,21 +87,22 @@ impl Table {
             .filter_map(|slot| self.part_in(slot))
     }
 
-    /// Level, meeting and version of all parts. The records of settled parts are not read: such a
-    /// part costs a quarter of a cache line, and 64 parts some more. For the thread that changes
-    /// parts: to others what is met may be of two parts.
-    pub fn keys(&self) -> impl Iterator<Item = (Level, TakeoverEntry)> + '_ {
+    /// Level, meeting and version of the parts in a share of the table. The records of settled parts
+    /// are not read: such a part costs a quarter of a cache line, and 64 parts some more. For the
+    /// thread that changes parts, and who reads where nobody does: to others what is met may be of
+    /// two parts.
+    #[inline]
+    pub fn keys_in_share(&self, share: Share) -> impl Iterator<Item = (Level, TakeoverEntry)> + '_ {
         let words = self.words();
-        (0..words.part_bits().len()).flat_map(move |group| {
+        share.words(words.part_bits()).flat_map(move |group| {
             Level::ALL.into_iter().flat_map(move |level| {
                 let set = words.level_bits(level).get(group).map_or(0, |bits| bits.load(Ordering::Acquire));
-                let of_record = move |slot| self.part_in(slot).filter(|part| part.level == level);
                 slots_of(group, set).filter_map(move |slot| {
-                    let settled = if is_settled_at(words, slot) { entry_at(words, slot) } else { None };
-                    let entry = || {
-                        Some(of_record(slot)?).map(|Part { meeting, version, .. }| TakeoverEntry { meeting, version })
-                    };
-                    Some((level, settled.or_else(entry)?))
+                    if is_settled_at(words, slot) {
+                        return Some((level, entry_at(words, slot)?));
+                    }
+                    let part = self.part_in(slot).filter(|part| part.level == level)?;
+                    Some((level, TakeoverEntry { meeting: part.meeting, version: part.version }))
                 })
             })
         })

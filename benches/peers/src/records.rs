@@ -1,6 +1,8 @@
 //! The records that every store holds: a meeting's key parameters, and its members'. Made from the
 //! meeting's number, so that who writes and who checks need not share them.
 
+use std::ops::AddAssign;
+
 use baton::wire::{Address, Domain, Flags, Layout, Level, MeetingId, MeetingState, Role};
 
 /// Members of a meeting.
@@ -166,6 +168,14 @@ pub struct Tally {
     /// How many members were read back, over all conferences.
     pub members: u64,
     sum: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.meetings += other.meetings;
+        self.members += other.members;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
 }
 
 impl Tally {

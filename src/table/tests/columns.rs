@@ -127,7 +127,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(table.verify(), Vec::<String>::new());
-            let mut keys: Vec<_> = table.keys().map(|(level, entry)| (level, entry.meeting, entry.version)).collect();
+            let mut keys: Vec<_> = Share::split(2).flat_map(|share| table.keys_in_share(share)).map(|(level, entry)| (level, entry.meeting, entry.version)).collect();
             let mut records: Vec<_> = table.parts().map(|part| (part.level, part.meeting, part.version)).collect();
             keys.sort_unstable();
             records.sort_unstable();

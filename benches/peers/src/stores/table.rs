@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use baton::sys::mapping;
-use baton::table::{Capacity, OwnerId, Part, Table, Terminal};
+use baton::table::{Capacity, OwnerId, Part, Share, Table, Terminal};
 use baton::wire::{Address, Domain, Epoch, Flags, Layout, Level, MeetingState, Role, Run, TakeoverEntry};
 
 use super::{Failure, Reading, Store};
-use crate::records::{Key, MEMBERS, Meeting, Member, meeting_id};
+use crate::records::{Key, MEMBERS, Meeting, Member, Tally, meeting_id};
 
 pub struct Shared {
     table: Arc<Table>,
@@ -57,23 +58,23 @@ impl Store for Shared {
     }
 
     fn read(&mut self, _: u64, reading: &mut Reading) -> Result<(), Failure> {
-        let key = |(level, entry): (Level, TakeoverEntry)| Key {
-            id: entry.meeting.0,
-            version: entry.version,
-            level: level.number(),
-        };
-        reading.first(self.table.keys().next().map(key).ok_or("no part in the table")?);
-        self.table.keys().for_each(|part| reading.meeting(key(part)));
+        let table = &*self.table;
+        reading.first(table.keys_in_share(Share::WHOLE).next().map(key).ok_or("no part in the table")?);
+        let of_share = |share, tally: &mut Tally| table.keys_in_share(share).for_each(|part| tally.meeting(key(part)));
+        reading.tally = in_shares(of_share);
         reading.meetings_done();
-        self.table.terminals().for_each(|terminal| {
-            reading.member(&Member {
-                meeting: terminal.meeting.0,
-                terminal: terminal.terminal.number(),
-                role: terminal.role.wire(),
-                flags: terminal.flags.0,
-                window: terminal.window,
+        let of_share = |share, tally: &mut Tally| {
+            table.terminals_in_share(share).for_each(|terminal| {
+                tally.member(&Member {
+                    meeting: terminal.meeting.0,
+                    terminal: terminal.terminal.number(),
+                    role: terminal.role.wire(),
+                    flags: terminal.flags.0,
+                    window: terminal.window,
+                });
             });
-        });
+        };
+        reading.tally += in_shares(of_share);
         reading.members_done();
         Ok(())
     }
@@ -102,5 +103,27 @@ fn part(n: u64) -> Result<Part, Failure> {
         in_doubt: false,
         is_unlisted: false,
         run: Run(1),
+    })
+}
+
+fn key((level, TakeoverEntry { meeting, version }): (Level, TakeoverEntry)) -> Key {
+    Key { id: meeting.0, version, level: level.number() }
+}
+
+/// Has each processor read a share.
+fn in_shares(read: impl Fn(Share, &mut Tally) + Sync) -> Tally {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let read = |share| {
+        let mut tally = Tally::default();
+        read(share, &mut tally);
+        tally
+    };
+    thread::scope(|scope| {
+        let mut shares = Share::split(processors);
+        let first = shares.next();
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        let mut tally = first.map_or_else(Tally::default, read);
+        others.into_iter().for_each(|other| tally += other.join().expect("it only reads"));
+        tally
     })
 }
