@@ -87,10 +87,10 @@ impl Table {
             .filter_map(|slot| self.part_in(slot))
     }
 
-    /// Level, meeting and version of the parts in a share of the table. The records of settled parts
-    /// are not read: such a part costs a quarter of a cache line, and 64 parts some more. For the
-    /// thread that changes parts, and who reads where nobody does: to others what is met may be of
-    /// two parts.
+    /// Level, meeting and version of the parts in a share of the table. The records of settled
+    /// parts are not read: such a part costs a quarter of a cache line, and 64 parts some more. For
+    /// the thread that changes parts, and who reads where nobody does: to others what is met may be
+    /// of two parts.
     #[inline]
     pub fn keys_in_share(&self, share: Share) -> impl Iterator<Item = (Level, TakeoverEntry)> + '_ {
         let words = self.words();
