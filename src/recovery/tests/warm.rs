@@ -319,6 +319,24 @@ fn a_damaged_segment_ends_the_walk_and_what_came_before_it_stays() {
     assert_eq!(reboot.after.table().count_parts(), 1500);
 }
 
+/// As one that is refused when it is opened: `baton status` has nothing else that says which file.
+#[test]
+fn a_snapshot_that_is_refused_in_the_midst_is_named() {
+    let mut reboot = Reboot::new();
+    reboot.held(1, 1001, |_| {});
+    reboot.stored(1, 1001, |_| {});
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = folder.path().join("baton.snapshot");
+    let mut bytes = archive::bytes_of(reboot.before.table()).unwrap();
+    bytes[64] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    reboot.warming = Some(Warming::by(crate::table::file::snapshot::open(&path).unwrap()));
+    let mut cursor = Cursor::default();
+    assert_eq!(reboot.with(|holdings| holdings.walk_snapshot(domain(), &mut cursor, &mut |_, _| true)), Ok(false));
+    let why = reboot.warming.as_ref().unwrap().warmed().refused.clone().unwrap();
+    assert!(why.contains(path.to_str().unwrap()), "{why}");
+}
+
 /// Nothing is left out for want of a database that can be read.
 #[test]
 fn a_database_that_cannot_be_read_is_waited_for() {

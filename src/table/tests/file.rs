@@ -5,6 +5,10 @@ use crate::wire::MeetingId;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::walk::walked;
 use super::{domain, part, report};
@@ -230,6 +234,23 @@ fn a_snapshot_holds_what_the_table_held_and_the_next_one_takes_its_place() {
     assert_eq!(snapshot::read(&path).unwrap(), Snapshot::of(&table));
     assert_eq!(Snapshot::read(&mapped).unwrap(), before);
     assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 2, "nothing is left beside it");
+}
+
+/// An engine opens its snapshot before it controls: what is no file is refused, and not waited for.
+#[test]
+fn what_is_no_file_is_no_snapshot_and_is_not_waited_for() {
+    let folder = Folder::new();
+    fs::create_dir(folder.file("folder")).unwrap();
+    fs::write(folder.file("empty"), "").unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.file("device")).unwrap();
+    mknodat(CWD, folder.file("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for name in ["empty", "device", "pipe", "folder"] {
+        let (path, (say, hear)) = (folder.file(name), mpsc::channel());
+        std::thread::spawn(move || say.send(snapshot::open(&path).map(drop)));
+        let opened = hear.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{name}: it is waited for"));
+        let refused = opened.unwrap_err();
+        assert!(matches!(refused.what, SnapshotFault::NotASnapshot), "{name}: {refused}");
+    }
 }
 
 /// It is cut at every length, and a bit of every byte is flipped.
