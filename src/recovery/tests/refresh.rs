@@ -48,7 +48,7 @@ fn what_came_from_a_snapshot_is_asked_about_when_both_sides_agree() {
 }
 
 /// FAULT: `ServerRecovery::poll_refresh` waits for an agreement that may never come, and until then
-/// `Shared::update_meeting` puts off what every listing of the rounds would have asked about. By the
+/// `Shared::update_meeting` puts off what each listing of the rounds would have asked about. By the
 /// database alone each terminal is asked for before the first proof, so there nothing hangs on it.
 /// Reports that were acknowledged after the snapshot stay lost for as long as one other meeting of
 /// the domain differs, and the part stays in doubt.
