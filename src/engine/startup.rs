@@ -323,7 +323,9 @@ impl Successor {
                     DatabaseHandle::open(&self.manifest.config, &shared, self.path).map_err(system("a thread"))?;
                 let (epoch, store, opened) = reserve(&self.table, store, || self.succession.beat(0))?;
                 writer.begin(epoch);
-                warming = self.warm();
+                // A table that lives, and whose block of generations is used up, knows more than
+                // its last snapshot.
+                warming = if self.path == Path::Database { self.warm() } else { None };
                 let mut recovery = self.new_recovery(epoch, begun);
                 self.observe_fences(&mut recovery);
                 (epoch, recovery, None, Some((store, opened)))

@@ -403,3 +403,31 @@ fn a_terminal_that_reports_out_of_another_meeting_is_told_to_the_control_thread(
     rig.step();
     assert_eq!(peers.peer(0).take_stray(), Some([MEETING, MeetingId::NONE]));
 }
+
+/// FAULT: where frames come fast only each eighth is stamped, and `ring_wait` then counts an eighth
+/// of them. So its percentiles, over an interval with a busy and a quiet part, are those of the
+/// quiet part. `docs/sla.md`: every frame of a burst counts like its oldest.
+#[test]
+fn every_frame_of_a_burst_counts_for_the_wait_though_not_each_is_stamped() {
+    let mut rig = Rig::new(8, 64);
+    let mut collector = Collector::default();
+    rig.worker = None;
+    let writer = rig.table.writer(OwnerId::worker(0));
+    let (shared, outbox, counters) = (rig.shared.clone(), rig.outbox.clone(), rig.counters.clone());
+    let recorder = recorder(&mut collector);
+    rig.worker = Some(Worker::new((rig.ring.inherit(), 0), writer, shared, outbox, counters, recorder));
+    let mut buffer = [0; crate::limits::FRAME_BYTES_MAX];
+    let key = Key::derive(Some(&SECRET), Direction::Autonomous);
+    for version in 1..=8 {
+        let (terminal, meeting) = (domain().device(1), MEETING);
+        let header = Header { meeting, transaction: Transaction(version), ..Header::default() };
+        let message = report(terminal, version);
+        let length = encode_message(&mut buffer, &envelope(terminal), &header, &message, &key);
+        rig.ring.arrive(&buffer[..length], (version == 1).then_some(rig.now));
+    }
+    rig.step();
+    rig.worker = None;
+    collector.collect(|_, _| ());
+    let waits = collector.totals().summaries().into_iter().find(|summary| summary.stage == "ring_wait");
+    assert_eq!(waits.unwrap().count, 8);
+}

@@ -53,6 +53,8 @@ pub struct FakeStore {
     pub updates: u32,
     /// Updates that the cache cannot take first.
     pub later: u32,
+    /// What is in doubt in the cache is so because it came from a snapshot.
+    pub is_warmed: bool,
 }
 
 impl FakeStore {
@@ -105,6 +107,30 @@ impl Store for FakeStore {
         let Some(entry) = Self::next(&self.database, cursor) else { return Ok(None) };
         self.cache.entry(entry.meeting).or_insert_with(|| self.database[&entry.meeting].restored());
         Ok(Some(entry))
+    }
+
+    fn walk_untaken(&mut self, _: Domain, epoch: Epoch, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        while let Some(entry) = Self::next(&self.cache, cursor) {
+            if self.cache[&entry.meeting].epoch != epoch && !meet(entry, *cursor) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn walk_doubts(&mut self, _: Domain, epoch: Epoch, cursor: &mut Cursor, meet: Meet<'_>) -> bool {
+        while let Some(entry) = Self::next(&self.cache, cursor) {
+            let item = &self.cache[&entry.meeting];
+            if item.in_doubt && item.epoch == epoch && !meet(entry, *cursor) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_as_listed(&self, _: Domain, summary: &MeetingSummary) -> bool {
+        let listed = |item: &Item| item.in_doubt && item.version == summary.version;
+        self.is_warmed && self.cache.get(&summary.meeting).is_some_and(listed)
     }
 
     fn look_up(&mut self, _: Domain, summary: &MeetingSummary) -> Lookup {
@@ -165,6 +191,9 @@ impl Store for FakeStore {
             MeetingState::Starting | MeetingState::Ending => Standing::Unfinished,
             _ => {
                 item.state = MeetingState::InMeeting;
+                if self.is_warmed && item.in_doubt {
+                    return Standing::InDoubt;
+                }
                 let agrees = !item.in_doubt && item.terminals.len() == usize::from(participants);
                 if agrees { Standing::InMeeting } else { Standing::Differing }
             }

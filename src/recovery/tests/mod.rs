@@ -11,6 +11,7 @@ mod lookup;
 mod machine;
 mod mend;
 mod random;
+mod refresh;
 mod scripted_peer;
 mod table;
 mod takeover;

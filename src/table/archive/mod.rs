@@ -98,6 +98,10 @@ impl Archive {
     /// It is none, or none of this version, or not whole as far as was looked.
     pub fn open(bytes: FileBytes) -> Result<Self, SnapshotFault> {
         let all = bytes.as_slice();
+        // Before the first look at them; the rest of the tail when it is known where it begins.
+        for end in [0..all.len().min(HEADER_BYTES), all.len().saturating_sub(FOOTER)..all.len()] {
+            bytes.fetch(end).map_err(unread)?;
+        }
         let head = all.first_chunk::<HEADER_BYTES>().and_then(Head::parse).ok_or(SnapshotFault::NotASnapshot)?;
         if !head.is_ours() {
             return Err(SnapshotFault::OtherVersion { version: head.version, layout: head.layout });
