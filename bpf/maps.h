@@ -35,6 +35,8 @@ struct stamping {
 	__u64 latest;  /* stamp */
 	__u32 every;   /* so manieth frame was stamped since the one before it */
 	__u32 without; /* frames to come that get none */
+	__u32 close;   /* stamps one after the other whose frames came close to each other */
+	__u32 unused;
 };
 
 struct {

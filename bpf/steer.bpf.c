@@ -44,9 +44,11 @@ static __noinline void write_arrival(struct baton_arrival *arrival, __u64 now)
 }
 
 /* To read the clock takes as long as a sixth of all else that the kernel does for a frame. So where
- * a processor has more than two million frames a second, it stamps every eighth. */
+ * frames keep coming to a processor faster than two million a second, it stamps every eighth: not
+ * before so many of them, for a batch that the kernel has saved up comes as fast and is soon over. */
 #define STAMPED_BUSY 8
 #define BUSY_GAP_NS 500
+#define BUSY_AFTER 256
 
 /* Writes the time of arrival before the frame's first byte. If the driver has no room for it, the
  * frame gets none. */
@@ -70,7 +72,11 @@ static __always_inline void stamp(struct xdp_md *ctx)
 	if ((void *)(arrival + 1) > (void *)(long)ctx->data)
 		return;
 	now = bpf_ktime_get_ns();
-	how->every = now - how->latest < (__u64)how->every * BUSY_GAP_NS ? STAMPED_BUSY : 1;
+	if (now - how->latest >= (__u64)how->every * BUSY_GAP_NS)
+		how->close = 0;
+	else if (how->close < BUSY_AFTER)
+		how->close++;
+	how->every = how->close < BUSY_AFTER ? 1 : STAMPED_BUSY;
 	how->without = how->every - 1;
 	how->latest = now;
 	write_arrival(arrival, now);

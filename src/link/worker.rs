@@ -278,7 +278,7 @@ impl<R: Ring> Worker<R> {
         } = self;
         let interface = *interface;
         let finder = table.finder();
-        let (mut oldest, mut stamped) = (now.0, 0);
+        let (mut oldest, mut stamped) = (now.0, false);
         let mut burst = Burst {
             ring: &*ring,
             now,
@@ -301,7 +301,7 @@ impl<R: Ring> Worker<R> {
                 let received = ring.received(held);
                 if let Some(arrived) = received.arrived {
                     oldest = oldest.min(arrived.0);
-                    stamped += 1;
+                    stamped = true;
                 }
                 let (frame, peer) = match open(received, shared) {
                     Ok(opened) => opened,
@@ -341,9 +341,9 @@ impl<R: Ring> Worker<R> {
             }
             group.clear();
         }
-        if stamped > 0 {
-            // For all: that of the burst's oldest is the longest.
-            recorder.record_ns(Stage::RingWait, now.0 - oldest, stamped);
+        if stamped {
+            // For all, stamped or not: that of the burst's oldest is the longest.
+            recorder.record_ns(Stage::RingWait, now.0 - oldest, held.len() as u64);
         }
         let reports = burst.reports;
         if reports > 0 && recorder.listens() {

@@ -13,7 +13,6 @@ use super::pulse::Heard;
 use super::refresh::Refresh;
 use super::server::ServerRecovery;
 use super::store::Store;
-use super::sweep::Sweep;
 use super::takeover::Takeovers;
 use super::update::Updates;
 use crate::time::Nanos;
@@ -25,12 +24,12 @@ impl ServerRecovery {
     /// the cache holds everything by now, and what of it was not updated yet is in doubt there. A
     /// machine that stopped stays so.
     pub fn restart(&mut self, now: Nanos) {
-        let path = self.sweep.path_anew();
+        let (path, sweep) = self.sweep.anew();
         self.shared.is_forgetful &= !self.audit.has_agreed();
         self.shared.restart(path != Path::Database, now);
         self.connect = Connect::default();
         self.lookups = Lookups::default();
-        self.sweep = Sweep::new(path);
+        self.sweep = sweep;
         self.takeovers = Takeovers::default();
         self.updates = Updates::default();
         self.audit = Default::default();

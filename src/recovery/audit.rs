@@ -149,6 +149,9 @@ impl Audit {
         self.not_before = now + shared.settings.prove_every;
         if !std::mem::replace(&mut self.agreed, true) {
             shared.timeline.reconciled.get_or_insert(now);
+            if !shared.refreshes {
+                shared.timeline.refreshed.get_or_insert(now);
+            }
             shared.alarms.tell(Event::Reconciled { domain: shared.domain });
         }
     }

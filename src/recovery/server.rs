@@ -229,12 +229,12 @@ impl ServerRecovery {
         proof.or_else(|| self.poll_refresh(now, holdings))
     }
 
-    /// When both sides agree, and as often as that is proven anew nothing else is asked meanwhile.
+    /// When both sides agree, and as often as that is proven anew nothing else is asked meanwhile;
+    /// and between two rounds, where they do not come to agree.
     fn poll_refresh(&mut self, now: Nanos, holdings: &mut dyn Store) -> Option<Request> {
-        if !self.shared.refreshes
-            || !self.audit.has_agreed()
-            || self.audit.next(&self.shared).is_none_or(|at| at <= now)
-        {
+        let proves_later = self.audit.has_agreed() && self.audit.next(&self.shared).is_some_and(|at| at > now);
+        let waits = self.audit.resume().is_some_and(|at| at > now);
+        if !self.shared.refreshes || !(proves_later || waits) {
             return None;
         }
         if self.is_updated() {

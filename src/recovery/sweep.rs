@@ -28,6 +28,8 @@ pub(super) struct Sweep {
     resume: Nanos,
     /// Whether the database was walked because of parts that cannot be read.
     has_walked_damaged: bool,
+    /// The cache may not hold all yet: [`Walks::Rest`] follows it.
+    has_rest: bool,
 }
 
 /// What is walked over.
@@ -52,17 +54,21 @@ impl Sweep {
             is_done: false,
             resume: Nanos(0),
             has_walked_damaged: false,
+            has_rest: false,
         }
     }
 
-    /// Where snapshot or database were to be walked and have not been, they still are; else the
-    /// cache holds everything by now, and what of it was not updated yet is in doubt there.
-    pub fn path_anew(&self) -> Path {
-        match self.walks {
+    /// The walk of a recovery that begins anew. Where snapshot or database were to be walked and
+    /// have not been, they still are; else the cache holds everything by now, or will, and what of
+    /// it was not updated yet is in doubt there.
+    pub fn anew(&self) -> (Path, Self) {
+        let path = match self.walks {
             Walks::Database if !self.is_done => Path::Database,
-            Walks::Snapshot | Walks::Rest if !self.is_done => Path::Snapshot,
+            Walks::Snapshot if !self.is_done => Path::Snapshot,
             _ => Path::Cache,
-        }
+        };
+        let has_rest = self.has_rest || (self.walks == Walks::Rest && !self.is_done);
+        (path, Self { has_rest, ..Self::new(path) })
     }
 
     pub fn is_done(&self) -> bool {
@@ -128,6 +134,10 @@ impl Sweep {
             }
             page.len() < TakeoverEntry::PER_PAGE
         });
+        if self.is_done && std::mem::take(&mut self.has_rest) {
+            (self.walks, self.cursor, self.is_done) = (Walks::Rest, Cursor::default(), false);
+            return;
+        }
         // A part that cannot be read is met by no walk. The database may know it, and then it is
         // asked for too.
         if self.is_done && !self.has_walked_damaged && holdings.has_damaged(shared.domain) {

@@ -102,8 +102,10 @@ impl Warming {
 
     /// The rest of it is not read: the database serves.
     pub(super) fn refuse(&mut self, fault: SnapshotFault) {
-        self.archive = None;
-        self.warmed.refused = Some(fault.to_string());
+        let archive = self.archive.take();
+        let named =
+            archive.as_deref().and_then(Archive::path).map(|path| format!("snapshot {}: {fault}", path.display()));
+        self.warmed.refused = Some(named.unwrap_or_else(|| fault.to_string()));
         self.fault = Some(fault);
     }
 

@@ -9,7 +9,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
 use rkyv::util::AlignedVec;
@@ -18,18 +19,32 @@ use rkyv::util::AlignedVec;
 pub struct FileBytes(Backing);
 
 enum Backing {
-    Map(Mmap),
+    Map(Mmap, PathBuf),
     Heap(AlignedVec<16>),
+}
+
+/// Opens a file for reading. What is no file, such as a pipe, a folder or a device, is an error and
+/// is not waited for.
+///
+/// # Errors
+/// The system's.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    // A pipe without a writer would be waited for otherwise; of a file the flag means nothing.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+    }
+    Ok(file)
 }
 
 impl FileBytes {
     /// Maps a file for reading.
     ///
     /// # Errors
-    /// The system's.
+    /// As of [`open_file`].
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        // There is no mapping of no bytes; and a folder can be opened, and not be mapped.
+        let file = open_file(path)?;
+        // There is no mapping of no bytes.
         if file.metadata()?.len() == 0 {
             return Ok(Self::heap(&[]));
         }
@@ -39,7 +54,7 @@ impl FileBytes {
         // were it cut by one of them, touching what is gone would be a SIGBUS, which ends the
         // process and breaks nothing in it.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self(Backing::Map(map)))
+        Ok(Self(Backing::Map(map, path.to_owned())))
     }
 
     /// The same bytes on the heap, for tests and simulations.
@@ -49,10 +64,18 @@ impl FileBytes {
         Self(Backing::Heap(aligned))
     }
 
+    /// Which file it was, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Backing::Map(_, path) => Some(path),
+            Backing::Heap(_) => None,
+        }
+    }
+
     /// All of them.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
-            Backing::Map(map) => map,
+            Backing::Map(map, _) => map,
             Backing::Heap(bytes) => bytes,
         }
     }
@@ -63,7 +86,7 @@ impl FileBytes {
     /// # Errors
     /// The system's.
     pub fn fetch(&self, range: Range<usize>) -> io::Result<()> {
-        let Backing::Map(map) = &self.0 else { return Ok(()) };
+        let Backing::Map(map, _) = &self.0 else { return Ok(()) };
         match map.advise_range(Advice::PopulateRead, range.start, range.len()) {
             // Linux has it since 5.14. Without it the pages come as they are read.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

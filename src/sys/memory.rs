@@ -9,9 +9,12 @@ use rustix::mm::{Advice, madvise};
 /// then on none of it costs a page fault, unless the system takes pages back. Memory that cannot be
 /// touched is skipped. Returns the number of bytes touched.
 ///
-/// The process's private memory is put into huge pages if possible. When the process dies, the
-/// kernel frees its memory page by page, on the core of the thread that ends last, and nothing can
-/// interrupt that (2 to 3 ms for 40 MB of small pages).
+/// What of the process's private memory was not touched before is put into huge pages if possible.
+/// When the process dies, the kernel frees its memory page by page, on the core of the thread that
+/// ends last, and nothing can interrupt that (2 to 3 ms for 40 MB of small pages). What has small
+/// pages already keeps them: to collapse them (`MADV_COLLAPSE`) the kernel first waits for a thread
+/// of its own on each processor (`lru_add_drain_all`, mm/khugepaged.c), and standbys were seen that
+/// waited for a minute for one.
 ///
 /// Locking would guarantee more, but needs a limit that is 8 MiB on many machines.
 ///
@@ -23,11 +26,10 @@ pub fn touch_all() -> io::Result<u64> {
     for Region { from, to, advice, private } in maps.lines().filter_map(region) {
         let huge = from.next_multiple_of(HUGE_PAGE)..to / HUGE_PAGE * HUGE_PAGE;
         if private && !huge.is_empty() {
-            for advice in [libc::MADV_HUGEPAGE, libc::MADV_COLLAPSE] {
-                // SAFETY: as below; its bytes are the same in huge and small pages. A kernel
-                // without huge pages refuses.
-                let _ = unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(huge.start), huge.len(), advice) };
-            }
+            let at = std::ptr::with_exposed_provenance_mut(huge.start);
+            // SAFETY: as below; its bytes are the same in huge and small pages. A kernel without
+            // huge pages refuses.
+            let _ = unsafe { libc::madvise(at, huge.len(), libc::MADV_HUGEPAGE) };
         }
         // SAFETY: populating changes no byte of a mapping, whichever code owns it: the kernel only
         // enters its pages, and if the mapping no longer exists, the call fails.

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
-use baton::database::{Change, KeyParameters, Member, PartParameters};
+use baton::database::Change;
 use baton::lab::sim::NetworkSettings;
 use baton::lab::sim::cluster::{Cluster, free_terminals};
 use baton::recovery::{Path, Settings};
-use baton::table::{OwnerId, Part, Terminal};
-use baton::wire::{
-    Address, Domain, Epoch, Flags, Layout, Level, MeetingId, MeetingState, Message, Role, Run, WINDOW_NONE,
-};
+use baton::table::OwnerId;
+use baton::wire::{Domain, Epoch, MeetingId, Message, Role, Run};
 
 use super::world::{assert_database, assert_table, cluster, engine, refresh, report, settle};
 use super::{live_on, reconcile};
@@ -258,83 +256,6 @@ fn a_stranger_is_found_although_nothing_else_is_listed() {
         let orphans: Vec<_> = report(&world).servers.into_iter().map(|server| server.orphan_meetings).collect();
         assert_eq!(orphans[1], [MeetingId(9000)]);
         assert_eq!(world.sites[1].server.domain(), Domain::new(2).expect("the second"));
-    });
-}
-
-/// Its number, how many members it has, and how often it was changed.
-const REUSED: (MeetingId, usize) = (MeetingId(500), 3);
-
-/// The second autonomous server begins a conference of that number, under this run.
-fn begin(world: &mut Cluster, run: Run) -> Vec<Address> {
-    let (meeting, participants) = REUSED;
-    let site = &mut world.sites[1];
-    let members: Vec<_> = free_terminals(&site.server).take(participants).collect();
-    let (level, layout) = (Level::LOWEST, Layout::new(2).expect("a layout"));
-    let (chairman, participants) = (Address::default(), participants as u16);
-    let start = Message::MeetingStart { level, layout, chairman, participants, run };
-    let adds = members.iter().map(|&terminal| Message::MemberAdd { terminal, role: Role::Participant });
-    for command in std::iter::once(start).chain(adds) {
-        site.server.command_here(world.now, meeting, &command).expect("it can be done there");
-    }
-    members
-}
-
-/// Everybody knows of a conference. When nobody dispatches any more, its number is given to another
-/// one, which has as many members and was changed as often.
-fn replace_a_conference(world: &mut Cluster) {
-    world.kill();
-    let members = begin(world, Run(7));
-    let summary = world.sites[1].server.meeting(REUSED.0).expect("it was begun");
-    assert_eq!(summary.run, Run(7));
-    let domain = world.sites[1].server.domain();
-    let mut writer = world.table.writer(OwnerId::CONTROL);
-    let held = Part {
-        epoch: world.epoch,
-        state: MeetingState::InMeeting,
-        in_doubt: false,
-        participants: 0,
-        ..Part::listed(domain, &summary)
-    };
-    writer.insert_part(&held).expect("room");
-    for &terminal in &members {
-        writer.join(held.meeting, domain, &Terminal::new(terminal, held.meeting, Role::Participant)).expect("room");
-    }
-    drop(writer);
-    let member = |terminal| Member { terminal, role: Role::Participant, flags: Flags::default(), window: WINDOW_NONE };
-    let parameters = KeyParameters {
-        meeting: held.meeting,
-        run: held.run,
-        name: String::new(),
-        level: held.level,
-        layout: held.layout,
-        chairman: held.chairman,
-        created_ms: 1,
-        parts: vec![PartParameters { domain, version: held.version, state: MeetingState::InMeeting }],
-        members: members.into_iter().map(member).collect(),
-    };
-    world.disk.database.commit(&[Change::Create(parameters)], world.epoch).expect("it is there");
-    world.take_snapshot();
-    assert!(world.sites[1].server.forget(held.meeting));
-    begin(world, Run(99));
-    assert_eq!(world.sites[1].server.meeting(held.meeting).expect("it was begun").version, summary.version);
-}
-
-/// A meeting is its number and its run. By number, version and members alone the two are the same;
-/// the database path lists, and finds that ours is missing.
-#[test]
-fn another_conference_under_the_number_of_ours_is_not_taken_for_it() {
-    by_seeds(|seed| {
-        let [by_snapshot, by_database] = [Path::Snapshot, Path::Database].map(|path| {
-            let mut world = rebooted(seed, path, replace_a_conference);
-            reconcile(&mut world);
-            refresh(&mut world);
-            settle(&mut world);
-            let domain = world.sites[1].server.domain();
-            let part = world.table.part(REUSED.0, domain).expect("it is ours");
-            (part.run, part.state, world.sites[1].server.meeting(REUSED.0).map(|there| there.controller == world.epoch))
-        });
-        assert_eq!(by_database, (Run(7), MeetingState::Missing, Some(false)));
-        assert_eq!(by_snapshot, by_database);
     });
 }
 

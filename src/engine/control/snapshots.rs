@@ -34,6 +34,8 @@ impl Snapshots {
         let whole = Arc::clone(&is_whole);
         let run = move || {
             let mut pause = if is_worth_writing(&whole, &stopped) { SNAPSHOT_FIRST } else { return };
+            // So is the one at the end, though some domain may never have come to agree.
+            whole.store(true, Ordering::Relaxed);
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let begun = Instant::now();
                 match snapshot::write(&table, &path) {

@@ -21,6 +21,7 @@ mod records;
 mod write;
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rkyv::rancor;
@@ -92,6 +93,11 @@ pub struct ArchivedPart<'a> {
 }
 
 impl Archive {
+    /// Which file it is in, where it is in one.
+    pub fn path(&self) -> Option<&Path> {
+        self.bytes.path()
+    }
+
     /// A snapshot in these bytes. Of the segments nothing is read yet.
     ///
     /// # Errors

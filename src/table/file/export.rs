@@ -1,12 +1,12 @@
 //! Snapshots for people: reading the header of a file that any version wrote, and writing one to a
 //! path of their choice.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::snapshot::{SnapshotError, SnapshotFault, failed, fill};
+use super::snapshot::{SnapshotError, SnapshotFault, failed, fill, not_opened};
 use crate::sys::durable::{Existing, replace_file};
+use crate::sys::file_bytes::open_file;
 use crate::table::Table;
 use crate::table::archive::{HEADER_BYTES, Head, Written};
 
@@ -19,7 +19,7 @@ pub fn head(path: &Path) -> Result<Head, SnapshotError> {
 }
 
 fn read_head(path: &Path) -> Result<Head, SnapshotFault> {
-    let mut file = File::open(path).map_err(failed("open it"))?;
+    let mut file = open_file(path).map_err(not_opened)?;
     let mut head = [0; HEADER_BYTES];
     match file.read_exact(&mut head) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(SnapshotFault::NotASnapshot),

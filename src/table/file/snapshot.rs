@@ -106,8 +106,16 @@ pub fn write(table: &Table, path: &Path) -> Result<Written, SnapshotError> {
 /// # Errors
 /// It is none that this program can read. The file is not changed.
 pub fn open(path: &Path) -> Result<Archive, SnapshotError> {
-    let mapped = FileBytes::open(path).map_err(failed("open it"));
+    let mapped = FileBytes::open(path).map_err(not_opened);
     mapped.and_then(Archive::open).map_err(|what| SnapshotError { path: path.to_owned(), what })
+}
+
+/// Why a file was not opened: a folder, a pipe or a device is no snapshot.
+pub(super) fn not_opened(error: io::Error) -> SnapshotFault {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => SnapshotFault::NotASnapshot,
+        _ => failed("open it")(error),
+    }
 }
 
 /// Reads all of a snapshot. The file is not changed.
