@@ -91,8 +91,11 @@ fn process(all: &mut Exposition, status: &Status) {
         .sample(&[], yes(status.state == ControlState::InControl));
     all.gauges("baton_standby_ready", "Whether an engine stands by.")
         .sample(&[], yes(status.standby == StandbyState::Ready));
-    all.gauges("baton_recovered_by_table", "Whether this engine recovered by the table, and not by snapshot or database.")
-        .sample(&[], yes(status.path == Some(Path::Cache)));
+    all.gauges(
+        "baton_recovered_by_table",
+        "Whether this engine recovered by the table, and not by snapshot or database.",
+    )
+    .sample(&[], yes(status.path == Some(Path::Cache)));
     all.gauges("baton_epoch_term", "The database's part of the epoch.").sample(&[], status.epoch.term());
     all.gauges("baton_epoch_generation", "The table's part of the epoch: it changes with every recovery.")
         .sample(&[], status.epoch.generation());
