@@ -43,10 +43,9 @@ static __noinline void write_arrival(struct baton_arrival *arrival, __u64 now)
 	arrival->ns = now;
 }
 
-/* To read the clock takes as long as a sixth of all else that the kernel does for a frame. So where
- * frames keep coming to a processor faster than two million a second, it stamps every eighth: not
- * before so many of them, for a batch that the kernel has saved up comes as fast and is soon
- * over. */
+/* To read the clock takes long, for it waits for all before it. So where frames keep coming to a
+ * processor faster than two million a second, it stamps every eighth: not before so many of them,
+ * for a batch that the kernel has saved up comes as fast and is soon over. */
 #define STAMPED_BUSY 8
 #define BUSY_GAP_NS 500
 #define BUSY_AFTER 256

@@ -1,19 +1,16 @@
 //! What a snapshot cannot know: the reports that came after it. They were acknowledged, so their
-//! terminals do not repeat them, and the table that had them is gone. When both sides agree, the
-//! members of every part that came from the snapshot are asked for, level 1 first.
+//! terminals do not repeat them, and the table that had them is gone. When both sides agree, or
+//! wait for their next round because they do not, the members of every part that came from the
+//! snapshot are asked for, level 1 first.
 //!
 //! Until then such a part is in doubt in the table, so an engine that follows in the midst of this
 //! asks for what is left. Control does not wait for it: who is in which conference is proven
 //! before, and only what its terminals did since may be older.
 
-use std::time::Duration;
-
 use super::shared::Shared;
 use super::store::{Cursor, Store};
+use super::sweep::AT_ONCE;
 use crate::time::Nanos;
-
-/// So soon the walk goes on where it has looked at many parts and found none.
-const AT_ONCE: Duration = Duration::from_micros(1);
 
 /// The walk over what is to be asked about.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use crate::wire::{Record, TakeoverEntry};
 use std::time::Duration;
 
 /// So soon a walk goes on that has looked at a bounded number of parts and found none.
-const AT_ONCE: Duration = Duration::from_micros(1);
+pub(super) const AT_ONCE: Duration = Duration::from_micros(1);
 
 /// Where the walk is, and what it walks.
 #[derive(Debug)]

@@ -204,6 +204,7 @@ impl Control {
         self.commit();
         self.log();
         if let Some(snapshots) = &self.snapshots
+            && !snapshots.may_write()
             && self.dispatcher.is_settled()
         {
             snapshots.begin();
